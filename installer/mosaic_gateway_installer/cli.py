@@ -1,0 +1,27 @@
+"""The command ``mosaic-gateway``: the installer's verbs and those of the running gateway."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from mosaic_gateway.cli.root import RUNTIME_VERBS, run
+
+__all__ = ["VERBS", "main"]
+
+_COMMANDS = "mosaic_gateway_installer.commands"
+VERBS: Mapping[str, tuple[str, str, str]] = {
+    "install": (_COMMANDS, "install", "Install, and start the gateway."),
+    "uninstall": (_COMMANDS, "uninstall", "Remove the programs, keep the data."),
+    "doctor": (_COMMANDS, "doctor", "Look for faults of an installation."),
+    **RUNTIME_VERBS,
+}
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit code."""
+    return run(VERBS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

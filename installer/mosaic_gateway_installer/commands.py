@@ -1,0 +1,87 @@
+"""The installer's verbs as commands: options in, one call, one outcome out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.errors import UsageError
+
+__all__ = ["doctor", "install", "uninstall"]
+
+ASK = "?"
+
+
+class ConfirmationMissingError(UsageError):
+    """A purge was asked for where nobody can be asked for the instance id."""
+
+    code = "CONFIRMATION_MISSING"
+
+
+@click.command(short_help="Install, and start the gateway.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: 14242]")
+@click.option("--base-url", metavar="URL", help="Where people reach the gateway, if that is not host and port.")
+@click.option("--engine", type=click.Choice([str(name) for name in EngineName]), help="What runs the database.")
+@click.option("--database-url-file", type=click.Path(path_type=Path), metavar="FILE", help="The URL, from a file.")
+@click.option("--database-url", metavar="URL", help="A PostgreSQL server (prefer DATABASE_URL or the file).")
+@click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL programs.")
+@click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
+@click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@verb("install")
+def install(home: Home, *, no_start: bool, database_url_file: Path | None, **options: Any) -> Outcome:
+    """Install into the home directory, start the gateway, and test it over HTTP.
+
+    A second run completes what is missing and changes nothing else; over kept data it takes the data up.
+    """
+    from mosaic_gateway_installer.verbs.install import Wishes
+    from mosaic_gateway_installer.verbs.install import install as run
+
+    if database_url_file is not None:
+        options["database_url"] = _read_url(database_url_file)
+    return run(home, Wishes(start=not no_start, **options))
+
+
+@click.command(short_help="Remove the programs, keep the data.")
+@click.option("--purge", is_flag=False, flag_value=ASK, metavar="[=INSTANCE_ID]", help="Give up the data as well.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@verb("uninstall")
+def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
+    """Stop the gateway and remove what was installed; data, secrets and settings stay.
+
+    With --purge they go as well, once the instance id has been given (as --purge=ID in scripts).
+    """
+    from mosaic_gateway_installer.verbs import uninstall as module
+
+    if purge == ASK:
+        receipt = module.installed(home)
+        if not sys.stdin.isatty():
+            raise ConfirmationMissingError(
+                "there is no terminal to confirm the purge", hint="Give the instance id: --purge=INSTANCE_ID"
+            )
+        click.echo(f"This removes all data of {home.path} for good.", err=True)
+        purge = str(click.prompt(f"Type the instance id ({receipt.instance_id}) to go on", err=True))
+    return module.uninstall(home, purge=purge, dry_run=dry_run)
+
+
+@click.command(short_help="Look for faults of an installation.")
+@verb("doctor")
+def doctor(home: Home) -> Outcome:
+    """Check an installation; changes nothing. The exit code is 0 if no fault was found."""
+    from mosaic_gateway_installer.verbs.doctor import doctor as run
+
+    return run(home)
+
+
+def _read_url(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="Name a readable file.") from error

@@ -1,0 +1,93 @@
+"""Runs steps: journaled, in order, and all taken back when one of them fails.
+
+A step that fails, or is interrupted, is undone with all steps that this run made before it, newest
+first. A run that was killed is not undone: the next run of the same verb finds the journal, and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway_installer.journal import Journal
+from mosaic_gateway_installer.steps.base import Step
+
+__all__ = ["execute"]
+
+LOG = logging.getLogger(__name__)
+
+
+def execute(
+    verb: str, steps: Sequence[Step], journal: Callable[[], Journal], report: Reporter, then: Callable[[], None]
+) -> None:
+    """Apply *steps* in their order, then call *then*, whose failure also takes everything back.
+
+    *journal* is asked anew each time, because the steps change who owns it. Raises what a step or *then*
+    raises, after the undoing.
+    """
+    begun: list[Step] = []
+    with _interruptible():
+        try:
+            for step in steps:
+                report.begin(step.description)
+                begun.append(step)
+                _note(journal, verb, step, "begin")
+                step.apply()
+                _note(journal, verb, step, "done")
+                report.done(step.description)
+            then()
+        except BaseException:
+            with _uninterruptible():
+                _undo(verb, begun, journal, report)
+            raise
+
+
+def _undo(verb: str, begun: Sequence[Step], journal: Callable[[], Journal], report: Reporter) -> None:
+    for step in reversed(begun):
+        report.done(f"Undoing: {step.description}")
+        try:
+            step.undo()
+            _note(journal, verb, step, "undone")
+        except (OSError, MosaicError) as error:
+            # The first error is the one to show; what could not be undone is what the next run takes up.
+            LOG.warning("could not undo %s: %s", step.id, error)
+
+
+def _note(journal: Callable[[], Journal], verb: str, step: Step, event: str) -> None:
+    try:
+        journal().append(verb, step.id, event)
+    except FileNotFoundError:
+        if step.id != "home":  # before and after its own life there is no home to keep a journal in
+            raise
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    yield from _with_handlers((signal.SIGTERM, signal.SIGHUP), interrupt)
+
+
+@contextmanager
+def _uninterruptible() -> Iterator[None]:
+    """Keep a second Ctrl-C from tearing the undoing apart."""
+    yield from _with_handlers((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
+
+
+def _with_handlers(
+    numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

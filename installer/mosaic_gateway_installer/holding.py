@@ -1,0 +1,45 @@
+"""One changing verb at a time in a home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import BusyError
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.lockfile import FileLock, holder_of
+
+__all__ = ["HomeBusyError", "holding"]
+
+
+class HomeBusyError(BusyError):
+    """Another process changes this installation; the message names it and its verb."""
+
+    code = "HOME_BUSY"
+
+
+@contextmanager
+def holding(home: Home, verb: str, owner: Account | None) -> Iterator[None]:
+    """Hold the lock of the existing *home* inside the block. Raises `HomeBusyError`, OSError."""
+    lock = FileLock(home.lock)
+    with assume(owner):
+        held = lock.acquire(verb=verb)
+    if not held:
+        holder = holder_of(home.lock)
+        who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
+        raise HomeBusyError(
+            f"{home.path} is being changed by {who}",
+            hint="Wait until it ends, then run the command again.",
+            details={"pid": holder.pid, "verb": holder.facts.get("verb")} if holder else {},
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def forget_lock(home: Home) -> None:
+    """Remove the lock file of a home that is going away; only its holder may."""
+    with suppress(FileNotFoundError):
+        home.lock.unlink()

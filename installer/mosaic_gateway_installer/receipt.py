@@ -1,0 +1,77 @@
+"""The receipt: what an installation owns, in its home and elsewhere. Only that is ever removed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.files import write_file
+from mosaic_gateway.process.account import Account, assume
+
+__all__ = ["SCHEMA", "Receipt", "ReceiptError", "ReceiptState", "read_receipt", "write_receipt"]
+
+#: Version of the file's form.
+SCHEMA = 1
+
+
+class ReceiptError(RefusedError):
+    """The receipt cannot be read, so nobody can say what is ours."""
+
+    code = "RECEIPT_UNREADABLE"
+
+
+class ReceiptState(StrEnum):
+    """How far an installation is: under way, complete, or removed with its data kept."""
+
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What belongs to one installation.
+
+    ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us, and
+    ``account_created`` the same of the service account ``account`` (None: no account but the user's).
+    ``schema`` is the digest of the migrations that are applied, None before the first.
+    """
+
+    instance_id: str
+    state: ReceiptState
+    version: str
+    engine: str
+    created_at: str
+    home_created: bool
+    account: str | None = None
+    account_created: bool = False
+    schema: str | None = None
+
+
+def read_receipt(home: Home) -> Receipt | None:
+    """Return the receipt of *home*, None where there is none. Raises `ReceiptError`."""
+    try:
+        value: Any = json.loads(home.receipt.read_bytes())
+        if value.pop("receipt") != SCHEMA:
+            raise ReceiptError(
+                f"{home.receipt} was written by a later version",
+                hint="Install that version: pip install --upgrade mosaic-gateway",
+            )
+        return Receipt(**{**value, "state": ReceiptState(value["state"])})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReceiptError(
+            f"{home.receipt} cannot be read: {error}",
+            hint="Nothing was changed. Restore the file from a backup, or choose another --home.",
+        ) from error
+
+
+def write_receipt(home: Home, receipt: Receipt, account: Account | None) -> None:
+    """Write *receipt* as *account*. Raises OSError."""
+    with assume(account):
+        write_file(home.receipt, json.dumps({"receipt": SCHEMA, **asdict(receipt)}, indent=2) + "\n")

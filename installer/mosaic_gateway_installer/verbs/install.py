@@ -1,0 +1,289 @@
+"""install: from nothing, or from what is there, to a running gateway that passed its smoke test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway import __version__
+from mosaic_gateway.auth.links import setup_url
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.config import Config, Home, load_config, process_environment
+from mosaic_gateway.errors import SmokeTestError, UsageError
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.process.account import account_named
+from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway_installer.executor import execute
+from mosaic_gateway_installer.holding import forget_lock, holding
+from mosaic_gateway_installer.plan import install_steps
+from mosaic_gateway_installer.preflight import check_home, check_install, url_in_use
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.smoke import smoke_test
+from mosaic_gateway_installer.steps.base import Context, Step
+from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
+from mosaic_gateway_installer.steps.gateway import SchemaStep, StartStep
+from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
+
+__all__ = ["SERVICE_ACCOUNT", "Wishes", "install"]
+
+SERVICE_ACCOUNT = "mosaic-gateway"
+LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the caller asked for; None means: as it is, or the default."""
+
+    host: str | None = None
+    port: int | None = None
+    engine: str | None = None
+    database_url: str | None = None
+    postgres_bin: Path | None = None
+    base_url: str | None = None
+    run_as: str | None = None
+    start: bool = True
+    dry_run: bool = False
+
+
+class RunAsError(UsageError):
+    """The account that was named cannot own an installation."""
+
+    code = "RUN_AS"
+
+
+def install(home: Home, wishes: Wishes) -> Outcome:
+    """Install into *home*, or complete, adopt or re-configure what is there.
+
+    Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
+    run had changed is taken back first.
+    """
+    receipt = read_receipt(home)
+    check_home(home, receipt)
+    context = _context(home, wishes, receipt)
+    check_install(
+        context.config,
+        receipt,
+        context.account_name,
+        make_account=context.make_account,
+        url_in_use=url_in_use(home),
+    )
+    if wishes.dry_run:
+        return _planned(context, _pending(context, start=wishes.start))
+    return _install(context, wishes)
+
+
+def _install(context: Context, wishes: Wishes) -> Outcome:
+    home = context.home
+    make_directory(home.path)
+    try:
+        with holding(home, "install", context.home_owner):
+            try:
+                # Read again under the lock: another installer may have been here since.
+                context = replace(_context(home, wishes, read_receipt(home)), home_is_new=context.home_is_new)
+                pending = _pending(context, start=wishes.start)
+                with reporter() as report:
+                    return _run(context, wishes, pending, report)
+            finally:
+                if read_receipt(home) is None:
+                    _leave_no_trace(context)
+    finally:
+        if context.home_is_new:
+            with suppress(OSError):
+                home.path.rmdir()
+
+
+def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Reporter) -> Outcome:
+    smoke: dict[str, Any] | None = None
+    link: str | None = None
+
+    def finish() -> None:
+        nonlocal smoke, link
+        if wishes.start:
+            report.begin("Asking the gateway")
+            fresh = any(step.id == "cluster" for step in pending)
+            smoke = _smoke_test(context, needs_setup=True if fresh else None)
+            report.done("The gateway answers as it must")
+            if smoke["needsSetup"]:
+                link = _link(context)
+        _complete(context)
+
+    execute("install", pending, lambda: context.journal, report, finish)
+    return _outcome(context, pending, smoke, link)
+
+
+def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
+    flags = {
+        "host": wishes.host,
+        "port": wishes.port,
+        "engine": wishes.engine,
+        "database_url": wishes.database_url,
+        "postgres_bin": wishes.postgres_bin,
+        "base_url": wishes.base_url,
+    }
+    account, make = _account(home, wishes, receipt)
+    return Context(
+        home=home,
+        config=load_config(home, flags=flags, environ=process_environment()),
+        account_name=account,
+        make_account=make,
+        home_is_new=receipt.home_created if receipt is not None else not home.path.exists(),
+    )
+
+
+def _account(home: Home, wishes: Wishes, receipt: Receipt | None) -> tuple[str | None, bool]:
+    """Return the account that the home belongs to (None: ourselves) and whether it is ours to make."""
+    if os.geteuid() != 0:
+        if wishes.run_as is not None:
+            raise RunAsError("only root can install for another user", hint="Leave --run-as out, or run as root.")
+        return None, False
+    if receipt is not None and receipt.account is not None:
+        if wishes.run_as not in {None, receipt.account}:
+            raise RunAsError(
+                f"{home.path} belongs to {receipt.account}", hint="Leave --run-as out, or choose another --home."
+            )
+        unfinished = receipt.state is ReceiptState.INSTALLING and not receipt.account_created
+        ours = receipt.account == SERVICE_ACCOUNT and (unfinished and _was_begun(home))
+        return receipt.account, ours or account_named(receipt.account) is None
+    if wishes.run_as is not None:
+        account = account_named(wishes.run_as)
+        if account is None or account.uid == 0:
+            raise RunAsError(
+                f"{wishes.run_as} is {'root' if account else 'no user of this machine'}; PostgreSQL refuses to run so",
+                hint="Name an existing user other than root.",
+            )
+        return wishes.run_as, False
+    return SERVICE_ACCOUNT, account_named(SERVICE_ACCOUNT) is None
+
+
+def _was_begun(home: Home) -> bool:
+    from mosaic_gateway_installer.journal import Journal
+
+    return Journal(home.journal, None).was_begun("account")
+
+
+def _pending(context: Context, *, start: bool) -> list[Step]:
+    ids = install_steps(
+        context.config.engine,
+        account=context.account_name is not None,
+        make_account=context.make_account,
+        start=start,
+    )
+    return [step for step in map(_step_of(context), ids) if not step.done()]
+
+
+def _step_of(context: Context) -> Any:
+    name = context.account_name or ""
+
+    def make(step: str) -> Step:
+        match step:
+            case "home":
+                return HomeStep(context)
+            case "account":
+                return AccountStep(context, name)
+            case "hand-over":
+                return HandOverStep(context, name)
+            case "config":
+                return ConfigStep(context)
+            case "secret":
+                return SecretStep(context)
+            case "runtime":
+                return RuntimeStep(context)
+            case "cluster":
+                return ClusterStep(context)
+            case "schema":
+                return SchemaStep(context)
+            case "start":
+                return StartStep(context)
+        raise LookupError(step)
+
+    return make
+
+
+def _complete(context: Context) -> None:
+    """The last word: the receipt says that all is there, and the journal goes."""
+    receipt = read_receipt(context.home)
+    if receipt is None:
+        raise LookupError(context.home.receipt)
+    complete = replace(
+        receipt,
+        state=ReceiptState.INSTALLED,
+        version=__version__,
+        schema=schema_digest(load_bundles()),
+    )
+    if complete != receipt:
+        write_receipt(context.home, complete, context.home_owner)
+    context.journal.close()
+
+
+def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]:
+    """Ask the gateway; a failure carries the end of its log, which the undoing may remove."""
+    try:
+        return smoke_test(context.config.local_url, needs_setup=needs_setup)
+    except SmokeTestError as error:
+        tail = "\n".join(tail_of(context.home.gateway_log, LOG_LINES))
+        raise SmokeTestError(
+            f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
+        ) from error
+
+
+def _link(context: Context) -> str | None:
+    """Return a link for the first admin, unless an earlier one is still good."""
+    from mosaic_gateway.auth import accounts
+
+    with open_database(context.config, context.account) as conninfo:
+        if accounts.has_setup_token(conninfo):
+            return None
+        return setup_url(context.config.url, accounts.issue_setup_token(conninfo))
+
+
+def _leave_no_trace(context: Context) -> None:
+    """After the undoing of a first installation: nothing of ours remains, not even the lock."""
+    context.journal.close()
+    forget_lock(context.home)
+
+
+def _planned(context: Context, pending: Sequence[Step]) -> Outcome:
+    lines = [f"Would install into {context.home.path} (engine {context.config.engine}):"]
+    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
+    if not pending:
+        lines = [f"{context.home.path} is installed; nothing would change."]
+    return Outcome(result={"dry_run": True, **_facts(context, pending)}, lines=tuple(lines))
+
+
+def _outcome(
+    context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None
+) -> Outcome:
+    receipt = read_receipt(context.home)
+    instance = receipt.instance_id if receipt else ""
+    lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
+    if not pending:
+        lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
+    if smoke is None:
+        lines.append("Start it: mosaic-gateway start")
+    else:
+        lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
+    if link is not None:
+        lines += ["", "Make the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
+    elif smoke is not None and smoke["needsSetup"]:
+        lines.append("No admin yet. The link from before still works; for a new one: mosaic-gateway bootstrap link")
+    result = {"dry_run": False, **_facts(context, pending), "instance_id": instance, "smoke_test": smoke}
+    return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
+
+
+def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "home": str(context.home.path),
+        "engine": str(context.config.engine),
+        "url": context.config.url,
+        "account": context.account_name,
+        "changed": bool(pending),
+        "steps": [{"id": step.id, "description": step.description} for step in pending],
+    }

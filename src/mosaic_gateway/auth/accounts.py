@@ -1,0 +1,58 @@
+"""What the command line does with users: one synchronous call each, on a connection of its own.
+
+Every function takes a libpq *conninfo*, runs in one transaction, writes the audit log, and raises
+`DatabaseUnavailableError` or `SchemaMissingError` beside what it names. Passwords are checked and
+hashed before the database is asked.
+"""
+
+from __future__ import annotations
+
+from mosaic_gateway.auth import setup, setup_tokens, users
+from mosaic_gateway.auth.connection import run_on
+from mosaic_gateway.auth.passwords import check_length, hash_password
+from mosaic_gateway.auth.setup_tokens import SetupToken
+from mosaic_gateway.auth.users import User, prepare_user
+
+__all__ = ["create_user", "has_setup_token", "issue_setup_token", "list_users", "needs_setup", "set_password", "setup_first_admin"]
+
+
+def needs_setup(conninfo: str) -> bool:
+    """Say whether the gateway has no admin yet; writes nothing."""
+    return run_on(conninfo, setup.needs_setup)
+
+
+def setup_first_admin(conninfo: str, *, name: str, email: str, password: str) -> User:
+    """Make the first admin; needs no token. Raises `AdminExistsError`, `UserExistsError`, and what `prepare_user` does."""
+    new = prepare_user(name, email, password, "admin")
+    return run_on(conninfo, lambda connection: setup.create_first_admin(connection, new))
+
+
+def issue_setup_token(conninfo: str) -> SetupToken:
+    """Return a fresh set-up token and its end (UTC); older ones stop working. Raises `AdminExistsError`."""
+    return run_on(conninfo, setup.issue_setup_token)
+
+
+def create_user(conninfo: str, *, name: str, email: str, password: str, role: str = "user") -> User:
+    """Add a user; *role* is ``user`` or ``admin``. Raises `UserExistsError` and what `prepare_user` does."""
+    new = prepare_user(name, email, password, role)
+    return run_on(conninfo, lambda connection: setup.create_user(connection, new))
+
+
+def list_users(conninfo: str) -> tuple[User, ...]:
+    """Return every user, oldest first; writes nothing."""
+    return run_on(conninfo, users.list_users)
+
+
+def set_password(conninfo: str, *, email: str, password: str) -> User:
+    """Give a user a new password and end that user's sessions.
+
+    Raises `UserNotFoundError`, `PasswordTooShortError`, `PasswordTooLongError`.
+    """
+    check_length(password)
+    password_hash = hash_password(password)
+    return run_on(conninfo, lambda connection: users.set_password_hash(connection, email, password_hash))
+
+
+def has_setup_token(conninfo: str) -> bool:
+    """Say whether a set-up token is outstanding that still works; writes nothing."""
+    return run_on(conninfo, setup_tokens.exists)

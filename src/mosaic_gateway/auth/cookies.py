@@ -1,0 +1,94 @@
+"""Signed cookies in better-auth's format.
+
+Value: ``encodeURIComponent(text + "." + base64(HMAC-SHA256(secret, text)))`` with standard base64 of 44
+characters, split at the last dot; the unencoded form is accepted too. On an https base URL the names
+carry ``__Secure-`` and the attribute Secure.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64encode
+from urllib.parse import quote, unquote
+
+from mosaic_gateway.config import Secret
+
+__all__ = ["Cookies"]
+
+SIGNATURE_LENGTH = 44
+SESSION_DAYS = 7
+ATTRIBUTES = "Path=/; HttpOnly; SameSite=Lax"
+SECURE_ATTRIBUTES = "Path=/; HttpOnly; Secure; SameSite=Lax"
+UNESCAPED = "!'()*"  # encodeURIComponent leaves these, urllib's quote does not
+
+
+class Cookies:
+    """Makes and reads the cookies of one gateway, whose *secret* signs them."""
+
+    def __init__(self, secret: Secret, base_url: str) -> None:
+        self._key = secret.reveal().encode()
+        secure = base_url.lower().startswith("https://")
+        self._prefix = "__Secure-better-auth." if secure else "better-auth."
+        self._attributes = SECURE_ATTRIBUTES if secure else ATTRIBUTES
+        self._session_name = f"{self._prefix}session_token"
+
+    def sign(self, text: str) -> str:
+        """Return ``text.signature``, not yet percent-encoded."""
+        return f"{text}.{self._signature(text)}"
+
+    def unsign(self, value: str) -> str | None:
+        """Return the text of a signed *value*, encoded or not; None where the signature does not hold."""
+        if "%" in value:
+            value = unquote(value)
+        text, dot, signature = value.rpartition(".")
+        if not dot or not text or len(signature) != SIGNATURE_LENGTH:
+            return None
+        expected = self._signature(text).encode()
+        return text if hmac.compare_digest(expected, signature.encode("utf-8", "replace")) else None
+
+    def session_token(self, cookie: str | None, authorization: str | None = None) -> str | None:
+        """Return the session token that a request carries, or None.
+
+        *cookie* and *authorization* are the header values. A bearer token comes raw or signed, and goes
+        before the cookie unless its signature is wrong (better-auth's bearer plugin).
+        """
+        token = self._bearer_token(authorization) if authorization else None
+        if token is None and cookie and (value := _cookie_value(cookie, self._session_name)):
+            token = self.unsign(value)
+        # What is not plain ASCII was never a token, and PostgreSQL would refuse some of it.
+        return token if token and token.isascii() and token.isprintable() else None
+
+    def signed_in(self, token: str, *, remember: bool) -> list[str]:
+        """Return the Set-Cookie values of a fresh session; without *remember* it ends with the browser."""
+        value = quote(self.sign(token), safe=UNESCAPED)
+        if remember:
+            return [f"{self._session_name}={value}; Max-Age={SESSION_DAYS * 86400}; {self._attributes}"]
+        flag = quote(self.sign("true"), safe=UNESCAPED)
+        return [
+            f"{self._session_name}={value}; {self._attributes}",
+            f"{self._prefix}dont_remember={flag}; {self._attributes}",
+        ]
+
+    def cleared(self) -> list[str]:
+        """Return the Set-Cookie values that remove every cookie of a session."""
+        names = ("session_token", "session_data", "dont_remember")
+        return [f"{self._prefix}{name}=; Max-Age=0; {self._attributes}" for name in names]
+
+    def _bearer_token(self, authorization: str) -> str | None:
+        scheme, _, value = authorization.partition(" ")
+        value = value.strip()
+        if scheme.lower() != "bearer" or not value:
+            return None
+        return self.unsign(value) if "." in value else value
+
+    def _signature(self, text: str) -> str:
+        return b64encode(hmac.digest(self._key, text.encode("utf-8", "replace"), "sha256")).decode("ascii")
+
+
+def _cookie_value(header: str, name: str) -> str | None:
+    """Return the first value called *name* in a Cookie header (RFC 6265, section 4.2.1)."""
+    for pair in header.split(";"):
+        key, equals, value = pair.strip().partition("=")
+        if equals and key == name:
+            return value
+    return None

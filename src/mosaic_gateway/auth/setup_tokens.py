@@ -1,0 +1,76 @@
+"""The set-up token: 256 random bits that let one person become the first admin within 24 hours.
+
+It lives as a SHA-256 hash in ``verifications`` under one identifier, so a copy of the database gives
+nobody the token. There is at most one; `setup` holds the lock under which it is issued and used up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg import AsyncConnection
+
+from mosaic_gateway.auth.ids import new_id
+from mosaic_gateway.auth.times import utc_now
+from mosaic_gateway.config import Secret
+
+__all__ = ["IDENTIFIER", "LIFETIME", "SetupToken", "check", "consume", "exists", "issue", "revoke"]
+
+IDENTIFIER = "bootstrap-setup"
+LIFETIME = timedelta(hours=24)
+TOKEN_BYTES = 32
+FIND = "SELECT value FROM verifications WHERE identifier = %s AND expires_at > %s"
+INSERT = (
+    "INSERT INTO verifications (id, identifier, value, expires_at, created_at, updated_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s)"
+)
+DELETE = "DELETE FROM verifications WHERE identifier = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class SetupToken:
+    """A token fresh from `issue`; only its holder ever has it in clear. *expires_at* is UTC."""
+
+    token: Secret
+    expires_at: datetime
+
+
+async def issue(connection: AsyncConnection) -> SetupToken:
+    """Write a new token and invalidate the one before."""
+    token, now = secrets.token_urlsafe(TOKEN_BYTES), utc_now()
+    await revoke(connection)
+    await connection.execute(INSERT, (new_id(), IDENTIFIER, _hash(token), now + LIFETIME, now, now))
+    return SetupToken(Secret(token), now + LIFETIME)
+
+
+async def exists(connection: AsyncConnection) -> bool:
+    """Say whether a token is outstanding whose time is not over."""
+    return await (await connection.execute(FIND, (IDENTIFIER, utc_now()))).fetchone() is not None
+
+
+async def check(connection: AsyncConnection, token: str) -> bool:
+    """Say whether *token* is the valid one; hashes are compared in constant time."""
+    cursor = await connection.execute(FIND, (IDENTIFIER, utc_now()))
+    given = _hash(token)
+    return any(hmac.compare_digest(row[0].encode(), given.encode()) for row in await cursor.fetchall())
+
+
+async def consume(connection: AsyncConnection, token: str) -> bool:
+    """Use *token* up if it is the valid one, and say whether it was."""
+    if not await check(connection, token):
+        return False
+    await revoke(connection)
+    return True
+
+
+async def revoke(connection: AsyncConnection) -> None:
+    """Invalidate the outstanding token, if any."""
+    await connection.execute(DELETE, (IDENTIFIER,))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,201 @@
+"""Users and their passwords: tables ``users`` and ``accounts`` as better-auth has them.
+
+The operations take an open async connection set up with `connection.SETTINGS`, inside a transaction of
+the caller's; command-line verbs use `accounts`, which wraps each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection
+
+from mosaic_gateway.auth import audit
+from mosaic_gateway.auth.errors import (
+    InvalidEmailError,
+    InvalidNameError,
+    InvalidRoleError,
+    UserExistsError,
+    UserNotFoundError,
+)
+from mosaic_gateway.auth.ids import new_id
+from mosaic_gateway.auth.passwords import check_length, hash_password
+from mosaic_gateway.auth.times import iso, utc_now
+
+__all__ = [
+    "COLUMNS",
+    "NewUser",
+    "User",
+    "check_email",
+    "check_name",
+    "insert_user",
+    "list_users",
+    "prepare_user",
+    "set_password_hash",
+]
+
+#: zod 4's e-mail pattern, which better-auth applies.
+EMAIL = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}")
+EMAIL_MAX = 254  # RFC 5321; a far longer one would not fit the unique index
+NAME_MAX = 200
+#: C0 and C1 controls (PostgreSQL refuses NUL), and lone surrogates, which have no UTF-8.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+ROLES = ("admin", "user")
+
+#: In the order of better-auth's JSON.
+COLUMNS: LiteralString = (
+    "u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at,"
+    " u.role, u.banned, u.ban_reason, u.ban_expires, u.id"
+)
+LIST: LiteralString = f"SELECT {COLUMNS} FROM users u ORDER BY u.created_at, u.id"
+FIND: LiteralString = f"SELECT {COLUMNS} FROM users u WHERE u.email = %s"
+INSERT = (
+    "INSERT INTO users (id, name, email, email_verified, created_at, updated_at, role, banned)"
+    " VALUES (%s, %s, %s, false, %s, %s, %s, false)"
+)
+INSERT_ACCOUNT = (
+    "INSERT INTO accounts (id, account_id, provider_id, user_id, password, created_at, updated_at)"
+    " VALUES (%s, %s, 'credential', %s, %s, %s, %s)"
+)
+UPDATE_PASSWORD = (
+    "UPDATE accounts SET password = %s, updated_at = %s"
+    " WHERE user_id = %s AND provider_id = 'credential' AND account_id = user_id"
+)
+DELETE_SESSIONS = "DELETE FROM sessions WHERE user_id = %s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A row of ``users``. Times are UTC without zone."""
+
+    id: str
+    name: str
+    email: str
+    email_verified: bool
+    image: str | None
+    created_at: datetime
+    updated_at: datetime
+    role: str | None
+    banned: bool | None
+    ban_reason: str | None
+    ban_expires: datetime | None
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> User:
+        """Read the values of `COLUMNS`."""
+        name, email, verified, image, created_at, updated_at, role, banned, ban_reason, ban_expires, user_id = row
+        return cls(
+            id=user_id,
+            name=name,
+            email=email,
+            email_verified=verified,
+            image=image,
+            created_at=created_at,
+            updated_at=updated_at,
+            role=role,
+            banned=banned,
+            ban_reason=ban_reason,
+            ban_expires=ban_expires,
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return better-auth's JSON object, with its names in its order."""
+        return {
+            "name": self.name,
+            "email": self.email,
+            "emailVerified": self.email_verified,
+            "image": self.image,
+            "createdAt": iso(self.created_at),
+            "updatedAt": iso(self.updated_at),
+            "role": self.role,
+            "banned": self.banned,
+            "banReason": self.ban_reason,
+            "banExpires": iso(self.ban_expires) if self.ban_expires else None,
+            "id": self.id,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUser:
+    """Somebody who may be inserted: checked, the e-mail in lower case, the password hashed."""
+
+    name: str
+    email: str
+    password_hash: str
+    role: str
+
+
+def check_email(email: str) -> str:
+    """Return *email* in lower case. Raises `InvalidEmailError` for what better-auth refuses."""
+    if not EMAIL.fullmatch(email):
+        raise InvalidEmailError("Invalid email", hint="Give an address like name@example.com.")
+    return email.lower()
+
+
+def check_name(name: str) -> str:
+    """Return *name* without outer blanks. Raises `InvalidNameError` if empty, too long or unprintable."""
+    name = name.strip()
+    if not name or len(name) > NAME_MAX or UNPRINTABLE.search(name):
+        raise InvalidNameError(
+            "Invalid name", hint=f"Give a name of 1 to {NAME_MAX} characters without control characters."
+        )
+    return name
+
+
+def prepare_user(name: str, email: str, password: str, role: str = "user") -> NewUser:
+    """Check everything and hash *password*, which takes about 120 ms.
+
+    Raises `InvalidNameError`, `InvalidEmailError`, `InvalidRoleError`, `PasswordTooShortError` and
+    `PasswordTooLongError`.
+    """
+    name, email = check_name(name), check_email(email)
+    if len(email) > EMAIL_MAX:
+        raise InvalidEmailError("Invalid email", hint=f"An address has at most {EMAIL_MAX} characters.")
+    if role not in ROLES:
+        raise InvalidRoleError(f"There is no role {role!r}", hint=f"Roles: {', '.join(ROLES)}.")
+    check_length(password)
+    return NewUser(name=name, email=email, password_hash=hash_password(password), role=role)
+
+
+async def insert_user(connection: AsyncConnection, new: NewUser) -> User:
+    """Write *new* and the account that holds the password. Raises `UserExistsError`."""
+    now, user_id = utc_now(), new_id()
+    try:
+        await connection.execute(INSERT, (user_id, new.name, new.email, now, now, new.role))
+    except psycopg.errors.UniqueViolation as error:
+        raise UserExistsError(
+            f"A user with the e-mail address {new.email} exists already",
+            hint="To change the password: mosaic-gateway auth users set-password",
+        ) from error
+    await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, new.password_hash, now, now))
+    return User.from_row((new.name, new.email, False, None, now, now, new.role, False, None, None, user_id))
+
+
+async def list_users(connection: AsyncConnection) -> tuple[User, ...]:
+    """Return every user, oldest first."""
+    cursor = await connection.execute(LIST)
+    return tuple(User.from_row(row) for row in await cursor.fetchall())
+
+
+async def set_password_hash(connection: AsyncConnection, email: str, password_hash: str) -> User:
+    """Give the user with *email* a new password and end all of that user's sessions.
+
+    Raises `UserNotFoundError`.
+    """
+    row = None
+    if not UNPRINTABLE.search(email):
+        row = await (await connection.execute(FIND, (email.lower(),))).fetchone()
+    if row is None:
+        raise UserNotFoundError(f"There is no user {email!r}", hint="Run: mosaic-gateway auth users list")
+    user, now = User.from_row(row), utc_now()
+    cursor = await connection.execute(UPDATE_PASSWORD, (password_hash, now, user.id))
+    if cursor.rowcount == 0:
+        await connection.execute(INSERT_ACCOUNT, (new_id(), user.id, user.id, password_hash, now, now))
+    await connection.execute(DELETE_SESSIONS, (user.id,))
+    await audit.record(connection, "user.set-password", target=user.id)
+    return user

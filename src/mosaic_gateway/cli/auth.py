@@ -1,0 +1,74 @@
+"""auth users create, list, set-password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.auth.users import User
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.password import password_options, read_password
+from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway.opening import open_database
+
+__all__ = ["auth"]
+
+
+@click.group()
+def auth() -> None:
+    """People who may sign in."""
+
+
+@auth.group()
+def users() -> None:
+    """Create and list users, set their passwords."""
+
+
+@users.command()
+@click.option("--name", required=True)
+@click.option("--email", required=True)
+@click.option("--role", type=click.Choice(["user", "admin"]), default="user", show_default=True)
+@password_options
+@verb("auth users create")
+def create(
+    home: Home, *, name: str, email: str, role: str, password_stdin: bool, password_file: Path | None
+) -> Outcome:
+    """Create a user."""
+    installation = installation_of(home)
+    password = read_password(password_stdin=password_stdin, password_file=password_file)
+    with open_database(installation.config, installation.account) as conninfo:
+        user = accounts.create_user(conninfo, name=name, email=email, password=password, role=role)
+    return Outcome(result={"user": user.to_json()}, lines=(f"Created {user.email} ({user.role}).",))
+
+
+@users.command("list")
+@verb("auth users list")
+def list_(home: Home) -> Outcome:
+    """List all users."""
+    installation = installation_of(home)
+    with open_database(installation.config, installation.account) as conninfo:
+        found = accounts.list_users(conninfo)
+    return Outcome(result={"users": [user.to_json() for user in found]}, lines=tuple(map(_line, found)) or ("No users.",))
+
+
+@users.command("set-password")
+@click.option("--email", required=True)
+@password_options
+@verb("auth users set-password")
+def set_password(home: Home, *, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
+    """Give a user a new password; ends all of the user's sessions."""
+    installation = installation_of(home)
+    password = read_password(password_stdin=password_stdin, password_file=password_file)
+    with open_database(installation.config, installation.account) as conninfo:
+        user = accounts.set_password(conninfo, email=email, password=password)
+    return Outcome(
+        result={"user": user.to_json()}, lines=(f"{user.email} has a new password; all sessions were ended.",)
+    )
+
+
+def _line(user: User) -> str:
+    return f"{user.email:<32} {user.role or 'user':<6} {'banned  ' if user.banned else ''}{user.name}"

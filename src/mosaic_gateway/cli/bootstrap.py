@@ -1,0 +1,62 @@
+"""bootstrap status, setup, link: how the first admin comes to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.auth.links import setup_url
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.password import password_options, read_password
+from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway.opening import open_database
+
+__all__ = ["bootstrap"]
+
+
+@click.group()
+def bootstrap() -> None:
+    """The first admin of a new gateway."""
+
+
+@bootstrap.command()
+@verb("bootstrap status")
+def status(home: Home) -> Outcome:
+    """Say whether the first admin is still to be made."""
+    installation = installation_of(home)
+    with open_database(installation.config, installation.account) as conninfo:
+        needed = accounts.needs_setup(conninfo)
+    line = "No admin yet: mosaic-gateway bootstrap link" if needed else "The gateway has an admin."
+    return Outcome(result={"needsSetup": needed}, lines=(line,))
+
+
+@bootstrap.command()
+@click.option("--name", required=True)
+@click.option("--email", required=True)
+@password_options
+@verb("bootstrap setup")
+def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
+    """Make the first admin from here, without the web page."""
+    installation = installation_of(home)
+    password = read_password(password_stdin=password_stdin, password_file=password_file)
+    with open_database(installation.config, installation.account) as conninfo:
+        user = accounts.setup_first_admin(conninfo, name=name, email=email, password=password)
+    return Outcome(result={"user": user.to_json()}, lines=(f"{user.email} is the first admin.",))
+
+
+@bootstrap.command()
+@verb("bootstrap link")
+def link(home: Home) -> Outcome:
+    """Print a fresh link on which the first admin is made; an older one stops working."""
+    installation = installation_of(home)
+    with open_database(installation.config, installation.account) as conninfo:
+        token = accounts.issue_setup_token(conninfo)
+    url = setup_url(installation.config.url, token)
+    return Outcome(
+        result={"url": url, "expires_at": f"{token.expires_at.isoformat(timespec='seconds')}Z"},
+        lines=(url, "It works once, within 24 hours; keep it to yourself."),
+    )

@@ -1,0 +1,80 @@
+"""What a verb gives back, and its two forms: plain lines for people, one JSON object for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
+
+__all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
+
+#: Version of the envelope; raised when a field changes its meaning.
+SCHEMA = 1
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A verb's result: ``result`` for scripts, ``lines`` for people, ``error`` where it is not a success.
+
+    An outcome with an error (a doctor that found faults) still shows its result.
+    """
+
+    result: dict[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    error: MosaicError | None = None
+
+
+def run_verb(command: str, function: Callable[[], Outcome], *, as_json: bool) -> int:
+    """Call *function*, show what it gives or raises, and return the exit code."""
+    try:
+        outcome = function()
+    except MosaicError as error:
+        render_error(command, error, as_json=as_json)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        stopped = InternalError("interrupted", hint="Run the command again to go on.")
+        render_error(command, stopped, as_json=as_json)
+        return INTERRUPTED
+    except OSError as error:
+        failed = InternalError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        render_error(command, failed, as_json=as_json)
+        return failed.exit_code
+    render_outcome(command, outcome, as_json=as_json)
+    return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
+
+
+def render_outcome(command: str, outcome: Outcome, *, as_json: bool) -> None:
+    """Write an outcome to standard output."""
+    if as_json:
+        error = None if outcome.error is None else outcome.error.to_dict()
+        _write_envelope(command, outcome.result, error)
+        return
+    for line in outcome.lines:
+        click.echo(line)
+    if outcome.error is not None:
+        _write_plain(outcome.error)
+
+
+def render_error(command: str, error: MosaicError, *, as_json: bool) -> None:
+    """Write an error: as JSON to standard output, for people to standard error."""
+    if as_json:
+        _write_envelope(command, {}, error.to_dict())
+    else:
+        _write_plain(error)
+
+
+def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] | None) -> None:
+    envelope = {"schema": SCHEMA, "command": command, "ok": error is None, "result": result, "error": error}
+    click.echo(json.dumps(envelope, ensure_ascii=False, default=str))
+
+
+def _write_plain(error: MosaicError) -> None:
+    click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}]: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"{click.style('hint', fg='cyan')}: {error.hint}", err=True)

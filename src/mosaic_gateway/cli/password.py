@@ -1,0 +1,59 @@
+"""Where a password comes from: a prompt, standard input or a file; never an argument."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mosaic_gateway.errors import UsageError
+
+__all__ = ["PasswordSourceError", "password_options", "read_password"]
+
+
+class PasswordSourceError(UsageError):
+    """There is no password where it was said to be."""
+
+    code = "PASSWORD_SOURCE"
+
+
+def password_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--password-stdin`` and ``--password-file`` to a command."""
+    function = click.option(
+        "--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Read the password from a file."
+    )(function)
+    return click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(function)
+
+
+def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
+    """Return the password without the line's end. Raises `PasswordSourceError`."""
+    if password_stdin and password_file is not None:
+        raise PasswordSourceError(
+            "--password-stdin and --password-file exclude each other", hint="Give one of the two."
+        )
+    if password_stdin:
+        return _decode(sys.stdin.buffer.read(), "standard input")
+    if password_file is not None:
+        try:
+            return _decode(password_file.read_bytes(), str(password_file))
+        except OSError as error:
+            raise PasswordSourceError(f"{password_file} cannot be read: {error.strerror}") from error
+    if not sys.stdin.isatty():
+        raise PasswordSourceError(
+            "there is no terminal to ask for the password", hint="Give --password-stdin or --password-file."
+        )
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _decode(content: bytes, source: str) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PasswordSourceError(f"the password from {source} is not UTF-8") from error
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise PasswordSourceError(f"{source} holds no password")
+    return text

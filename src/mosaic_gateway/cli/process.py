@@ -1,0 +1,122 @@
+"""start, stop, restart, status, logs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home, instance_id
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.gateway import control
+from mosaic_gateway.process.logfile import tail_of
+
+__all__ = ["logs", "restart", "start", "status", "stop"]
+
+FOLLOW_PAUSE = 0.3  # seconds
+
+
+class NotReadyError(PreflightError):
+    """The gateway does not run, or runs and is not ready."""
+
+    code = "NOT_READY"
+
+
+@click.command(short_help="Start the gateway in the background.")
+@verb("start")
+def start(home: Home) -> Outcome:
+    """Start the gateway in the background and wait until it accepts requests."""
+    return _started(control.start(home))
+
+
+@click.command(short_help="Stop the gateway and its database.")
+@verb("stop")
+def stop(home: Home) -> Outcome:
+    """Stop the gateway and its database, and wait for their end."""
+    instance_id(home)
+    pid = control.stop(home)
+    line = "The gateway does not run." if pid is None else f"Stopped (process {pid})."
+    return Outcome(result={"stopped": pid is not None, "pid": pid}, lines=(line,))
+
+
+@click.command(short_help="Stop the gateway, then start it.")
+@verb("restart")
+def restart(home: Home) -> Outcome:
+    """Stop the gateway, if it runs, and start it."""
+    instance_id(home)
+    control.stop(home)
+    return _started(control.start(home))
+
+
+@click.command(short_help="Say what runs, where, and whether it is ready.")
+@verb("status")
+def status(home: Home) -> Outcome:
+    """Say what runs, where, and whether it is ready. The exit code is 0 only if it is ready."""
+    identity = instance_id(home)
+    state = control.state_of(home)
+    if not state.running:
+        gateway = "does not run"
+    elif state.ready:
+        gateway = f"ready at {state.url}"
+    else:
+        gateway = "runs, but is not ready"
+    kind = "in the background (supervised)" if state.supervisor else "in the foreground"
+    lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
+    if state.running:
+        lines.append(f"process   {state.pid}, {kind}, version {state.version or 'starting'}")
+    error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=_hint(home, running=state.running))
+    return Outcome(result={"home": str(home.path), "instance_id": identity, **asdict(state)}, lines=tuple(lines), error=error)
+
+
+@click.command(short_help="Show the newest lines of the log.")
+@click.option("-n", "--lines", "count", type=click.IntRange(min=0), default=50, show_default=True, help="How many.")
+@click.option("--postgres", is_flag=True, help="The database's log instead of the gateway's.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until interrupted.")
+@verb("logs")
+def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
+    """Show the newest lines of the gateway's log."""
+    instance_id(home)
+    path = home.postgres_log if postgres else home.gateway_log
+    lines = tuple(tail_of(path, count))
+    if follow:
+        for line in lines:
+            click.echo(line)
+        _follow(path)
+    return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
+
+
+def _started(started: control.Started) -> Outcome:
+    how = "already runs" if started.already else "runs"
+    return Outcome(
+        result={"url": started.url, "pid": started.pid, "already_running": started.already},
+        lines=(f"The gateway {how}: {started.url} (process {started.pid})",),
+    )
+
+
+def _hint(home: Home, *, running: bool) -> str:
+    if running:
+        return f"Look at {home.gateway_log}: mosaic-gateway logs"
+    return "Start it: mosaic-gateway start"
+
+
+def _follow(path: Path) -> None:
+    """Write lines as they come, over rotations, until Ctrl-C."""
+    position = path.stat().st_size if path.exists() else 0
+    try:
+        while True:
+            size = path.stat().st_size if path.exists() else 0
+            if size < position:
+                position = 0
+            if size > position:
+                with path.open("rb") as stream:
+                    stream.seek(position)
+                    content = stream.read()
+                position += len(content)
+                click.echo(content.decode(errors="replace"), nl=False)
+            time.sleep(FOLLOW_PAUSE)
+    except KeyboardInterrupt:
+        return

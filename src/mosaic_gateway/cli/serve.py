@@ -1,0 +1,38 @@
+"""serve: the gateway in the foreground."""
+
+from __future__ import annotations
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import InternalError, MosaicError
+
+__all__ = ["serve"]
+
+
+@click.command(short_help="Run the gateway in the foreground.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the configured one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on, instead of the configured one.")
+@click.option("--ready-fd", type=int, hidden=True)
+@click.option("--supervisor", type=int, hidden=True)
+@verb("serve")
+def serve(home: Home, *, host: str | None, port: int | None, ready_fd: int | None, supervisor: int | None) -> Outcome:
+    """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
+    from mosaic_gateway.gateway import lifecycle
+    from mosaic_gateway.gateway.ready_pipe import ReadyPipe
+
+    lifecycle.configure_logging()
+    ready = ReadyPipe(ready_fd)
+    try:
+        installation = installation_of(home, host=host, port=port)
+        lifecycle.serve(installation.config, account=installation.account, ready=ready, supervisor=supervisor)
+    except MosaicError as error:
+        ready.failed(error)
+        raise
+    except Exception as error:
+        ready.failed(InternalError(f"{type(error).__name__}: {error}", hint=f"The log is {home.gateway_log}."))
+        raise
+    return Outcome(result={"stopped": True})

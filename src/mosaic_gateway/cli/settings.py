@@ -1,0 +1,32 @@
+"""Options that choose settings, and the settings of a home as a verb wants them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mosaic_gateway.config import Config, Home, instance_id, load_config, process_environment
+from mosaic_gateway.process.account import Account, owner_of
+
+__all__ = ["Installation", "installation_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """An installed home: its id, its settings, and the account to act as (None: ourselves)."""
+
+    instance_id: str
+    config: Config
+    account: Account | None
+
+
+def installation_of(home: Home, **flags: Any) -> Installation:
+    """Return the installation in *home*; *flags* override its settings.
+
+    Raises `NotInstalledError`, `ConfigError` and `HomeOwnerError`.
+    """
+    identity = instance_id(home)
+    config = load_config(home, flags=flags, environ=process_environment())
+    return Installation(instance_id=identity, config=config, account=owner_of(home.path))
+
+

@@ -1,0 +1,118 @@
+"""storage status, storage migrate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import reporter
+from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
+from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.model import LedgerState
+from mosaic_gateway.migrations.plan import make_plan
+from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied, read_state
+
+__all__ = ["migrate", "status", "storage"]
+
+
+@click.group()
+def storage() -> None:
+    """Look at the database schema and bring it up to date."""
+
+
+@storage.command()
+@verb("storage status")
+def status(home: Home) -> Outcome:
+    """Say which migrations are applied, half applied and pending. Writes nothing to the schema."""
+    installation = installation_of(home)
+    bundles = load_bundles()
+    with (
+        open_database(installation.config, installation.account) as conninfo,
+        connect(conninfo, application_name="mosaic-gateway storage status") as connection,
+    ):
+        states = [(bundle, read_state(connection, bundle)) for bundle in bundles]
+    error: MosaicError | None = None
+    results: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for bundle, state in states:
+        try:
+            pending = {planned.migration.tag for planned in make_plan(bundle, state).pending}
+        except MosaicError as refusal:
+            error = error or refusal
+            pending = set()
+        result = _describe(bundle, state, pending)
+        results.append(result)
+        lines += _table(result)
+    return Outcome(result={"bundles": results}, lines=tuple(lines), error=error)
+
+
+@storage.command()
+@click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait for another run.")
+@verb("storage migrate")
+def migrate(home: Home, *, lock_timeout: float) -> Outcome:
+    """Apply the pending migrations. The gateway does the same by itself whenever it starts."""
+    installation = installation_of(home)
+    bundles = load_bundles()
+    with reporter() as report, open_database(installation.config, installation.account) as conninfo:
+
+        def show(bundle: str, event: StatementApplied) -> None:
+            report.done(f"{bundle} {event.tag}: statement {event.number} of {event.total} ({event.seconds * 1000:.0f} ms)")
+
+        reports = prepare_schema(
+            bundles, conninfo, installation.config.engine, lock_timeout=lock_timeout, on_statement=show
+        )
+    return Outcome(
+        result={
+            "engine": str(installation.config.engine),
+            "bundles": [
+                {"bundle": r.bundle, "applied": list(r.applied), "already_applied": r.already_applied} for r in reports
+            ],
+        },
+        lines=tuple(_summary(r, installation.config.engine) for r in reports),
+    )
+
+
+def _summary(report: MigrationReport, engine: EngineName) -> str:
+    if not report.applied:
+        return f"{report.bundle}: up to date, {report.already_applied} applied ({engine})"
+    return f"{report.bundle}: applied {', '.join(report.applied)} ({engine}); {report.already_applied} were applied before"
+
+
+def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:
+    migrations = []
+    for migration in bundle.migrations:
+        progress = state.progress.get(migration.tag)
+        entry: dict[str, Any] = {"tag": migration.tag, "state": "applied", "statements": len(migration.statements)}
+        if migration.tag in pending:
+            half = progress is not None and progress.applied > 0
+            entry["state"] = "half applied" if half else "pending"
+            entry["statements_applied"] = progress.applied if progress else 0
+            if progress is not None and progress.failed_statement is not None:
+                entry["failed"] = {
+                    "statement": progress.failed_statement,
+                    "sqlstate": progress.failed_sqlstate,
+                    "message": progress.failed_message,
+                }
+        migrations.append(entry)
+    return {"bundle": bundle.name, "ledger_rows": len(state.applied), "migrations": migrations}
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    lines = [f"{result['bundle']}"]
+    for entry in result["migrations"]:
+        text = entry["state"]
+        if text == "half applied":
+            text += f": {entry['statements_applied']} of {entry['statements']}"
+        if "failed" in entry:
+            failed = entry["failed"]
+            text += f"; statement {failed['statement']} failed: {failed['message']} (SQLSTATE {failed['sqlstate']})"
+        lines.append(f"  {entry['tag']:<36} {text}")
+    return lines

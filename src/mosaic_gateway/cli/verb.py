@@ -1,0 +1,40 @@
+"""What all verbs share: ``--home``, ``--json``, the envelope, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome, run_verb
+from mosaic_gateway.config import Home, default_home, process_environment
+
+__all__ = ["home_option", "json_option", "verb"]
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The installation's directory. [MOSAIC_GATEWAY_HOME]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+
+
+def verb(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+    """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command."""
+
+    def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
+        @home_option
+        @json_option
+        @click.pass_context
+        @wraps(function)
+        def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+            place = Home((home or default_home(process_environment())).expanduser().absolute())
+            context.exit(run_verb(name, lambda: function(place, **options), as_json=as_json))
+
+        return body
+
+    return decorate

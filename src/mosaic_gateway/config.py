@@ -1,0 +1,352 @@
+"""Where an installation lives and how it is set up; the only module that reads the environment.
+
+Each value comes from the first of: a command-line flag, ``MOSAIC_GATEWAY_*`` (and ``DATABASE_URL``,
+``BETTER_AUTH_SECRET``), ``<home>/config.toml``, the default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.errors import PreflightError, UsageError
+
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "Config",
+    "ConfigError",
+    "EngineName",
+    "Home",
+    "NotInstalledError",
+    "Secret",
+    "default_home",
+    "instance_id",
+    "load_auth_secret",
+    "load_config",
+    "process_environment",
+    "runtime_directory",
+]
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 14242
+SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
+LARGEST_PORT = 65535
+
+
+class ConfigError(UsageError):
+    """A configuration value cannot be used; the message names the value's source."""
+
+    code = "CONFIG_INVALID"
+
+
+class NotInstalledError(PreflightError):
+    """The home holds no installation, or not all of one."""
+
+    code = "NOT_INSTALLED"
+
+
+class EngineName(StrEnum):
+    """What runs the database."""
+
+    POSTGRES = "postgres"
+    SERVER = "server"
+
+
+class Secret:
+    """A text that never shows itself: ``str`` and ``repr`` are masked, `reveal` gives the value."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value; the caller keeps it out of arguments, logs and errors."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret('****')"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The one directory that an installation owns, and the places in it."""
+
+    path: Path
+
+    @property
+    def receipt(self) -> Path:
+        """What the installation owns, here and elsewhere (JSON)."""
+        return self.path / "receipt.json"
+
+    @property
+    def journal(self) -> Path:
+        """Installer steps under way (JSON lines)."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def config_file(self) -> Path:
+        """Settings (TOML, 0600)."""
+        return self.path / "config.toml"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the verb that changes the installation."""
+        return self.path / ".lock"
+
+    @property
+    def secrets(self) -> Path:
+        """One file for each secret (0600)."""
+        return self.path / "secrets"
+
+    @property
+    def auth_secret(self) -> Path:
+        """The key that signs session cookies."""
+        return self.secrets / "auth-secret"
+
+    @property
+    def data(self) -> Path:
+        """Database clusters, one directory for each engine and major version."""
+        return self.path / "data"
+
+    @property
+    def runtime(self) -> Path:
+        """Copies of the programs that run, one directory for each version."""
+        return self.path / "runtime"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, pid files, locks of running processes."""
+        return self.path / "run"
+
+    @property
+    def gateway_lock(self) -> Path:
+        """Held by the gateway that serves this home."""
+        return self.run / "gateway.lock"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the supervisor that keeps the gateway running in the background."""
+        return self.run / "supervisor.lock"
+
+    @property
+    def logs(self) -> Path:
+        """Rotated log files."""
+        return self.path / "logs"
+
+    @property
+    def gateway_log(self) -> Path:
+        """What the gateway in the background writes."""
+        return self.logs / "gateway.log"
+
+    @property
+    def postgres_log(self) -> Path:
+        """What the embedded PostgreSQL writes."""
+        return self.logs / "postgres.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings in force. ``sources`` names where each value came from."""
+
+    home: Home
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    engine: EngineName = EngineName.POSTGRES
+    database_url: Secret | None = None
+    postgres_bin: Path | None = None
+    base_url: str | None = None
+    auth_secret: Secret | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The address a person opens: ``base_url`` if set, else host and port."""
+        if self.base_url:
+            return self.base_url.rstrip("/")
+        return f"http://{_url_host(self.host)}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """The address under which this machine reaches the gateway itself."""
+        return f"http://{_url_host(self.host)}:{self.port}"
+
+
+#: Setting -> environment variables that give it, first wins.
+VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "host": ("MOSAIC_GATEWAY_HOST",),
+    "port": ("MOSAIC_GATEWAY_PORT",),
+    "engine": ("MOSAIC_GATEWAY_ENGINE",),
+    "database_url": ("MOSAIC_GATEWAY_DATABASE_URL", "DATABASE_URL"),
+    "postgres_bin": ("MOSAIC_GATEWAY_POSTGRES_BIN",),
+    "base_url": ("MOSAIC_GATEWAY_BASE_URL",),
+    "auth_secret": ("BETTER_AUTH_SECRET",),
+}
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return this process's environment; callers pass it on instead of reading it themselves."""
+    return os.environ
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """Return ``MOSAIC_GATEWAY_HOME``, or the place that fits this user."""
+    named = environ.get("MOSAIC_GATEWAY_HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    if os.geteuid() == 0:
+        return SYSTEM_HOME
+    from platformdirs import user_data_path  # noqa: PLC0415 - only where it is needed: start-up time
+
+    return user_data_path("mosaic-gateway", appauthor=False)
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path:
+    """Return where short-lived files with short names go: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
+    named = environ.get("XDG_RUNTIME_DIR", "")
+    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
+
+
+def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """Return the settings of *home*; *flags* holds only what was given on the command line.
+
+    Raises `ConfigError` for an unreadable file, an unknown key or a value of the wrong kind.
+    """
+    stored = read_config_file(home.config_file)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, variables in VARIABLES.items():
+        variable = next((v for v in variables if environ.get(v)), None)
+        if flags.get(name) is not None:
+            values[name], sources[name] = flags[name], "flag"
+        elif variable is not None:
+            values[name], sources[name] = environ[variable], variable
+        elif name in stored:
+            values[name], sources[name] = stored[name], str(home.config_file)
+    _choose_engine(values, sources, stored)
+    return Config(home=home, sources=sources, **{k: _convert(k, v, sources[k]) for k, v in values.items()})
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return the keys of *path*, an empty dictionary where there is none. Raises `ConfigError`."""
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="Mend the file, or restore it from a backup.") from error
+    unknown = sorted(set(stored) - (set(VARIABLES) - {"auth_secret"}))
+    if unknown:
+        raise ConfigError(
+            f"{path} has unknown settings: {', '.join(unknown)}",
+            hint=f"Known settings: {', '.join(sorted(set(VARIABLES) - {'auth_secret'}))}.",
+        )
+    return stored
+
+
+def instance_id(home: Home) -> str:
+    """Return the id of the installation in *home*. Raises `NotInstalledError`."""
+    try:
+        found = json.loads(home.receipt.read_text(encoding="utf-8"))["instance_id"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotInstalledError(
+            f"there is no installation in {home.path}",
+            hint="Run mosaic-gateway install, or name the right place with --home.",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotInstalledError(
+            f"{home.receipt} cannot be read: {error}", hint="Run mosaic-gateway doctor --home and the place."
+        ) from error
+    return str(found)
+
+
+def load_auth_secret(config: Config) -> Secret:
+    """Return the key that signs cookies: ``BETTER_AUTH_SECRET``, or the home's own. Raises `NotInstalledError`."""
+    if config.auth_secret is not None:
+        return config.auth_secret
+    path = config.home.auth_secret
+    try:
+        value = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotInstalledError(
+            f"the secret {path} cannot be read: {error}",
+            hint="Restore it from a backup. A new secret would end every session; install makes one only for a new home.",
+        ) from error
+    if not value:
+        raise NotInstalledError(f"the secret {path} is empty", hint="Restore it from a backup.")
+    return Secret(value)
+
+
+def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapping[str, Any]) -> None:
+    """A database URL means the server engine, unless the engine is named with equal or higher rank.
+
+    ``DATABASE_URL`` often belongs to another program: it never moves an installed home to a server.
+    """
+    if "database_url" not in values or sources.get("engine") in {"flag", *VARIABLES["engine"]}:
+        return
+    if sources["database_url"] == "flag" or "engine" not in stored:
+        values["engine"], sources["engine"] = EngineName.SERVER, f"implied by {sources['database_url']}"
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    try:
+        match name:
+            case "port":
+                return _port(value)
+            case "engine":
+                return EngineName(value)
+            case "postgres_bin":
+                return Path(value).expanduser().absolute()
+            case "database_url" | "auth_secret":
+                return value if isinstance(value, Secret) else Secret(_text(value))
+            case _:
+                return _text(value)
+    except (TypeError, ValueError) as error:
+        shown = "the value" if name in {"database_url", "auth_secret"} else repr(value)
+        raise ConfigError(f"{name} from {source} cannot be used: {shown}", hint=_hint(name)) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(value)
+    return value
+
+
+def _port(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    number = int(value)
+    if not 0 < number <= LARGEST_PORT:
+        raise ValueError(value)
+    return number
+
+
+def _hint(name: str) -> str:
+    if name == "port":
+        return f"Give a number from 1 to {LARGEST_PORT}."
+    if name == "engine":
+        return f"Give one of: {', '.join(EngineName)}."
+    return "Give a text that is not empty."
+
+
+def _url_host(host: str) -> str:
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,146 @@
+"""The cluster: made in a temporary sibling, renamed when complete, recognised, never guessed at.
+
+A killed ``initdb`` leaves PG_VERSION and global/pg_control in an unusable directory; hence the rename.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.base import DiskFullError, EngineError, ForeignClusterError
+from mosaic_gateway.engines.postgres.configuration import ROLE, check_account, write_configuration
+from mosaic_gateway.engines.postgres.postmaster import kill_processes
+from mosaic_gateway.engines.postgres.runtime import FULL_DISK, Runtime
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.command import CommandFailedError, run
+
+__all__ = ["cluster_of", "create_cluster", "major_of", "system_identifier"]
+
+INITDB_LIMIT = 300.0  # seconds; a slow disk needs minutes to flush
+NAME = re.compile(r"postgres-(\d+)")
+TEMPORARY = re.compile(r"\.postgres-\d+\.[0-9a-f]{8}\.tmp")
+BUILTIN_LOCALES = 17  # first major version with --locale-provider=builtin
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def cluster_of(home: Home) -> Path | None:
+    """Return the home's cluster (of the latest major version), or None. Raises OSError."""
+    try:
+        names = [path.name for path in home.data.iterdir()]
+    except FileNotFoundError:
+        return None
+    majors = [int(match[1]) for name in names if (match := NAME.fullmatch(name))]
+    return home.data / f"postgres-{max(majors)}" if majors else None
+
+
+def major_of(cluster: Path) -> int:
+    """Return the major version that made *cluster*. Raises `ForeignClusterError` where none did."""
+    try:
+        major = int((cluster / "PG_VERSION").read_bytes())
+        (cluster / "global" / "pg_control").stat()
+    except (OSError, ValueError) as error:
+        raise ForeignClusterError(
+            f"{cluster} is not a PostgreSQL cluster that mosaic-gateway made",
+            hint="Move it away, or choose another --home.",
+        ) from error
+    return major
+
+
+def system_identifier(cluster: Path) -> int:
+    """Return the number that initdb gave *cluster*: the first field of pg_control. Raises OSError.
+
+    Source: ``ControlFileData`` in src/include/catalog/pg_control.h (uint64, the machine's byte order).
+    """
+    with (cluster / "global" / "pg_control").open("rb") as stream:
+        number: int = struct.unpack("=Q", stream.read(8))[0]
+    return number
+
+
+def create_cluster(home: Home, runtime: Runtime, *, account: Account | None) -> Path:
+    """Make the home's cluster if it has none, and return it.
+
+    Raises `ForeignClusterError` where another major version's cluster or something else is in its place,
+    `UnfitAccountError`, `DiskFullError`, EngineError, OSError.
+    """
+    check_account(account)
+    existing = cluster_of(home)
+    if existing is not None:
+        check_major(existing, runtime)
+        return existing
+    target = home.data / f"postgres-{runtime.major}"
+    temporary = home.data / f".postgres-{runtime.major}.{secrets.token_hex(4)}.tmp"
+    try:
+        with assume(account):
+            make_directory(home.data)
+        _remove_leftovers(home.data, account)
+        _initdb(temporary, runtime, account)
+        write_configuration(temporary, runtime.major, account)
+        with assume(account):
+            temporary.rename(target)
+            _sync(home.data)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise _disk_full(home) from error
+        raise
+    except CommandFailedError as error:
+        if "No space left on device" in error.message:
+            raise _disk_full(home) from error
+        raise EngineError(f"The database cluster could not be made: {error.message}", details=error.details) from error
+    finally:
+        with assume(account):
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def check_major(cluster: Path, runtime: Runtime) -> None:
+    """Raise `ForeignClusterError` where *runtime* cannot run *cluster*."""
+    major = major_of(cluster)
+    if major != runtime.major:
+        raise ForeignClusterError(
+            f"{cluster} was made by PostgreSQL {major}; the programs in {runtime.bindir} are version {runtime.version}",
+            hint=f"Give --postgres-bin with a PostgreSQL {major}, or choose another --home.",
+        )
+
+
+def _initdb(target: Path, runtime: Runtime, account: Account | None) -> None:
+    provider = "builtin" if runtime.major >= BUILTIN_LOCALES else "libc"
+    run(
+        [
+            runtime.bindir / "initdb", "-D", target, "-U", ROLE, "-E", "UTF8", f"--locale-provider={provider}",
+            "--locale=C.UTF-8", "--auth=peer", "--no-instructions", "--data-checksums",
+            *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004
+        ],
+        timeout=INITDB_LIMIT, account=account, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,
+    )  # fmt: skip
+
+
+def _remove_leftovers(directory: Path, account: Account | None) -> None:
+    """Remove what killed calls left; a killed initdb's own child may still write there."""
+    for path in directory.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            kill_processes(path)
+            with assume(account):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _disk_full(home: Home) -> DiskFullError:
+    return DiskFullError(
+        f"There is no room for a database cluster (at least 120 MB) in {home.data}",
+        hint="Free some space there, or choose another --home, then try again.",
+    )

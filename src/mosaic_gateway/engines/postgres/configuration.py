@@ -1,0 +1,121 @@
+"""The configuration files of our cluster: three small files that we own and rewrite when they differ.
+
+What keeps the cluster private (no TCP, the socket's place and mode) goes on the server's command line
+instead, where neither a file nor ALTER SYSTEM can change it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from mosaic_gateway.engines.base import UnfitAccountError
+from mosaic_gateway.files import write_file
+from mosaic_gateway.process.account import Account, assume
+
+__all__ = ["DATABASE", "PORT", "ROLE", "check_account", "command_line_settings", "write_configuration"]
+
+ROLE = "mosaic"
+DATABASE = "mosaic"
+PORT = 5432  # only a part of the socket's name
+HEADER = "# Written by mosaic-gateway at each start; what is changed here is lost.\n"
+
+#: name, value, first major version that knows it.
+SETTINGS: tuple[tuple[str, str, int], ...] = (
+    ("max_connections", "30", 0),
+    ("shared_buffers", "64MB", 0),
+    ("work_mem", "8MB", 0),
+    ("maintenance_work_mem", "128MB", 0),
+    ("huge_pages", "off", 0),
+    ("dynamic_shared_memory_type", "mmap", 0),  # a container's /dev/shm may be tiny
+    ("io_method", "sync", 18),
+    ("wal_level", "replica", 0),
+    ("max_wal_senders", "3", 0),
+    ("max_logical_replication_workers", "0", 0),
+    ("min_wal_size", "32MB", 0),
+    ("max_wal_size", "256MB", 0),
+    ("checkpoint_timeout", "15min", 0),
+    ("wal_compression", "pglz", 15),
+    ("fsync", "on", 0),
+    ("full_page_writes", "on", 0),
+    ("synchronous_commit", "on", 0),
+    ("autovacuum_max_workers", "1", 0),
+    ("max_parallel_workers_per_gather", "1", 0),
+    ("client_connection_check_interval", "5s", 14),
+    ("timezone", "UTC", 0),
+    ("log_timezone", "UTC", 0),
+    ("log_line_prefix", "%m [%p] %q%a ", 0),
+    ("lc_messages", "C", 0),
+    ("default_text_search_config", "pg_catalog.english", 0),
+)
+MACOS_SETTINGS = (("wal_sync_method", "fsync_writethrough", 0),)
+LINUX_ONLY = {"client_connection_check_interval"}
+
+
+def write_configuration(cluster: Path, major: int, account: Account | None) -> None:
+    """Bring the configuration files of *cluster* up to date. Raises OSError."""
+    wanted = {
+        "postgresql.conf": _settings(major),
+        "pg_hba.conf": f"{HEADER}local all {ROLE} peer map=gw\n",
+        "pg_ident.conf": _ident(account),
+    }
+    with assume(account):
+        for name, text in wanted.items():
+            path = cluster / name
+            if _content(path) != text.encode():
+                write_file(path, text)
+
+
+def command_line_settings(sockets: Path) -> list[str]:
+    """Return the server's arguments that keep it private, with its socket in *sockets*."""
+    quoted = str(sockets).replace('"', '""')
+    return [
+        "-clisten_addresses=",
+        f'-cunix_socket_directories="{quoted}"',
+        "-cunix_socket_permissions=0700",
+        f"-cport={PORT}",
+        "-clogging_collector=off",
+        "-clog_destination=stderr",
+    ]
+
+
+def check_account(account: Account | None) -> None:
+    """Raise `UnfitAccountError` where PostgreSQL would refuse the user it is to run as."""
+    uid = os.geteuid() if account is None else account.uid
+    if uid == 0:
+        raise UnfitAccountError(
+            "PostgreSQL does not run as root", hint="Name a service account with --run-as USER; it must exist."
+        )
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise UnfitAccountError(
+            f"The user id {uid} has no entry in this machine's user database, which PostgreSQL needs",
+            hint="Run as a user that /etc/passwd knows (in a container: add an entry, or use another user).",
+        ) from None
+
+
+def _settings(major: int) -> str:
+    known = [*SETTINGS, *MACOS_SETTINGS] if sys.platform == "darwin" else SETTINGS
+    lines = [
+        f"{name} = '{value}'\n"
+        for name, value, since in known
+        if since <= major and not (name in LINUX_ONLY and sys.platform == "darwin")
+    ]
+    return f"{HEADER}{''.join(lines)}# Your own settings:\ninclude_if_exists = 'postgresql.local.conf'\n"
+
+
+def _ident(account: Account | None) -> str:
+    """Root may always connect: it could become the account anyway."""
+    owner = account.name if account is not None else pwd.getpwuid(os.geteuid()).pw_name
+    users = dict.fromkeys((owner, "root"))
+    return HEADER + "".join(f'gw "{user}" {ROLE}\n' for user in users)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

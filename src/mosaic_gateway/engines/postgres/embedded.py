@@ -1,0 +1,260 @@
+"""Engine ``postgres``: PostgreSQL as a child of this process, private to one home.
+
+Theory of operation. Whoever holds the home's engine lock runs the cluster; nobody else touches it.
+With the lock in hand, whatever still runs on the cluster was left by a dead process: it is ended, its stale
+files are freed, and the server starts anew. It ends with us, by our `stop` or by the kernel's signal when
+we are killed. A disk that is too full for recovery gets the ballast's space, once.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+
+from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.engines.base import (
+    ClusterMissingError,
+    CpuUnsupportedError,
+    EngineError,
+    EngineReport,
+    EngineStartError,
+)
+from mosaic_gateway.engines.postgres.ballast import drop_ballast, keep_ballast
+from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
+from mosaic_gateway.engines.postgres.configuration import (
+    DATABASE,
+    check_account,
+    command_line_settings,
+    write_configuration,
+)
+from mosaic_gateway.engines.postgres.cpu import this_cpu
+from mosaic_gateway.engines.postgres.launch import ServerProcess
+from mosaic_gateway.engines.postgres.lock import EngineLock, EngineRecord, conninfo_of
+from mosaic_gateway.engines.postgres.postmaster import (
+    clear_leftovers,
+    end_processes,
+    processes_of,
+    read_pid_file,
+)
+from mosaic_gateway.engines.postgres.runtime import Runtime
+from mosaic_gateway.engines.postgres.selftest import SelfTestRecord, run_self_test
+from mosaic_gateway.engines.postgres.sockets import socket_directory
+from mosaic_gateway.engines.requirements import ServerFacts, check_server
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.identity import identify, myself
+
+__all__ = ["EmbeddedPostgres"]
+
+START_LIMIT = 60.0  # seconds until the server says that it is starting …
+RECOVERY_LIMIT = 300.0  # … and until it is ready
+POLL = 0.004  # seconds
+CRASH_NOTICE = 2.0  # seconds in which the server logs what a session died of
+TAIL = 20  # lines of the log in an error
+APPLICATION = "mosaic-gateway engine"
+
+
+class EmbeddedPostgres:
+    """The PostgreSQL of one home; implements ``Engine``. Not for use by several threads at once."""
+
+    def __init__(
+        self, home: Home, runtime: Runtime, *, account: Account | None, log: Path, runtime_directory: Path
+    ) -> None:
+        """*log*: the server's log file; *runtime_directory*: where a socket goes whose path would be too long."""
+        self._home = home
+        self._runtime = runtime
+        self._account = account
+        self._log = log
+        self._runtime_directory = runtime_directory
+        self._lock = EngineLock(home)
+        self._process: ServerProcess | None = None
+        self._recovered: list[str] = []
+
+    @property
+    def name(self) -> EngineName:
+        """Always ``postgres``."""
+        return EngineName.POSTGRES
+
+    def start(self) -> None:
+        """Start the server; see ``Engine.start``.
+
+        Raises `EngineBusyError`, `ClusterMissingError`, `ForeignClusterError`, `UnfitAccountError`,
+        `EngineStartError`, OSError.
+        """
+        if self.alive():
+            return
+        check_account(self._account)
+        cluster = self._cluster()
+        with assume(self._account):
+            make_directory(self._home.run)
+            make_directory(self._log.parent)
+        self._lock.acquire(self._account)
+        try:
+            self._recovered = []
+            sockets = socket_directory(self._home, self._account, self._runtime_directory)
+            write_configuration(cluster, self._runtime.major, self._account)
+            process = self._launch_with_mending(cluster, sockets)
+            self._ensure_database(sockets)
+            self._lock.write(EngineRecord(holder=myself(), postmaster=identify(process.pid), sockets=sockets))
+        except BaseException:
+            self.stop()
+            raise
+        keep_ballast(self._home, self._account)
+
+    def verify(self) -> EngineReport:
+        """Check the server and, once for each runtime and CPU, pgvector's machine code; see ``Engine.verify``.
+
+        Raises `VectorMissingError`, `CpuUnsupportedError`, EngineError.
+        """
+        try:
+            with closing(connect(self.conninfo(), application_name=APPLICATION)) as connection:
+                facts = check_server(connection, try_extension=False)
+                self._self_test(connection, facts)
+        except psycopg.Error as error:
+            raise self._failed(f"PostgreSQL failed while it was examined: {error}") from error
+        return EngineReport(
+            engine=self.name,
+            server_version=facts.server_version,
+            vector_version=facts.vector_version,
+            vector_installed=facts.vector_installed,
+            recovered="; ".join(self._recovered) or None,
+        )
+
+    def conninfo(self) -> str:
+        """Return the conninfo of the gateway's database; it holds no secret."""
+        return conninfo_of(self._sockets())
+
+    def alive(self) -> bool:
+        """Return whether the postmaster that we started still runs."""
+        return self._process is not None and self._process.running()
+
+    def stop(self) -> None:
+        """Stop the server within 20 s and release the lock; see ``Engine.stop``."""
+        process, self._process = self._process, None
+        try:
+            if process is not None:
+                process.stop()
+                self._end_orphans()
+        finally:
+            self._lock.release()
+
+    def _cluster(self) -> Path:
+        cluster = cluster_of(self._home)
+        if cluster is None:
+            raise ClusterMissingError(
+                f"{self._home.path} has no database cluster", hint="Run mosaic-gateway install with this --home."
+            )
+        check_major(cluster, self._runtime)
+        return cluster
+
+    def _sockets(self) -> Path:
+        return socket_directory(self._home, self._account, self._runtime_directory)
+
+    def _end_orphans(self) -> None:
+        """A postmaster that died by force leaves busy backends; they would refuse the next start."""
+        cluster = cluster_of(self._home)
+        living = processes_of(cluster) if cluster is not None else []
+        if cluster is not None and living:
+            end_processes(cluster, living, None)
+
+    def _launch_with_mending(self, cluster: Path, sockets: Path) -> ServerProcess:
+        """Launch; when the log names a cause that we can remove, remove it and launch once more."""
+        self._note(clear_leftovers(cluster, sockets, self._account))
+        try:
+            return self._launch(cluster, sockets)
+        except EngineStartError as error:
+            if "No space left on device" in error.message and drop_ballast(self._home, self._account):
+                self._note("gave up the ballast file: the disk was full")
+            elif "pre-existing shared memory block" in error.message:
+                self._note(clear_leftovers(cluster, sockets, self._account))
+            else:
+                raise
+        return self._launch(cluster, sockets)
+
+    def _launch(self, cluster: Path, sockets: Path) -> ServerProcess:
+        words: list[str | Path] = [self._runtime.bindir / "postgres", "-D", cluster, *command_line_settings(sockets)]
+        process = ServerProcess(words, cwd=cluster, account=self._account, log=self._log)
+        self._process = process
+        process.start()
+        self._await_ready(process, cluster)
+        if "was not properly shut down" in process.tail():
+            self._note("PostgreSQL recovered from a crash")
+        return process
+
+    def _await_ready(self, process: ServerProcess, cluster: Path) -> None:
+        """Wait until the postmaster's pid file says ``ready``. Raises EngineStartError."""
+        begun = time.monotonic()
+        while True:
+            pid_file = read_pid_file(cluster)
+            status = pid_file.status if pid_file is not None and pid_file.pid == process.pid else ""
+            if status == "ready":
+                return
+            if process.wait(POLL):
+                raise self._failed(f"PostgreSQL did not start ({process.ending()})")
+            waited = time.monotonic() - begun
+            if waited > (RECOVERY_LIMIT if status == "starting" else START_LIMIT):
+                process.stop()
+                raise self._failed(f"PostgreSQL was not ready within {waited:.0f} s")
+
+    def _ensure_database(self, sockets: Path) -> None:
+        """Give the gateway the database that initdb made, under our name: a new one costs 50 ms and more.
+
+        PostgreSQL's own tools fall back to template1 where there is no database ``postgres``.
+        """
+        try:
+            maintenance = make_conninfo(conninfo_of(sockets), dbname="template1")
+            with closing(connect(maintenance, application_name=APPLICATION)) as connection:
+                names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+                if DATABASE not in names:
+                    ours = sql.Identifier(DATABASE)
+                    how = "ALTER DATABASE postgres RENAME TO {}" if "postgres" in names else "CREATE DATABASE {}"
+                    connection.execute(sql.SQL(how).format(ours))
+        except psycopg.Error as error:
+            raise self._failed(f"PostgreSQL started, but lets nobody work: {error}") from error
+
+    def _self_test(self, connection: psycopg.Connection[TupleRow], facts: ServerFacts) -> None:
+        cpu = this_cpu()
+        record = SelfTestRecord(
+            self._home.run / "self-test.json",
+            str(self._runtime.bindir), facts.server_version, facts.vector_version, cpu.fingerprint,
+        )  # fmt: skip
+        if record.passed():
+            return
+        try:
+            run_self_test(connection)
+        except psycopg.OperationalError as error:
+            if self._died_of_illegal_instruction():
+                raise CpuUnsupportedError(
+                    f"pgvector {facts.vector_version} in {self._runtime.bindir} does not run on this CPU: {cpu.model}",
+                    hint="Three ways out: --postgres-bin DIR with this system's PostgreSQL and pgvector;"
+                    " --database-url with a server elsewhere; or a newer (virtual) CPU model for this machine.",
+                    details={"cpu": cpu.model},
+                ) from error
+            raise
+        with suppress(OSError):  # it will be tried again at the next start
+            record.write(self._account)
+
+    def _died_of_illegal_instruction(self) -> bool:
+        """Return whether the server says that a session died of SIGILL (signal 4 everywhere)."""
+        deadline = time.monotonic() + CRASH_NOTICE
+        while self._process is not None and time.monotonic() < deadline:
+            if "terminated by signal 4" in self._process.tail():
+                return True
+            time.sleep(POLL)
+        return False
+
+    def _failed(self, message: str) -> EngineError:
+        lines = self._process.tail().splitlines()[-TAIL:] if self._process is not None else []
+        text = "\n".join([message, *lines])
+        return EngineStartError(text, hint=f"The whole log: {self._log}", details={"log": str(self._log)})
+
+    def _note(self, what: str | None) -> None:
+        if what:
+            self._recovered.append(what)

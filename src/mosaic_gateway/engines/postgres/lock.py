@@ -1,0 +1,144 @@
+"""Who runs the engine of a home: one OS lock, and in the locked file a record for other processes.
+
+The kernel lets the lock go with its holder, so that a killed holder blocks nobody. The record names the
+holder and the postmaster by pid and start time, so that what a dead holder left in it convinces nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.base import EngineBusyError
+from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
+from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.identity import ProcessIdentity, is_running, myself
+
+__all__ = ["EngineLock", "EngineRecord", "conninfo_of", "read_record", "running_conninfo"]
+
+LONGEST_RECORD = 8192  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRecord:
+    """Who holds the lock, and, once the database is up, its postmaster and the socket's directory."""
+
+    holder: ProcessIdentity
+    postmaster: ProcessIdentity | None = None
+    sockets: Path | None = None
+
+
+def lock_file(home: Home) -> Path:
+    """Return the file whose lock means: this process runs the engine of *home*."""
+    return home.run / "engine.lock"
+
+
+def conninfo_of(sockets: Path) -> str:
+    """Return the conninfo of the server whose socket lies in *sockets*; it holds no secret."""
+    # What the environment may say (PGOPTIONS, PGSSLMODE …) is meant for other servers.
+    return make_conninfo(
+        "",
+        host=str(sockets),
+        port=PORT,
+        user=ROLE,
+        dbname=DATABASE,
+        options="",
+        sslmode="disable",
+        gssencmode="disable",
+    )
+
+
+def read_record(home: Home) -> EngineRecord | None:
+    """Return what the lock file of *home* says, None where it says nothing. Raises PermissionError."""
+    try:
+        value = json.loads(lock_file(home).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    holder = ProcessIdentity.from_dict(value.get("holder")) if isinstance(value, dict) else None
+    if holder is None:
+        return None
+    sockets = value.get("sockets")
+    return EngineRecord(
+        holder=holder,
+        postmaster=ProcessIdentity.from_dict(value.get("postmaster")),
+        sockets=Path(sockets) if isinstance(sockets, str) else None,
+    )
+
+
+def running_conninfo(home: Home) -> str | None:
+    """Return the conninfo of the database that another process runs for *home*, None where none does."""
+    record = read_record(home)
+    if record is None or record.sockets is None:
+        return None
+    if not (is_running(record.holder) and is_running(record.postmaster) and socket_path(record.sockets).exists()):
+        return None
+    return conninfo_of(record.sockets)
+
+
+class EngineLock:
+    """The lock of one home; held from `acquire` to `release`."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._descriptor: int | None = None
+
+    def acquire(self, account: Account | None, *, wait: float = 0.2) -> None:
+        """Take the lock, waiting at most *wait* seconds; does nothing while we hold it.
+
+        Raises `EngineBusyError`, which names the holder's pid, and OSError.
+        """
+        if self._descriptor is not None:
+            return
+        with assume(account):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(lock_file(self._home), flags, 0o600)
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(descriptor)
+                    raise self._busy() from None
+                time.sleep(0.02)
+        self._descriptor = descriptor
+        self.write(EngineRecord(holder=myself()))
+
+    def write(self, record: EngineRecord) -> None:
+        """Replace the record; only while the lock is held."""
+        if self._descriptor is None:
+            raise ValueError("the lock is not held")
+        value = {
+            "holder": record.holder.to_dict(),
+            "postmaster": record.postmaster.to_dict() if record.postmaster else None,
+            "sockets": str(record.sockets) if record.sockets else None,
+        }
+        content = json.dumps(value).encode()
+        os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self._descriptor, len(content))
+
+    def release(self) -> None:
+        """Empty the record and let the lock go; harmless when it is not held."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+    def _busy(self) -> EngineBusyError:
+        record = read_record(self._home)
+        holder = f"process {record.holder.pid}" if record else "another process"
+        return EngineBusyError(
+            f"The database in {self._home.path} is run by {holder}",
+            hint="Stop that process first (mosaic-gateway stop), or work through it.",
+            details={"pid": record.holder.pid} if record else {},
+        )

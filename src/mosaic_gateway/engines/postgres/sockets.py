@@ -1,0 +1,64 @@
+"""Where the server's socket lies: in the home, or in a short private directory when the path is too long."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.postgres.configuration import PORT
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.process.account import Account, assume
+
+__all__ = ["socket_directory", "socket_path"]
+
+#: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
+LONGEST = 103 if sys.platform == "darwin" else 107
+FALLBACK = Path("/tmp")  # noqa: S108 - what is made there is checked
+
+
+def socket_path(directory: Path) -> Path:
+    """Return the path of the server's socket in *directory*."""
+    return directory / f".s.PGSQL.{PORT}"
+
+
+def socket_directory(home: Home, account: Account | None, runtime_directory: Path) -> Path:
+    """Return the directory of the home's socket, made and checked to be private.
+
+    It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (``/tmp`` when another account runs
+    the server, to which the caller's own run-time directory is closed) if the path would be too long or
+    hold a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
+    """
+    if _fits(home.run):
+        with assume(account):
+            make_directory(home.run)
+        return home.run
+    digest = hashlib.sha256(os.fsencode(home.path.resolve())).hexdigest()[:8]
+    for parent in (runtime_directory if account is None else FALLBACK, FALLBACK):
+        directory = parent / f"mosaic-{digest}"
+        if _fits(directory) and parent.is_dir():
+            _make_private(directory, account)
+            return directory
+    raise EngineStartError(f"No directory is short enough for a socket, not even in {FALLBACK}")
+
+
+def _fits(directory: Path) -> bool:
+    path = os.fsencode(socket_path(directory))
+    return len(path) <= LONGEST and b"," not in path
+
+
+def _make_private(directory: Path, account: Account | None) -> None:
+    """Make *directory* or refuse one that somebody else put there: its parent is open to everybody."""
+    with assume(account):
+        make_directory(directory)
+        status = directory.lstat()
+        owner = os.geteuid()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
+        raise EngineStartError(
+            f"{directory} is not a private directory of user id {owner}",
+            hint="Remove it, or choose a --home with a shorter path.",
+        )

@@ -1,0 +1,128 @@
+"""The HTTP application: which path leads where, and what becomes of every error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mosaic_gateway.auth.cookies import Cookies
+from mosaic_gateway.auth.passwords import Hasher
+from mosaic_gateway.config import Secret
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.database import Database, make_pool
+from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.responses import ApiError, answer_error, empty, json_response
+from mosaic_gateway.gateway.routes_auth import AuthRoutes
+from mosaic_gateway.gateway.routes_bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes_health import HealthRoutes
+
+__all__ = ["Services", "create_app", "make_pool"]
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+CLIENT_CLOSED = 499  # nobody reads it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the application works with; made by the life cycle.
+
+    ``pool`` comes from `make_pool`. ``base_url`` is where people reach the gateway.
+    """
+
+    pool: AsyncConnectionPool[AsyncConnection]
+    auth_secret: Secret
+    base_url: str
+    version: str
+    instance_id: str | None
+
+
+def create_app(services: Services) -> Starlette:
+    """Return the application. It opens the pool when it starts and closes it when it ends.
+
+    Everything it needs is imported and read here, because the process may give up its rights next.
+    """
+    database, hasher = Database(services.pool), Hasher()
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await services.pool.open()
+        try:
+            yield
+        finally:
+            hasher.close()
+            await services.pool.close()
+
+    app = Starlette(
+        routes=_routes(services, database, hasher),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _unknown},
+    )
+    app.router.redirect_slashes = False  # better-auth answers 404, and so do we
+    return app
+
+
+def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
+    cookies = Cookies(services.auth_secret, services.base_url)
+    auth = AuthRoutes(database, hasher, cookies)
+    bootstrap = BootstrapRoutes(database, hasher, cookies)
+    health = HealthRoutes(database, version=services.version, instance_id=services.instance_id)
+    return [
+        _route("GET", "/api/auth/get-session", auth.get_session),
+        _route("POST", "/api/auth/sign-in/email", auth.sign_in),
+        _route("POST", "/api/auth/sign-out", auth.sign_out),
+        Route("/api/auth/{path:path}", _unknown_auth, methods=None),
+        _route("GET", "/api/bootstrap/status", bootstrap.status),
+        _route("POST", "/api/bootstrap/setup", bootstrap.setup),
+        _route("GET", "/healthz", health.healthz),
+        _route("GET", "/readyz", health.readyz),
+        *page_routes(),
+    ]
+
+
+def _route(method: str, path: str, endpoint: Endpoint) -> Route:
+    """Return a route whose every failure becomes an answer: the boundary of all request handling."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (ApiError, MosaicError) as error:
+            return answer_error(error) or _fault(request, error)
+        except ClientDisconnect:
+            return empty(CLIENT_CLOSED)
+        except Exception as error:  # noqa: BLE001 - the boundary: a fault of ours must not end the connection
+            return _fault(request, error)
+
+    return Route(path, answered, methods=[method])
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = {"message": "Something went wrong inside the gateway; its log says what", "code": "INTERNAL"}
+    return json_response(body, status=500)
+
+
+async def _unknown_auth(_request: Request) -> Response:
+    return empty(404)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: 404 and 405 with Allow."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 405:  # noqa: PLR2004 - the status is its own name
+        body = {"message": f"{request.method} is not allowed here", "code": "METHOD_NOT_ALLOWED"}
+    else:
+        body = {"message": "There is nothing here", "code": "NOT_FOUND"}
+    return json_response(body, status=error.status_code, headers=error.headers)

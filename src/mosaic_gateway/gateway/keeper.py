@@ -1,0 +1,72 @@
+"""Keeps an engine running under a gateway: starts it, watches it, starts it again when it died.
+
+All of it happens in one thread of its own. The kernel ends the server when the *thread* that started
+it ends (``process.command.die_with_parent``), and this thread lives as long as the gateway.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from mosaic_gateway.engines.base import Engine
+from mosaic_gateway.errors import MosaicError
+
+__all__ = ["EngineKeeper"]
+
+LOG = logging.getLogger(__name__)
+WATCH_INTERVAL = 0.1  # seconds
+LONGEST_PAUSE = 10.0  # seconds between two attempts to start
+
+
+class EngineKeeper:
+    """Holds an engine up from `start` to `stop`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stopping = threading.Event()
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="engine-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the engine and return when it accepts connections. Raises what the engine raises."""
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """Stop the engine; bounded by the engine's own limits."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._engine.start()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that called start()
+            self._failure = error
+            return
+        finally:
+            self._started.set()
+        try:
+            self._watch()
+        finally:
+            self._engine.stop()
+
+    def _watch(self) -> None:
+        pause = WATCH_INTERVAL
+        while not self._stopping.wait(pause):
+            pause = WATCH_INTERVAL
+            if self._engine.alive():
+                continue
+            LOG.error("The database server (%s) ended; starting it again", self._engine.name)
+            try:
+                self._engine.start()
+            except MosaicError as error:
+                pause = min(max(pause * 2, 1.0), LONGEST_PAUSE)
+                LOG.error("The database server could not be started: %s", error.message)  # noqa: TRY400 - the log's tail is in it
+            else:
+                LOG.info("The database server (%s) runs again", self._engine.name)

@@ -1,0 +1,152 @@
+"""The life of a gateway process: the one place that joins engine, runner and app.
+
+Order: bundles checked → address bound (not listening) → root given up → home locked → engine up and
+verified → schema → storage → listen → ready. A request can only ever meet a complete schema. On the
+way down: no new requests → pool closed → engine stopped → lock freed.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from mosaic_gateway import __version__
+from mosaic_gateway.config import Config, instance_id, load_auth_secret
+from mosaic_gateway.engines.base import Engine
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.errors import BusyError
+from mosaic_gateway.gateway.http import preload, serve_http
+from mosaic_gateway.gateway.keeper import EngineKeeper
+from mosaic_gateway.gateway.ready_pipe import ReadyPipe
+from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
+from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.process.account import Account, become
+from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.lockfile import FileLock, holder_of
+from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway.storage.documents import DocumentStore
+
+__all__ = ["GatewayRunningError", "configure_logging", "serve"]
+
+LOG = logging.getLogger(__name__)
+
+
+class GatewayRunningError(BusyError):
+    """Another gateway serves this home."""
+
+    code = "GATEWAY_RUNNING"
+
+
+class _StopRequestedError(BaseException):
+    """SIGTERM or SIGINT arrived before the HTTP server had taken over the signals."""
+
+
+def serve(config: Config, *, account: Account | None, ready: ReadyPipe, supervisor: int | None) -> None:
+    """Serve *config*'s home until SIGTERM or SIGINT. As root, become *account* on the way.
+
+    *supervisor* is the pid of the process that must not be outlived. Raises PreflightError, the
+    migration layer's errors and `GatewayRunningError`; then nothing of it is left running.
+    """
+    began = time.time()
+    identity = instance_id(config.home)
+    bundles = load_bundles()
+    with bind_listener(config.host, config.port) as listener:
+        if account is not None:
+            preload()  # the interpreter may be readable for root only
+        become(account)
+        if supervisor is not None:
+            follow_parent(supervisor, signal.SIGTERM)
+        with _stop_signals(), _home_lock(config) as lock, _engine_up(engine_for(config, account=None)) as engine:
+            _prepare(config, engine, bundles, identity)
+            _run(config, engine, listener, _Announcement(lock, ready, began), identity)
+
+
+def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
+    report = engine.verify()
+    LOG.info("Database: PostgreSQL %s, pgvector %s (%s)", report.server_version, report.vector_version, config.engine)
+    prepare_schema(bundles, engine.conninfo(), config.engine)
+    with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:
+        DocumentStore(connection).put("gateway", "instance", {"id": identity, "version": __version__})
+
+
+def _run(
+    config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str
+) -> None:
+    serve_http(
+        config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
+    )
+    LOG.info("Stopping")
+
+
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    """Tells the machine that requests are accepted; *began* is when the settings were read (epoch seconds)."""
+
+    lock: FileLock
+    ready: ReadyPipe
+    began: float
+
+    def make(self, config: Config) -> None:
+        self.lock.note(url=config.url, local_url=config.local_url, version=__version__, began=self.began)
+        LOG.info("Listening on %s", config.local_url)
+        self.ready.ready(url=config.url)
+
+
+@contextmanager
+def _home_lock(config: Config) -> Iterator[FileLock]:
+    with FileLock(config.home.gateway_lock) as lock:
+        if not lock.acquire():
+            holder = holder_of(config.home.gateway_lock)
+            raise GatewayRunningError(
+                f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
+                hint="Use it, or stop it first: mosaic-gateway stop",
+                details={"pid": holder.pid if holder else None},
+            )
+        yield lock
+
+
+@contextmanager
+def _engine_up(engine: Engine) -> Iterator[Engine]:
+    keeper = EngineKeeper(engine)
+    try:
+        keeper.start()
+        yield engine
+    finally:
+        keeper.stop()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Unwind on SIGTERM and SIGINT, so that the engine is stopped; further signals are ignored then."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise _StopRequestedError
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except _StopRequestedError:
+        LOG.info("Stopped by a signal")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Write this process's log to standard error, one line an event, times in UTC."""
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -1,0 +1,56 @@
+"""The pages for people: ``/`` and ``/setup``, plain files without a build chain.
+
+All files are read when the application is made: later the process may be another user, who cannot read
+where the package lies. The policy allows nothing inline and nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from importlib_resources import files
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+__all__ = ["page_routes"]
+
+PATHS: Mapping[str, tuple[str, str]] = {
+    "/": ("index.html", "text/html"),
+    "/setup": ("setup.html", "text/html"),
+    "/assets/style.css": ("style.css", "text/css"),
+    "/assets/gateway.js": ("gateway.js", "text/javascript"),
+    "/assets/index.js": ("index.js", "text/javascript"),
+    "/assets/setup.js": ("setup.js", "text/javascript"),
+    "/assets/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+def page_routes() -> list[Route]:
+    """Return a route for each page and asset."""
+    root = files("mosaic_gateway.gateway") / "assets"
+    return [_route(path, (root / name).read_bytes(), kind) for path, (name, kind) in PATHS.items()]
+
+
+def _route(path: str, content: bytes, media_type: str) -> Route:
+    headers = {**HEADERS, "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'}
+
+    async def serve(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(None, 304, headers)
+        return Response(content, 200, headers, f"{media_type}; charset=utf-8")
+
+    return Route(path, serve, methods=["GET"])

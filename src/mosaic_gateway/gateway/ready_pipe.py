@@ -1,0 +1,76 @@
+"""One line from a starting gateway to whoever started it: ready, or why not.
+
+The line goes through a pipe that is inherited: starter → supervisor → gateway. End of file without a
+line means that the gateway died before it could say anything. Form: one JSON object,
+``{"ready": true, "url": …, "pid": …}`` or ``{"ready": false, "error": {code, message, hint}, "exit_code": n}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from contextlib import suppress
+from typing import Any
+
+from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
+
+__all__ = ["ReadyPipe", "StartupFailedError", "await_line"]
+
+
+class StartupFailedError(MosaicError):
+    """The gateway could not start; code, hint and exit code are those of its own error."""
+
+    def __init__(self, error: dict[str, Any], exit_code: int) -> None:
+        super().__init__(str(error.get("message", "")), hint=str(error.get("hint", "")), details=error.get("details"))
+        self.code = str(error.get("code", "FAILED"))
+        self.exit_code = ExitCode(exit_code)
+
+
+class ReadyPipe:
+    """The writing end, for the gateway; without a descriptor it says nothing."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+
+    def ready(self, **facts: Any) -> None:
+        """Say that requests are accepted."""
+        self._say({"ready": True, "pid": os.getpid(), **facts})
+
+    def failed(self, error: MosaicError) -> None:
+        """Say why the start failed."""
+        self._say({"ready": False, "error": error.to_dict(), "exit_code": int(error.exit_code)})
+
+    def _say(self, line: dict[str, Any]) -> None:
+        if self._descriptor is None:
+            return
+        with suppress(OSError):  # the starter may have gone away: nobody listens
+            os.write(self._descriptor, json.dumps(line, default=str).encode() + b"\n")
+        os.close(self._descriptor)
+        self._descriptor = None
+
+
+def await_line(descriptor: int, timeout: float) -> dict[str, Any] | None:
+    """Return what the gateway said when it was ready, None when it died without a word.
+
+    Raises `StartupFailedError` with the reason that it gave, TimeoutError after *timeout* seconds.
+    """
+    deadline = time.monotonic() + timeout
+    received = b""
+    while not received.endswith(b"\n"):
+        readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise TimeoutError
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return None
+        received += chunk
+    line = json.loads(received)
+    if not isinstance(line, dict):
+        raise InternalError("the gateway sent no JSON object when it started")
+    if not line.get("ready"):
+        raise StartupFailedError(line["error"], line["exit_code"])
+    return line

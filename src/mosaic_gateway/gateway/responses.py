@@ -1,0 +1,67 @@
+"""What the gateway answers: JSON bodies, error bodies, and the one place that maps errors to statuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from starlette.responses import Response
+
+from mosaic_gateway.errors import MosaicError
+
+__all__ = ["ApiError", "answer_error", "empty", "json_response"]
+
+SECURITY: Mapping[str, str] = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+#: Code of an error on purpose -> status; a code that is not here is a fault of ours.
+STATUS: Mapping[str, int] = {
+    "INVALID_EMAIL": 400,
+    "PASSWORD_TOO_SHORT": 400,
+    "PASSWORD_TOO_LONG": 400,
+    "INVALID_EMAIL_OR_PASSWORD": 401,
+    "BANNED_USER": 403,
+    "SETUP_TOKEN_INVALID": 403,
+    "ADMIN_EXISTS": 409,
+    "USER_EXISTS": 409,
+    "DATABASE_UNAVAILABLE": 503,
+}
+RETRY_AFTER = "1"  # seconds
+
+
+class ApiError(Exception):
+    """A request that gets *status* and ``{"message", "code"}``; *headers* are added."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+def json_response(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None, cookies: Sequence[str] = ()
+) -> Response:
+    """Return *value* as JSON that no cache keeps, with *cookies* as Set-Cookie values."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
+    response.raw_headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
+    return response
+
+
+def empty(status: int) -> Response:
+    """Return *status* without a body, as better-auth's router answers what it does not know."""
+    return Response(None, status, SECURITY)
+
+
+def answer_error(error: ApiError | MosaicError) -> Response | None:
+    """Return the answer to an error that is the request's or the database's, None for a fault of ours."""
+    if isinstance(error, ApiError):
+        return _error(error.status, error.code, error.message, error.headers)
+    status = STATUS.get(error.code)
+    if status is None:
+        return None
+    return _error(status, error.code, error.message, {"retry-after": RETRY_AFTER} if status == 503 else None)  # noqa: PLR2004
+
+
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
+    return json_response({"message": message, "code": code}, status=status, headers=headers)

@@ -1,0 +1,94 @@
+"""``/api/bootstrap``: is there an admin yet, and the making of the first one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from psycopg import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mosaic_gateway.auth import setup
+from mosaic_gateway.auth.cookies import Cookies
+from mosaic_gateway.auth.errors import InvalidNameError
+from mosaic_gateway.auth.passwords import Hasher, check_length
+from mosaic_gateway.auth.sessions import Session, insert_session, new_session
+from mosaic_gateway.auth.users import NewUser, User, check_email, check_name, prepare_user
+from mosaic_gateway.gateway.database import Database
+from mosaic_gateway.gateway.requests import (
+    JSON,
+    client_address,
+    field_issue,
+    issues_error,
+    read_body,
+    require_object,
+    user_agent,
+)
+from mosaic_gateway.gateway.responses import json_response
+
+__all__ = ["BootstrapRoutes"]
+
+TOKEN_HEADER = "x-setup-token"  # noqa: S105 - a header's name
+
+
+class BootstrapRoutes:
+    """The two endpoints. Set-ups of one process take turns, so that the losers cost no password hash."""
+
+    def __init__(self, database: Database, hasher: Hasher, cookies: Cookies) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._cookies = cookies
+        self._turn = asyncio.Lock()
+
+    async def status(self, _request: Request) -> Response:
+        """``GET status`` → ``{"needsSetup": bool}``."""
+        return json_response({"needsSetup": await self._database.read(setup.needs_setup)})
+
+    async def setup(self, request: Request) -> Response:
+        """``POST setup`` → 201 and signed in. The body is judged first, then the state, then the token."""
+        body = require_object(await read_body(request, (JSON,)))
+        name, email, password = _fields(body)
+        token = _token(request, body)
+
+        async def check(connection: AsyncConnection) -> None:
+            await setup.check_claim(connection, token)
+
+        await self._database.read(check)
+        async with self._turn:
+            await self._database.read(check)
+            new = await self._hasher.run(prepare_user, name, email, password, "admin")
+            user, session = await self._claim(request, new, token)
+        return json_response(
+            {"user": user.to_json()}, status=201, cookies=self._cookies.signed_in(session.token, remember=True)
+        )
+
+    async def _claim(self, request: Request, new: NewUser, token: str | None) -> tuple[User, Session]:
+        address, agent = client_address(request), user_agent(request)
+
+        async def claim(connection: AsyncConnection) -> tuple[User, Session]:
+            user = await setup.claim_first_admin(connection, new, token=token, ip_address=address or None)
+            session = new_session(user.id, ip_address=address, user_agent=agent)
+            await insert_session(connection, session)
+            return user, session
+
+        return await self._database.write(claim)
+
+
+def _fields(body: dict[str, object]) -> tuple[str, str, str]:
+    """Return name, e-mail and password as far as they can be judged without hashing."""
+    issues = [issue for field in ("name", "email", "password") if (issue := field_issue(body, field))]
+    if issues:
+        raise issues_error(issues)
+    name, email, password = str(body["name"]), str(body["email"]), str(body["password"])
+    try:
+        check_name(name)
+    except InvalidNameError as error:
+        raise issues_error([f"[body.name] Invalid input: {error.hint}"]) from error
+    check_email(email)
+    check_length(password)
+    return name, email, password
+
+
+def _token(request: Request, body: dict[str, object]) -> str | None:
+    value = request.headers.get(TOKEN_HEADER) or body.get("token")
+    return value if isinstance(value, str) and value else None

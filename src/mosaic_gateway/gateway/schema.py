@@ -1,0 +1,71 @@
+"""Both schemas of a database brought up to date: the one path for gateway and command line."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+
+from mosaic_gateway.config import EngineName
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied, migrate, read_plan
+
+__all__ = ["BUNDLE_NAMES", "load_bundles", "prepare_schema", "schema_digest"]
+
+LOG = logging.getLogger(__name__)
+#: In the order in which they are applied.
+BUNDLE_NAMES = ("gateway", "storage")
+MESSAGES = {
+    "gateway": "Applying schema migrations (%s)…",
+    "storage": "Initializing storage adapter (%s)…",
+}
+
+
+def load_bundles() -> tuple[Bundle, ...]:
+    """Return the packaged bundles, every hash checked. Raises `BundleError`."""
+    return tuple(Bundle.load(name) for name in BUNDLE_NAMES)
+
+
+def prepare_schema(
+    bundles: tuple[Bundle, ...],
+    conninfo: str,
+    engine: EngineName,
+    *,
+    lock_timeout: float = 60.0,
+    on_statement: Callable[[str, StatementApplied], None] | None = None,
+) -> tuple[MigrationReport, ...]:
+    """Apply what is pending of *bundles*, in their order. Raises what `migrate` raises.
+
+    A refusal of any bundle comes before the first write of all.
+    """
+    reports = []
+    with connect(conninfo, application_name="mosaic-gateway migrate") as connection:
+        for bundle in bundles:
+            read_plan(connection, bundle)
+        for bundle in bundles:
+            LOG.info(MESSAGES[bundle.name], engine)
+            report = migrate(
+                bundle,
+                connection,
+                lock_timeout=lock_timeout,
+                on_statement=None if on_statement is None else _named(on_statement, bundle.name),
+            )
+            LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
+            reports.append(report)
+    return tuple(reports)
+
+
+def schema_digest(bundles: tuple[Bundle, ...]) -> str:
+    """Return a hash over all migrations of *bundles*, by which two packages' schemas are compared."""
+    digest = hashlib.sha256()
+    for bundle in bundles:
+        digest.update("".join((bundle.name, *(migration.hash for migration in bundle.migrations))).encode())
+    return digest.hexdigest()
+
+
+def _named(function: Callable[[str, StatementApplied], None], name: str) -> Callable[[StatementApplied], None]:
+    def call(event: StatementApplied) -> None:
+        function(name, event)
+
+    return call

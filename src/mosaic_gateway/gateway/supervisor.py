@@ -1,0 +1,139 @@
+"""Keeps a gateway running in the background: ``python -m mosaic_gateway.gateway.supervisor``.
+
+Theory of operation. The supervisor starts ``serve``, moves its output into the rotated log, and starts
+it again when it ends unasked, with growing pauses. SIGTERM is passed on; when the gateway has ended,
+so has the supervisor. If the gateway ends before it was ever ready, the supervisor ends with its exit
+code: whoever started it learns why through the ready pipe. It imports little, to stay small, and
+has one thread. As root it stays root, because the interpreter may be readable for root only, but
+touches files as the home's owner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.process.account import Account, assume, owner_of
+from mosaic_gateway.process.command import die_with_parent
+from mosaic_gateway.process.lockfile import FileLock, last_note
+from mosaic_gateway.process.logfile import RotatingFile
+
+__all__ = ["Supervisor", "main"]
+
+FIRST_PAUSE = 0.5  # seconds before the first restart; doubles
+LONGEST_PAUSE = 30.0
+STOP_LIMIT = 45  # seconds that a gateway has to end; its own limits add up to less
+SETTLED = 60.0  # a gateway that ran this long begins again with the first pause
+
+
+class Supervisor:
+    """One gateway and its log."""
+
+    def __init__(self, home: Home, account: Account | None, ready: int | None) -> None:
+        self._home = home
+        self._account = account
+        self._ready = ready
+        self._log = RotatingFile(home.gateway_log)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self) -> int:
+        """Keep the gateway running until SIGTERM or SIGINT; return the exit code for this process."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGALRM, self._kill)
+        pause, first = FIRST_PAUSE, True
+        while not self._stopping:
+            started = time.monotonic()
+            code = self._run_once(first=first)
+            if first and not self._was_ready() and not self._stopping:
+                return code
+            first = False
+            if not self._stopping:
+                pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else min(pause * 2, LONGEST_PAUSE)
+                self._say(f"The gateway ended ({_ending(code)}); starting it again in {pause:g} s")
+                self._sleep(pause)
+        return ExitCode.DONE
+
+    def _run_once(self, *, first: bool) -> int:
+        argv = [sys.executable, "-P", "-m", "mosaic_gateway", "serve", "--home", str(self._home.path)]
+        argv += ["--supervisor", str(os.getpid())]
+        inherited: tuple[int, ...] = ()
+        if first and self._ready is not None:
+            argv += ["--ready-fd", str(self._ready)]
+            inherited = (self._ready,)
+        self._child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=inherited,
+            cwd="/", umask=0o077, preexec_fn=die_with_parent(signal.SIGTERM),
+        )  # fmt: skip
+        if inherited:
+            os.close(inherited[0])
+        if self._stopping:
+            self._child.terminate()
+        assert self._child.stdout is not None  # noqa: S101 - stdout=PIPE
+        with self._child.stdout as output:
+            for line in output:
+                self._write(line)
+        return self._child.wait()
+
+    def _was_ready(self) -> bool:
+        note = last_note(self._home.gateway_lock)
+        return note is not None and self._child is not None and note.pid == self._child.pid and "url" in note.facts
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+            signal.alarm(STOP_LIMIT)
+
+    def _kill(self, _number: int, _frame: FrameType | None) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+
+    def _sleep(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _say(self, text: str) -> None:
+        self._write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} WARNING supervisor: {text}\n".encode())
+
+    def _write(self, line: bytes) -> None:
+        try:
+            with assume(self._account):
+                self._log.write(line)
+        except OSError:  # a full disk loses log lines, never the gateway
+            return
+
+
+def main() -> int:
+    """Run the supervisor of one home; return its exit code."""
+    parser = argparse.ArgumentParser(prog="mosaic-gateway-supervisor")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--ready-fd", type=int)
+    arguments = parser.parse_args()
+    home = Home(arguments.home)
+    account = owner_of(home.path)
+    lock = FileLock(home.supervisor_lock)
+    with assume(account):
+        held = lock.acquire()
+    if not held:
+        return ExitCode.BUSY
+    with lock:
+        return Supervisor(home, account, arguments.ready_fd).run()
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

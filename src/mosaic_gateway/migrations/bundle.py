@@ -1,0 +1,93 @@
+"""A bundle: the migrations of one schema as shipped, checked against its hash lock before use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from importlib_resources import files
+from importlib_resources.abc import Traversable
+
+from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, check_bundle
+from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.parse import JournalFormatError, file_hash, parse_journal, split
+
+__all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName"]
+
+
+class BundleError(MigrationError):
+    """The migrations that this installation ships are not the ones that were built."""
+
+    code = "BUNDLE_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerName:
+    """The table that records what is applied of a bundle."""
+
+    schema: str
+    table: str
+
+
+#: Each schema has a ledger of its own: in a shared one, each bundle's rows would be unknown to the other.
+LEDGERS: Mapping[str, LedgerName] = {
+    "gateway": LedgerName("drizzle", "__drizzle_migrations"),
+    "storage": LedgerName("drizzle", "__mosaic_storage_migrations"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The migrations of one schema in journal order, and the ledger that records them."""
+
+    name: str
+    ledger: LedgerName
+    migrations: tuple[Migration, ...]
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """Return the packaged bundle *name*. Works from a directory and from a zip.
+
+        Raises `BundleError` naming every file that is missing, extra or altered.
+        """
+        root = files("mosaic_gateway") / "sql" / name
+        return cls.from_files(name, _read_all(root) if root.is_dir() else {}, ledger=LEDGERS[name])
+
+    @classmethod
+    def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
+        """Return the bundle made of *contents* (name relative to its folder -> bytes, lock included).
+
+        Raises `BundleError`.
+        """
+        findings = check_bundle(name, contents)
+        if findings:
+            raise BundleError(
+                f"the {name} migrations of this installation are damaged: " + "; ".join(map(str, findings)),
+                hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
+                details={"bundle": name, "findings": [str(finding) for finding in findings]},
+            )
+        try:
+            entries = parse_journal(contents[JOURNAL_NAME])
+            migrations = tuple(_migration(entry.tag, entry.when, contents[f"{entry.tag}.sql"]) for entry in entries)
+        except (JournalFormatError, UnicodeDecodeError) as error:
+            raise BundleError(
+                f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Reinstall the package."
+            ) from error
+        return cls(name=name, ledger=ledger, migrations=migrations)
+
+
+def _migration(tag: str, when: int, content: bytes) -> Migration:
+    return Migration(tag=tag, when=when, hash=file_hash(content), statements=split(content.decode("utf-8")))
+
+
+def _read_all(root: Traversable, prefix: str = "") -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    for entry in root.iterdir():
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            contents.update(_read_all(entry, f"{name}/"))
+        else:
+            contents[name] = entry.read_bytes()
+    return contents

@@ -1,0 +1,80 @@
+"""One runner at a time: a session-level advisory lock on the connection that does the work.
+
+Polled rather than waited for: a runner that blocks inside PostgreSQL holds a snapshot, which
+CREATE INDEX CONCURRENTLY of another runner would wait for. Held on the working connection, so that
+the lock cannot outlive the work, nor the work the lock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from mosaic_gateway.errors import BusyError
+
+__all__ = ["DEFAULT_LOCK_TIMEOUT", "MigrationsBusyError", "migration_lock"]
+
+#: The two halves of the key: crc32 of "mosaic-gateway" and of "migrations", as signed 32-bit integers.
+KEY = (-1569950593, 1856466978)
+DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
+FIRST_PAUSE = 0.02  # seconds
+LONGEST_PAUSE = 0.5  # seconds
+
+HOLDER = """
+SELECT a.pid, coalesce(a.application_name, ''), left(coalesce(a.query, ''), 200),
+       extract(epoch FROM clock_timestamp() - a.backend_start)::float8
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+  AND l.classid::bigint = %s & 4294967295 AND l.objid::bigint = %s & 4294967295
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class MigrationsBusyError(BusyError):
+    """Another runner holds the migration lock of this database."""
+
+    code = "MIGRATIONS_BUSY"
+
+
+@contextmanager
+def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> Iterator[None]:
+    """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
+
+    Raises `MigrationsBusyError` that names the holder's pid, query and age.
+    """
+    deadline = time.monotonic() + timeout
+    pause = FIRST_PAUSE
+    while not _try(connection):
+        if time.monotonic() >= deadline:
+            raise _busy(connection, timeout)
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", KEY)
+
+
+def _try(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", KEY).fetchone()
+    return bool(row and row[0])
+
+
+def _busy(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> MigrationsBusyError:
+    row = connection.execute(HOLDER, KEY).fetchone()
+    if row is None:
+        return MigrationsBusyError(
+            f"the migration lock was not free within {timeout:g} s", hint="Run the command again."
+        )
+    pid, application, query, age = row
+    return MigrationsBusyError(
+        f"another migration run holds the lock since {float(str(age)):.0f} s: server process {pid} "
+        f"({application or 'no application name'}), last query: {query}",
+        hint="Wait until it ends, then run the command again; end it only if you know that it hangs.",
+        details={"pid": pid, "application": application, "query": query, "age_seconds": age},
+    )

@@ -1,0 +1,89 @@
+"""drizzle-kit's file formats, read as drizzle's own migrator reads them. Pure.
+
+Source: drizzle-orm 0.30 to 0.45, ``migrator.ts``: entries in array order, ``idx`` ignored, a file is
+split at the literal marker and hashed whole, marker included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mosaic_gateway.migrations.model import Statement
+
+__all__ = ["BREAKPOINT", "JournalEntry", "JournalFormatError", "file_hash", "parse_journal", "prefix_hash", "split"]
+
+BREAKPOINT = "--> statement-breakpoint"
+
+
+class JournalFormatError(ValueError):
+    """The text is not a journal of drizzle-kit; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One entry of ``meta/_journal.json``: the tag names the file ``<tag>.sql``."""
+
+    tag: str
+    when: int
+
+
+def file_hash(content: bytes) -> str:
+    """Return drizzle's hash of a migration file: lower-case hex SHA-256 of its bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def split(text: str) -> tuple[Statement, ...]:
+    """Return the statements of a migration file, without chunks that hold only white space.
+
+    A chunk is kept as one piece even if it holds several statements, as drizzle does.
+    """
+    statements: list[Statement] = []
+    line = 1
+    for chunk in text.split(BREAKPOINT):
+        sql = chunk.strip()
+        if sql:
+            leading = chunk[: len(chunk) - len(chunk.lstrip())]
+            statements.append(Statement(number=len(statements) + 1, line=line + leading.count("\n"), sql=sql))
+        line += chunk.count("\n")
+    return tuple(statements)
+
+
+def prefix_hash(statements: Sequence[Statement], count: int) -> str:
+    """Return a hash of the first *count* statements' texts, with their boundaries."""
+    digest = hashlib.sha256()
+    for statement in statements[:count]:
+        encoded = statement.sql.encode()
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:
+    """Return the journal's entries in their order. Raises `JournalFormatError`."""
+    try:
+        journal = json.loads(content)
+    except ValueError as error:
+        raise JournalFormatError(f"not JSON: {error}") from error
+    entries = journal.get("entries") if isinstance(journal, dict) else None
+    if not isinstance(entries, list):
+        raise JournalFormatError('no list "entries"')
+    parsed = tuple(_entry(position, entry) for position, entry in enumerate(entries))
+    tags = [entry.tag for entry in parsed]
+    twice = sorted({tag for tag in tags if tags.count(tag) > 1}) if len(set(tags)) < len(tags) else []
+    if twice:
+        raise JournalFormatError(f"tag named twice: {', '.join(twice)}")
+    return parsed
+
+
+def _entry(position: int, entry: Any) -> JournalEntry:
+    tag = entry.get("tag") if isinstance(entry, dict) else None
+    when = entry.get("when") if isinstance(entry, dict) else None
+    if not isinstance(tag, str) or not tag or "/" in tag:
+        raise JournalFormatError(f"entry {position} has no usable tag")
+    if not isinstance(when, int) or isinstance(when, bool):
+        raise JournalFormatError(f"entry {position} ({tag}) has no usable when")
+    return JournalEntry(tag, when)

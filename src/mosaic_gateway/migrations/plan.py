@@ -1,0 +1,137 @@
+"""From a bundle and a ledger to what must run: a pure decision, or a refusal before any write.
+
+A migration is applied when the ledger holds its hash. Rows are matched as a multiset, first on
+(hash, when), then on hash alone: two files may have the same bytes, and ``when`` may run backwards
+(0009 of the gateway does), so neither order nor ``when`` decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration, ProgressRow
+from mosaic_gateway.migrations.parse import prefix_hash
+
+__all__ = ["DatabaseNewerError", "DriftError", "PrefixChangedError", "UnknownRowError", "make_plan"]
+
+
+class DriftError(RefusedError):
+    """A migration was edited after it had been applied."""
+
+    code = "MIGRATION_DRIFT"
+
+
+class DatabaseNewerError(RefusedError):
+    """The database was migrated by a later version of the package."""
+
+    code = "DATABASE_NEWER"
+
+
+class UnknownRowError(RefusedError):
+    """The ledger holds a migration that this package never had."""
+
+    code = "LEDGER_UNKNOWN_ROW"
+
+
+class PrefixChangedError(RefusedError):
+    """The applied part of a half-applied migration was edited."""
+
+    code = "MIGRATION_PREFIX_CHANGED"
+
+
+def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
+    """Return what must run on a database in *state* to hold *bundle*.
+
+    Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError` or `PrefixChangedError`.
+    """
+    applied, left_over = _match(bundle.migrations, state.applied)
+    if left_over:
+        raise _refusal(bundle, state.applied, applied, left_over)
+    pending = tuple(
+        PlannedMigration(migration=migration, start=_start(migration, state.progress.get(migration.tag)))
+        for index, migration in enumerate(bundle.migrations)
+        if index not in applied
+    )
+    return Plan(pending=pending, applied=len(applied))
+
+
+def _match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> tuple[set[int], list[AppliedRow]]:
+    """Return the indexes of the applied migrations, and the rows that belong to none, in their order.
+
+    A row that repeats one of an applied migration belongs to it: drizzle's unlocked runs leave such rows.
+    """
+    applied: set[int] = set()
+    left_over = list(rows)
+    for identity in (_hash_and_when, _hash_alone):
+        waiting: dict[Hashable, list[int]] = {}
+        for index in reversed(range(len(migrations))):
+            if index not in applied:
+                waiting.setdefault(identity(migrations[index]), []).append(index)
+        unmatched = []
+        for row in left_over:
+            if indexes := waiting.get(identity(row)):
+                applied.add(indexes.pop())
+            else:
+                unmatched.append(row)
+        left_over = unmatched
+    known = {_hash_and_when(migration) for migration in migrations}
+    return applied, [row for row in left_over if _hash_and_when(row) not in known]
+
+
+def _hash_and_when(item: Migration | AppliedRow) -> Hashable:
+    return item.hash, item.when
+
+
+def _hash_alone(item: Migration | AppliedRow) -> Hashable:
+    return item.hash
+
+
+def _refusal(
+    bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], left_over: Sequence[AppliedRow]
+) -> RefusedError:
+    unmatched = {m.when: m for index, m in enumerate(bundle.migrations) if index not in applied}
+    edited = [unmatched[row.when] for row in left_over if row.when in unmatched]
+    if edited:
+        tags = ", ".join(migration.tag for migration in edited)
+        return DriftError(
+            f"{bundle.name}: {tags} was changed after it had been applied to this database",
+            hint="Nothing was written. Restore the file as it was applied and put the change into a new migration; "
+            "if the package is damaged, reinstall it.",
+            details={"bundle": bundle.name, "tags": [migration.tag for migration in edited]},
+        )
+    details = {"bundle": bundle.name, "rows": [{"hash": row.hash, "when": row.when} for row in left_over]}
+    newest = max((migration.when for migration in bundle.migrations), default=0)
+    # A later version's `when` may run backwards too: then it shows by coming after all that this one has.
+    follows = len(applied) == len(bundle.migrations) and tuple(left_over) == tuple(rows)[-len(left_over) :]
+    if follows or all(row.when is not None and row.when > newest for row in left_over):
+        return DatabaseNewerError(
+            f"{bundle.name}: the database has {len(left_over)} migration(s) that this version does not know; "
+            "it was migrated by a later version",
+            hint="Nothing was written. Install that later version: pip install --upgrade mosaic-gateway",
+            details=details,
+        )
+    return UnknownRowError(
+        f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(left_over)} "
+        "migration(s) that this package never had",
+        hint="Nothing was written. Make sure that this is the right database; "
+        "mosaic-gateway storage status shows the rows.",
+        details=details,
+    )
+
+
+def _start(migration: Migration, progress: ProgressRow | None) -> int:
+    """Return the number of statements to pass over because they are applied."""
+    if progress is None or progress.applied == 0:
+        return 0
+    if progress.applied > len(migration.statements) or progress.prefix != prefix_hash(
+        migration.statements, progress.applied
+    ):
+        raise PrefixChangedError(
+            f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements), "
+            "and one of the applied statements was changed since",
+            hint="Nothing was written. Restore the applied statements as they were; the rest may be edited.",
+            details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
+        )
+    return progress.applied

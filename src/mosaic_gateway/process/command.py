@@ -1,0 +1,101 @@
+"""Other programs: run to their end within a deadline, or started so that they do not outlive us."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.process.account import Account, popen_identity
+
+__all__ = ["CommandFailedError", "die_with_parent", "follow_parent", "run"]
+
+TAIL = 4000  # characters of output that an error carries
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class CommandFailedError(MosaicError):
+    """A program ended with an error or did not end in time; ``details`` has its output's tail."""
+
+    code = "COMMAND_FAILED"
+
+
+def run(  # noqa: PLR0913 - keywords, each with one meaning
+    argv: Sequence[str | Path],
+    *,
+    timeout: float,
+    account: Account | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | str = "/",
+    stdin: bytes | None = None,
+    ends_with_us: signal.Signals | None = None,
+) -> str:
+    """Run *argv* as *account* and return its standard output. *timeout* is in seconds.
+
+    With *ends_with_us* the program gets that signal when we are killed (see `die_with_parent`).
+    Raises `CommandFailedError` with the end of its output when the exit code is not 0 or the time is up.
+    Secrets go through *stdin*, never through *argv*.
+    """
+    words = [str(word) for word in argv]
+    try:
+        done = subprocess.run(
+            words, input=stdin if stdin is not None else b"", capture_output=True, timeout=timeout, cwd=cwd,
+            env=dict(env) if env is not None else None, umask=0o077, check=False,
+            preexec_fn=die_with_parent(ends_with_us) if ends_with_us is not None else None, **popen_identity(account),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailedError(
+            f"{words[0]} did not end within {timeout:g} s", details={"output": _tail(error.stdout, error.stderr)}
+        ) from error
+    except OSError as error:
+        raise CommandFailedError(f"{words[0]} could not be started: {error.strerror}") from error
+    if done.returncode != 0:
+        output = _tail(done.stdout, done.stderr)
+        raise CommandFailedError(
+            f"{words[0]} ended with {_ending(done.returncode)}: {output or 'no output'}", details={"output": output}
+        )
+    text: str = done.stdout.decode(errors="replace")
+    return text
+
+
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Return a ``preexec_fn`` that has the kernel send *number* to the child when its parent thread ends.
+
+    Linux only (prctl(2), PR_SET_PDEATHSIG); None elsewhere. The parent is the *thread* that starts
+    the child: start from one that lives as long as the process. libc is loaded here, before the fork,
+    because a forked child of a threaded process must not take the loader's lock. Changing the user
+    clears the request: a process that does so calls `follow_parent` again.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def set_signal() -> None:
+        prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+    return set_signal
+
+
+def follow_parent(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send us *number* when our parent, process *parent*, ends; at once if it has."""
+    request = die_with_parent(number)
+    if request is not None:
+        request()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _ending(returncode: int) -> str:
+    if returncode < 0:
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"exit code {returncode}"
+
+
+def _tail(*outputs: bytes | None) -> str:
+    text = "\n".join(part.decode(errors="replace").strip() for part in outputs if part)
+    return text.strip()[-TAIL:]

@@ -1,0 +1,66 @@
+"""Who is this pid? A pid alone is a number that the system gives away again.
+
+The start time makes it a name: no two processes of one boot share both (compare Patroni's
+``postmaster.py``). `psutil` gives the time in seconds since the epoch, derived from the boot clock,
+so that it is stable for the life of the process.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ProcessIdentity", "identify", "is_running", "myself"]
+
+#: Two readings of one process's start time may differ by rounding (clock ticks), in seconds.
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process for certain: its pid and its start time in seconds since the epoch."""
+
+    pid: int
+    started: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, as kept in pid files."""
+        return {"pid": self.pid, "started": self.started}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> ProcessIdentity | None:
+        """Return the identity that a pid file holds, or None where it holds none."""
+        try:
+            return cls(int(value["pid"]), float(value["started"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def myself() -> ProcessIdentity:
+    """Return the identity of this process."""
+    found = identify(os.getpid())
+    if found is None:
+        raise ProcessLookupError(os.getpid())
+    return found
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """Return the identity of the process that has *pid* now, or None: gone, or a zombie."""
+    import psutil  # noqa: PLC0415 - costs 25 ms of start-up, needed by few verbs
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return ProcessIdentity(pid, process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_running(identity: ProcessIdentity | None) -> bool:
+    """Return whether exactly this process still runs (not another one with its pid)."""
+    if identity is None:
+        return False
+    now = identify(identity.pid)
+    return now is not None and abs(now.started - identity.started) < TOLERANCE

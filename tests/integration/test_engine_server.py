@@ -1,0 +1,209 @@
+"""Engine ``server``: each thing that can be wrong with somebody else's server has its own clear error."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import struct
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from mosaic_gateway.config import Secret
+from mosaic_gateway.engines.base import (
+    ExtensionRightsError,
+    ServerLoginError,
+    ServerReadOnlyError,
+    ServerTooOldError,
+    ServerUnreachableError,
+    VectorMissingError,
+)
+from mosaic_gateway.engines.server import DatabaseUrlError, ServerEngine
+from mosaic_gateway.errors import ExitCode, MosaicError
+
+if TYPE_CHECKING:
+    from tests.conftest import PostgresServer, RunServer
+
+PASSWORD = "tops3cret-Ω%"
+NUMBERS = itertools.count(1)
+
+
+def engine(conninfo: str, **changes: str) -> ServerEngine:
+    """Return the engine of *conninfo* with *changes*."""
+    return ServerEngine(Secret(make_conninfo(conninfo, **changes)))
+
+
+def everything(error: MosaicError) -> str:
+    """Return all that an error could show anywhere: text, hint, details, chained errors."""
+    return "".join(traceback.format_exception(error)) + repr(error.to_dict())
+
+
+@pytest.fixture
+def role(postgres_server: PostgresServer) -> str:
+    """Return the name of a role that may log in and nothing else."""
+    name = f"plain_{next(NUMBERS)}"
+    with postgres_server.connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def locked_server(run_server: RunServer) -> Iterator[PostgresServer]:
+    """A server that asks for a password on 127.0.0.1."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    initdb = ("--auth-local=trust", "--auth-host=scram-sha-256")
+    with run_server("locked", settings={"listen_addresses": "127.0.0.1"}, initdb=initdb, port=port) as server:
+        with server.connect() as connection:
+            connection.execute(sql.SQL("CREATE ROLE ann LOGIN PASSWORD {}").format(PASSWORD))
+        yield server
+
+
+def test_nobody_listens() -> None:
+    """A closed port: unreachable, host and port named, no password anywhere."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = engine("", host="127.0.0.1", port=str(port), user="ann", password=PASSWORD, dbname="x")
+    with pytest.raises(ServerUnreachableError) as caught:
+        made.start()
+    assert f"127.0.0.1:{port}" in caught.value.message
+    assert caught.value.exit_code is ExitCode.PREFLIGHT
+    assert PASSWORD not in everything(caught.value)
+    assert not made.alive()
+
+
+@pytest.mark.parametrize(("user", "dbname"), [("ann", "postgres"), ("nobody_here", "postgres")])
+def test_wrong_password(locked_server: PostgresServer, user: str, dbname: str) -> None:
+    """A login that the server refuses is told apart from a server that is not there."""
+    wrong = "wr0ng-secret"
+    made = engine("", host="127.0.0.1", port=str(locked_server.port), user=user, password=wrong, dbname=dbname)
+    with pytest.raises(ServerLoginError, match="password authentication failed") as caught:
+        made.start()
+    assert wrong not in everything(caught.value)
+
+
+def test_right_password(locked_server: PostgresServer) -> None:
+    """A password with percent signs and letters beyond ASCII gets through as a conninfo."""
+    made = engine("", host="127.0.0.1", port=str(locked_server.port), user="ann", password=PASSWORD, dbname="postgres")
+    made.start()
+    assert made.alive()
+
+
+def test_no_such_database(postgres_server: PostgresServer) -> None:
+    """A missing database is named."""
+    with pytest.raises(ServerLoginError, match='"not_there" does not exist'):
+        engine(postgres_server.conninfo("not_there")).start()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:tops3cret%zz@localhost/x",
+        "postgresql://ann:tops3cret@local host:54x32/x?nonsense=1",
+        "host=localhost tops3cret",
+        "password='tops3cret",
+        "tops3cret",
+    ],
+)
+def test_url_that_cannot_be_read(url: str) -> None:
+    """A malformed URL is a usage error that does not repeat the URL."""
+    made = ServerEngine(Secret(url))
+    for call in (made.start, made.verify, made.conninfo):
+        with pytest.raises(DatabaseUrlError) as caught:
+            call()
+        assert "tops3cret" not in everything(caught.value)
+        assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_no_right_to_create_the_extension(postgres_server: PostgresServer, database: str, role: str) -> None:
+    """A role without rights is told, with its name and the server's reason, and changes nothing."""
+    with pytest.raises(ExtensionRightsError, match=f"'{role}' may not create pgvector") as caught:
+        engine(database, user=role).verify()
+    assert "permission denied" in caught.value.message
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None
+
+
+def test_extension_made_by_somebody_else(database: str, role: str) -> None:
+    """Once an administrator has created pgvector, the role without rights passes."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    assert engine(database, user=role).verify().vector_installed
+
+
+def test_read_only_database(postgres_server: PostgresServer) -> None:
+    """A database that takes no writes is refused before anything is tried."""
+    name = postgres_server.create_database()
+    with postgres_server.connect() as connection:
+        setting = "ALTER DATABASE {} SET default_transaction_read_only = on"
+        connection.execute(sql.SQL(setting).format(sql.Identifier(name)))
+    with pytest.raises(ServerReadOnlyError, match="takes no writes"):
+        engine(postgres_server.conninfo(name)).verify()
+
+
+def test_server_without_pgvector(run_server: RunServer, postgres_bin: Path, tmp_path_factory: pytest.TempPathFactory,
+                                 scratch: Path) -> None:  # fmt: skip
+    """A PostgreSQL to which pgvector was never installed."""
+    bare = bare_copy(postgres_bin, scratch)
+    with run_server("bare", bindir=bare) as server, pytest.raises(VectorMissingError, match="does not offer pgvector"):
+        engine(server.conninfo()).verify()
+
+
+def bare_copy(bindir: Path, target: Path) -> Path:
+    """Copy the PostgreSQL of *bindir* without pgvector; return the copy's programs."""
+    package = bindir.parent.parent
+    unwanted = shutil.ignore_patterns("include", "doc", "pgxs", "*.a", "vector*")
+    shutil.copytree(package / "pginstall", target / package.name / "pginstall", ignore=unwanted)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), target / f"{package.name}.libs")
+    for directory in (target / package.name, target):
+        directory.chmod(0o755)
+    return target / package.name / "pginstall" / "bin"
+
+
+def test_server_too_old() -> None:
+    """A server of version 14 is refused by its version, named as people write it."""
+    with fake_server("14.9") as port, pytest.raises(ServerTooOldError, match=r"PostgreSQL 14\.9; at least 15"):
+        engine("", host="127.0.0.1", port=str(port), user="x", dbname="x", sslmode="disable").verify()
+
+
+@contextmanager
+def fake_server(version: str) -> Iterator[int]:
+    """A server that lets everybody in, claims *version* and answers each query with nothing; yields its port.
+
+    Messages as in PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
+    """
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!i", len(body) + 4) + body
+
+    ready = message(b"Z", b"I")
+    hello = message(b"R", struct.pack("!i", 0))
+    for name, value in (("server_version", version), ("client_encoding", "UTF8"), ("TimeZone", "UTC")):
+        hello += message(b"S", name.encode() + b"\0" + value.encode() + b"\0")
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(hello + message(b"K", struct.pack("!ii", 1, 2)) + ready)
+            while (received := connection.recv(4096)) and received[:1] == b"Q":
+                connection.sendall(message(b"C", b"SELECT 0\0") + ready)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(10)
+        assert not thread.is_alive()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mosaic_gateway.auth.cookies import Cookies
+from mosaic_gateway.config import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.integration.conftest import Answer, Gateway
+
+SIGN_IN = "/api/auth/sign-in/email"
+SIGN_OUT = "/api/auth/sign-out"
+SESSION = "/api/auth/get-session"
+EMAIL = "asa@example.com"
+PASSWORD = "correct horse battery staple"
+#: Written by better-auth 1.7.25 for PASSWORD.
+HASH = (
+    "70c49e661843a69b8dd0cda238182e6a:5a243f02e4a1f76f302925cea6cc00c74fa42c0a4566d34bd581e23de547630d"
+    "4623087bca79765888e7f401c982910d74cd5afd6ca8b68e9ff14f7efe24147e"
+)
+USER_KEYS = "name email emailVerified image createdAt updatedAt role banned banReason banExpires id".split()
+SESSION_KEYS = "expiresAt token createdAt updatedAt ipAddress userAgent userId impersonatedBy id".split()
+CLEARED = tuple(
+    f"better-auth.{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
+    for name in ("session_token", "session_data", "dont_remember")
+)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@pytest.fixture
+def gateway(http_gateway: Gateway) -> Gateway:
+    """A gateway over a database in which better-auth made one user."""
+    add_user(http_gateway)
+    return http_gateway
+
+
+def add_user(gateway: Gateway) -> None:
+    """Write the rows that a sign-up with better-auth leaves; the time has microseconds on purpose."""
+    gateway.sql(
+        "INSERT INTO users (id, name, email, email_verified, role, banned, created_at, updated_at)"
+        " VALUES ('user1', 'Åsa', %s, false, 'user', false, '2026-01-02 03:04:05.678901', '2026-01-02 03:04:05')",
+        EMAIL,
+    )
+    gateway.sql(
+        "INSERT INTO accounts (id, account_id, provider_id, user_id, password, created_at, updated_at)"
+        " VALUES ('account1', 'user1', 'credential', 'user1', %s, now(), now())",
+        HASH,
+    )
+
+
+def sign_in(gateway: Gateway, **changes: object) -> Answer:
+    """Sign in; *changes* are merged into the body."""
+    return gateway.post(SIGN_IN, {"email": EMAIL, "password": PASSWORD, **changes}, user_agent="Tést/1")
+
+
+def test_a_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
+    """Sign-in, get-session and sign-out answer exactly as better-auth does."""
+    answer = sign_in(gateway, email="ASA@example.com")
+    assert answer.status == 200
+    assert list(answer.json) == ["redirect", "token", "user"]
+    assert answer.json["redirect"] is False
+    assert list(answer.json["user"]) == USER_KEYS
+    token = answer.json["token"]
+    assert re.fullmatch("[A-Za-z0-9]{32}", token)
+    assert len(answer.cookies) == 1
+    assert re.fullmatch(
+        rf"better-auth\.session_token={token}\.[A-Za-z0-9%]+%3D; Max-Age=604800; Path=/; HttpOnly; SameSite=Lax",
+        answer.cookies[0],
+    )
+
+    found = gateway.get(SESSION, cookie=answer.cookie)
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["content-type"] == "application/json"
+    assert not found.cookies
+    assert list(found.json) == ["session", "user"]
+    session = found.json["session"]
+    assert list(session) == SESSION_KEYS
+    assert found.json["user"] == answer.json["user"]
+    assert found.json["user"]["createdAt"] == "2026-01-02T03:04:05.678Z"
+    assert (session["token"], session["ipAddress"], session["userId"]) == (token, "127.0.0.1", "user1")
+    assert session["userAgent"] == "Tést/1"
+    assert all(TIME.fullmatch(session[key]) for key in ("expiresAt", "createdAt", "updatedAt"))
+    assert gateway.sql("SELECT expires_at - created_at = interval '7 days' FROM sessions") == [(True,)]
+    for bearer in (token, answer.cookie.split("=")[1]):
+        assert gateway.get(SESSION, authorization=f"Bearer {bearer}").json == found.json
+
+    out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie})
+    assert (out.status, out.json, out.cookies) == (200, {"success": True}, CLEARED)
+    assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
+    gone = gateway.get(SESSION, cookie=answer.cookie)
+    assert (gone.status, gone.body, gone.cookies) == (200, b"null", CLEARED)
+
+
+def test_not_to_be_remembered(gateway: Gateway) -> None:
+    """``rememberMe: false`` gives a session of a day and cookies that end with the browser."""
+    answer = sign_in(gateway, rememberMe=False)
+    assert [re.sub("=.*?;", ";", cookie, count=1) for cookie in answer.cookies] == [
+        "better-auth.session_token; Path=/; HttpOnly; SameSite=Lax",
+        "better-auth.dont_remember; Path=/; HttpOnly; SameSite=Lax",
+    ]
+    assert gateway.sql("SELECT expires_at - created_at = interval '1 day' FROM sessions") == [(True,)]
+    assert gateway.get(SESSION, cookie=answer.cookie).json["user"]["email"] == EMAIL
+
+
+def test_a_form_signs_in_too(gateway: Gateway) -> None:
+    """better-auth accepts a form as well as JSON."""
+    answer = gateway.request(
+        "POST", SIGN_IN, raw=b"email=asa%40example.com&password=correct+horse+battery+staple",
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    )  # fmt: skip
+    assert answer.status == 200
+
+
+def test_who_does_not_get_in(gateway: Gateway) -> None:
+    """Wrong password, unknown user, no account and a broken hash look alike; none makes a session."""
+    refused = {"message": "Invalid email or password", "code": "INVALID_EMAIL_OR_PASSWORD"}
+    answers = [sign_in(gateway, password="wrong"), sign_in(gateway, email="nobody@example.com")]
+    for stored in ("garbage", None):
+        gateway.sql("UPDATE accounts SET password = %s", stored)
+        answers.append(sign_in(gateway))
+    gateway.sql("DELETE FROM accounts")
+    answers.append(sign_in(gateway))
+    assert [(answer.status, answer.json, answer.cookies) for answer in answers] == [(401, refused, ())] * 5
+    assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
+
+
+def test_bans(gateway: Gateway) -> None:
+    """A ban keeps out until it runs out, and is then lifted."""
+    gateway.sql("UPDATE users SET banned = true, ban_reason = 'spam'")
+    answer = sign_in(gateway)
+    assert (answer.status, answer.json["code"]) == (403, "BANNED_USER")
+    gateway.sql("UPDATE users SET ban_expires = now() - interval '1 minute'")
+    answer = sign_in(gateway)
+    assert (answer.status, answer.json["user"]["banned"]) == (200, False)
+    assert gateway.sql("SELECT banned, ban_reason, ban_expires FROM users") == [(False, None, None)]
+
+
+def test_an_expired_session_is_deleted(gateway: Gateway) -> None:
+    """Expired: ``null``, row gone, cookies cleared; a wrong signature and no cookie clear nothing."""
+    gateway.sql(
+        "INSERT INTO sessions (id, token, user_id, expires_at, updated_at)"
+        " VALUES ('s1', 'old', 'user1', now() - interval '1 second', now()),"
+        " ('s2', 'new', 'user1', now() + interval '1 minute', now())"
+    )
+    cookies = Cookies(Secret("a secret of at least thirty-two characters"), "http://x")
+    old, new = (cookies.signed_in(token, remember=True)[0].split(";")[0] for token in ("old", "new"))
+    assert gateway.get(SESSION, cookie=new).json["session"]["ipAddress"] is None
+    expired = gateway.get(SESSION, cookie=old)
+    assert (expired.body, expired.cookies) == (b"null", CLEARED)
+    assert gateway.sql("SELECT token FROM sessions") == [("new",)]
+    for headers in ({}, {"cookie": new[:-3] + "%3D"}, {"authorization": "Basic x"}):
+        nobody = gateway.request("GET", SESSION, headers=headers)
+        assert (nobody.status, nobody.body, nobody.cookies) == (200, b"null", ())
+
+
+def test_https_base_url(http_database: str, http_run: Callable[..., AbstractContextManager[Gateway]]) -> None:
+    """Behind https the cookies are secure ones."""
+    with http_run(http_database, base_url="https://gateway.example.com") as gateway:
+        answer = gateway.request("POST", SIGN_OUT)
+        assert answer.cookies[0] == (
+            "__Secure-better-auth.session_token=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax"
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({}, "VALIDATION_ERROR",
+         "[body.email] Invalid input: expected string, received undefined;"
+         " [body.password] Invalid input: expected string, received undefined"),
+        ({"email": "a@b.co", "password": "x", "rememberMe": "yes"}, "VALIDATION_ERROR",
+         "[body.rememberMe] Invalid input: expected boolean, received string"),
+        ([], "VALIDATION_ERROR", "[body] Invalid input: expected object, received array"),
+        ({"email": "admin@localhost", "password": "x"}, "INVALID_EMAIL", "Invalid email"),
+        ({"email": "a\x00@b.co", "password": "x"}, "INVALID_EMAIL", "Invalid email"),
+        ({"email": "\ud800@b.co", "password": "x"}, "INVALID_EMAIL", "Invalid email"),
+        ({"email": "a@b.co", "password": "x" * 129}, "PASSWORD_TOO_LONG", "Password too long"),
+    ],
+)  # fmt: skip
+def test_bad_sign_in_bodies(http_gateway: Gateway, body: object, code: str, message: str) -> None:
+    """Bad values get 400 with better-auth's code and message."""
+    answer = http_gateway.post(SIGN_IN, body)
+    assert (answer.status, answer.json) == (400, {"message": message, "code": code})
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", SIGN_IN), ("POST", SESSION), ("DELETE", SIGN_OUT), ("GET", f"{SESSION}/"), ("POST", f"{SIGN_IN}/"),
+        ("GET", "/api/auth/nope"), ("GET", "/api/auth/"), ("PUT", "/api/auth/a/b"),
+    ],
+)  # fmt: skip
+def test_what_better_auth_does_not_know_is_an_empty_404(http_gateway: Gateway, method: str, path: str) -> None:
+    """Unknown path, wrong method and trailing slash have no body."""
+    answer = http_gateway.request(method, path)
+    assert (answer.status, answer.body) == (404, b"")
+
+
+def test_sign_ins_at_once(gateway: Gateway) -> None:
+    """Sign-ins in parallel each get a token of their own, while sessions are still answered."""
+    with ThreadPoolExecutor(8) as threads:
+        tokens = {answer.json["token"] for answer in threads.map(lambda _: sign_in(gateway), range(6))}
+    assert len(tokens) == 6

@@ -1,0 +1,253 @@
+"""A statement that fails: what is kept, what is said, and how the next run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from mosaic_gateway.errors import ExitCode, InternalError
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, StatementFailedError
+from mosaic_gateway.migrations.model import AppliedRow, Migration
+from mosaic_gateway.migrations.parse import file_hash, split
+from mosaic_gateway.migrations.plan import PrefixChangedError
+from mosaic_gateway.migrations.runner import StatementApplied, migrate, read_plan, read_state
+
+Connection = psycopg.Connection[tuple[object, ...]]
+MARK = "--> statement-breakpoint\n"
+#: Counts how often it has been run; the third statement fails as long as there is no table `missing`.
+NOTES = "CREATE TABLE notes (n integer NOT NULL);"
+HALF = MARK.join([
+    "INSERT INTO notes VALUES (1);\n",
+    "INSERT INTO notes VALUES (2);\n",
+    "-- the cause\nINSERT INTO missing\n    VALUES (3);\n",
+    "INSERT INTO notes VALUES (4);\n",
+])  # fmt: skip
+
+
+def bundle_of(**files: str) -> Bundle:
+    """Return a bundle of these tags and texts, whose ``when`` runs backwards."""
+    migrations = tuple(
+        Migration(tag=tag, when=1000 - index, hash=file_hash(text.encode()), statements=split(text))
+        for index, (tag, text) in enumerate(files.items())
+    )
+    return Bundle(name="test", ledger=LedgerName("drizzle", "__drizzle_migrations"), migrations=migrations)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    """An autocommit connection to a fresh database."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        yield opened
+
+
+def notes(connection: Connection) -> list[object]:
+    """Return what the statements have inserted, in the order of their running."""
+    return [n for (n,) in connection.execute("SELECT n FROM notes ORDER BY ctid")]
+
+
+def fail(connection: Connection, bundle: Bundle) -> StatementFailedError:
+    """Run *bundle* to its failing statement and return the error."""
+    with pytest.raises(StatementFailedError) as caught:
+        migrate(bundle, connection)
+    return caught.value
+
+
+def test_the_error_says_all_that_one_needs(connection: Connection) -> None:
+    """Tag, statement k of n, line, SQLSTATE, what PostgreSQL said, and what is applied."""
+    error = fail(connection, bundle_of(m0=NOTES, m1=HALF, m2="SELECT 1;"))
+    assert (error.code, error.exit_code) == ("STATEMENT_FAILED", ExitCode.MIGRATION)
+    assert error.details == {
+        "tag": "m1",
+        "statement": 3,
+        "statements": 4,
+        "line": 6,
+        "sqlstate": "42P01",
+        "pg_message": 'relation "missing" does not exist',
+        "pg_hint": "",
+        "applied": ["m0"],
+    }
+    assert "m1.sql, statement 3 of 4, line 6" in error.message
+    assert "42P01" in error.message
+    assert "storage migrate" in error.hint
+    assert error.applied == ("m0",)
+
+
+def test_the_line_is_that_of_the_position(connection: Connection) -> None:
+    """The line counts from the file's first one, also after characters of several bytes."""
+    error = fail(connection, bundle_of(m0=f"SELECT 1;\n{MARK}\n\nSELECT 'äöü€🙂',\n  2,\n  nothing;\n"))
+    assert error.details["line"] == 7
+
+
+def test_postgresqls_own_hint_and_detail_are_passed_on(connection: Connection) -> None:
+    """Neither what it advises nor the values it names are lost."""
+    error = fail(connection, bundle_of(m0="CREATE TABLE notes (number integer);", m1="SELECT numbr FROM notes;"))
+    assert error.details["pg_hint"] == 'Perhaps you meant to reference the column "notes.number".'
+    assert error.hint.startswith('Perhaps you meant to reference the column "notes.number". ')
+    twice = MARK.join(["ALTER TABLE notes ADD UNIQUE (number);", "INSERT INTO notes VALUES (7), (7);"])
+    error = fail(connection, bundle_of(m0="CREATE TABLE notes (number integer);", m1=twice))
+    assert "Key (number)=(7) already exists." in error.message
+    assert (error.details["sqlstate"], error.details["line"]) == ("23505", 2)
+
+
+def test_a_failed_migration_is_in_the_progress_but_not_in_the_ledger(connection: Connection) -> None:
+    """The applied statements count, the failing one left nothing, and its error can be read later."""
+    bundle = bundle_of(m0=NOTES, m1=HALF)
+    fail(connection, bundle)
+    state = read_state(connection, bundle)
+    assert state.applied == (AppliedRow(hash=bundle.migrations[0].hash, when=1000),)
+    row = state.progress["m1"]
+    assert (row.applied, row.total, row.failed_statement, row.failed_sqlstate) == (2, 4, 3, "42P01")
+    assert row.failed_message == 'relation "missing" does not exist'
+    assert notes(connection) == [1, 2]
+
+
+def test_the_next_run_goes_on_with_the_failed_statement(connection: Connection) -> None:
+    """When the cause is gone, nothing before it is run again, and the failure is forgotten."""
+    bundle = bundle_of(m0=NOTES, m1=HALF, m2="INSERT INTO notes VALUES (5);")
+    for _ in range(2):
+        fail(connection, bundle)
+    assert [(p.migration.tag, p.start) for p in read_plan(connection, bundle).pending] == [("m1", 2), ("m2", 0)]
+    connection.execute("CREATE TABLE missing (n integer)")
+    seen: list[StatementApplied] = []
+    report = migrate(bundle, connection, on_statement=seen.append)
+    assert (report.applied, report.already_applied) == (("m1", "m2"), 1)
+    assert [(s.tag, s.number) for s in seen] == [("m1", 3), ("m1", 4), ("m2", 1)]
+    assert notes(connection) == [1, 2, 4, 5]
+    row = read_state(connection, bundle).progress["m1"]
+    assert (row.applied, row.failed_statement, row.failed_sqlstate, row.failed_message) == (4, None, None, None)
+    assert [r.hash for r in read_state(connection, bundle).applied] == [m.hash for m in bundle.migrations]
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        ("INSERT INTO notes VALUES (30);", [1, 2, 30]),
+        (MARK.join(["INSERT INTO notes VALUES (30);", "INSERT INTO notes VALUES (40);", "SELECT 1;"]), [1, 2, 30, 40]),
+        ("", [1, 2]),
+    ],
+)
+def test_the_tail_of_a_half_applied_migration_can_be_mended(
+    connection: Connection, tail: str, expected: list[int]
+) -> None:
+    """Statements that are not applied yet may be edited, added and taken away."""
+    fail(connection, bundle_of(m0=NOTES, m1=HALF))
+    mended = bundle_of(m0=NOTES, m1=MARK.join([*HALF.split(MARK)[:2], tail]))
+    assert migrate(mended, connection).applied == ("m1",)
+    assert notes(connection) == expected
+    assert read_plan(connection, mended).up_to_date
+    assert [r.hash for r in read_state(connection, mended).applied] == [m.hash for m in mended.migrations]
+
+
+def test_a_tail_that_was_taken_away_can_come_back(connection: Connection) -> None:
+    """A run that ended after a shortened file's last statement, unrecorded, does not end the migration's edits."""
+    first, second, *_ = HALF.split(MARK)
+    longer = bundle_of(m0=NOTES, m1=MARK.join([first, second, "INSERT INTO notes VALUES (3);"]))
+    fail(connection, bundle_of(m0=NOTES, m1=HALF))
+    connection.execute("UPDATE mosaic.migration_progress SET total = 2 WHERE tag = 'm1'")
+    assert migrate(longer, connection).applied == ("m1",)
+    assert notes(connection) == [1, 2, 3]
+
+
+def test_an_edited_prefix_is_refused_and_nothing_is_written(connection: Connection) -> None:
+    """What has taken effect cannot be taken back by an edit."""
+    fail(connection, bundle_of(m0=NOTES, m1=HALF))
+    before = read_state(connection, bundle_of())
+    edited = bundle_of(m0=NOTES, m1=HALF.replace("(2)", "(20)").replace("missing", "notes"))
+    with pytest.raises(PrefixChangedError) as caught:
+        migrate(edited, connection)
+    assert (caught.value.code, caught.value.exit_code) == ("MIGRATION_PREFIX_CHANGED", ExitCode.REFUSED)
+    assert read_state(connection, bundle_of()) == before
+    assert notes(connection) == [1, 2]
+
+
+def test_migrations_without_statements_are_recorded(connection: Connection) -> None:
+    """An empty file, and one of comments alone, count as applied once they had their turn."""
+    bundle = bundle_of(m0="", m1=" \n" + MARK, m2="-- nothing", m3="SELECT 1;")
+    assert migrate(bundle, connection).applied == ("m0", "m1", "m2", "m3")
+    assert len(read_state(connection, bundle).applied) == 4
+    assert read_plan(connection, bundle).up_to_date
+
+
+def test_one_chunk_may_hold_several_statements_and_percent_signs(connection: Connection) -> None:
+    """A chunk is sent as it stands; if its second statement fails, its first leaves nothing."""
+    bundle = bundle_of(m0=f"{NOTES} INSERT INTO notes SELECT 5 % 3 WHERE '%s' LIKE '%%';")
+    migrate(bundle, connection)
+    assert notes(connection) == [2]
+    error = fail(connection, bundle_of(m0=bundle_text(bundle), m1="INSERT INTO notes VALUES (9);\nSELECT 1/0;"))
+    assert error.details["sqlstate"] == "22012"
+    assert notes(connection) == [2]
+
+
+def bundle_text(bundle: Bundle) -> str:
+    """Return the text of the bundle's only statement."""
+    return bundle.migrations[0].statements[0].sql
+
+
+def test_a_lost_connection_is_told_apart_and_mended_by_running_again(database: str) -> None:
+    """Where the server ends the backend in the middle, what it committed stays and the rest follows."""
+    ask = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE to_regclass('armed') IS NOT NULL;"
+    text = MARK.join(["INSERT INTO notes VALUES (1);", ask, "INSERT INTO notes VALUES (2);"])
+    bundle = bundle_of(m0=NOTES, m1=text)
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("CREATE TABLE armed ()")
+        for _ in range(5):
+            with psycopg.connect(database, autocommit=True) as connection:
+                with pytest.raises(ConnectionLostError) as caught:
+                    migrate(bundle, connection)
+                assert caught.value.exit_code is ExitCode.MIGRATION
+                assert caught.value.code == "MIGRATION_CONNECTION_LOST"
+        assert read_state(other, bundle).progress["m1"].applied == 1
+        other.execute("DROP TABLE armed")
+        assert migrate(bundle, other).applied == ("m1",)
+        assert notes(other) == [1, 2]
+
+
+def test_a_connection_that_is_already_dead_is_told_too(database: str) -> None:
+    """The first read is part of the run."""
+    with psycopg.connect(database, autocommit=True) as dead, psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (dead.info.backend_pid,))
+        with pytest.raises(ConnectionLostError):
+            migrate(bundle_of(m0=NOTES), dead)
+
+
+def test_a_connection_with_an_open_transaction_is_refused(database: str) -> None:
+    """It would put one outer transaction around all migrations, which is where the enum failure came from."""
+    with psycopg.connect(database) as connection:
+        with pytest.raises(InternalError, match="autocommit"):
+            migrate(bundle_of(m0=NOTES), connection)
+        connection.autocommit = True
+        connection.execute("BEGIN")
+        with pytest.raises(InternalError, match="open transaction"):
+            migrate(bundle_of(m0=NOTES), connection)
+
+
+def test_a_user_without_the_right_to_create_gets_a_clear_error(postgres_server: Any) -> None:
+    """The error is one of ours, names the SQLSTATE, and nothing is left behind."""
+    name = postgres_server.create_database()
+    with postgres_server.connect(name) as admin:
+        admin.execute("DO $$ BEGIN CREATE ROLE poor LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        with postgres_server.connect(name, user="poor") as connection:
+            with pytest.raises(LedgerAccessError, match="permission denied") as caught:
+                migrate(bundle_of(m0=NOTES), connection)
+            assert caught.value.details["sqlstate"] == "42501"
+        found = admin.execute("SELECT count(*) FROM pg_namespace WHERE nspname IN ('drizzle', 'mosaic')").fetchone()
+        assert found == (0,)
+
+
+def test_a_user_who_owns_the_schemas_needs_no_right_on_the_database(postgres_server: Any) -> None:
+    """Existing ledgers are not created again: that would want the right to create schemas."""
+    name = postgres_server.create_database()
+    with postgres_server.connect(name) as admin:
+        admin.execute("DO $$ BEGIN CREATE ROLE modest LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        migrate(bundle_of(m0=NOTES), admin)
+        admin.execute("ALTER TABLE drizzle.__drizzle_migrations OWNER TO modest")
+        admin.execute("ALTER TABLE mosaic.migration_progress OWNER TO modest")
+        admin.execute("GRANT USAGE ON SCHEMA drizzle, mosaic TO modest; GRANT INSERT ON notes TO modest")
+        with postgres_server.connect(name, user="modest") as connection:
+            report = migrate(bundle_of(m0=NOTES, m1="INSERT INTO notes VALUES (1);"), connection)
+        assert report.applied == ("m1",)
+        assert notes(admin) == [1]

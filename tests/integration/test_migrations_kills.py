@@ -1,0 +1,133 @@
+"""Runners and backends that die at random instants: in the end every statement took effect exactly once."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.failure import ConnectionLostError
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock
+from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+Connection = psycopg.Connection[tuple[object, ...]]
+MARK = "--> statement-breakpoint\n"
+FILES, STATEMENTS, KILLS = 12, 25, 15
+LIMIT = 60.0  # seconds
+#: Forks a runner for each delay, kills it when that has passed, and prints how it ended. It forks from a
+#: process that has everything imported, so that most of a runner's short life is spent in its run.
+NURSERY = """
+import os, pathlib, signal, sys, time
+import psycopg
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.hashlock import read_directory
+from mosaic_gateway.migrations.runner import migrate
+
+ledger = LedgerName("drizzle", "__drizzle_migrations")
+bundle = Bundle.from_files("test", read_directory(pathlib.Path(sys.argv[2])), ledger=ledger)
+for delay in map(float, sys.argv[3:]):
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+                migrate(bundle, connection)
+            code = 0
+        finally:
+            os._exit(code)
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def inserts() -> dict[str, bytes]:
+    """Return the files of a bundle of many short statements, of which each inserts its number."""
+    files = {"m00": "CREATE TABLE notes (n integer NOT NULL);"}
+    for file in range(FILES):
+        numbers = range(file * STATEMENTS, (file + 1) * STATEMENTS)
+        files[f"m{file + 1:02}"] = MARK.join(f"INSERT INTO notes SELECT {n} FROM pg_sleep(0.001);" for n in numbers)
+    contents = {f"{tag}.sql": text.encode() for tag, text in files.items()}
+    entries = [{"tag": tag, "when": 900 - index} for index, tag in enumerate(files)]
+    contents[JOURNAL_NAME] = json.dumps({"entries": entries}).encode()
+    contents[LOCK_NAME] = make_lock("test", contents)
+    return contents
+
+
+CONTENTS = inserts()
+BUNDLE = Bundle.from_files("test", CONTENTS, ledger=LedgerName("drizzle", "__drizzle_migrations"))
+
+
+def assert_exact(connection: Connection) -> None:
+    """Hold rows, ledger and progress against the bundle."""
+    rows = [n for (n,) in connection.execute("SELECT n FROM notes ORDER BY n")]
+    assert rows == list(range(FILES * STATEMENTS))
+    state = read_state(connection, BUNDLE)
+    assert [row.hash for row in state.applied] == [m.hash for m in BUNDLE.migrations]
+    assert read_plan(connection, BUNDLE).up_to_date
+
+
+def progress(connection: Connection) -> int:
+    """Return the number of applied statements, as the progress rows have it."""
+    return sum(row.applied for row in read_state(connection, BUNDLE).progress.values())
+
+
+def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str, tmp_path: Path) -> None:
+    """After fifteen SIGKILLs at random instants, and one run that is let be, every row is there once."""
+    for name, content in CONTENTS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    delays = [str(random.uniform(0.01, 0.06)) for _ in range(KILLS)]  # noqa: S311
+    done = subprocess.run(
+        [sys.executable, "-c", NURSERY, database, str(tmp_path), *delays],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ends = done.stdout.split()
+    assert len(ends) == KILLS
+    assert set(ends) <= {"-9", "0"}, done.stderr
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert ends.count("-9") >= KILLS // 2, "too few runners were killed for this to prove anything"
+        reached = progress(connection)
+        assert reached > 0
+        rows = connection.execute("SELECT count(*) FROM notes").fetchone()
+        assert rows == (reached - 1,)
+        migrate(BUNDLE, connection, lock_timeout=LIMIT)
+        assert_exact(connection)
+
+
+def test_a_backend_ended_again_and_again_loses_and_repeats_nothing(database: str) -> None:
+    """A runner whose backend is terminated says so, and running again goes on."""
+    lost = 0
+    deadline = time.monotonic() + LIMIT
+    with psycopg.connect(database, autocommit=True) as other:
+        while time.monotonic() < deadline:
+            with psycopg.connect(database, autocommit=True) as connection:
+                pid = connection.info.backend_pid
+                ender = threading.Timer(random.uniform(0.005, 0.08), end, (database, pid))  # noqa: S311
+                ender.start()
+                try:
+                    migrate(BUNDLE, connection, lock_timeout=LIMIT)
+                    break
+                except ConnectionLostError:
+                    lost += 1
+                finally:
+                    ender.join()
+        assert lost > 3
+        assert_exact(other)
+
+
+def end(conninfo: str, pid: int) -> None:
+    """Terminate the backend *pid*."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from mosaic_gateway.storage.documents import DocumentStore, RevisionConflictError
+
+
+def test_documents_come_back_as_they_went(http_database: str) -> None:
+    """Any JSON value is kept, under any key, with revision and times."""
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        store = DocumentStore(connection)
+        assert store.get("c", "k") is None
+        for value in ({"ä": [1, 2.5, None, True]}, [], "text", 0, None):
+            assert store.put("c", "k", value).value == value
+        document = store.get("c", "k")
+        assert document is not None
+        assert (document.value, document.revision) == (None, 5)
+        assert document.updated_at > document.created_at
+        store.put("c", "a k/ey ☃", 1)
+        store.put("d", "k", 2)
+        assert [found.key for found in store.list("c")] == ["a k/ey ☃", "k"]
+        assert store.delete("c", "k")
+        assert not store.delete("c", "k")
+        assert store.list("nothing") == ()
+
+
+def test_a_stale_revision_is_refused(http_database: str) -> None:
+    """Who changes what somebody else changed, made or deleted meanwhile is told so, and nothing is lost."""
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        store = DocumentStore(connection)
+        first = store.put("c", "k", 1, revision=0)
+        second = store.put("c", "k", 2, revision=first.revision)
+        for revision in (0, first.revision, 99):
+            with pytest.raises(RevisionConflictError):
+                store.put("c", "k", 3, revision=revision)
+        with pytest.raises(RevisionConflictError):
+            store.delete("c", "k", revision=first.revision)
+        assert store.get("c", "k") == second
+        assert store.delete("c", "k", revision=second.revision)
+        assert not store.delete("c", "k", revision=second.revision)
+        with pytest.raises(RevisionConflictError):
+            store.put("c", "k", 3, revision=second.revision)
+
+
+def test_counting_together_loses_nothing(http_database: str) -> None:
+    """Four writers that repeat on conflict count to exactly 40."""
+
+    def count(_: int) -> None:
+        with psycopg.connect(http_database, autocommit=True) as connection:
+            store = DocumentStore(connection)
+            done = 0
+            while done < 10:
+                document = store.get("c", "n")
+                try:
+                    if document is None:
+                        store.put("c", "n", 1, revision=0)
+                    else:
+                        store.put("c", "n", document.value + 1, revision=document.revision)
+                except RevisionConflictError:
+                    continue
+                done += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(count, range(4)))
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        document = DocumentStore(connection).get("c", "n")
+    assert document is not None
+    assert (document.value, document.revision) == (40, 40)

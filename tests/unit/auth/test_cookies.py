@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from mosaic_gateway.auth.cookies import Cookies
+from mosaic_gateway.config import Secret
+
+#: Set by better-auth 1.7.25 with this secret and base URL.
+SECRET = Secret("test-secret-for-vectors-0123456789abcdef")
+TOKEN = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ"
+SIGNED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul/LMloYYBDv5emlML8Xbpj7rIhARPetUH/t6dw="
+ENCODED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul%2FLMloYYBDv5emlML8Xbpj7rIhARPetUH%2Ft6dw%3D"
+FORGETFUL_TOKEN = "YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
+FORGETFUL = [
+    "better-auth.session_token=YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK.VYgC%2BgY13GpG46LiCj5BR%2FwPHD1%2BnWpZZoJY9lEnkq8%3D;"
+    " Path=/; HttpOnly; SameSite=Lax",
+    "better-auth.dont_remember=true.nnEHPoqXZAeCHvjG5eJH1pDLYpLn4pmKJqdqWR4PD58%3D; Path=/; HttpOnly; SameSite=Lax",
+]
+
+
+@pytest.fixture
+def cookies() -> Cookies:
+    return Cookies(SECRET, "http://127.0.0.1:14242")
+
+
+def test_sets_what_better_auth_sets(cookies: Cookies) -> None:
+    """The cookies of a sign-in equal better-auth's, byte for byte, remembered or not."""
+    assert cookies.signed_in(TOKEN, remember=True) == [
+        f"better-auth.session_token={ENCODED}; Max-Age=604800; Path=/; HttpOnly; SameSite=Lax"
+    ]
+    assert cookies.signed_in(FORGETFUL_TOKEN, remember=False) == FORGETFUL
+
+
+def test_clears_what_better_auth_clears(cookies: Cookies) -> None:
+    """Sign-out removes all three cookies."""
+    assert cookies.cleared() == [
+        f"better-auth.{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
+        for name in ("session_token", "session_data", "dont_remember")
+    ]
+
+
+def test_https_makes_secure_cookies() -> None:
+    """On an https base URL names and attributes say so, and the plain name is not looked at."""
+    cookies = Cookies(SECRET, "https://gateway.example.com")
+    assert cookies.signed_in(TOKEN, remember=True) == [
+        f"__Secure-better-auth.session_token={ENCODED}; Max-Age=604800; Path=/; HttpOnly; Secure; SameSite=Lax"
+    ]
+    assert cookies.session_token(f"__Secure-better-auth.session_token={ENCODED}") == TOKEN
+    assert cookies.session_token(f"better-auth.session_token={ENCODED}") is None
+
+
+@pytest.mark.parametrize("value", [ENCODED, SIGNED], ids=["encoded", "plain"])
+def test_reads_both_spellings(cookies: Cookies, value: str) -> None:
+    """The value is read encoded or not, among other cookies."""
+    assert cookies.session_token(f"a=b; better-auth.session_token={value};c=d") == TOKEN
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "x", TOKEN, f"{TOKEN}.", f".{SIGNED.split('.')[1]}", SIGNED[:-1], f"A{SIGNED[1:]}", f"{SIGNED[:-2]}A=",
+        f"{TOKEN}.{'é' * 44}", "%", "%ff%00.x", f"{TOKEN}x.{SIGNED.split('.')[1]}",
+    ],
+)  # fmt: skip
+def test_a_wrong_signature_is_no_session(cookies: Cookies, value: str) -> None:
+    """Whatever is not signed with the secret is ignored."""
+    assert cookies.session_token(f"better-auth.session_token={value}") is None
+
+
+def test_bearer_tokens(cookies: Cookies) -> None:
+    """A bearer token works raw and signed, goes before the cookie, and a badly signed one is passed over."""
+    cookie = f"better-auth.session_token={ENCODED}"
+    assert cookies.session_token(None, "Bearer abc") == "abc"
+    assert cookies.session_token(cookie, "bearer  abc ") == "abc"
+    assert cookies.session_token(None, f"Bearer {SIGNED}") == TOKEN
+    assert cookies.session_token(None, f"Bearer {ENCODED}") == TOKEN
+    assert cookies.session_token(cookie, "Bearer abc.def") == TOKEN
+    assert cookies.session_token(None, "Bearer ") is None
+    assert cookies.session_token(None, "Basic abc") is None
+    assert cookies.session_token(None, "Bearer a\x00b") is None
+    assert cookies.session_token(None, "Bearer é") is None

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from mosaic_gateway.gateway.requests import (
+    FORM,
+    JSON,
+    UNDEFINED,
+    client_address,
+    field_issue,
+    read_body,
+    require_object,
+    user_agent,
+)
+from mosaic_gateway.gateway.responses import ApiError
+
+MIB = 1024 * 1024
+
+
+def make_request(chunks: Iterable[bytes] = (), **headers: str) -> Request:
+    """Return a request whose body arrives in *chunks*."""
+    messages: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    raw = [(key.replace("_", "-").encode(), value.encode("latin-1")) for key, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw, "client": None}, receive)
+
+
+def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> object:
+    """Return what `read_body` makes of *body*."""
+    return asyncio.run(read_body(make_request([body], content_type=content_type), allowed))
+
+
+def refusal(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> tuple[int, str, str]:
+    """Return status, code and message with which *body* is refused."""
+    with pytest.raises(ApiError) as caught:
+        parse(body, content_type, allowed)
+    return caught.value.status, caught.value.code, caught.value.message
+
+
+def test_json_is_read_as_a_browser_reads_it() -> None:
+    """Parameters and case of the type, a byte order mark and bad UTF-8 do not matter."""
+    assert parse(b'{"a":1}', "Application/JSON; charset=utf-8") == {"a": 1}
+    assert parse(b'\xef\xbb\xbf{"a":"\xff"}') == {"a": "\ufffd"}
+    assert parse(b"null") is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a":NaN}', b"Infinity", b"[" * 200_000, b"1" * 5000, b"{'a':1}"])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    """Malformed, too deep or absurd JSON is a bad request."""
+    assert refusal(body) == (400, "BAD_REQUEST", "Invalid JSON in request body")
+
+
+def test_forms() -> None:
+    """A form becomes an object of texts; too many fields are refused."""
+    assert parse("e=a%40b.co&p=x+y&u=ä&n=".encode(), FORM) == {"e": "a@b.co", "p": "x y", "u": "ä", "n": ""}
+    assert refusal(b"&".join(b"a=1" for _ in range(101)), FORM)[:2] == (400, "BAD_REQUEST")
+
+
+def test_other_types_are_refused_in_better_auths_words() -> None:
+    """The message names the type and what would do."""
+    assert refusal(b"x", "text/plain") == (
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        'Content-Type "text/plain" is not allowed. Allowed types: application/x-www-form-urlencoded, application/json',
+    )
+    assert refusal(b"x", "", (JSON,))[2] == "Content-Type is required. Allowed types: application/json"
+    assert refusal(b"a=1", FORM, (JSON,))[0] == 415
+    assert refusal(b"{}", "application/jsonx")[0] == 415
+
+
+def test_no_body_is_undefined() -> None:
+    """Without body and type there is nothing to parse."""
+    assert asyncio.run(read_body(make_request(), (JSON,))) is UNDEFINED
+    assert asyncio.run(read_body(make_request(content_length="0"), (JSON,))) is UNDEFINED
+
+
+def test_the_limit_holds_with_and_without_a_length() -> None:
+    """One byte above 1 MiB is refused, whether it was announced or came in pieces; exactly 1 MiB is read."""
+    fits = b'"' + b"x" * (MIB - 2) + b'"'
+    assert parse(fits) == "x" * (MIB - 2)
+    assert refusal(fits + b" ")[:2] == (413, "PAYLOAD_TOO_LARGE")
+    announced = make_request([], content_type=JSON, content_length=str(MIB + 1))
+    with pytest.raises(ApiError, match="larger than 1 MiB"):
+        asyncio.run(read_body(announced, (JSON,)))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(5, "number"), (1.5, "number"), (None, "null"), ([], "array"), ({}, "object"), (True, "boolean"), ("", "string")],
+)
+def test_issues_are_zods(value: object, kind: str) -> None:
+    """Each JSON kind has zod's name."""
+    expected = f"[body.x] Invalid input: expected string, received {kind}"
+    assert field_issue({"x": value}, "x") == (None if kind == "string" else expected)
+    if kind != "object":
+        with pytest.raises(ApiError, match=rf"\[body\] Invalid input: expected object, received {kind}"):
+            require_object(value)
+
+
+def test_a_missing_field_is_undefined_and_may_be_optional() -> None:
+    """Missing differs from null, and only missing may be optional."""
+    assert field_issue({}, "x") == "[body.x] Invalid input: expected string, received undefined"
+    assert field_issue({}, "x", bool, optional=True) is None
+    assert field_issue({"x": None}, "x", bool, optional=True) == (
+        "[body.x] Invalid input: expected boolean, received null"
+    )
+
+
+def test_who_asks() -> None:
+    """Unknown address and agent are empty texts; what PostgreSQL refuses is left out."""
+    assert client_address(make_request()) == ""
+    assert user_agent(make_request()) == ""
+    assert user_agent(make_request(user_agent="a\x00é")) == "aé"

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import mosaic_gateway
+from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock, read_directory
+
+PACKAGE = Path(mosaic_gateway.__file__).parent
+LEDGER = LEDGERS["gateway"]
+FROM_ZIP = """
+import mosaic_gateway
+from mosaic_gateway.migrations import Bundle
+print(mosaic_gateway.__file__)
+for name in ("gateway", "storage"):
+    for migration in Bundle.load(name).migrations:
+        print(migration.tag, migration.hash)
+"""
+
+
+@pytest.fixture
+def shipped() -> dict[str, bytes]:
+    """The files of the gateway's bundle, to be damaged."""
+    return read_directory(PACKAGE / "sql" / "gateway")
+
+
+def load(contents: dict[str, bytes]) -> Bundle:
+    """Return the bundle of *contents*."""
+    return Bundle.from_files("gateway", contents, ledger=LEDGER)
+
+
+def relocked(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """Return *contents* with a lock that fits them."""
+    return {**contents, LOCK_NAME: make_lock("gateway", contents)}
+
+
+def test_the_gateways_bundle_is_whole() -> None:
+    """Ten migrations in journal order, with the real reversed ``when`` of 0009, hashed as their files are."""
+    bundle = Bundle.load("gateway")
+    assert [m.tag[:4] for m in bundle.migrations] == [f"{number:04}" for number in range(10)]
+    assert [m.when for m in bundle.migrations[8:]] == [1776822435828, 1745280000000]
+    assert (bundle.ledger.schema, bundle.ledger.table) == ("drizzle", "__drizzle_migrations")
+    for migration in bundle.migrations:
+        content = (PACKAGE / "sql" / "gateway" / f"{migration.tag}.sql").read_bytes()
+        assert migration.hash == hashlib.sha256(content).hexdigest()
+        assert migration.statements
+    assert [s.sql for s in bundle.migrations[9].statements] == [
+        """ALTER TYPE "public"."grant_status" ADD VALUE 'pending';""",
+        """ALTER TABLE "federation_grants" ALTER COLUMN "status" SET DEFAULT 'pending';""",
+    ]
+
+
+def test_the_storage_bundle_is_whole_and_has_a_ledger_of_its_own() -> None:
+    """Two bundles in one ledger would take each other's rows for unknown ones."""
+    bundle = Bundle.load("storage")
+    assert [m.tag for m in bundle.migrations] == ["0000_documents"]
+    assert bundle.ledger != Bundle.load("gateway").ledger
+
+
+def test_the_package_works_from_a_zip(tmp_path: Path) -> None:
+    """Both bundles are read, and are the same, where the package is imported from an archive."""
+    archive = tmp_path / "app.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted(PACKAGE.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                target.write(path, Path("mosaic_gateway") / path.relative_to(PACKAGE))
+    script = f"import sys; sys.path.insert(0, {str(archive)!r})\n{FROM_ZIP}"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    origin, *found = done.stdout.splitlines()
+    assert origin.startswith(str(archive))
+    assert found == [f"{m.tag} {m.hash}" for name in LEDGERS for m in Bundle.load(name).migrations]
+
+
+def drop(name: str) -> Callable[[dict[str, bytes]], None]:
+    """Return the damage of a missing file."""
+    return lambda contents: contents.__delitem__(name)
+
+
+def put(name: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
+    """Return the damage of a file with other bytes, or of one too many."""
+    return lambda contents: contents.update({name: data})
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (drop("0003_api_tokens.sql"), "0003_api_tokens.sql"),
+        (drop(JOURNAL_NAME), JOURNAL_NAME),
+        (drop(LOCK_NAME), LOCK_NAME),
+        (put("0003_api_tokens.sql", b"SELECT 1;"), "0003_api_tokens.sql"),
+        (put("0003_api_tokens.sql", b""), "0003_api_tokens.sql"),
+        (put("0010_more.sql", b"SELECT 1;"), "0010_more.sql"),
+        (put("0003_api_tokens.sql~", b"SELECT 1;"), "0003_api_tokens.sql~"),
+        (put(JOURNAL_NAME, b'{"entries": []}'), JOURNAL_NAME),
+        (put(LOCK_NAME, b"{"), LOCK_NAME),
+    ],
+)
+def test_a_damaged_bundle_is_refused(
+    shipped: dict[str, bytes], damage: Callable[[dict[str, bytes]], None], named: str
+) -> None:
+    """A missing, altered or extra file stops everything, and the error names it."""
+    damage(shipped)
+    with pytest.raises(BundleError) as caught:
+        load(shipped)
+    assert named in caught.value.message
+    assert any(named in finding for finding in caught.value.details["findings"])
+    assert (caught.value.code, caught.value.exit_code) == ("BUNDLE_INVALID", ExitCode.MIGRATION)
+    assert caught.value.hint
+
+
+def test_a_bundle_without_any_sql_is_refused() -> None:
+    """An empty package, the first of the seed's faults, does not pass for an empty schema."""
+    with pytest.raises(BundleError, match="no SQL at all"):
+        load({})
+
+
+@pytest.mark.parametrize("damage", ["one byte", "truncated", "line ends"])
+def test_every_file_is_checked(shipped: dict[str, bytes], damage: str) -> None:
+    """No file of the bundle can change unseen, the journal included."""
+    for name in shipped.keys() - {LOCK_NAME}:
+        data = shipped[name]
+        other = {"one byte": data[:-1] + b"?", "truncated": data[:-1], "line ends": data.replace(b"\n", b"\r\n")}[
+            damage
+        ]
+        if other == data:
+            continue
+        with pytest.raises(BundleError, match=name):
+            load({**shipped, name: other})
+
+
+def test_an_entry_without_a_time_stamp_is_refused_even_if_locked() -> None:
+    """A lock over a journal that cannot be used does not make it usable."""
+    contents = {"a.sql": b"SELECT 1;", JOURNAL_NAME: b'{"entries": [{"tag": "a"}]}'}
+    with pytest.raises(BundleError, match="no usable when"):
+        load(relocked(contents))
+
+
+def test_sql_that_is_not_utf8_is_refused_even_if_locked() -> None:
+    """Bytes that are no text never reach the database."""
+    journal = b'{"entries": [{"tag": "a", "when": 1}]}'
+    contents = relocked({"a.sql": b"SELECT 1;", JOURNAL_NAME: journal})
+    forged = contents[LOCK_NAME].replace(
+        hashlib.sha256(b"SELECT 1;").hexdigest().encode(), hashlib.sha256(b"\xff").hexdigest().encode()
+    )
+    with pytest.raises(BundleError, match="utf-8"):
+        load({"a.sql": b"\xff", JOURNAL_NAME: journal, LOCK_NAME: forged})

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mosaic_gateway.errors import ExitCode, RefusedError
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, ProgressRow
+from mosaic_gateway.migrations.parse import file_hash, prefix_hash, split
+from mosaic_gateway.migrations.plan import (
+    DatabaseNewerError,
+    DriftError,
+    PrefixChangedError,
+    UnknownRowError,
+    make_plan,
+)
+
+QUIET = settings(database=None, deadline=None, max_examples=300)
+#: Few values, so that equal files and equal, reversed and foreign time stamps come up all the time.
+CONTENTS = st.sampled_from(["SELECT 1;", "SELECT 2;", "SELECT 3;"])
+WHENS = st.integers(1, 4)
+FILES = st.lists(st.tuples(WHENS, CONTENTS), max_size=6)
+ROWS = st.lists(
+    st.builds(
+        AppliedRow,
+        hash=st.one_of(CONTENTS.map(lambda text: file_hash(text.encode())), st.just("f" * 64)),
+        when=st.one_of(WHENS, st.none(), st.just(99)),
+    ),
+    max_size=8,
+)
+
+
+def bundle_of(*files: tuple[int, str]) -> Bundle:
+    """Return the bundle of these (when, content)s; tagged m0, m1 and so on."""
+    migrations = tuple(
+        Migration(tag=f"m{index}", when=when, hash=file_hash(text.encode()), statements=split(text))
+        for index, (when, text) in enumerate(files)
+    )
+    return Bundle(name="test", ledger=LedgerName("drizzle", "ledger"), migrations=migrations)
+
+
+def rows_of(bundle: Bundle, *indexes: int) -> tuple[AppliedRow, ...]:
+    """Return the ledger rows of the migrations at *indexes*."""
+    return tuple(AppliedRow(hash=bundle.migrations[i].hash, when=bundle.migrations[i].when) for i in indexes)
+
+
+def pending(bundle: Bundle, *rows: AppliedRow) -> list[str]:
+    """Return the tags that a database with these *rows* still needs."""
+    return [planned.migration.tag for planned in make_plan(bundle, LedgerState(applied=rows)).pending]
+
+
+@QUIET
+@given(FILES, ROWS)
+def test_any_ledger_is_either_planned_or_refused(files: list[tuple[int, str]], rows: list[AppliedRow]) -> None:
+    """A plan accounts for every migration once and for every row; all else is a refusal."""
+    bundle = bundle_of(*files)
+    try:
+        plan = make_plan(bundle, LedgerState(applied=tuple(rows)))
+    except RefusedError:
+        shipped = Counter(m.hash for m in bundle.migrations)
+        assert Counter(row.hash for row in rows) - shipped, "refused although every row has its migration"
+        return
+    assert plan.applied + len(plan.pending) == len(bundle.migrations)
+    order = [bundle.migrations.index(planned.migration) for planned in plan.pending]
+    assert order == sorted(set(order))
+    assert all(planned.start == 0 for planned in plan.pending)
+    missing = Counter(m.hash for m in bundle.migrations) - Counter(row.hash for row in rows)
+    assert Counter(planned.migration.hash for planned in plan.pending) == missing
+    assert plan.up_to_date is not bool(missing)
+    assert {row.hash for row in rows} <= {m.hash for m in bundle.migrations}
+
+
+@QUIET
+@given(FILES, st.data())
+def test_what_was_applied_is_never_run_again(files: list[tuple[int, str]], data: st.DataObject) -> None:
+    """With rows of the bundle alone, in any order and under any ``when``, just the rest is pending."""
+    bundle = bundle_of(*files)
+    indexes = data.draw(st.permutations(range(len(files)))) if files else []
+    done = indexes[: data.draw(st.integers(0, len(indexes)))]
+    rows = rows_of(bundle, *done)
+    exact = pending(bundle, *rows)
+    assert len(exact) == len(files) - len(done)
+    assert Counter(exact) <= Counter(m.tag for m in bundle.migrations)
+    if len({(m.hash, m.when) for m in bundle.migrations}) == len(files):
+        assert exact == [m.tag for i, m in enumerate(bundle.migrations) if i not in done]
+    moved = [AppliedRow(hash=row.hash, when=data.draw(st.one_of(WHENS, st.none()))) for row in rows]
+    assert len(pending(bundle, *moved)) == len(exact)
+
+
+def test_a_reversed_when_is_pending_all_the_same() -> None:
+    """A newer migration whose ``when`` lies before the last applied one is run: the seed's 0009."""
+    bundle = bundle_of((100, "SELECT 1;"), (50, "SELECT 2;"))
+    assert pending(bundle, *rows_of(bundle, 0)) == ["m1"]
+
+
+def test_of_two_files_with_the_same_bytes_the_row_with_its_when_is_applied() -> None:
+    """The exact (hash, when) goes first, the bare hash second."""
+    bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 1;"))
+    assert pending(bundle, *rows_of(bundle, 1)) == ["m0"]
+    assert pending(bundle, AppliedRow(hash=bundle.migrations[0].hash, when=7)) == ["m1"]
+
+
+def test_a_row_that_a_race_wrote_twice_is_no_stranger() -> None:
+    """Unlocked runs of drizzle leave the same row twice; that migration is applied, and nothing is unknown."""
+    bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"))
+    assert pending(bundle, *rows_of(bundle, 0, 0)) == ["m1"]
+    assert pending(bundle, *rows_of(bundle, 0, 1, 1, 0)) == []
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_same_when_with_another_hash_is_drift(order: tuple[int, int]) -> None:
+    """The edited migration is named, whatever the order of the rows."""
+    bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2; -- edited"))
+    rows = (*rows_of(bundle, 0), AppliedRow(hash=file_hash(b"SELECT 2;"), when=2))
+    with pytest.raises(DriftError) as caught:
+        pending(bundle, *(rows[i] for i in order))
+    assert caught.value.details["tags"] == ["m1"]
+    assert "m1" in caught.value.message
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_drift_is_seen_where_the_old_bytes_equal_another_migration(order: tuple[int, int]) -> None:
+    """Of two rows with one hash the one that fits exactly is taken, and the other one is drift."""
+    bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2; -- was SELECT 1"))
+    first = bundle.migrations[0].hash
+    rows = (AppliedRow(hash=first, when=1), AppliedRow(hash=first, when=2))
+    with pytest.raises(DriftError) as caught:
+        pending(bundle, *(rows[i] for i in order))
+    assert caught.value.details["tags"] == ["m1"]
+
+
+@pytest.mark.parametrize("when", [3, 1])
+def test_more_than_the_whole_bundle_is_a_newer_database(when: int) -> None:
+    """A later version's migration is told as such even where its ``when`` runs backwards."""
+    newer = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"), (when, "SELECT 3;"))
+    older = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"))
+    with pytest.raises(DatabaseNewerError) as caught:
+        pending(older, *rows_of(newer, 0, 1, 2))
+    assert caught.value.details["rows"] == [{"hash": newer.migrations[2].hash, "when": when}]
+    assert caught.value.exit_code is ExitCode.REFUSED
+    assert "upgrade" in caught.value.hint
+
+
+def test_a_strange_row_before_ours_is_unknown() -> None:
+    """Somebody else's migration is not taken for a later version of ours."""
+    bundle = bundle_of((5, "SELECT 1;"), (6, "SELECT 2;"))
+    strange = AppliedRow(hash="f" * 64, when=3)
+    for rows in ((strange,), (strange, *rows_of(bundle, 0)), (strange, *rows_of(bundle, 0, 1))):
+        with pytest.raises(UnknownRowError) as caught:
+            pending(bundle, *rows)
+        assert caught.value.details["rows"] == [{"hash": "f" * 64, "when": 3}]
+
+
+def half_applied(bundle: Bundle, count: int) -> LedgerState:
+    """Return the state after *count* statements of the bundle's first migration."""
+    first = bundle.migrations[0]
+    row = ProgressRow(
+        tag=first.tag,
+        hash=first.hash,
+        applied=count,
+        total=len(first.statements),
+        prefix=prefix_hash(first.statements, count),
+    )
+    return LedgerState(progress={first.tag: row})
+
+
+THREE = "SELECT 1;--> statement-breakpoint\nSELECT 2;--> statement-breakpoint\nSELECT 3;"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_a_half_applied_migration_goes_on_where_it_stopped(count: int) -> None:
+    """The plan begins with the first statement that has not taken effect."""
+    bundle = bundle_of((1, THREE))
+    assert make_plan(bundle, half_applied(bundle, count)).pending[0].start == count
+
+
+@pytest.mark.parametrize(
+    ("edited", "accepted"),
+    [
+        (THREE.replace("SELECT 3", "SELECT 30"), True),
+        (THREE + "--> statement-breakpoint\nSELECT 4;", True),
+        (THREE.rpartition("-->")[0], True),
+        ("\n" + THREE, True),
+        (THREE.replace("SELECT 2", "SELECT 20"), False),
+        (THREE.partition("\n")[2], False),
+        ("SELECT 1;", False),
+        (THREE.replace("--> statement-breakpoint", "", 1), False),
+    ],
+)
+def test_only_the_tail_of_a_half_applied_migration_may_be_edited(edited: str, accepted: bool) -> None:
+    """With two of three statements applied, any change to these two is refused."""
+    state = half_applied(bundle_of((1, THREE)), 2)
+    if accepted:
+        assert make_plan(bundle_of((1, edited)), state).pending[0].start == 2
+    else:
+        with pytest.raises(PrefixChangedError) as caught:
+            make_plan(bundle_of((1, edited)), state)
+        assert caught.value.details == {"tag": "m0", "applied": 2, "total": 3}
