@@ -1,6 +1,6 @@
 """What many suites share: an account to run as, a scratch directory, a real PostgreSQL, fresh databases.
 
-Nothing but ``provisioned_home`` uses the package's engines: the others hold when those are broken.
+Nothing but the last three uses the package's engines: the others hold when those are broken.
 
 ``account``          None for an ordinary user; for root an unprivileged account of this machine.
 ``scratch``          An empty directory of 0700 that ``account`` owns and can reach, with a short path.
@@ -9,6 +9,7 @@ Nothing but ``provisioned_home`` uses the package's engines: the others hold whe
 ``database``         The conninfo of a fresh, empty database on that server.
 ``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
 ``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
+``cluster``, ``make_embedded``  That home's cluster; what makes engines on it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 import pytest
@@ -34,6 +35,10 @@ from psycopg import sql
 from mosaic_gateway.config import Home
 from mosaic_gateway.process.account import Account, account_named, popen_identity
 from mosaic_gateway.process.command import die_with_parent
+
+if TYPE_CHECKING:
+    from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
+    from mosaic_gateway.engines.postgres.runtime import Runtime
 
 SUPERUSER = "tester"
 START_LIMIT = 30.0  # seconds
@@ -192,6 +197,38 @@ def provisioned_home(scratch_root: Path, account: Account | None) -> Home:
     home = Home(make_scratch(scratch_root, "a höme", account))
     create_cluster(home, install_runtime(home, account=account, postgres_bin=None), account=account)
     return home
+
+
+@pytest.fixture
+def cluster(provisioned_home: Home) -> Path:
+    """Return the cluster of ``provisioned_home``."""
+    from mosaic_gateway.engines.postgres.cluster import cluster_of  # noqa: PLC0415 - see the module's docstring
+
+    found = cluster_of(provisioned_home)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def make_embedded(provisioned_home: Home, account: Account | None) -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Return what makes embedded engines (of ``provisioned_home``, if no other is given), stopped after the test."""
+    from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.postgres.runtime import find_runtime  # noqa: PLC0415
+
+    with ExitStack() as stack:
+
+        def make(home: Home = provisioned_home, runtime: Runtime | None = None) -> EmbeddedPostgres:
+            engine = EmbeddedPostgres(
+                home,
+                runtime or find_runtime(provisioned_home, None),
+                account=account,
+                log=home.logs / "postgres.log",
+                runtime_directory=Path("/nonexistent"),
+            )
+            stack.callback(engine.stop)
+            return engine
+
+        yield make
 
 
 def _fast_directory() -> Path | None:

@@ -31,7 +31,7 @@ class ConfirmationMissingError(UsageError):
 @click.option("--engine", type=click.Choice([str(name) for name in EngineName]), help="What runs the database.")
 @click.option("--database-url-file", type=click.Path(path_type=Path), metavar="FILE", help="The URL, from a file.")
 @click.option("--database-url", metavar="URL", help="A PostgreSQL server (prefer DATABASE_URL or the file).")
-@click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL programs.")
+@click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL.")
 @click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
 @click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -83,5 +83,6 @@ def doctor(home: Home) -> Outcome:
 def _read_url(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="Name a readable file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{path} cannot be read: {reason}", hint="Name a readable file.") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mosaic_gateway.cli.reporter import Reporter
@@ -17,7 +17,7 @@ from mosaic_gateway.errors import MosaicError
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.steps.base import Step
 
-__all__ = ["execute"]
+__all__ = ["execute", "interruptible"]
 
 LOG = logging.getLogger(__name__)
 
@@ -27,47 +27,50 @@ def execute(
 ) -> None:
     """Apply *steps* in their order, then call *then*, whose failure also takes everything back.
 
-    *journal* is asked anew each time, because the steps change who owns it. Raises what a step or *then*
-    raises, after the undoing.
+    *journal* is asked anew each time, because the steps change who owns it; once all has been taken back
+    it is empty. Raises what a step or *then* raises, after the undoing.
     """
     begun: list[Step] = []
-    with _interruptible():
-        try:
-            for step in steps:
-                report.begin(step.description)
-                begun.append(step)
-                _note(journal, verb, step, "begin")
-                step.apply()
-                _note(journal, verb, step, "done")
-                report.done(step.description)
-            then()
-        except BaseException:
-            with _uninterruptible():
-                _undo(verb, begun, journal, report)
-            raise
+    try:
+        for step in steps:
+            report.begin(step.description)
+            begun.append(step)
+            _note(journal, verb, step, "begin")
+            step.apply()
+            _note(journal, verb, step, "done")
+            report.done(step.description)
+        then()
+    except BaseException:
+        with _uninterruptible():
+            if _undo(verb, begun, journal, report):
+                with suppress(OSError):
+                    journal().close()
+        raise
 
 
-def _undo(verb: str, begun: Sequence[Step], journal: Callable[[], Journal], report: Reporter) -> None:
+def _undo(verb: str, begun: Sequence[Step], journal: Callable[[], Journal], report: Reporter) -> bool:
+    """Undo *begun*, newest first; return whether nothing of it is left."""
+    failed: list[str] = []
     for step in reversed(begun):
         report.done(f"Undoing: {step.description}")
         try:
             step.undo()
-            _note(journal, verb, step, "undone")
         except (OSError, MosaicError) as error:
             # The first error is the one to show; what could not be undone is what the next run takes up.
             LOG.warning("could not undo %s: %s", step.id, error)
+            failed.append(step.id)
+            continue
+        with suppress(OSError):  # on a full disk the undoing goes on, unwritten
+            _note(journal, verb, step, "undone")
+    return not failed
 
 
 def _note(journal: Callable[[], Journal], verb: str, step: Step, event: str) -> None:
-    try:
-        journal().append(verb, step.id, event)
-    except FileNotFoundError:
-        if step.id != "home":  # before and after its own life there is no home to keep a journal in
-            raise
+    journal().append(verb, step.id, event)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt like Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -79,11 +82,16 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _uninterruptible() -> Iterator[None]:
     """Keep a second Ctrl-C from tearing the undoing apart."""
-    yield from _with_handlers((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
+
+    def ignore(_number: int, _frame: FrameType | None) -> None:
+        return
+
+    # Not SIG_IGN, which the programs that the undoing starts would inherit.
+    yield from _with_handlers((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), ignore)
 
 
 def _with_handlers(
-    numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None] | signal.Handlers
+    numbers: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

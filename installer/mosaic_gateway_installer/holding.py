@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.errors import BusyError
+from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.process.account import Account, assume
-from mosaic_gateway.process.lockfile import FileLock, holder_of
+from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
 
-__all__ = ["HomeBusyError", "holding"]
+__all__ = ["HomeBusyError", "forget_lock", "holding", "naming_the_holder"]
 
 
 class HomeBusyError(BusyError):
@@ -26,20 +26,35 @@ def holding(home: Home, verb: str, owner: Account | None) -> Iterator[None]:
     with assume(owner):
         held = lock.acquire(verb=verb)
     if not held:
-        holder = holder_of(home.lock)
-        who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
-        raise HomeBusyError(
-            f"{home.path} is being changed by {who}",
-            hint="Wait until it ends, then run the command again.",
-            details={"pid": holder.pid, "verb": holder.facts.get("verb")} if holder else {},
-        )
+        raise _busy(home, holder_of(home.lock))
     try:
         yield
     finally:
         lock.release()
 
 
+@contextmanager
+def naming_the_holder(home: Home) -> Iterator[None]:
+    """Raise `HomeBusyError` for an error of the block while another process changes *home*: it is the cause."""
+    try:
+        yield
+    except MosaicError as error:
+        holder = holder_of(home.lock)
+        if holder is not None:
+            raise _busy(home, holder) from error
+        raise
+
+
 def forget_lock(home: Home) -> None:
     """Remove the lock file of a home that is going away; only its holder may."""
     with suppress(FileNotFoundError):
         home.lock.unlink()
+
+
+def _busy(home: Home, holder: Holder | None) -> HomeBusyError:
+    who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
+    return HomeBusyError(
+        f"{home.path} is being changed by {who}",
+        hint="Wait until it ends, then run the command again.",
+        details={"pid": holder.pid, "verb": holder.facts.get("verb")} if holder else {},
+    )

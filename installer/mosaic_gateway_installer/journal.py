@@ -41,7 +41,9 @@ class Journal:
         with suppress(FileNotFoundError, NotADirectoryError):
             for line in self._path.read_bytes().splitlines():
                 with suppress(ValueError):
-                    found.append(json.loads(line))
+                    entry = json.loads(line)
+                    if isinstance(entry, dict):
+                        found.append(entry)
         return found
 
     def was_begun(self, step: str) -> bool:

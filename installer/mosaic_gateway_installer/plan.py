@@ -1,10 +1,15 @@
-"""What an installation consists of: the steps, in their order. Pure."""
+"""What an installation consists of, and what of it is to be done. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from mosaic_gateway.config import EngineName
 
-__all__ = ["install_steps"]
+__all__ = ["install_steps", "pending_steps"]
+
+#: What a running gateway has read or stands on: a change of it takes effect with the next start.
+UNDER_THE_GATEWAY = frozenset({"hand-over", "config", "secret", "runtime", "cluster"})
 
 
 def install_steps(engine: EngineName, *, account: bool, make_account: bool, start: bool) -> tuple[str, ...]:
@@ -18,8 +23,28 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
         steps.append("account")
     if account:
         steps.append("hand-over")
+    if start:
+        steps.append("stop")  # before all that changes under it, so that its undoing comes after theirs
     steps += ["config", "secret"]
+    if start:
+        steps.append("launch")  # loads while the database is made
     if engine is EngineName.POSTGRES:
         steps += ["runtime", "cluster"]
     steps.append("start" if start else "schema")
     return tuple(steps)
+
+
+def pending_steps(steps: Sequence[str], done: Collection[str]) -> tuple[str, ...]:
+    """Return those of *steps* that must run, given the ones that their probes found *done*.
+
+    The last step (``start`` or ``schema``) runs again when something changes under it; ``launch`` runs with
+    ``start`` and never without it, ``stop`` where there is something to stop.
+    """
+    pending = {step for step in steps if step not in done}
+    if pending & UNDER_THE_GATEWAY:
+        pending.add(steps[-1])
+    if "start" in pending:
+        pending.add("launch")
+    else:
+        pending -= {"launch", "stop"}
+    return tuple(step for step in steps if step in pending)

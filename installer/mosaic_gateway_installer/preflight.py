@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import stat
 import sys
@@ -11,21 +13,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosaic_gateway.config import Config, EngineName, Home
-from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
+from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway_installer.steps.home import UserAddMissingError
+from mosaic_gateway_installer.steps.settings import has_secret
 
-__all__ = ["NEEDED_SPACE", "check_home", "check_install", "url_in_use"]
+__all__ = ["NEEDED_SPACE", "check_home", "check_install"]
 
 #: Bytes that a fresh installation takes: programs 30 MB, cluster 55 MB, reserve 64 MB, log of changes 64 MB.
 NEEDED_SPACE = 220 * 1024 * 1024
 #: What may lie in a directory that is to become a home: what a killed first step leaves.
-LEFT_BY_US = {".lock", "journal.jsonl"}
+LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp")
 
 
 class HomeUnusableError(PreflightError):
@@ -58,49 +62,36 @@ class SecretLostError(RefusedError):
     code = "SECRET_LOST"
 
 
-class UserAddMissingError(PreflightError):
-    """No service account can be made on this machine."""
-
-    code = "USERADD_MISSING"
-
-
 class PreflightFailedError(PreflightError):
     """Several checks failed; ``details`` lists each with its code, message and hint."""
 
     code = "PREFLIGHT_FAILED"
 
 
-def check_home(home: Home, receipt: Receipt | None) -> None:
-    """Check the place itself; no other check makes sense where it fails.
+def check_home(home: Home) -> Receipt | None:
+    """Check the place itself, and return its receipt; no other check makes sense where this fails.
 
-    Raises `HomeUnusableError`, `HomeModeError` and `HomeForeignError`.
+    Raises `HomeUnusableError`, `HomeModeError`, `HomeForeignError` and `ReceiptError`.
     """
-    path = home.path
-    if not path.exists() and not path.is_symlink():
-        _check_parent(path)
-        return
-    if not path.is_dir():
-        raise HomeUnusableError(f"{path} is not a directory", hint="Choose another --home.")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise HomeUnusableError(f"{path} cannot be written to by this user", hint="Choose another --home.")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise HomeModeError(
-            f"{path} is open to other users (mode {mode:04o})", hint=f"Close it: chmod 700 {path}"
-        )
-    if receipt is None:
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in LEFT_BY_US)
+    try:
+        _check_place(home.path)
+    except OSError as error:
+        raise HomeUnusableError(
+            f"{home.path} cannot be used: {error.strerror}", hint="Choose another --home."
+        ) from error
+    receipt = read_receipt(home)
+    if receipt is None and home.path.is_dir():
+        foreign = sorted(entry.name for entry in home.path.iterdir() if not LEFT_BY_US.fullmatch(entry.name))
         if foreign:
             raise HomeForeignError(
-                f"{path} is no installation, and it is not empty: {', '.join(foreign[:5])}",
+                f"{home.path} is no installation, and it is not empty: {', '.join(foreign[:5])}",
                 hint="Nothing was changed. Choose an empty or new directory with --home.",
             )
+    return receipt
 
 
-def check_install(
-    config: Config, receipt: Receipt | None, account_name: str | None, *, make_account: bool, url_in_use: str | None
-) -> None:
-    """Run all other checks. *url_in_use* is the address that this home's own gateway already serves.
+def check_install(config: Config, receipt: Receipt | None, account_name: str | None, *, make_account: bool) -> None:
+    """Run all other checks.
 
     Raises the one error that was found, or `PreflightFailedError` with all of them.
     """
@@ -118,9 +109,9 @@ def check_install(
         load_bundles,
         lambda: _check_retained(config, receipt),
         lambda: _check_space(config),
-        lambda: None if url_in_use == config.local_url else _check_port(config),
+        lambda: _check_port(config),
         lambda: _check_account(config.home.path, account_name, make_account=make_account),
-        lambda: _check_engine(config),
+        lambda: _check_engine(config, account_name),
     ]
     for check in checks:
         with collecting():
@@ -141,6 +132,21 @@ def _all_of(faults: list[MosaicError]) -> MosaicError:
     )
     together.exit_code = worst.exit_code
     return together
+
+
+def _check_place(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        _check_parent(path)
+        return
+    if not path.is_dir():
+        raise HomeUnusableError(f"{path} is not a directory", hint="Choose another --home.")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise HomeUnusableError(f"{path} cannot be written to by this user", hint="Choose another --home.")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise HomeModeError(
+            f"{path} is open to other users (mode {mode:04o})", hint=f"Close it: chmod 700 {shlex.quote(str(path))}"
+        )
 
 
 def _check_parent(path: Path) -> None:
@@ -169,7 +175,7 @@ def _check_retained(config: Config, receipt: Receipt | None) -> None:
             hint=f"Leave --engine out, or choose another --home. The data stays with {receipt.engine}.",
         )
     has_data = cluster_of(config.home) is not None or receipt.state is not ReceiptState.INSTALLING
-    if has_data and config.auth_secret is None and not config.home.auth_secret.is_file():
+    if has_data and config.auth_secret is None and not has_secret(config.home):
         raise SecretLostError(
             f"{config.home.path} holds data, but its secret {config.home.auth_secret} is gone",
             hint="Restore the file from a backup, or give the old value in BETTER_AUTH_SECRET. "
@@ -191,6 +197,9 @@ def _check_space(config: Config) -> None:
 
 
 def _check_port(config: Config) -> None:
+    holder = holder_of(config.home.gateway_lock)
+    if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
+        return  # our own gateway has it, or is about to
     with bind_listener(config.host, config.port):
         return
 
@@ -220,7 +229,7 @@ def _may_pass(directory: Path, account: Account | None) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _check_engine(config: Config) -> None:
+def _check_engine(config: Config, account_name: str | None) -> None:
     if config.engine is EngineName.SERVER:
         from mosaic_gateway.engines.open import engine_for
 
@@ -228,17 +237,11 @@ def _check_engine(config: Config) -> None:
         engine.start()
         engine.verify()
         engine.stop()
-    elif config.postgres_bin is None:
-        from mosaic_gateway.engines.postgres.runtime import locate_wheel
+        return
+    from mosaic_gateway.engines.postgres.runtime import install_runtime, locate_wheel
 
+    if config.postgres_bin is None:
         locate_wheel()
-    elif not (config.postgres_bin / "postgres").is_file():
-        raise RuntimeMissingError(
-            f"{config.postgres_bin} holds no PostgreSQL server", hint="Name the directory that holds postgres and initdb."
-        )
-
-
-def url_in_use(home: Home) -> str | None:
-    """Return the address that the home's own gateway serves, None where it does not run."""
-    holder = holder_of(home.gateway_lock)
-    return None if holder is None else holder.facts.get("local_url")
+    else:  # nothing is copied, only examined
+        account = account_named(account_name) if account_name is not None else None
+        install_runtime(config.home, account=account, postgres_bin=config.postgres_bin)

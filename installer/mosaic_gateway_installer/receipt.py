@@ -10,7 +10,7 @@ from typing import Any
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.files import write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.account import Account, HomeOwnerError, assume
 
 __all__ = ["SCHEMA", "Receipt", "ReceiptError", "ReceiptState", "read_receipt", "write_receipt"]
 
@@ -36,9 +36,10 @@ class ReceiptState(StrEnum):
 class Receipt:
     """What belongs to one installation.
 
-    ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us, and
-    ``account_created`` the same of the service account ``account`` (None: no account but the user's).
-    ``schema`` is the digest of the migrations that are applied, None before the first.
+    ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
+    ``parents_created`` which directories above it, outermost first, and ``account_created`` whether the
+    service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
+    migrations that are applied, None before the first.
     """
 
     instance_id: str
@@ -47,13 +48,14 @@ class Receipt:
     engine: str
     created_at: str
     home_created: bool
+    parents_created: tuple[str, ...] = ()
     account: str | None = None
     account_created: bool = False
     schema: str | None = None
 
 
 def read_receipt(home: Home) -> Receipt | None:
-    """Return the receipt of *home*, None where there is none. Raises `ReceiptError`."""
+    """Return the receipt of *home*, None where there is none. Raises `ReceiptError`, `HomeOwnerError`."""
     try:
         value: Any = json.loads(home.receipt.read_bytes())
         if value.pop("receipt") != SCHEMA:
@@ -61,9 +63,14 @@ def read_receipt(home: Home) -> Receipt | None:
                 f"{home.receipt} was written by a later version",
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
-        return Receipt(**{**value, "state": ReceiptState(value["state"])})
+        parents = tuple(map(str, value.get("parents_created", ())))
+        return Receipt(**{**value, "state": ReceiptState(value["state"]), "parents_created": parents})
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise HomeOwnerError(
+            f"{home.path} is closed to this user", hint="Run the command as its owner or as root."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReceiptError(
             f"{home.receipt} cannot be read: {error}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mosaic_gateway.errors import PreflightError, UsageError
 
@@ -251,7 +252,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except NotADirectoryError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="Mend the file, or restore it from a backup.") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error}", hint="Mend the file, or restore it from a backup."
+        ) from error
     unknown = sorted(set(stored) - (set(VARIABLES) - {"auth_secret"}))
     if unknown:
         raise ConfigError(
@@ -287,7 +290,7 @@ def load_auth_secret(config: Config) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         raise NotInstalledError(
             f"the secret {path} cannot be read: {error}",
-            hint="Restore it from a backup. A new secret would end every session; install makes one only for a new home.",
+            hint="Restore it from a backup. A new one would end every session; install makes one only for a new home.",
         ) from error
     if not value:
         raise NotInstalledError(f"the secret {path} is empty", hint="Restore it from a backup.")
@@ -299,9 +302,10 @@ def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapp
 
     ``DATABASE_URL`` often belongs to another program: it never moves an installed home to a server.
     """
-    if "database_url" not in values or sources.get("engine") in {"flag", *VARIABLES["engine"]}:
+    if "database_url" not in values or sources.get("engine") == "flag":
         return
-    if sources["database_url"] == "flag" or "engine" not in stored:
+    named = sources.get("engine") in VARIABLES["engine"] or "engine" in stored
+    if sources["database_url"] == "flag" or not named:
         values["engine"], sources["engine"] = EngineName.SERVER, f"implied by {sources['database_url']}"
 
 
@@ -314,6 +318,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
                 return EngineName(value)
             case "postgres_bin":
                 return Path(value).expanduser().absolute()
+            case "base_url":
+                return _web_address(_text(value))
             case "database_url" | "auth_secret":
                 return value if isinstance(value, Secret) else Secret(_text(value))
             case _:
@@ -330,7 +336,7 @@ def _text(value: Any) -> str:
 
 
 def _port(value: Any) -> int:
-    if isinstance(value, bool):
+    if not isinstance(value, int | str) or isinstance(value, bool):
         raise TypeError(value)
     number = int(value)
     if not 0 < number <= LARGEST_PORT:
@@ -338,11 +344,20 @@ def _port(value: Any) -> int:
     return number
 
 
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or {"?", "#"} & set(text):
+        raise ValueError(text)
+    return text
+
+
 def _hint(name: str) -> str:
     if name == "port":
         return f"Give a number from 1 to {LARGEST_PORT}."
     if name == "engine":
         return f"Give one of: {', '.join(EngineName)}."
+    if name == "base_url":
+        return "Give an address like https://gateway.example.com."
     return "Give a text that is not empty."
 
 

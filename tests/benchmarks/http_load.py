@@ -84,14 +84,18 @@ def _content_length(head: bytes) -> int:
     return int(lower[start:].split(b"\r\n", 1)[0])
 
 
-async def load(url: str, path: str, *, cookie: str = "", seconds: float = SECONDS, connections: int = CONNECTIONS) -> dict[str, object]:
+async def load(
+    url: str, path: str, *, cookie: str = "", seconds: float = SECONDS, connections: int = CONNECTIONS
+) -> dict[str, object]:
     """Return requests per second, latencies in milliseconds and the count of each status."""
     parts = urlsplit(url)
     lines = [f"GET {path} HTTP/1.1", f"Host: {parts.netloc}", *([f"Cookie: {cookie}"] if cookie else []), "", ""]
     request, tally = "\r\n".join(lines).encode(), Tally()
     loop = asyncio.get_running_loop()
     callers = [
-        (await loop.create_connection(lambda: Caller(request, tally), parts.hostname, parts.port))[1]
+        (await loop.create_connection(lambda: Caller(request, tally), parts.hostname or "127.0.0.1", parts.port or 80))[
+            1
+        ]
         for _ in range(connections)
     ]
     await asyncio.sleep(WARM_UP)

@@ -43,6 +43,9 @@ def make_server(scram_server: PostgresServer, tmp_path_factory: pytest.TempPathF
 
     def make() -> Engine:
         name = scram_server.create_database(prefix="contract")
+        with scram_server.connect() as connection:
+            elsewhere = sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(sql.Identifier(name))
+            connection.execute(elsewhere)
         url = make_conninfo(
             "", host="127.0.0.1", port=scram_server.port, user="gateway", password=PASSWORD, dbname=name
         )

@@ -3,6 +3,7 @@
 ``http_template``  The name of a database with both schemas, to be copied (session).
 ``http_database``  The conninfo of a fresh copy of it.
 ``http_gateway``   The application on ``http_database``, reached over TCP.
+``http_shared``    One such gateway for tests that leave its database as it is: without users (session).
 ``http_run``       A function that runs the application on a given conninfo for the length of a block.
 """
 
@@ -65,7 +66,7 @@ class Gateway:
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
-        """Send one request on its own connection; *body* goes as JSON, *raw* (bytes, or an iterable: chunked) as it is."""
+        """Send one request; *body* goes as JSON, *raw* as it is: bytes, or an iterable that is sent in chunks."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)) as connection:
             sent = dict(headers or {})
             if body is not None:
@@ -84,7 +85,9 @@ class Gateway:
 
     def post(self, path: str, body: object = None, **headers: str) -> Answer:
         """POST *body* as JSON."""
-        return self.request("POST", path, body, headers={key.replace("_", "-"): value for key, value in headers.items()})
+        return self.request(
+            "POST", path, body, headers={key.replace("_", "-"): value for key, value in headers.items()}
+        )
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run *statement* on the gateway's database and return its rows."""
@@ -99,6 +102,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def http_template(postgres_server: PostgresServer) -> str:
+    """Return the name of a database with both schemas, to be copied."""
     name = postgres_server.create_database(prefix="http_template")
     with postgres_server.connect(name) as connection:
         for bundle in ("gateway", "storage"):
@@ -108,17 +112,28 @@ def http_template(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def http_database(postgres_server: PostgresServer, http_template: str) -> str:
+    """Return the conninfo of a fresh copy of it."""
     return postgres_server.conninfo(postgres_server.create_database(template=http_template, prefix="http"))
 
 
 @pytest.fixture(scope="session")
 def http_run() -> RunGateway:
+    """Return `run_gateway`."""
     return run_gateway
 
 
 @pytest.fixture
 def http_gateway(http_database: str) -> Iterator[Gateway]:
+    """Run the application on a database of its own."""
     with run_gateway(http_database) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def http_shared(postgres_server: PostgresServer, http_template: str) -> Iterator[Gateway]:
+    """Run the application on a database that no test changes."""
+    database = postgres_server.create_database(template=http_template, prefix="http")
+    with run_gateway(postgres_server.conninfo(database)) as gateway:
         yield gateway
 
 

@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from mosaic_gateway.auth import accounts, setup
-from mosaic_gateway.auth.connection import SETTINGS
+from mosaic_gateway.auth.connection import SETTINGS, run_on
 from mosaic_gateway.auth.errors import (
     AdminExistsError,
     DatabaseUnavailableError,
@@ -50,9 +50,7 @@ def test_users_from_the_command_line(http_database: str) -> None:
         )
     accounts.set_password(http_database, email="BOB@example.com", password="another password")
     assert rows(http_database, "SELECT user_id FROM sessions") == [(admin.id,)]
-    stored = rows(
-        http_database, f"SELECT password, account_id, provider_id FROM accounts WHERE user_id = '{bob.id}'"
-    )
+    stored = rows(http_database, f"SELECT password, account_id, provider_id FROM accounts WHERE user_id = '{bob.id}'")
     assert len(stored) == 1
     assert stored[0][1:] == (bob.id, "credential")
     assert verify_password(str(stored[0][0]), "another password")
@@ -127,6 +125,18 @@ def test_rivals_make_one_admin(http_database: str, isolation: str) -> None:
     outcomes = asyncio.run(main())
     assert outcomes.count("made") == 1
     assert rows(http_database, "SELECT count(*) FROM users") == [(1,)]
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong"])
+def test_a_claim_needs_the_token_itself(http_database: str, token: str | None) -> None:
+    """The transaction that makes the admin trusts no earlier check."""
+    accounts.issue_setup_token(http_database)
+    new = NewUser(name="Ada", email="ada@example.com", password_hash="x", role="admin")
+    with pytest.raises(SetupTokenError):
+        run_on(http_database, lambda connection: setup.claim_first_admin(connection, new, token=token))
+    with pytest.raises(SetupTokenError):
+        run_on(http_database, lambda connection: setup.check_claim(connection, token))
+    assert rows(http_database, "SELECT count(*) FROM users") == [(0,)]
 
 
 def test_no_secret_is_logged(http_database: str, caplog: pytest.LogCaptureFixture) -> None:

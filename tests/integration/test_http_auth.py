@@ -25,8 +25,30 @@ HASH = (
     "70c49e661843a69b8dd0cda238182e6a:5a243f02e4a1f76f302925cea6cc00c74fa42c0a4566d34bd581e23de547630d"
     "4623087bca79765888e7f401c982910d74cd5afd6ca8b68e9ff14f7efe24147e"
 )
-USER_KEYS = "name email emailVerified image createdAt updatedAt role banned banReason banExpires id".split()
-SESSION_KEYS = "expiresAt token createdAt updatedAt ipAddress userAgent userId impersonatedBy id".split()
+USER_KEYS = [
+    "name",
+    "email",
+    "emailVerified",
+    "image",
+    "createdAt",
+    "updatedAt",
+    "role",
+    "banned",
+    "banReason",
+    "banExpires",
+    "id",
+]
+SESSION_KEYS = [
+    "expiresAt",
+    "token",
+    "createdAt",
+    "updatedAt",
+    "ipAddress",
+    "userAgent",
+    "userId",
+    "impersonatedBy",
+    "id",
+]
 CLEARED = tuple(
     f"better-auth.{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
     for name in ("session_token", "session_data", "dont_remember")
@@ -155,7 +177,7 @@ def test_an_expired_session_is_deleted(gateway: Gateway) -> None:
     expired = gateway.get(SESSION, cookie=old)
     assert (expired.body, expired.cookies) == (b"null", CLEARED)
     assert gateway.sql("SELECT token FROM sessions") == [("new",)]
-    for headers in ({}, {"cookie": new[:-3] + "%3D"}, {"authorization": "Basic x"}):
+    for headers in ({}, {"cookie": new.replace("=new.", "=new.x")}, {"authorization": "Basic x"}):
         nobody = gateway.request("GET", SESSION, headers=headers)
         assert (nobody.status, nobody.body, nobody.cookies) == (200, b"null", ())
 
@@ -173,8 +195,8 @@ def test_https_base_url(http_database: str, http_run: Callable[..., AbstractCont
     ("body", "code", "message"),
     [
         ({}, "VALIDATION_ERROR",
-         "[body.email] Invalid input: expected string, received undefined;"
-         " [body.password] Invalid input: expected string, received undefined"),
+         ("[body.email] Invalid input: expected string, received undefined;"
+          " [body.password] Invalid input: expected string, received undefined")),
         ({"email": "a@b.co", "password": "x", "rememberMe": "yes"}, "VALIDATION_ERROR",
          "[body.rememberMe] Invalid input: expected boolean, received string"),
         ([], "VALIDATION_ERROR", "[body] Invalid input: expected object, received array"),
@@ -184,9 +206,9 @@ def test_https_base_url(http_database: str, http_run: Callable[..., AbstractCont
         ({"email": "a@b.co", "password": "x" * 129}, "PASSWORD_TOO_LONG", "Password too long"),
     ],
 )  # fmt: skip
-def test_bad_sign_in_bodies(http_gateway: Gateway, body: object, code: str, message: str) -> None:
+def test_bad_sign_in_bodies(http_shared: Gateway, body: object, code: str, message: str) -> None:
     """Bad values get 400 with better-auth's code and message."""
-    answer = http_gateway.post(SIGN_IN, body)
+    answer = http_shared.post(SIGN_IN, body)
     assert (answer.status, answer.json) == (400, {"message": message, "code": code})
 
 
@@ -197,9 +219,9 @@ def test_bad_sign_in_bodies(http_gateway: Gateway, body: object, code: str, mess
         ("GET", "/api/auth/nope"), ("GET", "/api/auth/"), ("PUT", "/api/auth/a/b"),
     ],
 )  # fmt: skip
-def test_what_better_auth_does_not_know_is_an_empty_404(http_gateway: Gateway, method: str, path: str) -> None:
+def test_what_better_auth_does_not_know_is_an_empty_404(http_shared: Gateway, method: str, path: str) -> None:
     """Unknown path, wrong method and trailing slash have no body."""
-    answer = http_gateway.request(method, path)
+    answer = http_shared.request(method, path)
     assert (answer.status, answer.body) == (404, b"")
 
 

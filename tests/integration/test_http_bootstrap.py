@@ -54,8 +54,8 @@ def test_fifty_calls_at_once_make_one_admin(http_gateway: Gateway) -> None:
     [
         ({"name": None}, "VALIDATION_ERROR", "[body.name] Invalid input: expected string, received null"),
         ({"name": 5, "email": []}, "VALIDATION_ERROR",
-         "[body.name] Invalid input: expected string, received number;"
-         " [body.email] Invalid input: expected string, received array"),
+         ("[body.name] Invalid input: expected string, received number;"
+          " [body.email] Invalid input: expected string, received array")),
         ({"name": ""}, "VALIDATION_ERROR", "[body.name] Invalid input: Give a name"),
         ({"name": "x" * 100_000}, "VALIDATION_ERROR", "[body.name] Invalid input: Give a name"),
         ({"name": "a\x00b"}, "VALIDATION_ERROR", "[body.name] Invalid input: Give a name"),
@@ -66,24 +66,25 @@ def test_fifty_calls_at_once_make_one_admin(http_gateway: Gateway) -> None:
         ({"password": "short"}, "PASSWORD_TOO_SHORT", "Password too short"),
         ({"password": "x" * 129}, "PASSWORD_TOO_LONG", "Password too long"),
     ],
-    ids=repr,
 )  # fmt: skip
 def test_each_bad_field_is_named_before_the_token_is_looked_at(
-    http_gateway: Gateway, change: dict[str, object], code: str, message: str
+    http_shared: Gateway, change: dict[str, object], code: str, message: str
 ) -> None:
     """Bad values get 400 with better-auth's code, and the token stays good."""
-    answer = http_gateway.post(SETUP, {**PERSON, **change}, x_setup_token="wrong")
+    answer = http_shared.post(SETUP, {**PERSON, **change}, x_setup_token="wrong")
     assert (answer.status, answer.json["code"]) == (400, code)
     assert answer.json["message"].startswith(message)
 
 
-def test_an_empty_body_names_every_field(http_gateway: Gateway) -> None:
+def test_an_empty_body_names_every_field(http_shared: Gateway) -> None:
     """``{}`` and no body at all get 400, as the smoke test expects."""
-    answer = http_gateway.post(SETUP, {})
-    issues = [f"[body.{name}] Invalid input: expected string, received undefined" for name in ("name", "email", "password")]
+    answer = http_shared.post(SETUP, {})
+    issues = [
+        f"[body.{name}] Invalid input: expected string, received undefined" for name in ("name", "email", "password")
+    ]
     assert answer.status == 400
     assert answer.json == {"message": "; ".join(issues), "code": "VALIDATION_ERROR"}
-    assert http_gateway.post(SETUP).json == {
+    assert http_shared.post(SETUP).json == {
         "message": "[body] Invalid input: expected object, received undefined",
         "code": "VALIDATION_ERROR",
     }
@@ -98,7 +99,14 @@ def test_only_the_valid_token_opens(http_gateway: Gateway) -> None:
 
     assert attempt() == (403, "SETUP_TOKEN_INVALID")
     first, second = http_gateway.token(), http_gateway.token()
-    for wrong in ("x", "é", first, second[:-1], second + "A", http_gateway.sql("SELECT value FROM verifications")[0][0]):
+    for wrong in (
+        "x",
+        "é",
+        first,
+        second[:-1],
+        second + "A",
+        http_gateway.sql("SELECT value FROM verifications")[0][0],
+    ):
         assert attempt(x_setup_token=wrong) == (403, "SETUP_TOKEN_INVALID")
     http_gateway.sql("UPDATE verifications SET expires_at = now() AT TIME ZONE 'UTC' - interval '1 second'")
     assert attempt(x_setup_token=second) == (403, "SETUP_TOKEN_INVALID")

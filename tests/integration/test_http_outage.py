@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Answer, Gateway
 
 STATUS = "/api/bootstrap/status"
+NUMBERS = itertools.count(1)
 PERSON = {"name": "Ada", "email": "ada@example.com", "password": "long enough"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(run_server: RunServer) -> Iterator[PostgresServer]:
     """A server of its own, with both schemas, that may be killed."""
-    with run_server("outage") as server:
+    with run_server(f"outage-{next(NUMBERS)}") as server:
         with server.connect() as connection:
             for bundle in ("gateway", "storage"):
                 migrate(Bundle.load(bundle), connection)
@@ -68,10 +71,14 @@ def wait_for_server(server: PostgresServer) -> None:
             return
 
 
+@pytest.mark.parametrize("outage", [0.0, pytest.param(6.0, marks=pytest.mark.slow)])
 def test_a_killed_server_gives_503_and_is_found_again(
-    server: PostgresServer, account: Account | None, http_run: Callable[..., AbstractContextManager[Gateway]]
+    server: PostgresServer,
+    account: Account | None,
+    http_run: Callable[..., AbstractContextManager[Gateway]],
+    outage: float,
 ) -> None:
-    """While PostgreSQL is dead requests get 503 quickly; within a second of its return they work again."""
+    """While PostgreSQL is dead requests get 503 quickly; soon after its return they work again, be it short or long."""
     with http_run(server.conninfo()) as gateway:
         token = gateway.token()
         assert gateway.get(STATUS).status == 200
@@ -81,24 +88,25 @@ def test_a_killed_server_gives_503_and_is_found_again(
         server.process.wait(10)
         wait_for_backends(pids)
 
-        for path in (STATUS, STATUS, "/readyz"):
-            answer, seconds = timed(lambda path=path: gateway.get(path))
+        for path in (STATUS, "/readyz"):
+            answer, seconds = timed(partial(gateway.get, path))
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-            assert seconds < 3
+            assert seconds < 2
         assert gateway.get(STATUS).json["code"] == "DATABASE_UNAVAILABLE"
-        _, seconds = timed(lambda: gateway.get(STATUS))
-        assert seconds < 1
         answer = gateway.post("/api/bootstrap/setup", PERSON, x_setup_token=token)
         assert (answer.status, answer.json["code"]) == (503, "DATABASE_UNAVAILABLE")
         assert gateway.get("/healthz").status == 200
         assert gateway.get("/api/auth/get-session").body == b"null"
 
+        until = time.monotonic() + outage
+        while time.monotonic() < until:
+            assert gateway.get(STATUS).status == 503
         process = restart(server, account)
         try:
             wait_for_server(server)
             back = time.monotonic()
             while gateway.get(STATUS).status != 200:
-                assert time.monotonic() < back + 1
+                assert time.monotonic() < back + 2
             assert gateway.get("/readyz").status == 200
             assert gateway.post("/api/bootstrap/setup", PERSON, x_setup_token=token).status == 201
         finally:
@@ -106,9 +114,7 @@ def test_a_killed_server_gives_503_and_is_found_again(
             process.wait(10)
 
 
-def test_cut_connections_are_not_noticed(
-    postgres_server: PostgresServer, http_gateway: Gateway
-) -> None:
+def test_cut_connections_are_not_noticed(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
     """After a restart in between, neither reads nor writes fail for a stale connection."""
 
     def cut() -> None:

@@ -172,6 +172,17 @@ def test_migrations_without_statements_are_recorded(connection: Connection) -> N
     assert read_plan(connection, bundle).up_to_date
 
 
+def test_effect_progress_and_ledger_row_are_one_transaction(connection: Connection) -> None:
+    """No crash can part a migration's last effect, its count and its ledger row; the effect before is its own."""
+    both = MARK.join(["INSERT INTO notes VALUES (1);", "INSERT INTO notes VALUES (2);"])
+    migrate(bundle_of(m0=NOTES, m1=both), connection)
+    effects = [xmin for (xmin,) in connection.execute("SELECT xmin::text FROM notes ORDER BY n")]
+    counts = connection.execute("SELECT xmin::text FROM mosaic.migration_progress WHERE tag = 'm1'").fetchall()
+    ledger = connection.execute("SELECT xmin::text FROM drizzle.__drizzle_migrations WHERE id = 2").fetchall()
+    assert counts == ledger == [(effects[1],)]
+    assert effects[0] != effects[1]
+
+
 def test_one_chunk_may_hold_several_statements_and_percent_signs(connection: Connection) -> None:
     """A chunk is sent as it stands; if its second statement fails, its first leaves nothing."""
     bundle = bundle_of(m0=f"{NOTES} INSERT INTO notes SELECT 5 % 3 WHERE '%s' LIKE '%%';")

@@ -13,7 +13,8 @@ def test_documents_come_back_as_they_went(http_database: str) -> None:
     with psycopg.connect(http_database, autocommit=True) as connection:
         store = DocumentStore(connection)
         assert store.get("c", "k") is None
-        for value in ({"ä": [1, 2.5, None, True]}, [], "text", 0, None):
+        values: list[object] = [{"ä": [1, 2.5, None, True]}, [], "text", 0, None]
+        for value in values:
             assert store.put("c", "k", value).value == value
         document = store.get("c", "k")
         assert document is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mosaic_gateway.config import Config, Home
@@ -24,14 +25,15 @@ class Context:
     """The installation as it shall be.
 
     ``account_name`` is the account that the home and PostgreSQL belong to, None for the user who runs
-    the installer; ``make_account`` says that the machine does not have it yet.
+    the installer; ``make_account`` says that it is ours to make. ``new_directories`` are the home and those
+    above it that were not there before, outermost first; none if the home was there.
     """
 
     home: Home
     config: Config
     account_name: str | None
     make_account: bool
-    home_is_new: bool
+    new_directories: tuple[Path, ...]
 
     @property
     def account(self) -> Account | None:

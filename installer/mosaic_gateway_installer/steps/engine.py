@@ -17,12 +17,13 @@ from mosaic_gateway_installer.steps.base import Context
 __all__ = ["ClusterStep", "RuntimeStep"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RuntimeStep:
     """Copies PostgreSQL's programs into the home, so that an upgrade of the package harms no running server."""
 
     context: Context
     id: str = "runtime"
+    _begun: bool = False
 
     @property
     def description(self) -> str:
@@ -39,24 +40,24 @@ class RuntimeStep:
 
     def apply(self) -> None:
         """Copy them, or examine the system's."""
-        install_runtime(
-            self.context.home, account=self.context.account, postgres_bin=self.context.config.postgres_bin
-        )
+        self._begun = True
+        install_runtime(self.context.home, account=self.context.account, postgres_bin=self.context.config.postgres_bin)
 
     def undo(self) -> None:
         """Remove the copy that this run made; one of another version stays."""
         runtime = self.context.home.runtime
-        if self.context.config.postgres_bin is None:
+        if self._begun and self.context.config.postgres_bin is None:
             shutil.rmtree(runtime / f"postgresql-{_wheel_version()}", ignore_errors=True)
         _remove_if_empty(runtime)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClusterStep:
     """Makes the database cluster."""
 
     context: Context
     id: str = "cluster"
+    _begun: bool = False
 
     @property
     def description(self) -> str:
@@ -69,18 +70,20 @@ class ClusterStep:
 
     def apply(self) -> None:
         """Run initdb in a temporary sibling and rename it."""
+        self._begun = True
         home, account = self.context.home, self.context.account
         runtime = find_runtime(home, self.context.config.postgres_bin, account=account)
         create_cluster(home, runtime, account=account)
 
     def undo(self) -> None:
         """Remove the cluster that this run made; nobody has used it yet."""
-        data = self.context.home.data
+        if not self._begun:
+            return
         cluster = cluster_of(self.context.home)
         if cluster is not None:
             shutil.rmtree(cluster)
         ballast_file(self.context.home).unlink(missing_ok=True)
-        _remove_if_empty(data)
+        _remove_if_empty(self.context.home.data)
 
 
 def _wheel_version() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway import __version__
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
@@ -12,7 +14,7 @@ from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = ["SchemaStep", "StartStep"]
+__all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,70 @@ class SchemaStep:
         """Nothing: migrations only go forward, and a later run goes on where this one stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartStep:
-    """Starts the gateway in the background; it applies the migrations before it listens."""
+@dataclass(slots=True)
+class StopStep:
+    """Stops a gateway that runs with what is about to change; undone, after the rest, it runs again as before."""
 
     context: Context
+    id: str = "stop"
+    _stopped: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Stop the running gateway"
+
+    def done(self) -> bool:
+        """Return whether nothing runs."""
+        home = self.context.home
+        return holder_of(home.supervisor_lock) is None and holder_of(home.gateway_lock) is None
+
+    def apply(self) -> None:
+        """Stop it."""
+        self._stopped = True
+        control.stop(self.context.home)
+
+    def undo(self) -> None:
+        """Start it again, with the settings that have been restored."""
+        if self._stopped:
+            control.start(self.context.home)
+
+
+@dataclass(slots=True)
+class LaunchStep:
+    """Loads the gateway's program while PostgreSQL is made; it waits, and ends by itself if we do."""
+
+    context: Context
+    id: str = "launch"
+    launched: control.Launched | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Load the gateway, which waits for its database"
+
+    def done(self) -> bool:
+        """Return whether there is nothing to load because the gateway runs as it shall."""
+        return is_current(self.context)
+
+    def apply(self) -> None:
+        """Load it."""
+        self.launched = control.launch(self.context.home, issue_link=True)
+
+    def undo(self) -> None:
+        """End what was loaded."""
+        if self.launched is not None:
+            self.launched.close()
+
+
+@dataclass(slots=True)
+class StartStep:
+    """Lets the loaded gateway start; it applies the migrations before it listens."""
+
+    context: Context
+    launch: LaunchStep
     id: str = "start"
+    started: control.Started | None = None
 
     @property
     def description(self) -> str:
@@ -55,19 +115,31 @@ class StartStep:
 
     def done(self) -> bool:
         """Return whether this version of the gateway runs with the settings as they are now."""
-        home = self.context.home
-        state = control.state_of(home)
-        holder = holder_of(home.gateway_lock)
-        if not state.ready or holder is None or state.version != __version__:
-            return False
-        began = float(holder.facts.get("began", 0))
-        return state.url == self.context.config.url and home.config_file.stat().st_mtime < began
+        return is_current(self.context)
 
     def apply(self) -> None:
-        """Start it; one that runs with other settings is stopped first."""
-        control.stop(self.context.home)
-        control.start(self.context.home)
+        """Let it start, and wait until it accepts requests. Raises `DiskFullError` where its database finds no room."""
+        if self.launch.launched is None:
+            raise InternalError("the gateway was to be started before it was loaded")
+        try:
+            with self.launch.launched as launched:
+                self.started = launched.go()
+        except MosaicError as error:
+            if "No space left on device" in error.message:
+                raise DiskFullError(error.message, hint="Make room, or choose another --home.") from error
+            raise
 
     def undo(self) -> None:
         """Stop it."""
         control.stop(self.context.home)
+
+
+def is_current(context: Context) -> bool:
+    """Return whether this version of the gateway runs with the settings as *context* wants them."""
+    home = context.home
+    state = control.state_of(home)
+    holder = holder_of(home.gateway_lock)
+    if not state.ready or holder is None or state.version != __version__ or not home.config_file.exists():
+        return False
+    began = float(holder.facts.get("began", 0))
+    return state.url == context.config.url and home.config_file.stat().st_mtime < began

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mosaic_gateway import __version__
+from mosaic_gateway.config import Home, process_environment, runtime_directory
+from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.process.account import Account, account_named
@@ -16,23 +21,34 @@ from mosaic_gateway.process.command import run
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = ["AccountStep", "HandOverStep", "HomeStep", "remove_account"]
+__all__ = [
+    "AccountStep",
+    "HandOverStep",
+    "HomeStep",
+    "UserAddMissingError",
+    "remove_account",
+    "torn_files",
+]
 
+#: Names that `files.write_file` gives to what it has not finished.
+TORN = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8}\.tmp")
 COMMAND_LIMIT = 30.0  # seconds
 
 
-class UseraddMissingError(PreflightError):
+class UserAddMissingError(PreflightError):
     """This machine has no ``useradd`` with which to make the service account."""
 
     code = "USERADD_MISSING"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HomeStep:
     """Makes the home, and writes the receipt first of all: from then on it is known to be ours."""
 
     context: Context
     id: str = "home"
+    _made: list[Path] = field(default_factory=list)
+    _wrote_receipt: bool = False
 
     @property
     def description(self) -> str:
@@ -40,49 +56,49 @@ class HomeStep:
         return f"Create {self.context.home.path}"
 
     def done(self) -> bool:
-        """Return whether home and receipt are there."""
+        """Return whether home and receipt are there, and nothing that a killed run was writing."""
         home = self.context.home
-        return read_receipt(home) is not None and all(path.is_dir() for path in (home.logs, home.run))
+        complete = read_receipt(home) is not None and all(path.is_dir() for path in _directories(home))
+        return complete and not torn_files(home)
 
     def apply(self) -> None:
         """Make what is missing of them."""
         context = self.context
-        make_directory(context.home.path)
         owner = context.home_owner
+        for path in torn_files(context.home):
+            remove_file(path)
         if read_receipt(context.home) is None:
-            receipt = Receipt(
-                instance_id=secrets.token_hex(8),
-                state=ReceiptState.INSTALLING,
-                version=__version__,
-                engine=context.config.engine,
-                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                home_created=context.home_is_new,
-                account=context.account_name,
-            )
-            write_receipt(context.home, receipt, owner)
-        for directory in (context.home.secrets, context.home.run, context.home.logs):
+            self._wrote_receipt = True
+            write_receipt(context.home, _first_receipt(context), owner)
+        for directory in _directories(context.home):
             if not directory.is_dir():
+                self._made.append(directory)
                 make_directory(directory)
                 _give(directory, owner)
 
     def undo(self) -> None:
-        """Remove the directories if they are empty, and the receipt; the home only if we made it."""
+        """Remove what this run made of them, and the directories of steps that were undone before."""
         home = self.context.home
-        for directory in (home.run, home.logs):
+        if home.run in self._made:
+            for sockets in outside_directories(home, runtime_directory(process_environment())):
+                shutil.rmtree(sockets, ignore_errors=True)
+        for directory in self._made:
             shutil.rmtree(directory, ignore_errors=True)
-        for directory in (home.secrets, home.runtime, home.data):
-            if directory.is_dir() and not any(directory.iterdir()):
+        for directory in (home.runtime, home.data):
+            with suppress(OSError):  # not empty, or never made
                 directory.rmdir()
-        remove_file(home.receipt)
+        if self._wrote_receipt:
+            remove_file(home.receipt)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AccountStep:
     """Makes the service account that PostgreSQL and the gateway run as when root installs."""
 
     context: Context
     name: str
     id: str = "account"
+    _ours: bool = False
 
     @property
     def description(self) -> str:
@@ -95,10 +111,11 @@ class AccountStep:
 
     def apply(self) -> None:
         """Make the account, without a password, a shell or a directory of its own."""
+        self._ours = True
         if account_named(self.name) is None:
             useradd = shutil.which("useradd")
             if useradd is None:
-                raise UseraddMissingError(
+                raise UserAddMissingError(
                     "this machine has no useradd", hint="Create a user for the gateway and name it with --run-as."
                 )
             words = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
@@ -111,16 +128,18 @@ class AccountStep:
 
     def undo(self) -> None:
         """Remove the account."""
-        remove_account(self.name)
+        if self._ours:
+            remove_account(self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandOverStep:
     """Gives the home that root made to the account."""
 
     context: Context
     name: str
     id: str = "hand-over"
+    _before: tuple[int, int] | None = None
 
     @property
     def description(self) -> str:
@@ -137,6 +156,8 @@ class HandOverStep:
         """Change the owner of all that root made so far; the home itself comes last."""
         account = self.context.account
         home = self.context.home
+        status = home.path.stat()
+        self._before = status.st_uid, status.st_gid
         for root, directories, files in os.walk(home.path, topdown=False):
             for name in (*directories, *files):
                 _give(os.path.join(root, name), account)  # noqa: PTH118 - os.walk gives texts
@@ -144,7 +165,19 @@ class HandOverStep:
 
     def undo(self) -> None:
         """Take the home back, so that it can be removed."""
-        os.chown(self.context.home.path, 0, 0)
+        if self._before is not None:
+            os.chown(self.context.home.path, *self._before)
+
+
+def torn_files(home: Home) -> list[Path]:
+    """Return what killed runs were writing (`files.write_file`), in the home and among its secrets."""
+    return [
+        path
+        for directory in (home.path, home.secrets)
+        if directory.is_dir()
+        for path in directory.iterdir()
+        if TORN.fullmatch(path.name)
+    ]
 
 
 def remove_account(name: str) -> None:
@@ -152,6 +185,23 @@ def remove_account(name: str) -> None:
     userdel = shutil.which("userdel")
     if userdel is not None and account_named(name) is not None:
         run([userdel, name], timeout=COMMAND_LIMIT)
+
+
+def _first_receipt(context: Context) -> Receipt:
+    return Receipt(
+        instance_id=secrets.token_hex(8),
+        state=ReceiptState.INSTALLING,
+        version=__version__,
+        engine=context.config.engine,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        home_created=bool(context.new_directories),
+        parents_created=tuple(map(str, context.new_directories[:-1])),
+        account=context.account_name,
+    )
+
+
+def _directories(home: Home) -> tuple[Path, ...]:
+    return home.secrets, home.run, home.logs
 
 
 def _give(path: str | os.PathLike[str], account: Account | None) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import tomlkit
 
-from mosaic_gateway.config import Config, read_config_file
+from mosaic_gateway.config import Config, EngineName, Home, read_config_file
 from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = ["ConfigStep", "SecretStep", "wanted_settings"]
+__all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
 
 SECRET_BYTES = 32
 HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables win over them."
@@ -22,7 +22,8 @@ HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables win
 def wanted_settings(config: Config) -> dict[str, Any]:
     """Return the settings that the file shall hold: address and engine, and what else was chosen."""
     values: dict[str, Any] = {"host": config.host, "port": config.port, "engine": str(config.engine)}
-    if config.database_url is not None:
+    if config.engine is EngineName.SERVER and config.database_url is not None:
+        # With another engine a DATABASE_URL in the environment belongs to another program.
         values["database_url"] = config.database_url.reveal()
     if config.postgres_bin is not None:
         values["postgres_bin"] = str(config.postgres_bin)
@@ -38,6 +39,7 @@ class ConfigStep:
     context: Context
     id: str = "config"
     _before: str | None = None
+    _begun: bool = False
 
     @property
     def description(self) -> str:
@@ -53,6 +55,7 @@ class ConfigStep:
         """Write the file."""
         path = self.context.home.config_file
         self._before = path.read_text(encoding="utf-8") if path.exists() else None
+        self._begun = True
         document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
         document.update(wanted_settings(self.context.config))
         with assume(self.context.home_owner):
@@ -60,6 +63,8 @@ class ConfigStep:
 
     def undo(self) -> None:
         """Restore what was there before."""
+        if not self._begun:
+            return
         path = self.context.home.config_file
         with assume(self.context.home_owner):
             if self._before is None:
@@ -68,12 +73,13 @@ class ConfigStep:
                 write_file(path, self._before)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SecretStep:
     """Makes the key that signs session cookies, once in the life of a home."""
 
     context: Context
     id: str = "secret"
+    _begun: bool = False
 
     @property
     def description(self) -> str:
@@ -82,17 +88,23 @@ class SecretStep:
 
     def done(self) -> bool:
         """Return whether the secret is there."""
-        path = self.context.home.auth_secret
-        return path.is_file() and path.stat().st_size > 0
+        return has_secret(self.context.home)
 
     def apply(self) -> None:
         """Write the secret: ``BETTER_AUTH_SECRET`` if it is set, else random."""
         given = self.context.config.auth_secret
         value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
+        self._begun = True
         with assume(self.context.home_owner):
             make_directory(self.context.home.secrets)
             write_file(self.context.home.auth_secret, value + "\n")
 
     def undo(self) -> None:
         """Remove it: nothing was signed with it yet."""
-        remove_file(self.context.home.auth_secret)
+        if self._begun:
+            remove_file(self.context.home.auth_secret)
+
+
+def has_secret(home: Home) -> bool:
+    """Return whether *home* has its secret; an empty file, as a crash leaves one, is none."""
+    return home.auth_secret.is_file() and home.auth_secret.stat().st_size > 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import psycopg
+
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.config import Config, EngineName, Home, load_auth_secret, load_config, process_environment
-from mosaic_gateway.engines.base import ClusterMissingError
+from mosaic_gateway.engines.base import ClusterMissingError, EngineError
+from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.lock import running_conninfo
 from mosaic_gateway.engines.postgres.runtime import find_runtime
@@ -18,6 +22,7 @@ from mosaic_gateway.gateway.control import state_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.process.account import owner_of
+from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
 from mosaic_gateway_installer.verbs.uninstall import installed
 
@@ -103,7 +108,8 @@ def _find(name: str, check: Callable[[], str]) -> Finding:
     except MosaicError as fault:
         return Finding(check=name, ok=False, message=fault.message, code=fault.code, hint=fault.hint)
     except OSError as fault:
-        return Finding(check=name, ok=False, message=str(fault), code="UNREADABLE", hint="Run doctor as the owner or root.")
+        hint = "Run doctor as the owner or root."
+        return Finding(check=name, ok=False, message=str(fault), code="UNREADABLE", hint=hint)
 
 
 class _UncheckedError(Exception):
@@ -122,6 +128,11 @@ def _package() -> str:
 
 def _receipt(home: Home) -> str:
     receipt = read_receipt(home)
+    holder = holder_of(home.lock)
+    if holder is not None:
+        raise _UncheckedError(f"not checked: process {holder.pid} changes it ({holder.facts.get('verb')})")
+    if receipt is not None and receipt.state is ReceiptState.KEPT:
+        raise IncompleteError("it was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install.")
     if receipt is None or receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
         raise IncompleteError("an install or uninstall did not come to its end", hint="Run mosaic-gateway install.")
     return f"instance {receipt.instance_id}, version {receipt.version}"
@@ -129,10 +140,12 @@ def _receipt(home: Home) -> str:
 
 def _modes(home: Home) -> str:
     owner_of(home.path)
-    for path in (home.path, home.secrets, home.auth_secret, home.config_file, home.receipt, home.data):
+    secrets = home.secrets.iterdir() if home.secrets.is_dir() else ()
+    directories = (home.path, home.secrets, home.data, home.runtime, home.run, home.logs)
+    for path in (*directories, *secrets, home.config_file, home.receipt, home.gateway_log, home.postgres_log):
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             right = "700" if path.is_dir() else "600"
-            raise ModeError(f"{path} is open to other users", hint=f"Close it: chmod {right} {path}")
+            raise ModeError(f"{path} is open to other users", hint=f"Close it: chmod {right} {shlex.quote(str(path))}")
     return "the home is closed to other users"
 
 
@@ -150,7 +163,8 @@ def _cluster(home: Home) -> str:
     cluster = cluster_of(home)
     if cluster is None:
         raise ClusterMissingError(
-            f"{home.data} holds no database cluster", hint="Restore it from a backup; install would begin with an empty one."
+            f"{home.data} holds no database cluster",
+            hint="Restore it from a backup; install would begin with an empty one.",
         )
     return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
 
@@ -168,12 +182,20 @@ def _gateway(home: Home) -> str:
 
 def _schema(home: Home, config: Config) -> str:
     conninfo = running_conninfo(home)
-    if config.engine is EngineName.SERVER and config.database_url is not None:
-        conninfo = config.database_url.reveal()
+    if config.engine is EngineName.SERVER:
+        engine = engine_for(config, account=None)
+        engine.start()
+        engine.verify()
+        conninfo = engine.conninfo()
     if conninfo is None:
         raise _UncheckedError("not checked: the database does not run")
-    with connect(conninfo, application_name="mosaic-gateway doctor") as connection:
-        pending = [p.migration.tag for bundle in load_bundles() for p in read_plan(connection, bundle).pending]
+    try:
+        with connect(conninfo, application_name="mosaic-gateway doctor") as connection:
+            pending = [p.migration.tag for bundle in load_bundles() for p in read_plan(connection, bundle).pending]
+    except psycopg.Error as error:
+        raise EngineError(
+            f"the database cannot be asked: {error}", hint="Look at its log: mosaic-gateway logs"
+        ) from None
     if pending:
         raise SchemaPendingError(f"pending: {', '.join(pending)}", hint="Run mosaic-gateway storage migrate.")
     return "every migration is applied"

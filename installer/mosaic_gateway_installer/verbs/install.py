@@ -13,28 +13,29 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import Config, Home, load_config, process_environment
-from mosaic_gateway.errors import SmokeTestError, UsageError
+from mosaic_gateway.config import Home, load_config, process_environment
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.errors import SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.process.account import account_named
 from mosaic_gateway.process.logfile import tail_of
-from mosaic_gateway_installer.executor import execute
-from mosaic_gateway_installer.holding import forget_lock, holding
-from mosaic_gateway_installer.plan import install_steps
-from mosaic_gateway_installer.preflight import check_home, check_install, url_in_use
+from mosaic_gateway_installer.executor import execute, interruptible
+from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
+from mosaic_gateway_installer.ownership import choose_account
+from mosaic_gateway_installer.plan import install_steps, pending_steps
+from mosaic_gateway_installer.preflight import check_home, check_install
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
-from mosaic_gateway_installer.steps.gateway import SchemaStep, StartStep
+from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["SERVICE_ACCOUNT", "Wishes", "install"]
+__all__ = ["Wishes", "install"]
 
-SERVICE_ACCOUNT = "mosaic-gateway"
 LOG_LINES = 20
 
 
@@ -53,41 +54,43 @@ class Wishes:
     dry_run: bool = False
 
 
-class RunAsError(UsageError):
-    """The account that was named cannot own an installation."""
-
-    code = "RUN_AS"
-
-
 def install(home: Home, wishes: Wishes) -> Outcome:
     """Install into *home*, or complete, adopt or re-configure what is there.
 
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
-    receipt = read_receipt(home)
-    check_home(home, receipt)
+    with naming_the_holder(home):
+        receipt, context = _checked(home, wishes)
+        if wishes.dry_run:
+            return _planned(context, _pending(context, start=wishes.start))
+    try:
+        with interruptible():
+            return _install(context, wishes, receipt)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise DiskFullError(
+                f"There is no room for {error.filename or 'a file'} in {home.path}",
+                hint="Make room, or choose another --home.",
+            ) from error
+        raise
+
+
+def _checked(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context]:
+    receipt = check_home(home)
     context = _context(home, wishes, receipt)
-    check_install(
-        context.config,
-        receipt,
-        context.account_name,
-        make_account=context.make_account,
-        url_in_use=url_in_use(home),
-    )
-    if wishes.dry_run:
-        return _planned(context, _pending(context, start=wishes.start))
-    return _install(context, wishes)
+    check_install(context.config, receipt, context.account_name, make_account=context.make_account)
+    return receipt, context
 
 
-def _install(context: Context, wishes: Wishes) -> Outcome:
+def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
     home = context.home
-    make_directory(home.path)
+    _make(context.new_directories)
     try:
         with holding(home, "install", context.home_owner):
             try:
-                # Read again under the lock: another installer may have been here since.
-                context = replace(_context(home, wishes, read_receipt(home)), home_is_new=context.home_is_new)
+                if read_receipt(home) != receipt:  # another installer has been here since
+                    _, context = _checked(home, wishes)
                 pending = _pending(context, start=wishes.start)
                 with reporter() as report:
                     return _run(context, wishes, pending, report)
@@ -95,9 +98,17 @@ def _install(context: Context, wishes: Wishes) -> Outcome:
                 if read_receipt(home) is None:
                     _leave_no_trace(context)
     finally:
-        if context.home_is_new:
-            with suppress(OSError):
-                home.path.rmdir()
+        for directory in reversed(context.new_directories):
+            with suppress(OSError):  # not empty: all went well, or somebody else uses it
+                directory.rmdir()
+
+
+def _make(directories: Sequence[Path]) -> None:
+    """Make the home (the last one) and its parents; root's must let the service account pass."""
+    for parent in directories[:-1]:
+        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
+    for home in directories[-1:]:
+        make_directory(home)
 
 
 def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Reporter) -> Outcome:
@@ -112,7 +123,7 @@ def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Repo
             smoke = _smoke_test(context, needs_setup=True if fresh else None)
             report.done("The gateway answers as it must")
             if smoke["needsSetup"]:
-                link = _link(context)
+                link = _link(context, pending)
         _complete(context)
 
     execute("install", pending, lambda: context.journal, report, finish)
@@ -128,45 +139,14 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
         "postgres_bin": wishes.postgres_bin,
         "base_url": wishes.base_url,
     }
-    account, make = _account(home, wishes, receipt)
+    account, make = choose_account(home, wishes.run_as, receipt)
     return Context(
         home=home,
         config=load_config(home, flags=flags, environ=process_environment()),
         account_name=account,
         make_account=make,
-        home_is_new=receipt.home_created if receipt is not None else not home.path.exists(),
+        new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
     )
-
-
-def _account(home: Home, wishes: Wishes, receipt: Receipt | None) -> tuple[str | None, bool]:
-    """Return the account that the home belongs to (None: ourselves) and whether it is ours to make."""
-    if os.geteuid() != 0:
-        if wishes.run_as is not None:
-            raise RunAsError("only root can install for another user", hint="Leave --run-as out, or run as root.")
-        return None, False
-    if receipt is not None and receipt.account is not None:
-        if wishes.run_as not in {None, receipt.account}:
-            raise RunAsError(
-                f"{home.path} belongs to {receipt.account}", hint="Leave --run-as out, or choose another --home."
-            )
-        unfinished = receipt.state is ReceiptState.INSTALLING and not receipt.account_created
-        ours = receipt.account == SERVICE_ACCOUNT and (unfinished and _was_begun(home))
-        return receipt.account, ours or account_named(receipt.account) is None
-    if wishes.run_as is not None:
-        account = account_named(wishes.run_as)
-        if account is None or account.uid == 0:
-            raise RunAsError(
-                f"{wishes.run_as} is {'root' if account else 'no user of this machine'}; PostgreSQL refuses to run so",
-                hint="Name an existing user other than root.",
-            )
-        return wishes.run_as, False
-    return SERVICE_ACCOUNT, account_named(SERVICE_ACCOUNT) is None
-
-
-def _was_begun(home: Home) -> bool:
-    from mosaic_gateway_installer.journal import Journal
-
-    return Journal(home.journal, None).was_begun("account")
 
 
 def _pending(context: Context, *, start: bool) -> list[Step]:
@@ -176,35 +156,28 @@ def _pending(context: Context, *, start: bool) -> list[Step]:
         make_account=context.make_account,
         start=start,
     )
-    return [step for step in map(_step_of(context), ids) if not step.done()]
+    steps = {step.id: step for step in _steps(context)}
+    done = {step for step in ids if steps[step].done()}
+    return [steps[step] for step in pending_steps(ids, done)]
 
 
-def _step_of(context: Context) -> Any:
+def _steps(context: Context) -> tuple[Step, ...]:
+    """Return every step there is; the plan says which of them an installation has."""
     name = context.account_name or ""
-
-    def make(step: str) -> Step:
-        match step:
-            case "home":
-                return HomeStep(context)
-            case "account":
-                return AccountStep(context, name)
-            case "hand-over":
-                return HandOverStep(context, name)
-            case "config":
-                return ConfigStep(context)
-            case "secret":
-                return SecretStep(context)
-            case "runtime":
-                return RuntimeStep(context)
-            case "cluster":
-                return ClusterStep(context)
-            case "schema":
-                return SchemaStep(context)
-            case "start":
-                return StartStep(context)
-        raise LookupError(step)
-
-    return make
+    launch = LaunchStep(context)
+    return (
+        HomeStep(context),
+        AccountStep(context, name),
+        HandOverStep(context, name),
+        StopStep(context),
+        ConfigStep(context),
+        SecretStep(context),
+        launch,
+        RuntimeStep(context),
+        ClusterStep(context),
+        SchemaStep(context),
+        StartStep(context, launch),
+    )
 
 
 def _complete(context: Context) -> None:
@@ -234,8 +207,11 @@ def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]
         ) from error
 
 
-def _link(context: Context) -> str | None:
+def _link(context: Context, steps: Sequence[Step]) -> str | None:
     """Return a link for the first admin, unless an earlier one is still good."""
+    for step in steps:
+        if isinstance(step, StartStep) and step.started is not None:
+            return step.started.setup_url
     from mosaic_gateway.auth import accounts
 
     with open_database(context.config, context.account) as conninfo:
@@ -258,9 +234,7 @@ def _planned(context: Context, pending: Sequence[Step]) -> Outcome:
     return Outcome(result={"dry_run": True, **_facts(context, pending)}, lines=tuple(lines))
 
 
-def _outcome(
-    context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None
-) -> Outcome:
+def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
     receipt = read_receipt(context.home)
     instance = receipt.instance_id if receipt else ""
     lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]

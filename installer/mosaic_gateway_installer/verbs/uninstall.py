@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import EngineName, Home, NotInstalledError, process_environment, runtime_directory
-from mosaic_gateway.engines.postgres.sockets import socket_directory
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines.postgres.lock import EngineLock
+from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
+from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.process.account import account_named, owner_of
 from mosaic_gateway_installer.holding import forget_lock, holding
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
-from mosaic_gateway_installer.steps.home import remove_account
+from mosaic_gateway_installer.steps.home import remove_account, torn_files
 
-__all__ = ["PurgeNotConfirmedError", "uninstall"]
+__all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
 
 class PurgeNotConfirmedError(RefusedError):
@@ -49,32 +53,52 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
             f"{purge!r} is not the instance id of {home.path}",
             hint=f"Nothing was removed. The id is in {home.receipt} and in mosaic-gateway status.",
         )
-    removed = _removed(home, receipt, everything=purge is not None)
+    removed = _removed(home, everything=purge is not None)
     if dry_run:
         return _outcome(home, receipt, removed, purged=purge is not None, dry_run=True)
     with reporter() as report, holding(home, "uninstall", owner_of(home.path)):
         report.begin("Stopping the gateway")
         control.stop(home)
         report.done("The gateway is stopped")
+        with _database_at_rest(home):
+            sockets = outside_directories(home, runtime_directory(process_environment()))
+            _remove([*sockets, *removed], report, spare={home.receipt})
         if purge is None:
-            _remove(removed, report)
             write_receipt(home, replace(receipt, state=ReceiptState.KEPT), owner_of(home.path))
         else:
-            _purge(home, receipt, removed, report)
+            _purge(home, receipt, report)
     return _outcome(home, receipt, removed, purged=purge is not None, dry_run=False)
 
 
-def _removed(home: Home, receipt: Receipt, *, everything: bool) -> list[Path]:
+@contextmanager
+def _database_at_rest(home: Home) -> Iterator[None]:
+    """Keep everybody from the home's database inside the block. Raises `EngineBusyError`."""
+    if not home.run.is_dir():  # then nobody can run it
+        yield
+        return
+    lock = EngineLock(home)
+    lock.acquire(owner_of(home.path))
+    try:
+        cluster = cluster_of(home)
+        if cluster is not None:  # what a dead gateway may have left
+            end_processes(cluster, processes_of(cluster), None)
+        yield
+    finally:
+        lock.release()
+
+
+def _removed(home: Home, *, everything: bool) -> list[Path]:
     """Return what of the home would go, of what is there. What is not ours is never in it."""
-    paths = [home.runtime, home.run, home.logs]
+    paths = [home.runtime, home.run, home.logs, *torn_files(home)]
     if everything:
         paths += [home.data, home.secrets, home.config_file, home.journal, home.receipt]
-    del receipt
     return [path for path in paths if path.exists()]
 
 
-def _remove(paths: list[Path], report: Reporter) -> None:
+def _remove(paths: Sequence[Path], report: Reporter, *, spare: Collection[Path] = ()) -> None:
     for path in paths:
+        if path in spare:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -82,12 +106,8 @@ def _remove(paths: list[Path], report: Reporter) -> None:
         report.done(f"Removed {path}")
 
 
-def _purge(home: Home, receipt: Receipt, paths: list[Path], report: Reporter) -> None:
-    """Remove everything that is ours; the receipt last, so that a killed purge can be run again."""
-    sockets = _outside_sockets(home)
-    _remove([path for path in paths if path != home.receipt], report)
-    if sockets is not None:
-        shutil.rmtree(sockets, ignore_errors=True)
+def _purge(home: Home, receipt: Receipt, report: Reporter) -> None:
+    """Remove what is ours beside the home's contents; the receipt last, so that a killed purge can be run again."""
     if receipt.account_created and receipt.account is not None and not _is_used(receipt.account):
         os.chown(home.path, 0, 0)
         remove_account(receipt.account)
@@ -95,15 +115,9 @@ def _purge(home: Home, receipt: Receipt, paths: list[Path], report: Reporter) ->
     _remove([home.receipt], report)
     forget_lock(home)
     if receipt.home_created:
-        with suppress(OSError):  # something that is not ours lies in it
-            home.path.rmdir()
-
-
-def _outside_sockets(home: Home) -> Path | None:
-    with suppress(Exception):
-        directory = socket_directory(home, owner_of(home.path), runtime_directory(process_environment()))
-        return None if directory.is_relative_to(home.path) else directory
-    return None
+        for directory in (home.path, *map(Path, reversed(receipt.parents_created))):
+            with suppress(OSError):  # something that is not ours lies in it
+                directory.rmdir()
 
 
 def _is_used(name: str) -> bool:

@@ -13,7 +13,15 @@ from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.auth.setup_tokens import SetupToken
 from mosaic_gateway.auth.users import User, prepare_user
 
-__all__ = ["create_user", "has_setup_token", "issue_setup_token", "list_users", "needs_setup", "set_password", "setup_first_admin"]
+__all__ = [
+    "create_user",
+    "has_setup_token",
+    "issue_setup_token",
+    "list_users",
+    "needs_setup",
+    "set_password",
+    "setup_first_admin",
+]
 
 
 def needs_setup(conninfo: str) -> bool:
@@ -22,7 +30,10 @@ def needs_setup(conninfo: str) -> bool:
 
 
 def setup_first_admin(conninfo: str, *, name: str, email: str, password: str) -> User:
-    """Make the first admin; needs no token. Raises `AdminExistsError`, `UserExistsError`, and what `prepare_user` does."""
+    """Make the first admin; needs no token.
+
+    Raises `AdminExistsError`, `UserExistsError` and what `prepare_user` does.
+    """
     new = prepare_user(name, email, password, "admin")
     return run_on(conninfo, lambda connection: setup.create_first_admin(connection, new))
 

@@ -9,8 +9,8 @@ from typing import LiteralString, TypeVar
 import psycopg
 from psycopg import AsyncConnection
 
-from mosaic_gateway.engines.session import SEARCH_PATH
 from mosaic_gateway.auth.errors import DatabaseUnavailableError, SchemaMissingError
+from mosaic_gateway.engines.session import SEARCH_PATH
 
 __all__ = ["CONNECT_TIMEOUT", "SETTINGS", "run_on"]
 
@@ -20,8 +20,8 @@ CONNECT_TIMEOUT = 5  # seconds
 #: Times are UTC wall clock. The first-admin lock only works if a statement sees what was committed while
 #: it waited, so the isolation level is not left to the server's configuration. No statement is unbounded.
 SETTINGS: LiteralString = (
-    "SET TIME ZONE 'UTC'; SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO '10s'; SELECT "
-    + SEARCH_PATH
+    "SET TIME ZONE 'UTC'; SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO '10s';"
+    " SELECT " + SEARCH_PATH
 )
 
 

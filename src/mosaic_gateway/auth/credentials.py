@@ -14,7 +14,7 @@ from mosaic_gateway.auth.users import COLUMNS, User
 __all__ = ["Credentials", "admit", "find_credentials", "lift_ban"]
 
 FIND: LiteralString = (
-    f"SELECT {COLUMNS}, a.password FROM users u LEFT JOIN accounts a"
+    f"SELECT {COLUMNS}, a.password FROM users u LEFT JOIN accounts a"  # noqa: S608 - constants only
     " ON a.user_id = u.id AND a.provider_id = 'credential' AND a.account_id = u.id WHERE u.email = %s LIMIT 1"
 )
 LIFT_BAN = "UPDATE users SET banned = false, ban_reason = NULL, ban_expires = NULL, updated_at = %s WHERE id = %s"

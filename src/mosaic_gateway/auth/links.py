@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.auth.setup_tokens import SetupToken
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the installer builds links too, and does not want a database driver for that
+    from mosaic_gateway.auth.setup_tokens import SetupToken
 
 __all__ = ["setup_url"]
 

@@ -20,7 +20,15 @@ from typing import ParamSpec, TypeVar
 
 from mosaic_gateway.auth.errors import PasswordTooLongError, PasswordTooShortError
 
-__all__ = ["MAX_LENGTH", "MIN_LENGTH", "Hasher", "check_length", "check_not_too_long", "hash_password", "verify_password"]
+__all__ = [
+    "MAX_LENGTH",
+    "MIN_LENGTH",
+    "Hasher",
+    "check_length",
+    "check_not_too_long",
+    "hash_password",
+    "verify_password",
+]
 
 MIN_LENGTH = 8  # UTF-16 code units, as JavaScript counts
 MAX_LENGTH = 128
@@ -33,6 +41,7 @@ MAX_MEMORY = 67108864  # bytes; OpenSSL's own limit of 32 MiB is just too low fo
 STORED = re.compile(r"([^:]+):([0-9a-fA-F]{128})")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 HASHES_AT_ONCE = 2
+LAST_OF_ONE_UNIT = "\uffff"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +79,7 @@ def verify_password(stored: str | None, password: str) -> bool:
 
 def utf16_length(text: str) -> int:
     """Return the length that JavaScript sees."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text) + sum(character > LAST_OF_ONE_UNIT for character in text)
 
 
 def _derive(password: str, salt: str) -> bytes:

@@ -27,7 +27,7 @@ COLUMNS: LiteralString = (
     "s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.impersonated_by, s.id"
 )
 FIND: LiteralString = (
-    f"SELECT {COLUMNS}, {USER_COLUMNS} FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token = %s"
+    f"SELECT {COLUMNS}, {USER_COLUMNS} FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token = %s"  # noqa: S608 - constants only
 )
 INSERT = (
     "INSERT INTO sessions (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)"

@@ -33,6 +33,7 @@ __all__ = [
     "User",
     "check_email",
     "check_name",
+    "check_new_email",
     "insert_user",
     "list_users",
     "prepare_user",
@@ -52,8 +53,8 @@ COLUMNS: LiteralString = (
     "u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at,"
     " u.role, u.banned, u.ban_reason, u.ban_expires, u.id"
 )
-LIST: LiteralString = f"SELECT {COLUMNS} FROM users u ORDER BY u.created_at, u.id"
-FIND: LiteralString = f"SELECT {COLUMNS} FROM users u WHERE u.email = %s"
+LIST: LiteralString = f"SELECT {COLUMNS} FROM users u ORDER BY u.created_at, u.id"  # noqa: S608 - constants only
+FIND: LiteralString = f"SELECT {COLUMNS} FROM users u WHERE u.email = %s"  # noqa: S608 - constants only
 INSERT = (
     "INSERT INTO users (id, name, email, email_verified, created_at, updated_at, role, banned)"
     " VALUES (%s, %s, %s, false, %s, %s, %s, false)"
@@ -62,7 +63,7 @@ INSERT_ACCOUNT = (
     "INSERT INTO accounts (id, account_id, provider_id, user_id, password, created_at, updated_at)"
     " VALUES (%s, %s, 'credential', %s, %s, %s, %s)"
 )
-UPDATE_PASSWORD = (
+CHANGE_ACCOUNT = (
     "UPDATE accounts SET password = %s, updated_at = %s"
     " WHERE user_id = %s AND provider_id = 'credential' AND account_id = user_id"
 )
@@ -137,6 +138,13 @@ def check_email(email: str) -> str:
     return email.lower()
 
 
+def check_new_email(email: str) -> str:
+    """Return *email* in lower case if it can be stored. Raises `InvalidEmailError`."""
+    if len(email) > EMAIL_MAX:
+        raise InvalidEmailError("Invalid email", hint=f"An address has at most {EMAIL_MAX} characters.")
+    return check_email(email)
+
+
 def check_name(name: str) -> str:
     """Return *name* without outer blanks. Raises `InvalidNameError` if empty, too long or unprintable."""
     name = name.strip()
@@ -153,9 +161,7 @@ def prepare_user(name: str, email: str, password: str, role: str = "user") -> Ne
     Raises `InvalidNameError`, `InvalidEmailError`, `InvalidRoleError`, `PasswordTooShortError` and
     `PasswordTooLongError`.
     """
-    name, email = check_name(name), check_email(email)
-    if len(email) > EMAIL_MAX:
-        raise InvalidEmailError("Invalid email", hint=f"An address has at most {EMAIL_MAX} characters.")
+    name, email = check_name(name), check_new_email(email)
     if role not in ROLES:
         raise InvalidRoleError(f"There is no role {role!r}", hint=f"Roles: {', '.join(ROLES)}.")
     check_length(password)
@@ -193,7 +199,7 @@ async def set_password_hash(connection: AsyncConnection, email: str, password_ha
     if row is None:
         raise UserNotFoundError(f"There is no user {email!r}", hint="Run: mosaic-gateway auth users list")
     user, now = User.from_row(row), utc_now()
-    cursor = await connection.execute(UPDATE_PASSWORD, (password_hash, now, user.id))
+    cursor = await connection.execute(CHANGE_ACCOUNT, (password_hash, now, user.id))
     if cursor.rowcount == 0:
         await connection.execute(INSERT_ACCOUNT, (new_id(), user.id, user.id, password_hash, now, now))
     await connection.execute(DELETE_SESSIONS, (user.id,))

@@ -52,7 +52,9 @@ def list_(home: Home) -> Outcome:
     installation = installation_of(home)
     with open_database(installation.config, installation.account) as conninfo:
         found = accounts.list_users(conninfo)
-    return Outcome(result={"users": [user.to_json() for user in found]}, lines=tuple(map(_line, found)) or ("No users.",))
+    return Outcome(
+        result={"users": [user.to_json() for user in found]}, lines=tuple(map(_line, found)) or ("No users.",)
+    )
 
 
 @users.command("set-password")

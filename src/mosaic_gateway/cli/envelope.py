@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,10 +42,21 @@ def run_verb(command: str, function: Callable[[], Outcome], *, as_json: bool) ->
         stopped = InternalError("interrupted", hint="Run the command again to go on.")
         render_error(command, stopped, as_json=as_json)
         return INTERRUPTED
+    except BrokenPipeError:
+        raise  # whoever read our output has gone: click ends quietly
     except OSError as error:
         failed = InternalError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         render_error(command, failed, as_json=as_json)
         return failed.exit_code
+    except click.ClickException:
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary: a script gets its envelope from a fault of ours, too
+        traceback.print_exc()
+        fault = InternalError(
+            f"{type(error).__name__}: {error}", hint="This is a fault of mosaic-gateway; please report it."
+        )
+        render_error(command, fault, as_json=as_json)
+        return fault.exit_code
     render_outcome(command, outcome, as_json=as_json)
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
 
@@ -71,7 +83,7 @@ def render_error(command: str, error: MosaicError, *, as_json: bool) -> None:
 
 def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] | None) -> None:
     envelope = {"schema": SCHEMA, "command": command, "ok": error is None, "result": result, "error": error}
-    click.echo(json.dumps(envelope, ensure_ascii=False, default=str))
+    click.echo(json.dumps(envelope, default=str))
 
 
 def _write_plain(error: MosaicError) -> None:

@@ -34,14 +34,14 @@ def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
         raise PasswordSourceError(
             "--password-stdin and --password-file exclude each other", hint="Give one of the two."
         )
-    if password_stdin:
+    if password_stdin and sys.stdin is not None:
         return _decode(sys.stdin.buffer.read(), "standard input")
     if password_file is not None:
         try:
             return _decode(password_file.read_bytes(), str(password_file))
         except OSError as error:
             raise PasswordSourceError(f"{password_file} cannot be read: {error.strerror}") from error
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise PasswordSourceError(
             "there is no terminal to ask for the password", hint="Give --password-stdin or --password-file."
         )

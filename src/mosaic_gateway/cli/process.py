@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home, instance_id
-from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.gateway import control
-from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway.process.logfile import read_tail, tail_of
 
 __all__ = ["logs", "restart", "start", "status", "stop"]
 
@@ -58,7 +61,9 @@ def status(home: Home) -> Outcome:
     """Say what runs, where, and whether it is ready. The exit code is 0 only if it is ready."""
     identity = instance_id(home)
     state = control.state_of(home)
-    if not state.running:
+    if not state.running and state.supervisor:
+        gateway = f"does not run; its supervisor (process {state.supervisor}) starts it"
+    elif not state.running:
         gateway = "does not run"
     elif state.ready:
         gateway = f"ready at {state.url}"
@@ -68,8 +73,11 @@ def status(home: Home) -> Outcome:
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
         lines.append(f"process   {state.pid}, {kind}, version {state.version or 'starting'}")
-    error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=_hint(home, running=state.running))
-    return Outcome(result={"home": str(home.path), "instance_id": identity, **asdict(state)}, lines=tuple(lines), error=error)
+    hint = _hint(home, running=state.running or state.supervisor is not None)
+    error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
+    return Outcome(
+        result={"home": str(home.path), "instance_id": identity, **asdict(state)}, lines=tuple(lines), error=error
+    )
 
 
 @click.command(short_help="Show the newest lines of the log.")
@@ -81,11 +89,12 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
     """Show the newest lines of the gateway's log."""
     instance_id(home)
     path = home.postgres_log if postgres else home.gateway_log
-    lines = tuple(tail_of(path, count))
     if follow:
-        for line in lines:
-            click.echo(line)
-        _follow(path)
+        if click.get_current_context().params["as_json"]:
+            raise UsageError("--follow and --json exclude each other", hint="Give one of the two.")
+        _follow(path, count)
+        return Outcome()
+    lines = tuple(tail_of(path, count))
     return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
 
 
@@ -103,20 +112,26 @@ def _hint(home: Home, *, running: bool) -> str:
     return "Start it: mosaic-gateway start"
 
 
-def _follow(path: Path) -> None:
-    """Write lines as they come, over rotations, until Ctrl-C."""
-    position = path.stat().st_size if path.exists() else 0
+def _follow(path: Path, count: int) -> None:
+    """Write the last *count* lines, then more as they come, over rotations, until Ctrl-C."""
     try:
-        while True:
-            size = path.stat().st_size if path.exists() else 0
-            if size < position:
-                position = 0
-            if size > position:
-                with path.open("rb") as stream:
-                    stream.seek(position)
-                    content = stream.read()
-                position += len(content)
-                click.echo(content.decode(errors="replace"), nl=False)
+        with suppress(FileNotFoundError), path.open("rb") as stream:
+            for line in read_tail(stream, count):
+                click.echo(line)
+            _pass_on(path, stream)
+        while True:  # under the name there is another file now, or none yet
             time.sleep(FOLLOW_PAUSE)
+            with suppress(FileNotFoundError), path.open("rb") as stream:
+                _pass_on(path, stream)
     except KeyboardInterrupt:
         return
+
+
+def _pass_on(path: Path, stream: BinaryIO) -> None:
+    """Write what comes into *stream* from where it stands, until *path* is another file."""
+    while True:
+        replaced = not (path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())))
+        click.echo(stream.read(), nl=False)  # after the question: a file that was replaced is complete
+        if replaced:
+            return
+        time.sleep(FOLLOW_PAUSE)

@@ -27,24 +27,26 @@ RUNTIME_VERBS: Mapping[str, tuple[str, str, str]] = {
     "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
     "config": ("mosaic_gateway.cli.config", "config", "Show the settings in force."),
 }
+PROGRAM = "mosaic-gateway"
 HELP = "A self-hosted gateway: install it, run it, keep its database whole."
 
 
 def make_root(verbs: Mapping[str, tuple[str, str, str]]) -> click.Group:
     """Return the root command over *verbs*."""
-    root = LazyGroup("mosaic-gateway", commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
-    return click.version_option(__version__, prog_name="mosaic-gateway")(root)
+    root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
+    return click.version_option(__version__, prog_name=PROGRAM)(root)
 
 
 def run(verbs: Mapping[str, tuple[str, str, str]], arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: this process's) over *verbs* and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = make_root(verbs).main(words, prog_name="mosaic-gateway", standalone_mode=False)
+        code = make_root(verbs).main(words, prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
         if "--json" in words:
-            hint = f"See {error.ctx.command_path} --help." if error.ctx else ""
-            render_error(words[0], UsageError(error.format_message(), hint=hint), as_json=True)
+            path = error.ctx.command_path if error.ctx else PROGRAM
+            usage = UsageError(error.format_message(), hint=f"See {path} --help.")
+            render_error(path.removeprefix(PROGRAM).strip(), usage, as_json=True)
         else:
             error.show()
         return ExitCode.USAGE

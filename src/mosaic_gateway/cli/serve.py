@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
@@ -17,18 +19,37 @@ __all__ = ["serve"]
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on, instead of the configured one.")
 @click.option("--ready-fd", type=int, hidden=True)
+@click.option("--go-fd", type=int, hidden=True)
+@click.option("--issue-link", is_flag=True, hidden=True)
 @click.option("--supervisor", type=int, hidden=True)
 @verb("serve")
-def serve(home: Home, *, host: str | None, port: int | None, ready_fd: int | None, supervisor: int | None) -> Outcome:
+def serve(
+    home: Home,
+    *,
+    host: str | None,
+    port: int | None,
+    ready_fd: int | None,
+    go_fd: int | None,
+    issue_link: bool,
+    supervisor: int | None,
+) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
 
     lifecycle.configure_logging()
     ready = ReadyPipe(ready_fd)
+    if go_fd is not None and not _await_go(go_fd):
+        return Outcome(result={"stopped": True})
     try:
         installation = installation_of(home, host=host, port=port)
-        lifecycle.serve(installation.config, account=installation.account, ready=ready, supervisor=supervisor)
+        lifecycle.serve(
+            installation.config,
+            account=installation.account,
+            ready=ready,
+            supervisor=supervisor,
+            issue_link=issue_link,
+        )
     except MosaicError as error:
         ready.failed(error)
         raise
@@ -36,3 +57,13 @@ def serve(home: Home, *, host: str | None, port: int | None, ready_fd: int | Non
         ready.failed(InternalError(f"{type(error).__name__}: {error}", hint=f"The log is {home.gateway_log}."))
         raise
     return Outcome(result={"stopped": True})
+
+
+def _await_go(descriptor: int) -> bool:
+    """Load everything, then wait for the word; False when it will never come."""
+    from mosaic_gateway.gateway.http import preload
+
+    preload()
+    word = os.read(descriptor, 1)
+    os.close(descriptor)
+    return bool(word)

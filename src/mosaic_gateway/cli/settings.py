@@ -28,5 +28,3 @@ def installation_of(home: Home, **flags: Any) -> Installation:
     identity = instance_id(home)
     config = load_config(home, flags=flags, environ=process_environment())
     return Installation(instance_id=identity, config=config, account=owner_of(home.path))
-
-

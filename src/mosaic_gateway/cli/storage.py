@@ -47,7 +47,8 @@ def status(home: Home) -> Outcome:
             pending = {planned.migration.tag for planned in make_plan(bundle, state).pending}
         except MosaicError as refusal:
             error = error or refusal
-            pending = set()
+            applied = {row.hash for row in state.applied}
+            pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
         result = _describe(bundle, state, pending)
         results.append(result)
         lines += _table(result)
@@ -55,7 +56,7 @@ def status(home: Home) -> Outcome:
 
 
 @storage.command()
-@click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait for another run.")
+@click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @verb("storage migrate")
 def migrate(home: Home, *, lock_timeout: float) -> Outcome:
     """Apply the pending migrations. The gateway does the same by itself whenever it starts."""
@@ -64,7 +65,9 @@ def migrate(home: Home, *, lock_timeout: float) -> Outcome:
     with reporter() as report, open_database(installation.config, installation.account) as conninfo:
 
         def show(bundle: str, event: StatementApplied) -> None:
-            report.done(f"{bundle} {event.tag}: statement {event.number} of {event.total} ({event.seconds * 1000:.0f} ms)")
+            report.done(
+                f"{bundle} {event.tag}: statement {event.number} of {event.total} ({event.seconds * 1000:.0f} ms)"
+            )
 
         reports = prepare_schema(
             bundles, conninfo, installation.config.engine, lock_timeout=lock_timeout, on_statement=show
@@ -83,7 +86,9 @@ def migrate(home: Home, *, lock_timeout: float) -> Outcome:
 def _summary(report: MigrationReport, engine: EngineName) -> str:
     if not report.applied:
         return f"{report.bundle}: up to date, {report.already_applied} applied ({engine})"
-    return f"{report.bundle}: applied {', '.join(report.applied)} ({engine}); {report.already_applied} were applied before"
+    return (
+        f"{report.bundle}: applied {', '.join(report.applied)} ({engine}); {report.already_applied} were applied before"
+    )
 
 
 def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.config import Home, default_home, process_environment
+from mosaic_gateway.errors import UsageError
 
 __all__ = ["home_option", "json_option", "verb"]
 
@@ -32,9 +33,15 @@ def verb(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
         @click.pass_context
         @wraps(function)
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-            place = Home((home or default_home(process_environment())).expanduser().absolute())
-            context.exit(run_verb(name, lambda: function(place, **options), as_json=as_json))
+            context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json))
 
         return body
 
     return decorate
+
+
+def _home(given: Path | None) -> Home:
+    try:
+        return Home((given or default_home(process_environment())).expanduser().absolute())
+    except RuntimeError as error:
+        raise UsageError(f"there is no such directory: {given}", hint="Write the path out, without ~.") from error

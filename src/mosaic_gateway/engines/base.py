@@ -9,6 +9,7 @@ from mosaic_gateway.config import EngineName
 from mosaic_gateway.errors import BusyError, MosaicError, PreflightError, RefusedError
 
 __all__ = [
+    "OLDEST_MAJOR",
     "ClusterMissingError",
     "CpuUnsupportedError",
     "DiskFullError",
@@ -27,6 +28,10 @@ __all__ = [
     "UnfitAccountError",
     "VectorMissingError",
 ]
+
+
+#: The oldest major version of PostgreSQL that a gateway runs on.
+OLDEST_MAJOR = 15
 
 
 class EngineError(MosaicError):
@@ -54,7 +59,7 @@ class ServerLoginError(PreflightError):
 
 
 class ServerTooOldError(PreflightError):
-    """The server is older than `requirements.OLDEST_MAJOR`."""
+    """The server is older than `OLDEST_MAJOR`."""
 
     code = "SERVER_TOO_OLD"
 

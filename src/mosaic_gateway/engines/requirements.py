@@ -8,15 +8,14 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from mosaic_gateway.engines.base import (
+    OLDEST_MAJOR,
     ExtensionRightsError,
     ServerReadOnlyError,
     ServerTooOldError,
     VectorMissingError,
 )
 
-__all__ = ["OLDEST_MAJOR", "ServerFacts", "check_server", "check_version", "version_text"]
-
-OLDEST_MAJOR = 15
+__all__ = ["ServerFacts", "check_server", "check_version", "version_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

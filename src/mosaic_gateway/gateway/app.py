@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 CLIENT_CLOSED = 499  # nobody reads it
+AUTH_PREFIX = "/api/auth/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,6 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
         _route("GET", "/api/auth/get-session", auth.get_session),
         _route("POST", "/api/auth/sign-in/email", auth.sign_in),
         _route("POST", "/api/auth/sign-out", auth.sign_out),
-        Route("/api/auth/{path:path}", _unknown_auth, methods=None),
         _route("GET", "/api/bootstrap/status", bootstrap.status),
         _route("POST", "/api/bootstrap/setup", bootstrap.setup),
         _route("GET", "/healthz", health.healthz),
@@ -113,14 +113,12 @@ def _fault(request: Request, error: Exception) -> Response:
     return json_response(body, status=500)
 
 
-async def _unknown_auth(_request: Request) -> Response:
-    return empty(404)
-
-
 async def _unknown(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: 404 and 405 with Allow."""
+    """Answer what the router refuses: 404, and 405 with Allow; below ``/api/auth/`` better-auth's empty 404."""
     if not isinstance(error, HTTPException):
         raise error
+    if request.url.path.startswith(AUTH_PREFIX):
+        return empty(404)
     if error.status_code == 405:  # noqa: PLR2004 - the status is its own name
         body = {"message": f"{request.method} is not allowed here", "code": "METHOD_NOT_ALLOWED"}
     else:

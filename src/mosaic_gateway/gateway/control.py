@@ -8,24 +8,39 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from mosaic_gateway.config import Home, instance_id
-from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
 from mosaic_gateway.gateway.ready_pipe import await_line
 from mosaic_gateway.process.ending import end_holder
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.logfile import tail_of
 
-__all__ = ["GatewayState", "GatewayStartError", "Started", "start", "state_of", "stop"]
+__all__ = [
+    "GatewayStartError",
+    "GatewayState",
+    "Launched",
+    "StartBusyError",
+    "Started",
+    "ask",
+    "launch",
+    "start",
+    "state_of",
+    "stop",
+]
 
 START_LIMIT = 330.0  # seconds; a database may have to recover first
 STOP_LIMIT = 60.0  # seconds; more than gateway and engine give themselves
 ASK_LIMIT = 5.0  # seconds for one HTTP request
 TAIL_LINES = 15
+PAUSE = 0.05  # seconds
 
 
 class GatewayStartError(MosaicError):
@@ -34,13 +49,20 @@ class GatewayStartError(MosaicError):
     code = "GATEWAY_START"
 
 
+class StartBusyError(BusyError):
+    """Another process starts the same gateway, or keeps trying to."""
+
+    code = "START_BUSY"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A gateway that accepts requests at ``url``; ``already`` if it did so before."""
+    """A gateway that accepts requests at ``url``; ``already`` if it did so before. ``setup_url`` is a secret."""
 
     url: str
     pid: int
     already: bool
+    setup_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,32 +87,109 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
-    reader, writer = os.pipe()
+    with launch(home) as launched:
+        return launched.go(timeout)
+
+
+def launch(home: Home, *, issue_link: bool = False) -> Launched:
+    """Load a gateway that waits for `Launched.go` before it touches anything.
+
+    It ends by itself when this process does. With *issue_link* it gives back a set-up link if there is no
+    admin yet and no earlier link that still works.
+    """
+    ready, ready_writer = os.pipe()
+    go_reader, go = os.pipe()
     try:
         argv = [sys.executable, "-P", "-m", "mosaic_gateway.gateway.supervisor", "--home", str(home.path)]
+        argv += ["--ready-fd", str(ready_writer), "--go-fd", str(go_reader)]
         supervisor = subprocess.Popen(
-            [*argv, "--ready-fd", str(writer)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=(writer,), cwd="/", umask=0o077, start_new_session=True,
+            [*argv, "--issue-link"] if issue_link else argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, pass_fds=(ready_writer, go_reader), cwd="/", umask=0o077, start_new_session=True,
         )  # fmt: skip
-        os.close(writer)
-        return _await_ready(home, supervisor, reader, timeout)
-    finally:
-        os.close(reader)
-
-
-def _await_ready(home: Home, supervisor: subprocess.Popen[bytes], reader: int, timeout: float) -> Started:
-    try:
-        line = await_line(reader, timeout)
-    except TimeoutError:
-        _end(supervisor)
-        raise _start_error(home, f"the gateway was not ready within {timeout:g} s and was stopped") from None
     except BaseException:
-        _end(supervisor)
+        os.close(ready)
+        os.close(go)
         raise
-    if line is None:
-        _end(supervisor)
-        raise _start_error(home, "the gateway ended before it was ready")
-    return Started(url=str(line["url"]), pid=int(line["pid"]), already=False)
+    finally:
+        os.close(ready_writer)
+        os.close(go_reader)
+    return Launched(home, supervisor, ready, go, _size(home.gateway_log))
+
+
+class Launched:
+    """A gateway that is loaded and waits; a context manager that ends it unless it went."""
+
+    def __init__(self, home: Home, supervisor: subprocess.Popen[bytes], ready: int, go: int, log_size: int) -> None:
+        self._home = home
+        self._log_size = log_size
+        self._supervisor = supervisor
+        self._ready = ready
+        self._go = go
+        self._went = False
+
+    def go(self, timeout: float = START_LIMIT) -> Started:
+        """Let it start and return when it accepts requests; raises as `start` does, and then nothing runs."""
+        deadline = time.monotonic() + timeout
+        with suppress(BrokenPipeError):  # it died: the other pipe says how
+            os.write(self._go, b"g")
+        try:
+            line = await_line(self._ready, timeout)
+        except TimeoutError:
+            raise self._failed(f"the gateway was not ready within {timeout:g} s and was stopped") from None
+        if line is None:
+            if self._supervisor.wait(STOP_LIMIT) == ExitCode.BUSY:
+                return _await_other(self._home, deadline)
+            raise self._failed("the gateway ended before it was ready")
+        self._went = True
+        return Started(url=str(line["url"]), pid=int(line["pid"]), already=False, setup_url=line.get("setup_url"))
+
+    def _failed(self, message: str) -> GatewayStartError:
+        log = self._home.gateway_log
+        tail = "\n".join(tail_of(log, TAIL_LINES, since=self._log_size))
+        return GatewayStartError(
+            f"{message}. The end of {log}:\n{tail}" if tail else f"{message} and logged nothing",
+            hint="Look for the cause in the log, then run mosaic-gateway start again.",
+        )
+
+    def close(self) -> None:
+        """End it if it is not to stay, and let go of it; harmless the second time."""
+        if self._go < 0:
+            return
+        os.close(self._go)
+        os.close(self._ready)
+        self._go = -1
+        if not self._went:
+            _end(self._supervisor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _await_other(home: Home, deadline: float) -> Started:
+    """Return the gateway that another process starts just now. Raises `StartBusyError` if that takes too long."""
+    while (holder := holder_of(home.supervisor_lock)) is not None and time.monotonic() < deadline:
+        state = state_of(home, ask=False)
+        if state.url is not None and state.pid is not None:
+            return Started(url=state.url, pid=state.pid, already=True)
+        time.sleep(PAUSE)
+    who = holder.pid if holder else "gone"
+    raise StartBusyError(
+        f"another start of the gateway in {home.path} (process {who}) did not come to its end",
+        hint="Look at mosaic-gateway status and logs, then run mosaic-gateway start again.",
+        details={"pid": holder.pid} if holder else {},
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _end(supervisor: subprocess.Popen[bytes]) -> None:
@@ -155,11 +254,3 @@ def _is_ready(url: str) -> bool:
         return ask(url, "/readyz")[0] == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
-
-
-def _start_error(home: Home, message: str) -> GatewayStartError:
-    tail = "\n".join(tail_of(home.gateway_log, TAIL_LINES))
-    return GatewayStartError(
-        f"{message}. The end of {home.gateway_log}:\n{tail}" if tail else f"{message}; {home.gateway_log} is empty",
-        hint="Look for the cause in the log, then run mosaic-gateway start again.",
-    )

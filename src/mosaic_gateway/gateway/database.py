@@ -2,10 +2,10 @@
 
 Theory of operation. A read whose connection broke is repeated once on a connection that was tested. A
 write is never repeated, because it may have been committed before the connection broke; it gets a
-tested connection to begin with. While the database is down the pool drops its connections after a
+tested connection to begin with. While the database is down the pool gives up on a connection after a
 fifth of a second instead of backing off for minutes, so that each request makes it try anew; from the
-first failure on until a success, requests wait only `DOWN_WAIT` for that try. Hence an outage is
-answered quickly, and ends with the first request after the server is back.
+first broken connection on until a success, requests wait only `DOWN_WAIT` for that try. Hence an
+outage is answered quickly, and ends with the first request after the server is back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Operation = Callable[[AsyncConnection], Awaitable[T]]
 MAX_CONNECTIONS = 8
 MAX_IDLE = 60.0  # seconds until a connection beyond the first is given back
 UP_WAIT = 2.0  # seconds for a connection while the database is thought to be up
-DOWN_WAIT = 0.25  # seconds, long enough for one new connection
+DOWN_WAIT = 0.4  # seconds, long enough for one new connection
 GIVE_UP = 0.2  # seconds after which the pool stops trying until somebody asks again
 #: libpq: a server that vanished without a word is noticed within about five seconds.
 CONNECTION: dict[str, Any] = {
@@ -81,8 +81,9 @@ class Database:
         try:
             return await operation(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._note(error)
             if not connection.closed:
-                raise self._unavailable(error) from error
+                raise _unavailable() from error
         finally:
             await self._pool.putconn(connection)
         async with self._tested() as fresh:
@@ -103,7 +104,8 @@ class Database:
             connection = await self._get()
             try:
                 await connection.execute("")
-            except (psycopg.OperationalError, psycopg.InterfaceError):
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._note(error)
                 await self._pool.putconn(connection)
                 continue
             except BaseException:
@@ -111,11 +113,12 @@ class Database:
                 raise
             break
         else:
-            raise self._unavailable(None)
+            raise _unavailable()
         try:
             yield connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise self._unavailable(error) from error
+            self._note(error)
+            raise _unavailable() from error
         finally:
             await self._pool.putconn(connection)
 
@@ -123,17 +126,21 @@ class Database:
         try:
             connection = await self._pool.getconn(DOWN_WAIT if self._down else UP_WAIT)
         except (PoolTimeout, psycopg.OperationalError) as error:
-            raise self._unavailable(error) from error
+            self._note(error)
+            raise _unavailable() from error
         if self._down:
             self._down = False
             logger.info("the database answers again")
         return connection
 
-    def _unavailable(self, error: Exception | None) -> DatabaseUnavailableError:
+    def _note(self, error: Exception) -> None:
         if not self._down:
             self._down = True
-            logger.warning("the database does not answer: %s", str(error).strip() or type(error).__name__)
-        return DatabaseUnavailableError("The database does not answer just now; try again")
+            logger.warning("the database does not answer: %s", " ".join(str(error).split()) or type(error).__name__)
+
+
+def _unavailable() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError("The database does not answer just now; try again")
 
 
 async def _configure(connection: AsyncConnection) -> None:

@@ -29,6 +29,7 @@ PRELOADED = (
     "mosaic_gateway.engines.postgres.embedded",
     "mosaic_gateway.engines.server",
     "mosaic_gateway.gateway.app",
+    "mosaic_gateway.gateway.lifecycle",
     "mosaic_gateway.gateway.database",
     "mosaic_gateway.storage.documents",
     "psutil",
@@ -88,7 +89,7 @@ def serve_http(
 
     def _settings(app: Starlette) -> uvicorn.Config:
         return uvicorn.Config(
-            app, lifespan="on", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=GRACE, backlog=BACKLOG,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ __all__ = ["EngineKeeper"]
 
 LOG = logging.getLogger(__name__)
 WATCH_INTERVAL = 0.1  # seconds
+FIRST_PAUSE = 0.5  # seconds; doubles with each failure
 LONGEST_PAUSE = 10.0  # seconds between two attempts to start
 
 
@@ -59,14 +60,16 @@ class EngineKeeper:
     def _watch(self) -> None:
         pause = WATCH_INTERVAL
         while not self._stopping.wait(pause):
-            pause = WATCH_INTERVAL
             if self._engine.alive():
+                pause = WATCH_INTERVAL
                 continue
             LOG.error("The database server (%s) ended; starting it again", self._engine.name)
             try:
                 self._engine.start()
-            except MosaicError as error:
-                pause = min(max(pause * 2, 1.0), LONGEST_PAUSE)
-                LOG.error("The database server could not be started: %s", error.message)  # noqa: TRY400 - the log's tail is in it
+            except Exception as error:  # the boundary: as long as the gateway runs, it is tried again
+                pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+                trace = None if isinstance(error, MosaicError | OSError) else error  # those say it all themselves
+                LOG.log(logging.ERROR, "The database server could not be started: %s", error, exc_info=trace)
             else:
+                pause = WATCH_INTERVAL
                 LOG.info("The database server (%s) runs again", self._engine.name)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from mosaic_gateway import __version__
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.config import Config, instance_id, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
@@ -29,7 +31,7 @@ from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.process.account import Account, become
 from mosaic_gateway.process.command import follow_parent
-from mosaic_gateway.process.lockfile import FileLock, holder_of
+from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.storage.documents import DocumentStore
 
@@ -48,15 +50,19 @@ class _StopRequestedError(BaseException):
     """SIGTERM or SIGINT arrived before the HTTP server had taken over the signals."""
 
 
-def serve(config: Config, *, account: Account | None, ready: ReadyPipe, supervisor: int | None) -> None:
+def serve(
+    config: Config, *, account: Account | None, ready: ReadyPipe, supervisor: int | None, issue_link: bool
+) -> None:
     """Serve *config*'s home until SIGTERM or SIGINT. As root, become *account* on the way.
 
-    *supervisor* is the pid of the process that must not be outlived. Raises PreflightError, the
+    *supervisor* is the pid of the process that must not be outlived; with *issue_link* a link for the
+    first admin goes through *ready*, if one is wanted. Raises PreflightError, the
     migration layer's errors and `GatewayRunningError`; then nothing of it is left running.
     """
     began = time.time()
     identity = instance_id(config.home)
     bundles = load_bundles()
+    _refuse_second(config)
     with bind_listener(config.host, config.port) as listener:
         if account is not None:
             preload()  # the interpreter may be readable for root only
@@ -65,24 +71,33 @@ def serve(config: Config, *, account: Account | None, ready: ReadyPipe, supervis
             follow_parent(supervisor, signal.SIGTERM)
         with _stop_signals(), _home_lock(config) as lock, _engine_up(engine_for(config, account=None)) as engine:
             _prepare(config, engine, bundles, identity)
-            _run(config, engine, listener, _Announcement(lock, ready, began), identity)
+            link = _link(config, engine) if issue_link else None
+            _run(config, engine, listener, _Announcement(lock, ready, began, link), identity)
 
 
 def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
     report = engine.verify()
     LOG.info("Database: PostgreSQL %s, pgvector %s (%s)", report.server_version, report.vector_version, config.engine)
+    checked = time.perf_counter()
     prepare_schema(bundles, engine.conninfo(), config.engine)
+    LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)
     with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:
         DocumentStore(connection).put("gateway", "instance", {"id": identity, "version": __version__})
 
 
-def _run(
-    config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str
-) -> None:
+def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
     serve_http(
         config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
     )
     LOG.info("Stopping")
+
+
+def _link(config: Config, engine: Engine) -> str | None:
+    """Return a link for the first admin, None if there is an admin, or a link that still works."""
+    conninfo = engine.conninfo()
+    if not accounts.needs_setup(conninfo) or accounts.has_setup_token(conninfo):
+        return None
+    return setup_url(config.url, accounts.issue_setup_token(conninfo))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +107,35 @@ class _Announcement:
     lock: FileLock
     ready: ReadyPipe
     began: float
+    link: str | None
 
     def make(self, config: Config) -> None:
         self.lock.note(url=config.url, local_url=config.local_url, version=__version__, began=self.began)
         LOG.info("Listening on %s", config.local_url)
-        self.ready.ready(url=config.url)
+        self.ready.ready(url=config.url, setup_url=self.link)
 
 
 @contextmanager
 def _home_lock(config: Config) -> Iterator[FileLock]:
     with FileLock(config.home.gateway_lock) as lock:
         if not lock.acquire():
-            holder = holder_of(config.home.gateway_lock)
-            raise GatewayRunningError(
-                f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
-                hint="Use it, or stop it first: mosaic-gateway stop",
-                details={"pid": holder.pid if holder else None},
-            )
+            raise _already_running(config, holder_of(config.home.gateway_lock))
         yield lock
+
+
+def _refuse_second(config: Config) -> None:
+    """Name the gateway that serves this home before the port does: it is most likely the one that has it."""
+    holder = holder_of(config.home.gateway_lock)
+    if holder is not None:
+        raise _already_running(config, holder)
+
+
+def _already_running(config: Config, holder: Holder | None) -> GatewayRunningError:
+    return GatewayRunningError(
+        f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
+        hint="Use it, or stop it first: mosaic-gateway stop",
+        details={"pid": holder.pid if holder else None},
+    )
 
 
 @contextmanager

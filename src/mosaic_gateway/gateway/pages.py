@@ -1,7 +1,7 @@
 """The pages for people: ``/`` and ``/setup``, plain files without a build chain.
 
-All files are read when the application is made: later the process may be another user, who cannot read
-where the package lies. The policy allows nothing inline and nothing from elsewhere.
+All files are read when this module is imported: after that the process may be another user, who cannot
+read where the package lies. The policy allows nothing inline and nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache",
 }
+ASSETS = files("mosaic_gateway.gateway") / "assets"
+CONTENTS: Mapping[str, bytes] = {path: (ASSETS / name).read_bytes() for path, (name, _) in PATHS.items()}
 
 
 def page_routes() -> list[Route]:
     """Return a route for each page and asset."""
-    root = files("mosaic_gateway.gateway") / "assets"
-    return [_route(path, (root / name).read_bytes(), kind) for path, (name, kind) in PATHS.items()]
+    return [_route(path, CONTENTS[path], kind) for path, (_, kind) in PATHS.items()]
 
 
 def _route(path: str, content: bytes, media_type: str) -> Route:

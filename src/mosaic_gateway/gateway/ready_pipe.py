@@ -34,7 +34,7 @@ class ReadyPipe:
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
         if descriptor is not None:
-            os.set_inheritable(descriptor, False)
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the system call has it
 
     def ready(self, **facts: Any) -> None:
         """Say that requests are accepted."""

@@ -6,22 +6,37 @@ its clients show or match them.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from mosaic_gateway.gateway.responses import ApiError
 
-__all__ = ["FORM", "JSON", "UNDEFINED", "client_address", "field_issue", "issues_error", "read_body",
-    "require_object", "user_agent"]
+__all__ = [
+    "FORM",
+    "JSON",
+    "UNDEFINED",
+    "client_address",
+    "field_issue",
+    "issues_error",
+    "read_body",
+    "require_object",
+    "user_agent",
+]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BODY_MAX = 1024 * 1024  # bytes
 FORM_FIELDS_MAX = 100
+#: How much of a body that is too large is still read, so that a client that is sending gets the answer
+#: instead of a reset connection.
+DRAIN_MAX = 8 * BODY_MAX
+DRAIN_SECONDS = 0.5
 
 
 class Undefined:
@@ -46,9 +61,7 @@ async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     declared = request.headers.get("content-length", "")
     if declared == "0" and not media_type:
         return UNDEFINED
-    if declared.isdecimal() and int(declared) > BODY_MAX:
-        raise _too_large()
-    body = await _collect(request)
+    body = await _collect(request, refuse=declared.isdecimal() and int(declared) > BODY_MAX)
     if not body and not media_type:
         return UNDEFINED
     if media_type not in allowed:
@@ -88,20 +101,38 @@ def user_agent(request: Request) -> str:
     return request.headers.get("user-agent", "").replace("\x00", "")
 
 
-async def _collect(request: Request) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_MAX:
-            raise _too_large()
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _collect(request: Request, *, refuse: bool) -> bytes:
+    """Return the whole body. Raises `ApiError` (413) where it is too large, or is known to be (*refuse*)."""
+    chunks, size, stream = [], 0, request.stream()
+    if not refuse:
+        async for chunk in stream:
+            size += len(chunk)
+            if size > BODY_MAX:
+                break
+            chunks.append(chunk)
+        else:
+            return b"".join(chunks)
+    if "expect" not in request.headers:
+        await _drain(stream)
+    # There may be more of the body to come, so the connection cannot be used again.
+    raise ApiError(413, "PAYLOAD_TOO_LARGE", "The request body is larger than 1 MiB", {"connection": "close"})
+
+
+async def _drain(stream: AsyncIterable[bytes]) -> None:
+    drained = 0
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for chunk in stream:
+                drained += len(chunk)
+                if drained > DRAIN_MAX:
+                    break
 
 
 def _parse_json(body: bytes) -> object:
     try:
         # Like a browser's Response.json(): a byte order mark is skipped, bad UTF-8 replaced.
-        return json.loads(body.decode("utf-8-sig", "replace"), parse_constant=_refuse)
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "BAD_REQUEST", "Invalid JSON in request body") from error
 
@@ -119,8 +150,3 @@ def _refuse(word: str) -> object:
 
 def _kind(value: object) -> str:
     return KINDS[type(value)]
-
-
-def _too_large() -> ApiError:
-    # The rest of the body is not read, so the connection cannot be used again.
-    return ApiError(413, "PAYLOAD_TOO_LARGE", "The request body is larger than 1 MiB", {"connection": "close"})

@@ -96,7 +96,11 @@ class AuthRoutes:
 
 def _sign_in_fields(parsed: object) -> tuple[str, str, bool]:
     body = require_object(parsed)
-    issues = [field_issue(body, "email"), field_issue(body, "password"), field_issue(body, "rememberMe", bool, optional=True)]
+    issues = [
+        field_issue(body, "email"),
+        field_issue(body, "password"),
+        field_issue(body, "rememberMe", bool, optional=True),
+    ]
     if any(issues):
         raise issues_error([issue for issue in issues if issue])
     email, password = check_email(str(body["email"])), str(body["password"])

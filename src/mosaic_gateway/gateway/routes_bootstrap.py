@@ -13,7 +13,7 @@ from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.errors import InvalidNameError
 from mosaic_gateway.auth.passwords import Hasher, check_length
 from mosaic_gateway.auth.sessions import Session, insert_session, new_session
-from mosaic_gateway.auth.users import NewUser, User, check_email, check_name, prepare_user
+from mosaic_gateway.auth.users import NewUser, User, check_name, check_new_email, prepare_user
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.requests import (
     JSON,
@@ -84,7 +84,7 @@ def _fields(body: dict[str, object]) -> tuple[str, str, str]:
         check_name(name)
     except InvalidNameError as error:
         raise issues_error([f"[body.name] Invalid input: {error.hint}"]) from error
-    check_email(email)
+    check_new_email(email)
     check_length(password)
     return name, email, password
 

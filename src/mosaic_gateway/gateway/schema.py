@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mosaic_gateway.config import EngineName
-from mosaic_gateway.engines.session import connect
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied, migrate, read_plan
+
+if TYPE_CHECKING:
+    from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied
 
 __all__ = ["BUNDLE_NAMES", "load_bundles", "prepare_schema", "schema_digest"]
 
@@ -39,6 +41,9 @@ def prepare_schema(
 
     A refusal of any bundle comes before the first write of all.
     """
+    from mosaic_gateway.engines.session import connect
+    from mosaic_gateway.migrations.runner import migrate, read_plan
+
     reports = []
     with connect(conninfo, application_name="mosaic-gateway migrate") as connection:
         for bundle in bundles:

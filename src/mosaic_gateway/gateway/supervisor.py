@@ -37,10 +37,13 @@ SETTLED = 60.0  # a gateway that ran this long begins again with the first pause
 class Supervisor:
     """One gateway and its log."""
 
-    def __init__(self, home: Home, account: Account | None, ready: int | None) -> None:
+    def __init__(
+        self, home: Home, account: Account | None, *, ready: int | None, go: int | None, issue_link: bool
+    ) -> None:
         self._home = home
         self._account = account
-        self._ready = ready
+        self._first_options = _options(ready=ready, go=go, issue_link=issue_link)
+        self._inherited = tuple(descriptor for descriptor in (ready, go) if descriptor is not None)
         self._log = RotatingFile(home.gateway_log)
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -58,24 +61,25 @@ class Supervisor:
                 return code
             first = False
             if not self._stopping:
-                pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else min(pause * 2, LONGEST_PAUSE)
+                pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else pause
                 self._say(f"The gateway ended ({_ending(code)}); starting it again in {pause:g} s")
                 self._sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
         return ExitCode.DONE
 
     def _run_once(self, *, first: bool) -> int:
         argv = [sys.executable, "-P", "-m", "mosaic_gateway", "serve", "--home", str(self._home.path)]
         argv += ["--supervisor", str(os.getpid())]
         inherited: tuple[int, ...] = ()
-        if first and self._ready is not None:
-            argv += ["--ready-fd", str(self._ready)]
-            inherited = (self._ready,)
+        if first:
+            argv += self._first_options
+            inherited = self._inherited
         self._child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=inherited,
-            cwd="/", umask=0o077, preexec_fn=die_with_parent(signal.SIGTERM),
+            cwd="/", umask=0o077, preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
-        if inherited:
-            os.close(inherited[0])
+        for descriptor in inherited:
+            os.close(descriptor)
         if self._stopping:
             self._child.terminate()
         assert self._child.stdout is not None  # noqa: S101 - stdout=PIPE
@@ -104,7 +108,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def _say(self, text: str) -> None:
-        self._write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} WARNING supervisor: {text}\n".encode())
+        self._write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} WARNING supervisor: {text}\n".encode())
 
     def _write(self, line: bytes) -> None:
         try:
@@ -119,6 +123,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mosaic-gateway-supervisor")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--go-fd", type=int)
+    parser.add_argument("--issue-link", action="store_true")
     arguments = parser.parse_args()
     home = Home(arguments.home)
     account = owner_of(home.path)
@@ -128,7 +134,17 @@ def main() -> int:
     if not held:
         return ExitCode.BUSY
     with lock:
-        return Supervisor(home, account, arguments.ready_fd).run()
+        supervisor = Supervisor(
+            home, account, ready=arguments.ready_fd, go=arguments.go_fd, issue_link=arguments.issue_link
+        )
+        return supervisor.run()
+
+
+def _options(*, ready: int | None, go: int | None, issue_link: bool) -> list[str]:
+    options = [] if ready is None else ["--ready-fd", str(ready)]
+    if go is not None:
+        options += ["--go-fd", str(go)]
+    return [*options, "--issue-link"] if issue_link else options
 
 
 def _ending(code: int) -> str:

@@ -73,8 +73,8 @@ def _busy(connection: psycopg.Connection[tuple[object, ...]], timeout: float) ->
         )
     pid, application, query, age = row
     return MigrationsBusyError(
-        f"another migration run holds the lock since {float(str(age)):.0f} s: server process {pid} "
-        f"({application or 'no application name'}), last query: {query}",
+        f"another migration run holds the lock: server process {pid} ({application or 'no application name'}), "
+        f"connected for {float(str(age)):.0f} s, last query: {query}",
         hint="Wait until it ends, then run the command again; end it only if you know that it hangs.",
         details={"pid": pid, "application": application, "query": query, "age_seconds": age},
     )

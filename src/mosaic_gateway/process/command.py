@@ -25,7 +25,7 @@ class CommandFailedError(MosaicError):
     code = "COMMAND_FAILED"
 
 
-def run(  # noqa: PLR0913 - keywords, each with one meaning
+def run(
     argv: Sequence[str | Path],
     *,
     timeout: float,

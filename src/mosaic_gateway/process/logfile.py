@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
-__all__ = ["LogPump", "RotatingFile", "tail_of"]
+__all__ = ["LogPump", "RotatingFile", "read_tail", "tail_of"]
 
 DEFAULT_SIZE = 5 * 1024 * 1024  # bytes
 DEFAULT_KEEP = 3  # older files: name.1 is the newest of them
 TAIL_LINES = 60
+LONGEST_TAIL = 1024 * 1024  # bytes
 
 
 class RotatingFile:
@@ -63,10 +64,13 @@ class RotatingFile:
 class LogPump:
     """A thread that moves a process's output into a `RotatingFile` and remembers its last lines.
 
-    It ends by itself at end of file and closes the stream. A full disk loses log lines, never the process that writes them.
+    It ends by itself at end of file and closes the stream. A full disk loses log lines, never the process
+    that writes them.
     """
 
-    def __init__(self, stream: IO[bytes], target: RotatingFile, *, on_line: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self, stream: IO[bytes], target: RotatingFile, *, on_line: Callable[[bytes], None] | None = None
+    ) -> None:
         self._stream = stream
         self._target = target
         self._on_line = on_line
@@ -96,12 +100,23 @@ class LogPump:
         self._stream.close()
 
 
-def tail_of(path: Path, lines: int) -> Iterable[str]:
-    """Return the last *lines* lines of *path*, none where there is no such file. Reads at most 1 MiB."""
+def tail_of(path: Path, lines: int, *, since: int = 0) -> Iterable[str]:
+    """Return the last *lines* lines of *path*, none where there is no such file.
+
+    Reads at most 1 MiB, and nothing before the offset *since* (bytes) unless the file was rotated.
+    """
     try:
         with path.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - 1024 * 1024))
-            return stream.read().decode(errors="replace").splitlines()[-lines:]
+            return read_tail(stream, lines, since=since)
     except FileNotFoundError:
         return []
+
+
+def read_tail(stream: BinaryIO, lines: int, *, since: int = 0) -> Iterable[str]:
+    """Return the last *lines* lines of *stream*, like `tail_of`, and leave it at its end."""
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(max(since if since <= end else 0, end - LONGEST_TAIL))
+    content = stream.read()
+    if not content or lines == 0:
+        return []
+    return [line.decode(errors="replace") for line in content.removesuffix(b"\n").split(b"\n")[-lines:]]

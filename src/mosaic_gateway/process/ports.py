@@ -32,8 +32,8 @@ def bind_listener(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as error:
-        raise AddressUnusableError(f"{host} is no address: {error}", hint="Choose another --host.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        raise AddressUnusableError(f"{host!r} is no address: {error}", hint="Choose another --host.") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

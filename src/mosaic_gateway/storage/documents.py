@@ -19,9 +19,11 @@ from mosaic_gateway.errors import BusyError
 __all__ = ["Document", "DocumentStore", "RevisionConflictError"]
 
 COLUMNS = "collection, key, value, revision, created_at, updated_at"
-GET = f"SELECT {COLUMNS} FROM storage_documents WHERE collection = %s AND key = %s"
-LIST = f"SELECT {COLUMNS} FROM storage_documents WHERE collection = %s ORDER BY key COLLATE \"C\""
-DELETE = "DELETE FROM storage_documents WHERE collection = %s AND key = %s AND revision = coalesce(%s, revision) RETURNING 1"
+GET = f"SELECT {COLUMNS} FROM storage_documents WHERE collection = %s AND key = %s"  # noqa: S608 - constants only
+LIST = f'SELECT {COLUMNS} FROM storage_documents WHERE collection = %s ORDER BY key COLLATE "C"'  # noqa: S608 - constants only
+DELETE = (
+    "DELETE FROM storage_documents WHERE collection = %s AND key = %s AND revision = coalesce(%s, revision) RETURNING 1"
+)
 WRITE = (
     "INSERT INTO storage_documents AS d (collection, key, value, revision, created_at, updated_at)"
     " VALUES (%s, %s, %s, 1, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC')"

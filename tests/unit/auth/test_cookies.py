@@ -12,14 +12,17 @@ SIGNED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul/LMloYYBDv5emlML8Xbpj7rIhARPetU
 ENCODED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul%2FLMloYYBDv5emlML8Xbpj7rIhARPetUH%2Ft6dw%3D"
 FORGETFUL_TOKEN = "YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
 FORGETFUL = [
-    "better-auth.session_token=YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK.VYgC%2BgY13GpG46LiCj5BR%2FwPHD1%2BnWpZZoJY9lEnkq8%3D;"
-    " Path=/; HttpOnly; SameSite=Lax",
+    (
+        "better-auth.session_token=YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
+        ".VYgC%2BgY13GpG46LiCj5BR%2FwPHD1%2BnWpZZoJY9lEnkq8%3D; Path=/; HttpOnly; SameSite=Lax"
+    ),
     "better-auth.dont_remember=true.nnEHPoqXZAeCHvjG5eJH1pDLYpLn4pmKJqdqWR4PD58%3D; Path=/; HttpOnly; SameSite=Lax",
 ]
 
 
 @pytest.fixture
 def cookies() -> Cookies:
+    """Return what a gateway on plain http uses."""
     return Cookies(SECRET, "http://127.0.0.1:14242")
 
 

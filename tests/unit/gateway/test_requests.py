@@ -25,7 +25,10 @@ MIB = 1024 * 1024
 def make_request(chunks: Iterable[bytes] = (), **headers: str) -> Request:
     """Return a request whose body arrives in *chunks*."""
     messages: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    if messages and headers.pop("ending", "") == "with the last chunk":
+        messages[-1]["more_body"] = False
+    else:
+        messages.append({"type": "http.request", "body": b"", "more_body": False})
 
     async def receive() -> Message:
         return messages.pop(0)
@@ -89,8 +92,11 @@ def test_the_limit_holds_with_and_without_a_length() -> None:
     assert parse(fits) == "x" * (MIB - 2)
     assert refusal(fits + b" ")[:2] == (413, "PAYLOAD_TOO_LARGE")
     announced = make_request([], content_type=JSON, content_length=str(MIB + 1))
-    with pytest.raises(ApiError, match="larger than 1 MiB"):
-        asyncio.run(read_body(announced, (JSON,)))
+    at_the_end = make_request([fits, b" "], content_type=JSON, ending="with the last chunk")
+    endless = make_request((b"x" * MIB for _ in range(20)), content_type=JSON)
+    for request in (announced, at_the_end, endless):
+        with pytest.raises(ApiError, match="larger than 1 MiB"):
+            asyncio.run(read_body(request, (JSON,)))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ class ServerProcess:
                     self._pump.start()
             except (OSError, subprocess.SubprocessError) as error:
                 self._error = error
+                file.close()
             self._started.set()
             if self._process is not None:
                 self._process.wait()

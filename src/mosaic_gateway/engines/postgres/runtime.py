@@ -22,8 +22,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError, VectorMissingError
-from mosaic_gateway.engines.requirements import OLDEST_MAJOR
+from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.config import Home
@@ -14,7 +15,7 @@ from mosaic_gateway.engines.postgres.configuration import PORT
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["socket_directory", "socket_path"]
+__all__ = ["outside_directories", "socket_directory", "socket_path"]
 
 #: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
 LONGEST = 103 if sys.platform == "darwin" else 107
@@ -37,13 +38,28 @@ def socket_directory(home: Home, account: Account | None, runtime_directory: Pat
         with assume(account):
             make_directory(home.run)
         return home.run
-    digest = hashlib.sha256(os.fsencode(home.path.resolve())).hexdigest()[:8]
     for parent in (runtime_directory if account is None else FALLBACK, FALLBACK):
-        directory = parent / f"mosaic-{digest}"
+        directory = parent / _outside_name(home)
         if _fits(directory) and parent.is_dir():
             _make_private(directory, account)
             return directory
     raise EngineStartError(f"No directory is short enough for a socket, not even in {FALLBACK}")
+
+
+def outside_directories(home: Home, runtime_directory: Path) -> list[Path]:
+    """Return what `socket_directory` made outside of the existing *home*, as far as it is there and its owner's."""
+    owner = home.path.stat().st_uid
+    found = []
+    for directory in {parent / _outside_name(home) for parent in (runtime_directory, FALLBACK)}:
+        with suppress(FileNotFoundError):
+            status = directory.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == owner:
+                found.append(directory)
+    return found
+
+
+def _outside_name(home: Home) -> str:
+    return f"mosaic-{hashlib.sha256(os.fsencode(home.path.resolve())).hexdigest()[:8]}"
 
 
 def _fits(directory: Path) -> bool:

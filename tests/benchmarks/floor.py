@@ -1,0 +1,71 @@
+"""The floor of an installation: what has to be done, and nothing else.
+
+The same copy of PostgreSQL's programs, a durable initdb with the same options, a server start,
+``psql -f`` of the same SQL, and one start of Python.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from importlib_resources import files
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.postgres.runtime import install_runtime
+from mosaic_gateway.process.account import Account, popen_identity
+
+INITDB = ("-U", "mosaic", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--auth=trust",
+          "--no-instructions", "--data-checksums", "-c", "dynamic_shared_memory_type=mmap")  # fmt: skip
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+PAUSE = 0.005  # seconds
+
+
+class FloorInstall:
+    """The bare work in *directory*, as *account*."""
+
+    def __init__(self, directory: Path, account: Account | None) -> None:
+        self._home = Home(directory)
+        self._account = account
+        directory.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(directory, account.uid, account.gid)
+
+    def run(self) -> float:
+        """Do it and return the seconds that it took; the server is stopped afterwards, uncounted."""
+        schema = self._home.path / "schema.sql"
+        schema.write_text(_all_sql())
+        schema.chmod(0o644)
+        began = time.perf_counter()
+        bindir = install_runtime(self._home, account=self._account, postgres_bin=None).bindir
+        data, sockets = self._home.path / "cluster", self._home.path
+        self._call(bindir / "initdb", "-D", data, *INITDB)
+        server = subprocess.Popen(
+            [bindir / "postgres", "-D", data, "-clisten_addresses=", f"-cunix_socket_directories={sockets}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **popen_identity(self._account),
+        )  # fmt: skip
+        while not (sockets / ".s.PGSQL.5432").exists():
+            time.sleep(PAUSE)
+        options = ("-q", "-X", "-v", "ON_ERROR_STOP=1", "-h", sockets, "-U", "mosaic", "-d", "postgres")
+        self._call(bindir / "psql", *options, "-f", schema)
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        seconds = time.perf_counter() - began
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        return seconds
+
+    def _call(self, *words: str | Path) -> None:
+        subprocess.run(
+            words, check=True, stdout=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT, **popen_identity(self._account)
+        )
+
+
+def _all_sql() -> str:
+    root = files("mosaic_gateway") / "sql"
+    names = [(root / bundle / entry.name) for bundle in ("gateway", "storage") for entry in (root / bundle).iterdir()]
+    scripts = sorted((path for path in names if path.name.endswith(".sql")), key=str)
+    return "\n;".join(path.read_text(encoding="utf-8") for path in scripts)

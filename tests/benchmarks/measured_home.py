@@ -1,0 +1,113 @@
+"""An installation that is driven and measured from outside, through its command line and HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.process.account import Account, account_named
+
+PASSWORD = "correct horse battery staple"
+LIMIT = 60  # seconds for one command
+
+
+def scratch_account() -> Account | None:
+    """Return the account that homes belong to: None for an ordinary user."""
+    return (account_named("daemon") or account_named("nobody")) if os.geteuid() == 0 else None
+
+
+class MeasuredHome:
+    """A home at *path* whose gateway listens on *port*."""
+
+    def __init__(self, path: Path, port: int) -> None:
+        self.path = path
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._instance = ""
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        """Return the argument list that runs the product's command line."""
+        return [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words]
+
+    def call(self, *words: str, stdin: str | None = None) -> Any:
+        """Run a verb on this home and return its result."""
+        command = self.command(*words, "--home", str(self.path), "--json")
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False)
+        envelope = json.loads(done.stdout)
+        if not envelope["ok"]:
+            raise RuntimeError(envelope["error"])
+        return envelope["result"]
+
+    def install(self) -> None:
+        """Install and start."""
+        account = scratch_account()
+        run_as = ["--run-as", account.name] if account else []
+        self._instance = self.call("install", "--port", str(self.port), *run_as)["instance_id"]
+
+    def start_and_ask(self) -> None:
+        """Start and wait until /readyz says yes."""
+        self.call("start")
+        with urllib.request.urlopen(f"{self.url}/readyz", timeout=LIMIT) as answer:
+            if answer.status != 200:
+                raise RuntimeError(answer.status)
+
+    def purge(self) -> None:
+        """Remove everything."""
+        self.call("uninstall", f"--purge={self._instance}")
+
+    def make_admin(self, *, name: str, email: str) -> None:
+        """Make the first admin."""
+        self.call("bootstrap", "setup", "--name", name, "--email", email, "--password-stdin", stdin=PASSWORD)
+
+    def sign_in(self, email: str) -> str:
+        """Sign in and return the value of a Cookie header."""
+        body = json.dumps({"email": email, "password": PASSWORD}).encode()
+        request = urllib.request.Request(
+            f"{self.url}/api/auth/sign-in/email", data=body, headers={"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+            return "; ".join(value.split(";")[0] for value in answer.headers.get_all("set-cookie"))
+
+    def load(self, path: str, cookie: str, *, seconds: float) -> Any:
+        """Put load on *path* from another process and return its figures."""
+        generator = Path(__file__).with_name("http_load.py")
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as jar:
+            jar.write(cookie)
+            jar.flush()
+            words = ["--url", self.url, "--path", path, "--cookie-file", jar.name, "--seconds", str(seconds)]
+            done = subprocess.run(
+                [sys.executable, generator, *words], capture_output=True, text=True, timeout=LIMIT, check=True
+            )
+        return json.loads(done.stdout)
+
+    def memory(self) -> dict[str, int]:
+        """Return the proportional set size in bytes of supervisor, gateway and PostgreSQL."""
+        status = self.call("status")
+        supervisor, gateway = int(status["supervisor"]), int(status["pid"])
+        return {
+            "supervisor": _pss(supervisor),
+            "gateway": _pss(gateway),
+            "PostgreSQL": sum(_pss(pid) for pid in _descendants(gateway)),
+        }
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children += [int(word) for word in (task / "children").read_text().split()]
+    unique = sorted(set(children))
+    return unique + [below for child in unique for below in _descendants(child)]

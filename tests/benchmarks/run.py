@@ -1,0 +1,173 @@
+"""Measurements of the installed product, each beside its floor in the same run; prints README's table.
+
+    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http] [--json FILE]
+
+Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
+a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from floor import FloorInstall
+from measured_home import MeasuredHome, scratch_account
+
+LOAD_SECONDS = 5
+SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    value: str
+    target: str
+
+
+def main() -> int:
+    """Measure what was asked for and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="*", choices=sorted(MEASUREMENTS), default=sorted(MEASUREMENTS))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    scratch = Path(tempfile.mkdtemp(prefix="mosaic-bench-"))
+    scratch.chmod(0o755)
+    try:
+        rows = [row for name in arguments.only for row in MEASUREMENTS[name](scratch, arguments.rounds)]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print("\n| what | measured | aim |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.value} | {row.target} |")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([[row.what, row.value, row.target] for row in rows], indent=2))
+    return 0
+
+
+def measure_install(scratch: Path, rounds: int) -> list[Row]:
+    """A fresh ``install`` up to its smoke test, against the bare work that no installer can avoid."""
+    ours, floors = [], []
+    account = scratch_account()
+    for number in range(rounds + 1):
+        floor = FloorInstall(scratch / f"floor-{number}", account).run()
+        home = MeasuredHome(scratch / f"home-{number}", free_port())
+        seconds = timed(home.install)
+        home.purge()
+        if number:  # the first round fills the caches
+            floors.append(floor)
+            ours.append(seconds)
+        progress("install", number, f"{seconds:.2f} s, floor {floor:.2f} s")
+    ratio = statistics.median(a / b for a, b in zip(ours, floors, strict=True))
+    value = f"{statistics.median(ours):.2f} s = {ratio:.2f} × the floor ({statistics.median(floors):.2f} s)"
+    what = "fresh `install` to smoke-tested; floor: the same copy, initdb, start, `psql -f`, one Python start"
+    return [Row(what=what, value=value, target="≤ 1.5 ×")]
+
+
+def measure_start(scratch: Path, rounds: int) -> list[Row]:
+    """``start`` on an existing home until /readyz says yes, and the migration check in it."""
+    home = MeasuredHome(scratch / "start", free_port())
+    home.install()
+    seconds, checks = [], []
+    try:
+        for number in range(rounds):
+            home.call("stop")
+            seconds.append(timed(home.start_and_ask))
+            log = (home.path / "logs" / "gateway.log").read_text()
+            checks.append(float(re.findall(r"Schema up to date after ([0-9.]+) ms", log)[-1]))
+            progress("start", number, f"{seconds[-1]:.2f} s, migration check {checks[-1]:.1f} ms")
+    finally:
+        home.purge()
+    return [
+        Row(what="`start` on an existing home until `/readyz`", value=f"{statistics.median(seconds):.2f} s", target="≤ 1.0 s"),
+        Row(what="… of which the migration check", value=f"{statistics.median(checks):.1f} ms", target="≤ 10 ms"),
+    ]
+
+
+def measure_help(_scratch: Path, rounds: int) -> list[Row]:
+    """``--help``, with byte-code caches."""
+    command = MeasuredHome.command("--help")
+    seconds = [timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds + 1)]
+    floor = [timed(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)) for _ in range(rounds + 1)]
+    value = f"{statistics.median(seconds[1:]):.3f} s (an empty Python: {statistics.median(floor[1:]):.3f} s)"
+    return [Row(what="`--help`", value=value, target="≤ 0.15 s")]
+
+
+def measure_memory(scratch: Path, _rounds: int) -> list[Row]:
+    """Proportional set size of supervisor, gateway and PostgreSQL, idle after use."""
+    home = MeasuredHome(scratch / "memory", free_port())
+    home.install()
+    try:
+        home.make_admin(**SIGN_IN)
+        cookie = home.sign_in(SIGN_IN["email"])
+        home.load("/api/auth/get-session", cookie, seconds=1)
+        time.sleep(2)
+        parts = home.memory()
+    finally:
+        home.purge()
+    total = sum(parts.values()) / 1e6
+    detail = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in parts.items())
+    return [Row(what="idle memory (PSS)", value=f"{total:.0f} MB ({detail})", target="≤ 90 MB")]
+
+
+def measure_http(scratch: Path, _rounds: int) -> list[Row]:
+    """Requests per second with one worker at 64 connections; the generator shares the two cores."""
+    home = MeasuredHome(scratch / "http", free_port())
+    home.install()
+    rows = []
+    try:
+        home.make_admin(**SIGN_IN)
+        cookie = home.sign_in(SIGN_IN["email"])
+        for path, aim in (("/api/bootstrap/status", "–"), ("/api/auth/get-session", "≥ 1,230/s")):
+            found = home.load(path, cookie, seconds=LOAD_SECONDS)
+            value = f"{found['rps']:,.0f}/s, p99 {found['p99_ms']:.0f} ms"
+            rows.append(Row(what=f"`GET {path}`, 64 connections", value=value, target=aim))
+            progress("http", 0, f"{path}: {value}")
+    finally:
+        home.purge()
+    return rows
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Return how many seconds *function* took."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def free_port() -> int:
+    """Return a port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def progress(name: str, number: int, text: str) -> None:
+    """Say how far the measurement has come."""
+    print(f"{name} {number}: {text}", file=sys.stderr, flush=True)
+
+
+MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
+    "install": measure_install,
+    "start": measure_start,
+    "help": measure_help,
+    "memory": measure_memory,
+    "http": measure_http,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

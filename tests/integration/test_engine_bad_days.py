@@ -1,0 +1,281 @@
+"""The embedded engine after kills and beside rivals: it starts, or says who is in the way."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from mosaic_gateway.config import Config, Home
+from mosaic_gateway.engines.base import (
+    EngineBusyError,
+)
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
+from mosaic_gateway.engines.postgres.lock import read_record, running_conninfo
+from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
+from mosaic_gateway.engines.postgres.runtime import find_runtime
+from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.process.account import Account, become, popen_identity
+
+LIMIT = 20.0  # seconds
+
+
+def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
+    """Wait until *condition* holds, at most *limit* seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {limit} s"
+        time.sleep(0.005)
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Do *work* in a child process; return its pid."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
+        child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            work()
+        os._exit(1)
+    return child
+
+
+@dataclass
+class Owner:
+    """A child process that runs the engine of a home, as a gateway would, and then waits to be killed."""
+
+    pid: int
+
+    @classmethod
+    def of(cls, home: Home, account: Account | None, *, as_account: bool = False) -> Owner:
+        """Start one and return when its database is up."""
+        reader, writer = os.pipe()
+
+        def work() -> None:
+            if as_account:
+                become(account)
+            engine_for(Config(home=home), account=None if as_account else account).start()
+            os.write(writer, b"up")
+            signal.pause()
+
+        child = fork(work)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as stream:
+            assert stream.read(2) == b"up", "the child's engine did not start"
+        return cls(child)
+
+    def kill(self) -> None:
+        """Kill it for good: no handler of it runs."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def sleeper(account: Account | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the account that is not PostgreSQL."""
+    with subprocess.Popen(["sleep", "60"], cwd="/", **popen_identity(account)) as process:
+        yield process
+        process.kill()
+
+
+def session(engine: EmbeddedPostgres) -> psycopg.Connection:
+    """Open a session of *engine*."""
+    return connect(engine.conninfo(), application_name="bad day")
+
+
+def postmaster_of(home: Home) -> int:
+    """Return the pid of the postmaster that the home's record names."""
+    record = read_record(home)
+    assert record is not None
+    assert record.postmaster is not None
+    return record.postmaster.pid
+
+
+def write_as(account: Account | None, path: Path, text: str) -> None:
+    """Write *text* to *path* as the account's file."""
+    path.write_text(text)
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+
+
+def test_postmaster_killed_with_a_busy_backend(
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
+) -> None:
+    """An orphan that still works would refuse the next start: it is ended, and what was committed is there."""
+    engine = make_embedded()
+    engine.start()
+    with closing(session(engine)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+        connection.execute("INSERT INTO kept VALUES (41)")
+        busy = connection.info.backend_pid
+        # A function that never looks at its latch does not notice that the postmaster is gone.
+        work = threading.Thread(target=busy_work, args=(connection,))
+        work.start()
+        until(lambda: psutil.Process(busy).cpu_times().user > 0.1, "the backend is busy")
+        os.kill(postmaster_of(provisioned_home), signal.SIGKILL)
+        until(lambda: not engine.alive(), "the engine notices")
+        assert busy in {one.pid for one in processes_of(cluster)}
+        engine.start()
+        work.join(LIMIT)
+    assert "orphaned PostgreSQL backend" in (engine.verify().recovered or "")
+    with closing(session(engine)) as connection:
+        assert connection.execute("SELECT max(n) FROM kept").fetchone() == (41,)
+
+
+def busy_work(connection: psycopg.Connection) -> None:
+    """Keep a backend computing until it dies."""
+    with suppress(psycopg.Error):
+        connection.execute("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b")
+
+
+def test_server_ends_with_its_owner(
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home, account: Account | None
+) -> None:
+    """Two seconds after its owner was killed no server runs; the next start has all that was committed."""
+    owner = Owner.of(provisioned_home, account)
+    conninfo = running_conninfo(provisioned_home)
+    assert conninfo is not None
+    with closing(connect(conninfo, application_name="bad day")) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS orphaned (n int)")
+        connection.execute("INSERT INTO orphaned VALUES (7)")
+    owner.kill()
+    until(lambda: not processes_of(cluster), "the server ends", 2)
+    assert running_conninfo(provisioned_home) is None
+    engine = make_embedded()
+    engine.start()
+    with closing(session(engine)) as connection:
+        assert connection.execute("SELECT max(n) FROM orphaned").fetchone() == (7,)
+
+
+def test_start_right_after_the_owner_was_killed(
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
+) -> None:
+    """A start that does not wait for the dead owner's server copes with it."""
+    for _ in range(3):
+        Owner.of(provisioned_home, account).kill()
+        engine = make_embedded()
+        engine.start()
+        assert engine.alive()
+        engine.stop()
+
+
+def test_server_that_outlived_its_owner(
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, account: Account | None, provisioned_home: Home
+) -> None:
+    """A postmaster on our cluster that nobody owns is stopped, and a new one started."""
+    binary = find_runtime(provisioned_home, None).bindir / "postgres"
+    words: list[str | Path] = [binary, "-D", cluster, "-k", provisioned_home.run, "-c", "listen_addresses="]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd="/", **popen_identity(account)) as stray:
+        until(lambda: (found := read_pid_file(cluster)) is not None and found.status == "ready", "the stray is up")
+        engine = make_embedded()
+        engine.start()
+        assert stray.wait(LIMIT) == 0
+        assert f"pid {stray.pid}" in (engine.verify().recovered or "")
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_stale_pid_files_with_the_pid_reused(
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home, account: Account | None,
+    sleeper: subprocess.Popen[bytes], *, crashed: bool,
+) -> None:  # fmt: skip
+    """Pid files whose pid now belongs to another process of ours do not stop the start; that process lives on."""
+    engine = make_embedded()
+    engine.start()
+    content = (cluster / "postmaster.pid").read_text()
+    if crashed:
+        os.kill(postmaster_of(provisioned_home), signal.SIGKILL)
+        until(lambda: not engine.alive(), "the engine notices")
+    engine.stop()
+    stale = "\n".join([str(sleeper.pid), *content.splitlines()[1:]]) + "\n"
+    write_as(account, cluster / "postmaster.pid", stale)
+    write_as(account, socket_path(provisioned_home.run).with_name(".s.PGSQL.5432.lock"), stale)
+    engine.start()
+    assert f"pid {sleeper.pid} now belongs to another process" in (engine.verify().recovered or "")
+    assert sleeper.poll() is None
+
+
+def test_starts_at_once(provisioned_home: Home, account: Account | None, cluster: Path) -> None:
+    """Of several processes that start the engine at the same time exactly one wins; the others name it."""
+    gate, rivals = os.pipe(), [os.pipe() for _ in range(4)]
+    children = [fork(partial(rival, provisioned_home, account, gate, writer)) for _, writer in rivals]
+    os.close(gate[0])
+    os.close(gate[1])  # this opens it
+    outcomes = {}
+    for child, (reader, writer) in zip(children, rivals, strict=True):
+        os.close(writer)
+        told = select.select([reader], [], [], LIMIT)[0]
+        outcomes[child] = os.read(reader, 100).strip().decode() if told else "silent"
+        os.close(reader)
+    try:
+        winners = [child for child, outcome in outcomes.items() if outcome == "up"]
+        assert len(winners) == 1, outcomes
+        losers = [outcome for child, outcome in outcomes.items() if child != winners[0]]
+        assert losers == [str({"pid": winners[0]})] * 3
+        found = read_pid_file(cluster)
+        assert found is not None
+        assert postmaster_of(provisioned_home) == found.pid
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def rival(home: Home, account: Account | None, gate: tuple[int, int], writer: int) -> None:
+    """Wait at the gate, start the engine, tell the outcome, and stay until killed."""
+    os.close(gate[1])
+    os.read(gate[0], 1)
+    try:
+        engine_for(Config(home=home), account=account).start()
+        outcome = "up"
+    except EngineBusyError as error:
+        outcome = str(error.details)
+    os.write(writer, f"{outcome}\n".encode())
+    signal.pause()
+
+
+def test_engine_of_another_process(
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
+) -> None:
+    """While another process runs the engine a start is refused with its pid, and its conninfo can be had."""
+    owner = Owner.of(provisioned_home, account)
+    try:
+        with pytest.raises(EngineBusyError) as caught:
+            make_embedded().start()
+        assert caught.value.details == {"pid": owner.pid}
+        conninfo = running_conninfo(provisioned_home)
+        assert conninfo is not None
+        connect(conninfo, application_name="bad day").close()
+    finally:
+        owner.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="everything else runs as an ordinary user already")
+def test_ordinary_user(
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
+) -> None:
+    """The account itself, without root, runs the home that root made; afterwards root runs it again."""
+    assert account is not None
+    owner = Owner.of(provisioned_home, account, as_account=True)
+    try:
+        assert psutil.Process(owner.pid).uids().effective == account.uid
+        assert running_conninfo(provisioned_home) is not None
+    finally:
+        owner.kill()
+    engine = make_embedded()
+    engine.start()
+    assert engine.alive()

@@ -1,0 +1,134 @@
+"""The small files of the embedded engine: read defensively, written exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mosaic_gateway.config import Home, runtime_directory
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines.postgres.configuration import command_line_settings, write_configuration
+from mosaic_gateway.engines.postgres.lock import EngineLock, lock_file, read_record, running_conninfo
+from mosaic_gateway.engines.postgres.postmaster import PidFile, processes_of, read_pid_file
+from mosaic_gateway.engines.postgres.selftest import SelfTestRecord
+from mosaic_gateway.process.identity import myself
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12\n/data\n1\n5432\n/run\n\n  1 2\nready   \n", PidFile(12, "ready")),
+        ("12\n/data\n1\n5432\n/run\n\n  1 2\nstarting\n", PidFile(12, "starting")),
+        ("12\n/data\n", PidFile(12, "")),
+        ("-12\n", PidFile(12, "")),  # a stand-alone backend
+        ("", None),
+        ("x\n", None),
+    ],
+)
+def test_pid_file(tmp_path: Path, text: str, expected: PidFile | None) -> None:
+    """A postmaster.pid may be half written, or no pid file at all."""
+    (tmp_path / "postmaster.pid").write_text(text)
+    assert read_pid_file(tmp_path) == expected
+
+
+def test_processes_of_nothing(tmp_path: Path) -> None:
+    """No PostgreSQL works in a directory that is none's, or is not there."""
+    assert processes_of(tmp_path) == []
+    assert processes_of(tmp_path / "gone") == []
+
+
+def test_settings_fit_the_version(tmp_path: Path) -> None:
+    """A setting that an older server does not know is left out for it; durability is always on."""
+    shown = {}
+    for major in (15, 18):
+        write_configuration(tmp_path, major, None)
+        shown[major] = (tmp_path / "postgresql.conf").read_text()
+        assert "fsync = 'on'" in shown[major]
+        assert "synchronous_commit = 'on'" in shown[major]
+    assert "io_method" in shown[18]
+    assert "io_method" not in shown[15]
+
+
+def test_settings_are_written_once(tmp_path: Path) -> None:
+    """What is up to date is not written again; what differs is."""
+    write_configuration(tmp_path, 18, None)
+    before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    write_configuration(tmp_path, 18, None)
+    assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    (tmp_path / "pg_hba.conf").write_text("local all all trust\n")
+    write_configuration(tmp_path, 18, None)
+    assert "trust" not in (tmp_path / "pg_hba.conf").read_text()
+
+
+def test_socket_directory_is_quoted() -> None:
+    """A comma or a quotation mark in the path does not end it."""
+    assert '-cunix_socket_directories="/a,b ""c"""' in command_line_settings(Path('/a,b "c"'))
+
+
+def test_cluster_names(tmp_path: Path) -> None:
+    """The cluster is the one of the latest major version; leftovers and other names are none."""
+    home = Home(tmp_path)
+    assert cluster_of(home) is None
+    for name in (".postgres-18.0123abcd.tmp", "postgres-old", "postgres-9", "postgres-18", "pglite"):
+        (home.data / name).mkdir(parents=True)
+    assert cluster_of(home) == home.data / "postgres-18"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"holder": 3}', '{"holder": {"pid": 1}}', "null"])
+def test_record_that_says_nothing(tmp_path: Path, content: str) -> None:
+    """A lock file may be empty or half written."""
+    home = Home(tmp_path)
+    home.run.mkdir()
+    lock_file(home).write_text(content)
+    assert read_record(home) is None
+    assert running_conninfo(home) is None
+
+
+def test_record_of_dead_processes(tmp_path: Path) -> None:
+    """A record convinces only while exactly the processes that it names are alive."""
+    home = Home(tmp_path)
+    home.run.mkdir()
+    (home.run / ".s.PGSQL.5432").touch()
+    living = myself().to_dict()
+    dead = {"pid": os.getpid(), "started": 1.0}
+    for holder, postmaster, running in ((living, living, True), (dead, living, False), (living, dead, False)):
+        record = {"holder": holder, "postmaster": postmaster, "sockets": str(home.run)}
+        lock_file(home).write_text(json.dumps(record))
+        assert (running_conninfo(home) is not None) is running
+
+
+def test_lock_is_taken_once_and_let_go(tmp_path: Path) -> None:
+    """Taking a held lock again is harmless for its holder; letting it go empties the record."""
+    home = Home(tmp_path)
+    home.run.mkdir()
+    lock = EngineLock(home)
+    lock.acquire(None)
+    lock.acquire(None)
+    record = read_record(home)
+    assert record is not None
+    assert record.holder.pid == os.getpid()
+    assert lock_file(home).stat().st_mode & 0o777 == 0o600
+    lock.release()
+    lock.release()
+    assert read_record(home) is None
+
+
+def test_self_test_record(tmp_path: Path) -> None:
+    """What passed on one CPU and version says nothing about another."""
+    path = tmp_path / "self-test.json"
+    record = SelfTestRecord(path, "18.6", "cpu a")
+    assert not record.passed()
+    record.write(None)
+    assert record.passed()
+    assert not SelfTestRecord(path, "18.6", "cpu b").passed()
+    path.write_text("{half")
+    assert not record.passed()
+
+
+def test_runtime_directory() -> None:
+    """Only an absolute XDG_RUNTIME_DIR counts."""
+    assert runtime_directory({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7")
+    assert runtime_directory({"XDG_RUNTIME_DIR": "somewhere"}) == runtime_directory({}) == Path("/tmp")  # noqa: S108

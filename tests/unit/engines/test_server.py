@@ -1,0 +1,56 @@
+"""The URL of engine ``server``: read once, shown never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway.engines.base import ServerLoginError, ServerUnreachableError
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.server import ServerEngine
+from mosaic_gateway.errors import UsageError
+
+
+def test_engine_for_a_url() -> None:
+    """The setting names the engine; the URL's parts come out as a conninfo."""
+    config = Config(home=Home(Path("/h")), engine=EngineName.SERVER, database_url=Secret("postgresql://u:p%40@h:1/d"))
+    engine = engine_for(config, account=None)
+    assert engine.name is EngineName.SERVER
+    assert conninfo_to_dict(engine.conninfo()) == {
+        "user": "u", "password": "p@", "host": "h", "port": "1", "dbname": "d",
+    }  # fmt: skip
+
+
+def test_engine_without_a_url() -> None:
+    """The engine 'server' without a URL is a usage error that names the settings."""
+    with pytest.raises(UsageError) as caught:
+        engine_for(Config(home=Home(Path("/h")), engine=EngineName.SERVER), account=None)
+    assert "--database-url" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('connection failed: FATAL:  password authentication failed for user "x"', ServerLoginError),
+        ("connection failed: FATAL:  la autentificación password falló para el usuario «x»", ServerLoginError),
+        ("connection failed: ВАЖНО:  пользователь не прошёл проверку", ServerLoginError),
+        ("connection failed: Connection refused", ServerUnreachableError),
+        ('could not translate host name "fatality" to address', ServerUnreachableError),
+    ],
+)
+def test_refused_or_unreachable(text: str, kind: type[Exception]) -> None:
+    """What the server itself says is told apart from what the network says, in any language."""
+    assert type(ServerEngine(Secret("host=h"))._refusal(text)) is kind
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "two words", "it's"])
+def test_a_secret_in_a_message_is_blanked(secret: str) -> None:
+    """Even if libpq repeated a secret, it would not be shown."""
+    quoted = secret.replace("'", "\\'")
+    engine = ServerEngine(Secret(f"host=h password='{quoted}'"))
+    assert engine._clean(psycopg.OperationalError(f"bad\n  {secret} here")) == "bad **** here"
+    assert secret not in repr(engine.__dict__)

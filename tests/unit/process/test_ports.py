@@ -1,0 +1,63 @@
+"""Taking a TCP port, and saying why it cannot be taken."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.process.ports import AddressUnusableError, PortTakenError, bind_listener, port_owner
+
+
+def test_bound_but_closed() -> None:
+    """A bound port is ours and still refuses connections until somebody listens."""
+    with bind_listener("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(address)
+        listener.listen(1)
+        socket.create_connection(address, timeout=5).close()
+
+
+def test_taken_port_names_its_owner() -> None:
+    """The error says which process listens on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(PortTakenError, match=f"process {os.getpid()}") as caught:
+            bind_listener("127.0.0.1", port)
+        assert caught.value.exit_code is ExitCode.PREFLIGHT
+        assert caught.value.details["port"] == port
+
+
+def test_owner_nobody_can_see() -> None:
+    """Where nobody we may see listens, the owner is somebody else's process."""
+    with bind_listener("127.0.0.1", 0) as listener:
+        assert port_owner(listener.getsockname()[1]) == "a process of another user"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["192.0.2.1", "no-such-host.invalid", "ü" * 64, "a..b", "a\0b"],
+    ids=["foreign", "unknown", "unencodable", "empty-label", "nul"],
+)
+def test_unusable_address(host: str) -> None:
+    """An address that is not this machine's, or none at all, is an error of the machine's state."""
+    with pytest.raises(AddressUnusableError) as caught:
+        bind_listener(host, 0)
+    assert caught.value.exit_code is ExitCode.PREFLIGHT
+
+
+def test_ipv6() -> None:
+    """An IPv6 address is taken in its own family, where the machine has one."""
+    if not os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110
+        with pytest.raises(AddressUnusableError):
+            bind_listener("::1", 0)
+        return
+    try:
+        listener = bind_listener("::1", 0)
+    except AddressUnusableError:  # compiled in, switched off
+        return
+    with listener:
+        assert listener.family is socket.AF_INET6
