@@ -10,14 +10,15 @@ outage is answered quickly, and ends with the first request after the server is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from mosaic_gateway.auth.connection import SETTINGS
 from mosaic_gateway.auth.errors import DatabaseUnavailableError
@@ -34,6 +35,7 @@ MAX_CONNECTIONS = 8
 MAX_IDLE = 60.0  # seconds until a connection beyond the first is given back
 UP_WAIT = 2.0  # seconds for a connection while the database is thought to be up
 DOWN_WAIT = 0.4  # seconds, long enough for one new connection
+ANSWER_LIMIT = 5.0  # seconds for everything that a request wants from the database at once
 GIVE_UP = 0.2  # seconds after which the pool stops trying until somebody asks again
 #: libpq: a server that vanished without a word is noticed within about five seconds.
 CONNECTION: dict[str, Any] = {
@@ -77,70 +79,68 @@ class Database:
 
         Raises `DatabaseUnavailableError`.
         """
-        connection = await self._get()
-        try:
-            return await operation(connection)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._note(error)
-            if not connection.closed:
-                raise _unavailable() from error
-        finally:
-            await self._pool.putconn(connection)
-        async with self._tested() as fresh:
-            return await operation(fresh)
+        with self._judged():
+            async with asyncio.timeout(ANSWER_LIMIT):
+                connection = await self._get()
+                try:
+                    return await operation(connection)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    if not connection.closed:
+                        raise
+                    self._failed(error)
+                finally:
+                    await self._pool.putconn(connection)
+                async with self._tested() as fresh:
+                    return await operation(fresh)
 
     async def write(self, operation: Operation[T]) -> T:
         """Run *operation* in one transaction, at most once. Raises `DatabaseUnavailableError`.
 
         That error may also mean that the answer to a commit was lost.
         """
-        async with self._tested() as connection, connection.transaction():
-            return await operation(connection)
+        with self._judged():
+            async with asyncio.timeout(ANSWER_LIMIT), self._tested() as connection, connection.transaction():
+                return await operation(connection)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Learn from how the block ends whether the database is there, and raise what a request understands."""
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+            self._failed(error)
+            raise DatabaseUnavailableError("The database does not answer just now; try again") from error
+        if self._down:
+            self._down = False
+            logger.info("the database answers again")
 
     @asynccontextmanager
     async def _tested(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection that has just answered; each one found dead makes room for the next."""
-        for _ in range(MAX_CONNECTIONS + 1):
-            connection = await self._get()
-            try:
-                await connection.execute("")
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                self._note(error)
-                await self._pool.putconn(connection)
-                continue
-            except BaseException:
-                await self._pool.putconn(connection)
-                raise
-            break
-        else:
-            raise _unavailable()
+        connection = await self._get()
         try:
+            while not await self._answers(connection):
+                await self._pool.putconn(connection)
+                connection = await self._get()
             yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._note(error)
-            raise _unavailable() from error
         finally:
             await self._pool.putconn(connection)
 
-    async def _get(self) -> AsyncConnection:
+    async def _answers(self, connection: AsyncConnection) -> bool:
         try:
-            connection = await self._pool.getconn(DOWN_WAIT if self._down else UP_WAIT)
-        except (PoolTimeout, psycopg.OperationalError) as error:
-            self._note(error)
-            raise _unavailable() from error
-        if self._down:
-            self._down = False
-            logger.info("the database answers again")
-        return connection
+            await connection.execute("")
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._failed(error)
+            return False
+        return True
 
-    def _note(self, error: Exception) -> None:
+    async def _get(self) -> AsyncConnection:
+        return await self._pool.getconn(DOWN_WAIT if self._down else UP_WAIT)
+
+    def _failed(self, error: Exception) -> None:
         if not self._down:
             self._down = True
             logger.warning("the database does not answer: %s", " ".join(str(error).split()) or type(error).__name__)
-
-
-def _unavailable() -> DatabaseUnavailableError:
-    return DatabaseUnavailableError("The database does not answer just now; try again")
 
 
 async def _configure(connection: AsyncConnection) -> None:

@@ -22,7 +22,6 @@ from mosaic_gateway.process.account import (
 )
 from mosaic_gateway.process.lockfile import FileLock
 
-
 #: Becomes the account argv[1] ('' for none) and tells what is left of root.
 BECOME = """
 import json, os, sys

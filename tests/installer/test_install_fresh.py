@@ -1,0 +1,186 @@
+"""A fresh installation, and installing again over it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.installer.conftest import MakeSite, Result, Site
+
+STEPS = ["home", "hand-over", "config", "secret", "launch", "runtime", "cluster", "start"]
+KEPT_STATE = ("logs", "run", "data", ".lock")  # changes while things run
+
+
+@pytest.fixture(scope="module")
+def first(installed: Site, make_site: MakeSite) -> Result:
+    """Return the outcome of a fresh install (of a second site: ``installed`` threw its own away)."""
+    return make_site("first").install()
+
+
+def _steps(account: object) -> list[str]:
+    return [step for step in STEPS if account is not None or step != "hand-over"]
+
+
+def _files(home: Path) -> dict[str, tuple[int, int, str]]:
+    found = {}
+    for root, directories, files in os.walk(home):
+        if root == str(home):
+            directories[:] = [name for name in directories if name not in KEPT_STATE]
+        for name in (*directories, *files):
+            if name not in KEPT_STATE:
+                path = os.path.join(root, name)
+                status = os.lstat(path)
+                content = b"" if stat.S_ISDIR(status.st_mode) else open(path, "rb").read()
+                found[path] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
+    return found
+
+
+def test_a_fresh_install_reports_what_it_did(first: Result, account: object) -> None:
+    """Every step is named in its order, and the smoke test's requests with their answers."""
+    result = first.result
+    assert first.envelope["command"] == "install"
+    assert first.steps == _steps(account)
+    assert result["changed"] is True
+    assert result["dry_run"] is False
+    assert result["smoke_test"]["needsSetup"] is True
+    assert result["smoke_test"]["requests"] == ["GET /api/bootstrap/status 200", "POST /api/bootstrap/setup 400"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/setup#token=[\w-]{43}", result["setup_url"])
+
+
+def test_progress_goes_to_standard_error(first: Result) -> None:
+    """Standard output holds the JSON object alone; each step is told on standard error."""
+    assert len(first.out.splitlines()) == 1
+    assert "Create the database cluster" in first.err
+
+
+def test_a_person_sees_the_link_on_which_to_go_on(site: Site) -> None:
+    """Without --json the last line of the output is the set-up link."""
+    words = [word for word in site.install_words() if word != "--json"]
+    done = site.run(*words)
+    assert done.code == 0, done.err
+    assert f"{site.url}/setup#token=" in done.out.splitlines()[-1]
+    assert "passed its smoke test" in done.out
+
+
+def test_the_gateway_answers_as_promised(installed: Site) -> None:
+    """Status says that a first admin is needed; set-up with an empty body names each field."""
+    assert installed.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})
+    status, body = installed.request("POST", "/api/bootstrap/setup", {})
+    assert status == 400
+    assert all(f"[body.{name}]" in body["message"] for name in ("name", "email", "password"))
+
+
+def test_the_receipt_lists_what_is_ours(installed: Site, account: object) -> None:
+    """The receipt says whose the home is, that we made it, and which schema it has."""
+    receipt = installed.receipt()
+    assert receipt["state"] == "installed"
+    assert receipt["engine"] == "postgres"
+    assert receipt["home_created"] is True
+    assert receipt["parents_created"] == []
+    assert receipt["account"] == getattr(account, "name", None)
+    assert receipt["account_created"] is False
+    assert re.fullmatch(r"[0-9a-f]{16}", receipt["instance_id"])
+    assert re.fullmatch(r"[0-9a-f]{64}", receipt["schema"])
+
+
+def test_nobody_else_can_read_the_home(installed: Site, account: object) -> None:
+    """Every file and directory is closed to group and others, and belongs to the owner of the home."""
+    uid = installed.path.stat().st_uid
+    assert uid == getattr(account, "uid", os.geteuid())
+    for root, directories, files in os.walk(installed.path):
+        for name in (".", *directories, *files):
+            status = os.lstat(os.path.join(root, name))
+            assert not stat.S_IMODE(status.st_mode) & 0o077, (root, name)
+            assert status.st_uid == uid, (root, name)
+    assert stat.S_IMODE(installed.home.auth_secret.stat().st_mode) == 0o600
+    assert stat.S_IMODE(installed.home.config_file.stat().st_mode) == 0o600
+
+
+def test_the_journal_is_gone_and_nothing_temporary_is_left(installed: Site) -> None:
+    """A finished install leaves no journal and no file that it was writing."""
+    assert not installed.home.journal.exists()
+    assert not [name for _, _, names in os.walk(installed.path) for name in names if name.endswith(".tmp")]
+
+
+def test_secrets_stay_where_they_are(make_site: MakeSite) -> None:
+    """A secret given in the environment is kept, and stands in no output, log, argument or other file."""
+    site = make_site()
+    secret, token = "a-better-auth-secret-given-from-outside", ""
+    done = site.install(BETTER_AUTH_SECRET=secret)
+    token = done.result["setup_url"].partition("#token=")[2]
+    assert site.home.auth_secret.read_text().strip() == secret
+    assert secret not in done.out + done.err
+    assert token not in done.err
+    for process in psutil.process_iter():
+        line = " ".join(process.info["cmdline"] or ()) if hasattr(process, "info") else ""
+        assert secret not in line
+        assert token not in line
+    for path in [*site.home.logs.iterdir(), site.home.config_file, site.home.receipt]:
+        assert secret not in path.read_text(), path
+        assert token not in path.read_text(), path
+    site.close()
+
+
+def test_installing_again_changes_nothing(installed: Site) -> None:
+    """The second run reports no step, touches no file, and leaves the same processes running."""
+    before, pids = _files(installed.path), {process.pid for process in installed.processes()}
+    done = installed.install()
+    assert done.result["changed"] is False
+    assert done.steps == []
+    assert done.result["setup_url"] is None
+    assert done.result["instance_id"] == installed.receipt()["instance_id"]
+    assert _files(installed.path) == before
+    assert {process.pid for process in installed.processes()} == pids
+
+
+def test_a_foreign_database_url_does_not_move_an_installed_home(installed: Site) -> None:
+    """A DATABASE_URL of some other program neither changes the engine nor lands in the settings."""
+    before = installed.home.config_file.read_bytes()
+    done = installed.install(DATABASE_URL="postgresql://somebody:else@127.0.0.1:1/other")
+    assert done.result["changed"] is False
+    assert done.result["engine"] == "postgres"
+    assert installed.home.config_file.read_bytes() == before
+
+
+def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(site: Site, account: object) -> None:
+    """The plan of a dry run equals the steps of the run that follows; nothing is made before that."""
+    parent = site.path.parent
+    planned = site.install("--dry-run")
+    assert planned.result["dry_run"] is True
+    assert not list(parent.iterdir())
+    assert "instance_id" not in planned.result
+    done = site.install("--no-start", "--dry-run")
+    assert done.steps[-1] == "schema"
+    assert site.install().result["steps"] == planned.result["steps"]
+    again = site.install("--dry-run")
+    assert again.steps == []
+    assert again.result["changed"] is False
+
+
+def test_a_directory_that_was_there_is_used_and_not_ours(site: Site) -> None:
+    """An empty directory becomes the home; the receipt knows that it was not made by us."""
+    site.path.mkdir(mode=0o700)
+    site.installed("--no-start")
+    assert site.receipt()["home_created"] is False
+    identity = site.receipt()["instance_id"]
+    assert site.json("uninstall", f"--purge={identity}").result["purged"] is True
+    assert list(site.path.iterdir()) == []
+
+
+def test_missing_parents_are_made_and_removed_again(site: Site, make_site: MakeSite) -> None:
+    """Directories above the home that we made go with a purge."""
+    deep = make_site("one/two/home")
+    place = deep.path.parents[2]
+    deep.installed()
+    assert deep.receipt()["parents_created"] == [str(place / "one"), str(place / "one/two")]
+    deep.json("uninstall", f"--purge={deep.receipt()['instance_id']}").result
+    assert list(place.iterdir()) == []

@@ -1,0 +1,90 @@
+"""What scripts rely on: one JSON object on standard output, and the exit code of each kind of error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+import pytest
+
+from mosaic_gateway import errors
+from mosaic_gateway.cli.envelope import Outcome, run_verb
+from mosaic_gateway.errors import MosaicError
+
+
+def failing(error: BaseException) -> Callable[[], Outcome]:
+    """Return a verb that raises *error*."""
+
+    def verb() -> Outcome:
+        raise error
+
+    return verb
+
+
+def test_success(capsys: pytest.CaptureFixture[str]) -> None:
+    """A result is the one JSON object, or the lines for people."""
+    outcome = Outcome(result={"a": "ü"}, lines=("one", "two"))
+    assert run_verb("some verb", lambda: outcome, as_json=True) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {
+        "schema": 1, "command": "some verb", "ok": True, "result": {"a": "ü"}, "error": None,
+    }  # fmt: skip
+    assert (shown.out.count("\n"), shown.err) == (1, "")
+    assert run_verb("some verb", lambda: outcome, as_json=False) == 0
+    assert capsys.readouterr() == ("one\ntwo\n", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.MosaicError, 1), (errors.InternalError, 1), (errors.UsageError, 2), (errors.PreflightError, 3),
+        (errors.MigrationError, 4), (errors.SmokeTestError, 5), (errors.BusyError, 6), (errors.RefusedError, 7),
+    ],
+)  # fmt: skip
+def test_exit_codes(capsys: pytest.CaptureFixture[str], kind: type[MosaicError], code: int) -> None:
+    """Each category of errors has its exit code, and the envelope carries code, message, hint and details."""
+    error = kind("what happened", hint="what to do", details={"n": 1})
+    assert run_verb("v", failing(error), as_json=True) == code
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope == {
+        "schema": 1, "command": "v", "ok": False, "result": {},
+        "error": {"code": kind.code, "message": "what happened", "hint": "what to do", "details": {"n": 1}},
+    }  # fmt: skip
+    assert run_verb("v", failing(error), as_json=False) == code
+    assert capsys.readouterr() == ("", f"error [{kind.code}]: what happened\nhint: what to do\n")
+
+
+def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A verb that finds a fault still shows what it found."""
+    outcome = Outcome(result={"a": 1}, lines=("found",), error=errors.RefusedError("no"))
+    assert run_verb("v", lambda: outcome, as_json=True) == 7
+    envelope = json.loads(capsys.readouterr().out)
+    assert (envelope["ok"], envelope["result"], envelope["error"]["code"]) == (False, {"a": 1}, "REFUSED")
+    assert run_verb("v", lambda: outcome, as_json=False) == 7
+    assert capsys.readouterr() == ("found\n", "error [REFUSED]: no\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/a/b"), 1, "Permission denied: /a/b"),
+        (OSError("odd"), 1, "odd"),
+        (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.Abort(), 130, "interrupted"),
+    ],
+)
+def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str) -> None:
+    """Every other failure has its envelope, too; a fault of ours leaves its trace on standard error."""
+    assert run_verb("v", failing(error), as_json=True) == code
+    shown = capsys.readouterr()
+    envelope = json.loads(shown.out)
+    assert (envelope["ok"], envelope["error"]["code"], envelope["error"]["message"]) == (False, "INTERNAL", text)
+    assert ("Traceback" in shown.err) == isinstance(error, ZeroDivisionError)
+
+
+def test_reader_that_left() -> None:
+    """A broken pipe is left to click, which ends quietly."""
+    with pytest.raises(BrokenPipeError):
+        run_verb("v", failing(BrokenPipeError()), as_json=False)

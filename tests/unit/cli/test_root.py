@@ -1,0 +1,82 @@
+"""The root command: lazy, and clear about wrong usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+import pytest
+
+from mosaic_gateway.cli.lazy import LazyGroup
+from mosaic_gateway.cli.root import RUNTIME_VERBS, make_root, run
+
+
+def test_lazy_group_imports_what_is_called() -> None:
+    """A command is imported when it is asked for, not when its help line is shown."""
+    sys.modules.pop("this", None)
+    group = LazyGroup("g", commands_at={"one": ("this", "c", "The first."), "two": ("no.such", "x", "The second.")})
+    with click.Context(group) as context:
+        text = group.get_help(context)
+        assert group.list_commands(context) == ["one", "two"]
+        assert group.get_command(context, "three") is None
+        assert "The first." in text
+        assert "The second." in text
+        assert "this" not in sys.modules
+        with pytest.raises(ModuleNotFoundError):
+            group.get_command(context, "two")
+
+
+def test_lazy_group_wants_commands() -> None:
+    """What is no command cannot be one."""
+    group = LazyGroup("g", commands_at={"one": ("json", "dumps", "")})
+    with click.Context(group) as context, pytest.raises(TypeError):
+        group.get_command(context, "one")
+
+
+def test_every_verb_is_there() -> None:
+    """Each name leads to a command whose own short help is the one that is shown."""
+    root = make_root(RUNTIME_VERBS)
+    with click.Context(root) as context:
+        for name, (_, _, text) in RUNTIME_VERBS.items():
+            command = root.get_command(context, name)
+            assert command is not None
+            assert command.short_help is None or command.short_help == text
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "message"),
+    [
+        (["nonsense"], "", "No such command 'nonsense'"),
+        (["--nonsense"], "", "No such option"),
+        (["status", "--nonsense"], "status", "No such option"),
+        (["status", "extra"], "status", "unexpected extra argument"),
+        (["serve", "--port", "0"], "serve", "0 is not in the range"),
+        (["serve", "--port", "x"], "serve", "'x' is not a valid integer"),
+        (["logs", "-n", "-1"], "logs", "-1 is not in the range"),
+        (["storage", "nonsense"], "storage", "No such command"),
+        (["storage", "migrate", "--lock-timeout", "x"], "storage migrate", "not a valid float"),
+        (["auth", "users", "create", "--name", "x"], "auth users create", "Missing option '--email'"),
+        (["auth", "users", "create", "--password", "secret"], "auth users create", "No such option"),
+        (["bootstrap", "setup", "--role", "admin"], "bootstrap setup", "No such option"),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: list[str], command: str, message: str) -> None:
+    """Wrong usage is exit code 2, as text on standard error or as the envelope of the verb that was meant."""
+    assert run(RUNTIME_VERBS, words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert message in shown.err
+    assert run(RUNTIME_VERBS, [*words, "--json"]) == 2
+    shown = capsys.readouterr()
+    envelope = json.loads(shown.out)
+    assert (envelope["schema"], envelope["command"], envelope["ok"], envelope["result"]) == (1, command, False, {})
+    assert envelope["error"]["code"] == "USAGE"
+    assert message in envelope["error"]["message"]
+    assert "--help" in envelope["error"]["hint"]
+
+
+def test_a_home_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory of a user whom the machine does not know is wrong usage."""
+    assert run(RUNTIME_VERBS, ["status", "--home", "~no-such-user-here/x", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "USAGE"

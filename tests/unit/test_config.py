@@ -1,0 +1,194 @@
+"""Which settings are in force, where they came from, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mosaic_gateway.config import (
+    Config,
+    ConfigError,
+    EngineName,
+    Home,
+    NotInstalledError,
+    Secret,
+    default_home,
+    instance_id,
+    load_auth_secret,
+    load_config,
+)
+from mosaic_gateway.errors import ExitCode
+
+URL = "postgresql://u:hidden-word@h/db"
+#: Setting, its default, and for each source what is given there and what comes out of it.
+SETTINGS = [
+    ("host", "127.0.0.1", "::1", "MOSAIC_GATEWAY_HOST", "0.0.0.0", "10.0.0.1"),  # noqa: S104 - only compared
+    ("port", 14242, 1, "MOSAIC_GATEWAY_PORT", "2", 3),
+    ("base_url", None, "https://flag", "MOSAIC_GATEWAY_BASE_URL", "https://env", "https://file"),
+    ("postgres_bin", None, "/flag", "MOSAIC_GATEWAY_POSTGRES_BIN", "/env", "/file"),
+    ("database_url", None, URL + "1", "DATABASE_URL", URL + "2", URL + "3"),
+    ("database_url", None, URL + "1", "MOSAIC_GATEWAY_DATABASE_URL", URL + "2", URL + "3"),
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty home."""
+    return Home(tmp_path)
+
+
+def write(home: Home, text: str) -> Home:
+    """Give *home* a settings file."""
+    home.config_file.write_text(text, encoding="utf-8")
+    return home
+
+
+def load(home: Home, *, env: dict[str, str] | None = None, **flags: Any) -> Config:
+    """Load the settings of *home*."""
+    return load_config(home, flags=flags, environ=env or {})
+
+
+@pytest.mark.parametrize(("name", "default", "flag", "variable", "env", "file"), SETTINGS)
+def test_precedence(home: Home, name: str, default: Any, flag: Any, variable: str, env: str, file: Any) -> None:
+    """A flag beats the environment, that beats the file, that beats the default; the source is named."""
+
+    def value(config: Config) -> str:
+        found = getattr(config, name)
+        return str(found.reveal() if isinstance(found, Secret) else found)
+
+    config = load(home)
+    assert (value(config), config.sources.get(name)) == (str(default), None)
+    write(home, f'engine = "server"\n{name} = {file!r}\n')
+    config = load(home)
+    assert (value(config), config.sources[name]) == (str(file), str(home.config_file))
+    config = load(home, env={variable: env})
+    assert (value(config), config.sources[name]) == (env, variable)
+    config = load(home, env={variable: env}, **{name: flag})
+    assert (value(config), config.sources[name]) == (str(flag), "flag")
+    assert value(load(home, env={variable: ""})) == str(file), "an empty variable is none"
+
+
+def test_ours_before_the_common_variable(home: Home) -> None:
+    """Our own variable beats DATABASE_URL, which other programs share."""
+    config = load(home, env={"DATABASE_URL": URL, "MOSAIC_GATEWAY_DATABASE_URL": URL + "2"})
+    assert config.sources["database_url"] == "MOSAIC_GATEWAY_DATABASE_URL"
+
+
+@pytest.mark.parametrize(
+    ("file", "env", "flags", "engine"),
+    [
+        ("", {}, {}, "postgres"),
+        ("", {"DATABASE_URL": URL}, {}, "server"),
+        ("", {"DATABASE_URL": URL}, {"engine": "postgres"}, "postgres"),
+        ("", {"DATABASE_URL": URL, "MOSAIC_GATEWAY_ENGINE": "postgres"}, {}, "postgres"),
+        ("", {"MOSAIC_GATEWAY_ENGINE": "postgres"}, {"database_url": URL}, "server"),
+        ("", {"MOSAIC_GATEWAY_ENGINE": "postgres"}, {"database_url": URL, "engine": "postgres"}, "postgres"),
+        ('engine = "postgres"', {"DATABASE_URL": URL}, {}, "postgres"),
+        ('engine = "postgres"', {"MOSAIC_GATEWAY_DATABASE_URL": URL}, {}, "postgres"),
+        ('engine = "postgres"', {}, {"database_url": URL}, "server"),
+        ('engine = "server"', {"DATABASE_URL": URL}, {}, "server"),
+        (f'database_url = "{URL}"', {}, {}, "server"),
+    ],
+)
+def test_engine_follows_the_url(home: Home, file: str, env: dict[str, str], flags: dict[str, str], engine: str) -> None:
+    """A database URL means a server, but DATABASE_URL never moves a home installed with PostgreSQL of its own."""
+    assert load(write(home, file), env=env, **flags).engine is EngineName(engine)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "port = 0", "port = 65536", "port = -1", "port = true", "port = 14242.5", 'port = "x"', "port = []",
+        'host = ""', "host = 1", 'engine = "oracle"', "engine = 1", "base_url = 1", 'base_url = "gateway.example"',
+        'base_url = "ftp://x"', 'base_url = "https://"', 'base_url = "https://u:p@x"', 'base_url = "https://x/?a"',
+        "postgres_bin = 1", 'database_url = ""', "unknown = 1", 'auth_secret = "x"', "port = ", "[table]\nport = 1",
+        "port = 1\nport = 2",
+    ],
+)  # fmt: skip
+def test_refused_settings(home: Home, text: str) -> None:
+    """A file that cannot be meant so is refused, and the error names the file."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(home, text))
+    assert str(home.config_file) in caught.value.message
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "x", "1.5", "-1"])
+def test_refused_variables(home: Home, value: str) -> None:
+    """A variable that cannot be used is named, and so is its value."""
+    with pytest.raises(ConfigError, match=f"MOSAIC_GATEWAY_PORT.*{value}"):
+        load(home, env={"MOSAIC_GATEWAY_PORT": value})
+
+
+def test_unreadable_files(home: Home) -> None:
+    """Bytes that are no text, and a directory in the file's place, are refused; no file at all is fine."""
+    assert load(Home(home.path / "none")).port == 14242
+    home.config_file.write_bytes(b"host = '\xff'")
+    with pytest.raises(ConfigError):
+        load(home)
+    home.config_file.unlink()
+    home.config_file.mkdir()
+    with pytest.raises(ConfigError):
+        load(home)
+
+
+def test_secrets_stay_secret(home: Home) -> None:
+    """Neither the settings' text nor an error about a secret shows it."""
+    config = load(home, env={"DATABASE_URL": URL, "BETTER_AUTH_SECRET": "hidden-word"})
+    assert "hidden-word" not in f"{config} {config!r} {config.database_url} {config.auth_secret!r}"
+    assert config.database_url == Secret(URL)
+    with pytest.raises(ConfigError) as caught:
+        load(write(home, "database_url = ['hidden-word']"))
+    assert "hidden-word" not in str(caught.value.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url", "url", "local"),
+    [
+        ("127.0.0.1", None, "http://127.0.0.1:14242", "http://127.0.0.1:14242"),
+        ("0.0.0.0", None, "http://127.0.0.1:14242", "http://127.0.0.1:14242"),  # noqa: S104 - only compared
+        ("::1", None, "http://[::1]:14242", "http://[::1]:14242"),
+        ("::", "https://a.example/", "https://a.example", "http://127.0.0.1:14242"),
+    ],
+)
+def test_addresses(home: Home, host: str, base_url: str | None, url: str, local: str) -> None:
+    """People are sent to the base URL, this machine to where the gateway listens."""
+    config = load(home, host=host, base_url=base_url)
+    assert (config.url, config.local_url) == (url, local)
+
+
+def test_default_home(tmp_path: Path) -> None:
+    """The variable names the home; without it root has the system's place and a user one of his own."""
+    assert default_home({"MOSAIC_GATEWAY_HOME": str(tmp_path)}) == tmp_path
+    found = default_home({"MOSAIC_GATEWAY_HOME": ""})
+    if os.geteuid() == 0:
+        assert found == Path("/var/lib/mosaic-gateway")
+    else:
+        assert found.name == "mosaic-gateway"
+
+
+@pytest.mark.parametrize("content", [None, "", "x", "[]", "{}", '{"instance_id"}', "\udcff"])
+def test_no_installation(home: Home, content: str | None) -> None:
+    """A home without a receipt, or with a damaged one, is none, and says so."""
+    if content is not None:
+        home.receipt.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(NotInstalledError) as caught:
+        instance_id(home)
+    assert caught.value.exit_code is ExitCode.PREFLIGHT
+
+
+def test_auth_secret(home: Home) -> None:
+    """The environment's key is used first, then the home's; an empty or missing one is an error without a value."""
+    home.secrets.mkdir()
+    for content in (None, b"", b" \n", b"\xff"):
+        if content is not None:
+            home.auth_secret.write_bytes(content)
+        with pytest.raises(NotInstalledError):
+            load_auth_secret(load(home))
+    home.auth_secret.write_text("of the home\n")
+    assert load_auth_secret(load(home)) == Secret("of the home")
+    assert load_auth_secret(load(home, env={"BETTER_AUTH_SECRET": "given"})) == Secret("given")
