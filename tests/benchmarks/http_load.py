@@ -3,8 +3,8 @@
     python http_load.py --url http://127.0.0.1:14242 --path /api/auth/get-session --cookie-file cookie.txt
 
 The cookie file holds the value of a Cookie header, or a jar that curl wrote with ``-c``. The generator
-is one process that uses about a third of a core itself: on a small machine it shares the cores with the gateway
-and PostgreSQL, so the numbers are below what a generator on another machine would see.
+is a process of its own: on a small machine it shares the cores with the gateway and PostgreSQL, so the
+numbers are below what a generator on another machine would see.
 """
 
 from __future__ import annotations

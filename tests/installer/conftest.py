@@ -90,6 +90,7 @@ class Site:
     environ: dict[str, str]
     prefix: tuple[str, ...] = ()
     run_as: bool = True
+    first: Result | None = None
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -259,7 +260,8 @@ def site(make_site: MakeSite) -> Iterator[Site]:
 def installed(make_site: MakeSite) -> Site:
     """Return a site that is installed and runs; the module's tests leave it as it is."""
     made = make_site()
-    made.installed()
+    made.first = made.install()
+    assert made.first.code == 0, made.first.err
     return made
 
 

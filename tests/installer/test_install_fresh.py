@@ -6,24 +6,24 @@ import hashlib
 import os
 import re
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.installer.conftest import MakeSite, Result, Site
 
 STEPS = ["home", "hand-over", "config", "secret", "launch", "runtime", "cluster", "start"]
 KEPT_STATE = ("logs", "run", "data", ".lock")  # changes while things run
 
 
-@pytest.fixture(scope="module")
-def first(installed: Site, make_site: MakeSite) -> Result:
-    """Return the outcome of a fresh install (of a second site: ``installed`` threw its own away)."""
-    return make_site("first").install()
+@pytest.fixture
+def first(installed: Site) -> Result:
+    """Return the outcome of the fresh install."""
+    assert installed.first is not None
+    return installed.first
 
 
 def _steps(account: object) -> list[str]:
@@ -37,10 +37,10 @@ def _files(home: Path) -> dict[str, tuple[int, int, str]]:
             directories[:] = [name for name in directories if name not in KEPT_STATE]
         for name in (*directories, *files):
             if name not in KEPT_STATE:
-                path = os.path.join(root, name)
-                status = os.lstat(path)
-                content = b"" if stat.S_ISDIR(status.st_mode) else open(path, "rb").read()
-                found[path] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
+                path = Path(root, name)
+                status = path.lstat()
+                content = b"" if path.is_dir() else path.read_bytes()
+                found[str(path)] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
     return found
 
 
@@ -98,7 +98,7 @@ def test_nobody_else_can_read_the_home(installed: Site, account: object) -> None
     assert uid == getattr(account, "uid", os.geteuid())
     for root, directories, files in os.walk(installed.path):
         for name in (".", *directories, *files):
-            status = os.lstat(os.path.join(root, name))
+            status = Path(root, name).lstat()
             assert not stat.S_IMODE(status.st_mode) & 0o077, (root, name)
             assert status.st_uid == uid, (root, name)
     assert stat.S_IMODE(installed.home.auth_secret.stat().st_mode) == 0o600
@@ -114,14 +114,14 @@ def test_the_journal_is_gone_and_nothing_temporary_is_left(installed: Site) -> N
 def test_secrets_stay_where_they_are(make_site: MakeSite) -> None:
     """A secret given in the environment is kept, and stands in no output, log, argument or other file."""
     site = make_site()
-    secret, token = "a-better-auth-secret-given-from-outside", ""
+    secret = "a-better-auth-secret-given-from-outside"
     done = site.install(BETTER_AUTH_SECRET=secret)
     token = done.result["setup_url"].partition("#token=")[2]
     assert site.home.auth_secret.read_text().strip() == secret
     assert secret not in done.out + done.err
     assert token not in done.err
-    for process in psutil.process_iter():
-        line = " ".join(process.info["cmdline"] or ()) if hasattr(process, "info") else ""
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
         assert secret not in line
         assert token not in line
     for path in [*site.home.logs.iterdir(), site.home.config_file, site.home.receipt]:

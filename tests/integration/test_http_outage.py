@@ -114,6 +114,18 @@ def test_a_killed_server_gives_503_and_is_found_again(
             process.wait(10)
 
 
+@pytest.mark.slow
+def test_a_statement_that_waits_too_long_is_given_up(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
+    """A locked table costs 503 after five seconds, and nothing once it is free again."""
+    dbname = psycopg.conninfo.conninfo_to_dict(http_gateway.conninfo)["dbname"]
+    with postgres_server.connect(str(dbname)) as connection, connection.transaction():
+        connection.execute("LOCK TABLE users")
+        answer, seconds = timed(partial(http_gateway.get, STATUS))
+        assert (answer.status, answer.json["code"]) == (503, "DATABASE_UNAVAILABLE")
+        assert 4 < seconds < 8
+    assert http_gateway.get(STATUS).status == 200
+
+
 def test_cut_connections_are_not_noticed(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
     """After a restart in between, neither reads nor writes fail for a stale connection."""
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
 from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway_installer.steps.base import Context
 
 __all__ = ["ClusterStep", "RuntimeStep"]
@@ -79,6 +81,8 @@ class ClusterStep:
         """Remove the cluster that this run made; nobody has used it yet."""
         if not self._begun:
             return
+        for sockets in outside_directories(self.context.home, runtime_directory(process_environment())):
+            shutil.rmtree(sockets, ignore_errors=True)
         cluster = cluster_of(self.context.home)
         if cluster is not None:
             shutil.rmtree(cluster)

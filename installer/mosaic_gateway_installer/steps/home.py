@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mosaic_gateway import __version__
-from mosaic_gateway.config import Home, process_environment, runtime_directory
-from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.config import Home
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.process.account import Account, account_named
@@ -79,9 +78,6 @@ class HomeStep:
     def undo(self) -> None:
         """Remove what this run made of them, and the directories of steps that were undone before."""
         home = self.context.home
-        if home.run in self._made:
-            for sockets in outside_directories(home, runtime_directory(process_environment())):
-                shutil.rmtree(sockets, ignore_errors=True)
         for directory in self._made:
             shutil.rmtree(directory, ignore_errors=True)
         for directory in (home.runtime, home.data):

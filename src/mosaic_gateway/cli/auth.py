@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mosaic_gateway.auth import accounts
-from mosaic_gateway.auth.users import User
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.password import password_options, read_password
 from mosaic_gateway.cli.settings import installation_of
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway.opening import open_database
+
+if TYPE_CHECKING:
+    from mosaic_gateway.auth.users import User
 
 __all__ = ["auth"]
 
@@ -38,6 +40,8 @@ def create(
     home: Home, *, name: str, email: str, role: str, password_stdin: bool, password_file: Path | None
 ) -> Outcome:
     """Create a user."""
+    from mosaic_gateway.auth import accounts
+
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
     with open_database(installation.config, installation.account) as conninfo:
@@ -49,6 +53,8 @@ def create(
 @verb("auth users list")
 def list_(home: Home) -> Outcome:
     """List all users."""
+    from mosaic_gateway.auth import accounts
+
     installation = installation_of(home)
     with open_database(installation.config, installation.account) as conninfo:
         found = accounts.list_users(conninfo)
@@ -63,6 +69,8 @@ def list_(home: Home) -> Outcome:
 @verb("auth users set-password")
 def set_password(home: Home, *, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
     """Give a user a new password; ends all of the user's sessions."""
+    from mosaic_gateway.auth import accounts
+
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
     with open_database(installation.config, installation.account) as conninfo:

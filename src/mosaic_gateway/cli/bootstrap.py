@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from mosaic_gateway.auth import accounts
-from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.password import password_options, read_password
 from mosaic_gateway.cli.settings import installation_of
@@ -27,6 +25,8 @@ def bootstrap() -> None:
 @verb("bootstrap status")
 def status(home: Home) -> Outcome:
     """Say whether the first admin is still to be made."""
+    from mosaic_gateway.auth import accounts
+
     installation = installation_of(home)
     with open_database(installation.config, installation.account) as conninfo:
         needed = accounts.needs_setup(conninfo)
@@ -41,6 +41,8 @@ def status(home: Home) -> Outcome:
 @verb("bootstrap setup")
 def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
     """Make the first admin from here, without the web page."""
+    from mosaic_gateway.auth import accounts
+
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
     with open_database(installation.config, installation.account) as conninfo:
@@ -52,6 +54,9 @@ def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_f
 @verb("bootstrap link")
 def link(home: Home) -> Outcome:
     """Print a fresh link on which the first admin is made; an older one stops working."""
+    from mosaic_gateway.auth import accounts
+    from mosaic_gateway.auth.links import setup_url
+
     installation = installation_of(home)
     with open_database(installation.config, installation.account) as conninfo:
         token = accounts.issue_setup_token(conninfo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,14 +11,15 @@ from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.cli.settings import installation_of
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import EngineName, Home
-from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.model import LedgerState
 from mosaic_gateway.migrations.plan import make_plan
-from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied, read_state
+
+if TYPE_CHECKING:
+    from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied
 
 __all__ = ["migrate", "status", "storage"]
 
@@ -32,6 +33,9 @@ def storage() -> None:
 @verb("storage status")
 def status(home: Home) -> Outcome:
     """Say which migrations are applied, half applied and pending. Writes nothing to the schema."""
+    from mosaic_gateway.engines.session import connect
+    from mosaic_gateway.migrations.runner import read_state
+
     installation = installation_of(home)
     bundles = load_bundles()
     with (

@@ -5,7 +5,8 @@ write is never repeated, because it may have been committed before the connectio
 tested connection to begin with. While the database is down the pool gives up on a connection after a
 fifth of a second instead of backing off for minutes, so that each request makes it try anew; from the
 first broken connection on until a success, requests wait only `DOWN_WAIT` for that try. Hence an
-outage is answered quickly, and ends with the first request after the server is back.
+outage is answered quickly, and ends with the first request after the server is back. What takes longer
+than `ANSWER_LIMIT` is cancelled; a server that answers not even that is given up 10 s later (psycopg).
 """
 
 from __future__ import annotations
@@ -117,14 +118,14 @@ class Database:
     @asynccontextmanager
     async def _tested(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection that has just answered; each one found dead makes room for the next."""
-        connection = await self._get()
-        try:
-            while not await self._answers(connection):
+        while True:
+            connection = await self._get()
+            try:
+                if await self._answers(connection):
+                    yield connection
+                    return
+            finally:
                 await self._pool.putconn(connection)
-                connection = await self._get()
-            yield connection
-        finally:
-            await self._pool.putconn(connection)
 
     async def _answers(self, connection: AsyncConnection) -> bool:
         try:

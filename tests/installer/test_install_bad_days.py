@@ -1,0 +1,229 @@
+"""Places and machines on which nothing can be installed: each says why, and stays as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mosaic_gateway.process.account import Account
+    from tests.installer.conftest import MakeSite, Site
+
+ENOUGH = 260  # MB: more than is asked for, less than a file system that is full later leaves
+
+
+def _assert_nothing_made(site: Site) -> None:
+    assert not site.path.exists()
+    assert not list(site.path.parent.iterdir())
+    site.assert_nothing_runs()
+
+
+def test_a_taken_port_names_who_has_it(site: Site) -> None:
+    """The error names process and pid of the listener."""
+    with socket.create_server(("127.0.0.1", site.port)):
+        done = site.install()
+    assert done.code == 3
+    assert done.error["code"] == "PORT_TAKEN"
+    assert f"(process {os.getpid()})" in done.error["message"]
+    assert "--port" in done.error["hint"]
+    _assert_nothing_made(site)
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on(site: Site) -> None:
+    """The error names the address."""
+    done = site.install("--host", "192.0.2.1")
+    assert (done.code, done.error["code"]) == (3, "ADDRESS_UNUSABLE")
+    _assert_nothing_made(site)
+
+
+def test_a_home_that_is_a_file_is_refused(site: Site) -> None:
+    """A file is no home, and stays."""
+    site.path.write_text("mine")
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+    assert site.path.read_text() == "mine"
+
+
+def test_a_home_below_a_file_is_refused(make_site: MakeSite) -> None:
+    """A path that leads through a file cannot be made."""
+    site = make_site("file/home")
+    site.path.parent.write_text("mine")
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+
+
+def test_a_name_that_no_file_system_takes_is_refused(make_site: MakeSite) -> None:
+    """A path component of 300 characters is a fault of the place, not of the program."""
+    done = make_site("x" * 300).install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+
+
+def test_a_home_open_to_others_is_refused_with_the_remedy(site: Site) -> None:
+    """Mode 0755 on the home stops the install before anything is written."""
+    site.path.mkdir()
+    site.path.chmod(0o755)
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_MODE")
+    assert f"chmod 700 {site.path}" in done.error["hint"]
+    assert not list(site.path.iterdir())
+
+
+def test_a_directory_with_foreign_files_is_left_alone(site: Site) -> None:
+    """What we did not put there is neither used nor touched."""
+    site.path.mkdir(mode=0o700)
+    (site.path / "thesis.txt").write_text("years of work")
+    done = site.install()
+    assert (done.code, done.error["code"]) == (7, "HOME_FOREIGN")
+    assert "thesis.txt" in done.error["message"]
+    assert [path.name for path in site.path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
+    """A receipt that cannot be read stops everything: nobody knows what is ours."""
+    site.path.mkdir(mode=0o700)
+    site.home.receipt.write_text("{")
+    done = site.install()
+    assert (done.code, done.error["code"]) == (7, "RECEIPT_UNREADABLE")
+    assert site.home.receipt.read_text() == "{"
+
+
+@contextmanager
+def _mounted(path: Path, size_mb: int, account: Account | None) -> Iterator[None]:
+    """A file system of *size_mb* at *path*; only root can have one."""
+    path.mkdir(mode=0o700)
+    owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700{owner}", "mosaic-test", str(path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system can only be mounted by root, with the right to do so")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True, capture_output=True)
+
+
+def test_a_place_that_cannot_be_written_is_named(site: Site, account: Account | None) -> None:
+    """A parent that takes no directory is named before anything is tried."""
+    place = site.path.parent
+    if account is None:
+        place.chmod(0o500)
+        done = site.install()
+        place.chmod(0o700)
+    else:  # modes do not stop root: a mount that is read-only does
+        inner = place / "mounted"
+        with _mounted(inner, 1, account):
+            subprocess.run(["mount", "-o", "remount,ro", str(inner)], check=True)
+            site.path = inner / "home"
+            done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+    assert str(site.path.parent) in done.error["message"]
+
+
+def test_too_small_a_disk_is_found_before_anything_is_made(make_site: MakeSite, account: Account | None) -> None:
+    """64 MB are not enough, and the error says how much is."""
+    site = make_site("disk/home")
+    with _mounted(site.path.parent, 64, account):
+        done = site.install()
+        assert (done.code, done.error["code"]) == (3, "DISK_FULL")
+        assert done.error["details"]["free_bytes"] < 64 * 1024**2 < done.error["details"]["needed_bytes"]
+        _assert_nothing_made(site)
+
+
+@pytest.mark.parametrize("left_mb", [10, 45, 90])
+def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
+    make_site: MakeSite, account: Account | None, left_mb: int
+) -> None:
+    """Somebody else takes the room after the checks: while the programs, the cluster or its log is written."""
+    site = make_site("disk/home")
+    with _mounted(site.path.parent, ENOUGH, account):
+        trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
+        installer = site.popen(*site.install_words(), trap=trap)
+        _await_stop(installer.pid)
+        hog = site.path.parent / "hog"
+        with hog.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(hog).free - left_mb * 1024**2)
+        installer.send_signal(18)
+        out, err = installer.communicate(timeout=60)
+        assert installer.returncode == 3, (out, err)
+        assert '"code": "DISK_FULL"' in out
+        assert [path.name for path in site.path.parent.iterdir()] == ["hog"], err
+        site.assert_nothing_runs()
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "count"),
+    [("os.rename", "receipt.json", 1), ("os.rename", "config.toml", 1), ("os.rename", "auth-secret", 1),
+     ("open", "journal.jsonl', None", 1), ("open", "journal.jsonl', None", 6)],
+)  # fmt: skip
+def test_a_small_file_that_finds_no_room_undoes_all(site: Site, event: str, text: str, count: int) -> None:
+    """ENOSPC on receipt, settings, secret or journal ends with exit code 3 and nothing left."""
+    done = site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "ENOSPC"})
+    assert (done.code, done.error["code"]) == (3, "DISK_FULL")
+    _assert_nothing_made(site)
+
+
+@pytest.mark.parametrize("name", ["with spaces, commas and 'quotes' \"two\"", "ünïcödé-家", "-dash", "n" * 120])
+def test_an_unusual_path_works_from_install_to_purge(make_site: MakeSite, account: Account | None, name: str) -> None:
+    """Spaces, quotes, unicode, and a path too long for a socket: gateway, second run, doctor, purge."""
+    site = make_site(name)
+    outside = _outside(account)
+    assert site.installed()["smoke_test"]["needsSetup"] is True
+    assert site.install().steps == []
+    assert site.json("doctor").code == 0
+    assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
+    _assert_nothing_made(site)
+    assert _outside(account) <= outside
+
+
+def _outside(account: Account | None) -> set[str]:
+    return {path.name for path in Path("/tmp").glob("mosaic-????????")}  # noqa: S108 - where sockets go
+
+
+def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite, account: Account | None) -> None:
+    """The directory outside of the home goes with the undoing as well."""
+    site = make_site("n" * 120)
+    outside = _outside(account)
+    done = site.install(trap={"event": "socket.connect", "text": "127.0.0.1", "act": "ECONNREFUSED"})
+    assert done.code == 5, done.out
+    _assert_nothing_made(site)
+    assert _outside(account) <= outside
+
+
+def test_several_faults_are_told_at_once(site: Site, tmp_path: Path) -> None:
+    """Port and programs are both wrong: one run names both, each with its code."""
+    with socket.create_server(("127.0.0.1", site.port)):
+        done = site.install("--postgres-bin", str(tmp_path))
+    assert done.code == 3
+    assert done.error["code"] == "PREFLIGHT_FAILED"
+    assert {fault["code"] for fault in done.error["details"]["faults"]} == {"PORT_TAKEN", "RUNTIME_MISSING"}
+    assert all(fault["hint"] for fault in done.error["details"]["faults"])
+    _assert_nothing_made(site)
+
+
+def test_programs_without_pgvector_are_found_before_anything_is_made(
+    site: Site, postgres_bin: Path, account: Account | None
+) -> None:
+    """--postgres-bin is examined by the checks, not by the failing start."""
+    share = site.path.parent.parent / f"{site.path.parent.name}-bin"
+    (share / "bin").mkdir(parents=True)
+    for name in ("postgres", "initdb"):
+        (share / "bin" / name).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 16.1'\n")
+        (share / "bin" / name).chmod(0o755)
+    share.chmod(0o755)
+    done = site.install("--postgres-bin", str(share / "bin"))
+    assert (done.code, done.error["code"]) == (3, "VECTOR_MISSING")
+    _assert_nothing_made(site)
+
+
+def _await_stop(pid: int) -> None:
+    """Wait until *pid* has stopped itself."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), status

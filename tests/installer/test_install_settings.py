@@ -1,0 +1,121 @@
+"""Installing with other settings over an installation, and what a failure of that leaves."""
+
+from __future__ import annotations
+
+import socket
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.installer.conftest import MakeSite, Site
+
+
+@pytest.fixture(scope="module")
+def shared(make_site: MakeSite) -> Site:
+    """Return an installed site; each test leaves it running on its port."""
+    site = make_site()
+    site.installed("--no-start")
+    return site
+
+
+def _settings(site: Site) -> dict[str, Any]:
+    return tomllib.loads(site.home.config_file.read_text())
+
+
+def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> None:
+    """After --no-start nothing runs; start brings the gateway up, status says where, stop ends it."""
+    done = site.install("--no-start")
+    assert done.steps[-1] == "schema"
+    assert done.result["smoke_test"] is None
+    site.assert_nothing_runs()
+    assert site.install("--no-start").steps == []
+    assert site.json("start").result["url"] == site.url
+    status = site.json("status")
+    assert status.result["ready"] is True
+    assert status.result["instance_id"] == site.receipt()["instance_id"]
+    assert site.json("stop").result["stopped"] is True
+    site.assert_nothing_runs()
+    assert site.json("status").error["code"] == "NOT_READY"
+
+
+def test_another_port_is_written_down_and_the_gateway_restarted(shared: Site, free_port: Callable[[], int]) -> None:
+    """Only what changes runs; the old port is free, the new one answers, comments in the file stay."""
+    shared.installed()
+    shared.home.config_file.write_text("# mine\n" + shared.home.config_file.read_text())
+    shared.installed()
+    before, shared.port = shared.port, free_port()
+    done = shared.install()
+    assert done.steps == ["stop", "config", "launch", "start"]
+    assert _settings(shared)["port"] == shared.port
+    assert "# mine" in shared.home.config_file.read_text()
+    assert shared.request("GET", "/api/bootstrap/status")[0] == 200
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", before))
+
+
+def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site) -> None:
+    """Listening on all addresses has the same local URL; the gateway is restarted for it all the same."""
+    shared.installed()
+    done = shared.install("--host", "0.0.0.0")
+    assert done.steps == ["stop", "config", "launch", "start"]
+    assert _settings(shared)["host"] == "0.0.0.0"
+    assert shared.install("--host", "127.0.0.1").steps == ["stop", "config", "launch", "start"]
+
+
+def test_a_failed_change_is_taken_back_and_the_old_gateway_runs_again(
+    shared: Site, free_port: Callable[[], int]
+) -> None:
+    """When the smoke test cannot reach the gateway, settings, gateway and receipt are as before."""
+    shared.installed()
+    before = shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()
+    port = str(free_port())
+    failed = shared.install("--port", port, trap={"event": "socket.connect", "text": port, "act": "ECONNREFUSED"})
+    assert failed.code == 5, (failed.out, failed.err)
+    assert failed.error["code"] == "SMOKE_TEST_FAILED"
+    assert (shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()) == before
+    assert not shared.home.journal.exists()
+    assert shared.request("GET", "/api/bootstrap/status")[0] == 200
+    assert shared.install().steps == []
+
+
+def test_a_secret_given_at_install_is_kept_by_later_runs(site: Site) -> None:
+    """BETTER_AUTH_SECRET of the first install stays, whatever the later ones know of it."""
+    site.installed("--no-start", BETTER_AUTH_SECRET="the-first-secret-of-this-home-0000")
+    site.installed("--no-start")
+    assert site.home.auth_secret.read_text().strip() == "the-first-secret-of-this-home-0000"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--port", "0"), "USAGE"),
+        (("--port", "many"), "USAGE"),
+        (("--engine", "oracle"), "USAGE"),
+        (("--engine", "server"), "USAGE"),
+        (("--database-url-file", "/does/not/exist"), "USAGE"),
+        (("--database-url", "postgresql://[half"), "DATABASE_URL"),
+        (("--run-as", "no-such-user-here"), "RUN_AS"),
+        (("--unknown",), "USAGE"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_a_usage_error(site: Site, words: tuple[str, ...], code: str) -> None:
+    """Exit code 2, an error that scripts can read, and nothing made."""
+    done = site.install(*words)
+    assert done.code == 2
+    assert done.error["code"] == code
+    assert not list(site.path.parent.iterdir())
+
+
+def test_settings_that_cannot_be_read_are_named(site: Site) -> None:
+    """A broken config.toml stops the install with its name; the file stays as it is."""
+    site.installed("--no-start")
+    site.home.config_file.write_text("port = [")
+    done = site.install()
+    assert done.code == 2
+    assert str(site.home.config_file) in done.error["message"]
+    assert site.home.config_file.read_text() == "port = ["

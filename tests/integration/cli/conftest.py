@@ -1,0 +1,264 @@
+"""Installed homes, and the command line as a script or a person uses it: a process of its own.
+
+``place``        The home of a module, installed by the installer itself, engine ``postgres``; nothing runs at first.
+``running``      The same while its gateway runs in the background.
+``stopped``      The same while nothing of it runs.
+``make_place``   Makes a home by hand whose engine is a server: enough for a gateway, and quick to make.
+Whatever runs of a home when its module ends is ended, and a test that leaves processes behind fails.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.process.account import Account, assume
+
+LIMIT = 60.0  # seconds for one command
+END_LIMIT = 15.0  # seconds for a process that was told to end
+OURS = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "PG", "XDG_RUNTIME_DIR")
+SECRET = "a secret of at least thirty-two characters"
+MakePlace = Callable[..., "Place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The parsed body."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A home, the port of its gateway, and the command line that works on it."""
+
+    home: Home
+    port: int
+    account: Account | None
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line of a verb on this home."""
+        return [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words, "--home", str(self.home.path)]
+
+    def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return our environment without what would choose settings, and with *env*."""
+        return {**{name: value for name, value in os.environ.items() if not name.startswith(OURS)}, **(env or {})}
+
+    def run(self, *words: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Done:
+        """Run a verb to its end."""
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            self.argv(*words), input=content, capture_output=True, timeout=LIMIT, check=False, cwd="/",
+            env=self.environ(env),
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def ask(self, *words: str, code: int = 0, **options: Any) -> dict[str, Any]:
+        """Run a verb with ``--json``, check the envelope and the exit code, and return result or error."""
+        done = self.run(*words, "--json", **options)
+        assert done.code == code, done
+        envelope = json.loads(done.out)
+        assert done.out.count("\n") == 1, "nothing else on standard output"
+        assert list(envelope) == ["schema", "command", "ok", "result", "error"]
+        assert envelope["schema"] == 1
+        assert envelope["command"] == " ".join(itertools.takewhile(lambda word: not word.startswith("-"), words))
+        assert envelope["ok"] == (code == 0)
+        if code == 0:
+            assert envelope["error"] is None
+            result: dict[str, Any] = envelope["result"]
+            return result
+        error: dict[str, Any] = envelope["error"]
+        assert set(error) - {"details"} == {"code", "message", "hint"}
+        assert all(isinstance(error[key], str) for key in ("code", "message", "hint"))
+        assert error["code"]
+        assert error["message"]
+        return error
+
+    @contextmanager
+    def popen(self, *words: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Run a verb beside the test; it is killed at the end of the block if it still runs."""
+        process = subprocess.Popen(
+            self.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd="/", env=self.environ(env),
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def request(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask the gateway. Raises OSError."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            sent = {"content-type": "application/json", **(headers or {})}
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            response = connection.getresponse()
+            fields = {key.lower(): value for key, value in response.getheaders()}
+            return Answer(response.status, fields, response.read())
+
+    def status_of(self, path: str) -> int:
+        """Return the status of a GET, 0 where nobody answers."""
+        try:
+            return self.request("GET", path).status
+        except (OSError, http.client.HTTPException):
+            return 0
+
+    def log(self) -> str:
+        """Return the gateway's whole log."""
+        return self.home.gateway_log.read_text() if self.home.gateway_log.exists() else ""
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs of this home, PostgreSQL's sessions included."""
+        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        mine = str(self.home.path)
+        with suppress(psutil.Error, OSError):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return any(mine in word for word in process.cmdline()) or process.cwd().startswith(mine)
+        return False
+
+    def postmaster(self) -> int:
+        """Return the pid of the PostgreSQL that runs."""
+        return int(next(self.home.data.glob("*/postmaster.pid")).read_text().split("\n")[0])
+
+    def wait_until(self, condition: Callable[[], object], limit: float = END_LIMIT) -> None:
+        """Wait until *condition* holds."""
+        deadline = time.monotonic() + limit
+        while not condition():
+            assert time.monotonic() < deadline, (self.log()[-2000:], [p.cmdline() for p in self.processes()])
+            time.sleep(0.02)
+
+    def assert_nothing_runs(self) -> None:
+        """Fail if anything of this home runs; what is just ending may end."""
+        self.wait_until(lambda: not self.processes())
+
+    def clear(self) -> None:
+        """End everything by force, whatever happened before."""
+        for _ in range(50):
+            processes = self.processes()
+            if not processes:
+                return
+            for process in processes:
+                with suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+            time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens, below those that the system gives to clients."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 15000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@pytest.fixture(scope="session")
+def _place_numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+def _directory(parent: Path, numbers: Iterator[int], account: Account | None) -> Path:
+    path = parent / f"c{next(numbers)}"
+    with assume(account):
+        make_directory(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(
+    scratch_root: Path, account: Account | None, postgres_bin: Path, _place_numbers: Iterator[int]
+) -> Iterator[Place]:
+    """The module's installed home."""
+    path = _directory(scratch_root, _place_numbers, account) / "home"
+    found = Place(Home(path), free_port(), account)
+    words = ["install", "--port", str(found.port), "--no-start", "--postgres-bin", str(postgres_bin)]
+    try:
+        found.ask(*words, *(["--run-as", account.name] if account else []))
+        yield found
+        found.run("stop")
+    finally:
+        found.clear()
+
+
+@pytest.fixture
+def running(place: Place) -> Iterator[Place]:
+    """The module's home while its gateway runs."""
+    place.ask("start")
+    yield place
+    if not place.run("status").code == 0:
+        place.run("stop")
+
+
+@pytest.fixture
+def stopped(place: Place) -> Iterator[Place]:
+    """The module's home while nothing of it runs, before and after."""
+    place.ask("stop")
+    place.assert_nothing_runs()
+    yield place
+    try:
+        place.ask("stop")
+        place.assert_nothing_runs()
+    finally:
+        place.clear()
+
+
+@pytest.fixture
+def make_place(scratch_root: Path, account: Account | None, _place_numbers: Iterator[int]) -> Iterator[MakePlace]:
+    """Return what makes a home for the server *conninfo*; without one it is a home that nothing can serve."""
+    made: list[Place] = []
+
+    def make(conninfo: str | None = None, **settings: Any) -> Place:
+        found = Place(Home(_directory(scratch_root, _place_numbers, account)), free_port(), account)
+        made.append(found)
+        values = {"port": found.port, "engine": "server" if conninfo else "postgres", **settings}
+        if conninfo:
+            values["database_url"] = conninfo
+        with assume(account):
+            for directory in (found.home.run, found.home.logs, found.home.secrets):
+                make_directory(directory)
+            write_file(found.home.receipt, json.dumps({"instance_id": "by-hand"}))
+            write_file(found.home.auth_secret, SECRET)
+            write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        return found
+
+    yield make
+    for found in made:
+        found.run("stop")
+        found.clear()

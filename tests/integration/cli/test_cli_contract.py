@@ -1,0 +1,144 @@
+"""The contract of every verb of the runtime: envelope, exit code, help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.cli.conftest import MakePlace, Place
+
+PERSON = ("--name", "Ada", "--email", "ada@example.com")
+#: Every verb that works on an installation, with the options that it needs.
+VERBS = [
+    ("start",), ("stop",), ("restart",), ("status",), ("logs",), ("serve",), ("storage", "status"),
+    ("storage", "migrate"), ("bootstrap", "status"), ("bootstrap", "link"),
+    ("bootstrap", "setup", *PERSON, "--password-stdin"), ("auth", "users", "list"),
+    ("auth", "users", "create", *PERSON, "--password-stdin"),
+    ("auth", "users", "set-password", "--email", "ada@example.com", "--password-stdin"),
+]  # fmt: skip
+GROUPS = [(), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("config",)]
+#: What costs start-up time and is not needed to show help.
+HEAVY = ["psycopg", "psycopg_pool", "starlette", "pydantic", "rich", "uvicorn", "psutil", "asyncio", "platformdirs"]
+HELP = f"""
+import json, sys
+from mosaic_gateway.cli.root import run
+from mosaic_gateway_installer.cli import VERBS
+for words in json.loads(sys.argv[1]):
+    assert run(VERBS, [*words, "--help"]) == 0
+    print(end="\\x1e")
+print(*sorted(set(sys.modules) & set({HEAVY!r})))
+"""
+LIMIT = 30  # seconds
+HELP_LIMIT = 0.15  # seconds
+
+
+@pytest.mark.parametrize("words", VERBS, ids=lambda words: " ".join(w for w in words if not w.startswith("-")))
+def test_no_installation(scratch_place: Place, words: tuple[str, ...]) -> None:
+    """Where nothing is installed, every verb says so in its envelope with exit code 3, and makes nothing."""
+    error = scratch_place.ask(*words, code=3, stdin="long enough\n")
+    assert error["code"] == "NOT_INSTALLED"
+    assert str(scratch_place.home.path) in error["message"]
+    assert not scratch_place.home.path.exists()
+
+
+def test_errors_for_people(scratch_place: Place) -> None:
+    """Without --json an error goes to standard error, with its code and what to do."""
+    done = scratch_place.run("status")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith("error [NOT_INSTALLED]: ")
+    assert "hint: " in done.err
+
+
+@pytest.fixture
+def scratch_place(make_place: MakePlace) -> Place:
+    """A home that is not there."""
+    made = make_place()
+    return type(made)(type(made.home)(made.home.path / "none"), made.port, made.account)
+
+
+def test_help() -> None:
+    """Each verb explains itself with exit code 0, and none loads what it does not need for that."""
+    verbs = [
+        words[: 3 if words[:2] == ("auth", "users") else 2 if words[0] in {"storage", "bootstrap"} else 1]
+        for words in VERBS
+    ]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", HELP, json.dumps([*GROUPS, *verbs, ("config", "show")])],
+        capture_output=True, text=True, timeout=LIMIT, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    *helps, heavy = done.stdout.split("\x1e")
+    assert heavy.split() == []
+    for words, text in zip([*GROUPS, *verbs, ("config", "show")], helps, strict=True):
+        assert text.startswith("Usage: " + " ".join(("mosaic-gateway", *words)))
+        assert "--password TEXT" not in text
+        if words not in GROUPS:
+            assert "--home" in text
+            assert "--json" in text
+
+
+def test_help_is_quick() -> None:
+    """The best of a few calls answers within the time that the design allows."""
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", "--help"], check=True, capture_output=True
+        )
+        times.append(time.monotonic() - began)
+    assert min(times) < HELP_LIMIT, times
+
+
+def test_wrong_usage_of_the_program(make_place: MakePlace) -> None:
+    """An unknown verb or option is exit code 2, with and without an envelope."""
+    place = make_place()
+    for words in (("nonsense",), ("status", "--nonsense")):
+        done = place.run(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "No such" in done.err
+        done = place.run(*words, "--json")
+        assert done.code == 2
+        assert json.loads(done.out)["error"]["code"] == "USAGE"
+
+
+def test_damaged_settings(make_place: MakePlace) -> None:
+    """A settings file that cannot be read is exit code 2 and names the file."""
+    place = make_place()
+    for text in ("port = ", "port = 0\n", "colour = 1\n"):
+        place.home.config_file.write_text(text)
+        for words in (("config", "show"), ("storage", "status"), ("bootstrap", "link"), ("serve",), ("start",)):
+            error = place.ask(*words, code=2)
+            assert error["code"] == "CONFIG_INVALID"
+            assert str(place.home.config_file) in error["message"]
+    place.assert_nothing_runs()
+
+
+def test_config_show(make_place: MakePlace) -> None:
+    """Each setting is shown with its source, and no secret in any form."""
+    place = make_place("postgresql://me:hidden-word@db.invalid/x")
+    env = {"BETTER_AUTH_SECRET": "hidden-word-2", "MOSAIC_GATEWAY_HOST": "::1"}
+    shown = place.ask("config", "show", env=env)["settings"]
+    assert shown["database_url"] == {"value": "****", "source": str(place.home.config_file)}
+    assert shown["auth_secret"] == {"value": "****", "source": "BETTER_AUTH_SECRET"}
+    assert shown["host"] == {"value": "::1", "source": "MOSAIC_GATEWAY_HOST"}
+    assert shown["port"] == {"value": str(place.port), "source": str(place.home.config_file)}
+    assert shown["base_url"] == {"value": "", "source": "default"}
+    done = place.run("config", "show", env=env)
+    assert done.code == 0
+    assert "hidden-word" not in done.out + done.err + json.dumps(shown)
+
+
+def test_home_from_the_environment(make_place: MakePlace) -> None:
+    """MOSAIC_GATEWAY_HOME names the home where no option does."""
+    place = make_place()
+    argv = place.argv("config", "show", "--json")
+    done = subprocess.run(
+        argv[:-2], check=True, capture_output=True, env=place.environ({"MOSAIC_GATEWAY_HOME": str(place.home.path)})
+    )
+    assert json.loads(done.stdout)["result"]["settings"]["home"]["value"] == str(place.home.path)
