@@ -14,7 +14,8 @@ from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessE
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import PrefixChangedError
-from mosaic_gateway.migrations.runner import StatementApplied, migrate, read_plan, read_state
+from mosaic_gateway.migrations.events import Event, StatementApplied
+from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
@@ -65,6 +66,8 @@ def test_the_error_says_all_that_one_needs(connection: Connection) -> None:
         "statement": 3,
         "statements": 4,
         "line": 6,
+        "column": 13,
+        "sql": "-- the cause\nINSERT INTO missing\n    VALUES (3);",
         "sqlstate": "42P01",
         "pg_message": 'relation "missing" does not exist',
         "pg_hint": "",
@@ -112,10 +115,10 @@ def test_the_next_run_goes_on_with_the_failed_statement(connection: Connection) 
         fail(connection, bundle)
     assert [(p.migration.tag, p.start) for p in read_plan(connection, bundle).pending] == [("m1", 2), ("m2", 0)]
     connection.execute("CREATE TABLE missing (n integer)")
-    seen: list[StatementApplied] = []
-    report = migrate(bundle, connection, on_statement=seen.append)
+    seen: list[Event] = []
+    report = migrate(bundle, connection, on_event=seen.append)
     assert (report.applied, report.already_applied) == (("m1", "m2"), 1)
-    assert [(s.tag, s.number) for s in seen] == [("m1", 3), ("m1", 4), ("m2", 1)]
+    assert [(s.tag, s.number) for s in seen if isinstance(s, StatementApplied)] == [("m1", 3), ("m1", 4), ("m2", 1)]
     assert notes(connection) == [1, 2, 4, 5]
     row = read_state(connection, bundle).progress["m1"]
     assert (row.applied, row.failed_statement, row.failed_sqlstate, row.failed_message) == (4, None, None, None)

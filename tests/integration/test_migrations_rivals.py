@@ -18,7 +18,8 @@ from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
-from mosaic_gateway.migrations.runner import StatementApplied, _Run, migrate, read_plan, read_state
+from mosaic_gateway.migrations.events import StatementApplied
+from mosaic_gateway.migrations.runner import _Run, migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
@@ -64,7 +65,7 @@ def at_once(conninfo: str, count: int, run: Callable[[Connection], tuple[str, ..
 
 def run_unlocked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
     """Run *bundle* without the lock, as through a transaction pooler, where a session lock means nothing."""
-    run = _Run(bundle, connection, None)
+    run = _Run(bundle, connection, 5.0, lambda _event: None)
     run.to_the_end()
     return tuple(run.finished)
 
@@ -139,7 +140,7 @@ def advance_by_one(bundle: Bundle, rival: Connection) -> None:
         raise _EnoughError
 
     with suppress(_EnoughError):
-        _Run(bundle, rival, stop).to_the_end()
+        _Run(bundle, rival, 5.0, stop).to_the_end()
 
 
 def test_being_fenced_at_every_other_statement_is_no_failure(database: str) -> None:
@@ -149,7 +150,7 @@ def test_being_fenced_at_every_other_statement_is_no_failure(database: str) -> N
         psycopg.connect(database, autocommit=True) as rival,
         psycopg.connect(database, autocommit=True) as connection,
     ):
-        migrate(bundle, connection, on_statement=lambda _applied: advance_by_one(bundle, rival))
+        migrate(bundle, connection, on_event=lambda _applied: advance_by_one(bundle, rival))
     assert_rows_once(database, 240)
 
 

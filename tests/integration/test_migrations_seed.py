@@ -12,7 +12,8 @@ import pytest
 
 import mosaic_gateway
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.runner import StatementApplied, migrate, read_plan
+from mosaic_gateway.migrations.events import Event, StatementApplied
+from mosaic_gateway.migrations.runner import migrate, read_plan
 
 GATEWAY = Bundle.load("gateway")
 STORAGE = Bundle.load("storage")
@@ -188,22 +189,22 @@ def test_a_migration_whose_when_lies_before_the_last_one_is_run(database: str) -
 
 def test_both_bundles_fill_an_empty_database_and_a_second_run_does_nothing(database: str) -> None:
     """Everything is applied in journal order, reported statement by statement, and just once."""
-    seen: list[StatementApplied] = []
+    seen: list[Event] = []
     with connect(database) as connection:
         for bundle in (GATEWAY, STORAGE):
-            report = migrate(bundle, connection, on_statement=seen.append)
+            report = migrate(bundle, connection, on_event=seen.append)
             assert report.applied == tuple(m.tag for m in bundle.migrations)
             assert report.already_applied == 0
-        assert [(s.tag, s.number, s.total) for s in seen] == [
+        assert [(s.tag, s.number, s.total) for s in seen if isinstance(s, StatementApplied)] == [
             (m.tag, s.number, len(m.statements))
             for m in (*GATEWAY.migrations, *STORAGE.migrations)
             for s in m.statements
         ]
-        assert all(s.seconds > 0 for s in seen)
+        assert all(s.seconds > 0 for s in seen if isinstance(s, StatementApplied))
         before = ledger_rows(connection)
         seen.clear()
         for bundle in (GATEWAY, STORAGE):
-            report = migrate(bundle, connection, on_statement=seen.append)
+            report = migrate(bundle, connection, on_event=seen.append)
             assert (report.applied, report.already_applied) == ((), len(bundle.migrations))
         assert ledger_rows(connection) == before
         assert not seen

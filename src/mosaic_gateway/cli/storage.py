@@ -15,11 +15,12 @@ from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.events import Event, StatementApplied
 from mosaic_gateway.migrations.model import LedgerState
 from mosaic_gateway.migrations.plan import make_plan
 
 if TYPE_CHECKING:
-    from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied
+    from mosaic_gateway.migrations.runner import MigrationReport
 
 __all__ = ["migrate", "status", "storage"]
 
@@ -68,13 +69,15 @@ def migrate(home: Home, *, lock_timeout: float) -> Outcome:
     bundles = load_bundles()
     with reporter() as report, open_database(installation.config, installation.account) as conninfo:
 
-        def show(bundle: str, event: StatementApplied) -> None:
+        def show(event: Event) -> None:
+            if not isinstance(event, StatementApplied):
+                return
             report.done(
-                f"{bundle} {event.tag}: statement {event.number} of {event.total} ({event.seconds * 1000:.0f} ms)"
+                f"{event.bundle} {event.tag}: statement {event.number} of {event.total} ({event.seconds * 1000:.0f} ms)"
             )
 
         reports = prepare_schema(
-            bundles, conninfo, installation.config.engine, lock_timeout=lock_timeout, on_statement=show
+            bundles, conninfo, installation.config.engine, lock_timeout=lock_timeout, on_event=show
         )
     return Outcome(
         result={

@@ -11,7 +11,8 @@ from mosaic_gateway.config import EngineName
 from mosaic_gateway.migrations.bundle import Bundle
 
 if TYPE_CHECKING:
-    from mosaic_gateway.migrations.runner import MigrationReport, StatementApplied
+    from mosaic_gateway.migrations.events import Event
+    from mosaic_gateway.migrations.runner import MigrationReport
 
 __all__ = ["BUNDLE_NAMES", "load_bundles", "prepare_schema", "schema_digest"]
 
@@ -35,7 +36,7 @@ def prepare_schema(
     engine: EngineName,
     *,
     lock_timeout: float = 60.0,
-    on_statement: Callable[[str, StatementApplied], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
     """Apply what is pending of *bundles*, in their order. Raises what `migrate` raises.
 
@@ -54,7 +55,7 @@ def prepare_schema(
                 bundle,
                 connection,
                 lock_timeout=lock_timeout,
-                on_statement=None if on_statement is None else _named(on_statement, bundle.name),
+                on_event=on_event,
             )
             LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
             reports.append(report)
@@ -67,10 +68,3 @@ def schema_digest(bundles: tuple[Bundle, ...]) -> str:
     for bundle in bundles:
         digest.update("".join((bundle.name, *(migration.hash for migration in bundle.migrations))).encode())
     return digest.hexdigest()
-
-
-def _named(function: Callable[[str, StatementApplied], None], name: str) -> Callable[[StatementApplied], None]:
-    def call(event: StatementApplied) -> None:
-        function(name, event)
-
-    return call

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from importlib_resources import files
@@ -40,11 +41,18 @@ LEDGERS: Mapping[str, LedgerName] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """The migrations of one schema in journal order, and the ledger that records them."""
+    """The migrations of one schema in journal order, and the ledger that records them.
+
+    ``ledger_digest`` is what `ledger.fingerprint` gives for a database that holds exactly this bundle.
+    """
 
     name: str
     ledger: LedgerName
     migrations: tuple[Migration, ...]
+    ledger_digest: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger_digest", _ledger_digest(self.migrations))
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -76,6 +84,12 @@ class Bundle:
                 f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Reinstall the package."
             ) from error
         return cls(name=name, ledger=ledger, migrations=migrations)
+
+
+def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
+    entries = sorted(f"{migration.hash}:{migration.when}".encode() for migration in migrations)
+    digest = hashlib.md5(b",".join(entries), usedforsecurity=False).hexdigest()
+    return f"{len(entries)}:{digest}"
 
 
 def _migration(tag: str, when: int, content: bytes) -> Migration:

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psycopg
-
 from mosaic_gateway.errors import MigrationError
 from mosaic_gateway.migrations.model import Migration, Statement
+from mosaic_gateway.migrations.sending import ServerError
 
 __all__ = [
+    "ChunkRefusedError",
     "ConnectionLostError",
     "Failure",
     "LedgerAccessError",
     "RunnerFencedError",
     "StatementFailedError",
+    "UndecidedError",
     "describe",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file."""
+    """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
+
+    ``column`` counts from 1 and is None where PostgreSQL gives no position; ``sql`` begins at ``line_of_sql``.
+    """
 
     tag: str
     number: int
     total: int
     line: int
+    column: int | None
+    sql: str
+    line_of_sql: int
     sqlstate: str
     message: str
     pg_hint: str
+
+    def excerpt(self) -> str:
+        """Return the failing line with the position marked below it; empty where there is no position."""
+        if self.column is None:
+            return ""
+        lines = self.sql.splitlines()
+        first = self.line - self.line_of_sql
+        text = lines[first] if 0 <= first < len(lines) else ""
+        return f"\n  {text}\n  {' ' * (self.column - 1)}^"
 
 
 class StatementFailedError(MigrationError):
@@ -45,13 +61,15 @@ class StatementFailedError(MigrationError):
         hint += "mosaic-gateway storage migrate: it goes on with this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
-            f"{failure.message} (SQLSTATE {failure.sqlstate})",
+            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt()}",
             hint=f"{failure.pg_hint} {hint}".strip(),
             details={
                 "tag": failure.tag,
                 "statement": failure.number,
                 "statements": failure.total,
                 "line": failure.line,
+                "column": failure.column,
+                "sql": failure.sql,
                 "sqlstate": failure.sqlstate,
                 "pg_message": failure.message,
                 "pg_hint": failure.pg_hint,
@@ -80,19 +98,53 @@ class RunnerFencedError(MigrationError):
     code = "MIGRATION_FENCED"
 
 
-def describe(migration: Migration, statement: Statement, error: psycopg.Error) -> Failure:
-    """Return the failure of *statement*; the line is that of PostgreSQL's position where it gives one."""
-    position = error.diag.statement_position
-    line = statement.line
+class ChunkRefusedError(MigrationError):
+    """A migration file begins or ends transactions itself; nothing of the plan was run."""
+
+    code = "CHUNK_REFUSED"
+
+    def __init__(self, migration: Migration, statement: Statement, word: str) -> None:
+        super().__init__(
+            f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
+            f"{word.upper()} is not for a migration; each statement has a transaction of its own",
+            hint="Nothing was run. Take the word out of the file; what must hold together belongs into one statement, "
+            "a DO block for example.",
+            details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "word": word},
+        )
+
+
+class UndecidedError(MigrationError):
+    """A statement outside of transactions was cut off, and nothing says whether it took effect."""
+
+    code = "MIGRATION_UNDECIDED"
+
+    def __init__(self, migration: Migration, statement: Statement) -> None:
+        shown = " ".join(statement.sql.split())
+        super().__init__(
+            f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
+            f"an earlier run was cut off in it, and the catalog does not tell whether it took effect: {shown[:200]}",
+            hint=f"Look whether it did. If so: mosaic-gateway storage resolve {migration.tag} --applied; "
+            f"if not: mosaic-gateway storage resolve {migration.tag} --retry",
+            details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "sql": statement.sql},
+        )
+
+
+def describe(migration: Migration, statement: Statement, error: ServerError, position: int | None) -> Failure:
+    """Return the failure of *statement*; *position* counts the characters of its text from 1, if known."""
+    line, column = statement.line, None
     if position is not None:
-        line += statement.sql[: max(int(position) - 1, 0)].count("\n")
-    detail = f": {error.diag.message_detail}" if error.diag.message_detail else ""
+        before = statement.sql[: max(position - 1, 0)]
+        line += before.count("\n")
+        column = len(before) - before.rfind("\n")
     return Failure(
         tag=migration.tag,
         number=statement.number,
         total=len(migration.statements),
         line=line,
-        sqlstate=error.sqlstate or "?????",
-        message=f"{error.diag.message_primary or str(error).strip()}{detail}",
-        pg_hint=error.diag.message_hint or "",
+        column=column,
+        sql=statement.sql,
+        line_of_sql=statement.line,
+        sqlstate=error.sqlstate,
+        message=f"{error.message}: {error.detail}" if error.detail else error.message,
+        pg_hint=error.hint,
     )

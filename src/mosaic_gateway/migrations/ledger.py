@@ -1,11 +1,15 @@
 """The ledger: what has been applied, in drizzle's own table and form.
 
-drizzle-orm 0.30 to 0.45 keeps ``(id serial primary key, hash text not null, created_at bigint)``; a
-row is a migration's hash and ``when``. All SQL on that table is here.
+drizzle-orm 0.30 to 0.45 keeps ``(id serial primary key, hash text not null, created_at bigint)``: shape
+v0. The 1.0 line adds ``name text, applied_at timestamptz default now()``: shape v1, where a row without
+a name would be run again by drizzle. A row is a migration's hash and ``when``; its v1 name is the UTC time
+of ``when`` (14 digits) and the tag without its number. All SQL on that table is here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 import psycopg
@@ -13,18 +17,29 @@ from psycopg import sql
 
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.model import AppliedRow, Migration
+from mosaic_gateway.migrations.script import quote_name, quote_text
 
-__all__ = ["create", "read", "record"]
+__all__ = ["create", "drizzle_name", "fingerprint", "read", "recorder"]
 
+Connection = psycopg.Connection[tuple[object, ...]]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
+NAMED: LiteralString = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attname = 'name' AND NOT attisdropped)
+"""
+FINGERPRINT: LiteralString = """
+SELECT count(*)::int, md5(coalesce(string_agg(entry, ',' ORDER BY entry COLLATE "C"), ''))
+FROM (SELECT hash || ':' || coalesce(created_at::text, '') AS entry FROM {}) AS entries
+"""
 
 
-def create(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerName) -> None:
-    """Make the ledger where it is missing, exactly as drizzle-orm makes it.
+def create(connection: Connection, ledger: LedgerName) -> None:
+    """Make the ledger where it is missing, exactly as drizzle-orm 0.45 makes it.
 
     Looked for first: PostgreSQL wants the right to create a schema even for one that is there.
     """
-    if _exists(connection, ledger):
+    if _ask(connection, EXISTS, ledger):
         return
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ledger.schema)))
     connection.execute(
@@ -34,9 +49,9 @@ def create(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerNam
     )
 
 
-def read(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerName) -> tuple[AppliedRow, ...]:
+def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
     """Return the rows in the order of their making; none where there is no ledger. Writes nothing."""
-    if not _exists(connection, ledger):
+    if not _ask(connection, EXISTS, ledger):
         return ()
     query = sql.SQL("SELECT hash, created_at FROM {} ORDER BY id").format(_table(ledger))
     return tuple(
@@ -45,17 +60,38 @@ def read(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerName)
     )
 
 
-def record(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerName, migration: Migration) -> None:
-    """Write that *migration* is applied; the caller's transaction also holds its last statement."""
-    connection.execute(
-        sql.SQL("INSERT INTO {} (hash, created_at) VALUES (%s, %s)").format(_table(ledger)),
-        (migration.hash, migration.when),
-    )
+def fingerprint(connection: Connection, ledger: LedgerName) -> str | None:
+    """Return a digest over all rows, made by the server, as `Bundle.ledger_digest` has it; None without a ledger."""
+    if not _ask(connection, EXISTS, ledger):
+        return None
+    row = connection.execute(sql.SQL(FINGERPRINT).format(_table(ledger))).fetchone()
+    return None if row is None else f"{row[0]}:{row[1]}"
 
 
-def _exists(connection: psycopg.Connection[tuple[object, ...]], ledger: LedgerName) -> bool:
-    found = connection.execute(EXISTS, (_table(ledger).as_string(connection),)).fetchone()
-    return bool(found and found[0])
+def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration], str]:
+    """Return a function that gives the SQL of a migration's row, in the shape that the ledger has."""
+    table = f"{quote_name(ledger.schema)}.{quote_name(ledger.table)}"
+    named = _ask(connection, NAMED, ledger)
+
+    def record(migration: Migration) -> str:
+        columns, values = "hash, created_at", f"{quote_text(migration.hash)}, {migration.when}"
+        if named:
+            columns, values = f"{columns}, name", f"{values}, {quote_text(drizzle_name(migration))}"
+        return f"INSERT INTO {table} ({columns}) VALUES ({values});"
+
+    return record
+
+
+def drizzle_name(migration: Migration) -> str:
+    """Return the name under which drizzle 1.0 knows *migration*."""
+    moment = EPOCH + timedelta(milliseconds=migration.when)
+    number, _, rest = migration.tag.partition("_")
+    return f"{moment:%Y%m%d%H%M%S}_{rest if number.isdigit() and rest else migration.tag}"
+
+
+def _ask(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:
+    row = connection.execute(query, (_table(ledger).as_string(connection),)).fetchone()
+    return bool(row and row[0])
 
 
 def _table(ledger: LedgerName) -> sql.Identifier:

@@ -41,12 +41,15 @@ class MigrationsBusyError(BusyError):
 
 
 @contextmanager
-def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> Iterator[None]:
+def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> Iterator[float]:
     """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
+
+    Gives the seconds that were waited.
 
     Raises `MigrationsBusyError` that names the holder's pid, query and age.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     pause = FIRST_PAUSE
     while not _try(connection):
         if time.monotonic() >= deadline:
@@ -54,7 +57,7 @@ def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: 
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 1.5, LONGEST_PAUSE)
     try:
-        yield
+        yield time.monotonic() - began
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", KEY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["AppliedRow", "LedgerState", "Migration", "Plan", "PlannedMigration", "ProgressRow", "Statement"]
 
@@ -47,7 +48,9 @@ class ProgressRow:
     """How far one migration came: ``applied`` of ``total`` statements.
 
     ``prefix`` is the hash of the applied statements' texts (`parse.prefix_hash`), by which an edited
-    prefix is told from an edited tail. The ``failed_`` fields describe the last failure, if any.
+    prefix is told from an edited tail. ``intent`` is the number of a statement outside of transactions of
+    which nobody knows yet whether it took effect, ``intent_note`` what was seen before it ran. ``session``
+    are the settings that the applied statements left. The ``failed_`` fields describe the last failure.
     """
 
     tag: str
@@ -55,6 +58,9 @@ class ProgressRow:
     applied: int
     total: int
     prefix: str
+    intent: int | None = None
+    intent_note: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, str] = field(default_factory=dict)
     failed_statement: int | None = None
     failed_sqlstate: str | None = None
     failed_message: str | None = None
@@ -70,10 +76,16 @@ class LedgerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedMigration:
-    """A migration to run, from statement ``start`` (0 for a fresh one) to its end."""
+    """A migration to run, from statement ``start`` (0 for a fresh one) to its end.
+
+    ``progress`` is its row, None for a fresh one. ``start_over``: what it did so far was in a session that
+    is gone, and only there, so it begins again.
+    """
 
     migration: Migration
     start: int
+    progress: ProgressRow | None = None
+    start_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,20 @@ from typing import Any
 
 from mosaic_gateway.migrations.model import Statement
 
-__all__ = ["BREAKPOINT", "JournalEntry", "JournalFormatError", "file_hash", "parse_journal", "prefix_hash", "split"]
+__all__ = [
+    "BREAKPOINT",
+    "JournalEntry",
+    "JournalFormatError",
+    "file_hash",
+    "parse_journal",
+    "prefix_hash",
+    "prefix_hashes",
+    "split",
+    "statement_digests",
+]
 
 BREAKPOINT = "--> statement-breakpoint"
+DIGEST_LENGTH = 16  # hexadecimal digits
 
 
 class JournalFormatError(ValueError):
@@ -52,14 +63,26 @@ def split(text: str) -> tuple[Statement, ...]:
     return tuple(statements)
 
 
-def prefix_hash(statements: Sequence[Statement], count: int) -> str:
-    """Return a hash of the first *count* statements' texts, with their boundaries."""
+def prefix_hashes(statements: Sequence[Statement]) -> tuple[str, ...]:
+    """Return a hash of the first 0, 1, … n statements' texts, with their boundaries: n + 1 hashes."""
     digest = hashlib.sha256()
-    for statement in statements[:count]:
+    hashes = [digest.hexdigest()]
+    for statement in statements:
         encoded = statement.sql.encode()
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
-    return digest.hexdigest()
+        hashes.append(digest.hexdigest())
+    return tuple(hashes)
+
+
+def prefix_hash(statements: Sequence[Statement], count: int) -> str:
+    """Return the hash of the first *count* statements, as in `prefix_hashes`."""
+    return prefix_hashes(statements[:count])[-1]
+
+
+def statement_digests(statements: Sequence[Statement]) -> str:
+    """Return the statements' own short hashes, joined by commas: they tell which statement was edited."""
+    return ",".join(hashlib.sha256(statement.sql.encode()).hexdigest()[:DIGEST_LENGTH] for statement in statements)
 
 
 def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:

@@ -13,8 +13,9 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration, ProgressRow
 from mosaic_gateway.migrations.parse import prefix_hash
+from mosaic_gateway.migrations.traits import traits_of
 
-__all__ = ["DatabaseNewerError", "DriftError", "PrefixChangedError", "UnknownRowError", "make_plan"]
+__all__ = ["DatabaseNewerError", "DriftError", "PrefixChangedError", "SessionLostError", "UnknownRowError", "make_plan"]
 
 
 class DriftError(RefusedError):
@@ -41,16 +42,22 @@ class PrefixChangedError(RefusedError):
     code = "MIGRATION_PREFIX_CHANGED"
 
 
+class SessionLostError(RefusedError):
+    """A half-applied migration needs temporary objects that are gone with the session that made them."""
+
+    code = "MIGRATION_SESSION_LOST"
+
+
 def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     """Return what must run on a database in *state* to hold *bundle*.
 
-    Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError` or `PrefixChangedError`.
+    Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError`, `PrefixChangedError` or `SessionLostError`.
     """
     applied, left_over = _match(bundle.migrations, state.applied)
     if left_over:
         raise _refusal(bundle, state.applied, applied, left_over)
     pending = tuple(
-        PlannedMigration(migration=migration, start=_start(migration, state.progress.get(migration.tag)))
+        _planned(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
     )
@@ -121,17 +128,34 @@ def _refusal(
     )
 
 
-def _start(migration: Migration, progress: ProgressRow | None) -> int:
-    """Return the number of statements to pass over because they are applied."""
-    if progress is None or progress.applied == 0:
-        return 0
-    if progress.applied > len(migration.statements) or progress.prefix != prefix_hash(
-        migration.statements, progress.applied
-    ):
+def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
+    """Return what is left to do of *migration*. Raises `PrefixChangedError` and `SessionLostError`."""
+    if progress is None or (progress.applied == 0 and progress.intent is None):
+        return PlannedMigration(migration=migration, start=0)
+    applied = progress.applied
+    if applied > len(migration.statements) or progress.prefix != prefix_hash(migration.statements, applied):
         raise PrefixChangedError(
-            f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements), "
+            f"{migration.tag} is half applied ({applied} of {progress.total} statements), "
             "and one of the applied statements was changed since",
             hint="Nothing was written. Restore the applied statements as they were; the rest may be edited.",
-            details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
+            details={"tag": migration.tag, "applied": applied, "total": progress.total},
         )
-    return progress.applied
+    prefix = [traits_of(statement.sql) for statement in migration.statements[:applied]]
+    if applied == len(migration.statements) or not any(traits.temporary for traits in prefix):
+        return PlannedMigration(migration=migration, start=applied, progress=progress)
+    if all(traits.ephemeral for traits in prefix) and progress.intent is None:
+        return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
+    raise _session_lost(migration, progress)
+
+
+def _session_lost(migration: Migration, progress: ProgressRow) -> SessionLostError:
+    temporary = next(s for s in migration.statements if traits_of(s.sql).temporary)
+    lasting = next(s for s in migration.statements if not traits_of(s.sql).ephemeral)
+    return SessionLostError(
+        f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). Statement "
+        f"{temporary.number} (line {temporary.line}) made temporary objects, which went with the session of that run; "
+        f"statement {lasting.number} (line {lasting.line}) changed what stays, so the file cannot begin again",
+        hint="Nothing was written. Do the rest of the file by hand and tell with mosaic-gateway storage resolve "
+        f"{migration.tag} --applied, statement by statement; or edit the rest so that it needs no temporary object.",
+        details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
+    )

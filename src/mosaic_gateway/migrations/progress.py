@@ -3,9 +3,17 @@
 The row of a migration is moved from k to k + 1 as a compare-and-set at the *start* of the transaction
 that runs statement k + 1. Its row lock fences a rival runner: whoever comes second finds k + 1 there,
 changes nothing, and must plan again. A row stays when its migration is done, as that fence.
+
+A statement that cannot run in a transaction has no such fence. Its number is written to ``intent``
+before it runs and cleared when it is recorded as applied; an intent that is found later means that
+nobody knows whether the statement took effect, and `outside` finds out.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -13,129 +21,239 @@ from mosaic_gateway.errors import InternalError
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.failure import Failure
 from mosaic_gateway.migrations.model import Migration, ProgressRow
-from mosaic_gateway.migrations.parse import prefix_hash
+from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
 
-__all__ = ["advance", "begin", "create", "hold", "note_failure", "read"]
+__all__ = [
+    "ADVANCE",
+    "create",
+    "digests",
+    "finish_intent",
+    "forget",
+    "forget_intent",
+    "hold",
+    "key_of",
+    "note_failure",
+    "note_intent",
+    "read",
+]
 
-CREATE = """
-CREATE TABLE IF NOT EXISTS mosaic.migration_progress (
-    ledger text NOT NULL,
-    tag text NOT NULL,
-    hash text NOT NULL,
-    applied integer NOT NULL,
-    total integer NOT NULL,
-    prefix text NOT NULL,
-    failed_statement integer,
-    failed_sqlstate text,
-    failed_message text,
-    started_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (ledger, tag)
+COLUMNS: Mapping[str, LiteralString] = {
+    "ledger": "text NOT NULL",
+    "tag": "text NOT NULL",
+    "hash": "text NOT NULL",
+    "applied": "integer NOT NULL",
+    "total": "integer NOT NULL",
+    "prefix": "text NOT NULL",
+    "digests": "text",
+    "intent": "integer",
+    "intent_note": "jsonb",
+    "session": "jsonb",
+    "failed_statement": "integer",
+    "failed_sqlstate": "text",
+    "failed_message": "text",
+    "started_at": "timestamptz NOT NULL DEFAULT now()",
+    "updated_at": "timestamptz NOT NULL DEFAULT now()",
+}
+
+#: Columns that the table has; none where there is no table.
+PRESENT = """
+SELECT attname FROM pg_catalog.pg_attribute
+WHERE attrelid = to_regclass('mosaic.migration_progress') AND attnum > 0 AND NOT attisdropped
+"""
+
+#: $1 ledger, $2 tag, $3 hash, $4 statements applied before, $5 statements in all, $6 prefix before, $7 prefix
+#: after, $8 digests. Gives the time, and fails (22012) where the row is not as it was: somebody else went on.
+ADVANCE: LiteralString = """
+WITH moved AS (
+    INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests)
+    SELECT $1, $2, $3, 1, $5, $7, $8 WHERE $4 = 0
+    ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, applied = 1, total = excluded.total,
+        prefix = excluded.prefix, digests = excluded.digests, updated_at = now(), session = NULL,
+        failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
+    WHERE p.applied = 0 AND p.intent IS NULL
+    RETURNING 1
+), continued AS (
+    UPDATE mosaic.migration_progress AS p SET hash = $3, applied = $4 + 1, total = $5, prefix = $7, digests = $8,
+        updated_at = now(), failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
+    WHERE $4 > 0 AND p.ledger = $1 AND p.tag = $2 AND p.applied = $4 AND p.prefix = $6 AND p.intent IS NULL
+    RETURNING 1
 )
+SELECT extract(epoch FROM clock_timestamp())::float8 AS mosaic_step,
+    1 / ((SELECT count(*) FROM moved) + (SELECT count(*) FROM continued))
 """
 
-BEGIN = """
-INSERT INTO mosaic.migration_progress (ledger, tag, hash, applied, total, prefix)
-VALUES (%(ledger)s, %(tag)s, %(hash)s, 0, %(total)s, %(prefix)s)
-ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, total = excluded.total
-    WHERE migration_progress.hash <> excluded.hash
-"""
-
-ADVANCE = """
-UPDATE mosaic.migration_progress
-SET applied = %(applied)s + 1, prefix = %(prefix)s, updated_at = now(),
-    failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
-WHERE ledger = %(ledger)s AND tag = %(tag)s AND hash = %(hash)s AND applied = %(applied)s
+NOTE_INTENT: LiteralString = """
+INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests, intent, intent_note)
+VALUES (%(ledger)s, %(tag)s, %(hash)s, 0, %(total)s, %(prefix)s, %(digests)s, %(statement)s, %(note)s)
+ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, total = excluded.total, digests = excluded.digests,
+    intent = excluded.intent, intent_note = excluded.intent_note, updated_at = now()
+WHERE p.applied = %(statement)s - 1 AND p.prefix = %(prefix)s AND p.intent IS NULL
 RETURNING 1
 """
 
-HOLD = "SELECT 1 FROM mosaic.migration_progress WHERE ledger = %s AND tag = %s FOR UPDATE"
-
-NOTE_FAILURE = """
+FINISH_INTENT: LiteralString = """
 UPDATE mosaic.migration_progress
-SET failed_statement = %(statement)s, failed_sqlstate = %(sqlstate)s, failed_message = %(message)s, updated_at = now()
-WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(statement)s - 1
+SET applied = %(statement)s, prefix = %(after)s, intent = NULL, intent_note = NULL, updated_at = now(),
+    failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
+WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(statement)s - 1 AND intent = %(statement)s
+RETURNING 1
 """
 
-READ = """
-SELECT tag, hash, applied, total, prefix, failed_statement, failed_sqlstate, failed_message
-FROM mosaic.migration_progress WHERE ledger = %s
+FORGET_INTENT: LiteralString = """
+UPDATE mosaic.migration_progress SET intent = NULL, intent_note = NULL, updated_at = now()
+WHERE ledger = %(ledger)s AND tag = %(tag)s AND intent = %(statement)s
+RETURNING 1
+"""
+
+START_OVER: LiteralString = """
+UPDATE mosaic.migration_progress
+SET applied = 0, prefix = %(prefix)s, session = NULL, intent = NULL, intent_note = NULL, updated_at = now()
+WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(applied)s
+"""
+
+HOLD: LiteralString = """
+INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests)
+VALUES (%(ledger)s, %(tag)s, %(hash)s, %(total)s, %(total)s, %(prefix)s, %(digests)s)
+ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, total = excluded.total
+"""
+
+NOTE_FAILURE: LiteralString = """
+INSERT INTO mosaic.migration_progress AS p
+    (ledger, tag, hash, applied, total, prefix, digests, failed_statement, failed_sqlstate, failed_message)
+VALUES (%(ledger)s, %(tag)s, %(hash)s, 0, %(total)s, %(prefix)s, %(digests)s, %(statement)s, %(sqlstate)s, %(message)s)
+ON CONFLICT (ledger, tag) DO UPDATE SET failed_statement = excluded.failed_statement,
+    failed_sqlstate = excluded.failed_sqlstate, failed_message = excluded.failed_message, updated_at = now()
+WHERE p.applied = excluded.failed_statement - 1
+"""
+
+READ: LiteralString = """
+SELECT tag, hash, applied, total, prefix, intent, intent_note::text, session::text,
+       failed_statement, failed_sqlstate, failed_message
+FROM mosaic.migration_progress WHERE ledger = %s AND (tag = ANY(%s) OR applied < total)
 """
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
 def create(connection: Connection) -> None:
-    """Make the progress table where it is missing."""
-    if not _exists(connection):
+    """Make the progress table where it is missing, and columns that an older version did not have."""
+    present = _present(connection)
+    if not present:
+        columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         connection.execute("CREATE SCHEMA IF NOT EXISTS mosaic")
-        connection.execute(CREATE)
+        statement = f"CREATE TABLE IF NOT EXISTS mosaic.migration_progress ({columns}, PRIMARY KEY (ledger, tag))"
+        connection.execute(statement.encode())
+        return
+    for name, kind in COLUMNS.items():
+        if name not in present:
+            added = f"ALTER TABLE mosaic.migration_progress ADD COLUMN IF NOT EXISTS {name} {kind}"
+            connection.execute(added.encode())
 
 
-def read(connection: Connection, ledger: LedgerName) -> dict[str, ProgressRow]:
-    """Return the progress rows of *ledger* by tag; none where there is no table. Writes nothing."""
-    if not _exists(connection):
+def read(connection: Connection, ledger: LedgerName, tags: Sequence[str]) -> dict[str, ProgressRow]:
+    """Return the progress rows of *tags* and of whatever else is half applied. Writes nothing."""
+    present = _present(connection)
+    if not present:
         return {}
-    rows = (_row(*columns) for columns in connection.execute(READ, (_key(ledger),)))
+    missing = [name for name in ("intent", "intent_note", "session") if name not in present]
+    query = READ
+    for name in missing:  # a table that an older version made, not yet brought up to date
+        query = query.replace(f"{name}::text", "NULL").replace(f" {name},", " NULL,")
+    rows = (_row(*columns) for columns in connection.execute(query, (key_of(ledger), list(tags))))
     return {row.tag: row for row in rows}
 
 
-def begin(connection: Connection, ledger: LedgerName, migration: Migration) -> None:
-    """Make the row of *migration* with nothing applied; a half-applied one takes the file's new hash."""
-    connection.execute(
-        BEGIN,
-        {
-            "ledger": _key(ledger),
-            "tag": migration.tag,
-            "hash": migration.hash,
-            "total": len(migration.statements),
-            "prefix": prefix_hash(migration.statements, 0),
-        },
-    )
+def digests(connection: Connection, ledger: LedgerName, tag: str) -> str | None:
+    """Return the digests of the statements of *tag* as they were applied, None where nobody noted them."""
+    if "digests" not in _present(connection):
+        return None
+    query: LiteralString = "SELECT digests FROM mosaic.migration_progress WHERE ledger = %s AND tag = %s"
+    row = connection.execute(query, (key_of(ledger), tag)).fetchone()
+    return None if row is None or row[0] is None else str(row[0])
 
 
-def advance(connection: Connection, ledger: LedgerName, migration: Migration, applied: int) -> bool:
-    """Move the row from *applied* to *applied* + 1; False when another runner was there first."""
-    parameters = {
-        "ledger": _key(ledger),
-        "tag": migration.tag,
-        "hash": migration.hash,
-        "applied": applied,
-        "prefix": prefix_hash(migration.statements, applied + 1),
+def note_intent(
+    connection: Connection, ledger: LedgerName, migration: Migration, statement: int, note: Mapping[str, Any]
+) -> bool:
+    """Write that *statement* is about to run outside of a transaction; False when a rival went on."""
+    values = {
+        **_identity(ledger, migration),
+        "statement": statement,
+        "prefix": prefix_hash(migration.statements, statement - 1),
+        "note": json.dumps(note),
     }
-    return connection.execute(ADVANCE, parameters).fetchone() is not None
+    return connection.execute(NOTE_INTENT, values).fetchone() is not None
+
+
+def finish_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
+    """Record *statement* as applied; the caller's transaction also writes the ledger after the last one."""
+    values = {
+        **_identity(ledger, migration),
+        "statement": statement,
+        "after": prefix_hash(migration.statements, statement),
+    }
+    return connection.execute(FINISH_INTENT, values).fetchone() is not None
+
+
+def forget_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
+    """Take the intent back: the statement did not take effect and will be run again."""
+    values = {**_identity(ledger, migration), "statement": statement}
+    return connection.execute(FORGET_INTENT, values).fetchone() is not None
+
+
+def forget(connection: Connection, ledger: LedgerName, migration: Migration, applied: int) -> None:
+    """Begin *migration* again from its first statement; only right where nothing of it remains."""
+    values = {
+        "ledger": key_of(ledger),
+        "tag": migration.tag,
+        "applied": applied,
+        "prefix": prefix_hash(migration.statements, 0),
+    }
+    connection.execute(START_OVER, values)
 
 
 def hold(connection: Connection, ledger: LedgerName, migration: Migration) -> None:
-    """Lock the row of *migration* to the end of the transaction, for what no `advance` fences."""
-    connection.execute(HOLD, (_key(ledger), migration.tag))
+    """Lock the row of a *migration* without further statements to the end of the transaction.
+
+    It is made where there is none, so that rivals meet in it: no compare-and-set fences them.
+    """
+    values = {**_identity(ledger, migration), "prefix": prefix_hash(migration.statements, len(migration.statements))}
+    connection.execute(HOLD, values)
 
 
-def note_failure(connection: Connection, ledger: LedgerName, failure: Failure) -> None:
+def note_failure(connection: Connection, ledger: LedgerName, migration: Migration, failure: Failure) -> None:
     """Keep why a statement failed, for ``storage status``."""
-    connection.execute(
-        NOTE_FAILURE,
-        {
-            "ledger": _key(ledger),
-            "tag": failure.tag,
-            "statement": failure.number,
-            "sqlstate": failure.sqlstate,
-            "message": failure.message,
-        },
-    )
+    values = {
+        **_identity(ledger, migration),
+        "prefix": prefix_hash(migration.statements, 0),
+        "statement": failure.number,
+        "sqlstate": failure.sqlstate,
+        "message": failure.message,
+    }
+    connection.execute(NOTE_FAILURE, values)
 
 
-def _exists(connection: Connection) -> bool:
-    found = connection.execute("SELECT to_regclass('mosaic.migration_progress') IS NOT NULL").fetchone()
-    return bool(found and found[0])
-
-
-def _key(ledger: LedgerName) -> str:
+def key_of(ledger: LedgerName) -> str:
+    """Return the name under which the rows of *ledger* are kept."""
     return f"{ledger.schema}.{ledger.table}"
 
 
+def _identity(ledger: LedgerName, migration: Migration) -> dict[str, Any]:
+    return {
+        "ledger": key_of(ledger),
+        "tag": migration.tag,
+        "hash": migration.hash,
+        "total": len(migration.statements),
+        "digests": statement_digests(migration.statements),
+    }
+
+
+def _present(connection: Connection) -> set[str]:
+    return {str(name) for (name,) in connection.execute(PRESENT)}
+
+
 def _row(*columns: object) -> ProgressRow:
-    tag, file_hash, applied, total, prefix, statement, sqlstate, message = columns
+    tag, file_hash, applied, total, prefix, intent, note, session, statement, sqlstate, message = columns
     if not isinstance(applied, int) or not isinstance(total, int):
         raise InternalError("mosaic.migration_progress has columns of another type")
     return ProgressRow(
@@ -144,6 +262,9 @@ def _row(*columns: object) -> ProgressRow:
         applied=applied,
         total=total,
         prefix=str(prefix),
+        intent=intent if isinstance(intent, int) else None,
+        intent_note=json.loads(str(note)) if note is not None else {},
+        session=json.loads(str(session)) if session is not None else {},
         failed_statement=statement if isinstance(statement, int) else None,
         failed_sqlstate=None if sqlstate is None else str(sqlstate),
         failed_message=None if message is None else str(message),

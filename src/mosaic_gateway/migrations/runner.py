@@ -1,19 +1,20 @@
-"""Runs a plan so that a crash at any instant leaves a state from which the next run goes on.
+"""Brings a database to a bundle so that a crash at any instant leaves a state from which the next run goes on.
 
 Theory of operation. A migration is a row of statements; ``progress.applied`` counts how many of them
 have taken effect. Each transaction is::
 
-    BEGIN; progress k -> k + 1 (compare-and-set); statement k + 1; [last one: ledger row]; COMMIT
+    BEGIN; progress k -> k + 1 (compare-and-set); [last one: ledger row]; statement k + 1; COMMIT
 
 so that the count and the effect commit together or not at all. One transaction for each statement is
-also what lets ``ALTER TYPE … ADD VALUE`` be used by the statement that follows it. Commits before the
-last one of a migration are not flushed one by one (``synchronous_commit = off``): the log keeps their
-order, so a crash can lose a tail of them, count and effect alike, but never tear the two apart.
+also what lets ``ALTER TYPE … ADD VALUE`` be used by the statement that follows it. Commits are flushed
+to disk once a message, at its last ledger row (``synchronous_commit``): the log keeps their order, so a
+crash can lose a tail of them, count and effect alike, but never tear the two apart.
+
+`executor` sends the statements; here are the lock around it, the plan, and what went wrong.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,34 +25,23 @@ from psycopg.pq import TransactionStatus
 from mosaic_gateway.errors import InternalError, MigrationError
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.failure import (
-    ConnectionLostError,
-    LedgerAccessError,
-    RunnerFencedError,
-    StatementFailedError,
-    describe,
-)
+from mosaic_gateway.migrations.events import Event, LockWaited, PlanMade, PoolerFound
+from mosaic_gateway.migrations.executor import Executor, FencedError
+from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
-from mosaic_gateway.migrations.model import LedgerState, Migration, Plan, PlannedMigration, Statement
+from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import make_plan
+from mosaic_gateway.migrations.pooler import pooler_reason
 
-__all__ = ["MigrationReport", "StatementApplied", "migrate", "read_plan", "read_state"]
+__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
+STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table's lock before it is tried again
+WAITED = 0.5  # seconds of waiting that are worth telling
 REPLANS = 100
 OPEN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 #: What CREATE … IF NOT EXISTS raises when a rival creates the same thing at the same instant.
 CREATED_MEANWHILE = (errors.UniqueViolation, errors.DuplicateSchema, errors.DuplicateTable, errors.DuplicateObject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatementApplied:
-    """Statement ``number`` of ``total`` of migration ``tag`` is committed; it took ``seconds``."""
-
-    tag: str
-    number: int
-    total: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +53,17 @@ class MigrationReport:
     already_applied: int
 
 
-class _FencedError(Exception):
-    """Another runner advanced this migration: plan again."""
-
-
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
     """Return what the database says of *bundle*. Writes nothing."""
-    # Progress first: a migration that a rival ends between the two reads then counts as applied.
-    rows = progress.read(connection, bundle.ledger)
+    # Progress of all tags first: a migration that a rival ends between the two reads then counts as applied.
+    rows = progress.read(connection, bundle.ledger, [migration.tag for migration in bundle.migrations])
     return LedgerState(applied=ledger.read(connection, bundle.ledger), progress=rows)
 
 
 def read_plan(connection: Connection, bundle: Bundle) -> Plan:
     """Return what must run. Writes nothing. Raises the refusals of `plan.make_plan`."""
+    if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
+        return Plan(pending=(), applied=len(bundle.migrations))
     return make_plan(bundle, read_state(connection, bundle))
 
 
@@ -84,27 +72,37 @@ def migrate(
     connection: Connection,
     *,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
-    on_statement: Callable[[StatementApplied], None] | None = None,
+    statement_lock_timeout: float = STATEMENT_LOCK_TIMEOUT,
+    on_event: Callable[[Event], None] | None = None,
 ) -> MigrationReport:
     """Bring the database of *connection* (autocommit) to *bundle* and return what was done.
 
-    Waits at most *lock_timeout* seconds for another runner. Raises the refusals of `plan.make_plan`
-    before any write, `MigrationsBusyError`, `StatementFailedError`, `ConnectionLostError`,
-    `LedgerAccessError` and `RunnerFencedError`; after each of them a later call goes on where this
-    one stopped. Raises `InternalError` for a connection with an open transaction: it would enclose all.
+    Waits at most *lock_timeout* seconds for another runner, and *statement_lock_timeout* seconds for a
+    lock that a statement needs, several times. Raises the refusals of `plan.make_plan` before any write,
+    `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`,
+    `ConnectionLostError`, `LedgerAccessError` and `RunnerFencedError`; after each of them a later call goes
+    on where this one stopped. Raises `InternalError` for a connection with an open transaction: it would
+    enclose all.
     """
     if not connection.autocommit or connection.info.transaction_status in OPEN_TRANSACTION:
         raise InternalError("migrations need a connection in autocommit mode without an open transaction")
-    run = _Run(bundle, connection, on_statement)
+    run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore)
     try:
         before = read_plan(connection, bundle)
         if before.up_to_date:
             return MigrationReport(bundle=bundle.name, applied=(), already_applied=before.applied)
-        with migration_lock(connection, lock_timeout):
+        run.tell_pooler()
+        with migration_lock(connection, lock_timeout) as waited:
+            if waited > WAITED:
+                run.tell(LockWaited(bundle=bundle.name, seconds=round(waited, 3)))
             run.to_the_end()
     except psycopg.Error as error:
         raise _access_error(bundle, connection, error, run.finished) from error
     return MigrationReport(bundle=bundle.name, applied=tuple(run.finished), already_applied=run.already_applied)
+
+
+def _ignore(_event: Event) -> None:
+    """Nobody watches."""
 
 
 def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, finished: list[str]) -> MigrationError:
@@ -126,25 +124,36 @@ class _Run:
     """One run over one bundle, under the lock."""
 
     def __init__(
-        self, bundle: Bundle, connection: Connection, on_statement: Callable[[StatementApplied], None] | None
+        self, bundle: Bundle, connection: Connection, statement_lock_timeout: float, on_event: Callable[[Event], None]
     ) -> None:
         self._bundle = bundle
         self._connection = connection
-        self._on_statement = on_statement
+        self._statement_lock_timeout = statement_lock_timeout
+        self.tell = on_event
         self.finished: list[str] = []
         self.already_applied = 0
 
+    def tell_pooler(self) -> None:
+        """Say so where the lock cannot be relied on."""
+        reason = pooler_reason(self._connection)
+        if reason is not None:
+            self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
+
     def to_the_end(self) -> None:
         """Plan and run until nothing is left; a fenced attempt plans again."""
+        told = False
         # Being fenced means that a rival went on by a statement: it can happen only so many times.
         for _ in range(REPLANS + sum(len(migration.statements) for migration in self._bundle.migrations)):
             plan = read_plan(self._connection, self._bundle)
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
                 return
+            if not told:
+                self.tell(_plan_made(self._bundle, plan))
+                told = True
             try:
                 self._run_plan(plan)
-            except _FencedError:
+            except FencedError:
                 continue
         raise RunnerFencedError(
             f"{self._bundle.name}: other runners kept changing the progress of this run",
@@ -156,61 +165,17 @@ class _Run:
             ledger.create(self._connection, self._bundle.ledger)
             progress.create(self._connection)
         except CREATED_MEANWHILE as error:
-            raise _FencedError from error
-        self._connection.execute("SET synchronous_commit = off")
-        try:
-            for planned in plan.pending:
-                self._run_migration(planned)
-        finally:
-            if not self._connection.closed:
-                self._connection.execute("RESET synchronous_commit")
+            raise FencedError from error
+        executor = Executor(
+            self._bundle,
+            self._connection,
+            statement_lock_timeout=self._statement_lock_timeout,
+            finished=self.finished,
+            on_event=self.tell,
+        )
+        executor.run(plan)
 
-    def _run_migration(self, planned: PlannedMigration) -> None:
-        migration = planned.migration
-        progress.begin(self._connection, self._bundle.ledger, migration)
-        remaining = migration.statements[planned.start :]
-        if not remaining:
-            self._record_alone(planned)
-        for statement in remaining:
-            started = time.perf_counter()
-            self._run_statement(migration, statement)
-            if self._on_statement is not None:
-                self._on_statement(
-                    StatementApplied(
-                        tag=migration.tag,
-                        number=statement.number,
-                        total=len(migration.statements),
-                        seconds=time.perf_counter() - started,
-                    )
-                )
-        self.finished.append(migration.tag)
 
-    def _record_alone(self, planned: PlannedMigration) -> None:
-        """Write the ledger row of a migration without further statements, if it is still missing."""
-        with self._connection.transaction():
-            progress.hold(self._connection, self._bundle.ledger, planned.migration)
-            if planned not in read_plan(self._connection, self._bundle).pending:
-                raise _FencedError
-            self._connection.execute("SET LOCAL synchronous_commit = on")
-            ledger.record(self._connection, self._bundle.ledger, planned.migration)
-
-    def _run_statement(self, migration: Migration, statement: Statement) -> None:
-        last = statement.number == len(migration.statements)
-        try:
-            with self._connection.transaction():
-                if not progress.advance(self._connection, self._bundle.ledger, migration, statement.number - 1):
-                    raise _FencedError
-                self._connection.execute(statement.sql.encode())
-                if last:
-                    self._connection.execute("SET LOCAL synchronous_commit = on")
-                    ledger.record(self._connection, self._bundle.ledger, migration)
-        except psycopg.Error as error:
-            if self._connection.broken or isinstance(error, psycopg.InterfaceError):
-                raise
-            self._fail(migration, statement, error)
-
-    def _fail(self, migration: Migration, statement: Statement, error: psycopg.Error) -> None:
-        failure = describe(migration, statement, error)
-        if self._connection.info.transaction_status is TransactionStatus.IDLE:
-            progress.note_failure(self._connection, self._bundle.ledger, failure)
-        raise StatementFailedError(failure, tuple(self.finished)) from error
+def _plan_made(bundle: Bundle, plan: Plan) -> PlanMade:
+    statements = sum(len(planned.migration.statements) - planned.start for planned in plan.pending)
+    return PlanMade(bundle=bundle.name, migrations=len(plan.pending), statements=statements)

@@ -1,0 +1,94 @@
+"""What a run tells whoever watches, as it happens. Every event has a JSON form for scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+__all__ = ["Event", "LockWaited", "MigrationApplied", "PlanMade", "PoolerFound", "StatementApplied", "StatementRecovered", "StatementRetried"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run over ``bundle``."""
+
+    name: ClassVar[str] = "event"
+
+    bundle: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: ``event`` and the fields."""
+        return {"event": self.name, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMade(Event):
+    """The run knows what to do: ``migrations`` and ``statements`` are numbers of what is pending."""
+
+    name: ClassVar[str] = "plan"
+
+    migrations: int
+    statements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementApplied(Event):
+    """Statement ``number`` of ``total`` of migration ``tag`` is committed; it took ``seconds``."""
+
+    name: ClassVar[str] = "statement"
+
+    tag: str
+    number: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRetried(Event):
+    """A statement could not get a lock within its limit, was rolled back, and is tried again."""
+
+    name: ClassVar[str] = "retry"
+
+    tag: str
+    number: int
+    attempt: int
+    sqlstate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRecovered(Event):
+    """A statement outside of transactions, cut off in an earlier run, was looked up; ``verdict`` says what was found."""
+
+    name: ClassVar[str] = "recovered"
+
+    tag: str
+    number: int
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationApplied(Event):
+    """Migration ``tag`` is applied and in the ledger."""
+
+    name: ClassVar[str] = "migration"
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockWaited(Event):
+    """Another run had the lock for ``seconds``."""
+
+    name: ClassVar[str] = "lock"
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolerFound(Event):
+    """The connection goes through a pooler, so the lock may mean nothing; the compare-and-set still holds."""
+
+    name: ClassVar[str] = "pooler"
+
+    reason: str

@@ -1,0 +1,179 @@
+"""Just enough of PostgreSQL's lexical rules to cut and to recognise statements. Pure.
+
+Source: PostgreSQL 18, "Lexical Structure" and ``scan.l``, with ``standard_conforming_strings`` on. It
+answers three questions that must not be guessed: does a text end outside of quotes and comments, so
+that other text may follow it; where are its top-level semicolons; and with which words does each
+statement in it begin. What a statement *means* is never decided here alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Lexed", "Token", "lex"]
+
+DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
+WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
+SPACE = re.compile(r"\s+")
+LINE_COMMENT = re.compile(r"--[^\n\r]*")
+NUMBER = re.compile(r"\d[\w.]*")
+#: Prefixes of a quoted text: E'…' knows backslashes; B'…', X'…', N'…' and U&'…' do not.
+ESCAPED = {"e"}
+PREFIXES = {"e", "b", "x", "n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word (lower case unless quoted), a quoted name, a text, or a single other character.
+
+    ``kind`` is ``word``, ``name``, ``text`` or ``other``; ``text`` is its value without quotes.
+    """
+
+    kind: str
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lexed:
+    """A text as tokens. ``closed`` says that it ends outside of every quote and comment."""
+
+    tokens: tuple[Token, ...]
+    closed: bool
+
+    def statements(self) -> tuple[tuple[Token, ...], ...]:
+        """Return the tokens of each statement, cut at top-level semicolons; empty ones are left out.
+
+        A semicolon inside parentheses or between BEGIN ATOMIC and END belongs to its statement.
+        """
+        found: list[tuple[Token, ...]] = []
+        current: list[Token] = []
+        depth = atomic = 0
+        for index, token in enumerate(self.tokens):
+            if token.kind == "other" and token.text in "([":
+                depth += 1
+            elif token.kind == "other" and token.text in ")]":
+                depth -= 1
+            elif _begins_atomic(self.tokens, index) or (atomic and token == Token("word", "case", token.position)):
+                atomic += 1
+            elif atomic and token == Token("word", "end", token.position):
+                atomic -= 1
+            if token.kind == "other" and token.text == ";" and depth <= 0 and not atomic:
+                found.append(tuple(current))
+                current = []
+            else:
+                current.append(token)
+        found.append(tuple(current))
+        return tuple(statement for statement in found if statement)
+
+
+def lex(sql: str) -> Lexed:
+    """Return the tokens of *sql*; never raises: what cannot be closed ends the text."""
+    scanner = _Scanner(sql)
+    tokens = tuple(scanner.tokens())
+    return Lexed(tokens, scanner.closed)
+
+
+def _begins_atomic(tokens: tuple[Token, ...], index: int) -> bool:
+    return (
+        tokens[index].kind == "word"
+        and tokens[index].text == "atomic"
+        and index > 0
+        and tokens[index - 1].kind == "word"
+        and tokens[index - 1].text == "begin"
+    )
+
+
+class _Scanner:
+    """One pass over a text."""
+
+    def __init__(self, sql: str) -> None:
+        self._sql = sql
+        self._at = 0
+        self.closed = True
+
+    def tokens(self) -> Iterator[Token]:
+        while self._at < len(self._sql):
+            token = self._next()
+            if token is not None:
+                yield token
+
+    def _next(self) -> Token | None:
+        sql, start = self._sql, self._at
+        for pattern in (SPACE, LINE_COMMENT):
+            if match := pattern.match(sql, start):
+                self._at = match.end()
+                return None
+        if sql.startswith("/*", start):
+            self._block_comment()
+            return None
+        if match := DOLLAR_QUOTE.match(sql, start):
+            return self._until(match[0], match.end(), "text", start)
+        if match := WORD.match(sql, start):
+            return self._word(match, start)
+        if sql[start] == "'":
+            return self._quoted("'", start + 1, "text", start, escapes=False)
+        if sql[start] == '"':
+            return self._quoted('"', start + 1, "name", start, escapes=False)
+        if match := NUMBER.match(sql, start):
+            self._at = match.end()
+            return Token("other", match[0], start)
+        self._at = start + 1
+        return Token("other", sql[start], start)
+
+    def _word(self, match: re.Match[str], start: int) -> Token:
+        word, end = match[0].lower(), match.end()
+        if word in PREFIXES and self._sql.startswith("'", end):
+            return self._quoted("'", end + 1, "text", start, escapes=word in ESCAPED)
+        if word == "u" and self._sql.startswith("&'", end):
+            return self._quoted("'", end + 2, "text", start, escapes=False)
+        if word == "u" and self._sql.startswith('&"', end):
+            return self._quoted('"', end + 2, "name", start, escapes=False)
+        self._at = end
+        return Token("word", word, start)
+
+    def _quoted(self, quote: str, at: int, kind: str, start: int, *, escapes: bool) -> Token:
+        sql, parts = self._sql, []
+        while at < len(sql):
+            if escapes and sql[at] == "\\":
+                parts.append(sql[at : at + 2])
+                at += 2
+            elif sql.startswith(quote * 2, at):
+                parts.append(quote)
+                at += 2
+            elif sql[at] == quote:
+                self._at = at + 1
+                return Token(kind, "".join(parts), start)
+            else:
+                parts.append(sql[at])
+                at += 1
+        return self._unclosed(kind, "".join(parts), start)
+
+    def _until(self, end: str, at: int, kind: str, start: int) -> Token:
+        found = self._sql.find(end, at)
+        if found < 0:
+            return self._unclosed(kind, self._sql[at:], start)
+        self._at = found + len(end)
+        return Token(kind, self._sql[at:found], start)
+
+    def _block_comment(self) -> None:
+        """Pass over a comment; they nest."""
+        depth, at = 1, self._at + 2
+        while depth:
+            opening, closing = self._sql.find("/*", at), self._sql.find("*/", at)
+            if closing < 0:
+                self.closed = False
+                self._at = len(self._sql)
+                return
+            if 0 <= opening < closing:
+                depth, at = depth + 1, opening + 2
+            else:
+                depth, at = depth - 1, closing + 2
+        self._at = at
+
+    def _unclosed(self, kind: str, text: str, start: int) -> Token:
+        self.closed = False
+        self._at = len(self._sql)
+        return Token(kind, text, start)

@@ -1,0 +1,69 @@
+"""What statements leave behind in their session, kept with the progress and restored on resume.
+
+``SET search_path`` in one statement is meant for those that follow in the same file. The next
+transaction of a run sees it; the next *run* does not, unless it is written down with the statement
+that set it. Every migration begins with a clean session; nothing leaks from one file into the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import LiteralString
+
+import psycopg
+
+from mosaic_gateway.migrations.model import Statement
+from mosaic_gateway.migrations.script import Work, quote_text
+
+__all__ = ["OURS", "baseline", "capture_sql", "clean", "custom_names", "restore"]
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+#: What the runner sets in its own session; it is set anew in each, and never restored from a row.
+OURS: Mapping[str, str] = {"synchronous_commit": "off", "client_connection_check_interval": "200ms"}
+ROLE = "role"
+#: A dotted name after SET or in set_config: such settings are in no catalog.
+CUSTOM = re.compile(r"(?:\bset\s+(?:session\s+)?|set_config\s*\(\s*')([a-z_][\w$]*\.[\w$.]+)", re.IGNORECASE)
+
+
+def custom_names(statements: Sequence[Statement]) -> tuple[str, ...]:
+    """Return the custom settings (``my.name``) that *statements* may set."""
+    return tuple(sorted({name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}))
+
+
+def capture_sql(work: Work, ledger_key: str, baseline: Mapping[str, str]) -> str:
+    """Return SQL that writes the session's settings into the progress row of *work*, in its transaction.
+
+    *baseline* are the settings of the clean session: only what differs is kept. The role is read before
+    it is put aside, because the statement's role may not write to our table.
+    """
+    names = custom_names(work.migration.statements[: work.statement.number])
+    custom = "".join(f", {quote_text(name)}, current_setting({quote_text(name)}, true)" for name in names)
+    known = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or OURS).items())
+    return (
+        "SELECT set_config('mosaic.role', current_setting('role'), true); SET LOCAL ROLE NONE;"
+        "UPDATE mosaic.migration_progress SET session = (SELECT coalesce(jsonb_object_agg(name, setting), '{}')"
+        f" FROM pg_catalog.pg_settings WHERE source = 'session' AND (name, setting) NOT IN (VALUES {known}))"
+        f" || jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
+        f" WHERE ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)};"
+    )
+
+
+def baseline(connection: Connection) -> dict[str, str]:
+    """Return what is set in the clean session; a captured one holds what differs from it."""
+    query: LiteralString = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'"
+    return {str(name): str(value) for name, value in connection.execute(query)}
+
+
+def restore(connection: Connection, session: Mapping[str, str]) -> None:
+    """Set what an earlier run's statements had set; the role comes last, for it may take rights away."""
+    for name, value in sorted(session.items(), key=lambda item: item[0] == ROLE):
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def clean(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Make the session as it was before a migration changed it; *settings* are its `baseline`."""
+    connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP")
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
