@@ -130,8 +130,8 @@ def test_an_altered_package_is_a_fault(patient: Site, tmp_path: Path) -> None:
     assert "0000_auth.sql" in done.out
 
 
-def test_a_dead_database_is_a_finding_and_no_traceback(make_site: MakeSite) -> None:
-    """On a home that was never installed there is nothing to examine."""
+def test_where_nothing_is_installed_there_is_nothing_to_examine(make_site: MakeSite) -> None:
+    """A home that was never installed has no findings, only that error."""
     done = make_site().json("doctor")
     assert (done.code, done.error["code"]) == (3, "NOT_INSTALLED")
     assert os.linesep not in done.err.strip()
