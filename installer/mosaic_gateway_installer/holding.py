@@ -39,7 +39,9 @@ def naming_the_holder(home: Home) -> Iterator[None]:
     try:
         yield
     except MosaicError as error:
-        holder = holder_of(home.lock)
+        holder = None
+        with suppress(OSError):  # the place itself may be what is wrong
+            holder = holder_of(home.lock)
         if holder is not None:
             raise _busy(home, holder) from error
         raise

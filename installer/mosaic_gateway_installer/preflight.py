@@ -28,6 +28,8 @@ __all__ = ["NEEDED_SPACE", "check_home", "check_install"]
 
 #: Bytes that a fresh installation takes: programs 30 MB, cluster 55 MB, reserve 64 MB, log of changes 64 MB.
 NEEDED_SPACE = 220 * 1024 * 1024
+#: What a shell does not take literally between double quotes.
+UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: What may lie in a directory that is to become a home: what a killed first step leaves.
 LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp")
 
@@ -106,6 +108,7 @@ def check_install(config: Config, receipt: Receipt | None, account_name: str | N
 
     checks: list[Callable[[], object]] = [
         _check_platform,
+        lambda: _check_path(config),
         load_bundles,
         lambda: _check_retained(config, receipt),
         lambda: _check_space(config),
@@ -163,6 +166,15 @@ def _check_parent(path: Path) -> None:
 def _check_platform() -> None:
     if sys.platform not in {"linux", "darwin"}:
         raise PreflightError(f"{sys.platform} is not supported", hint="Use Linux or macOS.")
+
+
+def _check_path(config: Config) -> None:
+    """initdb gives the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c)."""
+    if config.engine is EngineName.POSTGRES and UNQUOTABLE.search(str(config.home.path)):
+        raise HomeUnusableError(
+            f"PostgreSQL cannot work below {str(config.home.path)!r}",
+            hint='Choose a --home without any of " $ ` \\ and control characters.',
+        )
 
 
 def _check_retained(config: Config, receipt: Receipt | None) -> None:

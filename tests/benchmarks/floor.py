@@ -48,7 +48,7 @@ class FloorInstall:
             [bindir / "postgres", "-D", data, "-clisten_addresses=", f"-cunix_socket_directories={sockets}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **popen_identity(self._account),
         )  # fmt: skip
-        while not (sockets / ".s.PGSQL.5432").exists():
+        while not _is_ready(data / "postmaster.pid"):
             time.sleep(PAUSE)
         options = ("-q", "-X", "-v", "ON_ERROR_STOP=1", "-h", sockets, "-U", "mosaic", "-d", "postgres")
         self._call(bindir / "psql", *options, "-f", schema)
@@ -62,6 +62,14 @@ class FloorInstall:
         subprocess.run(
             words, check=True, stdout=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT, **popen_identity(self._account)
         )
+
+
+def _is_ready(pid_file: Path) -> bool:
+    """Return what the eighth line says (src/include/utils/pidfile.h); no process is needed to ask."""
+    try:
+        return pid_file.read_text().splitlines()[7].strip() == "ready"
+    except (OSError, IndexError):
+        return False
 
 
 def _all_sql() -> str:

@@ -150,7 +150,9 @@ class Site:
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Ask the gateway."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
+            connection.request(
+                method, path, None if body is None else json.dumps(body), {"content-type": "application/json"}
+            )
             response = connection.getresponse()
             return response.status, json.loads(response.read() or "null")
 
@@ -201,7 +203,7 @@ def finish(process: subprocess.Popen[str], stdin: str = "") -> Result:
 
 
 @pytest.fixture(scope="session")
-def _place(scratch_root: Path, account: Account | None) -> Iterator[Callable[[], Path]]:
+def _place(scratch_root: Path, account: Account | None) -> Callable[[], Path]:
     numbers = itertools.count(1)
 
     def make() -> Path:
@@ -230,14 +232,14 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="module")
-def make_site(
-    _place: Callable[[], Path], free_port: Callable[[], int], account: Account | None
-) -> Iterator[MakeSite]:
+def make_site(_place: Callable[[], Path], free_port: Callable[[], int], account: Account | None) -> Iterator[MakeSite]:
     """Return what makes sites: *name* is the home's path below a private directory."""
     sites: list[Site] = []
     environ = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
-    def make(name: str = "home", *, parent: Path | None = None, prefix: Sequence[str] = (), run_as: bool = True) -> Site:
+    def make(
+        name: str = "home", *, parent: Path | None = None, prefix: Sequence[str] = (), run_as: bool = True
+    ) -> Site:
         path = (parent or _place()) / name
         site = Site(path, free_port(), account, environ, tuple(prefix), run_as)
         sites.append(site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -15,8 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mosaic_gateway.process.account import Account
     from tests.installer.conftest import MakeSite, Site
+
+    from mosaic_gateway.process.account import Account
 
 ENOUGH = 260  # MB: more than is asked for, less than a file system that is full later leaves
 
@@ -97,8 +99,8 @@ def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
 
 
 @contextmanager
-def _mounted(path: Path, size_mb: int, account: Account | None) -> Iterator[None]:
-    """A file system of *size_mb* at *path*; only root can have one."""
+def _mounted(path: Path, size_mb: int, account: Account | None, site: Site) -> Iterator[None]:
+    """A file system of *size_mb* at *path*, below which *site* is; only root can have one."""
     path.mkdir(mode=0o700)
     owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700{owner}", "mosaic-test", str(path)]
@@ -107,6 +109,7 @@ def _mounted(path: Path, size_mb: int, account: Account | None) -> Iterator[None
     try:
         yield
     finally:
+        site.close()
         subprocess.run(["umount", str(path)], check=True, capture_output=True)
 
 
@@ -119,7 +122,7 @@ def test_a_place_that_cannot_be_written_is_named(site: Site, account: Account | 
         place.chmod(0o700)
     else:  # modes do not stop root: a mount that is read-only does
         inner = place / "mounted"
-        with _mounted(inner, 1, account):
+        with _mounted(inner, 1, account, site):
             subprocess.run(["mount", "-o", "remount,ro", str(inner)], check=True)
             site.path = inner / "home"
             done = site.install()
@@ -130,20 +133,20 @@ def test_a_place_that_cannot_be_written_is_named(site: Site, account: Account | 
 def test_too_small_a_disk_is_found_before_anything_is_made(make_site: MakeSite, account: Account | None) -> None:
     """64 MB are not enough, and the error says how much is."""
     site = make_site("disk/home")
-    with _mounted(site.path.parent, 64, account):
+    with _mounted(site.path.parent, 64, account, site):
         done = site.install()
         assert (done.code, done.error["code"]) == (3, "DISK_FULL")
-        assert done.error["details"]["free_bytes"] < 64 * 1024**2 < done.error["details"]["needed_bytes"]
+        assert done.error["details"]["free_bytes"] <= 64 * 1024**2 < done.error["details"]["needed_bytes"]
         _assert_nothing_made(site)
 
 
-@pytest.mark.parametrize("left_mb", [10, 45, 90])
+@pytest.mark.parametrize("left_mb", [10, 60])
 def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
     make_site: MakeSite, account: Account | None, left_mb: int
 ) -> None:
-    """Somebody else takes the room after the checks: while the programs, the cluster or its log is written."""
+    """Somebody else takes the room after the checks: while the programs or the cluster are written."""
     site = make_site("disk/home")
-    with _mounted(site.path.parent, ENOUGH, account):
+    with _mounted(site.path.parent, ENOUGH, account, site):
         trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
         installer = site.popen(*site.install_words(), trap=trap)
         _await_stop(installer.pid)
@@ -170,31 +173,42 @@ def test_a_small_file_that_finds_no_room_undoes_all(site: Site, event: str, text
     _assert_nothing_made(site)
 
 
-@pytest.mark.parametrize("name", ["with spaces, commas and 'quotes' \"two\"", "ünïcödé-家", "-dash", "n" * 120])
-def test_an_unusual_path_works_from_install_to_purge(make_site: MakeSite, account: Account | None, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a home, with 'ünïcödé' 家", pytest.param("-dash", marks=pytest.mark.slow), "n" * 120]
+)
+def test_an_unusual_path_works_from_install_to_purge(make_site: MakeSite, name: str) -> None:
     """Spaces, quotes, unicode, and a path too long for a socket: gateway, second run, doctor, purge."""
     site = make_site(name)
-    outside = _outside(account)
     assert site.installed()["smoke_test"]["needsSetup"] is True
+    assert _outside_sockets(site).exists() is (len(name) > 100 or "," in name)
     assert site.install().steps == []
     assert site.json("doctor").code == 0
     assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
     _assert_nothing_made(site)
-    assert _outside(account) <= outside
+    assert not _outside_sockets(site).exists()
 
 
-def _outside(account: Account | None) -> set[str]:
-    return {path.name for path in Path("/tmp").glob("mosaic-????????")}  # noqa: S108 - where sockets go
+@pytest.mark.parametrize("name", ['a "quoted" one', "$HOME", "`id`", "back\\slash", "two\nlines"])
+def test_a_path_that_initdb_would_give_to_a_shell_is_refused(make_site: MakeSite, name: str) -> None:
+    """initdb puts the path between double quotes on a shell's command line; what that would change is refused."""
+    site = make_site(name)
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+    _assert_nothing_made(site)
 
 
-def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite, account: Account | None) -> None:
+def _outside_sockets(site: Site) -> Path:
+    digest = hashlib.sha256(os.fsencode(site.path)).hexdigest()
+    return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - where sockets go whose path would be too long
+
+
+def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
     """The directory outside of the home goes with the undoing as well."""
     site = make_site("n" * 120)
-    outside = _outside(account)
     done = site.install(trap={"event": "socket.connect", "text": "127.0.0.1", "act": "ECONNREFUSED"})
     assert done.code == 5, done.out
     _assert_nothing_made(site)
-    assert _outside(account) <= outside
+    assert not _outside_sockets(site).exists()
 
 
 def test_several_faults_are_told_at_once(site: Site, tmp_path: Path) -> None:

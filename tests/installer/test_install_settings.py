@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - for a second or two
+
+
 @pytest.fixture(scope="module")
 def shared(make_site: MakeSite) -> Site:
     """Return an installed site; each test leaves it running on its port."""
@@ -58,12 +61,13 @@ def test_another_port_is_written_down_and_the_gateway_restarted(shared: Site, fr
         probe.bind(("127.0.0.1", before))
 
 
+@pytest.mark.slow
 def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site) -> None:
     """Listening on all addresses has the same local URL; the gateway is restarted for it all the same."""
     shared.installed()
-    done = shared.install("--host", "0.0.0.0")
+    done = shared.install("--host", EVERYWHERE)
     assert done.steps == ["stop", "config", "launch", "start"]
-    assert _settings(shared)["host"] == "0.0.0.0"
+    assert _settings(shared)["host"] == EVERYWHERE
     assert shared.install("--host", "127.0.0.1").steps == ["stop", "config", "launch", "start"]
 
 
@@ -83,6 +87,7 @@ def test_a_failed_change_is_taken_back_and_the_old_gateway_runs_again(
     assert shared.install().steps == []
 
 
+@pytest.mark.slow
 def test_a_secret_given_at_install_is_kept_by_later_runs(site: Site) -> None:
     """BETTER_AUTH_SECRET of the first install stays, whatever the later ones know of it."""
     site.installed("--no-start", BETTER_AUTH_SECRET="the-first-secret-of-this-home-0000")

@@ -32,7 +32,8 @@ PASSWORD = "eine Brücke über den Fluß"
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[WebDriver]:
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """A headless Chromium with a profile of its own."""
     options = Options()
     options.binary_location = str(BROWSER)
     for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path / 'profile'}"):
@@ -43,6 +44,7 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 def fill(browser: WebDriver, **fields: str) -> None:
+    """Type into the named fields."""
     for name, value in fields.items():
         element = browser.find_element(By.NAME, name)
         element.clear()
@@ -50,6 +52,8 @@ def fill(browser: WebDriver, **fields: str) -> None:
 
 
 def wait_for_text(browser: WebDriver, text: str) -> None:
+    """Wait until a person would see *text*."""
+
     def shown(driver: WebDriver) -> bool:
         return text in driver.find_element(By.TAG_NAME, "body").text
 
@@ -57,11 +61,12 @@ def wait_for_text(browser: WebDriver, text: str) -> None:
 
 
 def url(gateway: Gateway, path: str) -> str:
+    """Return the address of *path*."""
     return f"http://127.0.0.1:{gateway.port}{path}"
 
 
 @pytest.mark.slow
-def test_a_person_makes_the_first_admin_and_is_signed_in(browser: WebDriver, http_gateway: Gateway) -> None:
+def test_a_person_makes_the_first_admin_and_is_signed_in(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
     """From the link over a mistake to the greeting; then out, and in again with the password."""
     browser.get(url(http_gateway, f"/setup#token={http_gateway.token()}"))
     wait_for_text(browser, "Make the first admin")
@@ -84,11 +89,12 @@ def test_a_person_makes_the_first_admin_and_is_signed_in(browser: WebDriver, htt
     fill(browser, email="ada@example.com", password=PASSWORD)
     browser.find_element(By.CSS_SELECTOR, "#sign-in button").click()
     wait_for_text(browser, "Hello, Ada Lovelace")
-    assert not [entry for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+    log = browser.execute("getLog", {"type": "browser"})["value"]
+    assert not [entry for entry in log if "Content Security Policy" in entry["message"]]
 
 
 @pytest.mark.slow
-def test_without_a_link_the_page_says_how_to_get_one(browser: WebDriver, http_gateway: Gateway) -> None:
+def test_without_a_link_the_page_says_how_to_get_one(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
     """Whoever merely reaches the port sees no form."""
     browser.get(url(http_gateway, "/setup"))
     wait_for_text(browser, "mosaic-gateway bootstrap link")

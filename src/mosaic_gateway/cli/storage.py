@@ -104,9 +104,10 @@ def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str
         progress = state.progress.get(migration.tag)
         entry: dict[str, Any] = {"tag": migration.tag, "state": "applied", "statements": len(migration.statements)}
         if migration.tag in pending:
-            half = progress is not None and progress.applied > 0
-            entry["state"] = "half applied" if half else "pending"
-            entry["statements_applied"] = progress.applied if progress else 0
+            applied = progress.applied if progress is not None else 0
+            whole = applied == len(migration.statements)  # yet not in the ledger: applied in another form
+            entry["state"] = "changed" if whole else "half applied" if applied else "pending"
+            entry["statements_applied"] = applied
             if progress is not None and progress.failed_statement is not None:
                 entry["failed"] = {
                     "statement": progress.failed_statement,

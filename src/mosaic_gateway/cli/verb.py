@@ -17,7 +17,7 @@ __all__ = ["home_option", "json_option", "verb"]
 
 home_option = click.option(
     "--home",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="The installation's directory. [MOSAIC_GATEWAY_HOME]",
 )

@@ -30,6 +30,7 @@ PRELOADED = (
     "mosaic_gateway.engines.server",
     "mosaic_gateway.gateway.app",
     "mosaic_gateway.gateway.lifecycle",
+    "mosaic_gateway.migrations.runner",
     "mosaic_gateway.gateway.database",
     "mosaic_gateway.storage.documents",
     "psutil",

@@ -1,10 +1,12 @@
 """Installed homes, and the command line as a script or a person uses it: a process of its own.
 
-``place``        The home of a module, installed by the installer itself, engine ``postgres``; nothing runs at first.
+``place``        A home installed by the installer itself, engine ``postgres``, shared by all tests (session): its
+                 admin, if it has one, is ``admin``, and its gateway may or may not run.
 ``running``      The same while its gateway runs in the background.
 ``stopped``      The same while nothing of it runs.
 ``make_place``   Makes a home by hand whose engine is a server: enough for a gateway, and quick to make.
-Whatever runs of a home when its module ends is ended, and a test that leaves processes behind fails.
+``admin``        The name, address and password of that admin.
+Whatever runs of a home in the end is ended, whatever happened to its tests.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ import psutil
 import pytest
 
 from mosaic_gateway.config import Home
+from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.gateway import control
 from mosaic_gateway.process.account import Account, assume
 
 LIMIT = 60.0  # seconds for one command
@@ -137,6 +141,11 @@ class Place:
         except (OSError, http.client.HTTPException):
             return 0
 
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the home as its owner."""
+        with assume(self.account):
+            write_file(path, text)
+
     def log(self) -> str:
         """Return the gateway's whole log."""
         return self.home.gateway_log.read_text() if self.home.gateway_log.exists() else ""
@@ -169,7 +178,9 @@ class Place:
         self.wait_until(lambda: not self.processes())
 
     def clear(self) -> None:
-        """End everything by force, whatever happened before."""
+        """End everything, at last by force, whatever happened before."""
+        with suppress(OSError, MosaicError):
+            control.stop(self.home, timeout=END_LIMIT)
         for _ in range(50):
             processes = self.processes()
             if not processes:
@@ -201,39 +212,42 @@ def _directory(parent: Path, numbers: Iterator[int], account: Account | None) ->
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(
     scratch_root: Path, account: Account | None, postgres_bin: Path, _place_numbers: Iterator[int]
 ) -> Iterator[Place]:
-    """The module's installed home."""
+    """The installed home."""
     path = _directory(scratch_root, _place_numbers, account) / "home"
     found = Place(Home(path), free_port(), account)
     words = ["install", "--port", str(found.port), "--no-start", "--postgres-bin", str(postgres_bin)]
     try:
         found.ask(*words, *(["--run-as", account.name] if account else []))
         yield found
-        found.run("stop")
     finally:
         found.clear()
 
 
+@pytest.fixture(scope="session")
+def admin() -> dict[str, str]:
+    """The admin of the shared home, as soon as a test makes one."""
+    return {"name": "Ada", "email": "ada@example.com", "password": "correct h\u00f6rse"}
+
+
 @pytest.fixture
-def running(place: Place) -> Iterator[Place]:
-    """The module's home while its gateway runs."""
+def running(place: Place) -> Place:
+    """The installed home while its gateway runs."""
     place.ask("start")
-    yield place
-    if not place.run("status").code == 0:
-        place.run("stop")
+    return place
 
 
 @pytest.fixture
 def stopped(place: Place) -> Iterator[Place]:
-    """The module's home while nothing of it runs, before and after."""
-    place.ask("stop")
+    """The installed home while nothing of it runs, before and after."""
+    control.stop(place.home)
     place.assert_nothing_runs()
     yield place
     try:
-        place.ask("stop")
+        control.stop(place.home)
         place.assert_nothing_runs()
     finally:
         place.clear()
@@ -260,5 +274,4 @@ def make_place(scratch_root: Path, account: Account | None, _place_numbers: Iter
 
     yield make
     for found in made:
-        found.run("stop")
         found.clear()

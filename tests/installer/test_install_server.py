@@ -1,0 +1,190 @@
+"""Installing onto a PostgreSQL server by URL: what fits, what does not, and a schema that stands in the way."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import PostgresServer, RunServer
+    from tests.installer.conftest import Site
+
+
+def _url(server: PostgresServer, database: str, user: str = "tester") -> str:
+    return f"postgresql://{user}@/{database}?host={quote(str(server.directory))}&port={server.port}"
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> str:
+    """Return the URL of a fresh database."""
+    return _url(postgres_server, postgres_server.create_database(prefix="install"))
+
+
+def _assert_nothing_made(site: Site) -> None:
+    assert not list(site.path.parent.iterdir())
+    site.assert_nothing_runs()
+
+
+def test_an_install_onto_a_server_makes_no_cluster(site: Site, url: str, tmp_path: Path) -> None:
+    """The URL from a file ends in the settings and in no output; uninstalling leaves the server's data."""
+    file = tmp_path / "url"
+    file.write_text(f"{url}\n")
+    done = site.install("--database-url-file", str(file))
+    assert done.result["engine"] == "server"
+    assert not {"runtime", "cluster"} & set(done.steps)
+    assert url not in done.out + done.err
+    assert not site.home.data.exists()
+    assert site.install().steps == []
+    assert site.json("doctor").code == 0
+    site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
+    _assert_nothing_made(site)
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM drizzle.__drizzle_migrations").fetchone()
+    assert row is not None
+    assert row[0] > 0
+
+
+def test_the_url_may_come_from_the_environment(site: Site, url: str) -> None:
+    """DATABASE_URL alone makes a new home one of the engine server."""
+    done = site.install("--no-start", DATABASE_URL=url)
+    assert done.result["engine"] == "server"
+    assert done.steps[-1] == "schema"
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def _answer_all(listener: socket.socket, version: str) -> None:
+    """Let everybody in, claim *version*, and answer each query with nothing.
+
+    Messages as in PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
+    """
+    hello = _message(b"R", struct.pack("!i", 0))
+    for name, value in (("server_version", version), ("client_encoding", "UTF8"), ("TimeZone", "UTC")):
+        hello += _message(b"S", f"{name}\0{value}\0".encode())
+    hello += _message(b"K", struct.pack("!ii", 1, 2))
+    with suppress(OSError):  # the test closes the listener
+        while True:
+            client = listener.accept()[0]
+            with client, suppress(ConnectionResetError):
+                client.recv(4096)
+                client.sendall(hello + _message(b"Z", b"I"))
+                while client.recv(4096)[:1] == b"Q":
+                    client.sendall(_message(b"C", b"SELECT 0\0") + _message(b"Z", b"I"))
+
+
+@contextmanager
+def _server_that_says(version: str) -> Iterator[str]:
+    """Somebody who speaks enough of PostgreSQL's protocol to be asked for the version."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer_all, args=(listener, version))
+        thread.start()
+        yield f"postgresql://x@127.0.0.1:{listener.getsockname()[1]}/x?sslmode=disable&gssencmode=disable"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_server_that_nobody_runs_is_named(site: Site) -> None:
+    """Host and port are in the error, the password is not."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        done = site.install("--database-url", f"postgresql://u:hunter22@127.0.0.1:{port}/x")
+    assert (done.code, done.error["code"]) == (3, "SERVER_UNREACHABLE")
+    assert f"127.0.0.1:{port}" in done.error["message"]
+    assert "hunter22" not in done.out + done.err
+    _assert_nothing_made(site)
+
+
+def test_a_database_that_does_not_exist_is_a_matter_of_login(site: Site, postgres_server: PostgresServer) -> None:
+    """The server answers and refuses: another code than nobody answering."""
+    done = site.install("--database-url", _url(postgres_server, "no_such_database"))
+    assert (done.code, done.error["code"]) == (3, "SERVER_LOGIN")
+    _assert_nothing_made(site)
+
+
+def test_a_role_that_may_not_create_pgvector_is_refused(site: Site, postgres_server: PostgresServer) -> None:
+    """Without the right, the error names role and remedy, and nothing is made."""
+    database = postgres_server.create_database(prefix="install")
+    with postgres_server.connect() as connection:
+        connection.execute("DROP ROLE IF EXISTS nobody_special")
+        connection.execute("CREATE ROLE nobody_special LOGIN")
+    done = site.install("--database-url", _url(postgres_server, database, "nobody_special"))
+    assert (done.code, done.error["code"]) == (3, "EXTENSION_RIGHTS")
+    assert "nobody_special" in done.error["message"]
+    _assert_nothing_made(site)
+
+
+@pytest.mark.slow
+def test_a_server_without_pgvector_is_refused(
+    site: Site, run_server: RunServer, postgres_bin: Path, tmp_path: Path, open_directory: Path
+) -> None:
+    """Where the extension is not offered, the error says what to install."""
+    package = postgres_bin.parent.parent
+    unwanted = shutil.ignore_patterns("include", "doc", "pgxs", "*.a", "vector*")
+    bare = open_directory / package.name / "pginstall"
+    shutil.copytree(postgres_bin.parent, bare, ignore=unwanted)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), open_directory / f"{package.name}.libs")
+    bare.parent.chmod(0o755)
+    with run_server("no-vector", bindir=bare / "bin") as server:
+        done = site.install("--database-url", _url(server, "postgres"))
+    assert (done.code, done.error["code"]) == (3, "VECTOR_MISSING")
+    _assert_nothing_made(site)
+
+
+def test_a_server_that_is_too_old_is_refused(site: Site) -> None:
+    """PostgreSQL 14 is named with its version, and nothing is made."""
+    with _server_that_says("14.9") as url:
+        done = site.install("--database-url", url)
+    assert (done.code, done.error["code"]) == (3, "SERVER_TOO_OLD")
+    assert "14.9" in done.error["message"]
+    _assert_nothing_made(site)
+
+
+def test_a_failing_migration_is_named_and_the_next_install_goes_on(site: Site, url: str) -> None:
+    """A table that is in the way fails the install with tag and statement; without it the install works."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE insights (mine text)")
+        failed = site.install("--database-url", url)
+        assert failed.code == 4, failed.out
+        assert "0001_insights" in failed.error["message"]
+        assert "statement" in failed.error["message"]
+        assert "42P07" in failed.error["message"]
+        _assert_nothing_made(site)
+        connection.execute("DROP TABLE insights")
+    assert site.installed("--database-url", url)["smoke_test"]["needsSetup"] is True
+
+
+EDITED = "UPDATE drizzle.__drizzle_migrations SET hash = md5(hash) WHERE id = 3"
+NEWER = "INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (md5('later'), 99999999999999)"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [pytest.param(EDITED, "MIGRATION_DRIFT", marks=pytest.mark.slow), (NEWER, "DATABASE_NEWER")]
+)
+@pytest.mark.parametrize("start", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["start", "no-start"])
+def test_a_schema_that_is_not_ours_is_refused(site: Site, url: str, change: str, code: str, start: bool) -> None:
+    """An edited migration, or one that this package does not know: exit code 7, and the database is as it was."""
+    site.installed("--no-start", "--database-url", url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(change.encode())
+        before = connection.execute("SELECT * FROM drizzle.__drizzle_migrations ORDER BY id").fetchall()
+        site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
+        done = site.install("--database-url", url, *([] if start else ["--no-start"]))
+        assert (done.code, done.error["code"]) == (7, code), done.out
+        assert done.error["hint"]
+        assert connection.execute("SELECT * FROM drizzle.__drizzle_migrations ORDER BY id").fetchall() == before
+    _assert_nothing_made(site)

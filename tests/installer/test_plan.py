@@ -1,0 +1,98 @@
+"""The plan of an installation, which is pure, and the receipt's form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway_installer.plan import install_steps, pending_steps
+from mosaic_gateway_installer.receipt import Receipt, ReceiptError, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.steps.settings import wanted_settings
+
+ALL = install_steps(EngineName.POSTGRES, account=True, make_account=True, start=True)
+
+
+def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
+    """The account exists before the home is handed over, the settings before anything reads them."""
+    assert ALL == (
+        "home", "account", "hand-over", "stop", "config", "secret", "launch", "runtime", "cluster", "start",
+    )  # fmt: skip
+
+
+@given(st.sampled_from(EngineName), st.booleans(), st.booleans(), st.booleans())
+def test_what_is_not_wanted_is_left_out(engine: EngineName, account: bool, make: bool, start: bool) -> None:
+    """Every plan is the full one, in its order, less what does not apply."""
+    steps = install_steps(engine, account=account, make_account=make, start=start)
+    assert [step for step in ALL if step in steps] == [step for step in steps if step != "schema"]
+    assert ("hand-over" in steps, "account" in steps) == (account, make)
+    assert ("cluster" in steps) is (engine is EngineName.POSTGRES)
+    assert steps[-1] == ("start" if start else "schema")
+    assert {"stop", "launch"} <= set(steps) or not start
+
+
+@given(st.sets(st.sampled_from(ALL)))
+def test_what_is_pending_is_what_is_not_done_and_what_that_brings(done: set[str]) -> None:
+    """A change under a running gateway restarts it; without a start nothing is stopped or loaded."""
+    pending = pending_steps(ALL, done)
+    assert list(pending) == [step for step in ALL if step in pending]
+    changed = set(ALL) - done - {"stop", "launch", "start"}
+    assert changed <= set(pending)
+    assert ("launch" in pending) is ("start" in pending)
+    if changed - {"home", "account"}:
+        assert "start" in pending
+    if "start" not in pending:
+        assert "stop" not in pending
+    assert ("stop" in pending) is ("start" in pending and "stop" not in done)
+
+
+def test_nothing_is_pending_when_all_is_done() -> None:
+    """A second run has an empty plan, although its gateway could be stopped."""
+    assert pending_steps(ALL, set(ALL) - {"stop"}) == ()
+
+
+def test_a_database_url_of_another_program_is_not_written_down(tmp_path: Path) -> None:
+    """Only the engine server has a database URL among its settings."""
+    config = Config(home=Home(tmp_path), database_url=Secret("postgresql://x"))
+    assert "database_url" not in wanted_settings(config)
+    assert wanted_settings(replace(config, engine=EngineName.SERVER))["database_url"] == "postgresql://x"
+
+
+@pytest.fixture
+def receipt() -> Receipt:
+    """Return a receipt with every field set."""
+    return Receipt(
+        instance_id="0123456789abcdef", state=ReceiptState.KEPT, version="1.2.3", engine="postgres",
+        created_at="2026-01-02T03:04:05+00:00", home_created=True, parents_created=("/a", "/a/b"), account="x",
+        account_created=True, schema="ab",
+    )  # fmt: skip
+
+
+def test_a_receipt_is_read_as_it_was_written(receipt: Receipt, tmp_path: Path) -> None:
+    """Nothing is lost on the way to the file and back; no file means no receipt."""
+    home = Home(tmp_path)
+    assert read_receipt(home) is None
+    write_receipt(home, receipt, None)
+    assert read_receipt(home) == receipt
+    assert home.receipt.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "change", [{"receipt": 2}, {"state": "odd"}, {"instance_id": None, "_drop": 1}, {"unheard_of": 1}], ids=str
+)
+def test_a_receipt_of_another_form_is_refused(receipt: Receipt, tmp_path: Path, change: dict[str, object]) -> None:
+    """A later form, an unknown state, a missing and an unknown field: never guessed at."""
+    home = Home(tmp_path)
+    write_receipt(home, receipt, None)
+    value = {**json.loads(home.receipt.read_text()), **change}
+    if value.pop("_drop", None):
+        del value["instance_id"]
+    home.receipt.write_text(json.dumps(value))
+    with pytest.raises(ReceiptError) as caught:
+        read_receipt(home)
+    assert caught.value.exit_code == 7

@@ -1,0 +1,196 @@
+"""The account that root's installation makes: born, used, adopted, removed; all in a copy of /etc of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.installer.conftest import MakeSite, Site
+
+LIMIT = 120.0  # seconds to wait for other test processes
+NAME = "mosaic-gateway"
+# Changes to /etc end with the namespace. An account of that name which the machine has keeps its user id under another.
+ENTER = f"""
+set -e
+mount -t tmpfs layer "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay etc -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
+sed -i 's/^{NAME}:/other-gateway:/' /etc/passwd /etc/group
+for file in /etc/shadow /etc/gshadow; do if [ -e "$file" ]; then sed -i 's/^{NAME}:/other-gateway:/' "$file"; fi; done
+echo ready
+exec cat
+"""
+
+
+@pytest.fixture(scope="module")
+def own_etc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """Return the words with which a command runs where accounts can be made and nobody else sees them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes accounts")
+    layer = tmp_path_factory.mktemp("etc")
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(layer)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        if keeper.stdout.readline() != "ready\n":
+            keeper.kill()
+            pytest.skip("this root may not mount: a container without the right to")
+        yield ("nsenter", "--target", str(keeper.pid), "--mount", "--")
+        keeper.kill()
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Wait until no other test process makes accounts: their processes would have the same user ids as ours."""
+    path = Path(tempfile.gettempdir(), "mosaic-gateway-test-accounts.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline, "another test process keeps making accounts"
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def root_site(make_site: MakeSite, own_etc: tuple[str, ...], open_directory: Path, alone: None) -> Iterator[Site]:
+    """Return a site that root installs without --run-as."""
+    made = make_site(parent=open_directory, prefix=own_etc, run_as=False)
+    yield made
+    made.close()
+
+
+def _entries(own_etc: tuple[str, ...]) -> dict[str, int]:
+    """Return the accounts and groups of the gateway: table → numeric id."""
+    found = {}
+    for table in ("passwd", "group"):
+        words = [*own_etc, "getent", table, NAME]
+        line = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        if line:
+            found[table] = int(line.split(":")[2])
+    return found
+
+
+def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Install makes it and runs PostgreSQL and the gateway as it; uninstall keeps it, purge removes it."""
+    assert not _entries(own_etc)
+    planned = root_site.install("--dry-run")
+    assert planned.steps[:3] == ["home", "account", "hand-over"]
+    assert not _entries(own_etc)
+    done = root_site.install()
+    assert done.result["steps"] == planned.result["steps"]
+    assert done.result["account"] == NAME
+    entries = _entries(own_etc)
+    assert set(entries) == {"passwd", "group"}
+    uid = entries["passwd"]
+    assert root_site.path.stat().st_uid == uid
+    receipt = root_site.receipt()
+    assert (receipt["account"], receipt["account_created"]) == (NAME, True)
+    servers = [process for process in root_site.processes() if process.name() == "postgres"]
+    assert servers
+    assert {process.uids().real for process in servers} == {uid}
+    pid = root_site.json("status").result["pid"]
+    assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in Path(f"/proc/{pid}/status").read_text()
+    assert root_site.json("uninstall").result["purged"] is False
+    assert _entries(own_etc) == entries
+    assert root_site.json("uninstall", f"--purge={receipt['instance_id']}").result["purged"] is True
+    assert not _entries(own_etc)
+    assert not list(root_site.path.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_a_failed_install_leaves_no_account(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Undoing removes the account that this run made."""
+    done = root_site.install(trap={"event": "os.rename", "text": "auth-secret", "act": "ENOSPC"})
+    assert done.code == 3, done.out
+    assert not _entries(own_etc)
+    assert not list(root_site.path.parent.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "trap",
+    [("subprocess.Popen", "useradd", 1), ("os.rename", "receipt.json", 2), ("open", "journal.jsonl', None", 4)],
+    ids=["before", "made, not noted", "noted"],
+)
+def test_killed_around_the_making_of_the_account_it_stays_ours(
+    root_site: Site, own_etc: tuple[str, ...], trap: tuple[str, str, int]
+) -> None:
+    """Whenever the killed run died, the next one knows that the account is ours, and purge removes it."""
+    event, text, count = trap
+    done = root_site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    assert done.code == -9, done.err
+    root_site.installed("--no-start")
+    receipt = root_site.receipt()
+    assert (receipt["account"], receipt["account_created"]) == (NAME, True)
+    root_site.json("uninstall", f"--purge={receipt['instance_id']}")
+    assert not _entries(own_etc)
+    assert not list(root_site.path.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_an_account_that_was_there_is_used_and_stays(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """An account that somebody else made is neither ours nor removed."""
+    subprocess.run([*own_etc, "useradd", "--system", "--user-group", NAME], check=True)
+    try:
+        done = root_site.install("--no-start")
+        assert "account" not in done.steps
+        assert root_site.receipt()["account_created"] is False
+        root_site.json("uninstall", f"--purge={root_site.receipt()['instance_id']}")
+        assert "passwd" in _entries(own_etc)
+    finally:
+        subprocess.run([*own_etc, "userdel", NAME], check=True)
+
+
+@pytest.mark.slow
+def test_directories_above_the_home_let_the_account_pass(
+    make_site: MakeSite, own_etc: tuple[str, ...], open_directory: Path, alone: None
+) -> None:
+    """Parents that root makes are open for passing, the home is not; both go with a purge."""
+    site = make_site("a/b/home", parent=open_directory, prefix=own_etc, run_as=False)
+    site.installed("--no-start")
+    assert [oct(path.stat().st_mode & 0o777) for path in (site.path.parent, site.path)] == ["0o755", "0o700"]
+    site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
+    assert not list(open_directory.iterdir())
+
+
+def test_a_home_that_the_account_cannot_reach_is_refused(
+    make_site: MakeSite, own_etc: tuple[str, ...], tmp_path: Path, alone: None
+) -> None:
+    """Below a directory of 0700 PostgreSQL could not reach its data: found before anything is made."""
+    tmp_path.chmod(0o700)
+    site = make_site(parent=tmp_path, prefix=own_etc, run_as=False)
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
+    assert not site.path.exists()
+    assert not _entries(own_etc)
+
+
+def test_root_leaves_an_ordinary_users_home_to_its_owner(site: Site) -> None:
+    """Over a home without an account in its receipt, root works as the home's owner and makes nobody."""
+    if site.account is None:
+        pytest.skip("only root meets other people's homes")
+    site.installed("--no-start")
+    site.home.receipt.write_text(
+        site.home.receipt.read_text().replace(f'"account": "{site.account.name}"', '"account": null')
+    )
+    site.run_as = False
+    done = site.install("--no-start")
+    assert done.steps == []
+    assert done.result["account"] == site.account.name
+    assert site.path.stat().st_uid == site.account.uid

@@ -1,0 +1,197 @@
+"""Uninstalling, taking kept data up again, and giving everything up."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite, Site
+
+EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
+LIMIT = 30.0  # seconds
+
+
+def _sign_in(site: Site) -> int:
+    return site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})[0]
+
+
+def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) -> None:
+    """Programs, processes and logs go; instance, secret, settings and users are the same afterwards."""
+    site.installed()
+    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert made.code == 0, made.out
+    identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
+    settings = site.home.config_file.read_bytes()
+
+    planned = site.json("uninstall", "--dry-run").result
+    assert planned["dry_run"] is True
+    assert site.request("GET", "/api/bootstrap/status")[0] == 200
+    done = site.json("uninstall").result
+    assert done["removed"] == planned["removed"] == [str(site.path / name) for name in ("runtime", "run", "logs")]
+    assert done["kept"] == planned["kept"] == [str(site.path / name) for name in ("data", "secrets", "config.toml")]
+    site.assert_nothing_runs()
+    assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
+    assert site.receipt()["state"] == "kept"
+    assert site.json("uninstall").result["removed"] == []
+    assert "INSTALL_INCOMPLETE" in site.json("doctor").out
+
+    again = site.install()
+    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.result["instance_id"] == identity
+    assert again.result["smoke_test"]["needsSetup"] is False
+    assert again.result["setup_url"] is None
+    assert (site.home.auth_secret.read_bytes(), site.home.config_file.read_bytes()) == (secret, settings)
+    assert site.receipt()["state"] == "installed"
+    assert _sign_in(site) == 200
+
+
+def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
+    """A lost or empty secret is refused with the way out; given from outside it is written down again.
+
+    Nor is the data taken up by another engine.
+    """
+    site.installed("--no-start")
+    site.json("uninstall")
+    other = site.install("--engine", "server", "--database-url", "postgresql://127.0.0.1:1/x")
+    assert other.code == 7
+    assert "ENGINE_MISMATCH" in other.out
+    secret = site.home.auth_secret.read_text().strip()
+    before = site.receipt()
+    for spoil in (lambda: site.home.auth_secret.write_text(""), site.home.auth_secret.unlink):
+        spoil()
+        done = site.install()
+        assert (done.code, done.error["code"]) == (7, "SECRET_LOST")
+        assert site.receipt() == before
+        assert not site.home.run.exists()
+    site.installed("--no-start", BETTER_AUTH_SECRET=secret)
+    assert site.home.auth_secret.read_text().strip() == secret
+
+
+def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
+    """Undoing an adoption removes what this run made and neither receipt, data, settings nor secret."""
+    site.installed("--no-start")
+    site.json("uninstall")
+    [cluster] = site.home.data.glob("postgres-*")
+    before = site.receipt()
+    kept = {path.name for path in site.path.iterdir()}
+    (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
+    failed = site.install()
+    assert failed.code == 1, failed.out
+    assert failed.error["code"] == "ENGINE_START"
+    assert "no_such_setting" in failed.error["message"]
+    assert site.receipt() == before
+    assert {path.name for path in site.path.iterdir()} == kept
+    site.assert_nothing_runs()
+    (cluster / "postgresql.auto.conf").write_text("")
+    assert site.installed()["instance_id"] == before["instance_id"]
+
+
+def test_purge_leaves_the_machine_as_it_was(site: Site) -> None:
+    """With the right id everything goes: home, processes, port; the place is as empty as before."""
+    site.installed()
+    identity = site.receipt()["instance_id"]
+    site.run("install", "--json")
+    planned = site.json("uninstall", "--dry-run", f"--purge={identity}").result
+    assert site.path.exists()
+    done = site.json("uninstall", f"--purge={identity}").result
+    assert done["purged"] is True
+    assert done["kept"] == []
+    assert done["removed"] == planned["removed"]
+    assert not list(site.path.parent.iterdir())
+    site.assert_nothing_runs()
+    missing = site.json("uninstall")
+    assert (missing.code, missing.error["code"]) == (3, "NOT_INSTALLED")
+
+
+def test_purge_spares_what_is_not_ours(site: Site) -> None:
+    """What killed runs of ours left goes; a file that somebody put into the home stays, and the home with it."""
+    site.installed("--no-start")
+    for path in (site.path / ".config.toml.0a1b2c3d.tmp", site.home.secrets / ".auth-secret.0a1b2c3d.tmp"):
+        path.touch(0o600)
+    (site.path / "notes.txt").write_text("mine")
+    done = site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
+    assert done.code == 0
+    assert [path.name for path in site.path.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture(scope="module")
+def stopped(make_site: MakeSite) -> Site:
+    """Return a site that is installed and not running, for tests that are refused."""
+    made = make_site()
+    made.installed("--no-start")
+    return made
+
+
+def test_purge_asks_and_cannot_where_nobody_can_answer(stopped: Site) -> None:
+    """Without a terminal the id must be given; nothing is removed."""
+    done = stopped.run("uninstall", "--json", "--purge")
+    assert (done.code, done.error["code"]) == (2, "CONFIRMATION_MISSING")
+    assert stopped.home.data.exists()
+
+
+def test_purge_with_another_id_removes_nothing(stopped: Site) -> None:
+    """The id of some other instance is refused."""
+    done = stopped.json("uninstall", "--purge=0123456789abcdef")
+    assert (done.code, done.error["code"]) == (7, "PURGE_NOT_CONFIRMED")
+    assert stopped.home.data.exists()
+    assert stopped.home.runtime.exists()
+
+
+def test_purge_waits_for_nobody_who_uses_the_database(stopped: Site) -> None:
+    """While another command runs the database, nothing is removed, and the error names its process."""
+    # Once the server is up the command looks whether this CPU was tried before.
+    user = stopped.popen("auth", "users", "list", trap={"event": "open", "text": "self-test.json", "act": "SIGSTOP"})
+    assert os.WIFSTOPPED(os.waitpid(user.pid, os.WUNTRACED)[1])
+    done = stopped.json("uninstall", f"--purge={stopped.receipt()['instance_id']}")
+    assert (done.code, done.error["code"]) == (6, "ENGINE_BUSY")
+    assert str(user.pid) in done.error["message"]
+    assert stopped.home.data.exists()
+    user.send_signal(18)
+    assert user.wait(LIMIT) == 0
+
+
+@pytest.mark.parametrize("answer", ["wrong", pytest.param("right", marks=pytest.mark.slow)])
+def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite, answer: str) -> None:
+    """The prompt names what goes; only the instance id goes on."""
+    site = stopped
+    if answer == "right":
+        site = make_site()
+        site.installed("--no-start")
+    identity = site.receipt()["instance_id"]
+    typed = identity if answer == "right" else "yes"
+    leader, follower = pty.openpty()
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mosaic_gateway_installer.cli",
+        "uninstall",
+        "--purge",
+        "--home",
+        str(site.path),
+    ]
+    with subprocess.Popen(argv, stdin=follower, stdout=follower, stderr=follower, env=site.environ, cwd="/") as process:
+        os.close(follower)
+        shown, sent, deadline = b"", False, time.monotonic() + LIMIT
+        while time.monotonic() < deadline and process.poll() is None:
+            if select.select([leader], [], [], 0.05)[0]:
+                try:
+                    shown += os.read(leader, 4096)
+                except OSError:  # the other side is closed
+                    break
+            if identity.encode() in shown and not sent:
+                os.write(leader, f"{typed}\n".encode())
+                sent = True
+        code = process.wait(LIMIT)
+    os.close(leader)
+    assert b"removes all data of" in shown
+    assert code == (0 if answer == "right" else 7)
+    assert site.path.exists() is (answer == "wrong")

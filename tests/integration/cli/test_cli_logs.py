@@ -1,0 +1,78 @@
+"""The verb logs: the newest lines, of either log, as they come, over a rotation."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mosaic_gateway.process.logfile import RotatingFile
+
+if TYPE_CHECKING:
+    from tests.integration.cli.conftest import MakePlace, Place
+
+
+@pytest.fixture
+def logged(make_place: MakePlace) -> Place:
+    """A home with ten lines in its gateway's log and three in PostgreSQL's."""
+    place = make_place()
+    place.home.gateway_log.write_text("".join(f"line {number}\n" for number in range(10)))
+    place.home.postgres_log.write_text("a\nb\nc\n")
+    return place
+
+
+def test_lines(logged: Place) -> None:
+    """As many lines as asked for, all where there are fewer, none where none are wanted or there."""
+    assert logged.run("logs", "-n", "2").out == "line 8\nline 9\n"
+    assert logged.run("logs", "--lines", "0").out == ""
+    result = logged.ask("logs", "--postgres")
+    assert result == {"file": str(logged.home.postgres_log), "lines": ["a", "b", "c"]}
+    logged.home.postgres_log.unlink()
+    assert logged.ask("logs", "--postgres")["lines"] == []
+
+
+def test_follow(logged: Place) -> None:
+    """Following shows each line once, in order, over rotations, and ends with Ctrl-C."""
+    log = RotatingFile(logged.home.gateway_log, size=100, keep=3)
+    with logged.popen("logs", "-f", "-n", "1") as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "line 9\n"
+        for first in (10, 20, 30):
+            for number in range(first, first + 10):
+                log.write(f"line {number}\n".encode())
+            for number in range(first, first + 10):
+                assert following.stdout.readline() == f"line {number}\n"
+        following.send_signal(signal.SIGINT)
+        out, err = following.communicate(timeout=10)
+    log.close()
+    assert (following.returncode, out, err) == (0, "", "")
+    assert logged.home.gateway_log.with_name("gateway.log.2").exists()
+
+
+def test_follow_what_is_not_there_yet(logged: Place) -> None:
+    """Following begins when the log does."""
+    logged.home.gateway_log.unlink()
+    with logged.popen("logs", "--follow") as following:
+        assert following.stdout is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            following.wait(0.5)
+        logged.home.gateway_log.write_text("first\n")
+        assert following.stdout.readline() == "first\n"
+
+
+def test_follow_is_no_object(logged: Place) -> None:
+    """An endless output cannot be one JSON object."""
+    assert logged.ask("logs", "--follow", code=2)["code"] == "USAGE"
+
+
+def test_reader_that_leaves(logged: Place) -> None:
+    """A reader that leaves early ends the verb without noise."""
+    logged.home.gateway_log.write_text("x" * 200_000 + "\n")
+    with logged.popen("logs") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(10)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""

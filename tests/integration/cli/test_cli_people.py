@@ -1,0 +1,241 @@
+"""Users and the first admin by the command line: passwords come in safely, and never out."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from mosaic_gateway.migrations import Bundle, migrate
+from mosaic_gateway.process.account import assume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import PostgresServer
+    from tests.integration.cli.conftest import MakePlace, Place
+
+SETUP = ("bootstrap", "setup", "--name", "Ada Lovelace", "--email", "ada@example.com")
+CREATE = ("auth", "users", "create", "--name", "Bob", "--email", "bob@example.com")
+SET = ("auth", "users", "set-password", "--email", "bob@example.com")
+WORD = "Pässwörd-\N{PILE OF POO}-ﬁ"
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres_server: PostgresServer) -> str:
+    """The name of a database with both schemas, to be copied."""
+    name = postgres_server.create_database(prefix="cli")
+    with postgres_server.connect(name) as connection:
+        for bundle in ("gateway", "storage"):
+            migrate(Bundle.load(bundle), connection)
+    return name
+
+
+@pytest.fixture
+def people(make_place: MakePlace, postgres_server: PostgresServer, migrated: str) -> Place:
+    """A home whose database has its schema and nobody in it."""
+    return make_place(postgres_server.conninfo(postgres_server.create_database(template=migrated, prefix="cli")))
+
+
+def sign_in(place: Place, email: str, password: str) -> tuple[int, str]:
+    """Sign in over HTTP; return the status and the cookie."""
+    answer = place.request("POST", "/api/auth/sign-in/email", {"email": email, "password": password})
+    return answer.status, answer.headers.get("set-cookie", "").split(";")[0]
+
+
+def test_first_admin(people: Place) -> None:
+    """Set-up by the command line makes the admin once, whom status and list then know."""
+    assert people.ask("bootstrap", "status") == {"needsSetup": True}
+    assert people.run("auth", "users", "list").out == "No users.\n"
+    user = people.ask(*SETUP, "--password-stdin", stdin=f"{WORD}\n")["user"]
+    assert (user["email"], user["name"], user["role"]) == ("ada@example.com", "Ada Lovelace", "admin")
+    assert people.ask("bootstrap", "status") == {"needsSetup": False}
+    assert [found["id"] for found in people.ask("auth", "users", "list")["users"]] == [user["id"]]
+    again = people.ask(*SETUP, "--password-stdin", stdin=f"{WORD}\n", code=7)
+    assert again["code"] == "ADMIN_EXISTS"
+    assert people.ask("bootstrap", "link", code=7)["code"] == "ADMIN_EXISTS"
+
+
+def test_link(people: Place) -> None:
+    """A link works once in the gateway; a newer one puts an older out of use."""
+    people.ask("start")
+    urls = [people.ask("bootstrap", "link")["url"] for _ in range(2)]
+    assert urls[0].startswith(f"http://127.0.0.1:{people.port}/setup#token=")
+    body = {"name": "Ada", "email": "ada@example.com", "password": WORD}
+    statuses = []
+    for url in (urls[0], urls[1], urls[1]):
+        token = url.partition("#token=")[2]
+        statuses.append(people.request("POST", "/api/bootstrap/setup", body, headers={"x-setup-token": token}).status)
+        assert token not in people.log()
+    assert statuses == [403, 201, 409]
+
+
+def test_set_password_ends_sessions(people: Place, tmp_path: Path) -> None:
+    """A new password works, the old one does not, and the sessions of before are over."""
+    people.ask("start")
+    file = tmp_path / "password"
+    file.write_bytes(f"{WORD}\r\n".encode())
+    people.ask(*CREATE, "--password-file", str(file))
+    status, cookie = sign_in(people, "bob@example.com", WORD)
+    assert status == 200
+    assert people.request("GET", "/api/auth/get-session", headers={"cookie": cookie}).json["user"]["name"] == "Bob"
+    people.ask(*SET, "--password-stdin", stdin="another one")
+    assert people.request("GET", "/api/auth/get-session", headers={"cookie": cookie}).json is None
+    assert sign_in(people, "bob@example.com", WORD)[0] == 401
+    assert sign_in(people, "bob@example.com", "another one")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "code"),
+    [
+        ((*CREATE, "--password-stdin"), "short", "PASSWORD_TOO_SHORT"),
+        ((*CREATE, "--password-stdin"), "x" * 129, "PASSWORD_TOO_LONG"),
+        ((*CREATE, "--password-stdin"), "", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-stdin"), "\n", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-stdin"), b"\xff\xfe long enough", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-file", "/none/such"), "", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-file", "/"), "", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-stdin", "--password-file", "/dev/null"), "long enough", "PASSWORD_SOURCE"),
+        (CREATE, "long enough", "PASSWORD_SOURCE"),
+        ((*CREATE[:-1], "no address", "--password-stdin"), "long enough", "INVALID_EMAIL"),
+        ((*SET, "--password-stdin"), "long enough", "USER_NOT_FOUND"),
+        ((*CREATE, "--role", "root", "--password-stdin"), "long enough", "USAGE"),
+    ],
+)
+def test_refused(people: Place, words: tuple[str, ...], stdin: str | bytes, code: str) -> None:
+    """What cannot be is refused as wrong usage, and nobody is made."""
+    assert people.ask(*words, stdin=stdin, code=2)["code"] == code
+
+
+def test_twice(people: Place) -> None:
+    """An address belongs to one user, however it is written."""
+    people.ask(*CREATE, "--password-stdin", stdin=WORD)
+    error = people.ask(*CREATE[:-1], "BOB@Example.com", "--password-stdin", stdin=WORD, code=2)
+    assert error["code"] == "USER_EXISTS"
+    assert len(people.ask("auth", "users", "list")["users"]) == 1
+
+
+def test_never_an_argument(people: Place) -> None:
+    """There is no way to give a password as an argument."""
+    for words in ((*CREATE, "--password", WORD), (*CREATE, f"--password={WORD}"), (*CREATE, "-p", WORD)):
+        assert people.ask(*words, code=2)["code"] == "USAGE"
+    assert people.ask("auth", "users", "list")["users"] == []
+
+
+def test_prompt(people: Place) -> None:
+    """On a terminal the password is asked for twice and not echoed; two different ones are asked for again."""
+    code, shown = on_a_terminal(people, [*CREATE], ["first try", "another", WORD, WORD])
+    assert code == 0, shown
+    assert "Created bob@example.com" in shown
+    assert "do not match" in shown
+    for word in ("first try", "another", WORD):
+        assert word not in shown
+    people.ask("start")
+    assert sign_in(people, "bob@example.com", WORD)[0] == 200
+
+
+@pytest.mark.slow
+def test_prompt_interrupted(people: Place) -> None:
+    """Ctrl-C at the prompt ends with code 130, and nobody is made."""
+    code, _ = on_a_terminal(people, [*CREATE], ["\x03"])
+    assert code == 130
+    assert people.ask("auth", "users", "list")["users"] == []
+
+
+def on_a_terminal(place: Place, words: list[str], answers: list[str]) -> tuple[int, str]:
+    """Run a verb on a terminal of its own, give an answer to each prompt, and return code and what was shown."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        place.argv(*words), stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, cwd="/",
+        env=place.environ({"PYTHONIOENCODING": "utf-8", "TERM": "dumb"}), preexec_fn=_take_terminal,  # noqa: PLW1509
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    asked = 0
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline:
+            if not select.select([controller], [], [], 0.1)[0]:
+                if process.poll() is not None:
+                    break
+                continue
+            try:
+                chunk = os.read(controller, 4096)
+            except OSError:  # the other side is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+            if shown.count(b": ") > asked and shown.endswith(b": ") and answers:
+                asked = shown.count(b": ")
+                os.write(controller, (answers.pop(0) + "\n").encode())
+        return process.wait(30), shown.decode(errors="replace")
+    finally:
+        os.close(controller)
+        process.kill()
+        process.wait()
+
+
+def _take_terminal() -> None:
+    import fcntl  # noqa: PLC0415 - in the child
+    import termios  # noqa: PLC0415
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def watched(people: Place) -> Iterator[set[str]]:
+    """Every command line seen of a process of the home while the test runs."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            for process in psutil.process_iter():
+                try:
+                    words = process.cmdline()
+                except (psutil.Error, OSError):
+                    continue
+                if any(str(people.home.path) in word for word in words):
+                    seen.add(" ".join(words))
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield seen
+    over.set()
+    thread.join()
+
+
+@pytest.mark.slow
+def test_secrets_stay_inside(people: Place, watched: set[str], tmp_path: Path) -> None:
+    """No password, key or hash comes out by a command line, an output, a log or a file of the home."""
+    done: list[Any] = [people.run("start")]
+    done.append(people.run(*SETUP, "--password-stdin", stdin=WORD))
+    done.append(people.run(*SETUP, "--password-stdin", "--json", stdin=WORD))
+    done.append(people.run(*CREATE, "--password-stdin", "--json", stdin=WORD + "2"))
+    done.append(people.run(*SET, "--password-stdin", "--json", stdin=WORD + "3"))
+    done.append(people.run("auth", "users", "list", "--json"))
+    done.append(people.run("config", "show", "--json"))
+    done.append(people.run("status", "--json"))
+    sign_in(people, "ada@example.com", WORD + "wrong")
+    done.append(people.run("logs", "--json"))
+    assert any("auth users create" in line for line in watched)
+    with assume(people.account):
+        key = people.home.auth_secret.read_text().strip()
+    texts = [*watched, *(f"{one.out}{one.err}" for one in done), people.log()]
+    texts += [
+        path.read_text(errors="replace")
+        for path in people.home.path.rglob("*")
+        if path.is_file() and path.parent != people.home.secrets
+    ]
+    for secret in (WORD, WORD.encode().decode("latin-1"), key):
+        assert not [text for text in texts if secret in text]

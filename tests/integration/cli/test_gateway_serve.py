@@ -1,0 +1,249 @@
+"""``serve`` in the foreground, and a start that fails: the gateway's own reason comes out, and nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from mosaic_gateway.migrations import Bundle, migrate
+from mosaic_gateway.migrations.lock import migration_lock
+from mosaic_gateway.process.lockfile import holder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import PostgresServer
+    from tests.integration.cli.conftest import MakePlace, Place
+
+NO_ENVELOPE = "the child's standard output is one envelope"
+
+
+@contextmanager
+def serving(place: Place, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``serve`` until it is ready."""
+    with place.popen("serve", *words) as process:
+        place.wait_until(lambda: process.poll() is not None or place.status_of("/readyz") == 200)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres_server: PostgresServer) -> str:
+    """The name of a database with both schemas, to be copied."""
+    name = postgres_server.create_database(prefix="cli")
+    with postgres_server.connect(name) as connection:
+        for bundle in ("gateway", "storage"):
+            migrate(Bundle.load(bundle), connection)
+    return name
+
+
+@pytest.fixture
+def server_place(make_place: MakePlace, postgres_server: PostgresServer, migrated: str) -> Place:
+    """A home whose database is a migrated one on a server."""
+    return make_place(postgres_server.conninfo(postgres_server.create_database(template=migrated, prefix="cli")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ends_cleanly(stopped: Place, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C end it with exit code 0, its result on standard output, and PostgreSQL is gone."""
+    with serving(stopped, "--json") as process:
+        assert stopped.ask("status")["supervisor"] is None
+        assert "in the foreground" in stopped.run("status").out
+        assert stopped.ask("start")["already_running"] is True
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert json.loads(out)["result"] == {"stopped": True}, NO_ENVELOPE
+    assert "Listening on" in err
+    assert "Traceback" not in err
+    stopped.assert_nothing_runs()
+
+
+def test_stop_ends_it(stopped: Place) -> None:
+    """The verb stop ends a gateway in the foreground, too."""
+    with serving(stopped) as process:
+        assert stopped.ask("stop") == {"stopped": True, "pid": process.pid}
+        assert process.wait(10) == 0
+    stopped.assert_nothing_runs()
+
+
+def test_a_second_one_on_the_same_home(stopped: Place) -> None:
+    """A second gateway is refused as busy and names the first, on the same port and on another."""
+    with serving(stopped) as process:
+        for words in ((), ("--port", str(stopped.port + 1))):
+            error = stopped.ask("serve", *words, code=6)
+            assert error["code"] == "GATEWAY_RUNNING"
+            assert f"process {process.pid}" in error["message"]
+            assert error["details"] == {"pid": process.pid}
+        assert stopped.status_of("/readyz") == 200
+
+
+def test_flags_choose_the_address(server_place: Place) -> None:
+    """A port given as a flag is used instead of the configured one."""
+    port = server_place.port + 1
+    with server_place.popen("serve", "--port", str(port)) as process:
+        there = type(server_place)(server_place.home, port, server_place.account)
+        there.wait_until(lambda: process.poll() is not None or there.status_of("/readyz") == 200)
+        assert there.status_of("/readyz") == 200
+        assert server_place.status_of("/readyz") == 0
+        assert server_place.ask("status")["local_url"] == f"http://127.0.0.1:{port}"
+
+
+def test_port_taken(server_place: Place) -> None:
+    """A taken port is exit code 3 and names who has it, in the foreground and through the ready pipe."""
+    with socket.create_server(("127.0.0.1", server_place.port)):
+        for verb in ("serve", "start", "restart"):
+            error = server_place.ask(verb, code=3)
+            assert error["code"] == "PORT_TAKEN"
+            assert f"process {os.getpid()}" in error["message"]
+            assert error["details"]["port"] == server_place.port
+            assert "--port" in error["hint"]
+    server_place.assert_nothing_runs()
+    assert holder_of(server_place.home.supervisor_lock) is None
+
+
+@pytest.mark.slow
+def test_bad_addresses(server_place: Place) -> None:
+    """An address that is not this machine's, or none at all, is exit code 3."""
+    for host in ("192.0.2.1", "a..b"):
+        assert server_place.ask("serve", "--host", host, code=3)["code"] == "ADDRESS_UNUSABLE"
+    server_place.write(server_place.home.config_file, 'host = "192.0.2.1"\n')
+    assert server_place.ask("start", code=3)["code"] == "ADDRESS_UNUSABLE"
+    server_place.assert_nothing_runs()
+
+
+def test_refuses_until_the_schema_is_there(make_place: MakePlace, database: str) -> None:
+    """As long as the migrations wait for their lock, every connect is refused."""
+    place = make_place(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        with migration_lock(connection, timeout=5), place.popen("serve") as process:
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mosaic-gateway migrate'"
+            place.wait_until(lambda: connection.execute(waits).fetchone() == (1,))
+            for _ in range(20):
+                assert process.poll() is None
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", place.port), timeout=5)
+        assert place.ask("start")["already_running"] is False
+
+
+def test_failing_migration(make_place: MakePlace, database: str) -> None:
+    """A migration that fails is exit code 4, names tag and statement, and nothing listens."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE insights (id int)")
+    place = make_place(database)
+    error = place.ask("start", code=4)
+    assert error["code"] == "STATEMENT_FAILED"
+    assert "0001" in error["message"]
+    assert error["details"]["sqlstate"] == "42P07"
+    assert place.status_of("/readyz") == 0
+    place.assert_nothing_runs()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP TABLE insights")
+    assert place.ask("start")["already_running"] is False
+
+
+def test_newer_database(server_place: Place) -> None:
+    """A database that a later version migrated is refused with exit code 7."""
+    conninfo = _conninfo(server_place)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (repeat('f', 64), 9999999999999)"
+        )
+    for verb in (("start",), ("serve",), ("storage", "migrate"), ("storage", "status")):
+        done = server_place.run(*verb, "--json")
+        assert done.code == 7, done
+        assert json.loads(done.out)["error"]["code"] == "DATABASE_NEWER"
+    server_place.assert_nothing_runs()
+
+
+@pytest.mark.slow
+def test_unreachable_server(make_place: MakePlace) -> None:
+    """A server where nobody answers is exit code 3, and its password is shown nowhere."""
+    place = make_place("postgresql://me:hidden-word@127.0.0.1:1/x")
+    error = place.ask("start", code=3)
+    assert error["code"] == "SERVER_UNREACHABLE"
+    assert "hidden-word" not in json.dumps(error) + place.log()
+    place.assert_nothing_runs()
+
+
+@pytest.mark.slow
+def test_no_programs(make_place: MakePlace) -> None:
+    """A home without PostgreSQL's programs is exit code 3 in every way to its database."""
+    place = make_place()
+    for verb in (("start",), ("serve",), ("storage", "migrate"), ("bootstrap", "status")):
+        assert place.ask(*verb, code=3)["code"] in {"RUNTIME_MISSING", "CLUSTER_MISSING"}
+    place.assert_nothing_runs()
+
+
+def test_lost_secret(server_place: Place) -> None:
+    """Without the key that signs cookies the gateway does not start, and says which file is missing."""
+    server_place.home.auth_secret.unlink()
+    error = server_place.ask("start", code=3)
+    assert str(server_place.home.auth_secret) in error["message"]
+    server_place.assert_nothing_runs()
+
+
+def test_silent_death(server_place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A gateway that dies without a word is an error with the end of what it logged this time."""
+    server_place.write(server_place.home.gateway_log, "from the last time\n")
+    traps = tmp_path_factory.mktemp("traps")
+    (traps / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'serve' in sys.orig_argv: print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    env = {"PYTHONPATH": os.pathsep.join([str(traps), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    error = server_place.ask("start", code=1, env=env)
+    assert error["code"] == "GATEWAY_START"
+    assert "last words" in error["message"]
+    assert "from the last time" not in error["message"]
+    server_place.assert_nothing_runs()
+
+
+@pytest.mark.slow
+def test_gateway_follows_its_starter_not(server_place: Place) -> None:
+    """A started gateway outlives the terminal session that started it."""
+    code = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    words = [sys.executable, "-c", code, *server_place.argv("start")]
+    with subprocess.Popen(
+        words, start_new_session=True, stdout=subprocess.PIPE, cwd="/", env=server_place.environ()
+    ) as shell:
+        shell.communicate(timeout=60)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(shell.pid, signal.SIGHUP)
+    assert server_place.status_of("/readyz") == 200
+
+
+@pytest.mark.slow
+def test_base_url_decides_the_cookie(server_place: Place) -> None:
+    """Behind an https address the session's cookie is a secure one with better-auth's prefix."""
+    server_place.write(
+        server_place.home.config_file,
+        server_place.home.config_file.read_text() + 'base_url = "https://gateway.example.com/"\n',
+    )
+    assert server_place.ask("start")["url"] == "https://gateway.example.com"
+    assert server_place.ask("status")["ready"] is True
+    assert server_place.ask("bootstrap", "link")["url"].startswith("https://gateway.example.com/setup#token=")
+    words = ("bootstrap", "setup", "--name", "Ada", "--email", "ada@example.com", "--password-stdin")
+    server_place.ask(*words, stdin="correct horse\n")
+    answer = server_place.request(
+        "POST", "/api/auth/sign-in/email", {"email": "ada@example.com", "password": "correct horse"},
+        headers={"origin": "https://gateway.example.com"},
+    )  # fmt: skip
+    assert answer.status == 200
+    assert answer.headers["set-cookie"].startswith("__Secure-better-auth.session_token=")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+def _conninfo(place: Place) -> str:
+    import tomllib  # noqa: PLC0415 - only here
+
+    found: str = tomllib.loads(place.home.config_file.read_text())["database_url"]
+    return found

@@ -1,0 +1,29 @@
+"""What the documents promise is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TREE = Path(__file__).parents[2]
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+LINK = re.compile(r"\]\(((?!https?:)[^)#]+)\)")
+
+
+def test_the_tests_that_show_the_faults_exist() -> None:
+    """Every fault of the beginning names at least one test, and each of them is in its file."""
+    rows = [line for line in (TREE / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 10
+    for row in rows:
+        named = TEST.findall(row)
+        assert named, row
+        for path, name in named:
+            assert f"\ndef {name}(" in (TREE / path).read_text(), f"{path}::{name}"
+
+
+def test_links_lead_somewhere() -> None:
+    """No document links to a file that is not there."""
+    documents = [TREE / "README.md", TREE / "CHANGELOG.md", *(TREE / "docs").glob("*.md")]
+    for document in documents:
+        for target in LINK.findall(document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
