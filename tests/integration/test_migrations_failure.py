@@ -10,11 +10,11 @@ import pytest
 
 from mosaic_gateway.errors import ExitCode, InternalError
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.events import Event, StatementApplied
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, StatementFailedError
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import PrefixChangedError
-from mosaic_gateway.migrations.events import Event, StatementApplied
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -15,10 +15,10 @@ import pytest
 
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.events import StatementApplied
 from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
-from mosaic_gateway.migrations.events import StatementApplied
 from mosaic_gateway.migrations.runner import _Run, migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-__all__ = ["Event", "LockWaited", "MigrationApplied", "PlanMade", "PoolerFound", "StatementApplied", "StatementRecovered", "StatementRetried"]
+__all__ = [
+    "Event",
+    "LockWaited",
+    "MigrationApplied",
+    "PlanMade",
+    "PoolerFound",
+    "StatementApplied",
+    "StatementRecovered",
+    "StatementRetried",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,13 @@ import psycopg
 
 from mosaic_gateway.migrations import ledger, outside, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.events import Event, MigrationApplied, StatementApplied, StatementRecovered, StatementRetried
+from mosaic_gateway.migrations.events import (
+    Event,
+    MigrationApplied,
+    StatementApplied,
+    StatementRecovered,
+    StatementRetried,
+)
 from mosaic_gateway.migrations.failure import ChunkRefusedError, StatementFailedError, UndecidedError, describe
 from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration
 from mosaic_gateway.migrations.outside import Outside, Verdict
@@ -196,9 +202,7 @@ class Executor:
             self._finished.append(migration.tag)
             self._on_event(MigrationApplied(bundle=self._bundle.name, tag=migration.tag))
 
-    def _after(
-        self, remaining: list[Work], script: Script, answer: Answer, done: int, attempt: int
-    ) -> list[Work]:
+    def _after(self, remaining: list[Work], script: Script, answer: Answer, done: int, attempt: int) -> list[Work]:
         """Decide what follows from a failure of the first of *remaining*; return what is left to run."""
         error = answer.error
         assert error is not None  # noqa: S101 - only called with one
@@ -311,9 +315,7 @@ class Executor:
         if answer.error is not None:
             if statement.kind is not outside.Kind.CREATE_INDEX:
                 with self._as_ourselves():
-                    progress.forget_intent(
-                        self._connection, self._bundle.ledger, item.migration, item.statement.number
-                    )
+                    progress.forget_intent(self._connection, self._bundle.ledger, item.migration, item.statement.number)
             raise self._failed(item, answer.error, None, 0)
         self._finish(item, time.perf_counter() - began)
         if item.statement.sql.lower().lstrip().startswith("discard"):
@@ -364,4 +366,3 @@ class Executor:
     def _prepare(self) -> None:
         with suppress(psycopg.errors.DuplicatePreparedStatement):
             self._connection.execute(f"{PREPARE}{ADVANCE}".encode())
-

@@ -136,7 +136,9 @@ def probe(connection: Connection, statement: Outside, note: Mapping[str, Any]) -
             return _decided(bool(found and found[0]), f"index {statement.name} is gone")
         case Kind.CREATE:
             existed = bool(note.get("existed"))
-            return _decided(_exists(connection, statement) and not existed, f"{statement.what} {statement.name} is there")
+            return _decided(
+                _exists(connection, statement) and not existed, f"{statement.what} {statement.name} is there"
+            )
         case Kind.DROP:
             return _decided(not _exists(connection, statement), f"{statement.what} {statement.name} is gone")
         case Kind.DETACH:
