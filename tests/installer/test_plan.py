@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway.config import Config, EngineName, Home, Secret
@@ -25,6 +25,7 @@ def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
     )  # fmt: skip
 
 
+@settings(database=None)
 @given(st.sampled_from(EngineName), st.booleans(), st.booleans(), st.booleans())
 def test_what_is_not_wanted_is_left_out(engine: EngineName, account: bool, make: bool, start: bool) -> None:
     """Every plan is the full one, in its order, less what does not apply."""
@@ -36,6 +37,7 @@ def test_what_is_not_wanted_is_left_out(engine: EngineName, account: bool, make:
     assert {"stop", "launch"} <= set(steps) or not start
 
 
+@settings(database=None)
 @given(st.sets(st.sampled_from(ALL)))
 def test_what_is_pending_is_what_is_not_done_and_what_that_brings(done: set[str]) -> None:
     """A change under a running gateway restarts it; without a start nothing is stopped or loaded."""
