@@ -22,7 +22,7 @@ RUNTIME_VERBS: Mapping[str, tuple[str, str, str]] = {
     "status": (_PROCESS, "status", "Say what runs, where, and whether it is ready."),
     "logs": (_PROCESS, "logs", "Show the newest lines of the log."),
     "serve": ("mosaic_gateway.cli.serve", "serve", "Run the gateway in the foreground."),
-    "storage": ("mosaic_gateway.cli.storage", "storage", "The database schema: status, migrate."),
+    "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
     "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
     "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
     "config": ("mosaic_gateway.cli.config", "config", "Show the settings in force."),

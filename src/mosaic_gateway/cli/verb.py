@@ -24,8 +24,11 @@ home_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 
-def verb(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
-    """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command."""
+def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+    """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command.
+
+    With *tells_form* the function is given ``as_json`` too, for what it shows while it runs.
+    """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
         @home_option
@@ -33,6 +36,8 @@ def verb(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
         @click.pass_context
         @wraps(function)
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+            if tells_form:
+                options["as_json"] = as_json
             context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json))
 
         return body

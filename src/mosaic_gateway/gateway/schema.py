@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.migrations.bundle import Bundle
 
 if TYPE_CHECKING:
+    import psycopg
+
     from mosaic_gateway.migrations.events import Event
     from mosaic_gateway.migrations.runner import MigrationReport
 
-__all__ = ["BUNDLE_NAMES", "load_bundles", "prepare_schema", "schema_digest"]
+__all__ = ["BUNDLE_NAMES", "apply_bundles", "load_bundles", "prepare_schema", "schema_digest"]
 
 LOG = logging.getLogger(__name__)
 #: In the order in which they are applied.
@@ -23,6 +25,7 @@ MESSAGES = {
     "gateway": "Applying schema migrations (%s)…",
     "storage": "Initializing storage adapter (%s)…",
 }
+OTHER = "Applying migrations (%s)…"
 
 
 def load_bundles() -> tuple[Bundle, ...]:
@@ -43,22 +46,30 @@ def prepare_schema(
     A refusal of any bundle comes before the first write of all.
     """
     from mosaic_gateway.engines.session import connect
+
+    with connect(conninfo, application_name="mosaic-gateway migrate") as connection:
+        return apply_bundles(bundles, connection, engine, lock_timeout=lock_timeout, on_event=on_event)
+
+
+def apply_bundles(
+    bundles: tuple[Bundle, ...],
+    connection: psycopg.Connection[Any],
+    engine: EngineName,
+    *,
+    lock_timeout: float = 60.0,
+    on_event: Callable[[Event], None] | None = None,
+) -> tuple[MigrationReport, ...]:
+    """Do as `prepare_schema` on an open *connection*."""
     from mosaic_gateway.migrations.runner import migrate, read_plan
 
+    for bundle in bundles:
+        read_plan(connection, bundle)
     reports = []
-    with connect(conninfo, application_name="mosaic-gateway migrate") as connection:
-        for bundle in bundles:
-            read_plan(connection, bundle)
-        for bundle in bundles:
-            LOG.info(MESSAGES[bundle.name], engine)
-            report = migrate(
-                bundle,
-                connection,
-                lock_timeout=lock_timeout,
-                on_event=on_event,
-            )
-            LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
-            reports.append(report)
+    for bundle in bundles:
+        LOG.info(MESSAGES.get(bundle.name, OTHER), engine)
+        report = migrate(bundle, connection, lock_timeout=lock_timeout, on_event=on_event)
+        LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
+        reports.append(report)
     return tuple(reports)
 
 

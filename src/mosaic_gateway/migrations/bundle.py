@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, check_bundle
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalFormatError, file_hash, parse_journal, split
 
@@ -64,6 +65,22 @@ class Bundle:
         return cls.from_files(name, _read_all(root) if root.is_dir() else {}, ledger=LEDGERS[name])
 
     @classmethod
+    def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
+        """Return the bundle in the folder *path*, in drizzle-kit's form.
+
+        A folder with a hash lock is held against it; without one, journal and files must name each other.
+        Raises `BundleError`.
+        """
+        try:
+            contents = read_directory(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
+        if LOCK_NAME in contents:
+            return cls.from_files(path.name, contents, ledger=ledger)
+        _check_unlocked(path, contents)
+        return cls._build(path.name, contents, ledger)
+
+    @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
         """Return the bundle made of *contents* (name relative to its folder -> bytes, lock included).
 
@@ -76,14 +93,40 @@ class Bundle:
                 hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
+        return cls._build(name, contents, ledger)
+
+    @classmethod
+    def _build(cls, name: str, contents: Mapping[str, bytes], ledger: LedgerName) -> Self:
         try:
             entries = parse_journal(contents[JOURNAL_NAME])
             migrations = tuple(_migration(entry.tag, entry.when, contents[f"{entry.tag}.sql"]) for entry in entries)
         except (JournalFormatError, UnicodeDecodeError) as error:
             raise BundleError(
-                f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Reinstall the package."
+                f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Restore the files."
             ) from error
         return cls(name=name, ledger=ledger, migrations=migrations)
+
+
+def _check_unlocked(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Raise `BundleError` unless the journal and the SQL files of *contents* name each other."""
+    if JOURNAL_NAME not in contents:
+        raise BundleError(
+            f"{path} has no {JOURNAL_NAME}",
+            hint="Name a folder that drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new made.",
+        )
+    try:
+        named = {f"{entry.tag}.sql" for entry in parse_journal(contents[JOURNAL_NAME])}
+    except JournalFormatError as error:
+        raise BundleError(f"{path / JOURNAL_NAME} is no journal: {error}", hint="Nothing was run.") from error
+    there = {name for name in contents if name.endswith(".sql") and "/" not in name}
+    faults = [f"{name} is named by the journal but is not there" for name in sorted(named - there)]
+    faults += [f"{name} has no entry in the journal" for name in sorted(there - named)]
+    if faults:
+        raise BundleError(
+            f"{path}: " + "; ".join(faults),
+            hint="Nothing was run. Bring files and journal together.",
+            details={"bundle": path.name, "findings": faults},
+        )
 
 
 def _ledger_digest(migrations: tuple[Migration, ...]) -> str:

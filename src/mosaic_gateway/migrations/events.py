@@ -66,7 +66,7 @@ class StatementRetried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRecovered(Event):
-    """A statement outside of transactions, cut off in an earlier run, was looked up; ``verdict`` says what was found."""
+    """A statement outside of transactions, cut off in an earlier run, was looked up: see ``verdict``."""
 
     name: ClassVar[str] = "recovered"
 

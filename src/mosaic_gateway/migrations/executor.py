@@ -167,7 +167,7 @@ class Executor:
             remaining = self._after(remaining, script, answer, done, attempt)
 
     def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
-        script = compose(work, self._key, self._record, lambda item: self._capture(item))
+        script = compose(work, self._key, self._record, self._capture)
         answer = send(self._connection, script.text)
         if self._in_transaction():
             self._connection.execute("ROLLBACK")

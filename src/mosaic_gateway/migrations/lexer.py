@@ -100,7 +100,7 @@ class _Scanner:
             if token is not None:
                 yield token
 
-    def _next(self) -> Token | None:
+    def _next(self) -> Token | None:  # noqa: PLR0911 - one return for each kind of token
         sql, start = self._sql, self._at
         for pattern in (SPACE, LINE_COMMENT):
             if match := pattern.match(sql, start):

@@ -15,7 +15,7 @@ What none of this decides is asked of a person (`storage resolve`), never guesse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, LiteralString
@@ -26,7 +26,7 @@ from mosaic_gateway.migrations.lexer import Token
 from mosaic_gateway.migrations.script import quote_name
 from mosaic_gateway.migrations.traits import is_word, only_statement
 
-__all__ = ["Finding", "Kind", "Outside", "Verdict", "classify", "observe", "probe", "question"]
+__all__ = ["Finding", "Kind", "Outside", "Verdict", "classify", "observe", "probe"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -101,18 +101,11 @@ def classify(sql: str) -> Outside:
     if not tokens:
         return Outside(kind=Kind.UNKNOWN)
     words = _Words(tokens)
-    match words.take():
-        case "create":
-            return _create(words)
-        case "drop":
-            return _drop(words)
-        case "alter":
-            return _alter(words)
-        case "reindex":
-            return Outside(kind=Kind.REINDEX)
-        case word if word in RERUN:
-            return Outside(kind=Kind.RERUN)
-    return Outside(kind=Kind.UNKNOWN)
+    first = words.take()
+    if first in RERUN:
+        return Outside(kind=Kind.RERUN)
+    read = READERS.get(first or "")
+    return read(words) if read is not None else Outside(kind=Kind.UNKNOWN)
 
 
 def observe(connection: Connection, statement: Outside) -> dict[str, Any]:
@@ -128,27 +121,31 @@ def observe(connection: Connection, statement: Outside) -> dict[str, Any]:
 
 def probe(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
     """Return whether *statement*, whose intent and *note* were found, has taken effect. Reads only."""
-    match statement.kind:
-        case Kind.CREATE_INDEX:
-            return _probe_index(connection, statement, note)
-        case Kind.DROP_INDEX:
-            found = connection.execute("SELECT to_regclass(%s) IS NULL", (statement.name,)).fetchone()
-            return _decided(bool(found and found[0]), f"index {statement.name} is gone")
-        case Kind.CREATE:
-            existed = bool(note.get("existed"))
-            return _decided(
-                _exists(connection, statement) and not existed, f"{statement.what} {statement.name} is there"
-            )
-        case Kind.DROP:
-            return _decided(not _exists(connection, statement), f"{statement.what} {statement.name} is gone")
-        case Kind.DETACH:
-            return _probe_detach(connection, statement)
-        case Kind.REINDEX:
-            left = [_drop_index(str(schema), str(name)) for schema, name in connection.execute(LEFT_BY_REINDEX)]
-            return Finding(Verdict.RUN, tuple(left), "it can be run again")
-        case Kind.RERUN:
-            return Finding(Verdict.RUN, (), "it can be run again")
-    return Finding(Verdict.UNDECIDED)
+    look = PROBES.get(statement.kind)
+    return look(connection, statement, note) if look is not None else Finding(Verdict.UNDECIDED)
+
+
+def _probe_dropped_index(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
+    found = connection.execute("SELECT to_regclass(%s) IS NULL", (statement.name,)).fetchone()
+    return _decided(bool(found and found[0]), f"index {statement.name} is gone")
+
+
+def _probe_created(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
+    there = _exists(connection, statement) and not note.get("existed")
+    return _decided(there, f"{statement.what} {statement.name} is there")
+
+
+def _probe_dropped(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
+    return _decided(not _exists(connection, statement), f"{statement.what} {statement.name} is gone")
+
+
+def _probe_reindex(connection: Connection, _statement: Outside, _note: Mapping[str, Any]) -> Finding:
+    left = [_drop_index(str(schema), str(name)) for schema, name in connection.execute(LEFT_BY_REINDEX)]
+    return Finding(Verdict.RUN, tuple(left), "it can be run again")
+
+
+def _probe_rerun(_connection: Connection, _statement: Outside, _note: Mapping[str, Any]) -> Finding:
+    return Finding(Verdict.RUN, (), "it can be run again")
 
 
 def _probe_index(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
@@ -172,7 +169,7 @@ def _probe_index(connection: Connection, statement: Outside, note: Mapping[str, 
     return Finding(Verdict.RUN, (_drop_index(str(schema), str(name)),), f"index {name} was left invalid")
 
 
-def _probe_detach(connection: Connection, statement: Outside) -> Finding:
+def _probe_detach(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
     row = connection.execute(DETACHED, (statement.name,)).fetchone()
     if row is None:
         return Finding(Verdict.APPLIED, (), f"partition {statement.name} is detached")
@@ -281,10 +278,18 @@ def _alter(words: _Words) -> Outside:
     return Outside(kind=Kind.UNKNOWN)
 
 
-def question(sql: str, tag: str) -> str:
-    """Return the question that only a person can answer, with the two answers."""
-    shown = " ".join(sql.split())
-    return (
-        f"Has this statement taken effect? {shown[:200]}\n"
-        f"  yes: mosaic-gateway storage resolve {tag} --applied\n  no:  mosaic-gateway storage resolve {tag} --retry"
-    )
+READERS: Mapping[str, Callable[[_Words], Outside]] = {
+    "create": _create,
+    "drop": _drop,
+    "alter": _alter,
+    "reindex": lambda _words: Outside(kind=Kind.REINDEX),
+}
+PROBES: Mapping[Kind, Callable[[Connection, Outside, Mapping[str, Any]], Finding]] = {
+    Kind.CREATE_INDEX: _probe_index,
+    Kind.DROP_INDEX: _probe_dropped_index,
+    Kind.CREATE: _probe_created,
+    Kind.DROP: _probe_dropped,
+    Kind.DETACH: _probe_detach,
+    Kind.REINDEX: _probe_reindex,
+    Kind.RERUN: _probe_rerun,
+}

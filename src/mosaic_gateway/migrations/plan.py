@@ -8,14 +8,24 @@ A migration is applied when the ledger holds its hash. Rows are matched as a mul
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from difflib import SequenceMatcher
+from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration, ProgressRow
-from mosaic_gateway.migrations.parse import prefix_hash
+from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
 from mosaic_gateway.migrations.traits import traits_of
 
-__all__ = ["DatabaseNewerError", "DriftError", "PrefixChangedError", "SessionLostError", "UnknownRowError", "make_plan"]
+__all__ = [
+    "DatabaseNewerError",
+    "DriftError",
+    "PrefixChangedError",
+    "SessionLostError",
+    "UnknownRowError",
+    "changed_statements",
+    "make_plan",
+]
 
 
 class DriftError(RefusedError):
@@ -126,6 +136,30 @@ def _refusal(
         "mosaic-gateway storage status shows the rows.",
         details=details,
     )
+
+
+def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any]:
+    """Return which statements of *migration* differ from those that were applied, by their *noted* digests.
+
+    ``changed``, ``added`` and ``removed`` are statement numbers (``removed`` of the applied file), ``text``
+    says it in words. All are empty where another program applied the file and nothing was noted.
+    """
+    if noted is None:
+        return {"changed": [], "added": [], "removed": [], "text": "which statements cannot be told"}
+    before, after = noted.split(","), statement_digests(migration.statements).split(",")
+    numbers: dict[str, list[int]] = {"changed": [], "added": [], "removed": []}
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        both = min(i2 - i1, j2 - j1) if kind == "replace" else 0
+        numbers["changed"] += range(j1 + 1, j1 + both + 1)
+        if kind != "equal":
+            numbers["removed"] += range(i1 + both + 1, i2 + 1)
+            numbers["added"] += range(j1 + both + 1, j2 + 1)
+    told = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
+    return {**numbers, "text": ", ".join(told) or "only white space around statements"}
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return f"statement{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:

@@ -30,7 +30,7 @@ from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
-from mosaic_gateway.migrations.plan import make_plan
+from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pooler_reason
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
@@ -64,7 +64,21 @@ def read_plan(connection: Connection, bundle: Bundle) -> Plan:
     """Return what must run. Writes nothing. Raises the refusals of `plan.make_plan`."""
     if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
         return Plan(pending=(), applied=len(bundle.migrations))
-    return make_plan(bundle, read_state(connection, bundle))
+    try:
+        return make_plan(bundle, read_state(connection, bundle))
+    except DriftError as drift:
+        raise _with_changes(connection, bundle, drift) from None
+
+
+def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> DriftError:
+    """Return *drift* with the numbers of the statements that were changed, where they were noted."""
+    changes = []
+    for migration in bundle.migrations:
+        if migration.tag in drift.details["tags"]:
+            noted = progress.digests(connection, bundle.ledger, migration.tag)
+            changes.append({"tag": migration.tag, **changed_statements(noted, migration)})
+    told = "; ".join(f"{change['tag']}: {change['text']}" for change in changes)
+    return DriftError(f"{drift.message} ({told})", hint=drift.hint, details={**drift.details, "changes": changes})
 
 
 def migrate(

@@ -41,12 +41,15 @@ def capture_sql(work: Work, ledger_key: str, baseline: Mapping[str, str]) -> str
     names = custom_names(work.migration.statements[: work.statement.number])
     custom = "".join(f", {quote_text(name)}, current_setting({quote_text(name)}, true)" for name in names)
     known = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or OURS).items())
+    settings = (
+        "SELECT coalesce(jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings"
+        f" WHERE source = 'session' AND (name, setting) NOT IN (VALUES {known})"
+    )
+    others = f"jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
+    row = f"ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)}"
     return (
         "SELECT set_config('mosaic.role', current_setting('role'), true); SET LOCAL ROLE NONE;"
-        "UPDATE mosaic.migration_progress SET session = (SELECT coalesce(jsonb_object_agg(name, setting), '{}')"
-        f" FROM pg_catalog.pg_settings WHERE source = 'session' AND (name, setting) NOT IN (VALUES {known}))"
-        f" || jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
-        f" WHERE ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)};"
+        f"UPDATE mosaic.migration_progress SET session = ({settings}) || {others} WHERE {row};"
     )
 
 

@@ -1,0 +1,1 @@
+"""The verbs on the database schema; each in a file of its own."""

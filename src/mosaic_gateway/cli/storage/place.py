@@ -1,0 +1,122 @@
+"""Which database, and which migrations: the home's, or others that are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
+from mosaic_gateway.errors import MosaicError, UsageError
+from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.migrations.bundle import Bundle
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["DatabaseFailedError", "Place", "open_place", "place_options", "with_bundle"]
+
+
+class DatabaseFailedError(MosaicError):
+    """PostgreSQL refused a statement of a verb, or went away."""
+
+    code = "DATABASE_FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An open connection to the database, and the bundles that belong to it, in their order."""
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    conninfo: str
+    engine: EngineName
+    bundles: tuple[Bundle, ...]
+
+
+def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--from``, ``--database-url`` and ``--database-url-file`` to a command."""
+    for decorate in (
+        click.option(
+            "--from",
+            "folder",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Another folder of migrations (drizzle-kit's form) instead of the packaged ones.",
+        ),
+        click.option(
+            "--database-url-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="The URL of another database than the home's, from a file.",
+        ),
+        click.option(
+            "--database-url", metavar="URL", help="The same as an argument, which others on this machine can read."
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+@contextmanager
+def open_place(
+    home: Home,
+    verb: str,
+    *,
+    folder: Path | None = None,
+    database_url: str | None = None,
+    database_url_file: Path | None = None,
+) -> Iterator[Place]:
+    """Open what the options name. Raises `BundleError`, UsageError, and what the engine raises."""
+    from mosaic_gateway.engines.session import connect
+
+    bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
+    with ExitStack() as stack:
+        stack.enter_context(_database_errors())
+        config, account = _settings(home, database_url, database_url_file)
+        conninfo = stack.enter_context(open_database(config, account, verify=folder is None))
+        connection = stack.enter_context(connect(conninfo, application_name=f"mosaic-gateway {verb}"))
+        yield Place(connection=connection, conninfo=conninfo, engine=config.engine, bundles=bundles)
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Name what PostgreSQL refuses while a verb reads."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DatabaseFailedError(
+            f"the database refused: {str(error).strip()} (SQLSTATE {error.sqlstate or 'none'})",
+            hint="Make sure that the database user may read the schemas drizzle and mosaic, and that the server runs.",
+        ) from error
+
+
+def _settings(home: Home, url: str | None, file: Path | None) -> tuple[Config, Any]:
+    """Return the settings of the home, or, with a URL, such as need no home at all."""
+    if file is not None:
+        if url is not None:
+            raise UsageError("--database-url and --database-url-file exclude each other", hint="Give one of the two.")
+        try:
+            url = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} cannot be read: {error}", hint="Name a readable file.") from error
+    if url is None:
+        installation = installation_of(home)
+        return installation.config, installation.account
+    flags = {"engine": EngineName.SERVER, "database_url": url}
+    return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment()), None
+
+
+def with_bundle(place: Place, tag: str) -> Bundle:
+    """Return the bundle of *place* that has the migration *tag*. Raises UsageError."""
+    for bundle in place.bundles:
+        if any(migration.tag == tag for migration in bundle.migrations):
+            return bundle
+    raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")

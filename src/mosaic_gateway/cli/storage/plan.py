@@ -1,0 +1,79 @@
+"""storage plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+
+if TYPE_CHECKING:
+    from mosaic_gateway.migrations.bundle import Bundle
+    from mosaic_gateway.migrations.model import Plan
+
+__all__ = ["plan"]
+
+WIDTH = 100
+
+
+@click.command(short_help="What migrate would run, statement by statement; writes nothing.")
+@click.option("--sql", "whole", is_flag=True, help="Show the statements whole.")
+@place_options
+@verb("storage plan")
+def plan(
+    home: Home, *, whole: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
+) -> Outcome:
+    """Say what migrate would run, statement by statement. Writes nothing, not even a schema."""
+    from mosaic_gateway.migrations.runner import read_plan
+
+    with open_place(
+        home, "plan", folder=folder, database_url=database_url, database_url_file=database_url_file
+    ) as place:
+        plans = [(bundle, read_plan(place.connection, bundle)) for bundle in place.bundles]
+    lines = [line for bundle, found in plans for line in _lines(bundle, found, whole=whole)]
+    return Outcome(result={"bundles": [_describe(bundle, found) for bundle, found in plans]}, lines=tuple(lines))
+
+
+def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
+    return {
+        "bundle": bundle.name,
+        "applied": plan.applied,
+        "pending": [
+            {
+                "tag": planned.migration.tag,
+                "begins_with": planned.start + 1,
+                "statements": [
+                    {"number": statement.number, "line": statement.line, "sql": statement.sql}
+                    for statement in planned.migration.statements[planned.start :]
+                ],
+            }
+            for planned in plan.pending
+        ],
+    }
+
+
+def _lines(bundle: Bundle, plan: Plan, *, whole: bool) -> list[str]:
+    if plan.up_to_date:
+        return [f"{bundle.name}: up to date, {plan.applied} applied"]
+    lines = [f"{bundle.name}: {len(plan.pending)} to apply, {plan.applied} applied"]
+    for planned in plan.pending:
+        migration = planned.migration
+        where = f", from statement {planned.start + 1}" if planned.start else ""
+        lines.append(f"  {migration.tag} ({len(migration.statements)} statements{where})")
+        lines += [
+            f"    {statement.number}. line {statement.line}: {_shown(statement.sql, whole=whole)}"
+            for statement in migration.statements[planned.start :]
+        ]
+    return lines
+
+
+def _shown(sql: str, *, whole: bool) -> str:
+    if whole:
+        return sql.replace("\n", "\n       ")
+    line = " ".join(sql.split())
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

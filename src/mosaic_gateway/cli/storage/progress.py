@@ -1,0 +1,84 @@
+"""How a run looks to who watches it: lines for people, JSON lines for scripts, both on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import singledispatch
+
+import click
+
+from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.migrations.events import (
+    Event,
+    LockWaited,
+    MigrationApplied,
+    PlanMade,
+    PoolerFound,
+    StatementApplied,
+    StatementRecovered,
+    StatementRetried,
+)
+
+__all__ = ["watcher"]
+
+
+def watcher(report: Reporter, *, as_json: bool) -> Callable[[Event], None]:
+    """Return what shows the events of a run."""
+
+    def show(event: Event) -> None:
+        if as_json:
+            click.echo(json.dumps(event.to_dict()), err=True)
+        elif text := describe(event):
+            report.done(text)
+
+    return show
+
+
+@singledispatch
+def describe(event: Event) -> str:
+    """Return a line for *event*; empty for what needs no telling."""
+    return str(event)
+
+
+@describe.register
+def _plan(event: PlanMade) -> str:
+    return f"{event.bundle}: {event.migrations} migration(s) to apply, {event.statements} statement(s)"
+
+
+@describe.register
+def _statement(event: StatementApplied) -> str:
+    took = f"{event.seconds * 1000:.1f} ms" if event.seconds < 1 else f"{event.seconds:.1f} s"
+    return f"{event.bundle} {event.tag}: statement {event.number} of {event.total} ({took})"
+
+
+@describe.register
+def _migration(_event: MigrationApplied) -> str:
+    return ""
+
+
+@describe.register
+def _retried(event: StatementRetried) -> str:
+    return (
+        f"{event.bundle} {event.tag}: statement {event.number} could not get a lock ({event.sqlstate}); "
+        f"attempt {event.attempt + 1} follows"
+    )
+
+
+@describe.register
+def _recovered(event: StatementRecovered) -> str:
+    outcome = "it had taken effect" if event.verdict == "applied" else "it is run again"
+    return f"{event.bundle} {event.tag}: statement {event.number} had been cut off; {event.reason}: {outcome}"
+
+
+@describe.register
+def _lock(event: LockWaited) -> str:
+    return f"{event.bundle}: waited {event.seconds:.1f} s for another migration run"
+
+
+@describe.register
+def _pooler(event: PoolerFound) -> str:
+    return (
+        f"{event.bundle}: there is a connection pooler ({event.reason}). Through it the lock may mean nothing; "
+        "each statement is still applied exactly once"
+    )

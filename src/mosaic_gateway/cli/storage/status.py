@@ -1,0 +1,94 @@
+"""storage status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import MosaicError
+
+if TYPE_CHECKING:
+    from mosaic_gateway.migrations.bundle import Bundle
+    from mosaic_gateway.migrations.model import LedgerState, Migration
+
+__all__ = ["status"]
+
+
+@click.command(short_help="Which migrations are applied, half applied, pending.")
+@place_options
+@verb("storage status")
+def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
+    """Say which migrations are applied, half applied and pending. Writes nothing to the schema."""
+    from mosaic_gateway.migrations.runner import read_plan, read_state
+
+    error: MosaicError | None = None
+    results: list[dict[str, Any]] = []
+    with open_place(
+        home, "status", folder=folder, database_url=database_url, database_url_file=database_url_file
+    ) as place:
+        for bundle in place.bundles:
+            state = read_state(place.connection, bundle)
+            try:
+                pending = {planned.migration.tag for planned in read_plan(place.connection, bundle).pending}
+            except MosaicError as refusal:
+                error = error or refusal
+                applied = {row.hash for row in state.applied}
+                pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
+            results.append(_describe(bundle, state, pending))
+    lines = tuple(line for result in results for line in _table(result))
+    return Outcome(result={"bundles": results}, lines=lines, error=error)
+
+
+def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:
+    migrations = [_entry(migration, state, pending=migration.tag in pending) for migration in bundle.migrations]
+    return {"bundle": bundle.name, "ledger_rows": len(state.applied), "migrations": migrations}
+
+
+def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"tag": migration.tag, "state": "applied", "statements": len(migration.statements)}
+    if not pending:
+        return entry
+    progress = state.progress.get(migration.tag)
+    applied = progress.applied if progress is not None else 0
+    whole = bool(migration.statements) and applied == len(migration.statements)  # applied in another form
+    entry["state"] = "changed" if whole else "half applied" if applied else "pending"
+    entry["statements_applied"] = applied
+    if progress is not None and progress.intent is not None:
+        entry["state"] = "half applied"
+        entry["cut_off"] = {"statement": progress.intent, "sql": migration.statements[progress.intent - 1].sql}
+    if progress is not None and progress.failed_statement is not None:
+        entry["failed"] = {
+            "statement": progress.failed_statement,
+            "sqlstate": progress.failed_sqlstate,
+            "message": progress.failed_message,
+            "sql": _sql(migration, progress.failed_statement),
+        }
+    return entry
+
+
+def _sql(migration: Migration, number: int) -> str:
+    return migration.statements[number - 1].sql if number <= len(migration.statements) else ""
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
+    lines = [str(result["bundle"])]
+    for entry in result["migrations"]:
+        text = entry["state"]
+        if text == "half applied":
+            text += f": {entry['statements_applied']} of {entry['statements']}"
+        lines.append(f"  {entry['tag']:<{width}} {text}")
+        if "cut_off" in entry:
+            lines.append(f"  {'':<{width}} cut off in statement {entry['cut_off']['statement']}; migrate finds out")
+        if "failed" in entry:
+            failed = entry["failed"]
+            lines.append(f"  {'':<{width}} statement {failed['statement']} failed: {failed['message']} "
+                         f"(SQLSTATE {failed['sqlstate']})")  # fmt: skip
+            lines += [f"  {'':<{width}}   {line}" for line in failed["sql"].splitlines()]
+    return lines

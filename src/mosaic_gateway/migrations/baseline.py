@@ -1,0 +1,142 @@
+"""Taking over a database that was made by other means: the ledger is written, nothing is run.
+
+The live schema is compared with the one that the bundle makes, which is made in a scratch database on
+the same server. Where the two differ, nothing is written unless a person has seen the difference and
+said so.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+
+from mosaic_gateway.errors import MigrationError, RefusedError
+from mosaic_gateway.migrations import ledger
+from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.fingerprint import differences, schema_lines
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
+from mosaic_gateway.migrations.runner import migrate, read_state
+
+__all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDatabaseError", "baseline"]
+
+Connection = psycopg.Connection[tuple[object, ...]]
+PREFIX = "mosaic_baseline_"
+
+
+class LedgerNotEmptyError(RefusedError):
+    """The database has a ledger of this bundle already: migrate it instead."""
+
+    code = "LEDGER_NOT_EMPTY"
+
+
+class BaselineDiffersError(RefusedError):
+    """The live schema is not the one that the migrations make; ``details`` lists every difference."""
+
+    code = "BASELINE_DIFFERS"
+
+
+class ScratchDatabaseError(MigrationError):
+    """The scratch database could not be made."""
+
+    code = "SCRATCH_DATABASE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What a baseline found and did: the ``tags`` now held for applied, and the ``differences`` that were accepted."""
+
+    tags: tuple[str, ...]
+    differences: tuple[str, ...]
+    written: bool
+
+
+def baseline(
+    bundle: Bundle,
+    connection: Connection,
+    connect: Callable[[str], Connection],
+    *,
+    to: str,
+    others: Sequence[Bundle] = (),
+    accept_differences: bool = False,
+    dry_run: bool = False,
+    lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+) -> Baseline:
+    """Hold the migrations up to and with *to* for applied, without running them.
+
+    *connect* opens another database of the same server by name; what the bundles *others* make may be
+    there or not. Raises `LedgerNotEmptyError`,
+    `BaselineDiffersError`, `ScratchDatabaseError`, and what `migrate` raises in the scratch database.
+    """
+    part = _up_to(bundle, to)
+    with migration_lock(connection, lock_timeout):
+        if read_state(connection, bundle).applied:
+            raise LedgerNotEmptyError(
+                f"{bundle.ledger.schema}.{bundle.ledger.table} has rows already; a baseline is for a database without",
+                hint="Nothing was written. mosaic-gateway storage status shows what is applied.",
+            )
+        expected, tolerated = _expected(part, others, connection, connect)
+        found = differences(expected, tuple(line for line in schema_lines(connection) if line not in tolerated))
+        if found and not (accept_differences or dry_run):
+            raise _differs(part, found)
+        if not dry_run:
+            _write(part, connection)
+    tags = tuple(migration.tag for migration in part.migrations)
+    return Baseline(tags=tags, differences=found, written=not dry_run)
+
+
+def _up_to(bundle: Bundle, tag: str) -> Bundle:
+    tags = [migration.tag for migration in bundle.migrations]
+    return replace(bundle, migrations=bundle.migrations[: tags.index(tag) + 1])
+
+
+def _expected(
+    bundle: Bundle, others: Sequence[Bundle], connection: Connection, connect: Callable[[str], Connection]
+) -> tuple[tuple[str, ...], set[str]]:
+    """Return the lines of *bundle*'s schema, and the further lines that *others* make."""
+    with _scratch(connection) as name, closing(connect(name)) as scratch:
+        migrate(bundle, scratch)
+        expected = schema_lines(scratch)
+        for other in others:
+            migrate(other, scratch)
+        return expected, set(schema_lines(scratch)) - set(expected)
+
+
+@contextmanager
+def _scratch(connection: Connection) -> Iterator[str]:
+    name = PREFIX + secrets.token_hex(6)
+    identifier = sql.Identifier(name)
+    try:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(identifier))
+    except psycopg.Error as error:
+        raise ScratchDatabaseError(
+            f"a scratch database to compare with could not be made: {str(error).strip()}",
+            hint="Nothing was written. Let the database user create databases for the time of the baseline (CREATEDB).",
+        ) from error
+    try:
+        yield name
+    finally:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+
+
+def _write(bundle: Bundle, connection: Connection) -> None:
+    with connection.transaction():
+        ledger.create(connection, bundle.ledger)
+        record = ledger.recorder(connection, bundle.ledger)
+        for migration in bundle.migrations:
+            connection.execute(record(migration).encode())
+
+
+def _differs(bundle: Bundle, found: tuple[str, ...]) -> BaselineDiffersError:
+    listed = "".join(f"\n  {line}" for line in found)
+    return BaselineDiffersError(
+        f"the database is not what {bundle.migrations[-1].tag} leaves "
+        f"(- is missing here, + is only here), {len(found)} difference(s):{listed}",
+        hint="Nothing was written. Choose another --to, bring the schema in line, "
+        "or accept the differences with --accept-differences.",
+        details={"differences": list(found)},
+    )

@@ -1,0 +1,208 @@
+"""resolve, baseline, drift shown statement by statement, and folders that drizzle-kit made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from mosaic_gateway.migrations import progress
+from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
+from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
+from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.parse import file_hash, split
+from mosaic_gateway.migrations.plan import DriftError
+from mosaic_gateway.migrations.resolve import Answer, NothingToResolveError, resolve
+from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+if TYPE_CHECKING:
+    from tests.conftest import PostgresServer
+
+Connection = psycopg.Connection[tuple[object, ...]]
+MARK = "\n--> statement-breakpoint\n"
+GATEWAY, STORAGE = Bundle.load("gateway"), Bundle.load("storage")
+
+
+def bundle_of(*files: tuple[str, ...]) -> Bundle:
+    """Return a bundle with a migration for each row of statements."""
+    migrations = []
+    for number, statements in enumerate(files):
+        text = MARK.join(statements)
+        migrations.append(
+            Migration(tag=f"m{number}", when=number + 1, hash=file_hash(text.encode()), statements=split(text))
+        )
+    return Bundle(name="gateway", ledger=LEDGERS["gateway"], migrations=tuple(migrations))
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    """An open connection to an empty database."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        yield opened
+
+
+UNKNOWN = ("CALL nobody_knows()", "CREATE TABLE after_it (n integer)")
+
+
+def cut_off(connection: Connection) -> Bundle:
+    """Leave a statement of which nobody knows whether it took effect."""
+    bundle = bundle_of(("SELECT 1",), UNKNOWN)
+    migrate(bundle_of(("SELECT 1",)), connection)
+    assert progress.note_intent(connection, bundle.ledger, bundle.migrations[1], 1, {})
+    with pytest.raises(UndecidedError, match="cut off"):
+        migrate(bundle, connection)
+    return bundle
+
+
+def test_what_took_effect_is_passed_over(connection: Connection) -> None:
+    """The run goes on behind the statement, which is not run."""
+    bundle = cut_off(connection)
+    assert not resolve(bundle, connection, "m1", Answer.APPLIED).finished
+    assert migrate(bundle, connection).applied == ("m1",)
+    with pytest.raises(NothingToResolveError):
+        resolve(bundle, connection, "m1", Answer.APPLIED)
+
+
+def test_what_did_not_take_effect_is_run_again(connection: Connection) -> None:
+    """The run begins with the statement."""
+    bundle = cut_off(connection)
+    resolve(bundle, connection, "m1", Answer.RETRY)
+    with pytest.raises(StatementFailedError, match="nobody_knows"):
+        migrate(bundle, connection)
+    connection.execute("CREATE PROCEDURE nobody_knows() LANGUAGE sql AS ''")
+    assert migrate(bundle, connection).applied == ("m1",)
+
+
+def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) -> None:
+    """The last one of a file completes it, ledger row included."""
+    bundle = bundle_of(("SELECT 1", "INSERT INTO missing VALUES (1)"))
+    with pytest.raises(StatementFailedError):
+        migrate(bundle, connection)
+    assert resolve(bundle, connection, "m0", Answer.APPLIED).finished
+    assert read_plan(connection, bundle).up_to_date
+    assert len(read_state(connection, bundle).applied) == 1
+
+
+@pytest.mark.parametrize(
+    ("edited", "told"),
+    [
+        (("SELECT 1", "SELECT 20", "SELECT 3"), "changed statement 2"),
+        (("SELECT 1", "SELECT 2", "SELECT 3", "SELECT 4"), "added statement 4"),
+        (("SELECT 1", "SELECT 3"), "removed statement 2"),
+        (("SELECT 1", "SELECT 2", "SELECT 3\n"), "only white space"),
+    ],
+)
+def test_drift_names_the_statements(connection: Connection, edited: tuple[str, ...], told: str) -> None:
+    """The refusal says which statements of the applied file were changed."""
+    migrate(bundle_of(("SELECT 1", "SELECT 2", "SELECT 3")), connection)
+    with pytest.raises(DriftError, match=told):
+        migrate(bundle_of(edited), connection)
+
+
+def other_database(connection: Connection, name: str) -> Connection:
+    """Open another database of the same server."""
+    return psycopg.connect(make_conninfo(connection.info.dsn, dbname=name), autocommit=True)
+
+
+def forget(connection: Connection) -> None:
+    """Make it a database that somebody else made."""
+    connection.execute("DROP SCHEMA drizzle, mosaic CASCADE")
+
+
+def scratch_databases(connection: Connection) -> int:
+    rows = connection.execute("SELECT count(*)::int FROM pg_database WHERE datname LIKE 'mosaic_baseline_%'").fetchone()
+    assert rows is not None
+    return int(str(rows[0]))
+
+
+def test_a_database_made_by_other_means_is_taken_over(connection: Connection) -> None:
+    """The ledger is written without running anything, and the run goes on with what comes after."""
+    for bundle in (GATEWAY, STORAGE):
+        migrate(bundle, connection)
+    forget(connection)
+    done = baseline(
+        GATEWAY,
+        connection,
+        lambda name: other_database(connection, name),
+        to=GATEWAY.migrations[-1].tag,
+        others=[STORAGE],
+    )
+    assert (len(done.tags), done.differences, done.written) == (10, (), True)
+    assert read_plan(connection, GATEWAY).up_to_date
+    assert scratch_databases(connection) == 0
+    with pytest.raises(LedgerNotEmptyError):
+        baseline(GATEWAY, connection, lambda name: other_database(connection, name), to="0000_auth")
+
+
+def test_a_difference_is_shown_before_anything_is_written(connection: Connection) -> None:
+    """Missing and extra objects are listed, and nothing is written, unless that is wanted."""
+    migrate(GATEWAY, connection)
+    forget(connection)
+    connection.execute("ALTER TABLE users DROP COLUMN image; CREATE TABLE mine (n integer)")
+
+    def take_over(**options: bool) -> object:
+        return baseline(
+            GATEWAY,
+            connection,
+            lambda name: other_database(connection, name),
+            to=GATEWAY.migrations[-1].tag,
+            **options,
+        )
+
+    with pytest.raises(BaselineDiffersError, match=r"- column public.users.image") as refused:
+        take_over()
+    assert "+ table public.mine" in refused.value.details["differences"]
+    assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
+    take_over(dry_run=True)
+    assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
+    take_over(accept_differences=True)
+    assert read_plan(connection, GATEWAY).up_to_date
+    assert scratch_databases(connection) == 0
+
+
+def write_folder(folder: Path, files: dict[str, str], tags: list[str]) -> Path:
+    """Write what drizzle-kit writes, snapshots included."""
+    (folder / "meta").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    entries = [{"idx": i, "version": "7", "when": i + 1, "tag": tag, "breakpoints": True} for i, tag in enumerate(tags)]
+    journal = {"version": "7", "dialect": "postgresql", "entries": entries}
+    (folder / "meta" / "_journal.json").write_text(json.dumps(journal))
+    (folder / "meta" / "0000_snapshot.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_of_drizzle_kit_is_a_bundle(connection: Connection, tmp_path: Path) -> None:
+    """It needs no hash lock, and its snapshots do not matter."""
+    folder = write_folder(tmp_path / "drizzle", {"0000_a.sql": "CREATE TABLE a (n integer)"}, ["0000_a"])
+    bundle = Bundle.from_directory(folder)
+    assert bundle.name == "drizzle"
+    assert migrate(bundle, connection).applied == ("0000_a",)
+
+
+@pytest.mark.parametrize(
+    ("files", "tags", "told"),
+    [
+        ({"0000_a.sql": "SELECT 1"}, ["0000_a", "0001_b"], "0001_b.sql is named by the journal"),
+        ({"0000_a.sql": "SELECT 1", "0001_b.sql": "SELECT 2"}, ["0000_a"], "0001_b.sql has no entry"),
+    ],
+)
+def test_a_folder_at_odds_with_its_journal_is_refused(
+    tmp_path: Path, files: dict[str, str], tags: list[str], told: str
+) -> None:
+    """Nothing is skipped silently."""
+    with pytest.raises(BundleError, match=told):
+        Bundle.from_directory(write_folder(tmp_path / "drizzle", files, tags))
+
+
+def test_what_is_no_folder_of_migrations_is_refused(tmp_path: Path) -> None:
+    """An empty folder and no folder at all are both told."""
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BundleError):
+            Bundle.from_directory(path)
