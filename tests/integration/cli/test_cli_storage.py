@@ -44,6 +44,7 @@ def test_stopped_and_running(stopped: Place) -> None:
     assert done.out == (
         f"gateway: up to date, {len(TAGS['gateway'])} applied (postgres)\n"
         f"storage: up to date, {len(TAGS['storage'])} applied (postgres)\n"
+        "The gateway applies its migrations by itself whenever it starts.\n"
     )
     assert stopped.status_of("/readyz") == 200
 
@@ -79,9 +80,12 @@ def test_half_applied(make_place: MakePlace, database: str) -> None:
     assert found[f"gateway {tag}"] == "half applied"
     done = place.run("storage", "status")
     assert done.code == 0
-    line = next(line for line in done.out.splitlines() if tag in line)
-    assert "half applied: 1 of " in line
-    assert "SQLSTATE 42P07" in line
+    lines = done.out.splitlines()
+    number = next(number for number, line in enumerate(lines) if tag in line)
+    assert "half applied: 1 of " in lines[number]
+    assert "statement 2 failed: " in lines[number + 1]
+    assert "SQLSTATE 42P07" in lines[number + 1]
+    assert 'CREATE TABLE "insights"' in lines[number + 2]
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP TABLE insights")
     applied = place.ask("storage", "migrate")["bundles"][0]["applied"]

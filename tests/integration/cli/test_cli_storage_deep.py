@@ -1,0 +1,138 @@
+"""storage plan, resolve, baseline; other folders and other databases; events for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.cli.conftest import MakePlace, Place
+
+MARK = "\n--> statement-breakpoint\n"
+
+
+@pytest.fixture
+def nowhere(make_place: MakePlace) -> Place:
+    """A home that nothing can serve: what is asked here is asked of another database."""
+    return make_place()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as drizzle-kit makes it, with a statement outside of transactions and one that fails."""
+    found = tmp_path / "drizzle"
+    (found / "meta").mkdir(parents=True)
+    tmp_path.chmod(0o755)
+    entries = [{"idx": 0, "version": "7", "when": 1, "tag": "0000_notes", "breakpoints": True}]
+    journal = {"version": "7", "dialect": "postgresql", "entries": entries}
+    (found / "meta" / "_journal.json").write_text(json.dumps(journal))
+    statements = (
+        "CREATE TABLE notes (n integer)",
+        "CREATE INDEX CONCURRENTLY notes_n ON notes (n)",
+        "INSERT INTO notes\nSELECT missing FROM notes",
+    )
+    (found / "0000_notes.sql").write_text(MARK.join(statements))
+    return found
+
+
+def ask(place: Place, verb: str, folder: Path, url: str, *words: str, code: int = 0) -> dict[str, Any]:
+    """Run a verb on another folder and another database."""
+    return place.ask("storage", verb, "--from", str(folder), "--database-url", url, *words, code=code)
+
+
+def schemas(url: str) -> list[str]:
+    """Return the schemas that are not PostgreSQL's."""
+    with psycopg.connect(url) as connection:
+        query = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information' ORDER BY 1"
+        return [str(name) for (name,) in connection.execute(query)]
+
+
+def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: Path, database: str) -> None:
+    """Not even a schema is made; a person sees numbers, lines and text."""
+    planned = ask(nowhere, "plan", folder, database)["bundles"]
+    assert [(b["bundle"], b["applied"], len(b["pending"])) for b in planned] == [("drizzle", 0, 1)]
+    statements = planned[0]["pending"][0]["statements"]
+    assert [(s["number"], s["line"]) for s in statements] == [(1, 1), (2, 3), (3, 5)]
+    assert schemas(database) == ["public"]
+    done = nowhere.run("storage", "plan", "--from", str(folder), "--database-url", database)
+    assert "    3. line 5: INSERT INTO notes SELECT missing FROM notes\n" in done.out
+
+
+def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
+    """What plan lists is what migrate then applies, and afterwards there is nothing."""
+    planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
+    applied = nowhere.ask("storage", "migrate", "--database-url", database)["bundles"]
+    assert [[m["tag"] for m in bundle["pending"]] for bundle in planned] == [bundle["applied"] for bundle in applied]
+    again = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
+    assert [bundle["pending"] for bundle in again] == [[], []]
+
+
+def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -> None:
+    """The error marks the place; status shows the statement; resolve answers, and all is applied."""
+    done = nowhere.run("storage", "migrate", "--from", str(folder), "--database-url", database)
+    assert done.code == 4
+    assert "0000_notes.sql, statement 3 of 3, line 6: column" in done.err
+    assert "\n  SELECT missing FROM notes\n         ^\n" in done.err
+    assert "storage migrate: it goes on with this statement" in done.err
+    entry = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"][0]
+    assert (entry["state"], entry["statements_applied"], entry["failed"]["statement"]) == ("half applied", 2, 3)
+    planned = ask(nowhere, "plan", folder, database)["bundles"][0]["pending"][0]
+    assert (planned["begins_with"], len(planned["statements"])) == (3, 1)
+    assert ask(nowhere, "resolve", folder, database, "0000_notes", code=2)["code"] == "USAGE"
+    answer = ["0000_notes", "--applied"]
+    assert ask(nowhere, "resolve", folder, database, *answer)["finished"] is True
+    assert ask(nowhere, "resolve", folder, database, *answer, code=7)["code"] == "NOTHING_TO_RESOLVE"
+    assert ask(nowhere, "resolve", folder, database, "0001_other", "--retry", code=2)["code"] == "USAGE"
+    assert ask(nowhere, "migrate", folder, database)["bundles"][0]["already_applied"] == 1
+
+
+def test_events_are_json_lines(nowhere: Place, database: str) -> None:
+    """With --json a script can follow the run on standard error."""
+    done = nowhere.run("storage", "migrate", "--database-url", database, "--json")
+    events = [json.loads(line) for line in done.err.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "plan"
+    assert kinds.count("statement") == sum(event["statements"] for event in events if event["event"] == "plan")
+    assert kinds.count("migration") == sum(event["migrations"] for event in events if event["event"] == "plan")
+    assert all(event["seconds"] >= 0 for event in events if event["event"] == "statement")
+
+
+def test_baseline(nowhere: Place, database: str) -> None:
+    """A database without a ledger is compared, refused with the difference, and taken over."""
+    last = nowhere.ask("storage", "migrate", "--database-url", database)["bundles"][0]["applied"][-1]
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA drizzle, mosaic CASCADE; ALTER TABLE users ADD COLUMN mine text")
+    words = ("--to", last, "--database-url", database)
+    error = nowhere.ask("storage", "baseline", *words, code=7)
+    assert error["code"] == "BASELINE_DIFFERS"
+    assert error["details"]["differences"] == ["+ column public.users.mine text"]
+    assert schemas(database) == ["public"]
+    assert nowhere.ask("storage", "baseline", *words, "--dry-run")["written"] is False
+    assert schemas(database) == ["public"]
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE users DROP COLUMN mine")
+    assert nowhere.ask("storage", "baseline", *words)["written"] is True
+    planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
+    assert [len(bundle["pending"]) for bundle in planned] == [0, 1]
+
+
+def test_another_database_from_a_file(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """The URL, which may hold a password, need not be an argument."""
+    file = tmp_path / "url"
+    file.write_text(f"{database}\n")
+    words = ("--database-url-file", str(file))
+    assert len(nowhere.ask("storage", "status", *words)["bundles"]) == 2
+    assert nowhere.ask("storage", "status", *words, "--database-url", database, code=2)["code"] == "USAGE"
+    missing = ("--database-url-file", str(tmp_path / "missing"))
+    assert nowhere.ask("storage", "status", *missing, code=2)["code"] == "USAGE"
+
+
+def test_an_unreachable_database_and_a_wrong_folder(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """Both say what is wrong, with their own codes."""
+    unreachable = "postgresql://nobody@127.0.0.1:1/none"
+    assert nowhere.ask("storage", "status", "--database-url", unreachable, code=3)["code"] == "SERVER_UNREACHABLE"
+    assert ask(nowhere, "status", tmp_path, database, code=4)["code"] == "BUNDLE_INVALID"
