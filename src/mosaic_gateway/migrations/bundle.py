@@ -76,9 +76,9 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
         if LOCK_NAME in contents:
-            return cls.from_files(path.name, contents, ledger=ledger)
+            return cls.from_files(path.resolve().name, contents, ledger=ledger)
         _check_unlocked(path, contents)
-        return cls._build(path.name, contents, ledger)
+        return cls._build(path.resolve().name, contents, ledger)
 
     @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
@@ -125,7 +125,7 @@ def _check_unlocked(path: Path, contents: Mapping[str, bytes]) -> None:
         raise BundleError(
             f"{path}: " + "; ".join(faults),
             hint="Nothing was run. Bring files and journal together.",
-            details={"bundle": path.name, "findings": faults},
+            details={"bundle": path.resolve().name, "findings": faults},
         )
 
 

@@ -79,6 +79,6 @@ def _lock(event: LockWaited) -> str:
 @describe.register
 def _pooler(event: PoolerFound) -> str:
     return (
-        f"{event.bundle}: there is a connection pooler ({event.reason}). Through it the lock may mean nothing; "
-        "each statement is still applied exactly once"
+        f"{event.bundle}: there is a transaction pooler ({event.reason}). The lock is held by an open transaction; "
+        "each statement is applied exactly once"
     )

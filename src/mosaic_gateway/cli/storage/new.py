@@ -1,0 +1,53 @@
+"""storage new."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+
+__all__ = ["new"]
+
+
+@click.command(short_help="Begin the next migration.")
+@click.argument("name")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder of migrations, or an empty one.",
+)
+@verb("storage new")
+def new(home: Home, *, name: str, directory: Path) -> Outcome:
+    """Make the next migration called NAME in a folder: its file, its journal entry, its hash lock if there is one.
+
+    Works on the folder alone: no installation is needed.
+    """
+    from mosaic_gateway.migrations.authoring import new_migration
+
+    del home
+    made = new_migration(directory, name, now=time.time_ns() // 1_000_000)
+    return Outcome(
+        result={
+            "tag": made.tag,
+            "file": str(made.file),
+            "index": made.index,
+            "when": made.when,
+            "locked": made.locked,
+        },
+        lines=(f"Made {made.file}", *_next_steps(directory, locked=made.locked)),
+    )
+
+
+def _next_steps(directory: Path, *, locked: bool) -> tuple[str, ...]:
+    check = f"Write its statements, then: mosaic-gateway storage lint {directory}"
+    if not locked:
+        return (check,)
+    return (check, f"and write the lock anew: python -m mosaic_gateway.migrations.hashlock {directory}")

@@ -1,0 +1,1 @@
+"""Faults of migration files that show before they run: rules over PostgreSQL's own parse tree."""

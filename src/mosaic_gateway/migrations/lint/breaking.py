@@ -1,0 +1,121 @@
+"""Rules for the gateway that still runs: the version before must live with the schema of this one.
+
+An upgrade applies the migrations first; until the last old process ends, its queries meet the new
+schema. The way that never breaks has two releases: the first adds, the second, when no process of
+the version before runs any more, takes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pglast import ast, enums
+
+from mosaic_gateway.migrations.lint.finding import Finding, Rule
+from mosaic_gateway.migrations.lint.made import Made, alterations, has_value, with_made
+from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.tree import qualified, strings, table_name
+
+__all__ = ["check_breaking"]
+
+Object = enums.ObjectType
+Alter = enums.AlterTableType
+Constr = enums.ConstrType
+RELATIONS = {Object.OBJECT_TABLE, Object.OBJECT_VIEW, Object.OBJECT_MATVIEW, Object.OBJECT_FOREIGN_TABLE}
+#: What can take columns along when it is dropped with CASCADE.
+USED_BY_COLUMNS = {Object.OBJECT_TYPE, Object.OBJECT_DOMAIN, Object.OBJECT_EXTENSION, Object.OBJECT_FUNCTION}
+NOT_NULL = {Constr.CONSTR_NOTNULL, Constr.CONSTR_PRIMARY}
+Fault = tuple[Rule, str, str]
+
+LATER = "Stop using it in this release, and drop it in a later one, with -- lint: allow and that reason."
+COPIED = "Add the new one beside it, write both, copy the rows; drop the old one in a later release."
+NULLABLE = "Give it a DEFAULT, or add it without NOT NULL and tighten it in a later release."
+TIGHTEN = (
+    "Give it a DEFAULT first; in a later release ADD CONSTRAINT … CHECK (… IS NOT NULL) NOT VALID, "
+    "VALIDATE CONSTRAINT, then SET NOT NULL, which need not read the table any more."
+)
+
+
+def check_breaking(script: Script) -> Iterator[Finding]:
+    """Yield statements that take away or tighten what an older gateway uses."""
+    for command, made in with_made(script):
+        for rule, why, instead in _faults(command.node, made):
+            yield Finding(rule=rule, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def _faults(node: ast.Node, made: Made) -> Iterator[Fault]:
+    if isinstance(node, ast.DropStmt):
+        yield from _drop(node, made)
+    elif isinstance(node, ast.RenameStmt):
+        yield from _rename(node, made)
+    elif isinstance(node, ast.AlterObjectSchemaStmt):
+        name = table_name(node.relation)
+        if node.objectType in RELATIONS and not made.relation(name):
+            yield Rule.RENAME, f"{name} moves to another schema; a gateway that still runs looks for it here", COPIED
+    elif isinstance(node, ast.AlterEnumStmt) and node.oldVal is not None:
+        if qualified(strings(node.typeName)) not in made.types:
+            why = f"the value {node.oldVal!r} gets another name; a gateway that still runs uses the old one"
+            yield Rule.RENAME, why, COPIED
+    elif isinstance(node, ast.AlterTableStmt) and node.objtype in RELATIONS:
+        yield from _alter(node, made)
+
+
+def _drop(node: ast.DropStmt, made: Made) -> Iterator[Fault]:
+    cascades = node.behavior == enums.DropBehavior.DROP_CASCADE
+    for item in node.objects or ():
+        name = ".".join(strings(item)) if node.removeType == Object.OBJECT_SCHEMA else qualified(strings(item))
+        if node.removeType == Object.OBJECT_SCHEMA and name not in made.schemas:
+            yield Rule.DROP_TABLE, f"the schema {name} goes, and all that a gateway that still runs uses in it", LATER
+        elif node.removeType in RELATIONS and not made.relation(name):
+            yield Rule.DROP_TABLE, f"{name} goes; a gateway that still runs reads or writes it", LATER
+        elif node.removeType in USED_BY_COLUMNS and cascades and name not in made.types:
+            why = f"CASCADE drops the columns that use {name}, without naming them"
+            yield Rule.DROP_COLUMN, why, f"Drop without CASCADE. {LATER}"
+
+
+def _rename(node: ast.RenameStmt, made: Made) -> Iterator[Fault]:
+    name = table_name(node.relation)
+    if node.renameType in RELATIONS and not made.relation(name):
+        yield Rule.RENAME, f"{name} gets another name; a gateway that still runs uses the old one", COPIED
+    elif node.renameType == Object.OBJECT_COLUMN and not made.column(name, node.subname):
+        why = f"{name}.{node.subname} gets another name; a gateway that still runs uses the old one"
+        yield Rule.RENAME, why, COPIED
+    elif node.renameType == Object.OBJECT_TYPE and qualified(strings(node.object)) not in made.types:
+        why = f"the type {qualified(strings(node.object))} gets another name; a gateway that still runs casts to it"
+        yield Rule.RENAME, why, COPIED
+    elif node.renameType == Object.OBJECT_SCHEMA and node.subname not in made.schemas:
+        why = f"the schema {node.subname} gets another name; a gateway that still runs uses the old one"
+        yield Rule.RENAME, why, COPIED
+
+
+def _alter(node: ast.AlterTableStmt, made: Made) -> Iterator[Fault]:
+    table = table_name(node.relation)
+    if made.relation(table):
+        return
+    for command in alterations(node):
+        name = f"{table}.{command.name}"
+        old = not made.column(table, command.name)
+        if command.subtype == Alter.AT_DropColumn and old:
+            yield Rule.DROP_COLUMN, f"{name} goes; a gateway that still runs names it in its queries", LATER
+        elif command.subtype == Alter.AT_AlterColumnType and old:
+            why = f"{name} gets another type: most such changes rewrite the table under a lock, and values change form"
+            yield Rule.TYPE_CHANGE, why, COPIED
+        elif command.subtype == Alter.AT_SetNotNull and not made.columns.get((table, command.name or "")):
+            why = f"{name} becomes NOT NULL: what a gateway that still runs writes without it is refused"
+            yield Rule.NOT_NULL, why, TIGHTEN
+        elif command.subtype == Alter.AT_AddColumn and isinstance(command.def_, ast.ColumnDef):
+            yield from _new_column(table, command.def_)
+        elif isinstance(command.def_, ast.Constraint) and command.def_.contype == Constr.CONSTR_NOTNULL:
+            column = "".join(strings(command.def_.keys))
+            why = f"{table}.{column} becomes NOT NULL: what a gateway that still runs writes without it is refused"
+            yield Rule.NOT_NULL, why, TIGHTEN
+
+
+def _new_column(table: str, column: ast.ColumnDef) -> Iterator[Fault]:
+    tight = any(constraint.contype in NOT_NULL for constraint in column.constraints or ())
+    if tight and not has_value(column):
+        why = (
+            f"{table}.{column.colname} is NOT NULL without a DEFAULT: it fails where the table has rows, "
+            "and refuses what a gateway that still runs writes"
+        )
+        yield Rule.NOT_NULL, why, NULLABLE

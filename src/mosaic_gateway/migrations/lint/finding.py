@@ -1,0 +1,111 @@
+"""What lint may find: the rules with their stable ids, and one finding. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["META_RULES", "SEVERITIES", "Finding", "Rule", "Severity"]
+
+
+class Severity(StrEnum):
+    """``ERROR``: it fails, loses something, or breaks a gateway that runs. ``WARNING``: it may."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Rule(StrEnum):
+    """The rules; the values are stable, for scripts and for ``-- lint: allow``."""
+
+    # The bytes and the chunks of a file.
+    ENCODING = "encoding"
+    BYTE_ORDER_MARK = "byte-order-mark"
+    LINE_ENDINGS = "line-endings"
+    SYNTAX_ERROR = "syntax-error"
+    UNTERMINATED = "unterminated"
+    PSQL_COMMAND = "psql-command"
+    COPY_STDIN = "copy-stdin"
+    BREAKPOINT_SPELLING = "breakpoint-spelling"
+    EMPTY_CHUNK = "empty-chunk"
+    EMPTY_MIGRATION = "empty-migration"
+    # Each chunk commits alone.
+    TRANSACTION_CONTROL = "transaction-control"
+    TRANSACTION_SCOPE = "transaction-scope"
+    ENUM_VALUE_USED = "enum-value-used"
+    NEEDS_OWN_CHUNK = "needs-own-chunk"
+    CONCURRENTLY_IF_NOT_EXISTS = "concurrently-if-not-exists"
+    TEMPORARY_OBJECT = "temporary-object"
+    SESSION_SETTING = "session-setting"
+    # A gateway of the version before still runs.
+    DROP_TABLE = "drop-table"
+    DROP_COLUMN = "drop-column"
+    RENAME = "rename"
+    TYPE_CHANGE = "type-change"
+    NOT_NULL = "not-null"
+    CONSTRAINT_VALIDATED = "constraint-validated"
+    INDEX_NOT_CONCURRENT = "index-not-concurrent"
+    # The folder.
+    JOURNAL_FORMAT = "journal-format"
+    JOURNAL_FILE = "journal-file"
+    DUPLICATE_TAG = "duplicate-tag"
+    JOURNAL_ORDER = "journal-order"
+    JOURNAL_INDEX = "journal-index"
+    FILE_NAME = "file-name"
+    SAME_BYTES = "same-bytes"
+    # The allowances themselves.
+    BAD_ALLOW = "bad-allow"
+    UNUSED_ALLOW = "unused-allow"
+
+
+#: What no allowance can allow.
+META_RULES = frozenset({Rule.BAD_ALLOW, Rule.UNUSED_ALLOW})
+
+_WARNINGS = {
+    Rule.BREAKPOINT_SPELLING,
+    Rule.EMPTY_CHUNK,
+    Rule.CONCURRENTLY_IF_NOT_EXISTS,
+    Rule.TEMPORARY_OBJECT,
+    Rule.SESSION_SETTING,
+    Rule.CONSTRAINT_VALIDATED,
+    Rule.INDEX_NOT_CONCURRENT,
+    Rule.JOURNAL_ORDER,
+    Rule.JOURNAL_INDEX,
+    Rule.FILE_NAME,
+    Rule.SAME_BYTES,
+    Rule.UNUSED_ALLOW,
+}
+SEVERITIES: Mapping[Rule, Severity] = {rule: Severity.WARNING if rule in _WARNINGS else Severity.ERROR for rule in Rule}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fault: ``why`` says what is wrong there, ``instead`` what to write.
+
+    ``file`` is the posix name in the bundle, ``line`` counts from 1. ``subject`` is the SQL file whose
+    head may allow it where that is not ``file`` (the journal cannot hold comments).
+    """
+
+    rule: Rule
+    file: str
+    line: int
+    why: str
+    instead: str
+    subject: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of the rule."""
+        return SEVERITIES[self.rule]
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the finding for JSON."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "rule": str(self.rule),
+            "severity": str(self.severity),
+            "why": self.why,
+            "instead": self.instead,
+        }

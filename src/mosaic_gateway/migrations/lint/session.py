@@ -1,0 +1,103 @@
+"""Rules on what lives in the session: it is gone when another run goes on with the migration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pglast import ast, enums
+
+from mosaic_gateway.migrations.lint.finding import Finding, Rule
+from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.tree import strings, walk
+
+__all__ = ["check_session_settings", "check_temporary_objects"]
+
+TEMPORARY = "t"  # pg_class.relpersistence
+TEMPORARY_SCHEMA = "pg_temp"
+SETS = {
+    enums.VariableSetKind.VAR_SET_VALUE,
+    enums.VariableSetKind.VAR_SET_CURRENT,
+    enums.VariableSetKind.VAR_SET_MULTI,
+}
+
+
+def check_temporary_objects(script: Script) -> Iterator[Finding]:
+    """Yield statements that make what ends with the session, where further chunks follow."""
+    for chunk in script.chunks:
+        if chunk.last:
+            continue
+        for command in chunk.commands:
+            what = _temporary(command.node)
+            if what is not None:
+                why = f"{what} ends with the session: a migration that stops after it may be impossible to resume"
+                instead = "Use an ordinary table, dropped at the end, or put all that needs it into one, last chunk."
+                yield Finding(rule=Rule.TEMPORARY_OBJECT, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def check_session_settings(script: Script) -> Iterator[Finding]:
+    """Yield statements that change a setting or the role for the session."""
+    for command in script.commands:
+        name = _setting(command.node)
+        if name is None:
+            continue
+        why = (
+            f"{name} is set for the session: our runner keeps it for this file alone and restores it on resume, "
+            "drizzle does neither"
+        )
+        instead = "Write SET LOCAL into the chunk that needs it, or names with their schema."
+        yield Finding(rule=Rule.SESSION_SETTING, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def _temporary(node: ast.Node) -> str | None:
+    if isinstance(node, ast.DeclareCursorStmt) and (node.options or 0) & enums.CURSOR_OPT_HOLD:
+        return "a cursor WITH HOLD"
+    if isinstance(node, ast.PrepareStmt):
+        return "a prepared statement"
+    relation = _made_relation(node)
+    if relation is not None and (relation.relpersistence == TEMPORARY or relation.schemaname == TEMPORARY_SCHEMA):
+        return "a temporary object"
+    return "a temporary object" if TEMPORARY_SCHEMA in _made_name(node)[:-1] else None
+
+
+def _made_relation(node: ast.Node) -> ast.RangeVar | None:
+    if isinstance(node, ast.CreateStmt):
+        return node.relation
+    if isinstance(node, ast.CreateSeqStmt):
+        return node.sequence
+    if isinstance(node, ast.ViewStmt):
+        return node.view
+    into = None
+    if isinstance(node, ast.CreateTableAsStmt):
+        into = node.into
+    elif isinstance(node, ast.SelectStmt):
+        into = node.intoClause
+    return None if into is None else into.rel
+
+
+def _made_name(node: ast.Node) -> tuple[str, ...]:
+    if isinstance(node, ast.CreateFunctionStmt):
+        return strings(node.funcname)
+    if isinstance(node, ast.CreateEnumStmt):
+        return strings(node.typeName)
+    if isinstance(node, ast.CreateDomainStmt):
+        return strings(node.domainname)
+    return ()
+
+
+def _setting(node: ast.Node) -> str | None:
+    if isinstance(node, ast.VariableSetStmt):
+        sets = node.kind in SETS and not node.is_local and not (node.name or "").startswith("TRANSACTION")
+        return (node.name or "").lower() if sets else None
+    if not isinstance(node, ast.SelectStmt):
+        return None
+    return next((name for item in walk(node.targetList) if (name := _set_config(item))), None)
+
+
+def _set_config(node: ast.Node) -> str | None:
+    if not isinstance(node, ast.FuncCall) or strings(node.funcname)[-1:] != ("set_config",):
+        return None
+    name, *_, local = node.args or (None, None)
+    if isinstance(local, ast.A_Const) and isinstance(local.val, ast.Boolean) and local.val.boolval:
+        return None
+    constant = name.val if isinstance(name, ast.A_Const) else None
+    return (isinstance(constant, ast.String) and constant.sval) or "a setting"

@@ -1,0 +1,126 @@
+"""Rules that follow from each chunk having a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from pglast import ast, enums
+
+from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.lint.finding import Finding, Rule
+from mosaic_gateway.migrations.lint.source import Chunk, Script
+from mosaic_gateway.migrations.lint.tree import body_of, constants, qualified, strings, walk
+from mosaic_gateway.migrations.traits import is_word
+
+__all__ = ["check_enum_values", "check_transaction_control", "check_transaction_scope"]
+
+Kind = enums.TransactionStmtKind
+SAVEPOINTS = {Kind.TRANS_STMT_SAVEPOINT, Kind.TRANS_STMT_RELEASE, Kind.TRANS_STMT_ROLLBACK_TO}
+ENDINGS = ("commit", "rollback")
+SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
+
+
+def check_transaction_control(script: Script) -> Iterator[Finding]:
+    """Yield statements, those in DO blocks too, that begin or end a transaction."""
+    for command in script.commands:
+        node = command.node
+        if isinstance(node, ast.TransactionStmt) and node.kind not in SAVEPOINTS:
+            why = "it begins or ends a transaction; the runner has one around each chunk, and refuses the file"
+            instead = "Leave it out. What must commit together goes into one chunk, what must not into several."
+        elif isinstance(node, ast.DoStmt) and _ends_transaction(body_of(node, {"plpgsql"})):
+            why = "a DO block with COMMIT or ROLLBACK fails inside of the chunk's transaction (SQLSTATE 2D000)"
+            instead = "Do the work without it, or divide it among several chunks."
+        else:
+            continue
+        yield Finding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def check_transaction_scope(script: Script) -> Iterator[Finding]:
+    """Yield statements whose effect ends with the transaction, which ends before anything could use it."""
+    for chunk in script.chunks:
+        for index, command in enumerate(chunk.commands):
+            why = _without_effect(command.node, followed=bool(chunk.following(index)))
+            if why is not None:
+                instead = "Write it into one chunk with the statements that need it, before them, or leave it out."
+                yield Finding(
+                    rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
+                )
+
+
+def check_enum_values(script: Script) -> Iterator[Finding]:
+    """Yield statements that use an enum value which an earlier one in the same chunk adds."""
+    for chunk in script.chunks:
+        for index, command in enumerate(chunk.commands):
+            value = _added_value(command.node, chunk, index)
+            if value is None:
+                continue
+            for later in chunk.following(index):
+                if value in constants(later.node):
+                    why = f"{value!r} is added to its enum in the same chunk: no use before that commits (55P04)"
+                    instead = "Put a breakpoint between the two statements."
+                    yield Finding(
+                        rule=Rule.ENUM_VALUE_USED, file=script.file, line=later.line, why=why, instead=instead
+                    )
+
+
+def _ends_transaction(body: str) -> bool:
+    tokens = lex(body).tokens
+    return any(
+        is_word(token, *ENDINGS) and (following.text == ";" or is_word(following, "and", "work", "transaction"))
+        for token, following in pairwise(tokens)
+    )
+
+
+def _without_effect(node: ast.Node, *, followed: bool) -> str | None:
+    """Return why *node* is of no use, None where it is."""
+    if isinstance(node, ast.TransactionStmt):
+        return "a savepoint is refused by the runner, in any chunk" if node.kind in SAVEPOINTS else None
+    if isinstance(node, ast.VariableSetStmt) and node.kind == enums.VariableSetKind.VAR_SET_MULTI:
+        # SET SESSION CHARACTERISTICS is the other statement of this kind, and outlives the transaction.
+        late = "SET TRANSACTION comes too late: the runner has written its progress in the chunk's transaction"
+        return late if (node.name or "").startswith("TRANSACTION") else None
+    what = None if followed else _scoped(node)
+    return None if what is None else f"{what} ends with its chunk, which commits at once: nothing comes after it there"
+
+
+def _scoped(node: ast.Node) -> str | None:
+    for kind, name in SCOPED.items():
+        if isinstance(node, kind):
+            return name
+    if isinstance(node, ast.VariableSetStmt) and node.is_local:
+        return "SET LOCAL"
+    if isinstance(node, ast.DeclareCursorStmt) and not (node.options or 0) & enums.CURSOR_OPT_HOLD:
+        return "the cursor"
+    if _is_dropped_on_commit(node):
+        return "a temporary table with ON COMMIT DROP"
+    if isinstance(node, ast.SelectStmt) and any(_sets_locally(item) for item in walk(node.targetList)):
+        return "a set_config for the transaction"
+    return None
+
+
+def _is_dropped_on_commit(node: ast.Node) -> bool:
+    if isinstance(node, ast.CreateStmt):
+        return node.oncommit == enums.OnCommitAction.ONCOMMIT_DROP
+    if isinstance(node, ast.CreateTableAsStmt) and node.into is not None:
+        return node.into.onCommit == enums.OnCommitAction.ONCOMMIT_DROP
+    return False
+
+
+def _sets_locally(node: ast.Node) -> bool:
+    if not isinstance(node, ast.FuncCall) or strings(node.funcname)[-1:] != ("set_config",):
+        return False
+    *_, local = node.args or (None,)
+    return isinstance(local, ast.A_Const) and isinstance(local.val, ast.Boolean) and bool(local.val.boolval)
+
+
+def _added_value(node: ast.Node, chunk: Chunk, index: int) -> str | None:
+    """Return the value that *node* adds to an enum, unless the chunk makes that enum itself."""
+    if not isinstance(node, ast.AlterEnumStmt) or node.newVal is None or node.oldVal is not None:
+        return None
+    made = {
+        qualified(strings(earlier.node.typeName))
+        for earlier in chunk.commands[:index]
+        if isinstance(earlier.node, ast.CreateEnumStmt)
+    }
+    return None if qualified(strings(node.typeName)) in made else node.newVal

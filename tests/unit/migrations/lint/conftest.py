@@ -1,0 +1,42 @@
+"""Bundles in memory, for lint.
+
+``lint_one``  Lints one migration and returns its (rule, line) pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.lint.engine import lint_bundle_files
+
+MARK = "--> statement-breakpoint"
+LintOne = Callable[[str | bytes], list[tuple[str, int]]]
+
+
+def journal_of(*tags: str, whens: Mapping[str, int] | None = None) -> bytes:
+    """Return a journal as drizzle-kit writes it."""
+    entries = [
+        {"idx": i, "version": "7", "when": (whens or {}).get(tag, 1000 + i), "tag": tag, "breakpoints": True}
+        for i, tag in enumerate(tags)
+    ]
+    return json.dumps({"version": "7", "dialect": "postgresql", "entries": entries}, indent=2).encode()
+
+
+def bundle_of(**files: str | bytes) -> dict[str, bytes]:
+    """Return a whole bundle without a lock; *files* are tag → SQL."""
+    contents = {f"{tag}.sql": sql.encode() if isinstance(sql, str) else sql for tag, sql in files.items()}
+    return {**contents, JOURNAL_NAME: journal_of(*files)}
+
+
+@pytest.fixture
+def lint_one() -> LintOne:
+    """Return what lints a bundle of one migration."""
+
+    def lint(sql: str | bytes) -> list[tuple[str, int]]:
+        return [(str(found.rule), found.line) for found in lint_bundle_files(bundle_of(**{"0000_one": sql}))]
+
+    return lint

@@ -1,0 +1,75 @@
+"""What the rules claim of PostgreSQL, asked of PostgreSQL."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from pglast.parser import parse_sql
+
+from mosaic_gateway.migrations.lint.alone import outside_of_transactions
+
+TABLES = (
+    "CREATE TABLE t (a int) PARTITION BY LIST (a)", "CREATE TABLE p PARTITION OF t FOR VALUES IN (1)",
+    "CREATE TABLE u (a int)", "CREATE INDEX ui ON u (a)", "CREATE TYPE e AS ENUM ('a')", "CREATE TABLE w (v e)",
+)  # fmt: skip
+OUTSIDE = [
+    "CREATE INDEX CONCURRENTLY i ON u (a)", "DROP INDEX CONCURRENTLY ui", "REINDEX TABLE CONCURRENTLY u",
+    "REINDEX (CONCURRENTLY) INDEX ui", "REINDEX SCHEMA public", "REINDEX DATABASE", "REINDEX SYSTEM", "VACUUM u",
+    "ALTER SYSTEM SET work_mem = '8MB'", "CREATE DATABASE d", "DROP DATABASE IF EXISTS d",
+    "CREATE TABLESPACE s LOCATION '/nonexistent'", "DROP TABLESPACE IF EXISTS s",
+    "CREATE SUBSCRIPTION s CONNECTION 'dbname=x' PUBLICATION p", "ALTER TABLE t DETACH PARTITION p CONCURRENTLY",
+    "CLUSTER", "DISCARD ALL",
+]  # fmt: skip
+INSIDE = [
+    "CREATE INDEX i ON u (a)", "DROP INDEX ui", "REINDEX TABLE u", "ANALYZE u", "CLUSTER u USING ui", "DISCARD PLANS",
+    "ALTER TABLE t DETACH PARTITION p", "DISCARD TEMP", "ALTER TYPE e ADD VALUE 'z'",
+    "CREATE SUBSCRIPTION s CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)",
+]  # fmt: skip
+#: A chunk as the runner sends it, and how PostgreSQL refuses it.
+REFUSED = [
+    ("ALTER TYPE e ADD VALUE 'x'; INSERT INTO w VALUES ('x')", "55P04"),
+    ("ALTER TYPE e ADD VALUE 'x'; DO $$ BEGIN INSERT INTO w VALUES ('x'); END $$", "55P04"),
+    ("ALTER TYPE e ADD VALUE 'x'; CREATE FUNCTION f() RETURNS e LANGUAGE sql AS $$ SELECT 'x'::e $$", "55P04"),
+    ("DO $$ BEGIN COMMIT; END $$", "2D000"),
+    ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "25001"),
+]
+TAKEN = [
+    "CREATE TYPE n AS ENUM ('a'); ALTER TYPE n ADD VALUE 'x'; SELECT 'x'::n",
+    "ALTER TYPE e ADD VALUE 'x'; CREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'x'; END $$",
+]
+
+
+@pytest.fixture
+def prepared(database: str) -> str:
+    """Return the conninfo of a database with the tables."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        for statement in TABLES:
+            connection.execute(statement.encode())
+    return database
+
+
+def refusal(conninfo: str, chunk: str) -> str | None:
+    """Return the SQLSTATE with which *chunk* is refused in a transaction that has written before; else None."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        try:
+            connection.execute(f"BEGIN; UPDATE u SET a = 1; {chunk}; ROLLBACK".encode())
+        except psycopg.Error as error:
+            return error.sqlstate
+    return None
+
+
+def test_outside_of_transactions(prepared: str) -> None:
+    """PostgreSQL refuses in a transaction what the rule says, and takes the rest."""
+    for statement in (*OUTSIDE, *INSIDE):
+        (parsed,) = parse_sql(statement)
+        assert parsed.stmt is not None
+        claimed = outside_of_transactions(parsed.stmt) is not None
+        assert (refusal(prepared, statement) == "25001") == claimed == (statement in OUTSIDE), statement
+
+
+def test_refused_chunks(prepared: str) -> None:
+    """Chunks are refused with the SQLSTATE that the rules name, and their harmless neighbours are not."""
+    for chunk, sqlstate in REFUSED:
+        assert refusal(prepared, chunk) == sqlstate, chunk
+    for chunk in TAKEN:
+        assert refusal(prepared, chunk) is None, chunk

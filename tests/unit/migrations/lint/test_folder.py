@@ -1,0 +1,113 @@
+"""Rules on the journal, the names and the files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.lint.engine import lint_bundle_files
+
+FILES = {"0000_a.sql": b"SELECT 1;", "0001_b.sql": b"SELECT 2;", "0002_c.sql": b"SELECT 3;"}
+#: The lines on which the three tags stand.
+A, B, C = 9, 16, 23
+
+
+def entry(index: object, tag: str, when: int, **changes: Any) -> dict[str, Any]:
+    """Return an entry as drizzle-kit writes it."""
+    return {"idx": index, "version": "7", "when": when, "tag": tag, "breakpoints": True, **changes}
+
+
+THREE = [entry(0, "0000_a", 10), entry(1, "0001_b", 20), entry(2, "0002_c", 30)]
+
+
+def found_in(entries: object, files: dict[str, bytes] | None = None) -> list[tuple[str, str, int]]:
+    """Return (rule, file, line) of what is found in a bundle with these entries."""
+    journal = json.dumps({"version": "7", "dialect": "postgresql", "entries": entries}, indent=2).encode()
+    findings = lint_bundle_files({**(FILES if files is None else files), JOURNAL_NAME: journal})
+    return [(str(finding.rule), finding.file, finding.line) for finding in findings]
+
+
+def test_a_whole_folder() -> None:
+    """In a folder as drizzle-kit makes it there is nothing to find, its snapshots included."""
+    assert found_in(THREE) == []
+    assert found_in(THREE, {**FILES, "meta/0000_snapshot.json": b"{}"}) == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([THREE[0], entry(1, "0001_b", 9), THREE[2]], [("journal-order", B)]),
+        ([THREE[0], entry(1, "0001_b", 10), THREE[2]], [("journal-order", B)]),
+        ([entry(0, "0000_a", 90), *THREE[1:]], [("journal-order", B), ("journal-order", C)]),
+        ([THREE[0], entry(2, "0001_b", 20), entry(3, "0002_c", 30)], [("journal-index", B)]),
+        ([entry(1, "0000_a", 10), *THREE[1:]], [("journal-index", A), ("journal-index", B)]),
+        ([THREE[0], entry("1", "0001_b", 20), THREE[2]], [("journal-index", B)]),
+        ([{"tag": "0000_a", "when": 10}, *THREE[1:]], [("journal-index", 6)]),
+        ([*THREE, entry(3, "0003_d", 40)], [("journal-file", 30)]),
+        ([THREE[1], THREE[0], THREE[2]], [
+            ("file-name", A), ("journal-index", A), ("file-name", B), ("journal-index", B), ("journal-order", B),
+            ("journal-index", C),
+        ]),
+    ],
+)  # fmt: skip
+def test_a_bad_journal(entries: list[dict[str, Any]], expected: list[tuple[str, int]]) -> None:
+    """Each fault of the journal is found at the line of its entry."""
+    assert found_in(entries) == [(rule, JOURNAL_NAME, line) for rule, line in expected]
+
+
+def test_duplicate_tag() -> None:
+    """A tag that is named twice is found at the second place."""
+    found = found_in([*THREE, entry(3, "0001_b", 40)])
+    assert ("duplicate-tag", JOURNAL_NAME, 30) in found
+    assert ("duplicate-tag", JOURNAL_NAME, B) not in found
+
+
+@pytest.mark.parametrize("tag", ["0002_C", "2_c", "0002", "0002-c", "0002_c_", "0002__c", "c", "0002_c d", "0002_ü"])
+def test_file_names(tag: str) -> None:
+    """A name that is not a number and words is found."""
+    files = {**{name: FILES[name] for name in ("0000_a.sql", "0001_b.sql")}, f"{tag}.sql": b"SELECT 3;"}
+    assert found_in([*THREE[:2], entry(2, tag, 30)], files)[0][0] == "file-name"
+
+
+def test_files_without_entry() -> None:
+    """SQL that the journal does not name is found, in a subfolder too."""
+    assert found_in(THREE[:2]) == [("journal-file", "0002_c.sql", 1)]
+    assert found_in(THREE, {**FILES, "old/x.sql": b"SELECT 4;"}) == [("journal-file", "old/x.sql", 1)]
+
+
+def test_same_bytes() -> None:
+    """Of files with the same bytes each but the first is found."""
+    assert found_in(THREE, dict.fromkeys(FILES, b"SELECT 1;")) == [
+        ("same-bytes", "0001_b.sql", 1), ("same-bytes", "0002_c.sql", 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        None, b"", b"{", b"[]", b"\xff", b"{}", b'{"entries": {}}', b'{"entries": [1]}', b'{"entries": [{"when": 1}]}',
+        b'{"entries": [{"tag": "a"}]}', b'{"entries": [{"tag": "../a", "when": 1}]}',
+        b'{"entries": [{"tag": "a", "when": true}]}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_no_journal(journal: bytes | None) -> None:
+    """A journal that is missing or none is one finding; the SQL is looked at all the same."""
+    contents = {"0000_a.sql": b"DROP TABLE t;", **({} if journal is None else {JOURNAL_NAME: journal})}
+    found = [(str(finding.rule), finding.file) for finding in lint_bundle_files(contents)]
+    assert found == [("drop-table", "0000_a.sql"), ("journal-format", JOURNAL_NAME)]
+
+
+def test_what_is_said_of_a_reversed_when() -> None:
+    """The finding tells what our runner does and what drizzle would do."""
+    journal = json.dumps({"entries": [entry(0, "0000_a", 10), entry(1, "0001_b", 9)]}).encode()
+    files = {name: FILES[name] for name in ("0000_a.sql", "0001_b.sql")}
+    (finding,) = lint_bundle_files({**files, JOURNAL_NAME: journal})
+    assert "drizzle skips it" in finding.why
+    assert "our runner" in finding.why
+    assert finding.to_dict() == {
+        "file": JOURNAL_NAME, "line": 1, "rule": "journal-order", "severity": "warning",
+        "why": finding.why, "instead": finding.instead,
+    }  # fmt: skip

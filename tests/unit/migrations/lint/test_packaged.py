@@ -1,0 +1,74 @@
+"""The gate of this project's own migrations, and what the documents say of lint."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mosaic_gateway.migrations.hashlock import BUNDLES, check_bundle
+from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
+from mosaic_gateway.migrations.lint.finding import SEVERITIES
+
+DOCUMENT = Path(__file__).parents[4] / "docs" / "lint.md"
+ROW = re.compile(r"^\| `([a-z-]+)` \| (error|warning) \| \S.* \| \S.* \|$")
+WITHOUT_PARSER = """
+import sys
+sys.modules["pglast"] = None
+from mosaic_gateway.migrations.lint.engine import ParserMissingError, lint_bundle_files
+try:
+    lint_bundle_files({})
+except ParserMissingError as error:
+    print(error.code, int(error.exit_code), error.hint)
+"""
+UNASKED = """
+import sys
+import mosaic_gateway.migrations.lint.engine
+import mosaic_gateway.migrations.lint.finding
+import mosaic_gateway.migrations.lint.journal
+import mosaic_gateway.migrations.authoring
+import mosaic_gateway.migrations.runner
+print("pglast" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_packaged_bundle_is_clean(bundle: str) -> None:
+    """In what ships there is nothing to find: a warning is mended, or allowed with its reason."""
+    files = packaged_files(bundle)
+    assert check_bundle(bundle, files) == ()
+    assert lint_bundle_files(files) == ()
+
+
+def test_a_fault_would_be_found_in_what_ships() -> None:
+    """The gate looks at every file of the packaged bundles."""
+    files = packaged_files("gateway")
+    for name in sorted(files):
+        if name.endswith(".sql"):
+            broken = {**files, name: files[name] + b"\n--> statement-breakpoint\nCOMMIT;\n"}
+            assert [finding.rule for finding in lint_bundle_files(broken)] == ["transaction-control"]
+
+
+def test_every_rule_is_documented() -> None:
+    """docs/lint.md lists each rule with its severity, in the order of the rules."""
+    rows = [match.groups() for line in DOCUMENT.read_text().splitlines() if (match := ROW.match(line))]
+    assert rows == [(str(rule), str(severity)) for rule, severity in SEVERITIES.items()]
+
+
+def test_without_the_parser() -> None:
+    """Where pglast is missing, lint says so with the command that installs it."""
+    assert _python(WITHOUT_PARSER) == "LINT_PARSER_MISSING 3 Install it: pip install 'mosaic-gateway[lint]'\n"
+
+
+def test_the_parser_is_not_loaded_unasked() -> None:
+    """Nothing but a lint imports pglast."""
+    assert _python(UNASKED) == "False\n"
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stderr == ""
+    return done.stdout

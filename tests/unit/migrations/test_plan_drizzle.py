@@ -1,0 +1,38 @@
+"""Ledger rows as drizzle-orm 1.0 writes them: ``when`` cut to seconds. tests/interop has the real one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration
+from mosaic_gateway.migrations.parse import split
+from mosaic_gateway.migrations.plan import DriftError, UnknownRowError, make_plan
+
+WHENS = (1745280000123, 1745290000456, 1745300000789)
+MIGRATIONS = tuple(
+    Migration(tag=f"m{n}", when=when, hash=f"hash {n}", statements=split("SELECT 1")) for n, when in enumerate(WHENS)
+)
+BUNDLE = Bundle(name="test", ledger=LedgerName("drizzle", "__drizzle_migrations"), migrations=MIGRATIONS)
+CUT = tuple(AppliedRow(hash=m.hash, when=m.when // 1000 * 1000) for m in MIGRATIONS)
+
+
+def test_a_row_cut_to_seconds_is_known() -> None:
+    """It is matched by its hash, also where two runs at once recorded it twice."""
+    plan = make_plan(BUNDLE, LedgerState(applied=(*CUT[:2], CUT[1], CUT[0])))
+    assert [planned.migration.tag for planned in plan.pending] == ["m2"]
+
+
+def test_an_edited_file_is_named_through_the_cut() -> None:
+    """The time that is left says which file the unknown hash belongs to."""
+    edited = AppliedRow(hash="another", when=CUT[1].when)
+    with pytest.raises(DriftError) as caught:
+        make_plan(BUNDLE, LedgerState(applied=(CUT[0], edited)))
+    assert caught.value.details["tags"] == ["m1"]
+
+
+def test_a_time_within_the_same_second_is_another_file() -> None:
+    """Only a whole second can have been cut."""
+    near = AppliedRow(hash="another", when=WHENS[1] - 1)
+    with pytest.raises(UnknownRowError):
+        make_plan(BUNDLE, LedgerState(applied=(CUT[0], near)))
