@@ -60,14 +60,16 @@ def apply_bundles(
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
     """Do as `prepare_schema` on an open *connection*."""
-    from mosaic_gateway.migrations.runner import migrate, read_plan
+    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan
 
-    for bundle in bundles:
-        read_plan(connection, bundle)
+    plans = [read_plan(connection, bundle) for bundle in bundles]
     reports = []
-    for bundle in bundles:
+    for bundle, plan in zip(bundles, plans, strict=True):
         LOG.info(MESSAGES.get(bundle.name, OTHER), engine)
-        report = migrate(bundle, connection, lock_timeout=lock_timeout, on_event=on_event)
+        if plan.up_to_date:
+            report = MigrationReport(bundle=bundle.name, applied=(), already_applied=plan.applied)
+        else:
+            report = migrate(bundle, connection, lock_timeout=lock_timeout, on_event=on_event)
         LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
         reports.append(report)
     return tuple(reports)
