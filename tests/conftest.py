@@ -22,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,7 +257,7 @@ def running_server(
     bindir: Path,
     account: Account | None,
     *,
-    settings: dict[str, str] | None = None,
+    settings: Mapping[str, str | None] | None = None,
     initdb: tuple[str, ...] = ("--auth=trust",),
     port: int = 5432,
 ) -> Iterator[PostgresServer]:
@@ -277,10 +277,18 @@ def running_server(
 
 
 def start_server(
-    directory: Path, bindir: Path, account: Account | None, *, settings: dict[str, str] | None = None, port: int = 5432
+    directory: Path,
+    bindir: Path,
+    account: Account | None,
+    *,
+    settings: Mapping[str, str | None] | None = None,
+    port: int = 5432,
 ) -> PostgresServer:
-    """Start the server whose cluster is in *directory*/data and wait until it answers."""
-    words = [f"-c{k}={v}" for k, v in {**SETTINGS, **(settings or {})}.items()]
+    """Start the server whose cluster is in *directory*/data and wait until it answers.
+
+    *settings* go over `SETTINGS`; None leaves one to the server, which may be too old to know it.
+    """
+    words = [f"-c{k}={v}" for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None]
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
             [bindir / "postgres", "-D", directory / "data", "-k", directory, "-p", str(port), *words],

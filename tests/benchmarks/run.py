@@ -1,6 +1,6 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
-    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http] [--json FILE]
+    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http migrations] [--json FILE]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
 a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from floor import FloorInstall
 from measured_home import MeasuredHome, scratch_account
+from migrations_speed import measure as measure_runner
 
 LOAD_SECONDS = 5
 SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
@@ -144,6 +145,11 @@ def measure_http(scratch: Path, _rounds: int) -> list[Row]:
     return rows
 
 
+def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
+    """The migration runner beside drizzle-orm and psql."""
+    return [Row(what=what, value=value, target=target) for what, value, target in measure_runner(scratch, rounds)]
+
+
 def timed(function: Callable[[], object]) -> float:
     """Return how many seconds *function* took."""
     began = time.perf_counter()
@@ -169,6 +175,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "help": measure_help,
     "memory": measure_memory,
     "http": measure_http,
+    "migrations": measure_migrations,
 }
 
 if __name__ == "__main__":

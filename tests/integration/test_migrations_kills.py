@@ -84,7 +84,7 @@ def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str
     for name, content in CONTENTS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    delays = [str(random.uniform(0.01, 0.06)) for _ in range(KILLS)]  # noqa: S311
+    delays = [str(random.uniform(0.02, 0.15)) for _ in range(KILLS)]  # noqa: S311
     done = subprocess.run(
         [sys.executable, "-c", NURSERY, database, str(tmp_path), *delays],
         capture_output=True,

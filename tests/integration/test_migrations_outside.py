@@ -36,6 +36,7 @@ def bundle_of(*files: tuple[str, ...]) -> Bundle:
 
 @pytest.fixture
 def connection(database: str) -> Iterator[Connection]:
+    """An open connection to an empty database."""
     with psycopg.connect(database, autocommit=True) as opened:
         yield opened
 
@@ -47,6 +48,7 @@ def intend(connection: Connection, bundle: Bundle, number: int, note: dict[str, 
 
 
 def indexes(connection: Connection) -> list[tuple[object, ...]]:
+    """Return name and validity of each index."""
     return connection.execute(
         "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid"
         " WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
@@ -192,7 +194,8 @@ def test_transaction_control_is_refused_before_anything_runs(connection: Connect
 def test_a_lock_that_is_not_to_be_had_is_waited_for(connection: Connection, database: str) -> None:
     """The statement is rolled back, tried again, and done when the other has gone."""
     connection.execute(TABLE.encode())
-    holding, seen = threading.Event(), []
+    holding = threading.Event()
+    seen: list[Event] = []
 
     def hold() -> None:
         with psycopg.connect(database) as other:

@@ -15,7 +15,7 @@ import pytest
 
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
-from mosaic_gateway.migrations.events import StatementApplied
+from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
@@ -136,7 +136,7 @@ class _EnoughError(Exception):
 def advance_by_one(bundle: Bundle, rival: Connection) -> None:
     """Let *rival* run the next statement, without the lock, and stop."""
 
-    def stop(_applied: StatementApplied) -> None:
+    def stop(_event: Event) -> None:
         raise _EnoughError
 
     with suppress(_EnoughError):

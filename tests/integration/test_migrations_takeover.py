@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -20,9 +19,6 @@ from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import DriftError
 from mosaic_gateway.migrations.resolve import Answer, NothingToResolveError, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
-
-if TYPE_CHECKING:
-    from tests.conftest import PostgresServer
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "\n--> statement-breakpoint\n"
@@ -116,6 +112,7 @@ def forget(connection: Connection) -> None:
 
 
 def scratch_databases(connection: Connection) -> int:
+    """Return how many databases a baseline left behind."""
     rows = connection.execute("SELECT count(*)::int FROM pg_database WHERE datname LIKE 'mosaic_baseline_%'").fetchone()
     assert rows is not None
     return int(str(rows[0]))
@@ -146,13 +143,14 @@ def test_a_difference_is_shown_before_anything_is_written(connection: Connection
     forget(connection)
     connection.execute("ALTER TABLE users DROP COLUMN image; CREATE TABLE mine (n integer)")
 
-    def take_over(**options: bool) -> object:
+    def take_over(*, accept_differences: bool = False, dry_run: bool = False) -> object:
         return baseline(
             GATEWAY,
             connection,
             lambda name: other_database(connection, name),
             to=GATEWAY.migrations[-1].tag,
-            **options,
+            accept_differences=accept_differences,
+            dry_run=dry_run,
         )
 
     with pytest.raises(BaselineDiffersError, match=r"- column public.users.image") as refused:

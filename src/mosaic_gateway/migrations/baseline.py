@@ -19,7 +19,8 @@ from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.migrations import ledger
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.fingerprint import differences, schema_lines
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
+from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import migrate, read_state
 
 __all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDatabaseError", "baseline"]
@@ -73,7 +74,7 @@ def baseline(
     `BaselineDiffersError`, `ScratchDatabaseError`, and what `migrate` raises in the scratch database.
     """
     part = _up_to(bundle, to)
-    with migration_lock(connection, lock_timeout):
+    with lock_by_any_way(connection, lock_timeout):
         if read_state(connection, bundle).applied:
             raise LedgerNotEmptyError(
                 f"{bundle.ledger.schema}.{bundle.ledger.table} has rows already; a baseline is for a database without",

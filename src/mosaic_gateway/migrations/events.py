@@ -96,7 +96,7 @@ class LockWaited(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolerFound(Event):
-    """The connection goes through a pooler, so the lock may mean nothing; the compare-and-set still holds."""
+    """The connection goes through a transaction pooler: the lock is held by a transaction on a second connection."""
 
     name: ClassVar[str] = "pooler"
 

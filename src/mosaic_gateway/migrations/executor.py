@@ -11,19 +11,22 @@ its SQLSTATE::
     55P03, 40P01, 40001            a lock was not to be had: pause and try again, a few times
     26000 at the compare-and-set   the prepared statement is gone (DISCARD ALL): prepare and try again
     anything else                  the migration failed; nothing of this statement remains
+
+Before each message and after each failure the ledger's rows are counted: a rival that knows neither lock nor
+progress, as drizzle-orm does not, shows there, and the run plans again.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 
-from mosaic_gateway.migrations import ledger, outside, progress, session_state
+from mosaic_gateway.migrations import alone, ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import (
     Event,
@@ -33,12 +36,13 @@ from mosaic_gateway.migrations.events import (
     StatementRetried,
 )
 from mosaic_gateway.migrations.failure import ChunkRefusedError, StatementFailedError, UndecidedError, describe
-from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration
-from mosaic_gateway.migrations.outside import Outside, Verdict
-from mosaic_gateway.migrations.parse import prefix_hashes, statement_digests
-from mosaic_gateway.migrations.plan import make_plan
-from mosaic_gateway.migrations.progress import ADVANCE
-from mosaic_gateway.migrations.script import PREPARE, Script, Work, compose
+from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
+from mosaic_gateway.migrations.outside import Verdict
+from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
+from mosaic_gateway.migrations.pooler import refuse_session_statements
+from mosaic_gateway.migrations.progress import ADVANCE, FencedError
+from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
+from mosaic_gateway.migrations.script import PREPARE, PREPARED, Phrases, Script, Work, compose, execute, works_of
 from mosaic_gateway.migrations.sending import Answer, ServerError, send
 from mosaic_gateway.migrations.traits import traits_of
 
@@ -49,15 +53,8 @@ Connection = psycopg.Connection[tuple[object, ...]]
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction
-RETRIED = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
-ATTEMPTS = 6
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
-TARGET = 0.1  # seconds that one message may take
-SMALLEST, LARGEST = 4, 96  # statements in one message
-
-
-class FencedError(Exception):
-    """Another runner changed the progress: plan again."""
+TARGET = 0.2  # seconds that one message may take: progress is told, and the disk flushed, once a message
+SMALLEST, LARGEST = 4, 288  # statements in one message
 
 
 class Executor:
@@ -69,36 +66,67 @@ class Executor:
         connection: Connection,
         *,
         statement_lock_timeout: float,
+        ledger_rows: int,
         finished: list[str],
+        hold: Callable[[], None],
+        pooled: bool,
         on_event: Callable[[Event], None],
     ) -> None:
-        """*finished* is the caller's list of tags, added to as each gets its ledger row."""
+        """*finished* is the caller's list of tags, added to as each gets its ledger row.
+
+        *ledger_rows* is the number of rows before the plan was made. *hold* takes the lock again if it was lost.
+        *pooled*: the session is shared with other clients.
+        """
         self._bundle = bundle
         self._connection = connection
         self._lock_timeout = f"{int(statement_lock_timeout * 1000)}ms"
+        self._hold = hold
+        self._pooled = pooled
         self._on_event = on_event
         self._record = ledger.recorder(connection, bundle.ledger)
-        self._key = progress.key_of(bundle.ledger)
+        self._phrases = self._make_phrases()
         self._baseline: Mapping[str, str] = {}
         self._size = SMALLEST
         self._finished = finished
+        self._foreign_rows = ledger_rows - len(finished)
 
     def run(self, plan: Plan) -> None:
-        """Run *plan* to its end.
+        """Run *plan* to its end, and leave the session as it was.
 
         Raises `FencedError`, `StatementFailedError`, `UndecidedError`, `ChunkRefusedError` and
         psycopg.OperationalError.
         """
         self._refuse(plan)
-        self._connection.prepare_threshold = None  # psycopg's own would be lost with DISCARD and DEALLOCATE
-        for name, value in {**session_state.OURS, "lock_timeout": self._lock_timeout}.items():
-            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        self._prepare()
-        self._baseline = session_state.baseline(self._connection)
+        if self._pooled:
+            refuse_session_statements(plan)
+            self._run_all(plan)
+            return
+        settings = {**session_state.OURS, "lock_timeout": self._lock_timeout}
+        with session_state.taken_over(self._connection, settings):
+            self._prepare()
+            self._baseline = session_state.baseline(self._connection)
+            try:
+                self._run_all(plan)
+            finally:
+                self._unprepare()
+
+    def _make_phrases(self) -> Phrases:
+        """What is prepared or set in a pooler's session would reach its other clients: then it is sent each time."""
+        local = f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{self._lock_timeout}';"
+        key = progress.key_of(self._bundle.ledger)
+        return Phrases(
+            ledger_key=key,
+            settings=local if self._pooled else "",
+            advance=progress.advance if self._pooled else execute,
+            record=self._record,
+            capture=lambda item: session_state.capture_sql(item, key, self._baseline),
+        )
+
+    def _run_all(self, plan: Plan) -> None:
         plain: list[Work] = []
         for planned in plan.pending:
             if self._is_plain(planned):
-                plain += self._work_of(planned, None)
+                plain += works_of(planned)
                 if len(plain) >= self._size:
                     self._run_plain(plain)
                     plain = []
@@ -123,28 +151,10 @@ class Executor:
             return False
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
 
-    @staticmethod
-    def _work_of(planned: PlannedMigration, role: str | None) -> Iterator[Work]:
-        migration = planned.migration
-        hashes = prefix_hashes(migration.statements)
-        digests = statement_digests(migration.statements)
-        captures = False
-        for number, statement in enumerate(migration.statements):
-            captures = captures or traits_of(statement.sql).sets_session
-            if number >= planned.start:
-                yield Work(
-                    migration=migration,
-                    statement=statement,
-                    before=hashes[number],
-                    after=hashes[number + 1],
-                    digests=digests,
-                    captures=captures,
-                    role=role,
-                )
-
     def _run_plain(self, work: list[Work]) -> None:
         """Run plain statements, as many in a message as the last ones' speed suggests."""
         while work:
+            self._fence()
             batch, work = work[: self._size], work[self._size :]
             began = time.perf_counter()
             self._run_batch(batch)
@@ -153,6 +163,12 @@ class Executor:
                 self._size = min(self._size * 2, LARGEST)
             elif took > TARGET * 2:
                 self._size = max(self._size // 2, SMALLEST)
+
+    def _fence(self) -> None:
+        """Raise `FencedError` if somebody else wrote to the ledger: drizzle-orm knows neither lock nor progress."""
+        rows = ledger.count(self._connection, self._bundle.ledger)
+        if rows != self._foreign_rows + len(self._finished):
+            raise FencedError
 
     def _run_batch(self, batch: Sequence[Work]) -> None:
         remaining = list(batch)
@@ -167,17 +183,12 @@ class Executor:
             remaining = self._after(remaining, script, answer, done, attempt)
 
     def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
-        script = compose(work, self._key, self._record, self._capture)
-        answer = send(self._connection, script.text)
-        if self._in_transaction():
-            self._connection.execute("ROLLBACK")
+        script = compose(work, self._phrases)
+        try:
+            answer = send(self._connection, script.text)
+        finally:
+            session_state.leave_transaction(self._connection)
         return script, answer
-
-    def _in_transaction(self) -> bool:
-        return self._connection.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE
-
-    def _capture(self, item: Work) -> str:
-        return session_state.capture_sql(item, self._key, self._baseline)
 
     def _report(self, work: Sequence[Work], answer: Answer) -> int:
         """Tell what was committed and return how many statements that are."""
@@ -235,8 +246,7 @@ class Executor:
                 sqlstate=error.sqlstate,
             )
         )
-        pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause(attempt)
 
     def _failed(self, item: Work, error: ServerError, script: Script | None, index: int) -> StatementFailedError:
         position = error.position
@@ -244,31 +254,45 @@ class Executor:
             where, position = script.locate(position)
             position = position if where == index else None
         failure = describe(item.migration, item.statement, error, position)
-        with self._as_ourselves():
+        with session_state.as_ourselves(self._connection):
+            self._fence()  # it may have failed because a rival did it already
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
         return StatementFailedError(failure, tuple(self._finished))
 
     # Migrations that need care: one statement a message, in a session of their own.
 
     def _run_with_care(self, planned: PlannedMigration) -> None:
-        migration = planned.migration
-        if planned.progress is not None and planned.start_over:
-            progress.forget(self._connection, self._bundle.ledger, migration, planned.progress.applied)
-        elif planned.progress is not None:
-            session_state.restore(self._connection, planned.progress.session)
-            if planned.progress.intent is not None:
-                planned = self._recover(planned)
-        if not migration.statements[planned.start :]:
-            self._record_alone(planned)
-            return
+        self._fence()
         try:
-            for item in self._work_of(planned, None):
+            rest = self._take_up(planned)
+            if rest is not None and not rest.migration.statements[rest.start :]:
+                self._record_alone(rest)
+            for item in works_of(rest) if rest is not None else ():
                 role = self._role() if item.captures else None
                 self._run_batch([item if role is None else replace(item, role=role)])
+                if item.captures:
+                    self._claim()
         finally:
-            if not self._connection.closed and not self._connection.broken:
+            if not self._pooled and not self._connection.closed and not self._connection.broken:
                 session_state.clean(self._connection, self._baseline)
                 self._prepare()
+
+    def _claim(self) -> None:
+        """Take back what RESET ALL or DISCARD ALL took from the runner itself: settings, and the lock."""
+        for name, value in session_state.OURS.items():
+            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        self._hold()
+
+    def _take_up(self, planned: PlannedMigration) -> PlannedMigration | None:
+        """Go back to where an earlier run stopped; return what is left to do, None when nothing is."""
+        row = planned.progress
+        if row is None:
+            return planned
+        if planned.start_over:
+            progress.forget(self._connection, self._bundle.ledger, planned.migration, row.applied)
+            return planned
+        session_state.restore(self._connection, row.session)
+        return planned if row.intent is None else self._recover(planned, row)
 
     def _role(self) -> str | None:
         row = self._connection.execute("SELECT current_setting('role')").fetchone()
@@ -277,7 +301,7 @@ class Executor:
     def _record_alone(self, planned: PlannedMigration) -> None:
         """Write the ledger row of a migration without further statements, if it is still missing."""
         migration = planned.migration
-        with self._connection.transaction():
+        with session_state.as_ourselves(self._connection):
             progress.hold(self._connection, self._bundle.ledger, migration)
             if migration.tag not in self._pending_tags():
                 raise FencedError
@@ -294,75 +318,79 @@ class Executor:
     # Statements outside of transactions.
 
     def _run_outside(self, item: Work) -> None:
-        statement = outside.classify(item.statement.sql)
-        note = outside.observe(self._connection, statement)
-        with self._as_ourselves():
-            if not progress.note_intent(
-                self._connection, self._bundle.ledger, item.migration, item.statement.number, note
-            ):
-                raise FencedError
-        self._run_alone(item, statement)
+        self._run_alone(item, alone.intend(self._connection, self._bundle.ledger, item))
 
-    def _run_alone(self, item: Work, statement: Outside) -> None:
+    def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
+        """Run a statement whose intent is written, and record it as applied."""
         began = time.perf_counter()
-        # A time limit on a lock would leave an invalid index; the migration lock keeps rivals away.
-        self._connection.execute("SET lock_timeout = 0")
-        try:
-            answer = send(self._connection, item.statement.sql)
-        finally:
-            if not self._connection.broken:
-                self._connection.execute("SELECT set_config('lock_timeout', %s, false)", (self._lock_timeout,))
-        if answer.error is not None:
-            if statement.kind is not outside.Kind.CREATE_INDEX:
-                with self._as_ourselves():
-                    progress.forget_intent(self._connection, self._bundle.ledger, item.migration, item.statement.number)
-            raise self._failed(item, answer.error, None, 0)
+        attempt = 0
+        while (error := alone.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
+            attempt += 1
+            if error.sqlstate in RETRIED and attempt < ATTEMPTS:
+                self._pause(item, error, attempt)
+                finding = alone.look(self._connection, item.statement.sql, note)
+                if finding.verdict is not Verdict.UNDECIDED:
+                    alone.mend(self._connection, finding, pooled=self._pooled)
+                    if finding.verdict is Verdict.APPLIED:
+                        break
+                    continue
+            alone.give_up(self._connection, self._bundle.ledger, item)
+            raise self._failed(item, error, None, 0)
         self._finish(item, time.perf_counter() - began)
-        if item.statement.sql.lower().lstrip().startswith("discard"):
-            self._prepare()
-
-    @contextmanager
-    def _as_ourselves(self) -> Iterator[None]:
-        """A transaction for our records, without the role that the migration may have taken on."""
-        with self._connection.transaction():
-            self._connection.execute("SET LOCAL ROLE NONE")
-            yield
 
     def _finish(self, item: Work, seconds: float) -> None:
-        with self._as_ourselves():
-            if not progress.finish_intent(self._connection, self._bundle.ledger, item.migration, item.statement.number):
-                raise FencedError
-            if item.last:
-                self._connection.execute(f"SET LOCAL synchronous_commit = on; {self._record(item.migration)}".encode())
+        alone.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
         self._applied(item, seconds)
 
-    def _recover(self, planned: PlannedMigration) -> PlannedMigration:
-        """Find out what became of a statement whose intent was found, and finish it or let it run again."""
-        row = planned.progress
-        assert row is not None  # noqa: S101 - only called with one
-        assert row.intent is not None  # noqa: S101 - as above
-        item = next(iter(self._work_of(planned, None)))
-        statement = outside.classify(item.statement.sql)
-        finding = outside.probe(self._connection, statement, row.intent_note)
+    def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
+        """Find out what became of a statement whose intent was found, and finish it or let it run again.
+
+        Returns what is left to do, None when nothing is.
+        """
+        item = next(works_of(planned), None)
+        sql = str(row.intent_note.get("sql") or (item.statement.sql if item is not None else ""))
+        finding = alone.look(self._connection, sql, row.intent_note)
+        number = planned.start + 1
         if finding.verdict is Verdict.UNDECIDED:
-            raise UndecidedError(planned.migration, item.statement)
+            line = 1 if item is None else item.statement.line
+            raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
         self._on_event(
             StatementRecovered(
                 bundle=self._bundle.name,
                 tag=planned.migration.tag,
-                number=row.intent,
+                number=number,
                 verdict=finding.verdict,
                 reason=finding.reason,
             )
         )
-        for sql in finding.before:
-            self._connection.execute(sql.encode())
+        alone.mend(self._connection, finding, pooled=self._pooled)
+        if item is None or item.statement.sql != sql:
+            return self._without_intent(planned, sql, finding.verdict)
         if finding.verdict is Verdict.APPLIED:
             self._finish(item, 0.0)
         else:
-            self._run_alone(item, statement)
-        return replace(planned, start=planned.start + 1)
+            self._run_alone(item, row.intent_note)
+        return None if item.last else replace(planned, start=number)
+
+    def _without_intent(self, planned: PlannedMigration, sql: str, verdict: Verdict) -> PlannedMigration:
+        """Drop the intent of a statement that was edited since; refuse if it had taken effect as it was."""
+        migration, number = planned.migration, planned.start + 1
+        if verdict is Verdict.APPLIED:
+            raise PrefixChangedError(
+                f"statement {number} of {migration.tag} was changed after it had taken effect: {' '.join(sql.split())}",
+                hint="Restore the statement as it was; the rest may be edited.",
+                details={"tag": migration.tag, "applied": number, "total": len(migration.statements)},
+            )
+        with session_state.as_ourselves(self._connection):
+            progress.forget_intent(self._connection, self._bundle.ledger, migration, number)
+        return planned
 
     def _prepare(self) -> None:
         with suppress(psycopg.errors.DuplicatePreparedStatement):
             self._connection.execute(f"{PREPARE}{ADVANCE}".encode())
+
+    def _unprepare(self) -> None:
+        session_state.leave_transaction(self._connection)
+        if not self._connection.broken:
+            with suppress(psycopg.errors.InvalidSqlStatementName):
+                self._connection.execute(f"DEALLOCATE {PREPARED}".encode())

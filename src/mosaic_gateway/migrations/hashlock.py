@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -130,11 +131,19 @@ def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
 
 def read_directory(directory: Path) -> dict[str, bytes]:
     """Return the bytes of every file below *directory* by its posix name there. Raises OSError."""
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
+    return dict(_read_below(os.fspath(directory), ""))
+
+
+def _read_below(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Give name and bytes of each file; pathlib takes four times as long for ten thousand of them."""
+    with os.scandir(directory) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _read_below(entry.path, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                yield f"{prefix}{entry.name}", file.read()
 
 
 def _below(prefix: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

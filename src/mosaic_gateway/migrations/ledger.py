@@ -2,13 +2,13 @@
 
 drizzle-orm 0.30 to 0.45 keeps ``(id serial primary key, hash text not null, created_at bigint)``: shape
 v0. The 1.0 line adds ``name text, applied_at timestamptz default now()``: shape v1, where a row without
-a name would be run again by drizzle. A row is a migration's hash and ``when``; its v1 name is the UTC time
-of ``when`` (14 digits) and the tag without its number. All SQL on that table is here.
+a name would be run again by drizzle. A row is a migration's hash and ``when``, which 1.0 cuts to seconds; its
+v1 name is that of the folder which drizzle-kit 1.0 would move the file to. All SQL on that table is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
@@ -19,7 +19,7 @@ from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.script import quote_name, quote_text
 
-__all__ = ["create", "drizzle_name", "fingerprint", "read", "recorder"]
+__all__ = ["count", "create", "drizzle_name", "fingerprint", "name_rows", "read", "recorder"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,6 +27,12 @@ EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
 NAMED: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = to_regclass(%s) AND attname = 'name' AND NOT attisdropped)
+"""
+UNNAMED: LiteralString = "SELECT EXISTS (SELECT FROM {} WHERE name IS NULL)"
+NAME: LiteralString = """
+UPDATE {} AS made SET name = known.name
+FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS known (hash, second, name)
+WHERE made.name IS NULL AND made.hash = known.hash AND made.created_at / 1000 = known.second
 """
 FINGERPRINT: LiteralString = """
 SELECT count(*)::int, md5(coalesce(string_agg(entry, ',' ORDER BY entry COLLATE "C"), ''))
@@ -60,6 +66,14 @@ def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
     )
 
 
+def count(connection: Connection, ledger: LedgerName) -> int:
+    """Return the number of rows; 0 where there is no ledger."""
+    if not _ask(connection, EXISTS, ledger):
+        return 0
+    row = connection.execute(sql.SQL("SELECT count(*)::int FROM {}").format(_table(ledger))).fetchone()
+    return int(str(row[0])) if row else 0
+
+
 def fingerprint(connection: Connection, ledger: LedgerName) -> str | None:
     """Return a digest over all rows, made by the server, as `Bundle.ledger_digest` has it; None without a ledger."""
     if not _ask(connection, EXISTS, ledger):
@@ -82,11 +96,28 @@ def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration]
     return record
 
 
+def name_rows(connection: Connection, ledger: LedgerName, migrations: Sequence[Migration]) -> None:
+    """Give the rows of *migrations* on a v1 ledger their names, where drizzle-orm 0.45 or a rival left them out.
+
+    drizzle 1.0 would run such migrations again.
+    """
+    if not _ask(connection, NAMED, ledger):
+        return
+    row = connection.execute(sql.SQL(UNNAMED).format(_table(ledger))).fetchone()
+    if row is None or not row[0]:
+        return
+    columns = zip(*((m.hash, m.when // 1000, drizzle_name(m)) for m in migrations), strict=True)
+    connection.execute(sql.SQL(NAME).format(_table(ledger)), [list(column) for column in columns])
+
+
 def drizzle_name(migration: Migration) -> str:
-    """Return the name under which drizzle 1.0 knows *migration*."""
+    """Return the name under which drizzle 1.0 knows *migration*.
+
+    Source: drizzle-kit 1.0.0-rc.5, ``planFoldersV3``: the time of ``when`` in UTC (14 digits), and the tag after its
+    first underscore, whatever stands before it.
+    """
     moment = EPOCH + timedelta(milliseconds=migration.when)
-    number, _, rest = migration.tag.partition("_")
-    return f"{moment:%Y%m%d%H%M%S}_{rest if number.isdigit() and rest else migration.tag}"
+    return f"{moment:%Y%m%d%H%M%S}_{migration.tag.partition('_')[2]}"
 
 
 def _ask(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:

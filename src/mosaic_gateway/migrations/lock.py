@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
 from mosaic_gateway.errors import BusyError
 
-__all__ = ["DEFAULT_LOCK_TIMEOUT", "MigrationsBusyError", "migration_lock"]
+__all__ = [
+    "DEFAULT_LOCK_TIMEOUT",
+    "MigrationsBusyError",
+    "acquire",
+    "hold_again",
+    "migration_lock",
+    "try_in_transaction",
+]
+
+Connection = psycopg.Connection[tuple[object, ...]]
 
 #: The two halves of the key: crc32 of "mosaic-gateway" and of "migrations", as signed 32-bit integers.
 KEY = (-1569950593, 1856466978)
@@ -24,6 +33,11 @@ DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 FIRST_PAUSE = 0.02  # seconds
 LONGEST_PAUSE = 0.5  # seconds
 
+HELD = """
+SELECT EXISTS (SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND pid = pg_backend_pid()
+    AND classid::bigint = %s & 4294967295 AND objid::bigint = %s & 4294967295)
+"""
 HOLDER = """
 SELECT a.pid, coalesce(a.application_name, ''), left(coalesce(a.query, ''), 200),
        extract(epoch FROM clock_timestamp() - a.backend_start)::float8
@@ -41,7 +55,7 @@ class MigrationsBusyError(BusyError):
 
 
 @contextmanager
-def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> Iterator[float]:
+def migration_lock(connection: Connection, timeout: float) -> Iterator[float]:
     """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
 
     Gives the seconds that were waited.
@@ -49,13 +63,7 @@ def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: 
     Raises `MigrationsBusyError` that names the holder's pid, query and age.
     """
     began = time.monotonic()
-    deadline = began + timeout
-    pause = FIRST_PAUSE
-    while not _try(connection):
-        if time.monotonic() >= deadline:
-            raise _busy(connection, timeout)
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+    acquire(connection, timeout)
     try:
         yield time.monotonic() - began
     finally:
@@ -63,12 +71,46 @@ def migration_lock(connection: psycopg.Connection[tuple[object, ...]], timeout: 
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", KEY)
 
 
-def _try(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+def hold_again(connection: Connection, timeout: float) -> None:
+    """Take the lock again if the session lost it: DISCARD ALL gives every lock back.
+
+    Raises `MigrationsBusyError`.
+    """
+    row = connection.execute(HELD, KEY).fetchone()
+    if not (row and row[0]):
+        acquire(connection, timeout)
+
+
+def acquire(connection: Connection, timeout: float, attempt: Callable[[Connection], bool] | None = None) -> None:
+    """Take the lock by *attempt* within *timeout* seconds. Raises `MigrationsBusyError`."""
+    attempt = attempt or _try
+    deadline = time.monotonic() + timeout
+    pause = FIRST_PAUSE
+    while not attempt(connection):
+        if time.monotonic() >= deadline:
+            raise _busy(connection, timeout)
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def try_in_transaction(connection: Connection) -> bool:
+    """Try to take the lock for the length of a transaction, which is open afterwards if that went well."""
+    connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0")
+    # Without parameters, by the simple protocol: a portal of the extended one stays open and keeps its snapshot,
+    # for which CREATE INDEX CONCURRENTLY would wait.
+    row = connection.execute("SELECT pg_try_advisory_xact_lock({}, {})".format(*KEY).encode()).fetchone()
+    if row and row[0]:
+        return True
+    connection.execute("ROLLBACK")
+    return False
+
+
+def _try(connection: Connection) -> bool:
     row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", KEY).fetchone()
     return bool(row and row[0])
 
 
-def _busy(connection: psycopg.Connection[tuple[object, ...]], timeout: float) -> MigrationsBusyError:
+def _busy(connection: Connection, timeout: float) -> MigrationsBusyError:
     row = connection.execute(HOLDER, KEY).fetchone()
     if row is None:
         return MigrationsBusyError(

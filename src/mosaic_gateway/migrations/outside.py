@@ -87,10 +87,10 @@ SELECT c.relname, i.indisvalid AND i.indisready, n.nspname FROM pg_catalog.pg_in
 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = to_regclass(%s) ORDER BY c.relname
 """
-LEFT_BY_REINDEX: LiteralString = r"""
+LEFT_BY_REINDEX: LiteralString = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND n.nspname NOT LIKE 'pg\_toast%'
+WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
 """
 DETACHED: LiteralString = "SELECT inhdetachpending FROM pg_catalog.pg_inherits WHERE inhrelid = to_regclass(%s)"
 
@@ -105,7 +105,15 @@ def classify(sql: str) -> Outside:
     if first in RERUN:
         return Outside(kind=Kind.RERUN)
     read = READERS.get(first or "")
-    return read(words) if read is not None else Outside(kind=Kind.UNKNOWN)
+    found = read(words) if read is not None else Outside(kind=Kind.UNKNOWN)
+    return found if _complete(found) and not words.lists() else Outside(kind=Kind.UNKNOWN)
+
+
+def _complete(statement: Outside) -> bool:
+    """Return whether there is a name to look up."""
+    if statement.kind is Kind.CREATE_INDEX:
+        return bool(statement.table)
+    return bool(statement.name) or statement.kind in {Kind.REINDEX, Kind.RERUN}
 
 
 def observe(connection: Connection, statement: Outside) -> dict[str, Any]:
@@ -116,6 +124,8 @@ def observe(connection: Connection, statement: Outside) -> dict[str, Any]:
         return {"existed": _exists(connection, statement)}
     if statement.kind is Kind.CREATE_INDEX:
         return {"existed": connection.execute(INDEX, (_plain(statement.name), statement.table)).fetchone() is not None}
+    if statement.kind is Kind.DETACH:
+        return {"attached": connection.execute(DETACHED, (statement.name,)).fetchone() is not None}
     return {}
 
 
@@ -169,8 +179,10 @@ def _probe_index(connection: Connection, statement: Outside, note: Mapping[str, 
     return Finding(Verdict.RUN, (_drop_index(str(schema), str(name)),), f"index {name} was left invalid")
 
 
-def _probe_detach(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
+def _probe_detach(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
     row = connection.execute(DETACHED, (statement.name,)).fetchone()
+    if row is None and not note.get("attached", True):
+        return Finding(Verdict.RUN, (), f"{statement.name} was no partition before either")
     if row is None:
         return Finding(Verdict.APPLIED, (), f"partition {statement.name} is detached")
     if row[0]:
@@ -229,9 +241,9 @@ class _Words:
         """Return whether *word* is the next one."""
         return self._at < len(self._tokens) and is_word(self._tokens[self._at], word)
 
-    def at_end(self) -> bool:
-        """Return whether nothing is left but a semicolon."""
-        return all(token.text == ";" for token in self._tokens[self._at :])
+    def lists(self) -> bool:
+        """Return whether more names follow."""
+        return self._at < len(self._tokens) and self._tokens[self._at].text == ","
 
 
 def _create(words: _Words) -> Outside:

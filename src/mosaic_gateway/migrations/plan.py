@@ -93,12 +93,17 @@ def _match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> tuple
             else:
                 unmatched.append(row)
         left_over = unmatched
-    known = {_hash_and_when(migration) for migration in migrations}
+    known = {(migration.hash, when) for migration in migrations for when in (migration.when, _cut(migration.when))}
     return applied, [row for row in left_over if _hash_and_when(row) not in known]
 
 
 def _hash_and_when(item: Migration | AppliedRow) -> Hashable:
     return item.hash, item.when
+
+
+def _cut(when: int) -> int:
+    """Return *when* as drizzle 1.0 writes it: cut to seconds."""
+    return when // 1000 * 1000
 
 
 def _hash_alone(item: Migration | AppliedRow) -> Hashable:
@@ -108,7 +113,8 @@ def _hash_alone(item: Migration | AppliedRow) -> Hashable:
 def _refusal(
     bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], left_over: Sequence[AppliedRow]
 ) -> RefusedError:
-    unmatched = {m.when: m for index, m in enumerate(bundle.migrations) if index not in applied}
+    waiting = [m for index, m in enumerate(bundle.migrations) if index not in applied]
+    unmatched = {_cut(m.when): m for m in waiting} | {m.when: m for m in waiting}
     edited = [unmatched[row.when] for row in left_over if row.when in unmatched]
     if edited:
         tags = ", ".join(migration.tag for migration in edited)

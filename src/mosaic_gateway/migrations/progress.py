@@ -12,6 +12,7 @@ nobody knows whether the statement took effect, and `outside` finds out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
@@ -25,6 +26,8 @@ from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
 
 __all__ = [
     "ADVANCE",
+    "FencedError",
+    "advance",
     "create",
     "digests",
     "finish_intent",
@@ -133,6 +136,15 @@ FROM mosaic.migration_progress WHERE ledger = %s AND (tag = ANY(%s) OR applied <
 """
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class FencedError(Exception):
+    """Another runner changed the progress: plan again."""
+
+
+def advance(values: Sequence[str]) -> str:
+    """Return the compare-and-set of *values*, SQL texts, as a statement by itself."""
+    return re.sub(r"\$(\d)", lambda found: values[int(found[1]) - 1], ADVANCE) + ";"
 
 
 def create(connection: Connection) -> None:

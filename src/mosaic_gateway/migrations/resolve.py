@@ -10,8 +10,9 @@ import psycopg
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import read_state
 
 __all__ = ["Answer", "NothingToResolveError", "Resolution", "resolve"]
@@ -56,7 +57,7 @@ def resolve(
     nothing of the migration. Raises `NothingToResolveError` and `MigrationsBusyError`.
     """
     migration = next(migration for migration in bundle.migrations if migration.tag == tag)
-    with migration_lock(connection, lock_timeout):
+    with lock_by_any_way(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
         number = None if row is None else row.intent or row.failed_statement
         if row is None or number is None or row.applied >= len(migration.statements):

@@ -23,15 +23,15 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import InternalError, MigrationError
-from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockWaited, PlanMade, PoolerFound
 from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, migration_lock
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, hold_again, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
-from mosaic_gateway.migrations.pooler import pooler_reason
+from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
 
@@ -102,17 +102,10 @@ def migrate(
         raise InternalError("migrations need a connection in autocommit mode without an open transaction")
     run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore)
     try:
-        before = read_plan(connection, bundle)
-        if before.up_to_date:
-            return MigrationReport(bundle=bundle.name, applied=(), already_applied=before.applied)
-        run.tell_pooler()
-        with migration_lock(connection, lock_timeout) as waited:
-            if waited > WAITED:
-                run.tell(LockWaited(bundle=bundle.name, seconds=round(waited, 3)))
-            run.to_the_end()
+        with session_state.unprepared(connection):
+            return run.locked(lock_timeout)
     except psycopg.Error as error:
         raise _access_error(bundle, connection, error, run.finished) from error
-    return MigrationReport(bundle=bundle.name, applied=tuple(run.finished), already_applied=run.already_applied)
 
 
 def _ignore(_event: Event) -> None:
@@ -144,20 +137,36 @@ class _Run:
         self._connection = connection
         self._statement_lock_timeout = statement_lock_timeout
         self.tell = on_event
+        self._hold: Callable[[], None] = lambda: None
+        self._pooled = False
         self.finished: list[str] = []
         self.already_applied = 0
 
-    def tell_pooler(self) -> None:
-        """Say so where the lock cannot be relied on."""
+    def locked(self, lock_timeout: float) -> MigrationReport:
+        """Do what is to be done, if anything is, under the lock."""
+        before = read_plan(self._connection, self._bundle)
+        if before.up_to_date:
+            return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
         reason = pooler_reason(self._connection)
         if reason is not None:
+            self._pooled = True
             self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
+        else:
+            self._hold = lambda: hold_again(self._connection, lock_timeout)
+        with (pinned_lock if self._pooled else migration_lock)(self._connection, lock_timeout) as waited:
+            if waited > WAITED:
+                self.tell(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
+            self.to_the_end()
+        return MigrationReport(
+            bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
+        )
 
     def to_the_end(self) -> None:
         """Plan and run until nothing is left; a fenced attempt plans again."""
         told = False
-        # Being fenced means that a rival went on by a statement: it can happen only so many times.
-        for _ in range(REPLANS + sum(len(migration.statements) for migration in self._bundle.migrations)):
+        # Being fenced means that a rival went on by a statement or a file: it can happen only so many times.
+        for _ in range(REPLANS + sum(len(migration.statements) + 1 for migration in self._bundle.migrations)):
+            rows = ledger.count(self._connection, self._bundle.ledger)  # before the plan: rows after it fence
             plan = read_plan(self._connection, self._bundle)
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
@@ -166,7 +175,7 @@ class _Run:
                 self.tell(_plan_made(self._bundle, plan))
                 told = True
             try:
-                self._run_plan(plan)
+                self._run_plan(plan, rows)
             except FencedError:
                 continue
         raise RunnerFencedError(
@@ -174,7 +183,7 @@ class _Run:
             hint="Nothing was applied twice. Let one of them finish, then run mosaic-gateway storage status.",
         )
 
-    def _run_plan(self, plan: Plan) -> None:
+    def _run_plan(self, plan: Plan, rows: int) -> None:
         try:
             ledger.create(self._connection, self._bundle.ledger)
             progress.create(self._connection)
@@ -184,10 +193,14 @@ class _Run:
             self._bundle,
             self._connection,
             statement_lock_timeout=self._statement_lock_timeout,
+            ledger_rows=rows,
             finished=self.finished,
+            hold=self._hold,
+            pooled=self._pooled,
             on_event=self.tell,
         )
         executor.run(plan)
+        ledger.name_rows(self._connection, self._bundle.ledger, self._bundle.migrations)
 
 
 def _plan_made(bundle: Bundle, plan: Plan) -> PlanMade:

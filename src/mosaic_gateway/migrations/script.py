@@ -12,12 +12,25 @@ comments share one (`traits.Traits.plain`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mosaic_gateway.migrations.model import Migration, Statement
+from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
+from mosaic_gateway.migrations.parse import prefix_hashes, statement_digests
+from mosaic_gateway.migrations.traits import traits_of
 
-__all__ = ["PREPARE", "PREPARED", "Script", "Work", "compose"]
+__all__ = [
+    "PREPARE",
+    "PREPARED",
+    "Phrases",
+    "Script",
+    "Work",
+    "compose",
+    "execute",
+    "quote_name",
+    "quote_text",
+    "works_of",
+]
 
 PREPARED = "mosaic_advance"
 PREPARE = f"PREPARE {PREPARED} (text, text, text, int, int, text, text, text) AS "
@@ -59,10 +72,42 @@ class Script:
         return index, position - self.starts[index]
 
 
-def compose(
-    work: Sequence[Work], ledger_key: str, record: Callable[[Migration], str], capture: Callable[[Work], str]
-) -> Script:
-    """Return the message for *work*. *record* gives the SQL of a ledger row, *capture* that of the settings."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrases:
+    """The SQL around the statements.
+
+    ``settings`` begins each transaction. ``advance`` gives the compare-and-set of eight values, as SQL texts;
+    ``record`` the ledger row, ``capture`` what keeps the session's settings.
+    """
+
+    ledger_key: str
+    settings: str
+    advance: Callable[[Sequence[str]], str]
+    record: Callable[[Migration], str]
+    capture: Callable[[Work], str]
+
+
+def works_of(planned: PlannedMigration) -> Iterator[Work]:
+    """Return what is left to do of *planned*, statement by statement."""
+    migration = planned.migration
+    hashes = prefix_hashes(migration.statements)
+    digests = statement_digests(migration.statements)
+    captures = False
+    for number, statement in enumerate(migration.statements):
+        captures = captures or traits_of(statement.sql).sets_session
+        if number >= planned.start:
+            yield Work(
+                migration=migration,
+                statement=statement,
+                before=hashes[number],
+                after=hashes[number + 1],
+                digests=digests,
+                captures=captures,
+            )
+
+
+def compose(work: Sequence[Work], phrases: Phrases) -> Script:
+    """Return the message for *work*."""
     parts: list[str] = []
     starts: list[int] = []
     length = 0
@@ -74,11 +119,12 @@ def compose(
 
     for index, item in enumerate(work):
         add(BEGIN)
+        add(phrases.settings)
         if item.role is not None:
             add("SET LOCAL ROLE NONE;")
-        add(_advance(item, ledger_key))
+        add(phrases.advance(_values(item, phrases.ledger_key)))
         if item.last:
-            add(record(item.migration))
+            add(phrases.record(item.migration))
         if index == len(work) - 1 and any(other.last for other in work):
             add("SET LOCAL synchronous_commit = on;")
         if item.role is not None:
@@ -86,18 +132,22 @@ def compose(
         starts.append(length)
         add(f"{item.statement.sql}\n;")
         if item.captures:
-            add(capture(item))
+            add(phrases.capture(item))
         add("COMMIT;")
     return Script("".join(parts), tuple(starts))
 
 
-def _advance(item: Work, ledger_key: str) -> str:
+def execute(values: Sequence[str]) -> str:
+    """Return the compare-and-set of *values* by the statement that `PREPARE` made."""
+    return f"EXECUTE {PREPARED}({', '.join(values)});"
+
+
+def _values(item: Work, ledger_key: str) -> tuple[str, ...]:
     migration = item.migration
     texts = (ledger_key, migration.tag, migration.hash)
     numbers = (item.statement.number - 1, len(migration.statements))
     hashes = (item.before, item.after, item.digests)
-    values = (*map(quote_text, texts), *map(str, numbers), *map(quote_text, hashes))
-    return f"EXECUTE {PREPARED}({', '.join(values)});"
+    return (*map(quote_text, texts), *map(str, numbers), *map(quote_text, hashes))
 
 
 def quote_text(value: str) -> str:

@@ -8,15 +8,28 @@ that set it. Every migration begins with a clean session; nothing leaks from one
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import LiteralString
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.migrations.model import Statement
 from mosaic_gateway.migrations.script import Work, quote_text
 
-__all__ = ["OURS", "baseline", "capture_sql", "clean", "custom_names", "restore"]
+__all__ = [
+    "OURS",
+    "as_ourselves",
+    "baseline",
+    "capture_sql",
+    "clean",
+    "custom_names",
+    "leave_transaction",
+    "restore",
+    "taken_over",
+    "unprepared",
+]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -70,3 +83,48 @@ def clean(connection: Connection, settings: Mapping[str, str]) -> None:
     connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP")
     for name, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+@contextmanager
+def taken_over(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
+    """Make *settings* inside the block; afterwards the session has its own again.
+
+    The session is the caller's: one that went on with ``synchronous_commit = off`` could lose what it commits.
+    """
+    names = list(settings)
+    query: LiteralString = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+    before = [(str(name), str(value)) for name, value in connection.execute(query, (names,))]
+    try:
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        yield
+    finally:
+        leave_transaction(connection)
+        if not connection.broken:
+            for name, value in before:
+                connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+@contextmanager
+def unprepared(connection: Connection) -> Iterator[None]:
+    """Keep psycopg from preparing its queries inside the block: DISCARD and DEALLOCATE would take them away."""
+    threshold = connection.prepare_threshold
+    connection.prepare_threshold = None
+    try:
+        yield
+    finally:
+        connection.prepare_threshold = threshold
+
+
+@contextmanager
+def as_ourselves(connection: Connection) -> Iterator[None]:
+    """A transaction for our records, without the role that the migration may have taken on."""
+    with connection.transaction():
+        connection.execute("SET LOCAL ROLE NONE")
+        yield
+
+
+def leave_transaction(connection: Connection) -> None:
+    """Roll back what an error or Ctrl-C left open."""
+    if connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+        connection.execute("ROLLBACK")

@@ -16,6 +16,7 @@ __all__ = ["Traits", "first_words", "is_word", "only_statement", "traits_of"]
 TRANSACTION_CONTROL = {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"}
 SESSION_WORDS = {"set", "reset", "discard"}
 TEMPORARY = {"temp", "temporary"}
+BEFORE_TEMPORARY = {"or", "replace", "local", "global"}
 CACHE = 4096
 
 
@@ -48,7 +49,7 @@ def traits_of(sql: str) -> Traits:
     lexed = lex(sql)
     statements = lexed.statements()
     leading = [first_words(statement, 4) for statement in statements]
-    temporary = any(_makes_temporary(words) for words in leading)
+    temporary = any(_makes_temporary(words) for words in leading) or any(map(_selects_into_temporary, statements))
     settings = [bool(words) and words[0] in SESSION_WORDS for words in leading]
     return Traits(
         closed=lexed.closed,
@@ -80,7 +81,23 @@ def _control(leading: list[tuple[str, ...]]) -> str | None:
 def _makes_temporary(words: tuple[str, ...]) -> bool:
     if not words or words[0] not in {"create", "declare"}:
         return False
-    return words[0] == "declare" or bool(TEMPORARY & set(words[1:4]))
+    kind = next((word for word in words[1:] if word not in BEFORE_TEMPORARY), None)
+    return words[0] == "declare" or kind in TEMPORARY
+
+
+def _selects_into_temporary(statement: tuple[Token, ...]) -> bool:
+    """SELECT … INTO TEMP, in any of its spellings."""
+    places = (
+        index
+        for index, token in enumerate(statement)
+        if is_word(token, "into") and index and not is_word(statement[index - 1], "insert", "merge")
+    )
+    return any(
+        is_word(token, *TEMPORARY)
+        for index in places
+        for token in statement[index + 1 : index + 3]
+        if token.kind == "word"
+    )
 
 
 def is_word(token: Token, *texts: str) -> bool:

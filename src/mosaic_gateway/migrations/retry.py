@@ -1,0 +1,18 @@
+"""How often a statement that could not get a lock is tried again, and after which pauses."""
+
+from __future__ import annotations
+
+import random
+import time
+
+__all__ = ["ATTEMPTS", "RETRIED", "pause"]
+
+RETRIED = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
+ATTEMPTS = 6
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
+
+
+def pause(attempt: int) -> None:
+    """Wait before the try that follows *attempt* (from 1): longer each time, and never as long as another runner."""
+    seconds = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+    time.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

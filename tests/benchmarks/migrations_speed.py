@@ -1,0 +1,229 @@
+"""Our runner beside drizzle-orm 0.45 (postgres-js) and ``psql -1 -f``: same SQL, same durable server, same run.
+
+Ours and drizzle's are timed from an open connection, reading the folder included; psql's is the time of its
+process. Each run gets a database of its own, made and flushed beforehand. The contenders take turns, and a
+ratio is formed within its round. Without Node.js, drizzle's columns are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from measured_home import scratch_account
+from migrations_server import DurableServer, fill_ledger, small, tables, write_folder
+
+from mosaic_gateway.migrations import Bundle, migrate
+from mosaic_gateway.migrations.events import Event, StatementApplied
+from mosaic_gateway.migrations.failure import StatementFailedError
+
+INTEROP = Path(__file__).parents[1] / "interop"
+LIMIT = 300  # seconds
+MEMORY = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+MANY, HUGE = 1000, 10_000  # migrations
+BROKEN = "SELECT 1 / (SELECT 0);"
+Line = tuple[str, str, str]
+Times = Mapping[str, list[float]]
+
+
+def measure(scratch: Path, rounds: int) -> list[Line]:
+    """Return what, measured value and aim of each measurement."""
+    directory = scratch / "migrations"
+    directory.mkdir()
+    directory.chmod(0o755)
+    many = write_folder(directory / "many", MANY, tables)
+    server = DurableServer(scratch / "migrations-server", scratch_account())
+    contest = Contest(server, _modules())
+    with server.running():
+        return [
+            contest.many(many, rounds),
+            *_many_in_memory(many, rounds),
+            *contest.nothing(write_folder(directory / "huge", HUGE, small), rounds),
+            contest.failure(write_folder(directory / "broken", MANY, _one_broken), rounds),
+            contest.memory(directory / "huge"),
+        ]
+
+
+def _many_in_memory(folder: Path, rounds: int) -> list[Line]:
+    """The same with the server's files in memory: on a disk the making of 6,000 files can hide everything else."""
+    if not MEMORY.is_dir():
+        return []
+    with tempfile.TemporaryDirectory(prefix="mosaic-bench-", dir=MEMORY) as scratch:
+        Path(scratch).chmod(0o755)
+        server = DurableServer(Path(scratch) / "server", scratch_account())
+        with server.running():
+            _, value, aim = Contest(server, _modules()).many(folder, rounds)
+    return [("… the same with the server's files in memory", value, aim)]
+
+
+def _one_broken(number: int) -> list[str]:
+    return [BROKEN] if number == MANY // 2 else [f"CREATE TABLE t{number} (id integer);"]
+
+
+def _modules() -> Path | None:
+    """Return the directory with drizzle-orm, None where it cannot run."""
+    found = Path(os.environ.get("MOSAIC_GATEWAY_TEST_INTEROP", INTEROP)) / "node_modules"
+    return found if shutil.which("node") and found.is_dir() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The contenders on *server*; drizzle-orm in *modules*, None without it."""
+
+    server: DurableServer
+    modules: Path | None
+
+    def many(self, folder: Path, rounds: int) -> Line:
+        """Everything into an empty database."""
+        contenders = {"ours": self._ours, "drizzle": self._drizzle, "psql": self._psql}
+        times = self._rounds("many", {k: c for k, c in contenders.items() if k != "drizzle" or self.modules},
+                             lambda run: run(folder, self.server.create_database()), rounds)  # fmt: skip
+        value = f"{_median(times['ours'])} s"
+        if self.modules:
+            value += f" = {_ratio(times, 'drizzle')} × drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
+        value += f", {_ratio(times, 'psql')} × `psql -1 -f` ({_median(times['psql'])} s)"
+        return (
+            f"{MANY:,} migrations × 3 statements, each exact, fsync on",
+            value,
+            "≤ 0.5 × drizzle-orm, ≤ 1.0 × psql",
+        )
+
+    def nothing(self, folder: Path, rounds: int) -> list[Line]:
+        """Nothing to do: the check alone, and with the reading of all files."""
+        database = self.server.create_database()
+        with self.server.connect(database) as connection:
+            fill_ledger(connection, folder, HUGE)
+        contenders: dict[str, Run] = {"check": self._check, "ours": self._ours}
+        if self.modules:
+            contenders["drizzle"] = self._drizzle
+        times = self._rounds("nothing", contenders, lambda run: run(folder, database), rounds)
+        check, whole = f"{1000 * statistics.median(times['check']):.0f} ms", f"{_median(times['ours'])} s"
+        if self.modules:
+            drizzle = f"drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
+            ratio = statistics.median(a / b for a, b in zip(times["check"], times["drizzle"], strict=True))
+            check += f" = {ratio:.2f} × {drizzle}"
+            whole += f" = {_ratio(times, 'drizzle')} × {drizzle}"
+        what = f"nothing to do, {HUGE:,} applied"
+        return [
+            (f"{what}: check on an open connection, bundle loaded", check, "≤ 30 ms, ≤ 0.2 × drizzle-orm"),
+            ("… with reading and hashing its files (drizzle-orm's time always has that)", whole, "–"),
+        ]
+
+    def failure(self, folder: Path, rounds: int) -> Line:
+        """How long after the server's own log line the error is there, with everything said about it."""
+        bundle = Bundle.from_directory(folder)
+        delays = []
+        for number in range(rounds):
+            with self.server.connect(self.server.create_database()) as connection:
+                try:
+                    migrate(bundle, connection)
+                except StatementFailedError as error:
+                    raised = time.time()
+                    if error.applied != tuple(m.tag for m in bundle.migrations[: MANY // 2]):
+                        raise
+            delays.append(raised - self.server.error_time())
+            _say("failure", number, f"{1000 * delays[-1]:.1f} ms")
+        value = f"{1000 * statistics.median(delays):.1f} ms (at most {1000 * max(delays):.1f} ms)"
+        return f"one failing statement in {MANY:,}: our error after PostgreSQL's", value, "≤ 50 ms"
+
+    def memory(self, folder: Path) -> Line:
+        """Peak over the bare interpreter, in a fresh process each, for all, half and none of the files applied."""
+        peaks = []
+        for applied in (HUGE, HUGE // 2, 0):
+            database = self.server.create_database()
+            with self.server.connect(database) as connection:
+                fill_ledger(connection, folder, applied)
+            script = Path(__file__).with_name("migrations_memory.py")
+            words = [sys.executable, str(script), str(folder), self.server.conninfo(database)]
+            done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=LIMIT)
+            figures = json.loads(done.stdout)
+            if figures["applied"] != HUGE - applied:
+                raise RuntimeError(done.stdout)
+            peaks.append((figures["peak"] - figures["bare"]) / (1 << 20))
+            _say("memory", applied, f"{peaks[-1]:.1f} MB")
+        value = " / ".join(f"{peak:.0f}" for peak in peaks) + " MB"
+        return (
+            f"memory over the bare interpreter, bundle of {HUGE:,}; 0 / {HUGE // 2:,} / {HUGE:,} to run",
+            value,
+            "≤ 60 MB, flat",
+        )
+
+    def _rounds(
+        self, name: str, contenders: Mapping[str, Run], call: Callable[[Run], float], rounds: int
+    ) -> dict[str, list[float]]:
+        times: dict[str, list[float]] = {contender: [] for contender in contenders}
+        order = list(contenders)
+        for number in range(rounds + 1):
+            seconds = {contender: call(contenders[contender]) for contender in order}
+            order.append(order.pop(0))
+            if number:  # the first round fills the caches
+                for contender in contenders:
+                    times[contender].append(seconds[contender])
+            _say(name, number, ", ".join(f"{contender} {seconds[contender]:.3f} s" for contender in contenders))
+        return times
+
+    def _ours(self, folder: Path, database: str) -> float:
+        seen: list[Event] = []
+        with self.server.connect(database) as connection:
+            began = time.perf_counter()
+            bundle = Bundle.from_directory(folder)
+            report = migrate(bundle, connection, on_event=seen.append)
+            seconds = time.perf_counter() - began
+        if sum(isinstance(event, StatementApplied) for event in seen) != 3 * len(report.applied):
+            raise RuntimeError("progress was not told")
+        return seconds
+
+    def _check(self, folder: Path, database: str) -> float:
+        bundle = Bundle.from_directory(folder)
+        with self.server.connect(database) as connection:
+            connection.execute("SELECT 1")
+            began = time.perf_counter()
+            report = migrate(bundle, connection)
+            seconds = time.perf_counter() - began
+        if report.applied:
+            raise RuntimeError("there was something to do")
+        return seconds
+
+    def _drizzle(self, folder: Path, database: str) -> float:
+        words = ["node", str(INTEROP / "migrate.mjs"), "045", str(folder), self.server.url(database)]
+        done = subprocess.run(
+            words, check=True, capture_output=True, text=True, timeout=LIMIT,
+            env={**os.environ, "NODE_PATH": str(self.modules)},
+        )  # fmt: skip
+        outcome = json.loads(done.stdout)
+        if not outcome["ok"]:
+            raise RuntimeError(done.stdout)
+        return float(outcome["seconds"])
+
+    def _psql(self, folder: Path, database: str) -> float:
+        options = ["-q", "-X", "-1", "-v", "ON_ERROR_STOP=1", "-d", self.server.conninfo(database)]
+        began = time.perf_counter()
+        subprocess.run(
+            [self.server.bindir / "psql", *options, "-f", folder.with_suffix(".psql")], check=True, timeout=LIMIT
+        )
+        return time.perf_counter() - began
+
+
+Run = Callable[[Path, str], float]
+
+
+def _median(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f}"
+
+
+def _ratio(times: Times, other: str) -> str:
+    return f"{statistics.median(a / b for a, b in zip(times['ours'], times[other], strict=True)):.2f}"
+
+
+def _say(name: str, number: int, text: str) -> None:
+    """Say how far the measurement has come, and how busy the machine is."""
+    print(f"migrations, {name} {number}: {text}; load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)

@@ -1,0 +1,248 @@
+"""What the runner does with statements that fail, that were edited meanwhile, and that take its session away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
+from mosaic_gateway.migrations.events import Event, StatementApplied, StatementRecovered
+from mosaic_gateway.migrations.failure import StatementFailedError
+from mosaic_gateway.migrations.lock import migration_lock
+from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.parse import file_hash, split
+from mosaic_gateway.migrations.plan import PrefixChangedError
+from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+Connection = psycopg.Connection[tuple[object, ...]]
+MARK = "\n--> statement-breakpoint\n"
+TABLE = "CREATE TABLE t (a integer PRIMARY KEY, b integer, c text)"
+PARTS = (
+    "CREATE TABLE p (n integer) PARTITION BY RANGE (n)",
+    "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
+)
+DETACH = "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY"
+
+
+def bundle_of(*files: tuple[str, ...]) -> Bundle:
+    """Return a bundle with a migration for each row of statements."""
+    texts = [MARK.join(statements) for statements in files]
+    migrations = tuple(
+        Migration(tag=f"m{number}", when=number + 1, hash=file_hash(text.encode()), statements=split(text))
+        for number, text in enumerate(texts)
+    )
+    return Bundle(name="gateway", ledger=LEDGERS["gateway"], migrations=migrations)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    """Open a connection to a fresh database."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        yield opened
+
+
+def one(connection: Connection, sql: str) -> object:
+    """Return the one value that *sql* gives."""
+    row = connection.execute(sql.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def invalid(connection: Connection) -> object:
+    """Return the number of indexes that are not valid."""
+    return one(connection, "SELECT count(*) FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)")
+
+
+def intend(connection: Connection, bundle: Bundle, number: int, sql: str, **note: object) -> None:
+    """Leave what a runner leaves that is killed in statement *number*, which is *sql*, of the last migration."""
+    progress.create(connection)
+    ledger.create(connection, bundle.ledger)
+    assert progress.note_intent(connection, bundle.ledger, bundle.migrations[-1], number, {"sql": sql, **note})
+
+
+def test_the_whole_of_a_batch_before_the_failure_is_applied(connection: Connection) -> None:
+    """The failure is placed in its own file and line, though many files travelled together."""
+    files = [
+        (TABLE,),
+        *((f"INSERT INTO t VALUES ({n})", f"-- é\nINSERT INTO t\nVALUES ({n + 100}, ü)") for n in (1, 2)),
+    ]
+    with pytest.raises(StatementFailedError) as failed:
+        migrate(bundle_of(*files), connection)
+    failure = failed.value.failure
+    assert (failure.tag, failure.number, failure.line, failure.column) == ("m1", 2, 5, 14)
+    assert failed.value.applied == ("m0",)
+    assert one(connection, "SELECT array_agg(a) FROM t") == [1]
+
+
+def test_what_fails_at_commit_belongs_to_its_statement(connection: Connection) -> None:
+    """A deferred constraint is checked after the statement: nothing of it stays, and it is named."""
+    deferred = "CREATE TABLE u (a integer REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
+    bundle = bundle_of((TABLE, deferred), ("INSERT INTO t VALUES (1)", "INSERT INTO u VALUES (9)", "SELECT 1"))
+    with pytest.raises(StatementFailedError, match="23503") as failed:
+        migrate(bundle, connection)
+    assert (failed.value.failure.tag, failed.value.failure.number) == ("m1", 2)
+    assert read_state(connection, bundle).progress["m1"].applied == 1
+    assert one(connection, "SELECT count(*) FROM u") == 0
+    connection.execute("INSERT INTO t VALUES (9)")
+    assert migrate(bundle, connection).applied == ("m1",)
+    assert one(connection, "SELECT count(*) FROM u") == 1
+
+
+@pytest.mark.parametrize("sql", ["DEALLOCATE ALL", "DISCARD ALL", "DISCARD PLANS", "RESET ALL"])
+def test_what_takes_the_prepared_statement_away_is_survived(connection: Connection, sql: str) -> None:
+    """It is prepared again, and nothing runs twice."""
+    bundle = bundle_of(
+        (TABLE, "INSERT INTO t VALUES (1)", sql, "INSERT INTO t VALUES (2)"), ("INSERT INTO t VALUES (3)",)
+    )
+    seen: list[Event] = []
+    assert migrate(bundle, connection, on_event=seen.append).applied == ("m0", "m1")
+    assert one(connection, "SELECT array_agg(a ORDER BY a) FROM t") == [1, 2, 3]
+    assert [event.number for event in seen if isinstance(event, StatementApplied)] == [1, 2, 3, 4, 1]
+
+
+def test_ctrl_c_leaves_a_usable_connection_and_no_lock(connection: Connection, database: str) -> None:
+    """The statement is cancelled in the server, rolled back, and run again by the next run."""
+    bundle = bundle_of((TABLE, "INSERT INTO t SELECT 1 FROM pg_sleep(20)"))
+    ender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    ender.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        migrate(bundle, connection)
+    ender.join()
+    assert time.monotonic() - began < 10
+    assert one(connection, "SELECT count(*) FROM t") == 0
+    assert one(connection, "SHOW synchronous_commit") == "on"
+    with psycopg.connect(database, autocommit=True) as other, migration_lock(other, 0):
+        pass
+    assert read_state(connection, bundle).progress["m0"].applied == 1
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_recovered_last_statement_leaks_no_setting_into_the_next_file(connection: Connection, *, done: bool) -> None:
+    """The search_path of the file that was cut off in its last statement ends with that file."""
+    index = "CREATE INDEX CONCURRENTLY here_n ON here (n)"
+    first = ("CREATE SCHEMA s", "SET search_path = s", "CREATE TABLE here (n integer)", index)
+    bundle = bundle_of(first)
+    with pytest.raises(StatementFailedError):
+        migrate(bundle_of((*first[:-1], "SELECT 1 / 0")), connection)
+    intend(connection, bundle, 4, index, existed=False)
+    if done:
+        connection.execute("CREATE INDEX CONCURRENTLY here_n ON s.here (n)")
+    seen: list[Event] = []
+    whole = bundle_of(first, ("CREATE TABLE there (n integer)",))
+    assert migrate(whole, connection, on_event=seen.append).applied == ("m0", "m1")
+    assert [event.verdict for event in seen if isinstance(event, StatementRecovered)] == ["applied" if done else "run"]
+    assert one(connection, "SELECT to_regclass('public.there') IS NOT NULL")
+    assert one(connection, "SHOW search_path") == '"$user", public'
+
+
+def test_a_failed_index_that_is_edited_leaves_no_invalid_one(connection: Connection) -> None:
+    """What the statement left as it was is cleared away, though the file now says something else."""
+    rows = (TABLE, "INSERT INTO t VALUES (1, 7), (2, 7)")
+    with pytest.raises(StatementFailedError, match="23505"):
+        migrate(bundle_of(rows, ("CREATE UNIQUE INDEX CONCURRENTLY t_b ON t (b)",)), connection)
+    assert invalid(connection) == 1
+    edited = bundle_of(rows, ("CREATE INDEX CONCURRENTLY t_other ON t (b)", "SELECT 1"))
+    assert migrate(edited, connection).applied == ("m1",)
+    assert invalid(connection) == 0
+    assert one(connection, "SELECT to_regclass('t_b') IS NULL AND to_regclass('t_other') IS NOT NULL")
+
+
+@pytest.mark.parametrize("edited", [("INSERT INTO t VALUES (5)",), ()])
+def test_a_failed_index_may_become_an_ordinary_statement_or_nothing(
+    connection: Connection, edited: tuple[str, ...]
+) -> None:
+    """The intent goes with the statement that it was for."""
+    rows = (TABLE, "INSERT INTO t VALUES (1, 7), (2, 7)")
+    first = "INSERT INTO t VALUES (3, 3)"
+    with pytest.raises(StatementFailedError, match="23505"):
+        migrate(bundle_of(rows, (first, "CREATE UNIQUE INDEX CONCURRENTLY t_b ON t (b)")), connection)
+    bundle = bundle_of(rows, (first, *edited))
+    assert migrate(bundle, connection).applied == ("m1",)
+    assert invalid(connection) == 0
+    assert read_plan(connection, bundle).up_to_date
+    assert one(connection, "SELECT count(*) FROM t") == 3 + len(edited)
+
+
+def test_a_statement_that_took_effect_may_not_be_edited(connection: Connection) -> None:
+    """The index is there as the file had it: another text is refused, the old one goes on."""
+    old, new = ("CREATE INDEX CONCURRENTLY t_b ON t (b)",), ("CREATE INDEX CONCURRENTLY t_b ON t (b, a)",)
+    migrate(bundle_of((TABLE,)), connection)
+    bundle = bundle_of((TABLE,), old)
+    intend(connection, bundle, 1, old[0], existed=False)
+    connection.execute(old[0].encode())
+    with pytest.raises(PrefixChangedError, match="had taken effect"):
+        migrate(bundle_of((TABLE,), new), connection)
+    assert migrate(bundle, connection).applied == ("m1",)
+
+
+def test_indexes_that_a_cut_off_reindex_left_are_dropped(connection: Connection) -> None:
+    """Those of the table and of its TOAST table; the statement runs again."""
+    bundle = bundle_of((TABLE, "INSERT INTO t VALUES (1, 1, 'x')"), ("REINDEX TABLE CONCURRENTLY t",))
+    migrate(bundle_of((TABLE, "INSERT INTO t VALUES (1, 1, 'x')")), connection)
+    intend(connection, bundle, 1, "REINDEX TABLE CONCURRENTLY t")
+    connection.execute("CREATE INDEX t_pkey_ccnew ON t (a); SET allow_system_table_mods = on")
+    toast = one(connection, "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 't'::regclass")
+    connection.execute(f"ALTER INDEX {toast}_index RENAME TO left_ccnew1".encode())
+    connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid::regclass::text ~ '_ccnew'")
+    assert invalid(connection) == 2
+    assert migrate(bundle, connection).applied == ("m1",)
+    assert invalid(connection) == 0
+    assert one(connection, "SELECT to_regclass('t_pkey_ccnew')") is None
+
+
+def test_a_partition_whose_detaching_was_cut_off_is_detached(connection: Connection, database: str) -> None:
+    """A runner that is ended while DETACH waits leaves it pending; the next run finishes it."""
+    bundle = bundle_of(PARTS, (DETACH, "INSERT INTO p1 VALUES (5)"))
+    migrate(bundle_of(PARTS), connection)
+    with psycopg.connect(database) as reader, psycopg.connect(database, autocommit=True) as other:
+        reader.execute("SELECT * FROM p")
+        with psycopg.connect(database, autocommit=True) as doomed:
+            pending = threading.Thread(target=_end_when_pending, args=(other, doomed.info.backend_pid))
+            pending.start()
+            with pytest.raises(Exception, match=r"terminat|lost"):
+                migrate(bundle, doomed)
+            pending.join()
+    assert one(connection, "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'p1'::regclass") is True
+    assert migrate(bundle, connection).applied == ("m1",)
+    assert one(connection, "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'p1'::regclass") == 0
+
+
+def _end_when_pending(connection: Connection, pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while not one(connection, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+
+def test_detaching_what_is_no_partition_fails_again_and_again(connection: Connection) -> None:
+    """That it is not attached is no proof that the statement took effect: it was not before either."""
+    bundle = bundle_of((*PARTS, "CREATE TABLE p2 (n integer)"), (DETACH.replace("p1", "p2"),))
+    for _ in range(2):
+        with pytest.raises(StatementFailedError, match="42P01"):
+            migrate(bundle, connection)
+    connection.execute("ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20)")
+    assert migrate(bundle, connection).applied == ("m1",)
+
+
+def test_the_intent_is_on_disk_before_the_statement(connection: Connection) -> None:
+    """It is flushed, however relaxed the rest is: some statements change files that the log does not order."""
+    connection.execute("CREATE TABLE flushed (setting text)")
+    progress.create(connection)
+    connection.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO flushed VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;"
+        "CREATE TRIGGER note AFTER INSERT OR UPDATE ON mosaic.migration_progress FOR EACH ROW"
+        " WHEN (NEW.intent IS NOT NULL) EXECUTE FUNCTION note()"
+    )
+    migrate(bundle_of((TABLE, "VACUUM t", "SELECT 1")), connection)
+    assert connection.execute("SELECT setting FROM flushed").fetchall() == [("on",)]

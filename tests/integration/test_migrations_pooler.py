@@ -1,0 +1,205 @@
+"""Through a real PgBouncer: sessions that are shared with other clients, and such that are not."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.conftest import SUPERUSER, PostgresServer
+
+from mosaic_gateway.migrations import progress
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
+from mosaic_gateway.migrations.events import Event, PoolerFound
+from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
+from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.parse import file_hash, split
+from mosaic_gateway.migrations.pooler import PoolerSessionError, pinned_lock, pooler_reason
+from mosaic_gateway.migrations.resolve import Answer as Resolved
+from mosaic_gateway.migrations.resolve import resolve
+from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+from mosaic_gateway.process.account import Account, popen_identity
+from mosaic_gateway.process.command import die_with_parent
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/local/bin:/usr/bin:/usr/sbin:/opt/homebrew/bin")
+LIMIT = 30.0  # seconds
+PORT = 6543  # names the socket; nothing listens on TCP
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt-get install pgbouncer")
+MARK = "\n--> statement-breakpoint\n"
+#: Ordinary statements whose number shows, and one outside of transactions.
+FILES = (
+    "CREATE TABLE notes (n integer NOT NULL)",
+    *(MARK.join(f"INSERT INTO notes VALUES ({n})" for n in range(file * 20, file * 20 + 20)) for file in range(4)),
+    MARK.join(("CREATE INDEX CONCURRENTLY notes_n ON notes (n)", "VACUUM notes", "INSERT INTO notes VALUES (80)")),
+)
+Bounce = Callable[[str], AbstractContextManager[str]]
+
+
+def bundle_of(*texts: str) -> Bundle:
+    """Return a bundle with a migration for each text."""
+    migrations = tuple(
+        Migration(tag=f"m{index}", when=index, hash=file_hash(text.encode()), statements=split(text))
+        for index, text in enumerate(texts)
+    )
+    return Bundle(name="gateway", ledger=LEDGERS["gateway"], migrations=migrations)
+
+
+BUNDLE = bundle_of(*FILES)
+
+
+@pytest.fixture
+def bounce(postgres_server: PostgresServer, scratch: Path, account: Account | None, database: str) -> Bounce:
+    """Return what runs a PgBouncer in the given mode before ``database`` and gives the conninfo through it."""
+
+    @contextmanager
+    def run(mode: str) -> Iterator[str]:
+        configuration = scratch / "pgbouncer.ini"
+        configuration.write_text(
+            f"[databases]\n* = user={SUPERUSER} host={postgres_server.directory} port={postgres_server.port}\n"
+            f"[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {scratch}\nauth_type = any\n"
+            f"pool_mode = {mode}\ndefault_pool_size = 6\nlogfile = {scratch}/log\npidfile =\n"
+        )
+        assert PGBOUNCER is not None
+        process = subprocess.Popen(
+            [PGBOUNCER, "-q", configuration],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=scratch,
+            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - loads libc before the fork
+            **popen_identity(account),
+        )  # fmt: skip
+        try:
+            conninfo = psycopg.conninfo.make_conninfo(database, host=str(scratch), port=PORT)
+            _wait(conninfo, process, scratch / "log")
+            yield conninfo
+        finally:
+            process.kill()
+            process.wait(LIMIT)
+
+    return run
+
+
+def _wait(conninfo: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            psycopg.connect(conninfo).close()
+        except psycopg.OperationalError:
+            said = log.read_text() if log.exists() else ""
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.02)
+        else:
+            return
+
+
+def assert_applied_once(database: str, bundle: Bundle) -> None:
+    """Hold rows, ledger and index against the bundle."""
+    with psycopg.connect(database, autocommit=True) as direct:
+        assert [n for (n,) in direct.execute("SELECT n FROM notes ORDER BY n")] == list(range(81))
+        state = read_state(direct, bundle)
+        assert [row.hash for row in state.applied] == [m.hash for m in bundle.migrations]
+        assert read_plan(direct, bundle).up_to_date
+        assert direct.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def test_no_pooler_shows_where_there_is_none(database: str) -> None:
+    """A direct connection is told from one through a pooler without a second one."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert pooler_reason(connection) is None
+
+
+def test_a_transaction_pooler_is_named_and_everything_is_applied_once(bounce: Bounce, database: str) -> None:
+    """Two runners at once, through shared sessions: one works, one waits, and both say what is between."""
+    seen: list[Event] = []
+
+    def run(conninfo: str) -> int:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            return len(migrate(BUNDLE, connection, lock_timeout=LIMIT, on_event=seen.append).applied)
+
+    with bounce("transaction") as conninfo, ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(run, [conninfo] * 2)) == [0, len(FILES)]
+    assert any("process" in event.reason for event in seen if isinstance(event, PoolerFound))
+    assert_applied_once(database, BUNDLE)
+
+
+def test_nothing_is_left_in_the_shared_sessions(bounce: Bounce, database: str) -> None:
+    """Other clients of the pooler find no setting, no prepared statement and no lock of ours."""
+    with bounce("transaction") as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            migrate(BUNDLE, connection)
+        others = [psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) for _ in range(4)]
+        for other in others:
+            other.execute("BEGIN")  # keeps its server process: each is looked at
+            assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+            query = "SELECT name, setting FROM pg_settings WHERE source = 'session'"
+            names = {name for name, _ in other.execute(query)}
+            assert not names & {"synchronous_commit", "lock_timeout", "client_connection_check_interval"}
+        for other in others:
+            other.close()
+    with psycopg.connect(database, autocommit=True) as direct:
+        locks = direct.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+        assert locks == (0,)
+
+
+def test_the_lock_holds_through_the_pooler_and_beside_it(bounce: Bounce, database: str) -> None:
+    """Who comes through the pooler excludes who comes directly, and the other way round; both time out alike."""
+    with (
+        bounce("transaction") as conninfo,
+        psycopg.connect(conninfo, autocommit=True) as pooled,
+        psycopg.connect(database, autocommit=True) as direct,
+    ):
+        with pinned_lock(pooled, 5), pytest.raises(MigrationsBusyError), migration_lock(direct, 0.1):
+            pass
+        with migration_lock(direct, 5), pytest.raises(MigrationsBusyError), pinned_lock(pooled, 0.1):
+            pass
+        with pinned_lock(pooled, 5):
+            pass
+
+
+@pytest.mark.parametrize("sql", ["SET search_path = other", "CREATE TEMP TABLE scratch (n integer)", "SET ROLE nobody"])
+def test_what_needs_its_own_session_is_refused_through_a_transaction_pooler(
+    bounce: Bounce, database: str, sql: str
+) -> None:
+    """Nothing of it is run: through the pooler it would reach other clients."""
+    bundle = bundle_of("CREATE TABLE t (n integer)", f"SELECT 1{MARK}{sql}")
+    with (
+        bounce("transaction") as conninfo,
+        psycopg.connect(conninfo, autocommit=True) as connection,
+        pytest.raises(PoolerSessionError, match=r"m1\.sql, statement 2") as refused,
+    ):
+        migrate(bundle, connection)
+    assert "PostgreSQL itself" in refused.value.hint
+    with psycopg.connect(database, autocommit=True) as direct:
+        assert direct.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+def test_a_session_pooler_is_as_good_as_none(bounce: Bounce, database: str) -> None:
+    """Each client has a server process of its own there: settings, lock and prepared statements hold."""
+    seen: list[Event] = []
+    settings = MARK.join(("CREATE SCHEMA s", "SET search_path = s", "CREATE TABLE here (n integer)"))
+    bundle = bundle_of(*FILES, settings)
+    with bounce("session") as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
+        migrate(bundle, connection, on_event=seen.append)
+    assert not [event for event in seen if isinstance(event, PoolerFound)]
+    assert_applied_once(database, bundle)
+    with psycopg.connect(database, autocommit=True) as direct:
+        assert direct.execute("SELECT to_regclass('s.here') IS NOT NULL").fetchone() == (True,)
+
+
+def test_an_answer_through_the_pooler_leaves_no_lock(bounce: Bounce, database: str) -> None:
+    """`storage resolve` holds the lock in the same way as a run does."""
+    with psycopg.connect(database, autocommit=True) as direct:
+        bundle = bundle_of("SELECT 1", f"CALL nobody_knows(){MARK}SELECT 2")
+        migrate(bundle_of("SELECT 1"), direct)
+        assert progress.note_intent(direct, bundle.ledger, bundle.migrations[1], 1, {})
+        with bounce("transaction") as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
+            assert resolve(bundle, connection, "m1", Resolved.APPLIED).statement == 1
+            with migration_lock(direct, 0):
+                pass
+            assert migrate(bundle, connection).applied == ("m1",)

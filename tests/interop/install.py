@@ -1,0 +1,42 @@
+"""Installs the packages of package-lock.json into a directory outside of the source tree.
+
+    python tests/interop/install.py DIRECTORY
+
+Without Node.js nothing is installed, and the tests that need the packages say so when they are skipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LOCK = "package-lock.json"
+INSTALLED = "installed.json"
+LIMIT = 300  # seconds
+
+
+def main(directory: Path) -> int:
+    """Install and return npm's exit code; at once where the lock is installed already."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        sys.stderr.write("tests/interop: no node and npm on this machine; its tests are skipped\n")
+        return 0
+    lock = (HERE / LOCK).read_bytes()
+    installed = directory / INSTALLED
+    if installed.is_file() and installed.read_bytes() == lock:
+        return 0
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", LOCK):
+        shutil.copy2(HERE / name, directory / name)
+    words = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    code = subprocess.run(words, cwd=directory, timeout=LIMIT, check=False).returncode
+    if code == 0:
+        installed.write_bytes(lock)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,42 @@
+// Runs drizzle-orm's own migrator once and prints what became of it as one line of JSON:
+//
+//   node migrate.mjs VERSION FOLDER URL [TABLE SCHEMA]
+//
+// VERSION is 045 or 1. URL is postgres://USER@HOST:PORT/DATABASE; with ?host=DIRECTORY it means the unix
+// socket in there. The packages are looked for beside this file and in NODE_PATH.
+// {"ok": true, "seconds": …} or {"ok": false, "seconds": …, "code": SQLSTATE or null, "message", "query"}
+
+import { createRequire } from "node:module";
+import { performance } from "node:perf_hooks";
+import process from "node:process";
+
+const [version, migrationsFolder, address, migrationsTable, migrationsSchema] = process.argv.slice(2);
+const require = createRequire(import.meta.url); // unlike import, it heeds NODE_PATH
+const { drizzle } = require(`drizzle-orm-${version}/postgres-js`);
+const { migrate } = require(`drizzle-orm-${version}/postgres-js/migrator`);
+const postgres = require("postgres");
+
+const url = new URL(address);
+const directory = url.searchParams.get("host");
+const client = postgres({
+  user: decodeURIComponent(url.username),
+  database: decodeURIComponent(url.pathname.slice(1)),
+  ...(directory ? { path: `${directory}/.s.PGSQL.${url.port}` } : { host: url.hostname, port: Number(url.port) }),
+  max: 1,
+  onnotice: () => {},
+});
+await client`select 1`; // the time that is printed begins with an open connection
+const began = performance.now();
+const outcome = { ok: true };
+try {
+  await migrate(version === "045" ? drizzle(client) : drizzle({ client }), {
+    migrationsFolder,
+    ...(migrationsTable && { migrationsTable, migrationsSchema }),
+  });
+} catch (error) {
+  const cause = error.cause ?? error;
+  Object.assign(outcome, { ok: false, code: cause.code ?? null, message: cause.message, query: error.query ?? null });
+}
+outcome.seconds = (performance.now() - began) / 1000;
+console.log(JSON.stringify(outcome));
+await client.end();

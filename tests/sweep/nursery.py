@@ -1,0 +1,129 @@
+"""A process that forks runners, kills them when told so, and says how they ended. Started by `runners.Nursery`.
+
+It forks from a process that has everything imported, so that most of a runner's short life is spent in its
+run; and it kills its own children before it waits for them, so that no foreign process can be hit.
+Commands come as lines of JSON on standard input, answers go out the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.migrations import runner
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
+from mosaic_gateway.migrations.hashlock import read_directory
+from mosaic_gateway.migrations.runner import _Run, migrate
+from mosaic_gateway.process.command import die_with_parent
+
+Connection = psycopg.Connection[tuple[object, ...]]
+WAIT = 60.0  # seconds for the lock
+LEDGER = LedgerName("drizzle", "__drizzle_migrations")
+
+
+@cache
+def load(name: str) -> Bundle:
+    """Return a packaged bundle, or that in a directory."""
+    if name in LEDGERS:
+        return Bundle.load(name)
+    return Bundle.from_files("bundle", read_directory(Path(name)), ledger=LEDGER)
+
+
+class _NeverError(Exception):
+    """What is never raised."""
+
+
+def unlocked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
+    """Run without the lock: the compare-and-set alone fences."""
+    run = _Run(bundle, connection, 5.0, lambda _event: None)
+    run.to_the_end()
+    return tuple(run.finished)
+
+
+def ordinary(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
+    """Run as everybody does."""
+    return migrate(bundle, connection, lock_timeout=WAIT).applied
+
+
+def strictly_locked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
+    """Run with the lock; a rival that shows nevertheless is a failure."""
+    setattr(runner, "FencedError", _NeverError)  # noqa: B010 - in this process alone: being fenced is a crash
+    return ordinary(bundle, connection)
+
+
+MODES = {"ordinary": ordinary, "unlocked": unlocked, "strict": strictly_locked}
+
+
+def live(job: dict[str, Any], out: int) -> int:
+    """Run *job*, write what came of it to *out* and return the exit code."""
+    if job["at"] is not None:
+        time.sleep(max(job["at"] - time.time(), 0))
+    result: dict[str, Any] = {"applied": [], "error": None, "message": ""}
+    try:
+        name = f"runner {os.getpid()}"
+        with psycopg.connect(job["conninfo"], autocommit=True, application_name=name) as connection:
+            for name in job["bundles"]:
+                result["applied"] += MODES[job["mode"]](load(name), connection)
+    except MosaicError as error:
+        result |= {"error": error.code, "message": error.message}
+    except psycopg.OperationalError as error:  # the server is not there: no connection yet, or no more
+        result |= {"error": "OPERATIONAL", "message": str(error)}
+    except BaseException:  # noqa: BLE001 - whatever it is, the test must see it
+        result |= {"error": "CRASH", "message": traceback.format_exc()}
+    os.write(out, json.dumps(result).encode()[:60000])
+    return 0
+
+
+def start(job: dict[str, Any]) -> tuple[int, int]:
+    """Fork a runner; return its pid and the pipe on which its result will come."""
+    for name in job["bundles"]:
+        load(name)
+    prepare = die_with_parent(signal.SIGKILL)
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.close(readable)
+            if prepare is not None:
+                prepare()
+            code = live(job, writable)
+        finally:
+            os._exit(code)
+    os.close(writable)
+    return pid, readable
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    children: dict[str, tuple[int, int]] = {}
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: dict[str, Any] = {}
+        if command["do"] == "start":
+            children[command["name"]] = start(command)
+            answer["pid"] = children[command["name"]][0]
+        else:
+            pid, readable = children.pop(command["name"])
+            if command["do"] == "kill":
+                os.kill(pid, signal.SIGKILL)
+            with os.fdopen(readable, "rb") as pipe:
+                said = pipe.read()
+            _, status = os.waitpid(pid, 0)
+            answer = {"code": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Runners that are killed while the server stands still inside of a statement's transaction, at a named point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from tests.conftest import PostgresServer
+from tests.sweep import gates
+from tests.sweep.bundles import contents, write
+from tests.sweep.conftest import Bundles
+from tests.sweep.runners import Nursery
+from tests.sweep.state import Fingerprint, differences, fingerprint
+
+FILES = [
+    ("CREATE TABLE t (n integer)", "CREATE TABLE counter AS SELECT 0 AS n"),
+    ("UPDATE counter SET n = n + 1", "CREATE VIEW seen AS SELECT n FROM counter", "INSERT INTO t VALUES (1)"),
+    ("INSERT INTO t VALUES (2)", "CREATE SEQUENCE last"),
+    ("INSERT INTO t VALUES (3)",),
+]
+FREED = 5.0  # seconds: generous, it takes about 0.2
+
+
+@pytest.fixture(scope="session")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """A small bundle with a statement in the middle of a file, and one at its end, that can be stopped."""
+    return (str(write(tmp_path_factory.mktemp("gated"), contents(FILES))),)
+
+
+@pytest.fixture(scope="session")
+def expected(postgres_server: PostgresServer, nursery: Nursery, gated: Bundles) -> Iterator[Fingerprint]:
+    """What an undisturbed run leaves."""
+    conninfo = postgres_server.conninfo(postgres_server.create_database())
+    assert nursery.start(conninfo, gated).wait().error is None
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield fingerprint(connection)
+
+
+@pytest.mark.parametrize(
+    ("tag", "statement", "kind"),
+    [("0001_file", 2, "CREATE VIEW"), ("0002_file", 2, "CREATE SEQUENCE")],
+    ids=["middle", "last"],
+)
+@pytest.mark.parametrize("point", gates.POINTS)
+def test_killed_at(
+    database: str,
+    nursery: Nursery,
+    gated: Bundles,
+    expected: Fingerprint,
+    point: str,
+    tag: str,
+    statement: int,
+    kind: str,
+) -> None:
+    """The statement is gone with its count, whatever the point; the server notices the death by itself."""
+    number = gates.POINTS[point]
+    with psycopg.connect(database, autocommit=True) as connection:
+        gates.build(connection, tag, statement, kind)
+    with gates.closed(database, number) as connection:
+        runner = nursery.start(database, gated)
+        pid = gates.wait_for_runner(connection)
+        assert runner.kill().killed
+        took = gates.seconds_until_gone(connection, pid)
+        assert took < FREED
+        row = connection.execute("SELECT applied FROM mosaic.migration_progress WHERE tag = %s", (tag,)).fetchone()
+        # Gate 3 is shared by all ledger rows: it stops the first file's last statement.
+        if number != 3:
+            assert row == (statement - 1,)
+    assert nursery.start(database, gated).wait().error is None
+    with psycopg.connect(database, autocommit=True) as connection:
+        gates.remove(connection)
+        assert differences(fingerprint(connection), expected) == []

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
+from mosaic_gateway.migrations.parse import prefix_hash
+from mosaic_gateway.migrations.progress import advance
+from mosaic_gateway.migrations.script import Phrases, Work, compose, execute, quote_name, quote_text, works_of
+
+QUIET = settings(database=None, deadline=None, max_examples=200)
+CHUNKS = st.lists(st.text(alphabet="aé😀 \n;'$", min_size=1, max_size=12), min_size=1, max_size=5)
+PHRASES = Phrases(
+    ledger_key="drizzle.ledger",
+    settings="",
+    advance=execute,
+    record=lambda migration: f"INSERT {migration.tag};",
+    capture=lambda item: f"CAPTURE {item.statement.number};",
+)
+
+
+def planned(chunks: list[str], start: int = 0, tag: str = "m0") -> PlannedMigration:
+    """Return the plan of a migration with these statements."""
+    statements = tuple(Statement(number=n, line=n, sql=sql) for n, sql in enumerate(chunks, 1))
+    return PlannedMigration(migration=Migration(tag=tag, when=1, hash="f" * 64, statements=statements), start=start)
+
+
+@QUIET
+@given(CHUNKS, st.data())
+def test_a_position_of_the_message_is_found_in_its_statement(chunks: list[str], data: st.DataObject) -> None:
+    """Counted in characters, wherever PostgreSQL finds the fault."""
+    script = compose(list(works_of(planned(chunks))), PHRASES)
+    index = data.draw(st.integers(0, len(chunks) - 1))
+    offset = data.draw(st.integers(0, len(chunks[index]) - 1))
+    start = script.starts[index]
+    assert script.text[start : start + len(chunks[index])] == chunks[index]
+    assert script.locate(start + offset + 1) == (index, offset + 1)
+
+
+def test_each_statement_has_its_own_transaction_and_the_last_one_the_ledger_row() -> None:
+    """Progress first; the row of the ledger with the last; one flush, at the end of the message."""
+    work = [
+        *works_of(planned(["A", "B"])),
+        *works_of(planned(["C"], tag="m1")),
+        *list(works_of(planned(["D", "E"])))[:1],
+    ]
+    parts = compose(work, PHRASES).text.split("COMMIT;")
+    assert len(parts) == 5
+    assert parts.pop() == ""
+    assert all(
+        part.startswith("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;EXECUTE mosaic_advance(") for part in parts
+    )
+    assert ["INSERT m" in part for part in parts] == [False, True, True, False]
+    assert ["synchronous_commit" in part for part in parts] == [False, False, False, True]
+    assert all(part.index("EXECUTE") < part.rindex(sql) for part, sql in zip(parts, "ABCD", strict=True))
+
+
+def test_nothing_is_flushed_before_a_migration_ends() -> None:
+    """A message that ends no migration leaves the flush to the next one."""
+    assert "synchronous_commit" not in compose(list(works_of(planned(["A", "B"])))[:1], PHRASES).text
+
+
+@QUIET
+@given(CHUNKS, st.data())
+def test_the_work_begins_where_the_plan_says(chunks: list[str], data: st.DataObject) -> None:
+    """Each statement knows the hash before and after it; only the last one is the last."""
+    start = data.draw(st.integers(0, len(chunks)))
+    plan = planned(chunks, start)
+    work = list(works_of(plan))
+    assert [item.statement.number for item in work] == list(range(start + 1, len(chunks) + 1))
+    for item in work:
+        number = item.statement.number
+        assert item.before == prefix_hash(plan.migration.statements, number - 1)
+        assert item.after == prefix_hash(plan.migration.statements, number)
+        assert item.last is (number == len(chunks))
+
+
+def test_settings_are_kept_from_the_first_one_on() -> None:
+    """Also from one that an earlier run applied."""
+    chunks = ["SELECT 1", "SET my.flag = 'x'", "SELECT 2"]
+    assert [item.captures for item in works_of(planned(chunks))] == [False, True, True]
+    assert [item.captures for item in works_of(planned(chunks, 2))] == [True]
+
+
+def test_a_role_encloses_the_statement_alone() -> None:
+    """Our records are written without it."""
+    first = next(works_of(planned(["A"])))
+    item = Work(migration=first.migration, statement=first.statement, before="", after="", digests="", role='a "b"')
+    text = compose([item], PHRASES).text
+    order = ["SET LOCAL ROLE NONE;", "EXECUTE", "INSERT m0", 'SET LOCAL ROLE "a ""b""";', "A\n;", "COMMIT;"]
+    assert sorted(order, key=text.index) == order
+
+
+def test_quoting() -> None:
+    """Quotes are doubled; backslashes mean themselves whatever the server's settings say."""
+    assert quote_text("it's") == "'it''s'"
+    assert quote_text("a\\'b") == " E'a\\\\''b'"
+    assert quote_name('a"b') == '"a""b"'
+
+
+def test_the_compare_and_set_takes_its_values_as_they_are() -> None:
+    """A value with a dollar and a digit in it is no parameter."""
+    values = [f"'v{number}$2'" for number in range(1, 9)]
+    text = advance(values)
+    for value in values:
+        assert value in text
+    assert "'v1'v" not in text
+    assert text.endswith(";")

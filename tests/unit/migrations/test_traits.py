@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from mosaic_gateway.migrations.traits import traits_of
+
+PLAIN = [
+    "SELECT 1",
+    "SELECT 1;",
+    "CREATE TABLE t (n integer); INSERT INTO t VALUES (1);",
+    "UPDATE t SET n = 1",
+    "INSERT INTO t VALUES ('BEGIN; COMMIT')",
+    "SELECT $$ COMMIT; $$",
+    "SELECT 1 -- ; ROLLBACK",
+    "/* COMMIT; */ SELECT 1",
+    'SELECT "commit" FROM t',
+    "DO $$ BEGIN PERFORM 1; END $$",
+    "CREATE FUNCTION f() RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
+    "CREATE FUNCTION f() RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
+    "CREATE FUNCTION f() RETURNS integer LANGUAGE plpgsql SET search_path = s AS 'BEGIN RETURN 1; END'",
+    "ALTER TABLE t ALTER COLUMN n SET DEFAULT 1",
+    "ALTER DATABASE d SET search_path = s",
+    "CREATE RULE r AS ON INSERT TO t DO ALSO (INSERT INTO u VALUES (1); INSERT INTO v VALUES (2))",
+    "PREPARE p AS SELECT 1",
+    "CREATE TABLE temp (n integer)",
+    "CREATE TABLE temporary_things (n integer)",
+    "INSERT INTO temporary_things VALUES (1)",
+    "INSERT INTO temp VALUES (1)",
+    "WITH a AS (SELECT 1) INSERT INTO temp SELECT * FROM a",
+    "SELECT 1 AS n INTO lasting",
+    "-- nothing",
+    "",
+]
+CONTROL = [
+    ("BEGIN", "begin"),
+    ("begin;", "begin"),
+    ("START TRANSACTION", "start"),
+    ("COMMIT", "commit"),
+    ("SELECT 1; END", "end"),
+    ("SELECT 1; ROLLBACK;", "rollback"),
+    ("ABORT", "abort"),
+    ("SAVEPOINT a", "savepoint"),
+    ("RELEASE a", "release"),
+    ("PREPARE TRANSACTION 'x'", "prepare"),
+    ("/* first */ COMMIT", "commit"),
+    ("-- first\nCOMMIT", "commit"),
+    (";;COMMIT", "commit"),
+    ("SELECT $$a$$; COMMIT", "commit"),
+]
+SETTINGS = [
+    "SET search_path = s",
+    "set LOCAL lock_timeout = 1",
+    "SET SESSION AUTHORIZATION somebody",
+    "SET ROLE somebody",
+    "RESET ALL",
+    "DISCARD ALL",
+    "SELECT 1; SET my.flag = 'x'",
+    "SELECT set_config('my.flag', 'x', false)",
+    "SELECT pg_catalog.SET_CONFIG('my.flag', 'x', false)",
+]
+TEMPORARY = [
+    "CREATE TEMP TABLE t (n integer)",
+    "CREATE TEMPORARY VIEW v AS SELECT 1",
+    "CREATE LOCAL TEMP TABLE t (n integer)",
+    "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+    "CREATE UNLOGGED TABLE u (n integer); CREATE TEMP SEQUENCE s",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "CREATE TABLE pg_temp.t (n integer)",
+    "SELECT 1 AS n INTO TEMP t",
+    "WITH a AS (SELECT 1 AS n) SELECT n INTO LOCAL TEMPORARY TABLE t FROM a",
+    "CREATE FUNCTION pg_temp.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+]
+OPEN = ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT $x$ a $$", "SELECT 1 /* /* */", "SELECT E'\\'", "SELECT U&'a"]
+
+
+@pytest.mark.parametrize("sql", PLAIN)
+def test_plain_statements_may_travel_together(sql: str) -> None:
+    """Words in texts, comments, names and bodies of functions are not what they look like."""
+    traits = traits_of(sql)
+    assert traits.plain
+    assert not traits.temporary
+    assert traits.control is None
+
+
+@pytest.mark.parametrize(("sql", "word"), CONTROL)
+def test_transaction_control_is_found(sql: str, word: str) -> None:
+    """Wherever in the chunk it is, and whatever stands before it."""
+    assert traits_of(sql).control == word
+    assert not traits_of(sql).plain
+
+
+@pytest.mark.parametrize("sql", SETTINGS)
+def test_settings_are_found(sql: str) -> None:
+    """SET in all its forms, and the function."""
+    assert traits_of(sql).sets_session
+    assert not traits_of(sql).plain
+
+
+@pytest.mark.parametrize("sql", TEMPORARY)
+def test_temporary_objects_are_found(sql: str) -> None:
+    """What is gone with the session."""
+    assert traits_of(sql).temporary
+    assert not traits_of(sql).plain
+
+
+@pytest.mark.parametrize("sql", OPEN)
+def test_open_ends_are_found(sql: str) -> None:
+    """Text that would swallow what follows it travels alone."""
+    assert not traits_of(sql).closed
+    assert not traits_of(sql).plain
+
+
+@pytest.mark.parametrize(
+    ("sql", "ephemeral"),
+    [
+        ("CREATE TEMP TABLE t (n integer)", True),
+        ("SET search_path = s; CREATE TEMP TABLE t (n integer)", True),
+        ("SET search_path = s", True),
+        ("CREATE TEMP TABLE t (n integer); INSERT INTO u VALUES (1)", False),
+        ("INSERT INTO u VALUES (1)", False),
+        ("SELECT 1", False),
+        ("", False),
+    ],
+)
+def test_ephemeral_is_only_what_leaves_nothing(sql: str, *, ephemeral: bool) -> None:
+    """A file may begin again only after such statements."""
+    assert traits_of(sql).ephemeral is ephemeral
