@@ -192,6 +192,7 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     assert site.installed("--no-start")["instance_id"] == identity
 
 
+@pytest.mark.slow
 def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
     site.installed("--no-start")
@@ -203,6 +204,7 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     assert not list(site.path.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_an_install_during_a_purge_is_told_to_wait(site: Site) -> None:
     """What looks like a lost secret is a purge at work, and that is what the error says."""
     site.installed("--no-start")

@@ -71,6 +71,7 @@ def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site)
     assert shared.install("--host", "127.0.0.1").steps == ["stop", "config", "launch", "start"]
 
 
+@pytest.mark.slow
 def test_a_failed_change_is_taken_back_and_the_old_gateway_runs_again(
     shared: Site, free_port: Callable[[], int]
 ) -> None:
