@@ -24,10 +24,10 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
     if account:
         steps.append("hand-over")
     if start:
-        steps.append("stop")  # before all that changes under it, so that its undoing comes after theirs
+        # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
+        # one loads meanwhile, and reads nothing before it is let go.
+        steps += ["stop", "launch"]
     steps += ["config", "secret"]
-    if start:
-        steps.append("launch")  # loads while the database is made
     if engine is EngineName.POSTGRES:
         steps += ["runtime", "cluster"]
     steps.append("start" if start else "schema")

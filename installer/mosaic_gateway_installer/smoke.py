@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
+from http import HTTPStatus
 from typing import Any
 
 from mosaic_gateway.errors import SmokeTestError
-from mosaic_gateway.gateway.control import ask
 
 __all__ = ["SETUP_FIELDS", "smoke_test"]
 
@@ -24,23 +23,23 @@ def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:
     status, body = _ask(url, STATUS)
     answers = [body.get("needsSetup")] if isinstance(body, dict) and set(body) == {"needsSetup"} else []
     expected = [True, False] if needs_setup is None else [needs_setup]
-    if status != http.client.OK or not answers or answers[0] not in expected:
+    if status != HTTPStatus.OK or not answers or answers[0] not in expected:
         wanted = " or ".join(f'{{"needsSetup": {str(value).lower()}}}' for value in expected)
         raise _failed("GET", url + STATUS, f"200 {wanted}", status, body)
     code, refusal = _ask(url, SETUP, {})
     message = str(refusal.get("message", "")) if isinstance(refusal, dict) else ""
-    if code != http.client.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
+    if code != HTTPStatus.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
         raise _failed("POST", url + SETUP, f"400 naming {', '.join(SETUP_FIELDS)}", code, refusal)
     return {"url": url, "needsSetup": answers[0], "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
+    from mosaic_gateway.gateway.asking import NoAnswerError, ask
+
     try:
         return ask(url, path, body=body)
-    except (OSError, http.client.HTTPException) as error:
-        raise SmokeTestError(
-            f"{url}{path} does not answer: {error}", hint="Look at the log: mosaic-gateway logs"
-        ) from error
+    except NoAnswerError as error:
+        raise SmokeTestError(error.message, hint=error.hint) from error
 
 
 def _failed(method: str, url: str, expected: str, status: int, body: Any) -> SmokeTestError:

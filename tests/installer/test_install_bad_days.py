@@ -174,7 +174,12 @@ def test_a_small_file_that_finds_no_room_undoes_all(site: Site, event: str, text
 
 
 @pytest.mark.parametrize(
-    "name", ["a home, with 'ünïcödé' 家", pytest.param("-dash", marks=pytest.mark.slow), "n" * 120]
+    "name",
+    [
+        "a home, with 'ünïcödé' 家",
+        pytest.param("-dash", marks=pytest.mark.slow),
+        pytest.param("n" * 120, marks=pytest.mark.slow, id="long"),
+    ],
 )
 def test_an_unusual_path_works_from_install_to_purge(make_site: MakeSite, name: str) -> None:
     """Spaces, quotes, unicode, and a path too long for a socket: gateway, second run, doctor, purge."""
@@ -202,6 +207,7 @@ def _outside_sockets(site: Site) -> Path:
     return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - where sockets go whose path would be too long
 
 
+@pytest.mark.slow
 def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
     """The directory outside of the home goes with the undoing as well."""
     site = make_site("n" * 120)

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Result, Site
 
-STEPS = ["home", "hand-over", "config", "secret", "launch", "runtime", "cluster", "start"]
+STEPS = ["home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start"]
 KEPT_STATE = ("logs", "run", "data", ".lock")  # changes while things run
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LIMIT = 30.0  # seconds until a stopped process is seen to have stopped
 JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
-STEPS = ("home", "hand-over", "config", "secret", "launch", "runtime", "cluster", "start")
+STEPS = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
 #: A moment in the middle of each step, as audit event, text of its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
@@ -75,7 +75,7 @@ def test_killed_at_every_step_in_turn_it_comes_to_its_end(
     identities = set()
     for step in _steps(account):
         # Each run loads the gateway anew, so that from there on two lines of the journal come before a step's own.
-        before = 2 if step in {"runtime", "cluster", "start"} else 0
+        before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
         for count in counts:  # this step's first line is its begin, the second its done
             _killed(site, _trap("SIGKILL", "open", JOURNAL, before + count))
             if site.home.receipt.exists():
@@ -192,6 +192,7 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     assert site.installed("--no-start")["instance_id"] == identity
 
 
+@pytest.mark.slow
 def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
     site.installed("--no-start")
@@ -203,6 +204,7 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     assert not list(site.path.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_an_install_during_a_purge_is_told_to_wait(site: Site) -> None:
     """What looks like a lost secret is a purge at work, and that is what the error says."""
     site.installed("--no-start")

@@ -154,6 +154,7 @@ def test_a_server_that_is_too_old_is_refused(site: Site) -> None:
     _assert_nothing_made(site)
 
 
+@pytest.mark.slow
 def test_a_failing_migration_is_named_and_the_next_install_goes_on(site: Site, url: str) -> None:
     """A table that is in the way fails the install with tag and statement; without it the install works."""
     with psycopg.connect(url, autocommit=True) as connection:

@@ -75,6 +75,7 @@ def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
     assert site.home.auth_secret.read_text().strip() == secret
 
 
+@pytest.mark.slow
 def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
     """Undoing an adoption removes what this run made and neither receipt, data, settings nor secret."""
     site.installed("--no-start")

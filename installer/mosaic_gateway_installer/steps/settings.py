@@ -6,8 +6,6 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-import tomlkit
-
 from mosaic_gateway.config import Config, EngineName, Home, read_config_file
 from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.process.account import assume
@@ -53,6 +51,8 @@ class ConfigStep:
 
     def apply(self) -> None:
         """Write the file."""
+        import tomlkit
+
         path = self.context.home.config_file
         self._before = path.read_text(encoding="utf-8") if path.exists() else None
         self._begun = True

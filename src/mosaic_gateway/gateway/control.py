@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import subprocess
@@ -11,10 +9,10 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Self
 
 from mosaic_gateway.config import Home, instance_id
 from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
@@ -29,7 +27,6 @@ __all__ = [
     "Launched",
     "StartBusyError",
     "Started",
-    "ask",
     "launch",
     "start",
     "state_of",
@@ -38,7 +35,6 @@ __all__ = [
 
 START_LIMIT = 330.0  # seconds; a database may have to recover first
 STOP_LIMIT = 60.0  # seconds; more than gateway and engine give themselves
-ASK_LIMIT = 5.0  # seconds for one HTTP request
 TAIL_LINES = 15
 PAUSE = 0.05  # seconds
 
@@ -132,6 +128,9 @@ class Launched:
         deadline = time.monotonic() + timeout
         with suppress(BrokenPipeError):  # it died: the other pipe says how
             os.write(self._go, b"g")
+        # Whoever starts a gateway asks it next; what asking needs is loaded while there is nothing to do.
+        import mosaic_gateway.gateway.asking  # noqa: F401
+
         try:
             line = await_line(self._ready, timeout)
         except TimeoutError:
@@ -227,30 +226,10 @@ def state_of(home: Home, *, ask: bool = True) -> GatewayState:
     )
 
 
-def ask(url: str, path: str, *, body: Any = None, timeout: float = ASK_LIMIT) -> tuple[int, Any]:
-    """Send one request to the gateway at *url* (GET, or POST of *body* as JSON); return status and JSON.
-
-    The second value is None where the answer is no JSON. Raises OSError and HTTPException.
-    """
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
-    try:
-        if body is None:
-            connection.request("GET", path)
-        else:
-            connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-        response = connection.getresponse()
-        content = response.read()
-    finally:
-        connection.close()
-    try:
-        return response.status, json.loads(content)
-    except ValueError:
-        return response.status, None
-
-
 def _is_ready(url: str) -> bool:
+    from mosaic_gateway.gateway.asking import NoAnswerError, ask
+
     try:
-        return ask(url, "/readyz")[0] == http.client.OK
-    except (OSError, http.client.HTTPException):
+        return ask(url, "/readyz")[0] == HTTPStatus.OK
+    except NoAnswerError:
         return False
