@@ -67,7 +67,8 @@ def _assert_whole(site: Site) -> None:
     assert site.json("doctor").code == 0
 
 
-@pytest.mark.parametrize("counts", [(2,), pytest.param((1, 2), marks=pytest.mark.slow)], ids=["after", "around"])
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(2,), (1, 2)], ids=["after", "around"])
 def test_killed_at_every_step_in_turn_it_comes_to_its_end(
     site: Site, account: Account | None, counts: tuple[int, ...]
 ) -> None:

@@ -45,6 +45,7 @@ def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> N
     assert site.json("status").error["code"] == "NOT_READY"
 
 
+@pytest.mark.slow
 def test_another_port_is_written_down_and_the_gateway_restarted(shared: Site, free_port: Callable[[], int]) -> None:
     """Only what changes runs; the old port is free, the new one answers, comments in the file stay."""
     shared.installed()

@@ -86,6 +86,7 @@ def _entries(own_etc: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc: tuple[str, ...]) -> None:
     """Install makes it and runs PostgreSQL and the gateway as it; uninstall keeps it, purge removes it."""
     assert not _entries(own_etc)

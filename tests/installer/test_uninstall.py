@@ -53,6 +53,7 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert _sign_in(site) == 200
 
 
+@pytest.mark.slow
 def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
     """A lost or empty secret is refused with the way out; given from outside it is written down again.
 

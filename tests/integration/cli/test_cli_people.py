@@ -78,6 +78,7 @@ def test_link(people: Place) -> None:
     assert statuses == [403, 201, 409]
 
 
+@pytest.mark.slow
 def test_set_password_ends_sessions(people: Place, tmp_path: Path) -> None:
     """A new password works, the old one does not, and the sessions of before are over."""
     people.ask("start")

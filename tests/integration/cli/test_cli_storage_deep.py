@@ -101,6 +101,7 @@ def test_events_are_json_lines(nowhere: Place, database: str) -> None:
     assert all(event["seconds"] >= 0 for event in events if event["event"] == "statement")
 
 
+@pytest.mark.slow
 def test_baseline(nowhere: Place, database: str) -> None:
     """A database without a ledger is compared, refused with the difference, and taken over."""
     last = nowhere.ask("storage", "migrate", "--database-url", database)["bundles"][0]["applied"][-1]
@@ -120,6 +121,7 @@ def test_baseline(nowhere: Place, database: str) -> None:
     assert [len(bundle["pending"]) for bundle in planned] == [0, 1]
 
 
+@pytest.mark.slow
 def test_another_database_from_a_file(nowhere: Place, database: str, tmp_path: Path) -> None:
     """The URL, which may hold a password, need not be an argument."""
     file = tmp_path / "url"

@@ -121,6 +121,7 @@ def _pglast() -> Any:
 @example("a$$b")
 @example("1$$a$$")
 @example("1E'")
+@pytest.mark.slow
 def test_closed_is_what_postgresqls_scanner_says(text: str) -> None:
     """What it finds unterminated is not closed, and what it reads to the end is; other faults are the server's."""
     parser = _pglast()
