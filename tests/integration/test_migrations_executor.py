@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -246,3 +247,31 @@ def test_the_intent_is_on_disk_before_the_statement(connection: Connection) -> N
     )
     migrate(bundle_of((TABLE, "VACUUM t", "SELECT 1")), connection)
     assert connection.execute("SELECT setting FROM flushed").fetchall() == [("on",)]
+
+
+def test_the_server_process_of_a_dead_runner_is_waited_for(connection: Connection, database: str) -> None:
+    """What it is still at is not taken for left behind: when it is done, its index is adopted."""
+    sql = "CREATE INDEX CONCURRENTLY t_b ON t (b)"
+    bundle = bundle_of((TABLE,), (sql,))
+    migrate(bundle_of((TABLE,)), connection)
+    intend(connection, bundle, 1, sql, existed=False)
+    seen: list[Event] = []
+    with (
+        psycopg.connect(database) as reader,
+        psycopg.connect(database, autocommit=True) as orphan,
+        psycopg.connect(database, autocommit=True) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        reader.execute("INSERT INTO t VALUES (1, 1)")
+        building = pool.submit(orphan.execute, sql.encode())
+        deadline = time.monotonic() + 10
+        while one(other, "SELECT to_regclass('t_b')") is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        run = pool.submit(migrate, bundle, connection, on_event=seen.append)
+        time.sleep(0.3)
+        reader.commit()
+        building.result(10)
+        assert run.result(10).applied == ("m1",)
+        assert [event.verdict for event in seen if isinstance(event, StatementRecovered)] == ["applied"]
+        assert invalid(other) == 0

@@ -122,8 +122,8 @@ def test_a_transaction_pooler_is_named_and_everything_is_applied_once(bounce: Bo
         with psycopg.connect(conninfo, autocommit=True) as connection:
             return len(migrate(BUNDLE, connection, lock_timeout=LIMIT, on_event=seen.append).applied)
 
-    with bounce("transaction") as conninfo, ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(run, [conninfo] * 2)) == [0, len(FILES)]
+    with ThreadPoolExecutor(2) as pool, bounce("transaction") as conninfo:
+        assert sorted(pool.map(run, [conninfo] * 2, timeout=LIMIT)) == [0, len(FILES)]
     assert any("process" in event.reason for event in seen if isinstance(event, PoolerFound))
     assert_applied_once(database, BUNDLE)
 

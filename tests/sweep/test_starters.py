@@ -21,7 +21,7 @@ def transactional(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
         ("CREATE TABLE notes (n integer NOT NULL)", "CREATE TABLE counter AS SELECT 0 AS n"),
         *(
             tuple(
-                f"INSERT INTO notes VALUES ({n}); UPDATE counter SET n = n + 1"
+                f"INSERT INTO notes SELECT {n} FROM pg_sleep(0.002); UPDATE counter SET n = n + 1"
                 for n in range(file * 20, file * 20 + 20)
             )
             for file in range(4)
