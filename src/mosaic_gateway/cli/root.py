@@ -53,7 +53,7 @@ def run(verbs: Mapping[str, tuple[str, str, str]], arguments: Sequence[str] | No
     except click.ClickException as error:
         error.show()
         return ExitCode.FAILED
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return code if isinstance(code, int) else ExitCode.DONE
 

@@ -78,6 +78,8 @@ def serve(
 def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
     report = engine.verify()
     LOG.info("Database: PostgreSQL %s, pgvector %s (%s)", report.server_version, report.vector_version, config.engine)
+    if report.recovered is not None:
+        LOG.warning("Cleared up after a crash: %s", report.recovered)
     checked = time.perf_counter()
     prepare_schema(bundles, engine.conninfo(), config.engine)
     LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)

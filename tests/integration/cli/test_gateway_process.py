@@ -225,8 +225,8 @@ def test_start_interrupted(stopped: Place) -> None:
     with stopped.popen("start") as starting:
         stopped.wait_until(lambda: holder_of(stopped.home.supervisor_lock))
         starting.send_signal(signal.SIGINT)
-        starting.communicate(timeout=60)
-    assert starting.returncode in {130, 0}
+        said = starting.communicate(timeout=60)
+    assert starting.returncode in {130, 0}, (starting.returncode, said)
     if starting.returncode == 130:
         stopped.assert_nothing_runs()
 

@@ -24,8 +24,6 @@ from mosaic_gateway.process.identity import ProcessIdentity, is_running, myself
 
 __all__ = ["EngineLock", "EngineRecord", "conninfo_of", "read_record", "running_conninfo"]
 
-LONGEST_RECORD = 8192  # bytes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecord:
