@@ -21,16 +21,16 @@ def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:
     both are right. Raises `SmokeTestError` that names request, expectation and answer.
     """
     status, body = _ask(url, STATUS)
-    answers = [body.get("needsSetup")] if isinstance(body, dict) and set(body) == {"needsSetup"} else []
+    said = body.get("needsSetup") if isinstance(body, dict) and set(body) == {"needsSetup"} else None
     expected = [True, False] if needs_setup is None else [needs_setup]
-    if status != HTTPStatus.OK or not answers or answers[0] not in expected:
+    if status != HTTPStatus.OK or not isinstance(said, bool) or said not in expected:
         wanted = " or ".join(f'{{"needsSetup": {str(value).lower()}}}' for value in expected)
         raise _failed("GET", url + STATUS, f"200 {wanted}", status, body)
     code, refusal = _ask(url, SETUP, {})
     message = str(refusal.get("message", "")) if isinstance(refusal, dict) else ""
     if code != HTTPStatus.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
         raise _failed("POST", url + SETUP, f"400 naming {', '.join(SETUP_FIELDS)}", code, refusal)
-    return {"url": url, "needsSetup": answers[0], "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
+    return {"url": url, "needsSetup": said, "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
