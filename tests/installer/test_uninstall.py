@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import subprocess
 import sys
 import time
@@ -124,6 +125,19 @@ def test_purge_spares_what_is_not_ours(site: Site) -> None:
     assert [path.name for path in site.path.iterdir()] == ["notes.txt"]
 
 
+def test_the_last_line_is_the_command_that_gives_up_the_data(make_site: MakeSite) -> None:
+    """It can be pasted into a shell as it stands, whatever the path; and it is what purges this home."""
+    site = make_site("a home of ünïcödé's")
+    site.installed("--no-start")
+    done = site.run("uninstall")
+    assert done.code == 0, done.err
+    identity = site.receipt()["instance_id"]
+    program, *words = shlex.split(done.out.splitlines()[-1])
+    assert (program, words) == ("mosaic-gateway", ["uninstall", "--home", str(site.path), f"--purge={identity}"])
+    assert site.run(*words[:1], words[-1]).code == 0
+    assert not list(site.path.parent.iterdir())
+
+
 @pytest.fixture(scope="module")
 def stopped(make_site: MakeSite) -> Site:
     """Return a site that is installed and not running, for tests that are refused."""
@@ -195,5 +209,7 @@ def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite,
         code = process.wait(LIMIT)
     os.close(leader)
     assert b"removes all data of" in shown
+    if answer == "right":
+        assert shown.index("Removing…".encode()) > shown.index("✓".encode()), "what is under way is not the stopping"
     assert code == (0 if answer == "right" else 7)
     assert site.path.exists() is (answer == "wrong")

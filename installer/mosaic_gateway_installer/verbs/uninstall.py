@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -60,6 +61,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
         report.begin("Stopping the gateway")
         control.stop(home)
         report.done("The gateway is stopped")
+        report.begin("Removing")
         with _database_at_rest(home):
             sockets = outside_directories(home, runtime_directory(process_environment()))
             _remove([*sockets, *removed], report, spare={home.receipt})
@@ -146,7 +148,7 @@ def _outcome(home: Home, receipt: Receipt, removed: list[Path], *, purged: bool,
         lines += [
             f"{'Would keep' if dry_run else 'Kept'}: {', '.join(str(path) for path in kept)}",
             "A later install takes it up again. To give up the data as well:",
-            f"  mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
+            f"  mosaic-gateway uninstall --home {shlex.quote(str(home.path))} --purge={receipt.instance_id}",
         ]
     return Outcome(
         result={
