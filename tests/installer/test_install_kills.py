@@ -32,6 +32,7 @@ WITHIN: dict[str, tuple[str, str, int]] = {
     "runtime, not yet in place": ("os.rename", "postgresql-", 1),
     "cluster, before initdb": ("subprocess.Popen", "initdb", 1),
     "cluster, not yet in place": ("os.rename", "postgres-1", 1),
+    "start, while the gateway works on its schema": ("import", "mosaic_gateway.gateway.asking", 1),
     "smoke test": ("socket.connect", "127.0.0.1", 1),
     "receipt of the end": ("os.rename", "receipt.json", 2),
     "journal not yet gone": ("os.remove", "journal.jsonl", 1),
@@ -97,6 +98,20 @@ def test_killed_within_a_step_it_comes_to_its_end(site: Site, account: Account |
     if account is None and within.startswith("hand-over"):
         return  # an ordinary user's home is never handed over
     _killed(site, _trap("SIGKILL", *WITHIN[within]))
+    _assert_whole(site)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    [("import", "mosaic_gateway.migrations.runner", 1), ("os.rename", "receipt.json", 2)],
+    ids=["nothing applied", "applied, not noted"],
+)
+def test_killed_within_the_schema_step_it_comes_to_its_end(site: Site, moment: tuple[str, str, int]) -> None:
+    """Without a gateway the installer itself runs the database: it ends with it, and the next run goes on."""
+    _killed(site, _trap("SIGKILL", *moment), "--no-start")
+    site.assert_nothing_runs()
+    assert site.install("--no-start").steps[-1:] == ["schema"]
     _assert_whole(site)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,25 @@ def write_as(account: Account | None, path: Path, text: str) -> None:
     path.write_text(text)
     if account is not None:
         os.chown(path, account.uid, account.gid)
+
+
+def test_only_its_own_postgresql_is_a_clusters(cluster: Path, scratch: Path, account: Account | None) -> None:
+    """Neither somebody's shell that stands in the cluster nor a PostgreSQL at work elsewhere is ever ended."""
+    program = scratch / "postgres"
+    shutil.copy(str(shutil.which("sleep")), program)
+    with ExitStack() as stack:
+
+        def start(executable: str | Path, directory: Path) -> int:
+            process = subprocess.Popen([executable, "60"], cwd=directory, **popen_identity(account))
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            until(lambda: Path(f"/proc/{process.pid}/exe").resolve().name == Path(executable).name, "it is loaded")
+            return process.pid
+
+        start("sleep", cluster)
+        start(program, scratch)
+        ours = start(program, cluster)
+        assert [one.pid for one in processes_of(cluster)] == [ours]
 
 
 def test_postmaster_killed_with_a_busy_backend(

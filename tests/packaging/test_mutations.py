@@ -86,6 +86,12 @@ def one_file_missing(tree: Path) -> str:
     return f"{victim.name} is missing"
 
 
+def one_file_too_many(tree: Path) -> str:
+    """Leave a migration lying about that nobody locked."""
+    (tree / SQL / "gateway" / "0010_draft.sql").write_text("DROP TABLE users;\n")
+    return "0010_draft.sql is not in the hash lock"
+
+
 def one_byte_changed(tree: Path) -> str:
     """Change one letter of one migration, of the other bundle."""
     victim = _migration(tree, "storage", 0)
@@ -172,6 +178,7 @@ def _git_init(directory: Path) -> None:
 
 MUTATIONS = [
     one_file_missing,
+    one_file_too_many,
     one_byte_changed,
     journal_entry_without_file,
     file_without_journal_entry,
