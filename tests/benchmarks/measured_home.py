@@ -73,7 +73,12 @@ class MeasuredHome:
             f"{self.url}/api/auth/sign-in/email", data=body, headers={"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-            return "; ".join(value.split(";")[0] for value in answer.headers.get_all("set-cookie"))
+            cookie = "; ".join(value.split(";")[0] for value in answer.headers.get_all("set-cookie"))
+        session = urllib.request.Request(f"{self.url}/api/auth/get-session", headers={"cookie": cookie})
+        with urllib.request.urlopen(session, timeout=LIMIT) as answer:
+            if json.load(answer)["user"]["email"] != email:  # an answer of null would be measured as a fast one
+                raise RuntimeError(cookie)
+        return cookie
 
     def load(self, path: str, cookie: str, *, seconds: float) -> Any:
         """Put load on *path* from another process and return its figures."""
@@ -85,7 +90,10 @@ class MeasuredHome:
             done = subprocess.run(
                 [sys.executable, generator, *words], capture_output=True, text=True, timeout=LIMIT, check=True
             )
-        return json.loads(done.stdout)
+        found = json.loads(done.stdout)
+        if set(found["statuses"]) != {"200"} or found["lost_connections"]:
+            raise RuntimeError(found)
+        return found
 
     def memory(self) -> dict[str, int]:
         """Return the proportional set size in bytes of supervisor, gateway and PostgreSQL."""

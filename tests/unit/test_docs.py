@@ -27,3 +27,13 @@ def test_links_lead_somewhere() -> None:
     for document in documents:
         for target in LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_readme_names_the_places_of_the_script() -> None:
+    """Where install.sh puts the command, README says that it is, and how it goes."""
+    script, readme = ((TREE / name).read_text() for name in ("installer/install.sh", "README.md"))
+    places = [place.replace("$HOME", "~") for place in re.findall(r"^  venv=(/\S+|\$HOME/\S+)$", script, re.MULTILINE)]
+    assert len(places) == 2
+    for place in places:
+        assert f"`{place}/bin/mosaic-gateway`" in readme
+        assert f"`rm -r {place}`" in readme
