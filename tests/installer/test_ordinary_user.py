@@ -40,7 +40,7 @@ def become(account: Account | None) -> tuple[str, ...]:
 def user_python(become: tuple[str, ...], scratch_root: Path) -> str:
     """Return an interpreter that the user can run: ours, or the system's with a copy of the package.
 
-    Root's may lie where nobody else can read (pyenv below /root).
+    Root's may lie where nobody else can read, in root's own directory.
     """
     if _can_work(become, sys.executable):
         return sys.executable
