@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.process.account import account_named, owner_of
+from mosaic_gateway.process.account import Account, account_named, owner_of
 from mosaic_gateway_installer.journal import Journal
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.receipt import Receipt, ReceiptError, ReceiptState, read_receipt
 
 __all__ = ["SERVICE_ACCOUNT", "RunAsError", "choose_account"]
 
@@ -40,7 +42,32 @@ def choose_account(home: Home, run_as: str | None, receipt: Receipt | None) -> t
                 hint="Name an existing user other than root.",
             )
         return run_as, False
-    return SERVICE_ACCOUNT, account_named(SERVICE_ACCOUNT) is None
+    return _service_account(home)
+
+
+def _service_account(home: Home) -> tuple[str, bool]:
+    """Return the account that serves a new *home*, and whether it is ours to make.
+
+    One that another home of ours made goes with that home, and its user id may then be anybody's: a further
+    home has an account of its own.
+    """
+    account = account_named(SERVICE_ACCOUNT)
+    if account is None or not _came_with_another(account, home):
+        return SERVICE_ACCOUNT, account is None
+    own = f"{SERVICE_ACCOUNT}-{hashlib.sha256(os.fsencode(home.path)).hexdigest()[:8]}"
+    return own, account_named(own) is None
+
+
+def _came_with_another(account: Account, home: Home) -> bool:
+    """Return whether the installation that *account* has for its home directory made it."""
+    other = Home(Path(account.directory))
+    if other == home:
+        return False
+    try:
+        receipt = read_receipt(other)
+    except ReceiptError:
+        return True
+    return receipt is not None and receipt.account == account.name and receipt.account_created
 
 
 def _account_of_receipt(home: Home, run_as: str | None, receipt: Receipt) -> tuple[str | None, bool]:
@@ -56,6 +83,6 @@ def _account_of_receipt(home: Home, run_as: str | None, receipt: Receipt) -> tup
 
 def _was_making(home: Home, receipt: Receipt) -> bool:
     """Return whether a killed run made the service account but could not yet note that in the receipt."""
-    if receipt.account != SERVICE_ACCOUNT or receipt.account_created or receipt.state is not ReceiptState.INSTALLING:
+    if receipt.account_created or receipt.state is not ReceiptState.INSTALLING:
         return False
     return Journal(home.journal, None).was_begun("account")

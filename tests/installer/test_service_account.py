@@ -159,6 +159,48 @@ def test_an_account_that_was_there_is_used_and_stays(root_site: Site, own_etc: t
 
 
 @pytest.mark.slow
+def test_a_further_home_has_an_account_of_its_own(
+    make_site: MakeSite, root_site: Site, own_etc: tuple[str, ...], open_directory: Path
+) -> None:
+    """What one home made goes with it; another home keeps its owner, and nobody can be given its files."""
+    other = make_site("other", parent=open_directory, prefix=own_etc, run_as=False)
+    root_site.installed("--no-start")
+    other.installed("--no-start")
+    first, second = root_site.receipt(), other.receipt()
+    assert first["account"] == NAME
+    assert second["account"].startswith(f"{NAME}-")
+    assert root_site.path.stat().st_uid != other.path.stat().st_uid
+    root_site.json("uninstall", f"--purge={first['instance_id']}")
+    assert not _entries(own_etc)
+    assert other.json("start").result["url"] == other.url
+    assert other.install().result["account"] == second["account"]
+    other.json("uninstall", f"--purge={second['instance_id']}")
+    assert subprocess.run([*own_etc, "getent", "passwd", second["account"]], check=False).returncode == 2
+    assert not list(open_directory.iterdir())
+
+
+@pytest.mark.slow
+def test_an_account_that_was_lost_is_made_again(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Somebody removed the user: install makes it anew, with the old id or another, and all is its own again."""
+    identity = root_site.installed("--no-start")["instance_id"]
+    uid = root_site.path.stat().st_uid
+    (root_site.home.lock).unlink()
+    for taken in ([], ["useradd", "--system", "--uid", str(uid), "somebody"]):
+        subprocess.run([*own_etc, "userdel", NAME], check=True)
+        if taken:
+            subprocess.run([*own_etc, *taken], check=True)
+        done = root_site.installed("--no-start")
+        assert done["instance_id"] == identity
+        owner = _entries(own_etc)["passwd"]
+        assert (owner == uid) is not bool(taken)
+        assert {path.lstat().st_uid for path in (root_site.path, *root_site.path.rglob("*"))} == {owner}
+        assert root_site.json("auth", "users", "list").result["users"] == []
+    subprocess.run([*own_etc, "userdel", "somebody"], check=True)
+    root_site.json("uninstall", f"--purge={identity}")
+    assert not _entries(own_etc)
+
+
+@pytest.mark.slow
 def test_directories_above_the_home_let_the_account_pass(
     make_site: MakeSite, own_etc: tuple[str, ...], open_directory: Path, alone: None
 ) -> None:

@@ -117,10 +117,14 @@ class AccountStep:
             words = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
             home = ["--home-dir", str(self.context.home.path), "--comment", "mosaic-gateway service"]
             run([useradd, *words, *home, self.name], timeout=COMMAND_LIMIT)
+        owner = self.context.home_owner
+        for path in (self.context.home.lock, self.context.home.journal):
+            if owner is not None and path.exists():  # the account was lost; root wrote them in its stead
+                _give(path, owner)
         receipt = read_receipt(self.context.home)
         if receipt is not None:
             changed = replace(receipt, account=self.name, account_created=True)
-            write_receipt(self.context.home, changed, self.context.home_owner)
+            write_receipt(self.context.home, changed, owner)
 
     def undo(self) -> None:
         """Remove the account."""
