@@ -17,6 +17,7 @@ from typing import Self
 from mosaic_gateway.config import Home, instance_id
 from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
 from mosaic_gateway.gateway.ready_pipe import await_line
+from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.ending import end_holder
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.logfile import tail_of
@@ -77,9 +78,11 @@ class GatewayState:
 def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     """Start the gateway in the background and return when it accepts requests.
 
-    Raises `StartupFailedError` with the gateway's own reason, and `GatewayStartError`; then nothing runs.
+    Raises `StartupFailedError` with the gateway's own reason, `GatewayStartError` and HomeOwnerError; then
+    nothing runs.
     """
     instance_id(home)
+    owner_of(home.path)  # the supervisor, which asks this as well, has nobody to tell
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)

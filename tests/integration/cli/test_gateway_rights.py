@@ -18,7 +18,7 @@ from mosaic_gateway.engines.postgres.lock import running_conninfo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.cli.conftest import Place
+    from tests.integration.cli.conftest import MakePlace, Place
 
 #: ``serve`` that tells on standard error of every import that has to look for a file, as it happens. As an ordinary
 #: user it preloads here what root's does before it gives its rights up.
@@ -128,6 +128,17 @@ def test_rights(stopped: Place) -> None:
         if account is not None:
             assert fields["Groups"] == [str(owner[1])]
             assert {int(fields[name][0], 16) for name in ("CapPrm", "CapEff", "CapAmb")} == {0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a home away")
+def test_home_of_a_user_who_is_gone(make_place: MakePlace) -> None:
+    """Nobody can be found to run it as: start says whose the home is, and nothing runs."""
+    place = make_place()
+    os.chown(place.home.path, 54321, 54321)
+    error = place.ask("start", code=3)
+    assert error["code"] == "HOME_OWNER"
+    assert "54321" in error["message"]
+    place.assert_nothing_runs()
 
 
 @pytest.mark.slow
