@@ -35,7 +35,9 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert planned["dry_run"] is True
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
     done = site.json("uninstall").result
-    assert done["removed"] == planned["removed"] == [str(site.path / name) for name in ("runtime", "run", "logs")]
+    assert (
+        done["removed"] == planned["removed"] == [str(site.path / name) for name in ("bin", "runtime", "run", "logs")]
+    )
     assert done["kept"] == planned["kept"] == [str(site.path / name) for name in ("data", "secrets", "config.toml")]
     site.assert_nothing_runs()
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
@@ -44,7 +46,7 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert "INSTALL_INCOMPLETE" in site.json("doctor").out
 
     again = site.install()
-    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.steps == ["home", "program", "launch", "runtime", "start"]
     assert again.result["instance_id"] == identity
     assert again.result["smoke_test"]["needsSetup"] is False
     assert again.result["setup_url"] is None

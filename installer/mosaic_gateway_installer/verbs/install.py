@@ -32,6 +32,7 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
 __all__ = ["Wishes", "install"]
@@ -169,6 +170,7 @@ def _steps(context: Context) -> tuple[Step, ...]:
         HomeStep(context),
         AccountStep(context, name),
         HandOverStep(context, name),
+        ProgramStep(context),
         StopStep(context),
         ConfigStep(context),
         SecretStep(context),

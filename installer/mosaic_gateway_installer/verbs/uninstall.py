@@ -21,6 +21,7 @@ from mosaic_gateway.gateway import control
 from mosaic_gateway.process.account import account_named, owner_of
 from mosaic_gateway_installer.holding import forget_lock, holding
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.snapshot.store import launcher
 from mosaic_gateway_installer.steps.home import remove_account, torn_files
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
@@ -89,7 +90,7 @@ def _database_at_rest(home: Home) -> Iterator[None]:
 
 def _removed(home: Home, *, everything: bool) -> list[Path]:
     """Return what of the home would go, of what is there. What is not ours is never in it."""
-    paths = [home.runtime, home.run, home.logs, *torn_files(home)]
+    paths = [launcher(home).parent, home.runtime, home.run, home.logs, *torn_files(home)]
     if everything:
         paths += [home.data, home.secrets, home.config_file, home.journal, home.receipt]
     return [path for path in paths if path.exists()]
