@@ -87,7 +87,7 @@ def wheel_version() -> str:
 
 
 def _copy_beside() -> Path | None:
-    """Return the copy's package directory where this program is a home's own: without the wheel, beside its programs."""
+    """Return the copy's package directory where we are a home's own program, which has no wheel, only a neighbour."""
     ours = Path(__file__).parents[3]
     if not ours.name.startswith("gateway-"):
         return None
