@@ -30,8 +30,8 @@ __all__ = ["NEEDED_SPACE", "check_home", "check_install"]
 NEEDED_SPACE = 220 * 1024 * 1024
 #: What a shell does not take literally between double quotes.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
-#: What may lie in a directory that is to become a home: what a killed first step leaves.
-LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp")
+#: What may lie in a directory that is to become a home: what a killed first step, or restore, leaves.
+LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
 
 
 class HomeUnusableError(PreflightError):

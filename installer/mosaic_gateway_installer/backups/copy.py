@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["CopyReport", "copy_tree", "staged", "sync_directory"]
+__all__ = ["CopyReport", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes in memory for each worker
@@ -37,6 +38,7 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+#: Asked with a path below the top ("base/1"): whether to leave it out.
 Skip = Callable[[str], bool]
 
 
@@ -54,6 +56,7 @@ def copy_tree(
     target: Path,
     *,
     account: Account | None = None,
+    owner: tuple[int, int] | None = None,
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -61,7 +64,8 @@ def copy_tree(
     """Copy *source* (directory, file or link) to *target*, which must not exist, as *account*.
 
     *target* appears whole and on disk, or not at all. *skip* is asked with each path below *source*
-    ("base/1"); what it answers True for is left out, a directory with all it holds. With *vanishing*, files
+    ("base/1"); what it answers True for is left out, a directory with all it holds. As root, the copy gets its
+    source's owners, or *owner* (user id, group id). With *vanishing*, files
     that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now and
     then, in the caller's thread. Takes memory for `WORKERS` chunks and the names of one directory.
 
@@ -71,31 +75,43 @@ def copy_tree(
         if target.exists() or target.is_symlink():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
-            copying = _Copying(pool, skip, vanishing=vanishing, progress=progress)
+            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress)
             with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
                 copying.entry(above, source.name, beside, temporary.name, "")
             return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
 
 
 @contextmanager
-def staged(target: Path) -> Iterator[Path]:
+def staged(target: Path, account: Account | None = None) -> Iterator[Path]:
     """Give a sibling of *target* to build it at; renamed to *target* at the end, removed if the block fails.
 
-    The builder flushes what it makes; the rename is flushed here. Raises OSError where *target* is a
-    directory that is not empty.
+    Renaming and removing are done as *account*. The builder flushes what it makes; the rename is flushed
+    here. Raises OSError where *target* is a directory that is not empty.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        temporary.rename(target)
+        with assume(account):
+            temporary.rename(target)
     except BaseException:
-        if temporary.is_dir() and not temporary.is_symlink():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                temporary.unlink()
+        with assume(account):
+            _remove(temporary)
         raise
-    sync_directory(target.parent)
+    with assume(account):
+        sync_directory(target.parent)
+
+
+def can_share(source: Path, directory: Path) -> bool:
+    """Return whether copies of the files in *source* would share their blocks in *directory*: tried with one."""
+    file = next((path for path in source.iterdir() if path.is_file()), None)
+    if file is None or not directory.is_dir() or sys.platform != "linux":
+        return False
+    try:
+        with file.open("rb") as reader, tempfile.TemporaryFile(dir=directory) as writer:
+            ioctl(writer.fileno(), FICLONE, reader.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def sync_directory(path: Path) -> None:
@@ -104,12 +120,21 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
 @dataclass(slots=True)
 class _Copying:
     """One copy under way."""
 
     pool: ThreadPoolExecutor
     skip: Skip
+    owner: tuple[int, int] | None
     vanishing: bool = field(kw_only=True)
     progress: Callable[[int], None] | None = field(kw_only=True)
     files: int = 0
@@ -124,13 +149,13 @@ class _Copying:
             os.mkdir(new_name, 0o700, dir_fd=target)
             with _opened(name, dir_fd=source) as inside, _opened(new_name, dir_fd=target) as copy:
                 self._directory(inside, copy, path)
-                _keep(copy, status)
+                self._keep(copy, status)
                 os.fsync(copy)
         elif stat.S_ISREG(status.st_mode):
             self._count(self._file(source, name, target, new_name))
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)
-            _give(new_name, status, dir_fd=target)
+            self._give(new_name, status, dir_fd=target)
 
     def _directory(self, source: int, target: int, path: str) -> None:
         """Copy what *source* holds: files by the workers, the rest in turn."""
@@ -171,7 +196,7 @@ class _Copying:
                 if not shared:
                     _copy_content(reader, writer)
                 status = os.fstat(reader)
-                _keep(writer, status)
+                self._keep(writer, status)
                 os.fsync(writer)
                 return os.fstat(writer).st_size, shared
             finally:
@@ -190,6 +215,17 @@ class _Copying:
             self.may_share = False
             return False
         return True
+
+    def _keep(self, descriptor: int, status: os.stat_result) -> None:
+        """Give the copy the owner, mode and times of *status*."""
+        self._give(descriptor, status)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+        os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _give(self, what: int | str, status: os.stat_result, *, dir_fd: int | None = None) -> None:
+        if os.geteuid() == 0:
+            uid, gid = self.owner or (status.st_uid, status.st_gid)
+            os.chown(what, uid, gid, dir_fd=dir_fd, follow_symlinks=isinstance(what, int))
 
     def _count(self, done: tuple[int, bool] | None) -> None:
         if done is None:
@@ -262,15 +298,3 @@ def _copy_chunk(reader: int, writer: int, start: int, end: int) -> int:
     while written < len(data):
         written += os.pwrite(writer, data[written:], start + written)
     return written
-
-
-def _keep(descriptor: int, status: os.stat_result) -> None:
-    """Give the copy the owner, mode and times of *status*."""
-    _give(descriptor, status)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-    os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _give(what: int | str, status: os.stat_result, *, dir_fd: int | None = None) -> None:
-    if os.geteuid() == 0:
-        os.chown(what, status.st_uid, status.st_gid, dir_fd=dir_fd, follow_symlinks=isinstance(what, int))

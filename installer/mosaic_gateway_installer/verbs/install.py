@@ -20,13 +20,16 @@ from mosaic_gateway.errors import SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway_installer.backups.swap import interrupted
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_home, check_install
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
@@ -34,7 +37,7 @@ from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, Start
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["Wishes", "install"]
+__all__ = ["Wishes", "install", "install_held", "make_home"]
 
 LOG_LINES = 20
 
@@ -60,6 +63,9 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
+    if interrupted(home) and not wishes.dry_run:
+        with reporter() as report, holding(home, "install", owner_of(home.path)):
+            recover(home, report)
     with naming_the_holder(home):
         receipt, context = _checked(home, wishes)
         if wishes.dry_run:
@@ -76,6 +82,20 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         raise
 
 
+def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
+    """Do as `install` does in a home that is there and whose lock the caller holds."""
+    _, context = _checked(home, wishes)
+    return _run(context, wishes, _pending(context, start=wishes.start), report)
+
+
+def make_home(directories: Sequence[Path]) -> None:
+    """Make the home (the last one) and its parents; root's must let the service account pass."""
+    for parent in directories[:-1]:
+        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
+    for home in directories[-1:]:
+        make_directory(home)
+
+
 def _checked(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context]:
     receipt = check_home(home)
     context = _context(home, wishes, receipt)
@@ -85,7 +105,7 @@ def _checked(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context]:
 
 def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
     home = context.home
-    _make(context.new_directories)
+    make_home(context.new_directories)
     try:
         with holding(home, "install", context.home_owner):
             try:
@@ -101,14 +121,6 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         for directory in reversed(context.new_directories):
             with suppress(OSError):  # not empty: all went well, or somebody else uses it
                 directory.rmdir()
-
-
-def _make(directories: Sequence[Path]) -> None:
-    """Make the home (the last one) and its parents; root's must let the service account pass."""
-    for parent in directories[:-1]:
-        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
-    for home in directories[-1:]:
-        make_directory(home)
 
 
 def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Reporter) -> Outcome:
