@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import can_share, copy_tree
 from mosaic_gateway_installer.backups.place import Backup
@@ -80,7 +81,8 @@ class StageStep:
                     copy_tree(self.backup.path / name, place / name, owner=(status.st_uid, status.st_gid))
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
-        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema), owner)
+        marks = asdict(marks_of(Home(place)))
+        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks), owner)
 
     def undo(self) -> None:
         """Remove the copy."""

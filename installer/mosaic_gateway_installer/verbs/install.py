@@ -22,14 +22,14 @@ from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
-from mosaic_gateway_installer.backups.swap import interrupted
+from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_home, check_install
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
-from mosaic_gateway_installer.recover import recover
+from mosaic_gateway_installer.recover import needs_recovery, recover
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
@@ -55,6 +55,7 @@ class Wishes:
     run_as: str | None = None
     start: bool = True
     dry_run: bool = False
+    accept_secret: bool = False
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -63,7 +64,7 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
-    if interrupted(home) and not wishes.dry_run:
+    if home.receipt.exists() and needs_recovery(home) and not wishes.dry_run:
         with reporter() as report, holding(home, "install", owner_of(home.path)):
             recover(home, report)
     with naming_the_holder(home):
@@ -99,7 +100,10 @@ def make_home(directories: Sequence[Path]) -> None:
 def _checked(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context]:
     receipt = check_home(home)
     context = _context(home, wishes, receipt)
-    check_install(context.config, receipt, context.account_name, make_account=context.make_account)
+    check_install(
+        context.config, receipt, context.account_name, make_account=context.make_account,
+        accept_secret=wishes.accept_secret,
+    )  # fmt: skip
     return receipt, context
 
 
@@ -197,9 +201,13 @@ def _complete(context: Context) -> None:
     receipt = read_receipt(context.home)
     if receipt is None:
         raise LookupError(context.home.receipt)
+    marks = marks_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,
         state=ReceiptState.INSTALLED,
+        kept=(),
+        system_identifier=marks.system_identifier,
+        secret_check=marks.secret_check,
         version=__version__,
         schema=schema_digest(load_bundles()),
     )
