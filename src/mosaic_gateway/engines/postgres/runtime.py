@@ -103,9 +103,9 @@ def find_runtime(
     Raises `RuntimeMissingError`.
     """
     if postgres_bin is not None:
-        runtime = Runtime(_version_of(postgres_bin, account), postgres_bin)
-        if major in {None, runtime.major}:
-            return runtime
+        named = Runtime(_version_of(postgres_bin, account), postgres_bin)
+        if major in {None, named.major}:
+            return named
     found = []
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in home.runtime.glob(f"{PREFIX}*"):
