@@ -10,16 +10,18 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
-from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway_installer.adoption import check_adoption
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.steps.home import UserAddMissingError
 from mosaic_gateway_installer.steps.settings import has_secret
@@ -30,8 +32,8 @@ __all__ = ["NEEDED_SPACE", "check_home", "check_install"]
 NEEDED_SPACE = 220 * 1024 * 1024
 #: What a shell does not take literally between double quotes.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
-#: What may lie in a directory that is to become a home: what a killed first step leaves.
-LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp")
+#: What may lie in a directory that is to become a home: what a killed first step, or restore, leaves.
+LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
 
 
 class HomeUnusableError(PreflightError):
@@ -50,6 +52,12 @@ class HomeForeignError(RefusedError):
     """The directory holds something that no installation of ours put there."""
 
     code = "HOME_FOREIGN"
+
+
+class PurgeInterruptedError(RefusedError):
+    """The home's data was given up, and is partly gone."""
+
+    code = "PURGE_INTERRUPTED"
 
 
 class EngineMismatchError(RefusedError):
@@ -82,6 +90,11 @@ def check_home(home: Home) -> Receipt | None:
             f"{home.path} cannot be used: {error.strerror}", hint="Choose another --home."
         ) from error
     receipt = read_receipt(home)
+    if receipt is not None and receipt.state is ReceiptState.PURGING:
+        raise PurgeInterruptedError(
+            f"a purge of {home.path} did not come to its end",
+            hint=f"Let it go on: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
+        )
     if receipt is None and home.path.is_dir():
         foreign = sorted(entry.name for entry in home.path.iterdir() if not LEFT_BY_US.fullmatch(entry.name))
         if foreign:
@@ -92,8 +105,15 @@ def check_home(home: Home) -> Receipt | None:
     return receipt
 
 
-def check_install(config: Config, receipt: Receipt | None, account_name: str | None, *, make_account: bool) -> None:
-    """Run all other checks.
+def check_install(
+    config: Config,
+    receipt: Receipt | None,
+    account_name: str | None,
+    *,
+    make_account: bool,
+    accept_secret: bool = False,
+) -> None:
+    """Run all other checks. *accept_secret*: another secret than the data's is wanted.
 
     Raises the one error that was found, or `PreflightFailedError` with all of them.
     """
@@ -110,7 +130,7 @@ def check_install(config: Config, receipt: Receipt | None, account_name: str | N
         _check_platform,
         lambda: _check_path(config),
         load_bundles,
-        lambda: _check_retained(config, receipt),
+        lambda: _check_retained(config, receipt, accept_secret=accept_secret),
         lambda: _check_space(config),
         lambda: _check_port(config),
         lambda: _check_account(config.home.path, account_name, make_account=make_account),
@@ -177,8 +197,8 @@ def _check_path(config: Config) -> None:
         )
 
 
-def _check_retained(config: Config, receipt: Receipt | None) -> None:
-    """Data that is there already must fit: same engine, secret present."""
+def _check_retained(config: Config, receipt: Receipt | None, *, accept_secret: bool) -> None:
+    """Data that is there already must fit: same engine, secret present, and all that `check_adoption` looks at."""
     if receipt is None:
         return
     if receipt.engine != config.engine:
@@ -193,6 +213,9 @@ def _check_retained(config: Config, receipt: Receipt | None) -> None:
             hint="Restore the file from a backup, or give the old value in BETTER_AUTH_SECRET. "
             "A new secret is never made over old data.",
         )
+    if has_data:
+        known = replace(receipt, secret_check=None) if accept_secret else receipt
+        check_adoption(config, known, schema_digest(load_bundles()))
 
 
 def _check_space(config: Config) -> None:
