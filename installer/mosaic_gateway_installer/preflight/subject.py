@@ -1,0 +1,37 @@
+"""What the checks before an installation are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mosaic_gateway.config import Config
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.process.account import Account, account_named
+from mosaic_gateway_installer.findings import NotCheckedError
+from mosaic_gateway_installer.receipt import Receipt
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is to be installed: settings, receipt of what is there, and the account (None: ourselves).
+
+    ``home_fault`` is why the home cannot be used; then nothing is known of what is in it.
+    """
+
+    config: Config
+    receipt: Receipt | None
+    home_fault: MosaicError | None
+    account_name: str | None
+    make_account: bool
+
+    @property
+    def account(self) -> Account | None:
+        """The account, None for ourselves and for one that is not made yet."""
+        return account_named(self.account_name) if self.account_name is not None else None
+
+    def need_home(self) -> None:
+        """Let a check pass only where the home can be used. Raises NotCheckedError."""
+        if self.home_fault is not None:
+            raise NotCheckedError("not checked: the home cannot be used")
