@@ -7,11 +7,12 @@ import stat
 from pathlib import Path
 
 from mosaic_gateway.process.account import Account
+from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.home import HomeUnusableError
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.steps.home import UserAddMissingError
 
-__all__ = ["account"]
+__all__ = ["CHECKS"]
 
 
 def account(subject: Subject) -> str:
@@ -40,3 +41,6 @@ def _may_pass(directory: Path, account: Account | None) -> bool:
     if account is not None and status.st_gid == account.gid:
         return bool(status.st_mode & stat.S_IXGRP)
     return bool(status.st_mode & stat.S_IXOTH)
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="account", run=account),)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
+from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, read_receipt
 
-__all__ = ["HomeForeignError", "HomeModeError", "HomeUnusableError", "home", "look_at_home", "path"]
+__all__ = ["CHECKS", "HomeForeignError", "HomeModeError", "HomeUnusableError", "look_at_home"]
 
 #: What a shell does not take literally between double quotes.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
@@ -31,6 +32,12 @@ class HomeModeError(PreflightError):
     """Others can read or write the home."""
 
     code = "HOME_MODE"
+
+
+class HomeNoExecError(PreflightError):
+    """The file system of the home runs no programs."""
+
+    code = "HOME_NOEXEC"
 
 
 class HomeForeignError(RefusedError):
@@ -76,6 +83,21 @@ def home(subject: Subject) -> str:
     return f"{place} {'is there' if place.is_dir() else 'can be made'}, closed to other users"
 
 
+def programs(subject: Subject) -> str:
+    """Say whether programs may run from the home. Raises `HomeNoExecError`."""
+    if not subject.uses_wheel:
+        raise NotCheckedError("not needed: no programs are copied into the home")
+    subject.need_home()
+    home = subject.config.home.path
+    place = next(candidate for candidate in (home, *home.parents) if candidate.exists())
+    if os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0):
+        raise HomeNoExecError(
+            f"no program may run from {place}: it is mounted noexec",
+            hint="Choose another --home, or mount it without noexec.",
+        )
+    return f"programs may run from {place}"
+
+
 def path(subject: Subject) -> str:
     """initdb gives the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c)."""
     place = str(subject.config.home.path)
@@ -111,3 +133,10 @@ def _check_parent(path: Path) -> None:
             f"{path} cannot be made: {parent} cannot be written to by this user",
             hint="Choose another --home (MOSAIC_GATEWAY_HOME), or run as another user.",
         )
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    Check(id="home", run=home),
+    Check(id="path", run=path),
+    Check(id="programs", run=programs),
+)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.steps.settings import has_secret
 
-__all__ = ["EngineMismatchError", "SecretLostError", "retained"]
+__all__ = ["CHECKS", "EngineMismatchError", "SecretLostError"]
 
 
 class EngineMismatchError(RefusedError):
@@ -42,3 +43,6 @@ def retained(subject: Subject) -> str:
             "A new secret is never made over old data.",
         )
     return "what the home holds fits"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="retained data", run=retained),)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway_installer.findings import Check, Finding, Level, examine
-from mosaic_gateway_installer.preflight import account, engine, home, machine, network, retained, space
+from mosaic_gateway_installer.preflight import account, engine, home, machine, network, others, retained, space
 from mosaic_gateway_installer.preflight.subject import Subject
 
 __all__ = ["CHECKS", "PreflightFailedError", "check_install", "examine_install"]
@@ -25,15 +25,15 @@ def _package(_subject: Subject) -> str:
 
 
 CHECKS: tuple[Check[Subject], ...] = (
-    Check(id="platform", run=machine.platform),
-    Check(id="home", run=home.home),
-    Check(id="path", run=home.path),
+    *machine.CHECKS,
+    *home.CHECKS,
     Check(id="package", run=_package),
-    Check(id="retained data", run=retained.retained),
-    Check(id="space", run=space.space),
-    Check(id="port", run=network.port),
-    Check(id="account", run=account.account),
-    Check(id="engine", run=engine.engine),
+    *retained.CHECKS,
+    *space.CHECKS,
+    *network.CHECKS,
+    *account.CHECKS,
+    *engine.CHECKS,
+    *others.CHECKS,
 )
 
 

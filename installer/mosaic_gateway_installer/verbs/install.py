@@ -24,6 +24,7 @@ from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
+from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
@@ -94,6 +95,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
         home_fault=fault,
         account_name=context.account_name,
         make_account=context.make_account,
+        host=read_host(),
     )
     return receipt, context, examine_install(subject)
 

