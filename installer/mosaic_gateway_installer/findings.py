@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from mosaic_gateway.errors import MosaicError
 
-__all__ = ["AdviceError", "Check", "Finding", "Level", "NotCheckedError", "examine", "finding_lines"]
+__all__ = ["AdviceError", "Check", "Finding", "Level", "NotCheckedError", "examine", "finding_lines", "mend"]
 
 S = TypeVar("S")
 #: What a finding says in the ``ok`` of its JSON form, which is older than ``level``.
@@ -36,9 +36,9 @@ class NotCheckedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The answer of one check: for a warning or fault with ``code`` and ``hint``; ``mended`` says what a fix did.
+    """The answer of one check: for a warning or fault with ``code`` and ``hint``.
 
-    ``error`` is what the check raised.
+    ``mended`` says what a fix did, ``not_mended`` why it did not; ``error`` is what the check raised.
     """
 
     check: str
@@ -48,13 +48,14 @@ class Finding:
     hint: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     mended: str = ""
+    not_mended: str = ""
     error: MosaicError | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         form: dict[str, Any] = {"check": self.check, "ok": OK[self.level], "level": str(self.level)}
         form |= {"message": self.message, "code": self.code, "hint": self.hint}
-        optional = {"details": self.details, "mended": self.mended}
+        optional = {"details": self.details, "mended": self.mended, "not_mended": self.not_mended}
         return form | {name: value for name, value in optional.items() if value}
 
 
@@ -84,6 +85,22 @@ def examine(check: Check[S], subject: S) -> Finding:
         return _of_error(check.id, UnreadableError(str(error), hint="Run the command as the owner or as root."))
 
 
+def mend(check: Check[S], subject: S, finding: Finding) -> Finding:
+    """Let *check* mend what it found, if it can, and return what it finds now.
+
+    A finding that cannot be mended comes back with the reason.
+    """
+    if check.fix is None or finding.error is None:
+        return finding
+    try:
+        done = check.fix(subject, finding.error)
+    except (MosaicError, OSError) as error:
+        if error is finding.error:
+            return finding
+        return replace(finding, not_mended=str(error))
+    return replace(examine(check, subject), mended=done)
+
+
 class UnreadableError(MosaicError):
     """Something could not be read."""
 
@@ -102,5 +119,7 @@ def finding_lines(findings: Iterable[Finding]) -> tuple[str, ...]:
     for finding in findings:
         code = f" [{finding.code}]" if finding.code else ""
         lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
-        lines += [f"{'':<24} {text}" for text in (finding.mended, finding.hint) if text]
+        told = f"mended: {finding.mended}" if finding.mended else ""
+        failed = f"not mended: {finding.not_mended}" if finding.not_mended else ""
+        lines += [f"{'':<24} {text}" for text in (told, failed, finding.hint) if text]
     return tuple(lines)

@@ -85,7 +85,7 @@ def _find(check: str, subject: Subject) -> Finding:
         ("clock", {"now": datetime(1970, 1, 1, 2, tzinfo=UTC)}, Level.FAULT, "CLOCK_BEHIND", "1970-01-01"),
         ("clock", {"now": datetime(2099, 1, 1, tzinfo=UTC)}, Level.WARNING, "CLOCK_AHEAD", "2099"),
     ],
-    ids=lambda value: sorted(value)[0] if isinstance(value, dict) and value else str(value),
+    ids=lambda value: min(value) if isinstance(value, dict) and value else str(value),
 )
 def test_what_a_machine_is_told(
     tmp_path: Path, check: str, change: dict[str, Any], level: Level, code: str, said: str

