@@ -173,6 +173,10 @@ class Site:
         assert not left, [process.cmdline() for process in left]
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            while time.monotonic() < deadline:  # a dying process loses its command line before its sockets
+                with suppress(OSError):
+                    return probe.bind(("127.0.0.1", self.port))
+                time.sleep(0.02)
             probe.bind(("127.0.0.1", self.port))
 
     def close(self) -> None:
