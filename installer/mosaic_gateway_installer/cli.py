@@ -13,6 +13,7 @@ _COMMANDS = "mosaic_gateway_installer.commands"
 VERBS: Mapping[str, tuple[str, str, str]] = {
     "install": (_COMMANDS, "install", "Install, and start the gateway."),
     "uninstall": (_COMMANDS, "uninstall", "Remove the programs, keep the data."),
+    "backup": ("mosaic_gateway_installer.backup_commands", "backup", "Backups: create, list, verify, restore, prune."),
     "doctor": (_COMMANDS, "doctor", "Look for faults of an installation."),
     **RUNTIME_VERBS,
 }

@@ -34,6 +34,7 @@ class ConfirmationMissingError(UsageError):
 @click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL.")
 @click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
 @click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
+@click.option("--accept-secret", is_flag=True, help="Take up data with another secret; all sessions end.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @verb("install")
 def install(home: Home, *, no_start: bool, database_url_file: Path | None, **options: Any) -> Outcome:
@@ -51,10 +52,11 @@ def install(home: Home, *, no_start: bool, database_url_file: Path | None, **opt
 
 @click.command(short_help="Remove the programs, keep the data.")
 @click.option("--purge", is_flag=False, flag_value=ASK, metavar="[=INSTANCE_ID]", help="Give up the data as well.")
+@click.option("--yes", is_flag=True, help="Ask nothing; never enough for a purge.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @verb("uninstall")
-def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
-    """Stop the gateway and remove what was installed; data, secrets and settings stay.
+def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Outcome:
+    """Stop the gateway and remove what was installed; data, secrets, settings and backups stay.
 
     With --purge they go as well, once the instance id has been given (as --purge=ID in scripts).
     """
@@ -62,11 +64,12 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
 
     if purge == ASK:
         receipt = module.installed(home)
-        if not sys.stdin.isatty():
+        if yes or not sys.stdin.isatty():
             raise ConfirmationMissingError(
-                "there is no terminal to confirm the purge", hint="Give the instance id: --purge=INSTANCE_ID"
+                "a purge must be confirmed with the instance id, and nobody can be asked",
+                hint="Give the instance id: --purge=INSTANCE_ID",
             )
-        click.echo(f"This removes all data of {home.path} for good.", err=True)
+        click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
         purge = str(click.prompt(f"Type the instance id ({receipt.instance_id}) to go on", err=True))
     return module.uninstall(home, purge=purge, dry_run=dry_run)
 

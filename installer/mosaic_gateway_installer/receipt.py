@@ -25,11 +25,12 @@ class ReceiptError(RefusedError):
 
 
 class ReceiptState(StrEnum):
-    """How far an installation is: under way, complete, or removed with its data kept."""
+    """How far an installation is: under way, complete, removed with its data kept, or given up with its data."""
 
     INSTALLING = "installing"
     INSTALLED = "installed"
     KEPT = "kept"
+    PURGING = "purging"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,9 @@ class Receipt:
     ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
     ``parents_created`` which directories above it, outermost first, and ``account_created`` whether the
     service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
-    migrations that are applied, None before the first.
+    migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
+    ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
+    earlier version wrote the receipt.
     """
 
     instance_id: str
@@ -52,6 +55,9 @@ class Receipt:
     account: str | None = None
     account_created: bool = False
     schema: str | None = None
+    kept: tuple[str, ...] = ()
+    system_identifier: int | None = None
+    secret_check: str | None = None
 
 
 def read_receipt(home: Home) -> Receipt | None:
@@ -63,8 +69,8 @@ def read_receipt(home: Home) -> Receipt | None:
                 f"{home.receipt} was written by a later version",
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
-        parents = tuple(map(str, value.get("parents_created", ())))
-        return Receipt(**{**value, "state": ReceiptState(value["state"]), "parents_created": parents})
+        lists = {name: tuple(map(str, value.get(name, ()))) for name in ("parents_created", "kept")}
+        return Receipt(**{**value, **lists, "state": ReceiptState(value["state"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:

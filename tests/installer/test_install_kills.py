@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 LIMIT = 30.0  # seconds until a stopped process is seen to have stopped
 JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
-STEPS = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
+STEPS = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
 #: A moment in the middle of each step, as audit event, text of its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
     "home, directories half made": ("os.mkdir", "/run'", 1),
     "hand-over, half the files": ("os.chown", "", 3),
+    "program, half the files": ("open", "psycopg/__init__.py", 1),
+    "program, not yet in place": ("os.rename", "'gateway-", 1),
+    "program, not yet switched to": ("os.rename", "'current'", 1),
+    "program, no command yet": ("os.symlink", "../runtime", 1),
     "config, not yet in place": ("os.rename", "config.toml", 1),
     "secret, not yet in place": ("os.rename", "auth-secret", 1),
     "launch, before the process": ("subprocess.Popen", "supervisor", 1),
@@ -184,7 +188,7 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     site = make_site()
     site.installed("--no-start")
     identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
-    for trap in (_trap("SIGKILL", "shutil.rmtree", "run'"), _trap("SIGKILL", "os.rename", "receipt.json")):
+    for trap in (_trap("SIGKILL", "os.rename", "receipt.json"), _trap("SIGKILL", "shutil.rmtree", "erased")):
         done = site.run("uninstall", trap=trap)
         assert done.code == -signal.SIGKILL, done.err
         assert site.receipt()["instance_id"] == identity
@@ -198,8 +202,10 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
     """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
-    for text in ("data'", "secrets'"):
-        assert site.run("uninstall", purge, trap=_trap("SIGKILL", "shutil.rmtree", text)).code == -signal.SIGKILL
+    for event, text in (("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")):
+        assert site.run("uninstall", purge, trap=_trap("SIGKILL", event, text)).code == -signal.SIGKILL
+        refused = site.install("--no-start")
+        assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
     assert site.run("uninstall", purge, trap=_trap("SIGKILL", "os.remove", "receipt.json")).code == -signal.SIGKILL
     assert site.json("uninstall", purge).result["purged"] is True
     assert not list(site.path.parent.iterdir())

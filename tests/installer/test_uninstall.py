@@ -35,16 +35,30 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert planned["dry_run"] is True
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
     done = site.json("uninstall").result
-    assert done["removed"] == planned["removed"] == [str(site.path / name) for name in ("runtime", "run", "logs")]
-    assert done["kept"] == planned["kept"] == [str(site.path / name) for name in ("data", "secrets", "config.toml")]
+    assert done["removed"] == planned["removed"]
+    assert {path.removeprefix(f"{site.path}/").split("/")[0] for path in done["removed"]} == {
+        "bin",
+        "runtime",
+        "run",
+        "logs",
+    }
+    assert done["steps"] == planned["steps"]
+    assert [step["id"] for step in done["steps"]] == ["stop", "note", "set-aside", "erase"]
+    names = ["data/.ballast", "data/postgres-18", "secrets/auth-secret", "config.toml"]
+    assert done["kept"] == planned["kept"] == [str(site.path / name) for name in names]
     site.assert_nothing_runs()
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
-    assert site.receipt()["state"] == "kept"
+    assert (site.receipt()["state"], site.receipt()["kept"]) == ("kept", names)
+    twice = site.run("uninstall")
+    assert twice.out.splitlines()[-1] == (
+        f"Kept in {site.path}: data, secrets, config.toml. To remove that as well: "
+        f"mosaic-gateway uninstall --home {site.path} --purge={identity}"
+    )
     assert site.json("uninstall").result["removed"] == []
     assert "INSTALL_INCOMPLETE" in site.json("doctor").out
 
     again = site.install()
-    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.steps == ["home", "program", "launch", "runtime", "start"]
     assert again.result["instance_id"] == identity
     assert again.result["smoke_test"]["needsSetup"] is False
     assert again.result["setup_url"] is None
@@ -194,6 +208,6 @@ def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite,
                 sent = True
         code = process.wait(LIMIT)
     os.close(leader)
-    assert b"removes all data of" in shown
+    assert b"removes all data and all backups of" in shown
     assert code == (0 if answer == "right" else 7)
     assert site.path.exists() is (answer == "wrong")

@@ -26,7 +26,7 @@ from mosaic_gateway.migrations.fingerprint import schema_lines
 from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway_installer.checks.patient import Patient
-from mosaic_gateway_installer.checks.snapshot import read_snapshot
+from mosaic_gateway_installer.checks.picture import read_picture
 from mosaic_gateway_installer.checks.versions import check_minor
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 
@@ -158,15 +158,15 @@ def _how_far(planned: PlannedMigration) -> str:
 
 
 def _objects(patient: Patient) -> str:
-    snapshot = read_snapshot()
-    if snapshot is None or snapshot.digest != schema_digest(load_bundles()):
+    picture = read_picture()
+    if picture is None or picture.digest != schema_digest(load_bundles()):
         raise NotCheckedError("not checked: this package does not know how its schema looks in the end")
     with _session(patient) as connection:
         if any(read_plan(connection, bundle).pending for bundle in load_bundles()):
             raise NotCheckedError("not checked: migrations are pending")
         there = set(schema_lines(connection))
     # What a person has added is that person's business. An invalid index has a check of its own.
-    missing = [line for line in snapshot.lines if line not in there and f"{line} INVALID" not in there]
+    missing = [line for line in picture.lines if line not in there and f"{line} INVALID" not in there]
     if missing:
         shown = "".join(f"\n{'':<25}- {line}" for line in missing[:SHOWN])
         raise SchemaDriftError(
@@ -174,7 +174,7 @@ def _objects(patient: Patient) -> str:
             hint="Restore them as shown, or restore a backup. Changes of the schema belong into migrations.",
             details={"missing": missing},
         )
-    return f"all {len(snapshot.lines)} objects are as the migrations made them"
+    return f"all {len(picture.lines)} objects are as the migrations made them"
 
 
 def _indexes(patient: Patient) -> str:

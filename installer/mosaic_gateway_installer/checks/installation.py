@@ -24,6 +24,7 @@ from mosaic_gateway_installer.clock import check_clock
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.receipt import ReceiptState
+from mosaic_gateway_installer.snapshot.store import remove_from_runtime
 
 __all__ = ["CHECKS"]
 
@@ -178,10 +179,11 @@ def _remove_leftovers(patient: Patient, _fault: MosaicError) -> str:
     home, account = patient.home, patient.account
     with holding(home, "doctor", account):
         found = _unfinished(home)
+        remove_from_runtime(home, UNFINISHED)  # what is root's own in there, the account could not remove
         with assume(account):
             for path in found:
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
+                    shutil.rmtree(path, ignore_errors=path.parent == home.runtime)
                 else:
                     path.unlink(missing_ok=True)
     return f"removed {len(found)} unfinished file(s)"

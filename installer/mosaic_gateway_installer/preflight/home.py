@@ -12,14 +12,14 @@ from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.preflight.subject import Subject
-from mosaic_gateway_installer.receipt import Receipt, read_receipt
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 
-__all__ = ["CHECKS", "HomeForeignError", "HomeModeError", "HomeUnusableError", "look_at_home"]
+__all__ = ["CHECKS", "HomeForeignError", "HomeModeError", "HomeUnusableError", "check_home", "look_at_home"]
 
 #: What a shell does not take literally between double quotes.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
-#: What may lie in a directory that is to become a home: what a killed first step leaves.
-LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp")
+#: What may lie in a directory that is to become a home: what a killed first step, or restore, leaves.
+LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
 
 
 class HomeUnusableError(PreflightError):
@@ -46,18 +46,26 @@ class HomeForeignError(RefusedError):
     code = "HOME_FOREIGN"
 
 
+class PurgeInterruptedError(RefusedError):
+    """The home's data was given up, and is partly gone."""
+
+    code = "PURGE_INTERRUPTED"
+
+
 def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
     """Return the receipt in *home*, and why the place cannot be used; writes nothing.
 
-    The fault is a `HomeUnusableError`, `HomeModeError`, `HomeForeignError` or `ReceiptError`.
+    The fault is a `HomeUnusableError`, `HomeModeError`, `HomeForeignError`, `PurgeInterruptedError`
+    or `ReceiptError`.
     """
     try:
-        return _receipt(home), None
+        return check_home(home), None
     except MosaicError as fault:
         return None, fault
 
 
-def _receipt(home: Home) -> Receipt | None:
+def check_home(home: Home) -> Receipt | None:
+    """Return the receipt in *home*, which is known to be usable then. Raises the faults of `look_at_home`."""
     try:
         _check_place(home.path)
     except OSError as error:
@@ -65,6 +73,11 @@ def _receipt(home: Home) -> Receipt | None:
             f"{home.path} cannot be used: {error.strerror}", hint="Choose another --home."
         ) from error
     receipt = read_receipt(home)
+    if receipt is not None and receipt.state is ReceiptState.PURGING:
+        raise PurgeInterruptedError(
+            f"a purge of {home.path} did not come to its end",
+            hint=f"Let it go on: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
+        )
     if receipt is None and home.path.is_dir():
         foreign = sorted(entry.name for entry in home.path.iterdir() if not LEFT_BY_US.fullmatch(entry.name))
         if foreign:

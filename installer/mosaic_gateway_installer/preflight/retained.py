@@ -1,9 +1,13 @@
-"""Data that is there already must fit: same engine, secret present."""
+"""Data that is there already must fit: same engine, secret present, and all that `check_adoption` looks at."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway_installer.adoption import check_adoption
 from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import ReceiptState
@@ -25,7 +29,10 @@ class SecretLostError(RefusedError):
 
 
 def retained(subject: Subject) -> str:
-    """Hold what the home has against what is wanted. Raises `EngineMismatchError`, `SecretLostError`."""
+    """Hold what the home has against what is wanted.
+
+    Raises `EngineMismatchError`, `SecretLostError`, and what `check_adoption` does.
+    """
     subject.need_home()
     config, receipt = subject.config, subject.receipt
     if receipt is None:
@@ -42,6 +49,9 @@ def retained(subject: Subject) -> str:
             hint="Restore the file from a backup, or give the old value in BETTER_AUTH_SECRET. "
             "A new secret is never made over old data.",
         )
+    if has_data:
+        known = replace(receipt, secret_check=None) if subject.accept_secret else receipt
+        check_adoption(config, known, schema_digest(load_bundles()))
     return "what the home holds fits"
 
 

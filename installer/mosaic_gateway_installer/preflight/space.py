@@ -1,4 +1,4 @@
-"""Room for what is about to be written: bytes and inodes, computed from what would be copied."""
+"""Room for what is about to be written, in bytes and inodes: computed from what would be copied, or measured."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mosaic_gateway import __version__
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, size_of_copy, wheel_version
 from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
+from mosaic_gateway_installer.snapshot.store import snapshots
 
 __all__ = ["CHECKS", "Need", "needs"]
 
@@ -32,6 +34,8 @@ class Need:
     files: int
 
 
+#: Measured: this package and what it needs, with byte code. Asking each file would take longer than copying some.
+PROGRAM = Need("gateway's program", 30 * MEGABYTE, 1_550)
 #: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
 CLUSTER = Need("database cluster", 55 * MEGABYTE, 1_150)
 RESERVE = Need("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
@@ -42,6 +46,8 @@ SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
 def needs(subject: Subject) -> tuple[Need, ...]:
     """Return what is still to be written into the home. Raises `RuntimeMissingError`, OSError."""
     found = [SMALL]
+    if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
+        found.append(PROGRAM)
     if subject.uses_wheel and not _has_programs(subject):
         found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
     if subject.config.engine is EngineName.POSTGRES and not subject.has_cluster:

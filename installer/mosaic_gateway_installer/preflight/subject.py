@@ -20,7 +20,8 @@ __all__ = ["Subject"]
 class Subject:
     """What is to be installed: settings, receipt of what is there, and the account (None: ourselves).
 
-    ``host`` is the machine. ``home_fault`` is why the home cannot be used; then nothing is known of what is in it.
+    ``host`` is the machine. ``accept_secret``: another secret than the data's is wanted. ``home_fault`` is why
+    the home cannot be used; then nothing is known of what is in it.
     """
 
     config: Config
@@ -29,6 +30,7 @@ class Subject:
     account_name: str | None
     make_account: bool
     host: HostFacts
+    accept_secret: bool = False
 
     @property
     def account(self) -> Account | None:

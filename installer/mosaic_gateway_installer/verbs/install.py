@@ -20,7 +20,9 @@ from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
@@ -30,14 +32,16 @@ from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.recover import needs_recovery, recover
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["Wishes", "install"]
+__all__ = ["Wishes", "install", "install_held", "make_home"]
 
 LOG_LINES = 20
 
@@ -55,6 +59,7 @@ class Wishes:
     run_as: str | None = None
     start: bool = True
     dry_run: bool = False
+    accept_secret: bool = False
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -63,6 +68,9 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
+    if os.path.exists(home.receipt) and needs_recovery(home) and not wishes.dry_run:  # noqa: PTH110 - Path's raises for a name too long
+        with reporter() as report, holding(home, "install", owner_of(home.path)):
+            recover(home, report)
     with naming_the_holder(home):
         receipt, context, findings = _looked_at(home, wishes)
         if wishes.dry_run:
@@ -95,14 +103,30 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
         home_fault=fault,
         account_name=context.account_name,
         make_account=context.make_account,
+        accept_secret=wishes.accept_secret,
         host=read_host(),
     )
     return receipt, context, examine_install(subject)
 
 
+def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
+    """Do as `install` does in a home that is there and whose lock the caller holds."""
+    _, context, findings = _looked_at(home, wishes)
+    check_install(findings)
+    return _run(context, wishes, _pending(context, start=wishes.start), report)
+
+
+def make_home(directories: Sequence[Path]) -> None:
+    """Make the home (the last one) and its parents; root's must let the service account pass."""
+    for parent in directories[:-1]:
+        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
+    for home in directories[-1:]:
+        make_directory(home)
+
+
 def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
     home = context.home
-    _make(context.new_directories)
+    make_home(context.new_directories)
     try:
         with holding(home, "install", context.home_owner):
             try:
@@ -119,14 +143,6 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         for directory in reversed(context.new_directories):
             with suppress(OSError):  # not empty: all went well, or somebody else uses it
                 directory.rmdir()
-
-
-def _make(directories: Sequence[Path]) -> None:
-    """Make the home (the last one) and its parents; root's must let the service account pass."""
-    for parent in directories[:-1]:
-        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
-    for home in directories[-1:]:
-        make_directory(home)
 
 
 def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Reporter) -> Outcome:
@@ -187,6 +203,7 @@ def _steps(context: Context) -> tuple[Step, ...]:
         HomeStep(context),
         AccountStep(context, name),
         HandOverStep(context, name),
+        ProgramStep(context),
         StopStep(context),
         ConfigStep(context),
         SecretStep(context),
@@ -203,9 +220,13 @@ def _complete(context: Context) -> None:
     receipt = read_receipt(context.home)
     if receipt is None:
         raise LookupError(context.home.receipt)
+    marks = marks_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,
         state=ReceiptState.INSTALLED,
+        kept=(),
+        system_identifier=marks.system_identifier,
+        secret_check=marks.secret_check,
         version=__version__,
         schema=schema_digest(load_bundles()),
     )

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import EngineName, Home, NotInstalledError, process_environment, runtime_directory
-from mosaic_gateway.engines.postgres.cluster import cluster_of
-from mosaic_gateway.engines.postgres.lock import EngineLock
-from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
-from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.config import Config, EngineName, Home, NotInstalledError
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.gateway import control
-from mosaic_gateway.process.account import account_named, owner_of
+from mosaic_gateway.process.account import owner_of
+from mosaic_gateway_installer.belongings import belongings, data_and_settings
+from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
-from mosaic_gateway_installer.steps.home import remove_account, torn_files
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway_installer.recover import recover
+from mosaic_gateway_installer.steps.base import Context, Step
+from mosaic_gateway_installer.steps.gateway import StopStep
+from mosaic_gateway_installer.steps.removal import EraseStep, LeaveStep, NoteStep, RemoveAccountStep, SetAsideStep
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
@@ -45,117 +42,133 @@ def installed(home: Home) -> Receipt:
 def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     """Remove the installation in *home*; *purge* is the instance id that also gives up the data.
 
-    Raises `NotInstalledError`, `PurgeNotConfirmedError`, BusyError and OSError.
+    Raises `NotInstalledError`, `PurgeNotConfirmedError`, BusyError and OSError. What goes is first set aside: until
+    all of that has worked, a failure brings it back.
     """
+    if purge is not None and not dry_run and _tidied(home):
+        return Outcome(result={"home": str(home.path), "purged": True}, lines=(f"Removed {home.path}.",))
     receipt = installed(home)
     if purge is not None and purge != receipt.instance_id:
         raise PurgeNotConfirmedError(
             f"{purge!r} is not the instance id of {home.path}",
             hint=f"Nothing was removed. The id is in {home.receipt} and in mosaic-gateway status.",
         )
-    removed = _removed(home, everything=purge is not None)
     if dry_run:
-        return _outcome(home, receipt, removed, purged=purge is not None, dry_run=True)
-    with reporter() as report, holding(home, "uninstall", owner_of(home.path)):
-        report.begin("Stopping the gateway")
-        control.stop(home)
-        report.done("The gateway is stopped")
-        with _database_at_rest(home):
-            sockets = outside_directories(home, runtime_directory(process_environment()))
-            _remove([*sockets, *removed], report, spare={home.receipt})
-        if purge is None:
-            write_receipt(home, replace(receipt, state=ReceiptState.KEPT), owner_of(home.path))
-        else:
-            _purge(home, receipt, report)
-    return _outcome(home, receipt, removed, purged=purge is not None, dry_run=False)
+        removal = _removal(home, receipt, everything=purge is not None)
+        return _outcome(removal, dry_run=True)
+    with interruptible(), reporter() as report, holding(home, "uninstall", owner_of(home.path)):
+        recover(home, report)
+        removal = _removal(home, installed(home), everything=purge is not None)
+        removal.run(report)
+    return _outcome(removal, dry_run=False)
 
 
-@contextmanager
-def _database_at_rest(home: Home) -> Iterator[None]:
-    """Keep everybody from the home's database inside the block. Raises `EngineBusyError`."""
-    if not home.run.is_dir():  # then nobody can run it
-        yield
-        return
-    lock = EngineLock(home)
-    lock.acquire(owner_of(home.path))
-    try:
-        cluster = cluster_of(home)
-        if cluster is not None:  # what a dead gateway may have left
-            end_processes(cluster, processes_of(cluster), None)
-        yield
-    finally:
-        lock.release()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Removal:
+    """What an uninstall is made of. ``removed`` and ``kept`` are paths, for people and scripts."""
+
+    context: Context
+    receipt: Receipt
+    everything: bool
+    reversible: tuple[Step, ...]
+    final: tuple[Step, ...]
+    leave: LeaveStep | None
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All that runs, in order."""
+        return (*self.reversible, *self.final, *([self.leave] if self.leave is not None else []))
+
+    def run(self, report: Reporter) -> None:
+        """Do it."""
+
+        def ended() -> None:
+            if self.leave is not None:
+                report.begin(self.leave.description)
+                self.leave.apply()
+            else:
+                self.context.journal.close()
+
+        verb = "uninstall"
+        execute(verb, self.reversible, lambda: self.context.journal, report, lambda: None)
+        execute(verb, self.final, lambda: self.context.journal, report, ended)
 
 
-def _removed(home: Home, *, everything: bool) -> list[Path]:
-    """Return what of the home would go, of what is there. What is not ours is never in it."""
-    paths = [home.runtime, home.run, home.logs, *torn_files(home)]
+def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
+    """Plan it from what is there. Reads only."""
+    owner = owner_of(home.path)
+    context = Context(
+        home=home,
+        config=Config(home=home),
+        account_name=owner.name if owner is not None else None,
+        make_account=False,
+        new_directories=(),
+    )
+    kept = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
+    state = ReceiptState.PURGING if everything else ReceiptState.KEPT
+    reversible: list[Step] = [
+        StopStep(context),
+        NoteStep(context, receipt, state, kept),
+        SetAsideStep(context, everything),
+    ]
+    final: list[Step] = [EraseStep(context, everything)]
     if everything:
-        paths += [home.data, home.secrets, home.config_file, home.journal, home.receipt]
-    return [path for path in paths if path.exists()]
+        final.append(RemoveAccountStep(context, receipt))
+    return _Removal(
+        context=context,
+        receipt=receipt,
+        everything=everything,
+        reversible=tuple(step for step in reversible if not step.done()),
+        final=tuple(step for step in final if not step.done()),
+        leave=LeaveStep(context, receipt) if everything else None,
+        removed=tuple(map(str, belongings(home, everything=everything))),
+        kept=tuple(str(home.path / name) for name in kept),
+    )
 
 
-def _remove(paths: Sequence[Path], report: Reporter, *, spare: Collection[Path] = ()) -> None:
-    for path in paths:
-        if path in spare:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        report.done(f"Removed {path}")
-
-
-def _purge(home: Home, receipt: Receipt, report: Reporter) -> None:
-    """Remove what is ours beside the home's contents; the receipt last, so that a killed purge can be run again."""
-    if receipt.account_created and receipt.account is not None and not _is_used(receipt.account):
-        os.chown(home.path, 0, 0)
-        remove_account(receipt.account)
-        report.done(f"Removed the service account {receipt.account}")
-    _remove([home.receipt], report)
-    forget_lock(home)
-    if receipt.home_created:
-        for directory in (home.path, *map(Path, reversed(receipt.parents_created))):
-            with suppress(OSError):  # something that is not ours lies in it
-                directory.rmdir()
-
-
-def _is_used(name: str) -> bool:
-    """Return whether a process still runs as the account: another home may belong to it."""
-    import psutil
-
-    account = account_named(name)
-    if account is None:
+def _tidied(home: Home) -> bool:
+    """Remove a home of which a purge that was killed at its last moment left nothing but the lock."""
+    left = {path.name for path in home.path.iterdir()} if home.path.is_dir() else {""}
+    if left - {home.lock.name, home.journal.name}:
         return False
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.uids().real == account.uid:
-                return True
-    return False
+    home.journal.unlink(missing_ok=True)
+    forget_lock(home)
+    with suppress(OSError):  # it was there before us, and is not ours to remove
+        home.path.rmdir()
+    return True
 
 
-def _outcome(home: Home, receipt: Receipt, removed: list[Path], *, purged: bool, dry_run: bool) -> Outcome:
-    kept = [] if purged else [path for path in (home.data, home.secrets, home.config_file) if path.exists()]
-    verb = "Would remove" if dry_run else "Removed"
-    lines = [f"{verb}: {', '.join(path.name for path in removed) or 'nothing'}."]
+def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
+    home, receipt, purged = removal.context.home, removal.receipt, removal.everything
+    lines = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} thing(s) of {home.path}."]
+    if dry_run:
+        lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
+        lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
         lines.append(f"{home.path} stays: it holds files that are not ours, or was there before.")
     if not purged:
-        lines += [
-            f"{'Would keep' if dry_run else 'Kept'}: {', '.join(str(path) for path in kept)}",
-            "A later install takes it up again. To give up the data as well:",
-            f"  mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
-        ]
+        what = ", ".join(_tops(removal.kept, home)) or "nothing"
+        way = f"mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}"
+        lines.append("A later install takes up what is kept.")
+        lines.append(f"{'Would keep' if dry_run else 'Kept'} in {home.path}: {what}. To remove that as well: {way}")
     return Outcome(
         result={
             "home": str(home.path),
             "instance_id": receipt.instance_id,
             "dry_run": dry_run,
             "purged": purged,
-            "removed": [str(path) for path in removed],
-            "kept": [str(path) for path in kept],
+            "steps": [{"id": step.id, "description": step.description} for step in removal.steps],
+            "removed": list(removal.removed),
+            "kept": list(removal.kept),
         },
         lines=tuple(lines),
     )
+
+
+def _tops(kept: Sequence[str], home: Home) -> list[str]:
+    """Return the names in the home that *kept* lies under, each once."""
+    return list(dict.fromkeys(path.removeprefix(f"{home.path}/").partition("/")[0] for path in kept))

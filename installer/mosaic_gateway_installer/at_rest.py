@@ -1,0 +1,46 @@
+"""Keeping a home's database at rest while its files are copied, moved or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines.postgres.lock import EngineLock
+from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.process.account import assume, owner_of
+
+__all__ = ["database_at_rest"]
+
+
+@contextmanager
+def database_at_rest(home: Home) -> Iterator[None]:
+    """Keep everybody from the home's database inside the block; what a dead gateway left of it is ended.
+
+    Raises `EngineBusyError` where somebody runs it. Where the home has no ``run`` directory nobody can,
+    and it is made only for as long as the block.
+    """
+    owner = owner_of(home.path)
+    made = not home.run.is_dir()
+    with assume(owner):
+        make_directory(home.run)
+    lock = EngineLock(home)
+    lock.acquire(owner)
+    try:
+        cluster = cluster_of(home)
+        if cluster is not None:
+            end_processes(cluster, processes_of(cluster), None)
+        yield
+    finally:
+        if made:
+            _remove_run(home)
+        lock.release()
+
+
+def _remove_run(home: Home) -> None:
+    for path in home.run.iterdir() if home.run.is_dir() else ():
+        path.unlink()
+    if home.run.is_dir():
+        home.run.rmdir()

@@ -1,0 +1,281 @@
+"""Makes a backup of an installation: chooses the kind, puts its parts together, and writes the manifest last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.config import Config, EngineName, Home
+from mosaic_gateway.engines.base import ClusterMissingError
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime
+from mosaic_gateway.errors import BusyError
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.gateway import control
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.compare import FileEntry, compare_trees, hash_files
+from mosaic_gateway_installer.backups.copy import Skip, can_share, copy_tree, staged, sync_directory
+from mosaic_gateway_installer.backups.dump import DUMP, dump_server
+from mosaic_gateway_installer.backups.manifest import BackupKind, Manifest, write_manifest
+from mosaic_gateway_installer.backups.online import BackupFailedError, OnlineFacts, copy_running_cluster
+from mosaic_gateway_installer.backups.place import Backup, backup_name, backups_of, leftovers
+from mosaic_gateway_installer.backups.room import check_room, full_disk_named, size_of
+from mosaic_gateway_installer.receipt import Receipt
+
+__all__ = ["choose_kind", "cold_backup", "create_backup", "data_of", "settings_of"]
+
+#: Engines whose files can be copied while they run.
+COPIED_AT_WORK = frozenset({EngineName.POSTGRES})
+
+
+def choose_kind(engine: EngineName, *, running: bool) -> BackupKind:
+    """Return how a home's data is to be taken. Pure.
+
+    Only PostgreSQL can be copied while it runs; another engine that does is stopped for as long as the copy takes.
+    """
+    if engine is EngineName.SERVER:
+        return BackupKind.DUMP
+    return BackupKind.ONLINE if running and engine in COPIED_AT_WORK else BackupKind.COLD
+
+
+def data_of(home: Home, engine: EngineName) -> Path | None:
+    """Return the directory in *home* that holds the data of *engine*, None where there is none (yet)."""
+    if engine is EngineName.POSTGRES:
+        return cluster_of(home)
+    path = home.data / str(engine)
+    return path if path.is_dir() else None
+
+
+def settings_of(home: Home) -> tuple[Path, ...]:
+    """Return what belongs to a backup beside the data, as far as it is there."""
+    return tuple(path for path in (home.secrets, home.config_file, home.receipt) if path.exists())
+
+
+def create_backup(
+    config: Config, receipt: Receipt, directory: Path, account: Account | None, report: Reporter
+) -> Backup:
+    """Back up *config*'s home into a new directory in *directory*; the caller holds the home's lock.
+
+    *account* owns the home. In the home everything is made as that account, elsewhere as ourselves. Raises
+    `DiskFullError`, `BackupFailedError`, BusyError and what the engine raises; then nothing is left of it.
+    """
+    conninfo = running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
+    kind = choose_kind(config.engine, running=conninfo is not None)
+    if kind is BackupKind.COLD:
+        with _stopped(config.home, report), database_at_rest(config.home):
+            return cold_backup(config.home, receipt, config.engine, directory, account, report)
+    with _begun(config.home, config.engine, receipt, directory, account) as new:
+        if conninfo is not None:
+            facts = new.copy_online(conninfo, report)
+        else:
+            report.begin("Dumping the database")
+            facts = new.dump(config)
+        return new.finish(kind, report, facts)
+
+
+def cold_backup(
+    home: Home, receipt: Receipt, engine: EngineName, directory: Path, account: Account | None, report: Reporter
+) -> Backup:
+    """Back up *home*, whose database is at rest, into a new directory in *directory*; every byte is compared.
+
+    Raises `DiskFullError`, `BackupFailedError`, OSError; then nothing is left of it.
+    """
+    with _begun(home, engine, receipt, directory, account) as new:
+        new.copy_cold(report)
+        return new.finish(BackupKind.COLD, report)
+
+
+@contextmanager
+def _begun(
+    home: Home, engine: EngineName, receipt: Receipt, directory: Path, account: Account | None
+) -> Iterator[_NewBackup]:
+    """Give a backup to be filled; it is in its place once the block has ended, and not there if that fails."""
+    writer = account if directory.is_relative_to(home.path) else None
+    made = not directory.exists()
+    data = data_of(home, engine)
+    if data is None or not can_share(data, directory):
+        check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
+    with full_disk_named(directory, "The backup"), assume(writer):
+        make_directory(directory)
+        for path in leftovers(directory) if directory == backups_of(home) else ():  # elsewhere they may be at work
+            shutil.rmtree(path, ignore_errors=True)
+    target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
+    try:
+        with full_disk_named(directory, "The backup"), staged(target, writer) as stage:
+            with assume(writer):
+                make_directory(stage / "data")
+            yield _NewBackup(home, engine, receipt, target, stage, writer)
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+
+
+@dataclass(slots=True)
+class _NewBackup:
+    """A backup under way, in the directory *stage*."""
+
+    home: Home
+    engine: EngineName
+    receipt: Receipt
+    target: Path
+    stage: Path
+    writer: Account | None
+
+    def copy_online(self, conninfo: str, report: Reporter) -> OnlineFacts:
+        """Copy the cluster that runs at *conninfo*."""
+        report.begin("Copying the running database")
+        cluster = self._data()
+        return copy_running_cluster(
+            cluster, self.stage / "data" / cluster.name, conninfo, account=self.writer, progress=_told(report)
+        )
+
+    def copy_cold(self, report: Reporter) -> None:
+        """Copy the data, which nobody uses."""
+        report.begin("Copying the data")
+        data = self._data()
+        copy_tree(data, self._place(data), account=self.writer, skip=_left_out, progress=_told(report))
+
+    def dump(self, config: Config) -> OnlineFacts:
+        """Dump the server's database."""
+        tools = self.stage / "tools"
+        runtime = _client(config, tools, self.writer)
+        conninfo = engine_for(config, account=None).conninfo()
+        facts = dump_server(conninfo, self.stage / "data" / DUMP, runtime, account=self.writer)
+        with assume(self.writer):
+            shutil.rmtree(tools, ignore_errors=True)
+        return facts
+
+    def finish(self, kind: BackupKind, report: Reporter, facts: OnlineFacts | None = None) -> Backup:
+        """Add secrets and settings, compare what can be compared, and write the manifest."""
+        for path in settings_of(self.home):
+            copy_tree(path, self.stage / path.name, account=self.writer, skip=_torn)
+        report.begin("Checking the copy")
+        files = self._hashed(kind)
+        cluster = None
+        if kind is not BackupKind.DUMP and self.engine is EngineName.POSTGRES:
+            cluster = self._place(self._data())
+        manifest = Manifest(
+            instance_id=self.receipt.instance_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=self.receipt.version,
+            engine=str(self.engine),
+            kind=kind,
+            files=files,
+            server_version=facts.server_version if facts is not None else _major(cluster),
+            system_identifier=system_identifier(cluster) if cluster is not None else None,
+            schema=self.receipt.schema,
+            tables=facts.tables if facts is not None else None,
+            objects=facts.objects if facts is not None else None,
+        )
+        write_manifest(self.stage, manifest, self.writer)
+        for directory in (self.stage / "data", self.stage):
+            sync_directory(directory)
+        return Backup(self.target, manifest)
+
+    def _hashed(self, kind: BackupKind) -> tuple[FileEntry, ...]:
+        """Return every file with its hash; what does not change meanwhile is compared with its source on the way."""
+        found: list[FileEntry] = []
+        for path in settings_of(self.home):
+            found += self._compared(path, _torn)
+        if kind is BackupKind.COLD:
+            found += self._compared(self._data(), _left_out)
+        else:
+            found += _below(Path("data"), hash_files(self.stage / "data"))
+        return tuple(sorted(found, key=lambda entry: entry.path))
+
+    def _compared(self, path: Path, skip: Skip) -> list[FileEntry]:
+        copy = self._place(path)
+        compared = compare_trees(path, copy, skip=skip)
+        if not compared.equal:
+            first, more = compared.differences[0], len(compared.differences) - 1
+            raise BackupFailedError(
+                f"the copy is not what {path} is: {first.path} ({first.kind}), and {more} more",
+                hint="Something changes these files. Stop it, then run the command again.",
+            )
+        return _below(copy.relative_to(self.stage), compared.files)
+
+    def _data(self) -> Path:
+        data = data_of(self.home, self.engine)
+        if data is None:
+            raise ClusterMissingError(
+                f"{self.home.path} holds no data to back up", hint="Run mosaic-gateway install with this --home."
+            )
+        return data
+
+    def _place(self, path: Path) -> Path:
+        return self.stage / path.relative_to(self.home.path)
+
+
+def _below(prefix: Path, entries: tuple[FileEntry, ...]) -> list[FileEntry]:
+    return [replace(entry, path=(prefix / entry.path).as_posix()) for entry in entries]
+
+
+def _client(config: Config, tools: Path, writer: Account | None) -> Runtime:
+    """Return programs with a ``pg_dump``: those that were named, else a copy of the wheel's that *writer* can run."""
+    if config.postgres_bin is not None:
+        return find_runtime(config.home, config.postgres_bin, account=writer)
+    return install_runtime(Home(tools), account=writer, postgres_bin=None)
+
+
+def _left_out(path: str) -> bool:
+    """Return whether a cold copy of data leaves out *path*: what says who runs it, and nobody does."""
+    return path in {"postmaster.pid", "postmaster.opts"}
+
+
+def _torn(path: str) -> bool:
+    """Return whether *path* is what a killed write left (`files.write_file`)."""
+    return path.startswith(".") and path.endswith(".tmp")
+
+
+def _major(cluster: Path | None) -> str | None:
+    return None if cluster is None else str(major_of(cluster))
+
+
+def _told(report: Reporter) -> Callable[[int], None]:
+    """Return what tells *report* how far a copy is, once for every 64 MB."""
+    step, last = 64 * 1024 * 1024, 0
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if done - last >= step:
+            last = done
+            report.begin(f"Copying: {done // 1024**2} MB")
+
+    return tell
+
+
+@contextmanager
+def _stopped(home: Home, report: Reporter) -> Iterator[None]:
+    """Stop a gateway that runs in the background for the length of the block."""
+    state = control.state_of(home, ask=False)
+    if not state.running:
+        yield
+        return
+    if state.supervisor is None:
+        raise GatewayInForegroundError(
+            f"a gateway runs in the foreground (process {state.pid}), and its database cannot be copied meanwhile",
+            hint="End it, then run the command again.",
+        )
+    report.begin("Stopping the gateway for the copy")
+    control.stop(home)
+    try:
+        yield
+    finally:
+        report.begin("Starting the gateway again")
+        control.start(home)
+
+
+class GatewayInForegroundError(BusyError):
+    """The gateway would have to be stopped, and we could not start it again."""
+
+    code = "GATEWAY_IN_FOREGROUND"

@@ -1,0 +1,227 @@
+"""An online backup: the files of a PostgreSQL at work, and its log up to one instant.
+
+Theory of operation. PostgreSQL's low-level backup (chapter "Continuous Archiving" of its manual) instead of
+``pg_basebackup``: blocks can be shared, no replication login is needed, and the backup can be made to end at an
+instant of our choosing. A temporary slot keeps the log from being recycled. Files are copied between
+``pg_backup_start`` and ``pg_backup_stop``, torn as they may be: the log makes them whole. Then all tables are locked
+against writers for some milliseconds. While nobody can change a row, a snapshot is exported and the log is
+switched to a new segment. The backup takes the log up to that switch and no further. So a server
+started on the backup comes up with exactly the rows of the snapshot, in which they are counted and hashed
+while the gateway goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.errors import BusyError, MosaicError
+from mosaic_gateway.files import write_file
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.backups.copy import copy_tree, sync_directory
+from mosaic_gateway_installer.backups.rows import Contents, held_still, objects_hash, table_rows
+
+__all__ = ["BackupFailedError", "OnlineFacts", "WritersBusyError", "copy_running_cluster", "left_out"]
+
+Connection = psycopg.Connection[TupleRow]
+APPLICATION = "mosaic-gateway backup"
+#: A writer that does not end holds up new writers for this long (seconds), then they go first and we try again.
+LOCK_TIMEOUT = 1.0
+LOCK_TRIES = 30
+PAUSE = 1.0  # seconds between tries
+#: What a server makes anew, or must not find: from "Making a Base Backup Using the Low Level API".
+EMPTIED = (
+    "pg_wal",
+    "pg_replslot",
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+)
+KEPT_DIRECTORIES = {"pg_wal/archive_status", "pg_wal/summaries"}
+FILES = {"postmaster.pid", "postmaster.opts", "backup_label", "tablespace_map", "recovery.signal", "standby.signal"}
+
+
+class BackupFailedError(MosaicError):
+    """The backup could not be made; nothing of it is left."""
+
+    code = "BACKUP_FAILED"
+
+
+class WritersBusyError(BusyError):
+    """Somebody keeps a transaction open that has written, so that there is no instant to back up."""
+
+    code = "WRITERS_BUSY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineFacts:
+    """What the running database said of the instant that the backup is of."""
+
+    tables: Contents
+    objects: str
+    server_version: str
+
+
+def left_out(path: str) -> bool:
+    """Return whether an online backup leaves out *path*, which is relative to the cluster. Pure."""
+    top, _, below = path.partition("/")
+    name = path.rpartition("/")[2]
+    if below and top in EMPTIED:
+        return path not in KEPT_DIRECTORIES
+    return path in FILES or name.startswith("pgsql_tmp") or name == "pg_internal.init"
+
+
+def copy_running_cluster(
+    cluster: Path,
+    target: Path,
+    conninfo: str,
+    *,
+    account: Account | None,
+    progress: Callable[[int], None] | None = None,
+) -> OnlineFacts:
+    """Copy *cluster*, which the server at *conninfo* runs, to *target*, as *account*.
+
+    *target* is complete and on disk in the end; on failure it may be there in part. Raises
+    `WritersBusyError`, `BackupFailedError`, OSError.
+    """
+    try:
+        with (
+            closing(connect(conninfo, application_name=APPLICATION)) as session,
+            closing(connect(conninfo, application_name=APPLICATION)) as reader,
+        ):
+            return _Backup(session, reader, cluster, target, account, progress).run()
+    except psycopg.Error as error:
+        raise BackupFailedError(
+            f"PostgreSQL did not let itself be backed up: {' '.join(str(error).split())}",
+            hint="Look at the log: mosaic-gateway logs. Stop the gateway for a backup of the files at rest.",
+        ) from error
+
+
+@dataclass(slots=True)
+class _Backup:
+    session: Connection  # holds slot, backup mode and locks
+    reader: Connection  # counts rows
+    cluster: Path
+    target: Path
+    account: Account | None
+    progress: Callable[[int], None] | None
+
+    def run(self) -> OnlineFacts:
+        self._check()
+        label = f"mosaic_gateway_{secrets.token_hex(4)}"
+        # Immediately reserved, temporary: it goes with this session, however that ends.
+        self.session.execute("SELECT pg_create_physical_replication_slot(%s, true, true)", [label])
+        first = self._value("SELECT pg_walfile_name(pg_backup_start(%s, fast => true))", label)
+        copy_tree(
+            self.cluster, self.target, account=self.account, skip=left_out, vanishing=True, progress=self.progress
+        )
+        self._copy_control()
+        self._stop()
+        with self._instant() as (objects, last):
+            self._copy_log(first, last)
+            tables = table_rows(self.reader)
+        version = self._value("SELECT split_part(current_setting('server_version'), ' ', 1)")
+        return OnlineFacts(tables=tables, objects=objects, server_version=version)
+
+    def _check(self) -> None:
+        if self._value("SELECT current_setting('full_page_writes')") != "on":
+            raise BackupFailedError(
+                "full_page_writes is off, so files copied from the running database could not be made whole",
+                hint="Stop the gateway for a backup of the files at rest.",
+            )
+        places = self._value("SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')")
+        if places != "0":
+            raise BackupFailedError(
+                f"the database has {places} tablespace(s) of its own, outside of the home",
+                hint="Move their tables into the default tablespace, or back the database up with pg_basebackup.",
+            )
+
+    def _copy_control(self) -> None:
+        """Copy pg_control again, as two readings in a row agree on it: the server may be writing it."""
+        path = self.cluster / "global" / "pg_control"
+        before, content = b"", path.read_bytes()
+        while before != content:
+            before, content = content, path.read_bytes()
+        with assume(self.account):
+            write_file(self.target / "global" / "pg_control", content)
+        self._own(self.target / "global" / "pg_control", path)
+
+    def _stop(self) -> None:
+        row = self.session.execute("SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)").fetchone()
+        with assume(self.account):
+            write_file(self.target / "backup_label", str(row[0]) if row else "")
+        self._own(self.target / "backup_label", self.cluster / "PG_VERSION")
+
+    @contextmanager
+    def _instant(self) -> Iterator[tuple[str, str]]:
+        """Choose the instant; inside the block the reader's transaction sees it. Gives objects and last segment."""
+        snapshot = _Snapshot(self.reader)
+        try:
+            objects, last = self._choose(snapshot)
+            yield objects, last
+        finally:
+            snapshot.end()
+
+    def _choose(self, snapshot: _Snapshot) -> tuple[str, str]:
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                with held_still(self.session, lock_timeout=LOCK_TIMEOUT):
+                    snapshot.begin(self._value("SELECT pg_export_snapshot()"))
+                    last = self._value("SELECT pg_walfile_name(pg_switch_wal())")
+                    return objects_hash(self.session), last
+            except psycopg.errors.LockNotAvailable:
+                if left:
+                    time.sleep(PAUSE)
+        raise WritersBusyError(
+            f"for {LOCK_TRIES * (LOCK_TIMEOUT + PAUSE):.0f} s there was no instant without a transaction that writes",
+            hint="End the long transaction (see pg_stat_activity), then run the command again.",
+        )
+
+    def _copy_log(self, first: str, last: str) -> None:
+        """Copy the segments from *first* to *last* of the same timeline, and every timeline's history."""
+        timeline = first[:8]
+        for path in sorted((self.cluster / "pg_wal").iterdir()):
+            segment = len(path.name) == len(first) and path.name.startswith(timeline) and first <= path.name <= last
+            if segment or path.name.endswith(".history"):
+                copy_tree(path, self.target / "pg_wal" / path.name, account=self.account)
+        if not (self.target / "pg_wal" / last).exists():
+            raise BackupFailedError(f"the server no longer has {last} of its log", hint="Run the command again.")
+        sync_directory(self.target / "pg_wal")
+
+    def _own(self, path: Path, like: Path) -> None:
+        """As root, outside of the home: what we wrote gets the owner that its neighbours have."""
+        if self.account is None and os.geteuid() == 0:
+            status = like.stat()
+            os.chown(path, status.st_uid, status.st_gid)
+
+    def _value(self, query: str, *parameters: str) -> str:
+        row = self.session.execute(query.encode(), parameters or None).fetchone()
+        return str(row[0]) if row is not None else ""
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    """A transaction of *connection* that sees an exported snapshot, from `begin` to `end`."""
+
+    connection: Connection
+
+    def begin(self, name: str) -> None:
+        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self.connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
+
+    def end(self) -> None:
+        if not self.connection.closed:
+            self.connection.rollback()

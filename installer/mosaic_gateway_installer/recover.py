@@ -1,0 +1,38 @@
+"""What a killed restore or uninstall left is put right before any other verb changes the home."""
+
+from __future__ import annotations
+
+from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway import control
+from mosaic_gateway.process.account import assume, owner_of
+from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.swap import clean_up, interrupted, put_back
+from mosaic_gateway_installer.belongings import bring_back, is_erased
+from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
+
+__all__ = ["needs_recovery", "recover"]
+
+
+def needs_recovery(home: Home) -> bool:
+    """Return whether `recover` has something to do in *home*."""
+    return interrupted(home) or not is_erased(home)
+
+
+def recover(home: Home, report: Reporter) -> None:
+    """Bring back what a restore or uninstall that did not come to its end had set aside.
+
+    The caller holds the home's lock. A purge is left alone: it can only go on. A gateway that runs on
+    the data that goes is stopped. Raises BusyError, OSError.
+    """
+    owner = owner_of(home.path)
+    if interrupted(home):
+        report.begin("Putting back what an interrupted restore had set aside")
+        control.stop(home)
+        with database_at_rest(home):
+            put_back(home, owner)
+    clean_up(home, owner)
+    receipt = read_receipt(home)
+    if receipt is not None and receipt.state is not ReceiptState.PURGING:
+        with assume(owner):
+            bring_back(home)

@@ -1,0 +1,138 @@
+"""A backup in the place of what a home holds, or into an empty one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.copy import can_share, copy_tree
+from mosaic_gateway_installer.backups.place import Backup
+from mosaic_gateway_installer.backups.room import check_room, full_disk_named
+from mosaic_gateway_installer.backups.swap import PARTS, SWAP, clean_up, exchange, put_back, staging
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
+from mosaic_gateway_installer.steps.base import Context
+
+__all__ = ["EmptyHomeStep", "StageStep", "SwapStep"]
+
+
+@dataclass(slots=True)
+class EmptyHomeStep:
+    """Makes the home of a machine that has none, with the identity that the backup has."""
+
+    context: Context
+    backup: Backup
+    id: str = "empty-home"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Create {self.context.home.path} for instance {self.backup.manifest.instance_id}"
+
+    def done(self) -> bool:
+        """Return whether there is a home."""
+        return self.context.home.receipt.exists()
+
+    def apply(self) -> None:
+        """Write the receipt of a home whose data was kept, which an install then takes up."""
+        write_receipt(self.context.home, receipt_of(self.backup, self.context), self.context.home_owner)
+
+    def undo(self) -> None:
+        """Remove the receipt."""
+        remove_file(self.context.home.receipt)
+
+
+@dataclass(slots=True)
+class StageStep:
+    """Copies the backup into the home, beside what is there."""
+
+    context: Context
+    backup: Backup
+    present: Receipt | None
+    id: str = "stage"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy {self.backup.path} into {self.context.home.path}"
+
+    def done(self) -> bool:
+        """Return False: a copy that an earlier run left is not trusted."""
+        return False
+
+    def apply(self) -> None:
+        """Copy data, secrets and settings; the receipt is the present one, brought up to date."""
+        home, place = self.context.home, staging(self.context.home)
+        owner = self.context.home_owner
+        clean_up(home, owner)
+        if not can_share(self.backup.path, home.path):
+            check_room(home.path, self.backup.manifest.size, "The restore")
+        with assume(owner):
+            make_directory(place)
+        status = home.path.stat()
+        with full_disk_named(home.path, "The restore"):
+            for name in ("data", "secrets", "config.toml"):
+                if (self.backup.path / name).exists():
+                    copy_tree(self.backup.path / name, place / name, owner=(status.st_uid, status.st_gid))
+        receipt = self.present or receipt_of(self.backup, self.context)
+        manifest = self.backup.manifest
+        marks = asdict(marks_of(Home(place)))
+        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks), owner)
+
+    def undo(self) -> None:
+        """Remove the copy."""
+        with assume(self.context.home_owner):
+            shutil.rmtree(self.context.home.path / SWAP, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class SwapStep:
+    """Sets what is there aside, and puts the copy in its place; undone, or after a kill, the old is back."""
+
+    context: Context
+    id: str = "swap"
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Put the copy in the place of the present data, secrets and settings, which are set aside"
+
+    def done(self) -> bool:
+        """Return False: see `StageStep`."""
+        return False
+
+    def apply(self) -> None:
+        """Exchange them while nobody uses the database."""
+        self._begun = True
+        self._at_rest(lambda: exchange(self.context.home, PARTS, self.context.home_owner))
+
+    def undo(self) -> None:
+        """Bring the old ones back."""
+        if self._begun:
+            self._at_rest(lambda: put_back(self.context.home, self.context.home_owner))
+
+    def _at_rest(self, act: Callable[[], None]) -> None:
+        with database_at_rest(self.context.home):
+            act()
+
+
+def receipt_of(backup: Backup, context: Context) -> Receipt:
+    """Return the receipt of a home that is made of *backup*: data of that instance, kept by nobody yet."""
+    manifest = backup.manifest
+    return Receipt(
+        instance_id=manifest.instance_id,
+        state=ReceiptState.KEPT,
+        version=manifest.version,
+        engine=manifest.engine,
+        created_at=manifest.created_at,
+        home_created=bool(context.new_directories),
+        parents_created=tuple(map(str, context.new_directories[:-1])),
+        account=context.account_name,
+        schema=manifest.schema,
+    )

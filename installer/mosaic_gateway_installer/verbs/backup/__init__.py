@@ -1,0 +1,1 @@
+"""The verbs of the group ``backup``, one file each."""

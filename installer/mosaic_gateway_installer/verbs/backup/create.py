@@ -1,0 +1,42 @@
+"""backup create: data, secrets and settings into a new directory, while the gateway serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import reporter
+from mosaic_gateway.config import Home, load_config, process_environment
+from mosaic_gateway.process.account import owner_of
+from mosaic_gateway_installer.backups.create import create_backup
+from mosaic_gateway_installer.backups.place import backups_of, find_backup
+from mosaic_gateway_installer.backups.verify import verify_backup
+from mosaic_gateway_installer.executor import interruptible
+from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.recover import recover
+from mosaic_gateway_installer.verbs.backup.shown import backup_facts, size_text
+from mosaic_gateway_installer.verbs.uninstall import installed
+
+__all__ = ["create"]
+
+
+def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
+    """Back up *home* into *directory* (None: its own); with *check* the backup is verified.
+
+    Raises `NotInstalledError`, `DiskFullError`, `BackupFailedError`, `BackupDamagedError`, BusyError.
+    """
+    installed(home)
+    account = owner_of(home.path)
+    place = directory.expanduser().absolute() if directory is not None else backups_of(home)
+    with interruptible(), reporter() as report, holding(home, "backup create", account):
+        recover(home, report)
+        receipt = installed(home)
+        config = load_config(home, flags={}, environ=process_environment())
+        made = create_backup(config, receipt, place, account, report)
+        verified = verify_backup(made, config, account, report) if check else None
+        made = find_backup(home, str(made.path))
+    how = f"{size_text(made.manifest.size)}, {made.manifest.kind}{', verified' if verified else ''}"
+    lines = [f"Backed up to {made.path} ({how})."]
+    if verified is None:
+        lines.append(f"To be sure of it: mosaic-gateway backup verify {made.name if directory is None else made.path}")
+    return Outcome(result={**backup_facts(made), "verified": verified is not None}, lines=tuple(lines))

@@ -1,0 +1,155 @@
+"""backup restore: a backup in the place of the present data, or into an empty home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.config import Config, Home
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway_installer.backups.manifest import BackupKind
+from mosaic_gateway_installer.backups.place import Backup, find_backup
+from mosaic_gateway_installer.backups.swap import commit
+from mosaic_gateway_installer.backups.verify import check_files
+from mosaic_gateway_installer.executor import execute, interruptible
+from mosaic_gateway_installer.holding import forget_lock, holding
+from mosaic_gateway_installer.ownership import choose_account
+from mosaic_gateway_installer.preflight import check_home
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.recover import recover
+from mosaic_gateway_installer.steps.base import Context, Step
+from mosaic_gateway_installer.steps.gateway import StopStep
+from mosaic_gateway_installer.steps.restore import EmptyHomeStep, StageStep, SwapStep
+from mosaic_gateway_installer.verbs.install import Wishes, install_held, make_home
+
+__all__ = ["BackupForeignError", "RestoreByHandError", "restore"]
+
+
+class BackupForeignError(RefusedError):
+    """The home belongs to another instance than the backup."""
+
+    code = "BACKUP_FOREIGN"
+
+
+class RestoreByHandError(RefusedError):
+    """The backup is a dump of a server that is not ours, which we do not overwrite."""
+
+    code = "RESTORE_BY_HAND"
+
+
+def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outcome:
+    """Restore the backup *name* into *home*, start the gateway, and test it.
+
+    Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `RestoreByHandError`, BusyError, and
+    what an install raises; what was there before serves again then.
+    """
+    backup = find_backup(home, name)
+    present = check_home(home)
+    _refuse(home, backup, present)
+    context = _context(home, run_as, present)
+    if dry_run:
+        check_files(backup)
+        return _planned(context, backup, _steps(context, backup, present))
+    with interruptible():
+        make_home(context.new_directories)
+        try:
+            with holding(home, "backup restore", context.home_owner):
+                try:
+                    with reporter() as report:
+                        return _restore(context, backup, report)
+                finally:
+                    if not home.receipt.exists():
+                        context.journal.close()
+                        forget_lock(home)
+        finally:
+            for directory in reversed(context.new_directories):
+                with suppress(OSError):
+                    directory.rmdir()
+
+
+def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
+    home = context.home
+    recover(home, report)
+    report.begin("Hashing the files")
+    check_files(backup)
+    present = check_home(home)
+    _refuse(home, backup, present)
+    installed: list[Outcome] = []
+
+    def finish() -> None:
+        installed.append(install_held(home, Wishes(), report))
+        commit(home, context.home_owner)
+
+    steps = [step for step in _steps(context, backup, present) if not step.done()]
+    execute("backup restore", steps, lambda: context.journal, report, finish)
+    context.journal.close()
+    return _outcome(context, backup, steps, installed[0])
+
+
+def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
+    """Refuse what would put the wrong thing in the place of something. Reads only."""
+    manifest = backup.manifest
+    holds = present is not None and (present.state is not ReceiptState.INSTALLING or cluster_of(home) is not None)
+    if present is not None and holds and present.instance_id != manifest.instance_id:
+        raise BackupForeignError(
+            f"{backup.path} is of instance {manifest.instance_id}; {home.path} is instance {present.instance_id}",
+            hint="Nothing was changed. Restore it into an empty home: --home DIR.",
+        )
+    if manifest.kind is BackupKind.DUMP:
+        dump = backup.path / "data" / "database.dump"
+        raise RestoreByHandError(
+            f"{backup.path} is a dump of a database on a server, which mosaic-gateway does not overwrite",
+            hint=f"Make an empty database and fill it: pg_restore --no-owner -1 -d DATABASE {dump}. "
+            f"The settings and secrets are in {backup.path}.",
+        )
+
+
+def _context(home: Home, run_as: str | None, present: Receipt | None) -> Context:
+    account, make = choose_account(home, run_as, present)
+    return Context(
+        home=home,
+        config=Config(home=home),  # the steps here use none: the settings are what is being replaced
+        account_name=account,
+        make_account=make,
+        new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
+    )
+
+
+def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
+    return (
+        EmptyHomeStep(context, backup),
+        StageStep(context, backup, present),
+        StopStep(context),
+        SwapStep(context),
+    )
+
+
+def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
+    pending = [step for step in steps if not step.done()]
+    lines = [f"Would restore {backup.path} into {context.home.path}:"]
+    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
+    lines.append("  then start the gateway and test it; what is there now stays until that has passed")
+    return Outcome(result={"dry_run": True, **_facts(context, backup, pending)}, lines=tuple(lines))
+
+
+def _outcome(context: Context, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
+    lines = [
+        f"{context.home.path} is what it was on {backup.manifest.created_at} (backup {backup.name}).",
+        f"The gateway runs at {installed.result['url']} and passed its smoke test.",
+    ]
+    result = {"dry_run": False, **_facts(context, backup, steps), "smoke_test": installed.result["smoke_test"]}
+    return Outcome(result={**result, "url": installed.result["url"]}, lines=tuple(lines))
+
+
+def _facts(context: Context, backup: Backup, steps: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "home": str(context.home.path),
+        "backup": str(backup.path),
+        "instance_id": backup.manifest.instance_id,
+        "created_at": backup.manifest.created_at,
+        "steps": [{"id": step.id, "description": step.description} for step in steps],
+    }

@@ -1,0 +1,203 @@
+"""Copying and comparing trees, on the file systems that this machine has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosaic_gateway.process.account import Account
+from mosaic_gateway_installer.backups.compare import Difference, DifferenceKind, compare_trees, hash_files
+from mosaic_gateway_installer.backups.copy import copy_tree
+
+HOLE = 8 << 20  # bytes
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with all that a home may hold."""
+    top = tmp_path / "source"
+    (top / "base" / "1").mkdir(parents=True)
+    (top / "empty").mkdir(mode=0o750)
+    (top / "PG_VERSION").write_text("18\n")
+    (top / "PG_VERSION").chmod(0o640)
+    (top / "base" / "1" / "2619").write_bytes(os.urandom(300_000))
+    (top / "base" / "1" / "zero").touch()
+    with (top / "base" / "sparse").open("wb") as stream:
+        stream.seek(HOLE)
+        stream.write(b"in the middle")
+        stream.truncate(3 * HOLE)
+    (top / "link").symlink_to("base/1")
+    (top / "nowhere").symlink_to("/nonexistent/x")
+    for path in (top / "PG_VERSION", top / "base"):
+        os.utime(path, ns=(10**18, 10**18 + 123_456_789))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(top / "socket"))
+    return top
+
+
+def _blocks(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def test_a_copy_is_its_source_again(tree: Path) -> None:
+    """Names, bytes, modes, times, links and holes are the same; nothing else appears beside the copy."""
+    told: list[int] = []
+    copy = tree.with_name("copy")
+    report = copy_tree(tree, copy, progress=told.append)
+    assert (report.files, report.size) == (4, 3 + 300_000 + 3 * HOLE)
+    assert told == sorted(told)
+    assert told[-1] == report.size
+    assert compare_trees(tree, copy).equal
+    assert {path.name for path in tree.parent.iterdir()} == {"source", "copy"}
+    assert (copy / "link").readlink() == Path("base/1")
+    assert stat.S_IMODE((copy / "empty").stat().st_mode) == 0o750
+    for name in ("PG_VERSION", "base"):
+        assert (copy / name).stat().st_mtime_ns == 10**18 + 123_456_789
+    assert not (copy / "socket").exists()
+    assert _blocks(copy / "base" / "sparse") < HOLE
+
+
+def test_a_copy_never_goes_over_what_is_there(tree: Path) -> None:
+    """A target that exists, also as a dangling link, is refused and left as it is."""
+    for target in (tree / "empty", tree / "nowhere"):
+        with pytest.raises(FileExistsError):
+            copy_tree(tree / "base", target)
+    assert (tree / "nowhere").is_symlink()
+
+
+def test_what_is_skipped_is_neither_copied_nor_compared(tree: Path) -> None:
+    """A skipped directory goes with all that it holds."""
+    copy = tree.with_name("copy")
+    copy_tree(tree, copy, skip=lambda path: path == "base/1")
+    assert not (copy / "base" / "1").exists()
+    assert (copy / "base" / "sparse").exists()
+    assert compare_trees(tree, copy, skip=lambda path: path == "base/1").equal
+    assert not compare_trees(tree, copy).equal
+
+
+def test_a_single_file_is_copied_and_compared(tree: Path) -> None:
+    """A file is a tree as well."""
+    copy = tree.with_name("config.toml")
+    copy_tree(tree / "PG_VERSION", copy)
+    assert compare_trees(tree / "PG_VERSION", copy).equal
+    copy.write_text("17\n")
+    assert compare_trees(tree / "PG_VERSION", copy).differences == (Difference(".", DifferenceKind.CONTENT),)
+
+
+def test_every_difference_is_found(tree: Path) -> None:
+    """Each alteration of the copy is told by path and kind, and only once."""
+    copy = tree.with_name("copy")
+    copy_tree(tree, copy)
+    with (copy / "base" / "sparse").open("r+b") as stream:
+        stream.seek(2 * HOLE)
+        stream.write(b"\x01")
+    (copy / "base" / "1" / "2619").write_bytes(b"short")
+    (copy / "base" / "1" / "zero").unlink()
+    (copy / "base" / "1" / "more").touch()
+    (copy / "PG_VERSION").chmod(0o600)
+    (copy / "link").unlink()
+    (copy / "link").symlink_to("base")
+    (copy / "empty").rmdir()
+    (copy / "empty").touch()
+    found = {(difference.path, difference.kind.value) for difference in compare_trees(tree, copy).differences}
+    assert found == {
+        ("base/sparse", "content"), ("base/1/2619", "size"), ("base/1/zero", "missing"), ("base/1/more", "extra"),
+        ("PG_VERSION", "mode"), ("link", "link"), ("empty", "kind"),
+    }  # fmt: skip
+
+
+def test_hashes_are_those_of_the_files(tree: Path) -> None:
+    """`sha256sum` says the same, and a comparison gives the hashes along."""
+    shutil.rmtree(tree.with_name("copy"), ignore_errors=True)
+    copy_tree(tree, tree.with_name("copy"))
+    entries = hash_files(tree)
+    assert entries == compare_trees(tree, tree.with_name("copy")).files
+    for entry in entries:
+        said = subprocess.run(["sha256sum", tree / entry.path], check=True, capture_output=True, text=True).stdout
+        assert said.split()[0] == entry.sha256
+        assert entry.size == (tree / entry.path).stat().st_size
+
+
+def test_files_that_vanish_are_an_error_unless_expected(tree: Path) -> None:
+    """A database at work drops files between the listing of a directory and the copying."""
+
+    def drop(path: str) -> bool:
+        if path == "base/1/zero":
+            (tree / path).unlink(missing_ok=True)
+        return False
+
+    with pytest.raises(FileNotFoundError):
+        copy_tree(tree, tree.with_name("copy"), skip=drop)
+    assert {path.name for path in tree.parent.iterdir()} == {"source"}
+    (tree / "base" / "1" / "zero").touch()
+    assert copy_tree(tree, tree.with_name("copy"), skip=drop, vanishing=True).files == 3
+    assert not (tree.with_name("copy") / "base" / "1" / "zero").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_as_root_the_owner_is_kept_and_the_account_can_do_it_itself(scratch: Path, account: Account | None) -> None:
+    """Root keeps each owner; acting as the home's account, everything is born with the right one."""
+    assert account is not None
+    source = scratch / "source"
+    source.mkdir()
+    (source / "file").write_text("x")
+    for path in (source, source / "file"):
+        os.chown(path, account.uid, account.gid)
+    copy_tree(source, scratch / "as-root")
+    copy_tree(source, scratch / "as-account", account=account)
+    for copy in (scratch / "as-root", scratch / "as-account"):
+        assert {path.stat().st_uid for path in (copy, copy / "file")} == {account.uid}
+        assert compare_trees(source, copy).equal
+    os.chown(scratch / "as-root" / "file", 0, 0)
+    assert compare_trees(source, scratch / "as-root").differences == (Difference("file", DifferenceKind.OWNER),)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_leaves_nothing_half_made(tree: Path, small_disk: Path) -> None:
+    """The error is the disk's, and the room is free again."""
+    (tree / "large").write_bytes(os.urandom(12 << 20))
+    with pytest.raises(OSError, match="space") as error:
+        copy_tree(tree, small_disk / "copy")
+    assert error.value.errno == errno.ENOSPC
+    assert not list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_where_blocks_can_be_shared_they_are(tree: Path, tmp_path: Path, kind: str) -> None:
+    """On XFS and Btrfs every file of a copy shares its blocks with the source, and is equal to it."""
+    if os.geteuid() != 0 or shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"needs root and mkfs.{kind}")
+    image, place = tmp_path / "image", tmp_path / "mounted"
+    image.touch()
+    os.truncate(image, 400 << 20)
+    place.mkdir()
+    subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, place], check=False, capture_output=True).returncode:
+        pytest.skip(f"{kind} cannot be mounted here")
+    try:
+        copy_tree(tree, place / "first")
+        report = copy_tree(place / "first", place / "second")
+        assert report.shared == report.files
+        assert compare_trees(tree, place / "second").equal
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
