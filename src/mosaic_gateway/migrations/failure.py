@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mosaic_gateway.errors import MigrationError
 from mosaic_gateway.migrations.model import Migration, Statement
 from mosaic_gateway.migrations.sending import ServerError
+from mosaic_gateway.migrations.traits import AUTHORIZATION
 
 __all__ = [
     "ChunkRefusedError",
@@ -99,17 +100,30 @@ class RunnerFencedError(MigrationError):
 
 
 class ChunkRefusedError(MigrationError):
-    """A migration file begins or ends transactions itself; nothing of the plan was run."""
+    """A migration file begins or ends transactions, or changes the session's user; nothing of the plan was run."""
 
     code = "CHUNK_REFUSED"
 
     def __init__(self, migration: Migration, statement: Statement, word: str) -> None:
         super().__init__(
             f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
-            f"{word.upper()} is not for a migration; each statement has a transaction of its own",
-            hint="Nothing was run. Take the word out of the file; what must hold together belongs into one statement, "
-            "a DO block for example.",
+            f"{word.upper()} is not for a migration; {self._why(word)}",
+            hint=f"Nothing was run. {self._instead(word)}",
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "word": word},
+        )
+
+    @staticmethod
+    def _why(word: str) -> str:
+        if word == AUTHORIZATION:
+            return "the records of the run belong to the user who connected"
+        return "each statement has a transaction of its own"
+
+    @staticmethod
+    def _instead(word: str) -> str:
+        if word == AUTHORIZATION:
+            return "Write SET ROLE: it gives the same rights."
+        return (
+            "Take the word out of the file; what must hold together belongs into one statement, a DO block for example."
         )
 
 

@@ -13,8 +13,18 @@ from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration, ProgressRow
+from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.model import (
+    AppliedRow,
+    LedgerState,
+    Migration,
+    Plan,
+    PlannedMigration,
+    ProgressRow,
+    Statement,
+)
 from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
+from mosaic_gateway.migrations.reach import lasting, temporary_names
 from mosaic_gateway.migrations.traits import traits_of
 
 __all__ = [
@@ -180,21 +190,29 @@ def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigra
             hint="Nothing was written. Restore the applied statements as they were; the rest may be edited.",
             details={"tag": migration.tag, "applied": applied, "total": progress.total},
         )
-    prefix = [traits_of(statement.sql) for statement in migration.statements[:applied]]
-    if applied == len(migration.statements) or not any(traits.temporary for traits in prefix):
+    prefix = migration.statements[:applied]
+    if not any(traits_of(statement.sql).temporary for statement in prefix) or not _needs_session(migration, applied):
         return PlannedMigration(migration=migration, start=applied, progress=progress)
-    if all(traits.ephemeral for traits in prefix) and progress.intent is None:
+    stays = lasting([lex(statement.sql).statements() for statement in prefix])
+    if stays is None and progress.intent is None:
         return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
-    raise _session_lost(migration, progress)
+    raise _session_lost(migration, progress, prefix[stays] if stays is not None else migration.statements[applied])
 
 
-def _session_lost(migration: Migration, progress: ProgressRow) -> SessionLostError:
+def _needs_session(migration: Migration, applied: int) -> bool:
+    """Return whether the statements after the first *applied* may name temporary objects that these made."""
+    prefix = [tokens for statement in migration.statements[:applied] for tokens in lex(statement.sql).statements()]
+    names = temporary_names(prefix)
+    rest = "\n".join(statement.sql for statement in migration.statements[applied:])
+    return bool(rest) and (names is None or any(name.lower() in rest.lower() for name in names))
+
+
+def _session_lost(migration: Migration, progress: ProgressRow, stays: Statement) -> SessionLostError:
     temporary = next(s for s in migration.statements if traits_of(s.sql).temporary)
-    lasting = next(s for s in migration.statements if not traits_of(s.sql).ephemeral)
     return SessionLostError(
         f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). Statement "
         f"{temporary.number} (line {temporary.line}) made temporary objects, which went with the session of that run; "
-        f"statement {lasting.number} (line {lasting.line}) changed what stays, so the file cannot begin again",
+        f"statement {stays.number} (line {stays.line}) may have changed what stays, so the file cannot begin again",
         hint="Nothing was written. Do the rest of the file by hand and tell with mosaic-gateway storage resolve "
         f"{migration.tag} --applied, statement by statement; or edit the rest so that it needs no temporary object.",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},

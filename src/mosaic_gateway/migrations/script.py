@@ -94,7 +94,7 @@ def works_of(planned: PlannedMigration) -> Iterator[Work]:
     digests = statement_digests(migration.statements)
     captures = False
     for number, statement in enumerate(migration.statements):
-        captures = captures or traits_of(statement.sql).sets_session
+        captures = captures or traits_of(statement.sql).captures
         if number >= planned.start:
             yield Work(
                 migration=migration,
