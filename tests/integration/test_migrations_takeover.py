@@ -16,7 +16,7 @@ from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
-from mosaic_gateway.migrations.plan import DriftError
+from mosaic_gateway.migrations.plan import DriftError, SessionLostError
 from mosaic_gateway.migrations.resolve import Answer, NothingToResolveError, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
@@ -83,6 +83,24 @@ def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) 
     assert resolve(bundle, connection, "m0", Answer.APPLIED).finished
     assert read_plan(connection, bundle).up_to_date
     assert len(read_state(connection, bundle).applied) == 1
+
+
+def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: Connection, database: str) -> None:
+    """A run that was killed, not failed, left no statement that is marked: each that is left can be answered for."""
+    temporary = ("CREATE TABLE t (n integer)", "CREATE TEMP TABLE scratch (n integer)")
+    rest = ("INSERT INTO t SELECT n FROM scratch, missing", "INSERT INTO t SELECT 2 FROM scratch", "SELECT 3")
+    with pytest.raises(StatementFailedError):
+        migrate(bundle_of((*temporary, *rest)), connection)
+    connection.execute("UPDATE mosaic.migration_progress SET failed_statement = NULL")
+    bundle = bundle_of((*temporary, *rest))
+    with psycopg.connect(database, autocommit=True) as fresh:
+        for number in (3, 4):
+            with pytest.raises(SessionLostError, match="temporary objects"):
+                migrate(bundle, fresh)
+            with pytest.raises(SessionLostError):
+                resolve(bundle, fresh, "m0", Answer.RETRY)
+            assert resolve(bundle, fresh, "m0", Answer.APPLIED).statement == number
+        assert migrate(bundle, fresh).applied == ("m0",)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ __all__ = [
     "UnknownRowError",
     "changed_statements",
     "make_plan",
+    "what_is_left",
 ]
 
 
@@ -77,7 +78,7 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     if left_over:
         raise _refusal(bundle, state.applied, applied, left_over)
     pending = tuple(
-        _planned(migration, state.progress.get(migration.tag))
+        what_is_left(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
     )
@@ -178,7 +179,7 @@ def _numbers(numbers: Sequence[int]) -> str:
     return f"statement{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
+def what_is_left(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
     """Return what is left to do of *migration*. Raises `PrefixChangedError` and `SessionLostError`."""
     if progress is None or (progress.applied == 0 and progress.intent is None):
         return PlannedMigration(migration=migration, start=0)

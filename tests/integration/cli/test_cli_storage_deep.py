@@ -90,6 +90,18 @@ def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -
     assert ask(nowhere, "migrate", folder, database)["bundles"][0]["already_applied"] == 1
 
 
+def test_status_of_a_statement_that_the_file_no_longer_has(nowhere: Place, folder: Path, database: str) -> None:
+    """The file was shortened after a run had been cut off in its last statement: status says so all the same."""
+    ask(nowhere, "migrate", folder, database, code=4)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE mosaic.migration_progress SET intent = 3, intent_note = '{}'")
+    (folder / "0000_notes.sql").write_text("CREATE TABLE notes (n integer)")
+    entry = ask(nowhere, "status", folder, database, code=7)["details"]
+    assert entry["applied"] == 2
+    done = nowhere.run("storage", "status", "--from", str(folder), "--database-url", database)
+    assert "cut off in statement 3" in done.out
+
+
 def test_events_are_json_lines(nowhere: Place, database: str) -> None:
     """With --json a script can follow the run on standard error."""
     done = nowhere.run("storage", "migrate", "--database-url", database, "--json")

@@ -61,7 +61,7 @@ def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[s
     entry["statements_applied"] = applied
     if progress is not None and progress.intent is not None:
         entry["state"] = "half applied"
-        entry["cut_off"] = {"statement": progress.intent, "sql": migration.statements[progress.intent - 1].sql}
+        entry["cut_off"] = {"statement": progress.intent, "sql": _sql(migration, progress.intent)}
     if progress is not None and progress.failed_statement is not None:
         entry["failed"] = {
             "statement": progress.failed_statement,
