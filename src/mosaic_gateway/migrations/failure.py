@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.migrations.excerpt import excerpt, line_in_block
 from mosaic_gateway.migrations.model import Migration, Statement
 from mosaic_gateway.migrations.sending import ServerError
 from mosaic_gateway.migrations.traits import AUTHORIZATION
@@ -25,7 +26,9 @@ __all__ = [
 class Failure:
     """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
 
-    ``column`` counts from 1 and is None where PostgreSQL gives no position; ``sql`` begins at ``line_of_sql``.
+    ``line`` is that of the failure where PostgreSQL gives a place (``placed``), else the statement's first one.
+    ``column`` counts from 1 and is None where it gives none; ``sql`` begins at ``line_of_sql``. ``context`` is
+    PostgreSQL's, of a failure inside of a function or a block.
     """
 
     tag: str
@@ -33,20 +36,19 @@ class Failure:
     total: int
     line: int
     column: int | None
+    placed: bool
     sql: str
     line_of_sql: int
     sqlstate: str
     message: str
     pg_hint: str
+    context: str
 
-    def excerpt(self) -> str:
-        """Return the failing line with the position marked below it; empty where there is no position."""
-        if self.column is None:
-            return ""
-        lines = self.sql.splitlines()
-        first = self.line - self.line_of_sql
-        text = lines[first] if 0 <= first < len(lines) else ""
-        return f"\n  {text}\n  {' ' * (self.column - 1)}^"
+    def shown(self) -> str:
+        """Return the statement's lines with the place marked, and the context."""
+        line = self.line if self.placed else None
+        lines = excerpt(self.sql, first_line=self.line_of_sql, line=line, column=self.column)
+        return lines + "".join(f"\n  in {line}" for line in self.context.splitlines())
 
 
 class StatementFailedError(MigrationError):
@@ -62,7 +64,7 @@ class StatementFailedError(MigrationError):
         hint += "mosaic-gateway storage migrate: it goes on with this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
-            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt()}",
+            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.shown()}",
             hint=f"{failure.pg_hint} {hint}".strip(),
             details={
                 "tag": failure.tag,
@@ -74,6 +76,7 @@ class StatementFailedError(MigrationError):
                 "sqlstate": failure.sqlstate,
                 "pg_message": failure.message,
                 "pg_hint": failure.pg_hint,
+                "pg_context": failure.context,
                 "applied": list(applied),
             },
         )
@@ -145,20 +148,24 @@ class UndecidedError(MigrationError):
 
 def describe(migration: Migration, statement: Statement, error: ServerError, position: int | None) -> Failure:
     """Return the failure of *statement*; *position* counts the characters of its text from 1, if known."""
-    line, column = statement.line, None
+    line, column, placed = statement.line, None, position is not None
     if position is not None:
         before = statement.sql[: max(position - 1, 0)]
         line += before.count("\n")
         column = len(before) - before.rfind("\n")
+    elif (in_block := line_in_block(statement.sql, error.context)) is not None:
+        line, placed = line + in_block - 1, True
     return Failure(
         tag=migration.tag,
         number=statement.number,
         total=len(migration.statements),
         line=line,
         column=column,
+        placed=placed,
         sql=statement.sql,
         line_of_sql=statement.line,
         sqlstate=error.sqlstate,
         message=f"{error.message}: {error.detail}" if error.detail else error.message,
         pg_hint=error.hint,
+        context=error.context,
     )

@@ -76,7 +76,7 @@ def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -
     done = nowhere.run("storage", "migrate", "--from", str(folder), "--database-url", database)
     assert done.code == 4
     assert "0000_notes.sql, statement 3 of 3, line 6: column" in done.err
-    assert "\n  SELECT missing FROM notes\n         ^\n" in done.err
+    assert "\n  5 | INSERT INTO notes\n  6 | SELECT missing FROM notes\n    |        ^\n" in done.err
     assert "storage migrate: it goes on with this statement" in done.err
     entry = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"][0]
     assert (entry["state"], entry["statements_applied"], entry["failed"]["statement"]) == ("half applied", 2, 3)
