@@ -34,6 +34,7 @@ from mosaic_gateway.migrations.events import (
     StatementApplied,
     StatementRecovered,
     StatementRetried,
+    StatementsSent,
 )
 from mosaic_gateway.migrations.failure import (
     ChunkRefusedError,
@@ -190,12 +191,24 @@ class Executor:
             remaining = self._after(remaining, script, answer, done, attempt)
 
     def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
+        self._tell_sent(work[0], len(work))
         script = compose(work, self._phrases)
         try:
             answer = send(self._connection, script.text)
         finally:
             session_state.leave_transaction(self._connection)
         return script, answer
+
+    def _tell_sent(self, item: Work, statements: int) -> None:
+        self._on_event(
+            StatementsSent(
+                bundle=self._bundle.name,
+                tag=item.migration.tag,
+                number=item.statement.number,
+                total=len(item.migration.statements),
+                statements=statements,
+            )
+        )
 
     def _report(self, work: Sequence[Work], answer: Answer) -> int:
         """Tell what was committed and return how many statements that are."""
@@ -259,8 +272,10 @@ class Executor:
         )
         pause(attempt)
 
-    def _failed(self, item: Work, error: ServerError, position: int | None) -> StatementFailedError:
-        failure = describe(item.migration, item.statement, error, position)
+    def _failed(
+        self, item: Work, error: ServerError, position: int | None, *, outside: bool = False
+    ) -> StatementFailedError:
+        failure = describe(item.migration, item.statement, error, position, outside=outside)
         with session_state.as_ourselves(self._connection):
             self._fence()  # it may have failed because a rival did it already
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
@@ -338,6 +353,7 @@ class Executor:
 
     def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is written, and record it as applied."""
+        self._tell_sent(item, 1)
         began = time.perf_counter()
         attempt = 0
         while (error := alone.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
@@ -351,7 +367,7 @@ class Executor:
                         break
                     continue
             alone.give_up(self._connection, self._bundle.ledger, item)
-            raise self._failed(item, error, error.position)
+            raise self._failed(item, error, error.position, outside=True)
         self._finish(item, time.perf_counter() - began)
 
     def _finish(self, item: Work, seconds: float) -> None:

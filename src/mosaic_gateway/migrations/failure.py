@@ -21,14 +21,19 @@ __all__ = [
     "describe",
 ]
 
+KEPT = "The statement was rolled back; everything before it is applied."
+KEPT_OUTSIDE = (
+    "The statement ran outside of a transaction, and the next run looks what it left; everything before it is applied."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
 
     ``line`` is that of the failure where PostgreSQL gives a place (``placed``), else the statement's first one.
-    ``column`` counts from 1 and is None where it gives none; ``sql`` begins at ``line_of_sql``. ``context`` is
-    PostgreSQL's, of a failure inside of a function or a block.
+    ``column`` counts from 1 and is None where it gives none; ``sql`` begins at ``line_of_sql``. ``outside``: it ran
+    outside of a transaction. ``context`` is PostgreSQL's, of a failure inside of a function or a block.
     """
 
     tag: str
@@ -37,6 +42,7 @@ class Failure:
     line: int
     column: int | None
     placed: bool
+    outside: bool
     sql: str
     line_of_sql: int
     sqlstate: str
@@ -60,8 +66,8 @@ class StatementFailedError(MigrationError):
     code = "STATEMENT_FAILED"
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
-        hint = "The statement was rolled back; everything before it is applied. Remove the cause, then run "
-        hint += "mosaic-gateway storage migrate: it goes on with this statement."
+        kept = KEPT_OUTSIDE if failure.outside else KEPT
+        hint = f"{kept} Remove the cause, then run mosaic-gateway storage migrate: it goes on with this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
             f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.shown()}",
@@ -146,7 +152,9 @@ class UndecidedError(MigrationError):
         )
 
 
-def describe(migration: Migration, statement: Statement, error: ServerError, position: int | None) -> Failure:
+def describe(
+    migration: Migration, statement: Statement, error: ServerError, position: int | None, *, outside: bool
+) -> Failure:
     """Return the failure of *statement*; *position* counts the characters of its text from 1, if known."""
     line, column, placed = statement.line, None, position is not None
     if position is not None:
@@ -162,6 +170,7 @@ def describe(migration: Migration, statement: Statement, error: ServerError, pos
         line=line,
         column=column,
         placed=placed,
+        outside=outside,
         sql=statement.sql,
         line_of_sql=statement.line,
         sqlstate=error.sqlstate,

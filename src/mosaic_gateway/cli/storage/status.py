@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.storage.place import direct, open_place, place_options
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
@@ -37,7 +37,7 @@ def status(home: Home, *, folder: Path | None, database_url: str | None, databas
             try:
                 pending = {planned.migration.tag for planned in read_plan(place.connection, bundle).pending}
             except MosaicError as refusal:
-                error = error or refusal
+                error = error or direct(refusal, place.options)
                 applied = {row.hash for row in state.applied}
                 pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
             results.append(_describe(bundle, state, pending))
