@@ -35,8 +35,12 @@ __all__ = [
     "UnknownRowError",
     "changed_statements",
     "make_plan",
+    "shorten",
     "what_is_left",
 ]
+
+SHOWN = 3  # statements whose new text a refusal shows
+WIDTH = 100  # characters of it
 
 
 class DriftError(RefusedError):
@@ -172,7 +176,16 @@ def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any
             numbers["removed"] += range(i1 + both + 1, i2 + 1)
             numbers["added"] += range(j1 + both + 1, j2 + 1)
     told = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
-    return {**numbers, "text": ", ".join(told) or "only white space around statements"}
+    for number in [*numbers["changed"], *numbers["added"]][:SHOWN]:
+        statement = migration.statements[number - 1]
+        told.append(f"statement {number} (line {statement.line}) is now: {shorten(statement.sql)}")
+    return {**numbers, "text": "; ".join(told) or "only white space around statements"}
+
+
+def shorten(sql: str) -> str:
+    """Return the beginning of *sql* on one line."""
+    line = " ".join(sql.split())
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
 def _numbers(numbers: Sequence[int]) -> str:

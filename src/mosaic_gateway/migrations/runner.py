@@ -77,8 +77,8 @@ def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> 
         if migration.tag in drift.details["tags"]:
             noted = progress.digests(connection, bundle.ledger, migration.tag)
             changes.append({"tag": migration.tag, **changed_statements(noted, migration)})
-    told = "; ".join(f"{change['tag']}: {change['text']}" for change in changes)
-    return DriftError(f"{drift.message} ({told})", hint=drift.hint, details={**drift.details, "changes": changes})
+    told = "".join(f"\n  {change['tag']}: {change['text']}" for change in changes)
+    return DriftError(f"{drift.message}{told}", hint=drift.hint, details={**drift.details, "changes": changes})
 
 
 def migrate(
