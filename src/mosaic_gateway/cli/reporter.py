@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import click
 
-if TYPE_CHECKING:
-    from rich.status import Status
-    from rich.text import Text
-
 __all__ = ["LiveReporter", "Reporter", "reporter"]
+
+# Control sequences (ECMA-48): the line to be drawn anew, the cursor.
+LINE_ANEW = "\r\x1b[2K"
+HIDE_CURSOR = "\x1b[?25l"
+SHOW_CURSOR = "\x1b[?25h"
+TICK = 1.0  # seconds
 
 
 class Reporter(Protocol):
@@ -51,34 +54,38 @@ class _Plain:
             click.echo(text, err=True)
 
 
-@dataclass(slots=True)
-class _Elapsing:
-    """A text that says for how many seconds it has been true."""
-
-    text: str
-    began: float = field(default_factory=time.monotonic)
-
-    def __rich__(self) -> Text:
-        from rich.text import Text
-
-        seconds = int(time.monotonic() - self.began)
-        return Text(f"{self.text}…{f' {seconds} s' if seconds else ''}")
-
-
 class _Live:
-    def __init__(self, status: Status) -> None:
-        self._status = status
+    """One line for what is under way, drawn over; above it, what is done."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+        self._since = time.monotonic()
+        self._drawing = threading.Lock()
 
     def begin(self, text: str) -> None:
-        self._status.update(_Elapsing(text))
+        with self._drawing:
+            self._begun, self._since = text, time.monotonic()
+            self._draw()
 
-    def now(self, text: str) -> None:
-        self._status.update(_Elapsing(text))
+    now = begin
 
     def done(self, text: str) -> None:
-        from rich.text import Text
+        with self._drawing:
+            click.echo(f"{LINE_ANEW}{click.style('✓', fg='green')} {text}", err=True)
+            if text != self._begun:
+                self._draw()
 
-        self._status.console.print(Text.assemble(("✓", "green"), f" {text}"))
+    def tick_until(self, ended: threading.Event) -> None:
+        """Draw the line again from time to time: it says for how many seconds it has been true."""
+        while not ended.wait(TICK):
+            with self._drawing:
+                if self._begun and not ended.is_set():
+                    self._draw()
+
+    def _draw(self) -> None:
+        seconds = int(time.monotonic() - self._since)
+        line = f"{self._begun}…{f' {seconds} s' if seconds else ''}"[: shutil.get_terminal_size().columns - 1]
+        click.echo(f"{LINE_ANEW}{line}", err=True, nl=False)
 
 
 @contextmanager
@@ -87,7 +94,13 @@ def reporter() -> Iterator[LiveReporter]:
     if not sys.stderr.isatty():
         yield _Plain()
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status("Starting…") as status:
-        yield _Live(status)
+    live, ended = _Live(), threading.Event()
+    ticking = threading.Thread(target=live.tick_until, args=(ended,), daemon=True)
+    click.echo(HIDE_CURSOR, err=True, nl=False)
+    ticking.start()
+    try:
+        yield live
+    finally:
+        ended.set()
+        ticking.join()
+        click.echo(f"{LINE_ANEW}{SHOW_CURSOR}", err=True, nl=False)
