@@ -79,10 +79,12 @@ class _Live:
         """Draw the line again from time to time: it says for how many seconds it has been true."""
         while not ended.wait(TICK):
             with self._drawing:
-                if self._begun and not ended.is_set():
+                if not ended.is_set():
                     self._draw()
 
     def _draw(self) -> None:
+        if not self._begun:
+            return
         seconds = int(time.monotonic() - self._since)
         line = f"{self._begun}…{f' {seconds} s' if seconds else ''}"[: shutil.get_terminal_size().columns - 1]
         click.echo(f"{LINE_ANEW}{line}", err=True, nl=False)

@@ -147,7 +147,8 @@ def _refusal(
         return DatabaseNewerError(
             f"{bundle.name}: the database has {len(left_over)} migration(s) that this version does not know; "
             "it was migrated by a later version",
-            hint="Nothing was written. Install that later version: pip install --upgrade mosaic-gateway",
+            hint="Nothing was written. Take that later version: pip install --upgrade mosaic-gateway, "
+            "or with --from its folder.",
             details=details,
         )
     return UnknownRowError(

@@ -34,13 +34,15 @@ def status(home: Home, *, folder: Path | None, database_url: str | None, databas
     ) as place:
         for bundle in place.bundles:
             state = read_state(place.connection, bundle)
+            unknown: list[dict[str, Any]] = []
             try:
                 pending = {planned.migration.tag for planned in read_plan(place.connection, bundle).pending}
             except MosaicError as refusal:
                 error = error or direct(refusal, place.options)
                 applied = {row.hash for row in state.applied}
                 pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
-            results.append(_describe(bundle, state, pending))
+                unknown = refusal.details.get("rows", [])
+            results.append({**_describe(bundle, state, pending), "unknown_rows": unknown})
     lines = tuple(line for result in results for line in _table(result))
     return Outcome(result={"bundles": results}, lines=lines, error=error)
 
@@ -79,6 +81,7 @@ def _sql(migration: Migration, number: int) -> str:
 def _table(result: dict[str, Any]) -> list[str]:
     width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
     lines = [str(result["bundle"])]
+    lines += [f"  unknown row: hash {row['hash']}, when {row['when']}" for row in result["unknown_rows"]]
     for entry in result["migrations"]:
         text = entry["state"]
         if text == "half applied":
