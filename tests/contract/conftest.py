@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.conftest import SYSTEM_SERVERS, settings_for
 
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import Engine
@@ -20,28 +24,51 @@ from mosaic_gateway.process.account import Account
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
 
+SHIPPED = "shipped"
 PASSWORD = "s3cret pässword%@/'"
 NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def scram_server(run_server: RunServer) -> Iterator[PostgresServer]:
-    """A server on 127.0.0.1 that asks for a password."""
+def scram_servers(
+    run_server: RunServer, system_bin: Callable[[str], Path]
+) -> Iterator[Callable[[str], PostgresServer]]:
+    """What gives a server on 127.0.0.1 that asks for a password: ``shipped``, or one of `SYSTEM_SERVERS`."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(name: str) -> PostgresServer:
+            options: dict[str, Any] = {"bindir": None, "settings": {}}
+            if name != SHIPPED:
+                options = {"bindir": system_bin(name), "settings": settings_for(name)}
+            return stack.enter_context(_scram_server(run_server, name, **options))
+
+        yield started
+
+
+@contextmanager
+def _scram_server(
+    run_server: RunServer, name: str, *, bindir: Path | None, settings: dict[str, str | None]
+) -> Iterator[PostgresServer]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     initdb = ("--auth-local=trust", "--auth-host=scram-sha-256")
-    with run_server("scram", settings={"listen_addresses": "127.0.0.1"}, initdb=initdb, port=port) as server:
+    listening = {**settings, "listen_addresses": "127.0.0.1"}
+    with run_server(f"scram {name}", bindir=bindir, settings=listening, initdb=initdb, port=port) as server:
         with server.connect() as connection:
             connection.execute(sql.SQL("CREATE ROLE gateway SUPERUSER LOGIN PASSWORD {}").format(PASSWORD))
         yield server
 
 
 @pytest.fixture
-def make_server(scram_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Engine]:
+def make_server(
+    scram_servers: Callable[[str], PostgresServer], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Engine]:
     """Return what makes the engine of a fresh database; its role may do all, as in the embedded engine."""
 
-    def make() -> Engine:
+    def make(which: str) -> Engine:
+        scram_server = scram_servers(which)
         name = scram_server.create_database(prefix="contract")
         with scram_server.connect() as connection:
             elsewhere = sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(sql.Identifier(name))
@@ -56,18 +83,31 @@ def make_server(scram_server: PostgresServer, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def make_postgres(provisioned_home: Home, account: Account | None) -> Callable[[], Engine]:
+def make_postgres(provisioned_home: Home, account: Account | None) -> Callable[[str], Engine]:
     """Return what makes the embedded engine; tests share its cluster."""
-    return lambda: engine_for(Config(home=provisioned_home), account=account)
+    return lambda _which: engine_for(Config(home=provisioned_home), account=account)
 
 
-@pytest.fixture(params=list(EngineName))
+FURTHER = [pytest.param(f"{EngineName.SERVER} {name}", marks=pytest.mark.slow) for name in SYSTEM_SERVERS]
+
+
+@pytest.fixture(params=[*EngineName, *FURTHER])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """One engine of each kind, not started; stopped when the test is over."""
-    make: Callable[[], Engine] = request.getfixturevalue(f"make_{request.param}")
-    made = make()
+    """One engine of each kind, not started; stopped when the test is over. A server of each version that is here."""
+    kind, _, which = request.param.partition(" ")
+    make: Callable[[str], Engine] = request.getfixturevalue(f"make_{kind}")
+    made = make(which or SHIPPED)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def vectors(engine: Engine) -> None:
+    """Skips the test where the server of the engine came without pgvector."""
+    engine.start()
+    with closing(psycopg.connect(engine.conninfo())) as connection:
+        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is None:
+            pytest.skip("this PostgreSQL came without pgvector")
 
 
 @pytest.fixture

@@ -7,10 +7,16 @@ from contextlib import closing, suppress
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.migrations import Bundle, migrate
+from mosaic_gateway.migrations.failure import StatementFailedError
+from mosaic_gateway.migrations.runner import read_plan
+
+GATEWAY, STORAGE = Bundle.load("gateway"), Bundle.load("storage")
 
 
 def execute(engine: Engine, statement: str) -> None:
@@ -41,6 +47,7 @@ def test_start_twice_is_once(engine: Engine) -> None:
     assert value(engine, "SELECT pg_postmaster_start_time()") == before
 
 
+@pytest.mark.usefixtures("vectors")
 def test_verify_reports_what_is_there(engine: Engine) -> None:
     """The report names engine, server and pgvector."""
     engine.start()
@@ -55,6 +62,7 @@ def test_verify_reports_what_is_there(engine: Engine) -> None:
     assert not report.vector_installed
 
 
+@pytest.mark.usefixtures("vectors")
 def test_verify_leaves_nothing_behind(engine: Engine) -> None:
     """What verify tries is not there afterwards."""
     engine.start()
@@ -65,6 +73,7 @@ def test_verify_leaves_nothing_behind(engine: Engine) -> None:
     assert value(engine, everything) == before
 
 
+@pytest.mark.usefixtures("vectors")
 def test_verify_sees_pgvector_installed(engine: Engine) -> None:
     """An extension that is there already needs no right to create it."""
     engine.start()
@@ -72,6 +81,7 @@ def test_verify_sees_pgvector_installed(engine: Engine) -> None:
     assert engine.verify().vector_installed
 
 
+@pytest.mark.usefixtures("vectors")
 def test_vectors_are_indexed_and_found(engine: Engine, table: str) -> None:
     """Pgvector works: table, HNSW index, nearest neighbour."""
     engine.start()
@@ -80,6 +90,40 @@ def test_vectors_are_indexed_and_found(engine: Engine, table: str) -> None:
     execute(engine, f"INSERT INTO {table} VALUES (1, '[1,0,0]'), (2, '[0,1,0]'), (3, '[0,0,1]')")
     execute(engine, f"CREATE INDEX ON {table} USING hnsw (v vector_cosine_ops)")
     assert value(engine, f"SELECT n FROM {table} ORDER BY v <=> '[0.1,0.9,0]' LIMIT 1") == 2
+
+
+def test_a_server_without_pgvector_is_refused_with_the_way_on(engine: Engine) -> None:
+    """Verify names what is missing; where it is there, it is not missed."""
+    engine.start()
+    if value(engine, "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'"):
+        assert engine.verify().vector_version
+        return
+    with pytest.raises(PreflightError, match="pgvector") as caught:
+        engine.verify()
+    assert caught.value.hint
+
+
+@pytest.mark.usefixtures("vectors")
+def test_both_schemas_are_applied_after_an_error_too(engine: Engine) -> None:
+    """The runner is the same on every engine: it stops at a failure, goes on there, then finds nothing to do."""
+    engine.start()
+    with suppress(psycopg.Error):
+        execute(engine, "DROP EXTENSION IF EXISTS vector CASCADE")
+    name = f"migrated_{engine.name}"
+    execute(engine, f"DROP DATABASE IF EXISTS {name}")
+    execute(engine, f"CREATE DATABASE {name}")
+    conninfo = make_conninfo(engine.conninfo(), dbname=name)
+    with closing(connect(conninfo, application_name="contract")) as connection:
+        connection.execute("CREATE TABLE audit_log (in_the_way integer)")
+        with pytest.raises(StatementFailedError) as failed:
+            migrate(GATEWAY, connection)
+        assert failed.value.failure.tag == "0005_audit_log"
+        connection.execute("DROP TABLE audit_log")
+    with closing(connect(conninfo, application_name="contract")) as connection:
+        assert migrate(GATEWAY, connection).applied == tuple(m.tag for m in GATEWAY.migrations[5:])
+        assert migrate(STORAGE, connection).applied
+        assert all(read_plan(connection, bundle).up_to_date for bundle in (GATEWAY, STORAGE))
+    execute(engine, f"DROP DATABASE {name}")
 
 
 def test_sessions_are_alike(engine: Engine) -> None:

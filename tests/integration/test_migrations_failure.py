@@ -71,6 +71,7 @@ def test_the_error_says_all_that_one_needs(connection: Connection) -> None:
         "sqlstate": "42P01",
         "pg_message": 'relation "missing" does not exist',
         "pg_hint": "",
+        "pg_context": "",
         "applied": ["m0"],
     }
     assert "m1.sql, statement 3 of 4, line 6" in error.message
@@ -83,6 +84,40 @@ def test_the_line_is_that_of_the_position(connection: Connection) -> None:
     """The line counts from the file's first one, also after characters of several bytes."""
     error = fail(connection, bundle_of(m0=f"SELECT 1;\n{MARK}\n\nSELECT 'äöü€🙂',\n  2,\n  nothing;\n"))
     assert error.details["line"] == 7
+
+
+def test_the_statement_is_shown_whether_postgresql_gives_a_place_or_not(connection: Connection) -> None:
+    """A position is marked, a line in a DO block too; without any the statement's first lines are shown."""
+    error = fail(connection, bundle_of(m0=NOTES, m1=HALF))
+    assert error.message.endswith("\n  5 | -- the cause\n  6 | INSERT INTO missing\n    |             ^")
+    block = "DO $$\nBEGIN\n  INSERT INTO notes VALUES (1);\n  INSERT INTO notes VALUES (NULL);\nEND $$"
+    error = fail(connection, bundle_of(m0=NOTES, m2=block))
+    assert error.details["line"] == 4
+    assert "\n> 4 |   INSERT INTO notes VALUES (NULL);\n  in SQL statement " in error.message
+    assert "line 4 at SQL statement" in error.details["pg_context"]
+    many = "INSERT INTO notes VALUES\n" + "  (1),\n" * 9 + "  (NULL)"
+    error = fail(connection, bundle_of(m0=NOTES, m3=many))
+    assert error.message.endswith("\n  6 |   (1),\n    | … 5 more lines")
+
+
+def test_a_record_that_cannot_be_written_is_not_the_statements_fault(connection: Connection, database: str) -> None:
+    """Where the user may not write to the ledger, or to the progress, that is what is said."""
+    role = f"reader_{connection.info.dbname}"
+    connection.execute(f"CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}".encode())
+    bundle = bundle_of(m0="SELECT 1;")
+    migrate(bundle, connection)
+    for right in ("mosaic.migration_progress", "drizzle.__drizzle_migrations"):
+        connection.execute(
+            f"GRANT USAGE ON SCHEMA drizzle, mosaic TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA drizzle, mosaic TO"
+            f" {role}".encode()
+        )
+        with (
+            psycopg.connect(psycopg.conninfo.make_conninfo(database, user=role), autocommit=True) as reader,
+            pytest.raises(LedgerAccessError, match="cannot be written: permission denied") as caught,
+        ):
+            migrate(bundle_of(m0="SELECT 1;", m1="SELECT 2;"), reader)
+        assert caught.value.details["sqlstate"] == "42501"
+        connection.execute(f"GRANT ALL ON {right} TO {role}".encode())
 
 
 def test_postgresqls_own_hint_and_detail_are_passed_on(connection: Connection) -> None:

@@ -97,8 +97,9 @@ def test_a_failing_concurrent_index_can_be_made_once_the_cause_is_gone(connectio
     bundle = bundle_of(
         (TABLE, "INSERT INTO t VALUES (1, 1), (1, 2)"), ("CREATE UNIQUE INDEX CONCURRENTLY t_a ON t (a)",)
     )
-    with pytest.raises(StatementFailedError, match="23505"):
+    with pytest.raises(StatementFailedError, match="23505") as failed:
         migrate(bundle, connection)
+    assert "rolled back" not in failed.value.hint
     assert indexes(connection) == [("t_a", False)]
     connection.execute("DELETE FROM t WHERE b = 2")
     assert migrate(bundle, connection).applied == ("m1",)
@@ -172,7 +173,7 @@ def test_temporary_objects_begin_again_or_say_why_not(connection: Connection, da
         assert migrate(again, fresh).applied == ("m0",)
         lasting = bundle_of(
             (temporary, "INSERT INTO missing VALUES (1)"),
-            ("CREATE TABLE stays (n integer)", temporary, "SELECT * FROM gone"),
+            ("CREATE TABLE stays (n integer)", temporary, "SELECT * FROM gone, scratch"),
         )
         with pytest.raises(StatementFailedError):
             migrate(lasting, fresh)
@@ -183,7 +184,67 @@ def test_temporary_objects_begin_again_or_say_why_not(connection: Connection, da
         migrate(lasting, other)
 
 
-@pytest.mark.parametrize("word", ["COMMIT", "BEGIN", "ROLLBACK", "SAVEPOINT a", "START TRANSACTION"])
+CHOOSES = (
+    "CREATE FUNCTION public.choose(s text) RETURNS void LANGUAGE sql AS 'SELECT set_config(''search_path'', s, false)'"
+)
+
+
+@pytest.mark.parametrize("sql", ["DO $$ BEGIN SET search_path = s; END $$", "SELECT public.choose('s')"])
+def test_settings_that_show_in_no_word_hold_after_a_resume(connection: Connection, database: str, sql: str) -> None:
+    """What a block or a function set is restored, as if nothing had happened, and ends with its file."""
+    bundle = bundle_of(
+        ("CREATE SCHEMA s", CHOOSES),
+        (sql, "SELECT 1 / count(*) FROM public.cause", "CREATE TABLE here (n integer)"),
+        ("CREATE TABLE after_it (n integer)",),
+    )
+    with pytest.raises(StatementFailedError):
+        migrate(bundle, connection)
+    connection.execute("CREATE TABLE public.cause AS SELECT 1")
+    with psycopg.connect(database, autocommit=True) as fresh:
+        assert migrate(bundle, fresh).applied == ("m1", "m2")
+    found = connection.execute(
+        "SELECT to_regclass('s.here') IS NULL, to_regclass('public.after_it') IS NULL"
+    ).fetchone()
+    assert found == (False, False)
+
+
+def test_rows_that_were_moved_to_a_temporary_table_are_not_lost_silently(connection: Connection, database: str) -> None:
+    """A file that took rows away cannot begin again: the second time there would be none."""
+    moved = "CREATE TEMP TABLE moved AS WITH gone AS (DELETE FROM old RETURNING *) SELECT * FROM gone"
+    bundle = bundle_of(
+        ("CREATE TABLE old AS SELECT 1 AS n", "CREATE TABLE new (n integer)"),
+        (moved, "INSERT INTO new SELECT n FROM moved, missing"),
+    )
+    with pytest.raises(StatementFailedError):
+        migrate(bundle, connection)
+    connection.execute("CREATE TABLE missing AS SELECT 1 AS m")
+    with psycopg.connect(database, autocommit=True) as fresh, pytest.raises(SessionLostError, match="statement 1"):
+        migrate(bundle, fresh)
+
+
+def test_what_was_put_into_a_temporary_table_does_not_keep_a_file_from_beginning_again(
+    connection: Connection, database: str
+) -> None:
+    """Nothing of it stays; and a rest that needs no temporary object goes on, whatever came before."""
+    temporary = ("CREATE TEMP TABLE scratch (n integer)", "INSERT INTO scratch VALUES (7)")
+    again = (*temporary, "INSERT INTO missing SELECT n FROM scratch")
+    with pytest.raises(StatementFailedError):
+        migrate(bundle_of(again), connection)
+    connection.execute("CREATE TABLE missing (n integer)")
+    with psycopg.connect(database, autocommit=True) as fresh:
+        assert migrate(bundle_of(again), fresh).applied == ("m0",)
+        assert fresh.execute("SELECT n FROM missing").fetchall() == [(7,)]
+        lasting = (*temporary, "CREATE TABLE stays (n integer)", "INSERT INTO elsewhere VALUES (1)")
+        with pytest.raises(StatementFailedError):
+            migrate(bundle_of(again, lasting), fresh)
+    connection.execute("CREATE TABLE elsewhere (n integer)")
+    with psycopg.connect(database, autocommit=True) as fresh:
+        assert migrate(bundle_of(again, lasting), fresh).applied == ("m1",)
+
+
+@pytest.mark.parametrize(
+    "word", ["SET SESSION AUTHORIZATION a", "COMMIT", "BEGIN", "ROLLBACK", "SAVEPOINT a", "START TRANSACTION"]
+)
 def test_transaction_control_is_refused_before_anything_runs(connection: Connection, word: str) -> None:
     """Not even the statements before it are run."""
     with pytest.raises(ChunkRefusedError, match="line"):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from tests.conftest import PostgresServer
 
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
+from mosaic_gateway.migrations.fingerprint import differences, schema_lines
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
-from mosaic_gateway.migrations.plan import DriftError
+from mosaic_gateway.migrations.plan import DriftError, SessionLostError
 from mosaic_gateway.migrations.resolve import Answer, NothingToResolveError, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
@@ -85,10 +88,28 @@ def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) 
     assert len(read_state(connection, bundle).applied) == 1
 
 
+def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: Connection, database: str) -> None:
+    """A run that was killed, not failed, left no statement that is marked: each that is left can be answered for."""
+    temporary = ("CREATE TABLE t (n integer)", "CREATE TEMP TABLE scratch (n integer)")
+    rest = ("INSERT INTO t SELECT n FROM scratch, missing", "INSERT INTO t SELECT 2 FROM scratch", "SELECT 3")
+    with pytest.raises(StatementFailedError):
+        migrate(bundle_of((*temporary, *rest)), connection)
+    connection.execute("UPDATE mosaic.migration_progress SET failed_statement = NULL")
+    bundle = bundle_of((*temporary, *rest))
+    with psycopg.connect(database, autocommit=True) as fresh:
+        for number in (3, 4):
+            with pytest.raises(SessionLostError, match="temporary objects"):
+                migrate(bundle, fresh)
+            with pytest.raises(SessionLostError):
+                resolve(bundle, fresh, "m0", Answer.RETRY)
+            assert resolve(bundle, fresh, "m0", Answer.APPLIED).statement == number
+        assert migrate(bundle, fresh).applied == ("m0",)
+
+
 @pytest.mark.parametrize(
     ("edited", "told"),
     [
-        (("SELECT 1", "SELECT 20", "SELECT 3"), "changed statement 2"),
+        (("SELECT 1", "SELECT\n20", "SELECT 3"), r"changed statement 2; statement 2 \(line 3\) is now: SELECT 20"),
         (("SELECT 1", "SELECT 2", "SELECT 3", "SELECT 4"), "added statement 4"),
         (("SELECT 1", "SELECT 3"), "removed statement 2"),
         (("SELECT 1", "SELECT 2", "SELECT 3\n"), "only white space"),
@@ -133,6 +154,9 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
     assert (len(done.tags), done.differences, done.written) == (10, (), True)
     assert read_plan(connection, GATEWAY).up_to_date
     assert scratch_databases(connection) == 0
+    edited = replace(GATEWAY.migrations[0], hash="0" * 64, statements=GATEWAY.migrations[0].statements[1:])
+    with pytest.raises(DriftError, match="removed statement 1"):
+        read_plan(connection, replace(GATEWAY, migrations=(edited, *GATEWAY.migrations[1:])))
     with pytest.raises(LedgerNotEmptyError):
         baseline(GATEWAY, connection, lambda name: other_database(connection, name), to="0000_auth")
 
@@ -162,6 +186,61 @@ def test_a_difference_is_shown_before_anything_is_written(connection: Connection
     take_over(accept_differences=True)
     assert read_plan(connection, GATEWAY).up_to_date
     assert scratch_databases(connection) == 0
+
+
+MADE = """
+CREATE SCHEMA s;
+CREATE TABLE t (n integer, s text); CREATE TABLE u (n integer); CREATE VIEW v AS SELECT n FROM t;
+CREATE TABLE p (n integer) PARTITION BY RANGE (n); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE FUNCTION h() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f();
+CREATE POLICY y ON t USING (n > 0); CREATE SEQUENCE q; CREATE DOMAIN d AS integer; CREATE TYPE c AS (a integer);
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE t FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE t SET UNLOGGED",
+        "ALTER TABLE t SET (fillfactor = 50)",
+        'ALTER TABLE t ALTER COLUMN s TYPE text COLLATE "C"',
+        "ALTER TABLE t ADD COLUMN m integer GENERATED ALWAYS AS (n + 1) STORED",
+        "ALTER TABLE t DISABLE TRIGGER g",
+        "ALTER VIEW v SET (security_barrier = true)",
+        "ALTER TABLE t INHERIT u",
+        "ALTER TABLE p DETACH PARTITION p1",
+        "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)",
+        "ALTER POLICY y ON t TO pg_monitor",
+        "ALTER SEQUENCE q INCREMENT BY 2",
+        "ALTER SEQUENCE q CYCLE",
+        "ALTER DOMAIN d SET NOT NULL",
+        "ALTER DOMAIN d SET DEFAULT 1",
+        "ALTER DOMAIN d ADD CHECK (VALUE > 0)",
+        "ALTER TYPE c ADD ATTRIBUTE b integer",
+        "CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING",
+        "CREATE STATISTICS x ON n, s FROM t",
+        "CREATE AGGREGATE a (integer) (SFUNC = int4pl, STYPE = integer)",
+        "CREATE OPERATOR === (LEFTARG = integer, RIGHTARG = integer, FUNCTION = int4eq)",
+        "CREATE TYPE z AS RANGE (SUBTYPE = integer)",
+        'CREATE COLLATION k FROM "C"',
+        "CREATE PUBLICATION b FOR TABLE t",
+        "CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION h()",
+        "DROP SCHEMA s",
+    ],
+)
+def test_each_kind_of_object_is_compared(postgres_server: PostgresServer, change: str) -> None:
+    """What changes the schema changes its lines; owners, comments and data do not."""
+    name = postgres_server.create_database(prefix="compared")
+    with postgres_server.connect(name) as connection:
+        connection.execute(MADE.encode())
+        before = schema_lines(connection)
+        connection.execute("COMMENT ON TABLE t IS 'x'; INSERT INTO u VALUES (1); ALTER TABLE u OWNER TO pg_monitor")
+        assert schema_lines(connection) == before
+        connection.execute(change.encode())
+        assert differences(before, schema_lines(connection))
 
 
 def write_folder(folder: Path, files: dict[str, str], tags: list[str]) -> Path:

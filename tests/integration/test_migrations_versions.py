@@ -1,13 +1,13 @@
-"""The runner on each version of PostgreSQL that this machine has: Debian's, and the one that we ship."""
+"""The runner on each version of PostgreSQL that this machine has: the one that we ship, Debian's, a wheel's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import PostgresServer, RunServer
+from tests.conftest import SYSTEM_SERVERS, PostgresServer, RunServer, settings_for
 
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
@@ -18,8 +18,6 @@ from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import migrate, read_plan
 
 MARK = "\n--> statement-breakpoint\n"
-SYSTEM = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-OLDEST_WITH_IO_METHOD = 18
 FILES = (
     ("CREATE TABLE t (a integer PRIMARY KEY, b text)", "INSERT INTO t VALUES (1, 'x'), (2, 'y')"),
     ("CREATE TYPE mood AS ENUM ('calm')", "ALTER TYPE mood ADD VALUE 'wild'", "CREATE TABLE m (m mood DEFAULT 'wild')"),
@@ -43,17 +41,19 @@ def bundle_of(*files: tuple[str, ...]) -> Bundle:
     return Bundle(name="gateway", ledger=LEDGERS["gateway"], migrations=migrations)
 
 
-@pytest.fixture(scope="module", params=["shipped", *map(str, SYSTEM)])
+@pytest.fixture(scope="module", params=["shipped", *SYSTEM_SERVERS])
 def server(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, run_server: RunServer
+    request: pytest.FixtureRequest,
+    postgres_server: PostgresServer,
+    run_server: RunServer,
+    system_bin: Callable[[str], Path],
 ) -> Iterator[PostgresServer]:
     """A server of each version."""
     if request.param == "shipped":
         yield postgres_server
         return
-    version = Path(request.param).parent.name
-    settings = {} if int(version) >= OLDEST_WITH_IO_METHOD else {"io_method": None}
-    with run_server(f"version-{version}", bindir=Path(request.param), settings=settings) as started:
+    name = request.param
+    with run_server(f"runner on {name}", bindir=system_bin(name), settings=settings_for(name)) as started:
         yield started
 
 

@@ -49,8 +49,8 @@ HEAD = """\
 -- {tag}
 --
 -- Each statement commits alone, with its progress: after a crash the next run goes on with the one that is
--- missing. Write between two statements the line that drizzle-kit writes there (see the files before). What
--- must commit together stands in one chunk; CREATE INDEX CONCURRENTLY and its like in one of their own.
+-- missing. Write between two statements a line of two hyphens and '> statement-breakpoint'. What must commit
+-- together stands in one chunk; CREATE INDEX CONCURRENTLY and its like in one of their own.
 -- The version before still runs while this is applied: add first, take away in a later release.
 -- Before it is applied anywhere: mosaic-gateway storage lint DIR. Once it is applied, never edit it.
 

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
-from mosaic_gateway.migrations import ledger
+from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.fingerprint import differences, schema_lines
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
@@ -127,8 +127,10 @@ def _scratch(connection: Connection) -> Iterator[str]:
 def _write(bundle: Bundle, connection: Connection) -> None:
     with connection.transaction():
         ledger.create(connection, bundle.ledger)
+        progress.create(connection)
         record = ledger.recorder(connection, bundle.ledger)
         for migration in bundle.migrations:
+            progress.hold(connection, bundle.ledger, migration)  # by which drift is told statement by statement
             connection.execute(record(migration).encode())
 
 

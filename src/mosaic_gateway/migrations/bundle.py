@@ -14,7 +14,7 @@ from importlib_resources.abc import Traversable
 from mosaic_gateway.errors import MigrationError
 from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
 from mosaic_gateway.migrations.model import Migration
-from mosaic_gateway.migrations.parse import JournalFormatError, file_hash, parse_journal, split
+from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
 
 __all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName"]
 
@@ -77,8 +77,7 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
         if LOCK_NAME in contents:
             return cls.from_files(path.resolve().name, contents, ledger=ledger)
-        _check_unlocked(path, contents)
-        return cls._build(path.resolve().name, contents, ledger)
+        return cls._build(path.resolve().name, _unlocked_entries(path, contents), contents, ledger)
 
     @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
@@ -93,31 +92,39 @@ class Bundle:
                 hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
-        return cls._build(name, contents, ledger)
-
-    @classmethod
-    def _build(cls, name: str, contents: Mapping[str, bytes], ledger: LedgerName) -> Self:
         try:
             entries = parse_journal(contents[JOURNAL_NAME])
+        except JournalFormatError as error:
+            raise _unreadable(name, error) from error
+        return cls._build(name, entries, contents, ledger)
+
+    @classmethod
+    def _build(
+        cls, name: str, entries: tuple[JournalEntry, ...], contents: Mapping[str, bytes], ledger: LedgerName
+    ) -> Self:
+        try:
             migrations = tuple(_migration(entry.tag, entry.when, contents[f"{entry.tag}.sql"]) for entry in entries)
-        except (JournalFormatError, UnicodeDecodeError) as error:
-            raise BundleError(
-                f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Restore the files."
-            ) from error
+        except UnicodeDecodeError as error:
+            raise _unreadable(name, error) from error
         return cls(name=name, ledger=ledger, migrations=migrations)
 
 
-def _check_unlocked(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Raise `BundleError` unless the journal and the SQL files of *contents* name each other."""
+def _unreadable(name: str, error: ValueError) -> BundleError:
+    return BundleError(f"the {name} migrations cannot be read: {error}", hint="Nothing was run. Restore the files.")
+
+
+def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
+    """Return the entries of the journal. Raises `BundleError` unless they and the SQL files name each other."""
     if JOURNAL_NAME not in contents:
         raise BundleError(
             f"{path} has no {JOURNAL_NAME}",
             hint="Name a folder that drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new made.",
         )
     try:
-        named = {f"{entry.tag}.sql" for entry in parse_journal(contents[JOURNAL_NAME])}
+        entries = parse_journal(contents[JOURNAL_NAME])
     except JournalFormatError as error:
         raise BundleError(f"{path / JOURNAL_NAME} is no journal: {error}", hint="Nothing was run.") from error
+    named = {f"{entry.tag}.sql" for entry in entries}
     there = {name for name in contents if name.endswith(".sql") and "/" not in name}
     faults = [f"{name} is named by the journal but is not there" for name in sorted(named - there)]
     faults += [f"{name} has no entry in the journal" for name in sorted(there - named)]
@@ -127,6 +134,7 @@ def _check_unlocked(path: Path, contents: Mapping[str, bytes]) -> None:
             hint="Nothing was run. Bring files and journal together.",
             details={"bundle": path.resolve().name, "findings": faults},
         )
+    return entries
 
 
 def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
@@ -136,7 +144,7 @@ def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
 
 
 def _migration(tag: str, when: int, content: bytes) -> Migration:
-    return Migration(tag=tag, when=when, hash=file_hash(content), statements=split(content.decode("utf-8")))
+    return Migration(tag=tag, when=when, hash=file_hash(content), statements=Statements(content.decode("utf-8")))
 
 
 def _read_all(root: Traversable, prefix: str = "") -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "Event",
+    "LockBusy",
     "LockWaited",
     "MigrationApplied",
     "PlanMade",
@@ -14,6 +15,7 @@ __all__ = [
     "StatementApplied",
     "StatementRecovered",
     "StatementRetried",
+    "StatementsSent",
 ]
 
 
@@ -37,6 +39,21 @@ class PlanMade(Event):
     name: ClassVar[str] = "plan"
 
     migrations: int
+    statements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementsSent(Event):
+    """``statements`` statements are on their way to the server in one message, from ``number`` of ``tag`` on.
+
+    Each is told when the message is done; usually that takes a fraction of a second.
+    """
+
+    name: ClassVar[str] = "sent"
+
+    tag: str
+    number: int
+    total: int
     statements: int
 
 
@@ -83,6 +100,18 @@ class MigrationApplied(Event):
     name: ClassVar[str] = "migration"
 
     tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockBusy(Event):
+    """Another run has the lock: its server process, program, last query, and how long it has been connected."""
+
+    name: ClassVar[str] = "busy"
+
+    pid: int
+    application: str
+    query: str
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,15 @@ from mosaic_gateway.migrations.events import (
     StatementApplied,
     StatementRecovered,
     StatementRetried,
+    StatementsSent,
 )
-from mosaic_gateway.migrations.failure import ChunkRefusedError, StatementFailedError, UndecidedError, describe
+from mosaic_gateway.migrations.failure import (
+    ChunkRefusedError,
+    LedgerAccessError,
+    StatementFailedError,
+    UndecidedError,
+    describe,
+)
 from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
 from mosaic_gateway.migrations.outside import Verdict
 from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
@@ -53,6 +60,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction
+OF_THE_TEXT = {"22", "54"}  # data exception, program limit exceeded: a text that cannot even be read
 TARGET = 0.2  # seconds that one message may take: progress is told, and the disk flushed, once a message
 SMALLEST, LARGEST = 4, 288  # statements in one message
 
@@ -183,12 +191,24 @@ class Executor:
             remaining = self._after(remaining, script, answer, done, attempt)
 
     def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
+        self._tell_sent(work[0], len(work))
         script = compose(work, self._phrases)
         try:
             answer = send(self._connection, script.text)
         finally:
             session_state.leave_transaction(self._connection)
         return script, answer
+
+    def _tell_sent(self, item: Work, statements: int) -> None:
+        self._on_event(
+            StatementsSent(
+                bundle=self._bundle.name,
+                tag=item.migration.tag,
+                number=item.statement.number,
+                total=len(item.migration.statements),
+                statements=statements,
+            )
+        )
 
     def _report(self, work: Sequence[Work], answer: Answer) -> int:
         """Tell what was committed and return how many statements that are."""
@@ -234,7 +254,11 @@ class Executor:
         if error.sqlstate in RETRIED and attempt < ATTEMPTS:
             self._pause(remaining[0], error, attempt)
             return remaining
-        raise self._failed(remaining[0], error, script, done)
+        place = None if error.position is None else script.locate(error.position)
+        ours = in_step or (remaining[0].last and answer.since_step == 0)
+        if ours and place is None and error.sqlstate[:2] not in OF_THE_TEXT:
+            raise self._unrecorded(error)
+        raise self._failed(remaining[0], error, place[1] if place is not None and place[0] == done else None)
 
     def _pause(self, item: Work, error: ServerError, attempt: int) -> None:
         self._on_event(
@@ -248,16 +272,23 @@ class Executor:
         )
         pause(attempt)
 
-    def _failed(self, item: Work, error: ServerError, script: Script | None, index: int) -> StatementFailedError:
-        position = error.position
-        if script is not None and position is not None:
-            where, position = script.locate(position)
-            position = position if where == index else None
-        failure = describe(item.migration, item.statement, error, position)
+    def _failed(
+        self, item: Work, error: ServerError, position: int | None, *, outside: bool = False
+    ) -> StatementFailedError:
+        failure = describe(item.migration, item.statement, error, position, outside=outside)
         with session_state.as_ourselves(self._connection):
             self._fence()  # it may have failed because a rival did it already
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
         return StatementFailedError(failure, tuple(self._finished))
+
+    def _unrecorded(self, error: ServerError) -> LedgerAccessError:
+        return LedgerAccessError(
+            f"{self._bundle.name}: the record of the applied migrations cannot be written: "
+            f"{error.message} (SQLSTATE {error.sqlstate})",
+            hint="The statement was not run, or rolled back. Make sure that the database user may write to the "
+            "schemas drizzle and mosaic, then run mosaic-gateway storage migrate.",
+            details={"applied": list(self._finished), "sqlstate": error.sqlstate},
+        )
 
     # Migrations that need care: one statement a message, in a session of their own.
 
@@ -322,6 +353,7 @@ class Executor:
 
     def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is written, and record it as applied."""
+        self._tell_sent(item, 1)
         began = time.perf_counter()
         attempt = 0
         while (error := alone.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
@@ -335,7 +367,7 @@ class Executor:
                         break
                     continue
             alone.give_up(self._connection, self._bundle.ledger, item)
-            raise self._failed(item, error, None, 0)
+            raise self._failed(item, error, error.position, outside=True)
         self._finish(item, time.perf_counter() - began)
 
     def _finish(self, item: Work, seconds: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.migrations.excerpt import excerpt, line_in_block
 from mosaic_gateway.migrations.model import Migration, Statement
 from mosaic_gateway.migrations.sending import ServerError
+from mosaic_gateway.migrations.traits import AUTHORIZATION
 
 __all__ = [
     "ChunkRefusedError",
@@ -19,12 +21,19 @@ __all__ = [
     "describe",
 ]
 
+KEPT = "The statement was rolled back; everything before it is applied."
+KEPT_OUTSIDE = (
+    "The statement ran outside of a transaction, and the next run looks what it left; everything before it is applied."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
 
-    ``column`` counts from 1 and is None where PostgreSQL gives no position; ``sql`` begins at ``line_of_sql``.
+    ``line`` is that of the failure where PostgreSQL gives a place (``placed``), else the statement's first one.
+    ``column`` counts from 1 and is None where it gives none; ``sql`` begins at ``line_of_sql``. ``outside``: it ran
+    outside of a transaction. ``context`` is PostgreSQL's, of a failure inside of a function or a block.
     """
 
     tag: str
@@ -32,20 +41,20 @@ class Failure:
     total: int
     line: int
     column: int | None
+    placed: bool
+    outside: bool
     sql: str
     line_of_sql: int
     sqlstate: str
     message: str
     pg_hint: str
+    context: str
 
-    def excerpt(self) -> str:
-        """Return the failing line with the position marked below it; empty where there is no position."""
-        if self.column is None:
-            return ""
-        lines = self.sql.splitlines()
-        first = self.line - self.line_of_sql
-        text = lines[first] if 0 <= first < len(lines) else ""
-        return f"\n  {text}\n  {' ' * (self.column - 1)}^"
+    def shown(self) -> str:
+        """Return the statement's lines with the place marked, and the context."""
+        line = self.line if self.placed else None
+        lines = excerpt(self.sql, first_line=self.line_of_sql, line=line, column=self.column)
+        return lines + "".join(f"\n  in {line}" for line in self.context.splitlines())
 
 
 class StatementFailedError(MigrationError):
@@ -57,11 +66,11 @@ class StatementFailedError(MigrationError):
     code = "STATEMENT_FAILED"
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
-        hint = "The statement was rolled back; everything before it is applied. Remove the cause, then run "
-        hint += "mosaic-gateway storage migrate: it goes on with this statement."
+        kept = KEPT_OUTSIDE if failure.outside else KEPT
+        hint = f"{kept} Remove the cause, then run mosaic-gateway storage migrate: it goes on with this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
-            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt()}",
+            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.shown()}",
             hint=f"{failure.pg_hint} {hint}".strip(),
             details={
                 "tag": failure.tag,
@@ -73,6 +82,7 @@ class StatementFailedError(MigrationError):
                 "sqlstate": failure.sqlstate,
                 "pg_message": failure.message,
                 "pg_hint": failure.pg_hint,
+                "pg_context": failure.context,
                 "applied": list(applied),
             },
         )
@@ -99,17 +109,30 @@ class RunnerFencedError(MigrationError):
 
 
 class ChunkRefusedError(MigrationError):
-    """A migration file begins or ends transactions itself; nothing of the plan was run."""
+    """A migration file begins or ends transactions, or changes the session's user; nothing of the plan was run."""
 
     code = "CHUNK_REFUSED"
 
     def __init__(self, migration: Migration, statement: Statement, word: str) -> None:
         super().__init__(
             f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
-            f"{word.upper()} is not for a migration; each statement has a transaction of its own",
-            hint="Nothing was run. Take the word out of the file; what must hold together belongs into one statement, "
-            "a DO block for example.",
+            f"{word.upper()} is not for a migration; {self._why(word)}",
+            hint=f"Nothing was run. {self._instead(word)}",
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "word": word},
+        )
+
+    @staticmethod
+    def _why(word: str) -> str:
+        if word == AUTHORIZATION:
+            return "the records of the run belong to the user who connected"
+        return "each statement has a transaction of its own"
+
+    @staticmethod
+    def _instead(word: str) -> str:
+        if word == AUTHORIZATION:
+            return "Write SET ROLE: it gives the same rights."
+        return (
+            "Take the word out of the file; what must hold together belongs into one statement, a DO block for example."
         )
 
 
@@ -129,22 +152,29 @@ class UndecidedError(MigrationError):
         )
 
 
-def describe(migration: Migration, statement: Statement, error: ServerError, position: int | None) -> Failure:
+def describe(
+    migration: Migration, statement: Statement, error: ServerError, position: int | None, *, outside: bool
+) -> Failure:
     """Return the failure of *statement*; *position* counts the characters of its text from 1, if known."""
-    line, column = statement.line, None
+    line, column, placed = statement.line, None, position is not None
     if position is not None:
         before = statement.sql[: max(position - 1, 0)]
         line += before.count("\n")
         column = len(before) - before.rfind("\n")
+    elif (in_block := line_in_block(statement.sql, error.context)) is not None:
+        line, placed = line + in_block - 1, True
     return Failure(
         tag=migration.tag,
         number=statement.number,
         total=len(migration.statements),
         line=line,
         column=column,
+        placed=placed,
+        outside=outside,
         sql=statement.sql,
         line_of_sql=statement.line,
         sqlstate=error.sqlstate,
         message=f"{error.message}: {error.detail}" if error.detail else error.message,
         pg_hint=error.hint,
+        context=error.context,
     )

@@ -16,69 +16,138 @@ __all__ = ["BOOKKEEPING", "differences", "schema_lines"]
 #: Schemas of the runners themselves.
 BOOKKEEPING = ("drizzle", "mosaic")
 
-QUERY: LiteralString = r"""
+#: What the queries below share. Objects of an extension are the extension's.
+NAMES: LiteralString = r"""
 WITH spaces AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
     WHERE nspname NOT LIKE 'pg\_%%' AND nspname <> 'information_schema' AND nspname <> ALL (%(left_out)s)
-), extension_objects AS (
+), foreign_to_us AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'
 ), relations AS (
-    SELECT c.oid, c.relkind, c.relname, s.nspname, format('%%I.%%I', s.nspname, c.relname) AS name
+    SELECT c.*, format('%%I.%%I', s.nspname, c.relname) AS name
     FROM pg_catalog.pg_class c JOIN spaces s ON s.oid = c.relnamespace
-    WHERE NOT EXISTS (SELECT FROM extension_objects e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid)
+    WHERE ('pg_class'::regclass, c.oid) NOT IN (SELECT * FROM foreign_to_us)
+), types AS (
+    SELECT t.*, format('%%I.%%I', s.nspname, t.typname) AS name
+    FROM pg_catalog.pg_type t JOIN spaces s ON s.oid = t.typnamespace
+    WHERE ('pg_type'::regclass, t.oid) NOT IN (SELECT * FROM foreign_to_us)
+), functions AS (
+    SELECT p.*, format('%%I.%%I(%%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS name
+    FROM pg_catalog.pg_proc p JOIN spaces s ON s.oid = p.pronamespace
+    WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT * FROM foreign_to_us)
 )
-SELECT line FROM (
-    SELECT format('schema %%I', nspname) AS line FROM spaces
-    UNION ALL
-    SELECT format('extension %%s', extname) FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'
-    UNION ALL
-    SELECT format('%%s %%s', CASE r.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
-        WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' ELSE 'relation' END, r.name)
-        || CASE WHEN r.relkind IN ('v', 'm') THEN ' as ' || pg_get_viewdef(r.oid) ELSE '' END
-    FROM relations r WHERE r.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-    UNION ALL
-    SELECT format('column %%s.%%I %%s%%s%%s%%s', r.name, a.attname, format_type(a.atttypid, a.atttypmod),
-        CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
-        CASE WHEN d.oid IS NOT NULL THEN ' default ' || pg_get_expr(d.adbin, d.adrelid) ELSE '' END,
-        CASE WHEN a.attidentity <> '' THEN ' identity ' || a.attidentity::text
-             WHEN a.attgenerated <> '' THEN ' generated' ELSE '' END)
+"""
+LINES: tuple[LiteralString, ...] = (
+    "SELECT format('schema %%I', nspname) AS line FROM spaces",
+    "SELECT format('extension %%s', extname) FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'",
+    """
+    SELECT concat_ws(' ', CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
+            WHEN 'm' THEN 'materialized view' WHEN 'c' THEN 'composite type' ELSE 'foreign table' END, name,
+        'by ' || pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid),
+        CASE relpersistence WHEN 'u' THEN 'unlogged' END,
+        CASE WHEN relrowsecurity THEN 'row security' END, CASE WHEN relforcerowsecurity THEN 'forced' END,
+        'with ' || array_to_string(reloptions, ', '),
+        CASE WHEN relkind IN ('v', 'm') THEN 'as ' || pg_get_viewdef(oid) END)
+    FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+    """,
+    """
+    SELECT format('%%s %%s of %%s', 'child', r.name, i.inhparent::regclass)
+    FROM relations r JOIN pg_catalog.pg_inherits i ON i.inhrelid = r.oid WHERE r.relkind IN ('r', 'p', 'f')
+    """,
+    """
+    SELECT concat_ws(' ', format('column %%s.%%I', r.name, a.attname), format_type(a.atttypid, a.atttypmod),
+        CASE WHEN a.attcollation <> t.typcollation THEN 'collate ' || a.attcollation::regcollation END,
+        CASE WHEN a.attnotnull THEN 'not null' END,
+        CASE WHEN d.oid IS NOT NULL THEN 'default ' || pg_get_expr(d.adbin, d.adrelid) END,
+        CASE WHEN a.attidentity <> '' THEN 'identity ' || a.attidentity::text
+             WHEN a.attgenerated <> '' THEN 'generated ' || a.attgenerated::text END)
     FROM relations r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE r.relkind IN ('r', 'p', 'f')
-    UNION ALL
-    SELECT format('constraint %%s %%I %%s', r.name, k.conname, pg_get_constraintdef(k.oid))
-    FROM relations r JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid WHERE k.contype <> 'n'
-    UNION ALL
+    WHERE r.relkind IN ('r', 'p', 'f', 'c')
+    """,
+    """
+    SELECT concat_ws(' ', 'sequence', r.name, format_type(q.seqtypid, NULL), 'from', q.seqstart, 'by', q.seqincrement,
+        'within', q.seqmin, q.seqmax, 'cache', q.seqcache, CASE WHEN q.seqcycle THEN 'cycle' END)
+    FROM relations r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
+    """,
+    """
+    SELECT format('constraint %%s %%I %%s', coalesce(r.name, t.name), k.conname, pg_get_constraintdef(k.oid))
+    FROM pg_catalog.pg_constraint k LEFT JOIN relations r ON r.oid = k.conrelid LEFT JOIN types t ON t.oid = k.contypid
+    WHERE k.contype <> 'n' AND (r.oid IS NOT NULL OR t.oid IS NOT NULL)
+    """,
+    """
     SELECT format('index %%s%%s', pg_get_indexdef(r.oid), CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END)
     FROM relations r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
-    UNION ALL
-    SELECT format('trigger %%s', pg_get_triggerdef(t.oid)) FROM relations r
-    JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal
-    UNION ALL
-    SELECT format('type %%I.%%I enum %%s', s.nspname, t.typname,
+    """,
+    """
+    SELECT format('statistics %%s', pg_get_statisticsobjdef(x.oid)) FROM pg_catalog.pg_statistic_ext x
+    JOIN relations r ON r.oid = x.stxrelid
+    """,
+    """
+    SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(g.oid), CASE g.tgenabled WHEN 'O' THEN NULL ELSE g.tgenabled END)
+    FROM relations r JOIN pg_catalog.pg_trigger g ON g.tgrelid = r.oid
+    WHERE NOT g.tgisinternal
+    """,
+    """
+    SELECT format('rule %%s', pg_get_ruledef(u.oid)) FROM relations r JOIN pg_catalog.pg_rewrite u ON u.ev_class = r.oid
+    WHERE u.rulename <> '_RETURN'
+    """,
+    """
+    SELECT concat_ws(' ', 'policy', r.name, quote_ident(y.polname), y.polcmd,
+        CASE WHEN NOT y.polpermissive THEN 'restrictive' END,
+        'to ' || (SELECT string_agg(rolname, ', ' ORDER BY rolname)
+                  FROM pg_catalog.pg_roles WHERE oid = ANY (y.polroles)),
+        'using ' || pg_get_expr(y.polqual, y.polrelid), 'check ' || pg_get_expr(y.polwithcheck, y.polrelid))
+    FROM relations r JOIN pg_catalog.pg_policy y ON y.polrelid = r.oid
+    """,
+    """
+    SELECT format('type %%s enum %%s', name,
         (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
-         FROM pg_catalog.pg_enum WHERE enumtypid = t.oid))
-    FROM pg_catalog.pg_type t JOIN spaces s ON s.oid = t.typnamespace WHERE t.typtype = 'e'
-    UNION ALL
-    SELECT format('type %%I.%%I domain %%s', s.nspname, t.typname, format_type(t.typbasetype, t.typtypmod))
-    FROM pg_catalog.pg_type t JOIN spaces s ON s.oid = t.typnamespace WHERE t.typtype = 'd'
-    UNION ALL
-    SELECT format('function %%s', pg_get_functiondef(p.oid)) FROM pg_catalog.pg_proc p
-    JOIN spaces s ON s.oid = p.pronamespace WHERE p.prokind IN ('f', 'p', 'w')
-    AND NOT EXISTS (SELECT FROM extension_objects e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
-    UNION ALL
-    SELECT format('policy %%s %%I %%s %%s', r.name, y.polname, pg_get_expr(y.polqual, y.polrelid),
-        pg_get_expr(y.polwithcheck, y.polrelid)) FROM relations r JOIN pg_catalog.pg_policy y ON y.polrelid = r.oid
-) AS lines ORDER BY line COLLATE "C"
-"""
+         FROM pg_catalog.pg_enum WHERE enumtypid = types.oid))
+    FROM types WHERE typtype = 'e'
+    """,
+    """
+    SELECT concat_ws(' ', 'type', name, 'domain', format_type(typbasetype, typtypmod),
+        CASE WHEN typnotnull THEN 'not null' END, 'default ' || typdefault) FROM types WHERE typtype = 'd'
+    """,
+    """
+    SELECT format('type %%s range of %%s', t.name, format_type(g.rngsubtype, NULL))
+    FROM types t JOIN pg_catalog.pg_range g ON g.rngtypid = t.oid
+    """,
+    "SELECT format('function %%s', pg_get_functiondef(oid)) FROM functions WHERE prokind IN ('f', 'p', 'w')",
+    """
+    SELECT format('aggregate %%s by %%s from %%s', f.name, a.aggtransfn, coalesce(a.agginitval, 'null'))
+    FROM functions f JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = f.oid
+    """,
+    """
+    SELECT format('operator %%s by %%s', o.oid::regoperator, o.oprcode)
+    FROM pg_catalog.pg_operator o JOIN spaces s ON s.oid = o.oprnamespace
+    WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT * FROM foreign_to_us)
+    """,
+    """
+    SELECT format('collation %%I.%%I %%s', s.nspname, l.collname, coalesce(l.collcollate, to_jsonb(l) ->> 'colllocale',
+        to_jsonb(l) ->> 'colliculocale')) FROM pg_catalog.pg_collation l JOIN spaces s ON s.oid = l.collnamespace
+    """,
+    """
+    SELECT concat_ws(' ', 'event trigger', quote_ident(evtname), evtevent, evtfoid::regproc,
+        array_to_string(evttags, ', '), CASE evtenabled WHEN 'O' THEN NULL ELSE evtenabled END)
+    FROM pg_catalog.pg_event_trigger
+    WHERE ('pg_event_trigger'::regclass, oid) NOT IN (SELECT * FROM foreign_to_us)
+    """,
+    "SELECT format('publication %%I', pubname) FROM pg_catalog.pg_publication",
+    "SELECT format('server %%I', srvname) FROM pg_catalog.pg_foreign_server",
+)
 
 
 def schema_lines(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, ...]:
     """Return a line for each object of the database outside of the runners' own schemas, sorted. Reads only."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
-        rows = connection.execute(QUERY, {"left_out": list(BOOKKEEPING)})
-        return tuple(str(line) for (line,) in rows)
+        found: set[str] = set()
+        for lines in LINES:
+            found.update(str(line) for (line,) in connection.execute(NAMES + lines, {"left_out": list(BOOKKEEPING)}))
+        return tuple(sorted(found))
 
 
 def differences(expected: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
 import psycopg
 
@@ -18,6 +19,7 @@ from mosaic_gateway.errors import BusyError
 
 __all__ = [
     "DEFAULT_LOCK_TIMEOUT",
+    "Holder",
     "MigrationsBusyError",
     "acquire",
     "hold_again",
@@ -32,6 +34,7 @@ KEY = (-1569950593, 1856466978)
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 FIRST_PAUSE = 0.02  # seconds
 LONGEST_PAUSE = 0.5  # seconds
+WORTH_TELLING = 0.3  # seconds of waiting
 
 HELD = """
 SELECT EXISTS (SELECT FROM pg_locks
@@ -54,16 +57,28 @@ class MigrationsBusyError(BusyError):
     code = "MIGRATIONS_BUSY"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the lock: server process, program, its last query, and the seconds that it has been connected."""
+
+    pid: int
+    application: str
+    query: str
+    age_seconds: float
+
+
 @contextmanager
-def migration_lock(connection: Connection, timeout: float) -> Iterator[float]:
+def migration_lock(
+    connection: Connection, timeout: float, on_wait: Callable[[Holder], None] | None = None
+) -> Iterator[float]:
     """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
 
-    Gives the seconds that were waited.
+    Gives the seconds that were waited. *on_wait* is told once, when there is some waiting to be done.
 
     Raises `MigrationsBusyError` that names the holder's pid, query and age.
     """
     began = time.monotonic()
-    acquire(connection, timeout)
+    acquire(connection, timeout, on_wait=on_wait)
     try:
         yield time.monotonic() - began
     finally:
@@ -81,14 +96,23 @@ def hold_again(connection: Connection, timeout: float) -> None:
         acquire(connection, timeout)
 
 
-def acquire(connection: Connection, timeout: float, attempt: Callable[[Connection], bool] | None = None) -> None:
+def acquire(
+    connection: Connection,
+    timeout: float,
+    attempt: Callable[[Connection], bool] | None = None,
+    on_wait: Callable[[Holder], None] | None = None,
+) -> None:
     """Take the lock by *attempt* within *timeout* seconds. Raises `MigrationsBusyError`."""
     attempt = attempt or _try
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     pause = FIRST_PAUSE
     while not attempt(connection):
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= began + timeout:
             raise _busy(connection, timeout)
+        if on_wait is not None and now >= began + WORTH_TELLING and (holder := _holder(connection)) is not None:
+            on_wait(holder)
+            on_wait = None
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
@@ -110,16 +134,24 @@ def _try(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-def _busy(connection: Connection, timeout: float) -> MigrationsBusyError:
+def _holder(connection: Connection) -> Holder | None:
     row = connection.execute(HOLDER, KEY).fetchone()
     if row is None:
+        return None
+    pid, application, query, age = row
+    return Holder(pid=int(str(pid)), application=str(application), query=str(query), age_seconds=float(str(age)))
+
+
+def _busy(connection: Connection, timeout: float) -> MigrationsBusyError:
+    holder = _holder(connection)
+    if holder is None:
         return MigrationsBusyError(
             f"the migration lock was not free within {timeout:g} s", hint="Run the command again."
         )
-    pid, application, query, age = row
     return MigrationsBusyError(
-        f"another migration run holds the lock: server process {pid} ({application or 'no application name'}), "
-        f"connected for {float(str(age)):.0f} s, last query: {query}",
+        f"another migration run holds the lock: server process {holder.pid} "
+        f"({holder.application or 'no application name'}), connected for {holder.age_seconds:.0f} s, "
+        f"last query: {holder.query}",
         hint="Wait until it ends, then run the command again; end it only if you know that it hangs.",
-        details={"pid": pid, "application": application, "query": query, "age_seconds": age},
+        details=asdict(holder),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +26,13 @@ class Migration:
     """One journal entry and its file.
 
     ``when`` is drizzle's time stamp in milliseconds since the epoch: an identifier, never an order.
-    ``hash`` is the lower-case hex SHA-256 of the file's bytes, which is drizzle's hash.
+    ``hash`` is the lower-case hex SHA-256 of the file's bytes, which is drizzle's hash. ``statements`` never change.
     """
 
     tag: str
     when: int
     hash: str
-    statements: tuple[Statement, ...]
+    statements: Sequence[Statement]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

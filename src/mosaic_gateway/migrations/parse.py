@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from mosaic_gateway.migrations.model import Statement
 
@@ -18,6 +18,7 @@ __all__ = [
     "BREAKPOINT",
     "JournalEntry",
     "JournalFormatError",
+    "Statements",
     "file_hash",
     "parse_journal",
     "prefix_hash",
@@ -45,6 +46,43 @@ class JournalEntry:
 def file_hash(content: bytes) -> str:
     """Return drizzle's hash of a migration file: lower-case hex SHA-256 of its bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+class Statements(Sequence[Statement]):
+    """The statements of a migration file, cut when they are first asked for.
+
+    Most of a large bundle is applied, and nobody asks.
+    """
+
+    __slots__ = ("_cut", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._cut: tuple[Statement, ...] | None = None
+
+    def _all(self) -> tuple[Statement, ...]:
+        if self._cut is None:
+            self._cut, self._text = split(self._text), ""
+        return self._cut
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Statement: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Statement, ...]: ...
+    def __getitem__(self, index: int | slice) -> Statement | tuple[Statement, ...]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
 
 
 def split(text: str) -> tuple[Statement, ...]:

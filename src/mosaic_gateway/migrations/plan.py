@@ -13,8 +13,18 @@ from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration, Plan, PlannedMigration, ProgressRow
+from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.model import (
+    AppliedRow,
+    LedgerState,
+    Migration,
+    Plan,
+    PlannedMigration,
+    ProgressRow,
+    Statement,
+)
 from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
+from mosaic_gateway.migrations.reach import lasting, temporary_names
 from mosaic_gateway.migrations.traits import traits_of
 
 __all__ = [
@@ -25,7 +35,12 @@ __all__ = [
     "UnknownRowError",
     "changed_statements",
     "make_plan",
+    "shorten",
+    "what_is_left",
 ]
+
+SHOWN = 3  # statements whose new text a refusal shows
+WIDTH = 100  # characters of it
 
 
 class DriftError(RefusedError):
@@ -67,7 +82,7 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     if left_over:
         raise _refusal(bundle, state.applied, applied, left_over)
     pending = tuple(
-        _planned(migration, state.progress.get(migration.tag))
+        what_is_left(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
     )
@@ -132,7 +147,8 @@ def _refusal(
         return DatabaseNewerError(
             f"{bundle.name}: the database has {len(left_over)} migration(s) that this version does not know; "
             "it was migrated by a later version",
-            hint="Nothing was written. Install that later version: pip install --upgrade mosaic-gateway",
+            hint="Nothing was written. Take that later version: pip install --upgrade mosaic-gateway, "
+            "or with --from its folder.",
             details=details,
         )
     return UnknownRowError(
@@ -161,14 +177,23 @@ def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any
             numbers["removed"] += range(i1 + both + 1, i2 + 1)
             numbers["added"] += range(j1 + both + 1, j2 + 1)
     told = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
-    return {**numbers, "text": ", ".join(told) or "only white space around statements"}
+    for number in [*numbers["changed"], *numbers["added"]][:SHOWN]:
+        statement = migration.statements[number - 1]
+        told.append(f"statement {number} (line {statement.line}) is now: {shorten(statement.sql)}")
+    return {**numbers, "text": "; ".join(told) or "only white space around statements"}
+
+
+def shorten(sql: str) -> str:
+    """Return the beginning of *sql* on one line."""
+    line = " ".join(sql.split())
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
 def _numbers(numbers: Sequence[int]) -> str:
     return f"statement{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
+def what_is_left(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
     """Return what is left to do of *migration*. Raises `PrefixChangedError` and `SessionLostError`."""
     if progress is None or (progress.applied == 0 and progress.intent is None):
         return PlannedMigration(migration=migration, start=0)
@@ -180,21 +205,29 @@ def _planned(migration: Migration, progress: ProgressRow | None) -> PlannedMigra
             hint="Nothing was written. Restore the applied statements as they were; the rest may be edited.",
             details={"tag": migration.tag, "applied": applied, "total": progress.total},
         )
-    prefix = [traits_of(statement.sql) for statement in migration.statements[:applied]]
-    if applied == len(migration.statements) or not any(traits.temporary for traits in prefix):
+    prefix = migration.statements[:applied]
+    if not any(traits_of(statement.sql).temporary for statement in prefix) or not _needs_session(migration, applied):
         return PlannedMigration(migration=migration, start=applied, progress=progress)
-    if all(traits.ephemeral for traits in prefix) and progress.intent is None:
+    stays = lasting([lex(statement.sql).statements() for statement in prefix])
+    if stays is None and progress.intent is None:
         return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
-    raise _session_lost(migration, progress)
+    raise _session_lost(migration, progress, prefix[stays] if stays is not None else migration.statements[applied])
 
 
-def _session_lost(migration: Migration, progress: ProgressRow) -> SessionLostError:
+def _needs_session(migration: Migration, applied: int) -> bool:
+    """Return whether the statements after the first *applied* may name temporary objects that these made."""
+    prefix = [tokens for statement in migration.statements[:applied] for tokens in lex(statement.sql).statements()]
+    names = temporary_names(prefix)
+    rest = "\n".join(statement.sql for statement in migration.statements[applied:])
+    return bool(rest) and (names is None or any(name.lower() in rest.lower() for name in names))
+
+
+def _session_lost(migration: Migration, progress: ProgressRow, stays: Statement) -> SessionLostError:
     temporary = next(s for s in migration.statements if traits_of(s.sql).temporary)
-    lasting = next(s for s in migration.statements if not traits_of(s.sql).ephemeral)
     return SessionLostError(
         f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). Statement "
         f"{temporary.number} (line {temporary.line}) made temporary objects, which went with the session of that run; "
-        f"statement {lasting.number} (line {lasting.line}) changed what stays, so the file cannot begin again",
+        f"statement {stays.number} (line {stays.line}) may have changed what stays, so the file cannot begin again",
         hint="Nothing was written. Do the rest of the file by hand and tell with mosaic-gateway storage resolve "
         f"{migration.tag} --applied, statement by statement; or edit the rest so that it needs no temporary object.",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},

@@ -12,13 +12,13 @@ connection, idle in a transaction without a snapshot, so that CREATE INDEX CONCU
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.migrations.lock import acquire, migration_lock, try_in_transaction
+from mosaic_gateway.migrations.lock import Holder, acquire, migration_lock, try_in_transaction
 from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.traits import traits_of
 
@@ -66,14 +66,16 @@ def lock_by_any_way(connection: Connection, timeout: float) -> Iterator[float]:
 
 
 @contextmanager
-def pinned_lock(connection: Connection, timeout: float) -> Iterator[float]:
+def pinned_lock(
+    connection: Connection, timeout: float, on_wait: Callable[[Holder], None] | None = None
+) -> Iterator[float]:
     """Hold the migration lock inside the block as `lock.migration_lock` does, through a transaction pooler.
 
     Raises `MigrationsBusyError`.
     """
     began = time.monotonic()
     with _second(connection) as second:
-        acquire(second, timeout, try_in_transaction)
+        acquire(second, timeout, try_in_transaction, on_wait)
         try:
             yield time.monotonic() - began
         finally:

@@ -11,7 +11,8 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
-from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.model import Migration, ProgressRow
+from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, what_is_left
 from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import read_state
 
@@ -53,13 +54,17 @@ def resolve(
 ) -> Resolution:
     """Record that the waiting statement of *tag* is applied, or that it is to be run again.
 
-    A statement waits when a run was cut off in it outside of a transaction, or when it failed. Runs
-    nothing of the migration. Raises `NothingToResolveError` and `MigrationsBusyError`.
+    A statement waits when a run was cut off in it outside of a transaction, when it failed, or when it needs
+    temporary objects that are gone; the last can only be done by hand. Runs nothing of the migration. Raises
+    `NothingToResolveError`, `SessionLostError`, and `MigrationsBusyError`.
     """
     migration = next(migration for migration in bundle.migrations if migration.tag == tag)
     with lock_by_any_way(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
-        number = None if row is None else row.intent or row.failed_statement
+        lost = _session_lost(migration, row)
+        if lost is not None and answer is Answer.RETRY:
+            raise lost
+        number = None if row is None else row.intent or row.failed_statement or (row.applied + 1 if lost else None)
         if row is None or number is None or row.applied >= len(migration.statements):
             raise NothingToResolveError(
                 f"no statement of {tag} waits for an answer", hint="mosaic-gateway storage status shows what does."
@@ -70,6 +75,17 @@ def resolve(
             progress.forget_intent(connection, bundle.ledger, migration, number)
             return Resolution(tag=tag, statement=number, answer=answer, finished=False)
         return _finish(bundle, connection, migration, number)
+
+
+def _session_lost(migration: Migration, row: ProgressRow | None) -> SessionLostError | None:
+    """Return why *migration* cannot go on by itself, if it is for temporary objects."""
+    try:
+        what_is_left(migration, row)
+    except SessionLostError as error:
+        return error
+    except PrefixChangedError:
+        return None
+    return None
 
 
 def _finish(bundle: Bundle, connection: Connection, migration: Migration, number: int) -> Resolution:

@@ -16,7 +16,7 @@ crash can lose a tail of them, count and effect alike, but never tear the two ap
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import psycopg
 from psycopg import errors
@@ -25,10 +25,10 @@ from psycopg.pq import TransactionStatus
 from mosaic_gateway.errors import InternalError, MigrationError
 from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.events import Event, LockWaited, PlanMade, PoolerFound
+from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanMade, PoolerFound
 from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, hold_again, migration_lock
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, Holder, hold_again, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
@@ -77,8 +77,8 @@ def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> 
         if migration.tag in drift.details["tags"]:
             noted = progress.digests(connection, bundle.ledger, migration.tag)
             changes.append({"tag": migration.tag, **changed_statements(noted, migration)})
-    told = "; ".join(f"{change['tag']}: {change['text']}" for change in changes)
-    return DriftError(f"{drift.message} ({told})", hint=drift.hint, details={**drift.details, "changes": changes})
+    told = "".join(f"\n  {change['tag']}: {change['text']}" for change in changes)
+    return DriftError(f"{drift.message}{told}", hint=drift.hint, details={**drift.details, "changes": changes})
 
 
 def migrate(
@@ -153,13 +153,17 @@ class _Run:
             self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
         else:
             self._hold = lambda: hold_again(self._connection, lock_timeout)
-        with (pinned_lock if self._pooled else migration_lock)(self._connection, lock_timeout) as waited:
+        take = pinned_lock if self._pooled else migration_lock
+        with take(self._connection, lock_timeout, self._tell_holder) as waited:
             if waited > WAITED:
                 self.tell(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.to_the_end()
         return MigrationReport(
             bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
         )
+
+    def _tell_holder(self, holder: Holder) -> None:
+        self.tell(LockBusy(bundle=self._bundle.name, **asdict(holder)))
 
     def to_the_end(self) -> None:
         """Plan and run until nothing is left; a fenced attempt plans again."""

@@ -61,15 +61,21 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A message, and where in it (in characters) each statement's own text begins."""
+    """A message, and where in it (in characters) each statement's own text begins and ends."""
 
     text: str
     starts: tuple[int, ...]
+    ends: tuple[int, ...]
 
-    def locate(self, position: int) -> tuple[int, int]:
-        """Return which statement a position (from 1) of the message is in, and the position in its text."""
-        index = max((i for i, start in enumerate(self.starts) if start < position), default=0)
-        return index, position - self.starts[index]
+    def locate(self, position: int) -> tuple[int, int] | None:
+        """Return which statement a position (from 1) of the message is in, and the position in its text.
+
+        None where it is in what is ours. The end of a statement's text, where one is missing, counts as its own.
+        """
+        for index, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            if start < position <= end + 2:
+                return index, min(position, end + 1) - start
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,7 @@ def works_of(planned: PlannedMigration) -> Iterator[Work]:
     digests = statement_digests(migration.statements)
     captures = False
     for number, statement in enumerate(migration.statements):
-        captures = captures or traits_of(statement.sql).sets_session
+        captures = captures or traits_of(statement.sql).captures
         if number >= planned.start:
             yield Work(
                 migration=migration,
@@ -110,6 +116,7 @@ def compose(work: Sequence[Work], phrases: Phrases) -> Script:
     """Return the message for *work*."""
     parts: list[str] = []
     starts: list[int] = []
+    ends: list[int] = []
     length = 0
 
     def add(text: str) -> None:
@@ -130,11 +137,13 @@ def compose(work: Sequence[Work], phrases: Phrases) -> Script:
         if item.role is not None:
             add(f"SET LOCAL ROLE {quote_name(item.role)};")
         starts.append(length)
-        add(f"{item.statement.sql}\n;")
+        add(item.statement.sql)
+        ends.append(length)
+        add("\n;")
         if item.captures:
             add(phrases.capture(item))
         add("COMMIT;")
-    return Script("".join(parts), tuple(starts))
+    return Script("".join(parts), tuple(starts), tuple(ends))
 
 
 def execute(values: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ class ServerError:
     message: str
     detail: str
     hint: str
+    context: str
     position: int | None
 
 
@@ -38,11 +39,13 @@ class Answer:
     """What became of a message: when each compare-and-set ran (server's clock, seconds), and the failure.
 
     ``commits`` statements took effect. A failure belongs to the statement after them: to its own text where
-    there is a step more than commits, else to its compare-and-set, or to the message as a whole.
+    there is a step more than commits, else to its compare-and-set, or to the message as a whole. ``since_step``
+    counts the commands that went well after the last step.
     """
 
     steps: tuple[float, ...]
     commits: int
+    since_step: int
     error: ServerError | None
 
 
@@ -68,7 +71,7 @@ def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> Answe
 def _read(pgconn: pq.abc.PGconn) -> Answer:
     _flush(pgconn)
     steps: list[float] = []
-    commits = 0
+    commits = since_step = 0
     error: ServerError | None = None
     while (result := _next_result(pgconn)) is not None:
         if result.status == ExecStatus.FATAL_ERROR:
@@ -77,9 +80,11 @@ def _read(pgconn: pq.abc.PGconn) -> Answer:
             _refuse_copy(pgconn, ExecStatus(result.status))
         elif result.status == ExecStatus.TUPLES_OK and result.nfields and result.fname(0) == STEP_COLUMN:
             steps.append(float(result.get_value(0, 0) or b"0"))
-        elif result.command_status == b"COMMIT":
-            commits += 1
-    return Answer(tuple(steps), commits, error)
+            since_step = 0
+        else:
+            since_step += 1
+            commits += result.command_status == b"COMMIT"
+    return Answer(tuple(steps), commits, since_step, error)
 
 
 def _flush(pgconn: pq.abc.PGconn) -> None:
@@ -117,5 +122,6 @@ def _error(result: pq.abc.PGresult) -> ServerError:
         message=field(DiagnosticField.MESSAGE_PRIMARY) or result.get_error_message(),
         detail=field(DiagnosticField.MESSAGE_DETAIL),
         hint=field(DiagnosticField.MESSAGE_HINT),
+        context=field(DiagnosticField.CONTEXT),
         position=int(position) if position else None,
     )

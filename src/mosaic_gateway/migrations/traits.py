@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mosaic_gateway.migrations.lexer import Lexed, Token, lex
+from mosaic_gateway.migrations.reach import first_words, is_word, makes_temporary, may_set_session, sets_session
 
-__all__ = ["Traits", "first_words", "is_word", "only_statement", "traits_of"]
+__all__ = ["AUTHORIZATION", "Traits", "first_words", "is_word", "only_statement", "traits_of"]
 
 TRANSACTION_CONTROL = {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"}
-SESSION_WORDS = {"set", "reset", "discard"}
-TEMPORARY = {"temp", "temporary"}
-BEFORE_TEMPORARY = {"or", "replace", "local", "global"}
+#: In this session somebody else's statements run, and may not write our records.
+AUTHORIZATION = "set session authorization"
 CACHE = 4096
 
 
@@ -25,22 +25,23 @@ class Traits:
     """How a chunk may be sent.
 
     ``closed``: it ends outside of quotes and comments, so that other text may follow it.
-    ``control``: the word with which a statement in it begins or ends a transaction, None without one.
-    ``sets_session``: it may change settings or the role for the statements that follow.
+    ``control``: the words with which a statement in it begins or ends a transaction, or takes on another
+    session user, who may not write our records; None without such.
+    ``sets_session``: it changes settings or the role for the statements that follow.
+    ``captures``: it does, or calls what may do so: the settings are kept after it.
     ``temporary``: it makes temporary objects, which are gone in another session.
-    ``ephemeral``: it does nothing but such things: nothing of it outlives the session.
     """
 
     closed: bool
     control: str | None
     sets_session: bool
+    captures: bool
     temporary: bool
-    ephemeral: bool
 
     @property
     def plain(self) -> bool:
         """Whether it may share a message with other statements."""
-        return self.closed and self.control is None and not self.sets_session and not self.temporary
+        return self.closed and self.control is None and not self.captures and not self.temporary
 
 
 @lru_cache(maxsize=CACHE)
@@ -48,61 +49,23 @@ def traits_of(sql: str) -> Traits:
     """Return the traits of a chunk."""
     lexed = lex(sql)
     statements = lexed.statements()
-    leading = [first_words(statement, 4) for statement in statements]
-    temporary = any(_makes_temporary(words) for words in leading) or any(map(_selects_into_temporary, statements))
-    settings = [bool(words) and words[0] in SESSION_WORDS for words in leading]
+    sets = any(map(sets_session, statements)) or "set_config" in sql.lower()
     return Traits(
         closed=lexed.closed,
-        control=_control(leading),
-        sets_session=any(settings) or "set_config" in sql.lower(),
-        temporary=temporary or "pg_temp" in sql.lower(),
-        ephemeral=bool(leading)
-        and all(_makes_temporary(words) or setting for words, setting in zip(leading, settings, strict=True)),
+        control=_control([first_words(statement, 4) for statement in statements]),
+        sets_session=sets,
+        captures=sets or any(map(may_set_session, statements)),
+        temporary=any(map(makes_temporary, statements)) or "pg_temp" in sql.lower(),
     )
-
-
-def first_words(statement: tuple[Token, ...], count: int) -> tuple[str, ...]:
-    """Return the first *count* tokens of a statement as far as they are unquoted words."""
-    words = []
-    for token in statement[:count]:
-        if token.kind != "word":
-            break
-        words.append(token.text)
-    return tuple(words)
 
 
 def _control(leading: list[tuple[str, ...]]) -> str | None:
     for words in leading:
         if words and (words[0] in TRANSACTION_CONTROL or words[:2] == ("prepare", "transaction")):
             return words[0]
+        if words[:3] == ("set", "session", "authorization"):
+            return AUTHORIZATION
     return None
-
-
-def _makes_temporary(words: tuple[str, ...]) -> bool:
-    if not words or words[0] not in {"create", "declare"}:
-        return False
-    kind = next((word for word in words[1:] if word not in BEFORE_TEMPORARY), None)
-    return words[0] == "declare" or kind in TEMPORARY
-
-
-def _selects_into_temporary(statement: tuple[Token, ...]) -> bool:
-    """SELECT … INTO TEMP, in any of its spellings."""
-    places = (
-        index
-        for index, token in enumerate(statement)
-        if is_word(token, "into") and index and not is_word(statement[index - 1], "insert", "merge")
-    )
-    return any(
-        is_word(token, *TEMPORARY)
-        for index in places
-        for token in statement[index + 1 : index + 3]
-        if token.kind == "word"
-    )
-
-
-def is_word(token: Token, *texts: str) -> bool:
-    """Return whether *token* is one of the unquoted words *texts*."""
-    return token.kind == "word" and token.text in texts
 
 
 def only_statement(sql: str) -> tuple[Token, ...] | None:

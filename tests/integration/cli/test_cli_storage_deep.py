@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+
+from mosaic_gateway.migrations import ledger
+from mosaic_gateway.migrations.bundle import LEDGERS
+from mosaic_gateway.migrations.lock import KEY
 
 if TYPE_CHECKING:
     from tests.integration.cli.conftest import MakePlace, Place
@@ -76,8 +84,8 @@ def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -
     done = nowhere.run("storage", "migrate", "--from", str(folder), "--database-url", database)
     assert done.code == 4
     assert "0000_notes.sql, statement 3 of 3, line 6: column" in done.err
-    assert "\n  SELECT missing FROM notes\n         ^\n" in done.err
-    assert "storage migrate: it goes on with this statement" in done.err
+    assert "\n  5 | INSERT INTO notes\n  6 | SELECT missing FROM notes\n    |        ^\n" in done.err
+    assert f"storage migrate --from {folder} --database-url …: it goes on with this statement" in done.err
     entry = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"][0]
     assert (entry["state"], entry["statements_applied"], entry["failed"]["statement"]) == ("half applied", 2, 3)
     planned = ask(nowhere, "plan", folder, database)["bundles"][0]["pending"][0]
@@ -88,6 +96,75 @@ def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -
     assert ask(nowhere, "resolve", folder, database, *answer, code=7)["code"] == "NOTHING_TO_RESOLVE"
     assert ask(nowhere, "resolve", folder, database, "0001_other", "--retry", code=2)["code"] == "USAGE"
     assert ask(nowhere, "migrate", folder, database)["bundles"][0]["already_applied"] == 1
+
+
+def test_the_next_command_is_whole(nowhere: Place, folder: Path, database: str, tmp_path: Path) -> None:
+    """It leads to the same folder and database, not to the home's; and a password is never shown."""
+    file = tmp_path / "the url"
+    file.write_text(f"{database} password=s3cret")
+    where = ("--from", str(folder), "--database-url-file", str(file))
+    hint = nowhere.ask("storage", "migrate", *where, code=4)["hint"]
+    assert f"mosaic-gateway storage migrate --from {folder} --database-url-file '{file}':" in hint
+    error = ask(nowhere, "migrate", folder, f"{database} password=s3cret", code=4)
+    assert f"storage migrate --from {folder} --database-url …:" in error["hint"]
+    assert "s3cret" not in json.dumps(error)
+
+
+def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str) -> None:
+    """Which statement, and for how long, while it runs; then how long it took."""
+    sql = MARK.join(("SET my.flag = '1'", "SELECT pg_sleep(2.2), '[bold]'", "SELECT 1"))
+    (folder / "0000_notes.sql").write_text(sql)
+    words = nowhere.argv("storage", "migrate", "--from", str(folder), "--database-url", database)
+    ours, theirs = pty.openpty()
+    with (
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, env=nowhere.environ({"TERM": "xterm"})) as run,
+    ):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # its end, as Linux tells it of a terminal
+            while piece := terminal.read(4096):
+                shown += piece
+        assert run.wait() == 0
+    text = shown.decode()
+    running = text.index("0000_notes: statement 2 of 3…")
+    assert running < text.index("0000_notes: statement 2 of 3… 1 s") < text.index("statement 2 of 3 (2.")
+
+
+def test_who_waits_is_shown_for_whom(nowhere: Place, folder: Path, database: str) -> None:
+    """As soon as there is something to wait for, not only when the time is over."""
+    with psycopg.connect(database, autocommit=True, application_name="the other") as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", KEY)
+        words = ("--database-url", database, "--from", str(folder), "--lock-timeout", "1")
+        done = nowhere.run("storage", "migrate", "--json", *words)
+        holder = other.info.backend_pid
+    assert done.code == 6
+    [busy] = [event for event in map(json.loads, done.err.splitlines()) if event["event"] == "busy"]
+    assert (busy["pid"], busy["application"]) == (holder, "the other")
+
+
+def test_status_shows_the_rows_that_nobody_knows(nowhere: Place, folder: Path, database: str) -> None:
+    """The refusal sends a person there to look."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        ledger.create(connection, LEDGERS["gateway"])
+        connection.execute("INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES ('abcdef', -5)")
+    error = ask(nowhere, "plan", folder, database, code=7)
+    assert error["code"] == "LEDGER_UNKNOWN_ROW"
+    assert "storage status" in error["hint"]
+    done = nowhere.run("storage", "status", "--from", str(folder), "--database-url", database)
+    assert (done.code, "unknown row: hash abcdef, when -5\n" in done.out) == (7, True)
+
+
+def test_status_of_a_statement_that_the_file_no_longer_has(nowhere: Place, folder: Path, database: str) -> None:
+    """The file was shortened after a run had been cut off in its last statement: status says so all the same."""
+    ask(nowhere, "migrate", folder, database, code=4)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE mosaic.migration_progress SET intent = 3, intent_note = '{}'")
+    (folder / "0000_notes.sql").write_text("CREATE TABLE notes (n integer)")
+    entry = ask(nowhere, "status", folder, database, code=7)["details"]
+    assert entry["applied"] == 2
+    done = nowhere.run("storage", "status", "--from", str(folder), "--database-url", database)
+    assert "cut off in statement 3" in done.out
 
 
 def test_events_are_json_lines(nowhere: Place, database: str) -> None:

@@ -12,6 +12,7 @@ from mosaic_gateway.migrations.parse import (
     BREAKPOINT,
     JournalEntry,
     JournalFormatError,
+    Statements,
     file_hash,
     parse_journal,
     prefix_hash,
@@ -105,3 +106,15 @@ def test_a_journal_of_another_form_is_refused(journal: str, said: str) -> None:
     """The error says which entry is wrong."""
     with pytest.raises(JournalFormatError, match=said):
         parse_journal(journal.encode())
+
+
+def test_statements_are_cut_when_they_are_asked_for() -> None:
+    """Until then there is only the text, and then they are those of `split`, however they are asked for."""
+    text = f"a{BREAKPOINT}\n\nb{BREAKPOINT}\n c"
+    for ask in (len, list, hash, tuple):
+        statements = Statements(text)
+        ask(statements)
+        assert statements == split(text)
+    assert Statements(text)[1:] == split(text)[1:]
+    assert Statements(text)[-1] == split(text)[-1]
+    assert Statements(text) != split("a")

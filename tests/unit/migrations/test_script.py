@@ -35,6 +35,8 @@ def test_a_position_of_the_message_is_found_in_its_statement(chunks: list[str], 
     start = script.starts[index]
     assert script.text[start : start + len(chunks[index])] == chunks[index]
     assert script.locate(start + offset + 1) == (index, offset + 1)
+    assert script.locate(start + len(chunks[index]) + 1) == (index, len(chunks[index]) + 1)
+    assert script.locate(start) is None, "that is still our own text"
 
 
 def test_each_statement_has_its_own_transaction_and_the_last_one_the_ledger_row() -> None:

@@ -21,7 +21,6 @@ PLAIN = [
     "ALTER TABLE t ALTER COLUMN n SET DEFAULT 1",
     "ALTER DATABASE d SET search_path = s",
     "CREATE RULE r AS ON INSERT TO t DO ALSO (INSERT INTO u VALUES (1); INSERT INTO v VALUES (2))",
-    "PREPARE p AS SELECT 1",
     "CREATE TABLE temp (n integer)",
     "CREATE TABLE temporary_things (n integer)",
     "INSERT INTO temporary_things VALUES (1)",
@@ -30,6 +29,12 @@ PLAIN = [
     "SELECT 1 AS n INTO lasting",
     "-- nothing",
     "",
+    "SELECT count(*), pg_catalog.lower(max(b)) FROM t WHERE a IN (1, 2) AND EXISTS (SELECT 1)",
+    "WITH a (n) AS (VALUES (1)) INSERT INTO t (n) SELECT n FROM a",
+    "DO $$ BEGIN CREATE TYPE e AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN null; END $$",
+    "DO $$ BEGIN ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES public.u(id); END $$",
+    "DO $$ BEGIN UPDATE t SET n = 1; CREATE INDEX i ON t (n); END $$",
+    "DO $$ DECLARE temp integer; BEGIN temp := 1; END $$",
 ]
 CONTROL = [
     ("BEGIN", "begin"),
@@ -46,17 +51,33 @@ CONTROL = [
     ("-- first\nCOMMIT", "commit"),
     (";;COMMIT", "commit"),
     ("SELECT $$a$$; COMMIT", "commit"),
+    ("SET SESSION AUTHORIZATION somebody", "set session authorization"),
 ]
 SETTINGS = [
     "SET search_path = s",
     "set LOCAL lock_timeout = 1",
-    "SET SESSION AUTHORIZATION somebody",
     "SET ROLE somebody",
     "RESET ALL",
     "DISCARD ALL",
     "SELECT 1; SET my.flag = 'x'",
     "SELECT set_config('my.flag', 'x', false)",
     "SELECT pg_catalog.SET_CONFIG('my.flag', 'x', false)",
+    "DO $$ BEGIN SET search_path = s; END $$",
+    "DO $$ BEGIN IF true THEN RESET ROLE; END IF; END $$",
+    "DO LANGUAGE plpgsql 'BEGIN SET ROLE somebody; END'",
+]
+CALLS = [
+    "SELECT choose('app')",
+    "SELECT pg_catalog.choose('app')",
+    "SELECT app.count('x')",
+    'SELECT "count"(1)',
+    "WITH a AS (SELECT f() AS n) SELECT n FROM a",
+    "CALL choose('app')",
+    "EXECUTE chosen",
+    "DO $$ BEGIN PERFORM choose('app'); END $$",
+    "DO $$ BEGIN EXECUTE 'SET ROLE a'; END $$",
+    "DO $$ DECLARE n integer := choose('app'); BEGIN END $$",
+    "DO LANGUAGE plpython3u 'plpy.execute(1)'",
 ]
 TEMPORARY = [
     "CREATE TEMP TABLE t (n integer)",
@@ -65,10 +86,13 @@ TEMPORARY = [
     "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
     "CREATE UNLOGGED TABLE u (n integer); CREATE TEMP SEQUENCE s",
     "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "PREPARE p AS SELECT 1",
     "CREATE TABLE pg_temp.t (n integer)",
     "SELECT 1 AS n INTO TEMP t",
     "WITH a AS (SELECT 1 AS n) SELECT n INTO LOCAL TEMPORARY TABLE t FROM a",
     "CREATE FUNCTION pg_temp.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "DO $$ BEGIN CREATE TEMP TABLE t AS SELECT 1; END $$",
+    "DO $$ BEGIN SELECT 1 AS n INTO TEMP t; END $$",
 ]
 OPEN = ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT $x$ a $$", "SELECT 1 /* /* */", "SELECT E'\\'", "SELECT U&'a"]
 
@@ -96,6 +120,13 @@ def test_settings_are_found(sql: str) -> None:
     assert not traits_of(sql).plain
 
 
+@pytest.mark.parametrize("sql", CALLS)
+def test_what_may_set_something_keeps_the_settings(sql: str) -> None:
+    """What a function does shows in no word; it is not said to set something, but what it set is kept."""
+    traits = traits_of(sql)
+    assert (traits.captures, traits.sets_session, traits.plain) == (True, False, False)
+
+
 @pytest.mark.parametrize("sql", TEMPORARY)
 def test_temporary_objects_are_found(sql: str) -> None:
     """What is gone with the session."""
@@ -108,20 +139,3 @@ def test_open_ends_are_found(sql: str) -> None:
     """Text that would swallow what follows it travels alone."""
     assert not traits_of(sql).closed
     assert not traits_of(sql).plain
-
-
-@pytest.mark.parametrize(
-    ("sql", "ephemeral"),
-    [
-        ("CREATE TEMP TABLE t (n integer)", True),
-        ("SET search_path = s; CREATE TEMP TABLE t (n integer)", True),
-        ("SET search_path = s", True),
-        ("CREATE TEMP TABLE t (n integer); INSERT INTO u VALUES (1)", False),
-        ("INSERT INTO u VALUES (1)", False),
-        ("SELECT 1", False),
-        ("", False),
-    ],
-)
-def test_ephemeral_is_only_what_leaves_nothing(sql: str, *, ephemeral: bool) -> None:
-    """A file may begin again only after such statements."""
-    assert traits_of(sql).ephemeral is ephemeral

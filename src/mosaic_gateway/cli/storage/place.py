@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.settings import installation_of
-from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
+from mosaic_gateway.config import Config, EngineName, Home, default_home, load_config, process_environment
 from mosaic_gateway.errors import MosaicError, UsageError
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles
@@ -20,7 +22,9 @@ from mosaic_gateway.migrations.bundle import Bundle
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["DatabaseFailedError", "Place", "open_place", "place_options", "with_bundle"]
+__all__ = ["DatabaseFailedError", "Place", "direct", "open_place", "place_options", "with_bundle"]
+
+COMMAND = re.compile(r"mosaic-gateway storage (?:status|plan|migrate|resolve|baseline)\b")
 
 
 class DatabaseFailedError(MosaicError):
@@ -31,12 +35,16 @@ class DatabaseFailedError(MosaicError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An open connection to the database, and the bundles that belong to it, in their order."""
+    """An open connection to the database, and the bundles that belong to it, in their order.
+
+    ``options`` are those by which a further command finds the same place.
+    """
 
     connection: psycopg.Connection[tuple[Any, ...]]
     conninfo: str
     engine: EngineName
     bundles: tuple[Bundle, ...]
+    options: str
 
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,12 +84,43 @@ def open_place(
     from mosaic_gateway.engines.session import connect
 
     bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
+    options = _options(home, folder, database_url, database_url_file)
     with ExitStack() as stack:
+        stack.enter_context(_directed(options))
         stack.enter_context(_database_errors())
         config, account = _settings(home, database_url, database_url_file)
         conninfo = stack.enter_context(open_database(config, account, verify=folder is None))
         connection = stack.enter_context(connect(conninfo, application_name=f"mosaic-gateway {verb}"))
-        yield Place(connection=connection, conninfo=conninfo, engine=config.engine, bundles=bundles)
+        yield Place(connection=connection, conninfo=conninfo, engine=config.engine, bundles=bundles, options=options)
+
+
+def direct(error: MosaicError, options: str) -> MosaicError:
+    """Complete the commands that the hint of *error* names by *options*: without them they would go elsewhere."""
+    error.hint = COMMAND.sub(lambda found: f"{found[0]}{options}", error.hint)
+    return error
+
+
+def _options(home: Home, folder: Path | None, url: str | None, file: Path | None) -> str:
+    """Return the options, with a blank before each; a URL is left out, for it may hold a password."""
+    words = []
+    if folder is not None:
+        words += ["--from", shlex.quote(str(folder))]
+    if file is not None:
+        words += ["--database-url-file", shlex.quote(str(file))]
+    elif url is not None:
+        words += ["--database-url", "…"]
+    elif home.path != default_home(process_environment()).expanduser().absolute():
+        words += ["--home", shlex.quote(str(home.path))]
+    return "".join(f" {word}" for word in words)
+
+
+@contextmanager
+def _directed(options: str) -> Iterator[None]:
+    try:
+        yield
+    except MosaicError as error:
+        direct(error, options)
+        raise
 
 
 @contextmanager

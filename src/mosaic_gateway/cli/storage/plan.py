@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plan"]
 
-WIDTH = 100
-
 
 @click.command(short_help="What migrate would run, statement by statement; writes nothing.")
 @click.option("--sql", "whole", is_flag=True, help="Show the statements whole.")
@@ -75,5 +73,6 @@ def _lines(bundle: Bundle, plan: Plan, *, whole: bool) -> list[str]:
 def _shown(sql: str, *, whole: bool) -> str:
     if whole:
         return sql.replace("\n", "\n       ")
-    line = " ".join(sql.split())
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+    from mosaic_gateway.migrations.plan import shorten
+
+    return shorten(sql)

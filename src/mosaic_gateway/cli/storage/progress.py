@@ -8,9 +8,10 @@ from functools import singledispatch
 
 import click
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli.reporter import LiveReporter
 from mosaic_gateway.migrations.events import (
     Event,
+    LockBusy,
     LockWaited,
     MigrationApplied,
     PlanMade,
@@ -18,17 +19,20 @@ from mosaic_gateway.migrations.events import (
     StatementApplied,
     StatementRecovered,
     StatementRetried,
+    StatementsSent,
 )
 
 __all__ = ["watcher"]
 
 
-def watcher(report: Reporter, *, as_json: bool) -> Callable[[Event], None]:
+def watcher(report: LiveReporter, *, as_json: bool) -> Callable[[Event], None]:
     """Return what shows the events of a run."""
 
     def show(event: Event) -> None:
         if as_json:
             click.echo(json.dumps(event.to_dict()), err=True)
+        elif isinstance(event, StatementsSent | LockBusy):
+            report.now(describe(event))
         elif text := describe(event):
             report.done(text)
 
@@ -44,6 +48,12 @@ def describe(event: Event) -> str:
 @describe.register
 def _plan(event: PlanMade) -> str:
     return f"{event.bundle}: {event.migrations} migration(s) to apply, {event.statements} statement(s)"
+
+
+@describe.register
+def _sent(event: StatementsSent) -> str:
+    more = f" and {event.statements - 1} more" if event.statements > 1 else ""
+    return f"{event.bundle} {event.tag}: statement {event.number} of {event.total}{more}"
 
 
 @describe.register
@@ -69,6 +79,12 @@ def _retried(event: StatementRetried) -> str:
 def _recovered(event: StatementRecovered) -> str:
     outcome = "it had taken effect" if event.verdict == "applied" else "it is run again"
     return f"{event.bundle} {event.tag}: statement {event.number} had been cut off; {event.reason}: {outcome}"
+
+
+@describe.register
+def _busy(event: LockBusy) -> str:
+    who = f"server process {event.pid} ({event.application or 'no application name'})"
+    return f"{event.bundle}: waiting for the migration run of {who}"
 
 
 @describe.register

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.storage.place import direct, open_place, place_options
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
@@ -34,13 +34,15 @@ def status(home: Home, *, folder: Path | None, database_url: str | None, databas
     ) as place:
         for bundle in place.bundles:
             state = read_state(place.connection, bundle)
+            unknown: list[dict[str, Any]] = []
             try:
                 pending = {planned.migration.tag for planned in read_plan(place.connection, bundle).pending}
             except MosaicError as refusal:
-                error = error or refusal
+                error = error or direct(refusal, place.options)
                 applied = {row.hash for row in state.applied}
                 pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
-            results.append(_describe(bundle, state, pending))
+                unknown = refusal.details.get("rows", [])
+            results.append({**_describe(bundle, state, pending), "unknown_rows": unknown})
     lines = tuple(line for result in results for line in _table(result))
     return Outcome(result={"bundles": results}, lines=lines, error=error)
 
@@ -61,7 +63,7 @@ def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[s
     entry["statements_applied"] = applied
     if progress is not None and progress.intent is not None:
         entry["state"] = "half applied"
-        entry["cut_off"] = {"statement": progress.intent, "sql": migration.statements[progress.intent - 1].sql}
+        entry["cut_off"] = {"statement": progress.intent, "sql": _sql(migration, progress.intent)}
     if progress is not None and progress.failed_statement is not None:
         entry["failed"] = {
             "statement": progress.failed_statement,
@@ -79,6 +81,7 @@ def _sql(migration: Migration, number: int) -> str:
 def _table(result: dict[str, Any]) -> list[str]:
     width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
     lines = [str(result["bundle"])]
+    lines += [f"  unknown row: hash {row['hash']}, when {row['when']}" for row in result["unknown_rows"]]
     for entry in result["migrations"]:
         text = entry["state"]
         if text == "half applied":

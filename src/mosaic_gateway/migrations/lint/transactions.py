@@ -17,6 +17,7 @@ __all__ = ["check_enum_values", "check_transaction_control", "check_transaction_
 
 Kind = enums.TransactionStmtKind
 SAVEPOINTS = {Kind.TRANS_STMT_SAVEPOINT, Kind.TRANS_STMT_RELEASE, Kind.TRANS_STMT_ROLLBACK_TO}
+NO_SAVEPOINT = "Leave it out: a chunk is applied whole or not at all. A DO block can catch what may fail."
 ENDINGS = ("commit", "rollback")
 SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
 
@@ -42,7 +43,8 @@ def check_transaction_scope(script: Script) -> Iterator[Finding]:
         for index, command in enumerate(chunk.commands):
             why = _without_effect(command.node, followed=bool(chunk.following(index)))
             if why is not None:
-                instead = "Write it into one chunk with the statements that need it, before them, or leave it out."
+                together = "Write it into one chunk with the statements that need it, before them, or leave it out."
+                instead = NO_SAVEPOINT if isinstance(command.node, ast.TransactionStmt) else together
                 yield Finding(
                     rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
                 )
