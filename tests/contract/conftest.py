@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
 
 PASSWORD = "s3cret pässword%@/'"
+MAKERS = {
+    EngineName.POSTGRES: "make_postgres",
+    EngineName.PGLITE: "make_pglite_engine",
+    EngineName.SERVER: "make_server",
+}
 NUMBERS = itertools.count(1)
 
 
@@ -61,10 +66,16 @@ def make_postgres(provisioned_home: Home, account: Account | None) -> Callable[[
     return lambda: engine_for(Config(home=provisioned_home), account=account)
 
 
+@pytest.fixture
+def make_pglite_engine(pglite_home: Home, account: Account | None) -> Callable[[], Engine]:
+    """Return what makes the engine in WebAssembly; tests share its data."""
+    return lambda: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
+
+
 @pytest.fixture(params=list(EngineName))
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, not started; stopped when the test is over."""
-    make: Callable[[], Engine] = request.getfixturevalue(f"make_{request.param}")
+    make: Callable[[], Engine] = request.getfixturevalue(MAKERS[request.param])
     made = make()
     yield made
     made.stop()

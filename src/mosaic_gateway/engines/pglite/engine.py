@@ -44,7 +44,7 @@ from mosaic_gateway.process.identity import identify, myself
 __all__ = ["Pglite", "check_account", "open_sidecar"]
 
 LOG = logging.getLogger(__name__)
-START_LIMIT = 60.0  # seconds; a recovery of 1 GB of its log included
+START_LIMIT = 120.0  # seconds; a recovery included
 TAIL = 20  # lines of PGlite's log in an error
 APPLICATION = "mosaic-gateway engine"
 FULL = ("No space left on device", "ENOSPC")
@@ -247,12 +247,12 @@ def sidecar_command(
     return words if lock is None else [*words, "--lock-fd", str(lock)]
 
 
-def open_sidecar(sidecar: Sidecar, log: Path) -> dict[str, Any]:
+def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> dict[str, Any]:
     """Return what the started *sidecar* says when it is ready.
 
     Raises `PackagesMissingError`, `EngineStartError` with the end of PGlite's log; then it does not run.
     """
-    event = sidecar.await_event("ready", "failed", limit=START_LIMIT)
+    event = sidecar.await_event("ready", "failed", limit=limit)
     if event is not None and event["event"] == "ready":
         return event
     late = event is None and sidecar.running()
@@ -264,7 +264,7 @@ def open_sidecar(sidecar: Sidecar, log: Path) -> dict[str, Any]:
     if event is not None:
         why = f"{event.get('message')} ({event.get('code')})"
     else:
-        why = f"it was not ready within {START_LIMIT:.0f} s" if late else sidecar.ending()
+        why = f"it was not ready within {limit:.0f} s" if late else sidecar.ending()
     raise failure(f"PGlite did not start: {why}", sidecar, log)
 
 
