@@ -256,9 +256,7 @@ def pglite_home(scratch_root: Path, account: Account | None, pglite_cache: Path)
         pytest.skip(f"no Node.js for PGlite: {error.message}")
     home = Home(make_scratch(scratch_root, "a glite höme", account))
     try:
-        runtime = install_runtime(
-            home, pglite_dir=None, shipped=shipped(), account=account, environ=os.environ
-        )
+        runtime = install_runtime(home, pglite_dir=None, shipped=shipped(), account=account, environ=os.environ)
     except RegistryError as error:
         pytest.skip(f"npm cannot fetch PGlite: {error.message}")
     create_data(home, runtime, shipped=shipped(), account=account, cache=pglite_cache)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway_installer import pglite_preflight
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.steps.home import UserAddMissingError
 from mosaic_gateway_installer.steps.settings import has_secret
@@ -186,7 +188,7 @@ def _check_retained(config: Config, receipt: Receipt | None) -> None:
             f"{config.home.path} holds data of the engine {receipt.engine}, not {config.engine}",
             hint=f"Leave --engine out, or choose another --home. The data stays with {receipt.engine}.",
         )
-    has_data = cluster_of(config.home) is not None or receipt.state is not ReceiptState.INSTALLING
+    has_data = _has_database(config.home) or receipt.state is not ReceiptState.INSTALLING
     if has_data and config.auth_secret is None and not has_secret(config.home):
         raise SecretLostError(
             f"{config.home.path} holds data, but its secret {config.home.auth_secret} is gone",
@@ -195,16 +197,21 @@ def _check_retained(config: Config, receipt: Receipt | None) -> None:
         )
 
 
+def _has_database(home: Home) -> bool:
+    return cluster_of(home) is not None or has_data(home)
+
+
 def _check_space(config: Config) -> None:
-    if cluster_of(config.home) is not None or config.engine is not EngineName.POSTGRES:
+    if _has_database(config.home) or config.engine is EngineName.SERVER:
         return
+    needed = NEEDED_SPACE if config.engine is EngineName.POSTGRES else pglite_preflight.NEEDED_SPACE
     place = next(path for path in (config.home.path, *config.home.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    if free < NEEDED_SPACE:
+    if free < needed:
         raise DiskFullError(
-            f"{place} has {free // 1024**2} MB free; a new installation needs {NEEDED_SPACE // 1024**2} MB",
+            f"{place} has {free // 1024**2} MB free; a new installation needs {needed // 1024**2} MB",
             hint="Make room, or choose another --home.",
-            details={"free_bytes": free, "needed_bytes": NEEDED_SPACE},
+            details={"free_bytes": free, "needed_bytes": needed},
         )
 
 
@@ -249,6 +256,9 @@ def _check_engine(config: Config, account_name: str | None) -> None:
         engine.start()
         engine.verify()
         engine.stop()
+        return
+    if config.engine is EngineName.PGLITE:
+        pglite_preflight.check_pglite(config, account_name)
         return
     from mosaic_gateway.engines.postgres.runtime import install_runtime, locate_wheel
 

@@ -39,7 +39,8 @@ class Receipt:
     ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
     ``parents_created`` which directories above it, outermost first, and ``account_created`` whether the
     service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
-    migrations that are applied, None before the first.
+    migrations that are applied, None before the first. ``engine_reason`` says why ``engine`` was chosen,
+    ``caches`` names what was made outside of the home for other homes as well.
     """
 
     instance_id: str
@@ -52,6 +53,8 @@ class Receipt:
     account: str | None = None
     account_created: bool = False
     schema: str | None = None
+    engine_reason: str = ""
+    caches: tuple[str, ...] = ()
 
 
 def read_receipt(home: Home) -> Receipt | None:
@@ -64,7 +67,9 @@ def read_receipt(home: Home) -> Receipt | None:
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
         parents = tuple(map(str, value.get("parents_created", ())))
-        return Receipt(**{**value, "state": ReceiptState(value["state"]), "parents_created": parents})
+        caches = tuple(map(str, value.get("caches", ())))
+        state = ReceiptState(value["state"])
+        return Receipt(**{**value, "state": state, "parents_created": parents, "caches": caches})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:

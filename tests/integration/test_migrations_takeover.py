@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from mosaic_gateway.migrations import progress
-from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline
+from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
 from mosaic_gateway.migrations.model import Migration
@@ -126,7 +126,7 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
     done = baseline(
         GATEWAY,
         connection,
-        lambda name: other_database(connection, name),
+        lambda: scratch_on(connection, lambda name: other_database(connection, name)),
         to=GATEWAY.migrations[-1].tag,
         others=[STORAGE],
     )
@@ -134,7 +134,12 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
     assert read_plan(connection, GATEWAY).up_to_date
     assert scratch_databases(connection) == 0
     with pytest.raises(LedgerNotEmptyError):
-        baseline(GATEWAY, connection, lambda name: other_database(connection, name), to="0000_auth")
+        baseline(
+            GATEWAY,
+            connection,
+            lambda: scratch_on(connection, lambda name: other_database(connection, name)),
+            to="0000_auth",
+        )
 
 
 def test_a_difference_is_shown_before_anything_is_written(connection: Connection) -> None:
@@ -147,7 +152,7 @@ def test_a_difference_is_shown_before_anything_is_written(connection: Connection
         return baseline(
             GATEWAY,
             connection,
-            lambda name: other_database(connection, name),
+            lambda: scratch_on(connection, lambda name: other_database(connection, name)),
             to=GATEWAY.migrations[-1].tag,
             accept_differences=accept_differences,
             dry_run=dry_run,

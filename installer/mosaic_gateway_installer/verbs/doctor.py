@@ -13,15 +13,19 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.config import Config, EngineName, Home, load_auth_secret, load_config, process_environment
 from mosaic_gateway.engines.base import ClusterMissingError, EngineError
 from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.pglite.data import MAJOR, data_of
+from mosaic_gateway.engines.pglite.packages import verify
+from mosaic_gateway.engines.pglite.runtime import find_runtime as find_pglite
+from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.lock import running_conninfo
 from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.control import state_of
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.runner import read_plan
-from mosaic_gateway.process.account import owner_of
+from mosaic_gateway.process.account import assume, owner_of
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
 from mosaic_gateway_installer.verbs.uninstall import installed
@@ -97,6 +101,8 @@ def _checks(home: Home, config: Config) -> list[tuple[str, Callable[[], str]]]:
     ]
     if config.engine is EngineName.POSTGRES:
         checks += [("programs", lambda: _programs(home, config)), ("cluster", lambda: _cluster(home))]
+    if config.engine is EngineName.PGLITE:
+        checks += [("programs", lambda: _pglite(home, config)), ("database", lambda: _pglite_data(home))]
     return [*checks, ("gateway", lambda: _gateway(home)), ("schema", lambda: _schema(home, config))]
 
 
@@ -142,7 +148,15 @@ def _modes(home: Home) -> str:
     owner_of(home.path)
     secrets = home.secrets.iterdir() if home.secrets.is_dir() else ()
     directories = (home.path, home.secrets, home.data, home.runtime, home.run, home.logs)
-    for path in (*directories, *secrets, home.config_file, home.receipt, home.gateway_log, home.postgres_log):
+    for path in (
+        *directories,
+        *secrets,
+        home.config_file,
+        home.receipt,
+        home.gateway_log,
+        home.postgres_log,
+        home.pglite_log,
+    ):
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
             right = "700" if path.is_dir() else "600"
             raise ModeError(f"{path} is open to other users", hint=f"Close it: chmod {right} {shlex.quote(str(path))}")
@@ -169,6 +183,20 @@ def _cluster(home: Home) -> str:
     return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
 
 
+def _pglite(home: Home, config: Config) -> str:
+    account, brought = owner_of(home.path), shipped()
+    runtime = find_pglite(
+        home, config.pglite_dir, shipped=brought, account=account, search_path=process_environment().get("PATH")
+    )
+    with assume(account):
+        verify(runtime.modules, brought)
+    return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
+
+
+def _pglite_data(home: Home) -> str:
+    return f"PostgreSQL {MAJOR} database in {data_of(home)}"
+
+
 def _gateway(home: Home) -> str:
     state = state_of(home)
     if not state.running:
@@ -181,7 +209,7 @@ def _gateway(home: Home) -> str:
 
 
 def _schema(home: Home, config: Config) -> str:
-    conninfo = running_conninfo(home)
+    conninfo = running_database(home, config.engine)
     if config.engine is EngineName.SERVER:
         engine = engine_for(config, account=None)
         engine.start()

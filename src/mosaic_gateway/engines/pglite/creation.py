@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mosaic_gateway.config import Home
@@ -53,34 +53,36 @@ def create_data(
         for path in home.data.iterdir():  # what killed calls left
             if TEMPORARY.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-    with _told_when_full(home), new_database(
-        home, home.data, runtime, shipped=shipped, account=account, cache=cache
-    ) as (made, template), assume(account):
-        flush(made)
-        made.rename(target)
-        flush(home.data, below=False)
-    return template
+    template = Template(cache, shipped, runtime.node, account)
+    log, made = home.pglite_log, None
+    with _told_when_full(home):
+        with suppress(TemplateUnusableError):
+            made = template.ensure(lambda place: make_database(place, runtime, account=account, log=log))
+        with (
+            new_database(home.data, runtime, template=template, account=account, log=log) as data,
+            assume(account),
+        ):
+            flush(data)
+            data.rename(target)
+            flush(home.data, below=False)
+    return made
 
 
 @contextmanager
 def new_database(
-    home: Home, parent: Path, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None, cache: Path
-) -> Iterator[tuple[Path, Path | None]]:
-    """Give a new data directory in *parent*, and the template that was made for it; it goes with the block."""
+    parent: Path, runtime: PgliteRuntime, *, template: Template, account: Account | None, log: Path
+) -> Iterator[Path]:
+    """Give a new data directory in *parent*, copied from *template* if there is one; it goes with the block."""
     temporary = parent / f".pglite.{secrets.token_hex(4)}.tmp"
-    log = home.pglite_log
     try:
-        made: Path | None = None
         try:
-            template = Template(cache, shipped, runtime.node, account)
-            made = template.ensure(lambda target: make_database(target, runtime, account=account, log=log))
             with assume(account):
                 template.copy(temporary)
         except TemplateUnusableError:
             with assume(account):
                 shutil.rmtree(temporary, ignore_errors=True)
             make_database(temporary, runtime, account=account, log=log)
-        yield temporary, made
+        yield temporary
     finally:
         with assume(account):
             shutil.rmtree(temporary, ignore_errors=True)

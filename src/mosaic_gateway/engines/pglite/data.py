@@ -28,9 +28,7 @@ def data_of(home: Home) -> Path:
     """Return the data directory of *home*. Raises `ClusterMissingError`, and what `check_major` raises."""
     directory = data_directory(home)
     if not directory.exists():
-        raise ClusterMissingError(
-            f"{home.path} has no database", hint="Run mosaic-gateway install with this --home."
-        )
+        raise ClusterMissingError(f"{home.path} has no database", hint="Run mosaic-gateway install with this --home.")
     check_major(directory)
     return directory
 
@@ -52,7 +50,7 @@ def check_major(directory: Path) -> None:
     made_by = f"PGlite {OLDER[major]}" if major in OLDER else "another version of PGlite"
     raise ForeignClusterError(
         f"{directory} was made by {made_by} (PostgreSQL {major}); this version opens those of PostgreSQL {MAJOR}",
-        hint="Nothing was changed. Dump it with the version that made it (npm's pglite-tools pgDump, or pg_dump over its"
-        " socket server) and restore the dump into a new home; docs/pglite.md has the steps.",
+        hint="Nothing was changed. Dump it with the version that made it (npm's pglite-tools pgDump, or pg_dump over"
+        " its socket server) and restore the dump into a new home; docs/pglite.md has the steps.",
         details={"major": major},
     )

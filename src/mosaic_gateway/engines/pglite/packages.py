@@ -22,7 +22,12 @@ __all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
 LIMIT = 180.0  # seconds for npm ci
 ASK_LIMIT = 60.0  # seconds for npm view
 #: npm gives up on a registry that does not answer after about 20 seconds, instead of minutes.
-PATIENCE = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000", "--fetch-timeout=30000")
+PATIENCE = (
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-maxtimeout=2000",
+    "--fetch-timeout=30000",
+)
 QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
 
 

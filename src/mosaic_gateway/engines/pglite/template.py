@@ -75,6 +75,8 @@ class Template:
 
         Raises `TemplateUnusableError`; OSError where there is no room.
         """
+        if not self._is_trusted():
+            raise TemplateUnusableError(f"there is no template in {self.path}")
         try:
             expected = json.loads((self.path / MANIFEST).read_bytes())
         except (OSError, ValueError) as error:
@@ -102,9 +104,10 @@ class Template:
         return self.path
 
     def _is_trusted(self) -> bool:
-        return all(_is_private(path, self._uid) for path in (self.path, self.path / DATA)) and (
-            self.path / MANIFEST
-        ).is_file()
+        return (
+            all(_is_private(path, self._uid) for path in (self.path, self.path / DATA))
+            and (self.path / MANIFEST).is_file()
+        )
 
     def _make_private(self) -> None:
         """Make the account's directory in the cache; as root it is given to the account."""
@@ -124,7 +127,7 @@ class Template:
 
 
 def copy_tree(source: Path, target: Path) -> dict[str, str]:
-    """Copy all below *source* to the new directory *target*; return path → SHA-256 of what was copied. Raises OSError."""
+    """Copy all below *source* to the new directory *target*; return path → SHA-256 of each file. Raises OSError."""
     hashes = {}
     for root, directories, names in os.walk(source):
         place = target / Path(root).relative_to(source)
