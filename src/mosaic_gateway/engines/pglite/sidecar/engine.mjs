@@ -1,10 +1,11 @@
 // Opens PGlite so that a commit is on the disk when it is acknowledged, and says why it cannot.
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync } from 'node:fs'
+import { existsSync, fsyncSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 const MAJOR = '18'
 const TAIL = 8192 // characters of PGlite's own log that go into an error
+const PACKAGES = ['pglite', 'pglite-pgvector']
 
 /** A reason not to start, with a code for the supervisor and the end of PGlite's log. */
 export class OpenError extends Error {
@@ -17,31 +18,40 @@ export class OpenError extends Error {
 
 /** Import PGlite and pgvector from the node_modules directory *modules*. */
 export async function loadModules(modules) {
-  try {
-    const [{ PGlite }, { vector }] = await Promise.all(
-      ['pglite', 'pglite-pgvector'].map((name) => import(pathToFileURL(join(modules, '@electric-sql', name, 'dist', 'index.js')).href)),
-    )
-    return { PGlite, vector }
-  } catch (error) {
-    throw new OpenError('MODULES_MISSING', `PGlite cannot be loaded from ${modules}: ${error.message}`)
+  const loaded = {}
+  for (const name of PACKAGES) {
+    const file = join(modules, '@electric-sql', name, 'dist', 'index.js')
+    try {
+      Object.assign(loaded, await import(pathToFileURL(file)))
+    } catch (error) {
+      throw new OpenError('MODULES_MISSING', `@electric-sql/${name} cannot be loaded from ${modules}: ${error.message}`)
+    }
   }
+  return { PGlite: loaded.PGlite, vector: loaded.vector }
 }
 
-/** Open the database in *data*, made when it is not there. Returns the PGlite, whether it was made, its version. */
+/**
+ * Open the database in *data*, made when it is not there.
+ *
+ * Returns the PGlite `db`, whether it was `created`, and the versions `postgres` and `vector` (null if not to be had).
+ */
 export async function openDatabase({ PGlite, vector }, { data, fsync }) {
   const created = !existsSync(join(data, 'PG_VERSION'))
   if (!created) refuseOtherVersion(data)
   let log = ''
   const onStderr = (line) => {
     log = (log + line + '\n').slice(-TAIL)
-    process.stderr.write(line + '\n')
+    logLine(line)
     return false
   }
   try {
     const db = await PGlite.create({ dataDir: data, extensions: { vector }, startParams: startParams(PGlite, fsync), onStderr })
     if (fsync) hookFsync(db)
-    const { rows } = await db.query('SHOW server_version')
-    return { db, created, postgres: rows[0].server_version.split(' ')[0] }
+    const { rows } = await db.query(
+      `SELECT split_part(current_setting('server_version'), ' ', 1) AS postgres,
+              (SELECT default_version FROM pg_available_extensions WHERE name = 'vector') AS vector`,
+    )
+    return { db, created, ...rows[0] }
   } catch (error) {
     if (error instanceof OpenError) throw error
     throw new OpenError('OPEN_FAILED', `PGlite cannot open ${data}: ${error.message ?? error}`, log)
@@ -56,7 +66,7 @@ function refuseOtherVersion(data) {
 function startParams(PGlite, fsync) {
   const own = ['-c', 'shared_buffers=16MB']
   if (!fsync) return [...PGlite.defaultStartParams, ...own]
-  // Without -F alone nothing is gained: Emscripten's fdatasync returns 0 and does nothing.
+  // To leave -F out is not enough: the default method is fdatasync, which in Emscripten returns 0 and does nothing.
   return [...PGlite.defaultStartParams.filter((word) => word !== '-F'), ...own, '-c', 'wal_sync_method=fsync']
 }
 
@@ -68,5 +78,13 @@ function hookFsync(db) {
   operations.fsync = (stream) => {
     if (stream.nfd !== undefined) fsyncSync(stream.nfd)
     return 0
+  }
+}
+
+function logLine(line) {
+  try {
+    writeSync(2, line + '\n') // at once: this thread's event loop stands still while the database works
+  } catch {
+    // A log that nobody takes is no reason to stop.
   }
 }

@@ -1,7 +1,7 @@
 // The command line of the sidecar: what it may hold, and what it means. Pure.
 import { parseArgs } from 'node:util'
 
-const DEFAULTS = { 'max-connections': 20, queue: 64, 'queue-limit': 10 }
+const DEFAULTS = { 'max-connections': 20, queue: 64, 'queue-limit': 10, 'stall-limit': 60 }
 
 /** Options of main.mjs. Throws an Error that says what is wrong. */
 export function readOptions(argv) {
@@ -14,6 +14,7 @@ export function readOptions(argv) {
       'max-connections': { type: 'string' },
       queue: { type: 'string' },
       'queue-limit': { type: 'string' },
+      'stall-limit': { type: 'string' },
       'lock-fd': { type: 'string' },
       'no-fsync': { type: 'boolean', default: false },
     },
@@ -26,6 +27,7 @@ export function readOptions(argv) {
     maxConnections: count(values, 'max-connections', 1),
     queue: count(values, 'queue', 0),
     queueLimit: count(values, 'queue-limit', 0) * 1000, // milliseconds
+    stallLimit: count(values, 'stall-limit', 0) * 1000, // milliseconds; 0: for ever
     fsync: !values['no-fsync'],
   })
 }
