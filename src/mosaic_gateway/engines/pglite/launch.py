@@ -76,6 +76,9 @@ class Sidecar:
             self._begun.set()
             if self._process is not None:
                 self._process.wait()
+                if self._process.stdin is not None:
+                    with suppress(OSError):
+                        self._process.stdin.close()
             self._ended.set()
             with self._changed:
                 self._changed.notify_all()
@@ -151,8 +154,5 @@ class Sidecar:
             self._process.send_signal(number)
             if self.wait(limit):
                 break
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
         if self._pump is not None:
             self._pump.join(JOIN)

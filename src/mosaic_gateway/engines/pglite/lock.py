@@ -25,7 +25,7 @@ from mosaic_gateway.process.identity import is_running
 __all__ = ["at_rest", "conninfo_of", "lock_file", "running_conninfo", "take"]
 
 ROLE = DATABASE = "postgres"  # whatever is asked for, PGlite gives these
-ORPHAN = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))  # signal, seconds
+ORPHAN = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))  # signal, seconds
 
 
 def lock_file(home: Home) -> Path:

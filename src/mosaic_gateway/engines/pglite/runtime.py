@@ -195,6 +195,7 @@ def _write_scripts(home: Home, shipped: Shipped) -> None:
     directory = _scripts_directory(home, shipped)
     if _scripts_are_whole(directory, shipped):
         return
+    make_directory(home.runtime)
     with _replaced(directory, None) as temporary:
         for name, content in shipped.scripts.items():
             _put(temporary / name, content)
