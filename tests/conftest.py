@@ -11,6 +11,8 @@ Nothing but the last three uses the package's engines: the others hold when thos
 ``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
 ``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
 ``cluster``, ``make_embedded``  That home's cluster; what makes engines on it.
+``pglite_home``      The same for PGlite, fetched by npm; its tests are skipped where that cannot be had (session).
+``pglite_cache``     Where PGlite's homes of this test process have their template (session).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from mosaic_gateway.process.account import Account, account_named, popen_identit
 from mosaic_gateway.process.command import die_with_parent
 
 if TYPE_CHECKING:
+    from mosaic_gateway.engines.pglite.engine import Pglite
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
     from mosaic_gateway.engines.postgres.runtime import Runtime
 
@@ -264,6 +267,58 @@ def make_embedded(provisioned_home: Home, account: Account | None) -> Iterator[C
                 account=account,
                 log=home.logs / "postgres.log",
                 runtime_directory=Path("/nonexistent"),
+            )
+            stack.callback(engine.stop)
+            return engine
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def pglite_cache(scratch_root: Path, account: Account | None) -> Path:
+    """Return the cache in which the template of new PGlite databases lies."""
+    return make_scratch(scratch_root, "cache", account)
+
+
+@pytest.fixture(scope="session")
+def pglite_home(scratch_root: Path, account: Account | None, pglite_cache: Path) -> Home:
+    """A home with PGlite's programs and data that tests share: whoever starts its engine stops it."""
+    from mosaic_gateway.engines.pglite.creation import create_data  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.errors import RegistryError  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.node import find_node  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.runtime import install_runtime  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
+    from mosaic_gateway.errors import PreflightError  # noqa: PLC0415
+
+    try:
+        find_node(os.environ.get("PATH"), account=account)
+    except PreflightError as error:
+        pytest.skip(f"no Node.js for PGlite: {error.message}")
+    home = Home(make_scratch(scratch_root, "a glite höme", account))
+    try:
+        runtime = install_runtime(home, pglite_dir=None, shipped=shipped(), account=account, environ=os.environ)
+    except RegistryError as error:
+        pytest.skip(f"npm cannot fetch PGlite: {error.message}")
+    create_data(home, runtime, shipped=shipped(), account=account, cache=pglite_cache)
+    return home
+
+
+@pytest.fixture
+def make_pglite(pglite_home: Home, account: Account | None) -> Iterator[Callable[..., Pglite]]:
+    """Return what makes PGlite engines (of ``pglite_home``, if no other is given), stopped after the test."""
+    from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.runtime import find_runtime, packages_directory  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
+
+    with ExitStack() as stack:
+
+        def make(home: Home = pglite_home, **options: Any) -> Pglite:
+            runtime = find_runtime(
+                home, packages_directory(pglite_home, shipped()), shipped=shipped(), account=account,
+                search_path=os.environ.get("PATH"),
+            )  # fmt: skip
+            engine = Pglite(
+                home, runtime, shipped=shipped(), account=account, runtime_directory=Path("/nonexistent"), **options
             )
             stack.callback(engine.stop)
             return engine

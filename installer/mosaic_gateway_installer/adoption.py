@@ -10,10 +10,12 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import ForeignClusterError
+from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway_installer.receipt import Receipt
@@ -56,9 +58,9 @@ class Marks:
 
 def marks_of(home: Home, auth_secret: Secret | None = None) -> Marks:
     """Return the marks of what is in *home*; *auth_secret* counts instead of the home's file. Raises OSError."""
-    cluster = cluster_of(home)
+    database = _database_of(home)
     return Marks(
-        system_identifier=system_identifier(cluster) if cluster is not None else None,
+        system_identifier=system_identifier(database) if database is not None else None,
         secret_check=_check_value(home, auth_secret),
     )
 
@@ -68,7 +70,7 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
 
     Raises `ForeignClusterError`, `SecretMismatchError`, `SchemaNewerError`.
     """
-    if config.engine is EngineName.POSTGRES:
+    if config.engine is not EngineName.SERVER:
         _check_cluster(config.home, receipt)
     known = receipt.secret_check
     if known is not None and _check_value(config.home, config.auth_secret) not in {None, known}:
@@ -85,8 +87,12 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
         )
 
 
+def _database_of(home: Home) -> Path | None:
+    return data_directory(home) if has_data(home) else cluster_of(home)
+
+
 def _check_cluster(home: Home, receipt: Receipt) -> None:
-    cluster = cluster_of(home)
+    cluster = _database_of(home)
     if cluster is None:
         return
     major_of(cluster)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.lock import at_rest
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.lock import EngineLock
 from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
@@ -32,7 +33,8 @@ def database_at_rest(home: Home) -> Iterator[None]:
         cluster = cluster_of(home)
         if cluster is not None:
             end_processes(cluster, processes_of(cluster), None)
-        yield
+        with at_rest(home, owner):
+            yield
     finally:
         if made:
             _remove_run(home)

@@ -28,10 +28,15 @@ class ConfirmationMissingError(UsageError):
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.  [default: 14242]")
 @click.option("--base-url", metavar="URL", help="Where people reach the gateway, if that is not host and port.")
-@click.option("--engine", type=click.Choice([str(name) for name in EngineName]), help="What runs the database.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", *(str(name) for name in EngineName)]),
+    help="What runs the database.  [default: auto: PostgreSQL where it runs, else PGlite]",
+)
 @click.option("--database-url-file", type=click.Path(path_type=Path), metavar="FILE", help="The URL, from a file.")
 @click.option("--database-url", metavar="URL", help="A PostgreSQL server (prefer DATABASE_URL or the file).")
 @click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL.")
+@click.option("--pglite-dir", type=click.Path(path_type=Path), metavar="DIR", help="PGlite's packages that are there.")
 @click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
 @click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
 @click.option("--accept-secret", is_flag=True, help="Take up data with another secret; all sessions end.")

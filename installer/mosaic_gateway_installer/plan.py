@@ -30,7 +30,7 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
         # one loads meanwhile, and reads nothing before it is let go.
         steps += ["stop", "launch"]
     steps += ["config", "secret"]
-    if engine is EngineName.POSTGRES:
+    if engine is not EngineName.SERVER:
         steps += ["runtime", "cluster"]
     steps.append("start" if start else "schema")
     return tuple(steps)

@@ -42,7 +42,8 @@ class Receipt:
     service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
     migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
     ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
-    earlier version wrote the receipt.
+    earlier version wrote the receipt. ``engine_reason`` says why ``engine`` was chosen, ``caches`` names what was
+    made outside of the home for other homes as well.
     """
 
     instance_id: str
@@ -58,6 +59,8 @@ class Receipt:
     kept: tuple[str, ...] = ()
     system_identifier: int | None = None
     secret_check: str | None = None
+    engine_reason: str = ""
+    caches: tuple[str, ...] = ()
 
 
 def read_receipt(home: Home) -> Receipt | None:
@@ -69,7 +72,7 @@ def read_receipt(home: Home) -> Receipt | None:
                 f"{home.receipt} was written by a later version",
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
-        lists = {name: tuple(map(str, value.get(name, ()))) for name in ("parents_created", "kept")}
+        lists = {name: tuple(map(str, value.get(name, ()))) for name in ("parents_created", "kept", "caches")}
         return Receipt(**{**value, **lists, "state": ReceiptState(value["state"])})
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -28,6 +28,7 @@ __all__ = [
     "Home",
     "NotInstalledError",
     "Secret",
+    "cache_directory",
     "default_home",
     "instance_id",
     "load_auth_secret",
@@ -39,6 +40,7 @@ __all__ = [
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 14242
 SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
+SYSTEM_CACHE = Path("/var/cache/mosaic-gateway")
 LARGEST_PORT = 65535
 
 
@@ -58,6 +60,7 @@ class EngineName(StrEnum):
     """What runs the database."""
 
     POSTGRES = "postgres"
+    PGLITE = "pglite"
     SERVER = "server"
 
 
@@ -161,6 +164,11 @@ class Home:
         """What the embedded PostgreSQL writes."""
         return self.logs / "postgres.log"
 
+    @property
+    def pglite_log(self) -> Path:
+        """What PGlite writes."""
+        return self.logs / "pglite.log"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -172,6 +180,7 @@ class Config:
     engine: EngineName = EngineName.POSTGRES
     database_url: Secret | None = None
     postgres_bin: Path | None = None
+    pglite_dir: Path | None = None
     base_url: str | None = None
     auth_secret: Secret | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -196,6 +205,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "engine": ("MOSAIC_GATEWAY_ENGINE",),
     "database_url": ("MOSAIC_GATEWAY_DATABASE_URL", "DATABASE_URL"),
     "postgres_bin": ("MOSAIC_GATEWAY_POSTGRES_BIN",),
+    "pglite_dir": ("MOSAIC_GATEWAY_PGLITE_DIR",),
     "base_url": ("MOSAIC_GATEWAY_BASE_URL",),
     "auth_secret": ("BETTER_AUTH_SECRET",),
 }
@@ -216,6 +226,18 @@ def default_home(environ: Mapping[str, str]) -> Path:
     from platformdirs import user_data_path  # noqa: PLC0415 - only where it is needed: start-up time
 
     return user_data_path("mosaic-gateway", appauthor=False)
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """Return where goes what homes of this machine share and can make again: ``MOSAIC_GATEWAY_CACHE``, or the usual."""
+    named = environ.get("MOSAIC_GATEWAY_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    if os.geteuid() == 0:
+        return SYSTEM_CACHE
+    from platformdirs import user_cache_path  # noqa: PLC0415 - as above
+
+    return user_cache_path("mosaic-gateway", appauthor=False)
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path:
@@ -317,7 +339,7 @@ def _convert(name: str, value: Any, source: str) -> Any:
                 return _port(value)
             case "engine":
                 return EngineName(value)
-            case "postgres_bin":
+            case "postgres_bin" | "pglite_dir":
                 return Path(value).expanduser().absolute()
             case "base_url":
                 return _web_address(_text(value))

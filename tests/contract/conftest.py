@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 SHIPPED = "shipped"
 PASSWORD = "s3cret pässword%@/'"
+MAKERS = {
+    EngineName.POSTGRES: "make_postgres",
+    EngineName.PGLITE: "make_pglite_engine",
+    EngineName.SERVER: "make_server",
+}
 NUMBERS = itertools.count(1)
 
 
@@ -91,11 +96,17 @@ def make_postgres(provisioned_home: Home, account: Account | None) -> Callable[[
 FURTHER = [pytest.param(f"{EngineName.SERVER} {name}", marks=pytest.mark.slow) for name in SYSTEM_SERVERS]
 
 
+@pytest.fixture
+def make_pglite_engine(pglite_home: Home, account: Account | None) -> Callable[[str], Engine]:
+    """Return what makes the engine in WebAssembly; tests share its data."""
+    return lambda _which: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
+
+
 @pytest.fixture(params=[*EngineName, *FURTHER])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, not started; stopped when the test is over. A server of each version that is here."""
     kind, _, which = request.param.partition(" ")
-    make: Callable[[str], Engine] = request.getfixturevalue(f"make_{kind}")
+    make: Callable[[str], Engine] = request.getfixturevalue(MAKERS[EngineName(kind)])
     made = make(which or SHIPPED)
     yield made
     made.stop()

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import PostgresServer
 
 from mosaic_gateway.migrations import progress
-from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline
+from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
 from mosaic_gateway.migrations.fingerprint import differences, schema_lines
@@ -147,7 +147,7 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
     done = baseline(
         GATEWAY,
         connection,
-        lambda name: other_database(connection, name),
+        lambda: scratch_on(connection, lambda name: other_database(connection, name)),
         to=GATEWAY.migrations[-1].tag,
         others=[STORAGE],
     )
@@ -158,7 +158,12 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
     with pytest.raises(DriftError, match="removed statement 1"):
         read_plan(connection, replace(GATEWAY, migrations=(edited, *GATEWAY.migrations[1:])))
     with pytest.raises(LedgerNotEmptyError):
-        baseline(GATEWAY, connection, lambda name: other_database(connection, name), to="0000_auth")
+        baseline(
+            GATEWAY,
+            connection,
+            lambda: scratch_on(connection, lambda name: other_database(connection, name)),
+            to="0000_auth",
+        )
 
 
 def test_a_difference_is_shown_before_anything_is_written(connection: Connection) -> None:
@@ -171,7 +176,7 @@ def test_a_difference_is_shown_before_anything_is_written(connection: Connection
         return baseline(
             GATEWAY,
             connection,
-            lambda name: other_database(connection, name),
+            lambda: scratch_on(connection, lambda name: other_database(connection, name)),
             to=GATEWAY.migrations[-1].tag,
             accept_differences=accept_differences,
             dry_run=dry_run,

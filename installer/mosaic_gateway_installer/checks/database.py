@@ -17,10 +17,10 @@ from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.engines.postgres.lock import running_conninfo
 from mosaic_gateway.engines.requirements import version_text
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.migrations.fingerprint import schema_lines
 from mosaic_gateway.migrations.model import PlannedMigration
@@ -99,7 +99,7 @@ def _session(patient: Patient) -> Iterator[psycopg.Connection[TupleRow]]:
 def _conninfo(patient: Patient) -> str:
     if patient.config.engine is EngineName.SERVER:
         return engine_for(patient.config, account=None).conninfo()
-    conninfo = running_conninfo(patient.home)
+    conninfo = running_database(patient.home, patient.config.engine)
     if conninfo is None:
         raise NotCheckedError("not checked: the database does not run")
     return conninfo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mosaic_gateway.config import EngineName
-from mosaic_gateway_installer.checks import database, gateway, installation, package, postgres
+from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import Check
 
@@ -12,5 +12,5 @@ __all__ = ["checks_for"]
 
 def checks_for(engine: EngineName) -> tuple[Check[Patient], ...]:
     """Return the checks of an installation with *engine*."""
-    embedded = postgres.CHECKS if engine is EngineName.POSTGRES else ()
+    embedded = {EngineName.POSTGRES: postgres.CHECKS, EngineName.PGLITE: pglite.CHECKS}.get(engine, ())
     return (*package.CHECKS, *installation.CHECKS, *embedded, *gateway.CHECKS, *database.CHECKS)

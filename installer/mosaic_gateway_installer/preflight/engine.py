@@ -5,6 +5,7 @@ from __future__ import annotations
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
 from mosaic_gateway_installer.findings import Check
+from mosaic_gateway_installer.preflight.pglite import check_pglite
 from mosaic_gateway_installer.preflight.subject import Subject
 
 __all__ = ["CHECKS"]
@@ -14,6 +15,8 @@ def engine(subject: Subject) -> str:
     """Run the programs as far as they tell their version, or ask the server. Raises what the engines raise."""
     if subject.config.engine is EngineName.SERVER:
         return _server(subject)
+    if subject.config.engine is EngineName.PGLITE:
+        return check_pglite(subject.config, subject.account_name)
     return _programs(subject)
 
 

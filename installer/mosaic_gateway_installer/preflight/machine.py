@@ -159,7 +159,7 @@ def memory(subject: Subject) -> str:
 
 def locale(subject: Subject) -> str:
     """Say whether a cluster can be made with its locale; initdb refuses one that the C library does not know."""
-    if subject.config.engine is not EngineName.POSTGRES or subject.has_cluster:
+    if subject.config.engine is not EngineName.POSTGRES or subject.has_database:
         raise NotCheckedError("not needed: no cluster is to be made")
     if not subject.host.has_locale:
         raise LocaleMissingError(

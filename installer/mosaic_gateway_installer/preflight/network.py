@@ -36,7 +36,7 @@ def port(subject: Subject) -> str:
 def socket(subject: Subject) -> str:
     """Find the place of PostgreSQL's socket, whose path may have 107 bytes. Raises `SocketPathError`."""
     home = subject.config.home
-    if subject.config.engine is not EngineName.POSTGRES:
+    if subject.config.engine is EngineName.SERVER:
         raise NotCheckedError("not needed: the database is elsewhere")
     outside = runtime_directory(process_environment()) if subject.account_name is None else FALLBACK
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway_installer.adoption import check_adoption
@@ -42,7 +41,7 @@ def retained(subject: Subject) -> str:
             f"{config.home.path} holds data of the engine {receipt.engine}, not {config.engine}",
             hint=f"Leave --engine out, or choose another --home. The data stays with {receipt.engine}.",
         )
-    has_data = cluster_of(config.home) is not None or receipt.state is not ReceiptState.INSTALLING
+    has_data = subject.has_database or receipt.state is not ReceiptState.INSTALLING
     if has_data and config.auth_secret is None and not has_secret(config.home):
         raise SecretLostError(
             f"{config.home.path} holds data, but its secret {config.home.auth_secret} is gone",

@@ -38,6 +38,9 @@ class Need:
 PROGRAM = Need("gateway's program", 30 * MEGABYTE, 1_550)
 #: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
 CLUSTER = Need("database cluster", 55 * MEGABYTE, 1_150)
+#: Measured: npm's packages, as much again twice while npm works, and Node.js where it comes from a wheel.
+PGLITE = Need("PGlite's programs", 180 * MEGABYTE, 4_000)
+PGLITE_DATA = Need("database", 40 * MEGABYTE, 1_150)
 RESERVE = Need("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
 #: Settings, secret, receipt, logs, locks.
 SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
@@ -50,8 +53,10 @@ def needs(subject: Subject) -> tuple[Need, ...]:
         found.append(PROGRAM)
     if subject.uses_wheel and not _has_programs(subject):
         found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
-    if subject.config.engine is EngineName.POSTGRES and not subject.has_cluster:
+    if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
         found += [CLUSTER, RESERVE]
+    if subject.config.engine is EngineName.PGLITE and not subject.has_database:
+        found += [PGLITE, PGLITE_DATA, RESERVE]
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from mosaic_gateway.config import Config, EngineName
+from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process.account import Account, account_named
@@ -48,9 +49,10 @@ class Subject:
         return self.config.engine is EngineName.POSTGRES and self.config.postgres_bin is None
 
     @property
-    def has_cluster(self) -> bool:
-        """Whether the home holds a database cluster already."""
-        return self.home_fault is None and cluster_of(self.config.home) is not None
+    def has_database(self) -> bool:
+        """Whether the home holds a database already."""
+        home = self.config.home
+        return self.home_fault is None and (cluster_of(home) is not None or has_data(home))
 
     def need_home(self) -> None:
         """Let a check pass only where the home can be used. Raises NotCheckedError."""

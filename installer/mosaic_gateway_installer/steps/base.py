@@ -26,7 +26,8 @@ class Context:
 
     ``account_name`` is the account that the home and PostgreSQL belong to, None for the user who runs
     the installer; ``make_account`` says that it is ours to make. ``new_directories`` are the home and those
-    above it that were not there before, outermost first; none if the home was there.
+    above it that were not there before, outermost first; none if the home was there. ``engine_reason`` says why
+    the home gets the engine that it gets; ``engine_chosen`` whether nobody named one.
     """
 
     home: Home
@@ -34,6 +35,8 @@ class Context:
     account_name: str | None
     make_account: bool
     new_directories: tuple[Path, ...]
+    engine_reason: str = ""
+    engine_chosen: bool = False
 
     @property
     def account(self) -> Account | None:

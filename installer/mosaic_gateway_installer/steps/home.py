@@ -193,6 +193,7 @@ def _first_receipt(context: Context) -> Receipt:
         state=ReceiptState.INSTALLING,
         version=__version__,
         engine=context.config.engine,
+        engine_reason=context.engine_reason,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         home_created=bool(context.new_directories),
         parents_created=tuple(map(str, context.new_directories[:-1])),

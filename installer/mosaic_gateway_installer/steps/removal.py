@@ -21,8 +21,9 @@ from mosaic_gateway_installer.holding import forget_lock
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 from mosaic_gateway_installer.steps.home import remove_account
+from mosaic_gateway_installer.steps.pglite import remove_caches
 
-__all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveAccountStep", "SetAsideStep"]
+__all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveAccountStep", "RemoveCachesStep", "SetAsideStep"]
 
 
 @dataclass(slots=True)
@@ -116,6 +117,31 @@ class EraseStep:
 
     def _sockets(self) -> list[Path]:
         return outside_directories(self.context.home, runtime_directory(process_environment()))
+
+
+@dataclass(slots=True)
+class RemoveCachesStep:
+    """Removes what was made outside of the home for other homes as well; they make it again."""
+
+    context: Context
+    receipt: Receipt
+    id: str = "remove-caches"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Remove {', '.join(self.receipt.caches)}"
+
+    def done(self) -> bool:
+        """Return whether nothing of it is there."""
+        return not any(Path(path).is_dir() for path in self.receipt.caches)
+
+    def apply(self) -> None:
+        """Remove it."""
+        remove_caches(self.receipt.caches)
+
+    def undo(self) -> None:
+        """Do nothing: it cannot be taken back."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,8 @@ def wanted_settings(config: Config) -> dict[str, Any]:
         values["database_url"] = config.database_url.reveal()
     if config.postgres_bin is not None:
         values["postgres_bin"] = str(config.postgres_bin)
+    if config.pglite_dir is not None:
+        values["pglite_dir"] = str(config.pglite_dir)
     if config.base_url is not None:
         values["base_url"] = config.base_url
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,8 +14,8 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import Home, load_config, process_environment
-from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
+from mosaic_gateway.engines.base import CpuUnsupportedError, DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.files import make_directory
@@ -23,6 +24,7 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.choice import AUTO, Choice, choose, look_at_engines
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
@@ -38,28 +40,35 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.pglite import PgliteDataStep, PgliteRuntimeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
 __all__ = ["Wishes", "install", "install_held", "make_home"]
 
+LOG = logging.getLogger(__name__)
 LOG_LINES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the caller asked for; None means: as it is, or the default."""
+    """What the caller asked for; None means: as it is, or the default.
+
+    ``postgres_failed``: what an attempt with PostgreSQL died of, that was chosen by ourselves and taken back.
+    """
 
     host: str | None = None
     port: int | None = None
     engine: str | None = None
     database_url: str | None = None
     postgres_bin: Path | None = None
+    pglite_dir: Path | None = None
     base_url: str | None = None
     run_as: str | None = None
     start: bool = True
     dry_run: bool = False
     accept_secret: bool = False
+    postgres_failed: str | None = None
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -79,6 +88,11 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     try:
         with interruptible():
             return _install(context, wishes, receipt)
+    except MosaicError as error:
+        if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
+            raise
+        LOG.warning("PostgreSQL was tried and does not run here: %s", error.message)
+        return install(home, replace(wishes, postgres_failed=error.message))
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
@@ -168,19 +182,34 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
     flags = {
         "host": wishes.host,
         "port": wishes.port,
-        "engine": wishes.engine,
+        "engine": None if wishes.engine == AUTO else wishes.engine,
         "database_url": wishes.database_url,
         "postgres_bin": wishes.postgres_bin,
+        "pglite_dir": wishes.pglite_dir,
         "base_url": wishes.base_url,
     }
     account, make = choose_account(home, wishes.run_as, receipt)
+    config = load_config(home, flags=flags, environ=process_environment())
+    choice = _engine(config, wishes, receipt, account)
     return Context(
         home=home,
-        config=load_config(home, flags=flags, environ=process_environment()),
+        config=replace(config, engine=choice.engine),
+        engine_reason=choice.reason,
+        engine_chosen=receipt is None and "engine" not in config.sources,
         account_name=account,
         make_account=make,
         new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
     )
+
+
+def _engine(config: Config, wishes: Wishes, receipt: Receipt | None, account: str | None) -> Choice:
+    """Return the engine that was named, or that the home has, or that is chosen for a new one."""
+    if "engine" in config.sources:
+        kept = receipt.engine_reason if receipt is not None and receipt.engine == config.engine else ""
+        return Choice(config.engine, kept or f"named: {config.sources['engine']}")
+    if receipt is not None:
+        return Choice(EngineName(receipt.engine), receipt.engine_reason)
+    return choose(*look_at_engines(config, account, postgres_failed=wishes.postgres_failed))
 
 
 def _pending(context: Context, *, start: bool) -> list[Step]:
@@ -199,6 +228,10 @@ def _steps(context: Context) -> tuple[Step, ...]:
     """Return every step there is; the plan says which of them an installation has."""
     name = context.account_name or ""
     launch = LaunchStep(context)
+    runtime: Step = RuntimeStep(context)
+    database: Step = ClusterStep(context)
+    if context.config.engine is EngineName.PGLITE:
+        runtime, database = PgliteRuntimeStep(context), PgliteDataStep(context)
     return (
         HomeStep(context),
         AccountStep(context, name),
@@ -208,8 +241,8 @@ def _steps(context: Context) -> tuple[Step, ...]:
         ConfigStep(context),
         SecretStep(context),
         launch,
-        RuntimeStep(context),
-        ClusterStep(context),
+        runtime,
+        database,
         SchemaStep(context),
         StartStep(context, launch),
     )
@@ -272,7 +305,7 @@ def _planned(context: Context, findings: Sequence[Finding], wishes: Wishes) -> O
     except MosaicError as error:
         return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
     pending = _pending(context, start=wishes.start)
-    lines = [f"Would install into {context.home.path} (engine {context.config.engine}):"]
+    lines = [f"Would install into {context.home.path} (engine {_told(context)}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     if not pending:
         lines = [f"{context.home.path} is installed; nothing would change."]
@@ -285,6 +318,7 @@ def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | 
     receipt = read_receipt(context.home)
     instance = receipt.instance_id if receipt else ""
     lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
+    lines.append(f"The database is run by {_told(context)}.")
     if not pending:
         lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
     if smoke is None:
@@ -299,10 +333,16 @@ def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | 
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
 
+def _told(context: Context) -> str:
+    reason = context.engine_reason
+    return f"{context.config.engine}: {reason}" if reason else str(context.config.engine)
+
+
 def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
     return {
         "home": str(context.home.path),
         "engine": str(context.config.engine),
+        "engine_reason": context.engine_reason,
         "url": context.config.url,
         "account": context.account_name,
         "changed": bool(pending),

@@ -19,7 +19,14 @@ from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.gateway import StopStep
-from mosaic_gateway_installer.steps.removal import EraseStep, LeaveStep, NoteStep, RemoveAccountStep, SetAsideStep
+from mosaic_gateway_installer.steps.removal import (
+    EraseStep,
+    LeaveStep,
+    NoteStep,
+    RemoveAccountStep,
+    RemoveCachesStep,
+    SetAsideStep,
+)
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
@@ -116,7 +123,7 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     ]
     final: list[Step] = [EraseStep(context, everything)]
     if everything:
-        final.append(RemoveAccountStep(context, receipt))
+        final += [RemoveCachesStep(context, receipt), RemoveAccountStep(context, receipt)]
     return _Removal(
         context=context,
         receipt=receipt,

@@ -10,11 +10,12 @@ from mosaic_gateway.process.account import Account
 __all__ = ["engine_for"]
 
 
-def engine_for(config: Config, *, account: Account | None) -> Engine:
+def engine_for(config: Config, *, account: Account | None, published: bool = True) -> Engine:
     """Return the engine that *config* names, not yet started; *account* owns the home (None: ourselves).
 
-    Raises `RuntimeMissingError` where PostgreSQL's programs are not installed, UsageError where the
-    database URL is missing.
+    *published*: other processes of the home may work through it; only PGlite, whose session they would share,
+    keeps them away otherwise. Raises `RuntimeMissingError` where the engine's programs are not installed, and what
+    `find_node` raises; UsageError where the database URL is missing.
     """
     # Imported here: each engine loads what the other does not need.
     if config.engine is EngineName.SERVER:
@@ -26,6 +27,8 @@ def engine_for(config: Config, *, account: Account | None) -> Engine:
                 hint="Give --database-url, or set MOSAIC_GATEWAY_DATABASE_URL or DATABASE_URL.",
             )
         return ServerEngine(config.database_url)
+    if config.engine is EngineName.PGLITE:
+        return _pglite(config, account, published=published)
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415
     from mosaic_gateway.engines.postgres.runtime import find_runtime  # noqa: PLC0415
 
@@ -35,4 +38,23 @@ def engine_for(config: Config, *, account: Account | None) -> Engine:
         account=account,
         log=config.home.logs / "postgres.log",
         runtime_directory=runtime_directory(process_environment()),
+    )
+
+
+def _pglite(config: Config, account: Account | None, *, published: bool) -> Engine:
+    from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - as above
+    from mosaic_gateway.engines.pglite.runtime import find_runtime  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
+
+    environ, brought = process_environment(), shipped()
+    runtime = find_runtime(
+        config.home, config.pglite_dir, shipped=brought, account=account, search_path=environ.get("PATH")
+    )
+    return Pglite(
+        config.home,
+        runtime,
+        shipped=brought,
+        account=account,
+        runtime_directory=runtime_directory(environ),
+        published=published,
     )

@@ -7,6 +7,8 @@ fifth of a second instead of backing off for minutes, so that each request makes
 first broken connection on until a success, requests wait only `DOWN_WAIT` for that try. Hence an
 outage is answered quickly, and ends with the first request after the server is back. What takes longer
 than `ANSWER_LIMIT` is cancelled; a server that answers not even that is given up 10 s later (psycopg).
+PGlite cannot be cancelled: there each statement has a limit below that, at which its process is ended and
+started anew.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from mosaic_gateway.auth.connection import SETTINGS
 from mosaic_gateway.auth.errors import DatabaseUnavailableError
+from mosaic_gateway.config import EngineName
 
-__all__ = ["Database", "make_pool"]
+__all__ = ["Database", "make_pool", "with_statement_limit"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ MAX_IDLE = 60.0  # seconds until a connection beyond the first is given back
 UP_WAIT = 2.0  # seconds for a connection while the database is thought to be up
 DOWN_WAIT = 0.4  # seconds, long enough for one new connection
 ANSWER_LIMIT = 5.0  # seconds for everything that a request wants from the database at once
+STATEMENT_LIMIT = 4.0  # seconds for one statement on PGlite; less than a request waits for its answer
 GIVE_UP = 0.2  # seconds after which the pool stops trying until somebody asks again
 #: libpq: a server that vanished without a word is noticed within about five seconds.
 CONNECTION: dict[str, Any] = {
@@ -48,6 +53,13 @@ CONNECTION: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
 }
+
+
+def with_statement_limit(conninfo: str, engine: EngineName) -> str:
+    """Return *conninfo* with the limit for each statement, where *engine* is one that cannot be interrupted."""
+    if engine is not EngineName.PGLITE:
+        return conninfo
+    return make_conninfo(conninfo, options=f"-c statement_timeout={int(STATEMENT_LIMIT * 1000)}")
 
 
 def make_pool(conninfo: str) -> Pool:

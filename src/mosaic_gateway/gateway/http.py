@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mosaic_gateway import __version__
-from mosaic_gateway.config import Config, Secret
+from mosaic_gateway.config import Config, EngineName, Secret
 from mosaic_gateway.process.ports import bind_failure
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["preload", "serve_http"]
+__all__ = ["preload", "preload_engine", "serve_http"]
 
 BACKLOG = 512
 #: What is imported on first use somewhere below; a failing import after root was given up would be a 500.
@@ -47,6 +47,15 @@ def preload() -> None:
     """Import all that serving needs, for a process that may not be able to read it later."""
     for name in PRELOADED:
         import_module(name)
+
+
+def preload_engine(engine: EngineName) -> None:
+    """Load what *engine* alone takes from this package, for the same reason."""
+    if engine is EngineName.PGLITE:
+        import mosaic_gateway.engines.pglite.engine  # noqa: F401
+        from mosaic_gateway.engines.pglite.shipped import shipped
+
+        shipped()
 
 
 def serve_http(

@@ -24,11 +24,14 @@ from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError
-from mosaic_gateway.gateway.http import preload, serve_http
+from mosaic_gateway.gateway.database import with_statement_limit
+from mosaic_gateway.gateway.http import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
 from mosaic_gateway.gateway.ready_pipe import ReadyPipe
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
+from mosaic_gateway.gateway.turns import migrations_turn
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.process.account import Account, become
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
@@ -66,6 +69,7 @@ def serve(
     with bind_listener(config.host, config.port) as listener:
         if account is not None:
             preload()  # the interpreter may be readable for root only
+            preload_engine(config.engine)
         become(account)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
@@ -81,16 +85,16 @@ def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identi
     if report.recovered is not None:
         LOG.warning("Cleared up after a crash: %s", report.recovered)
     checked = time.perf_counter()
-    prepare_schema(bundles, engine.conninfo(), config.engine)
+    with migrations_turn(config, None, DEFAULT_LOCK_TIMEOUT):
+        prepare_schema(bundles, engine.conninfo(), config.engine)
     LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)
     with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:
         DocumentStore(connection).put("gateway", "instance", {"id": identity, "version": __version__})
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
-    serve_http(
-        config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
-    )
+    conninfo = with_statement_limit(engine.conninfo(), config.engine)
+    serve_http(config, conninfo, listener, load_auth_secret(config), identity, lambda: announcement.make(config))
     LOG.info("Stopping")
 
 

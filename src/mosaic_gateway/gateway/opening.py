@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from mosaic_gateway.config import Config, EngineName
+from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.process.account import Account
 
-__all__ = ["open_database"]
+__all__ = ["OpenDatabase", "open_alone_if_idle", "open_database", "running_database"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDatabase:
+    """A database that can be worked on. ``alone``: nobody else can reach it before we let it go."""
+
+    conninfo: str
+    alone: bool
 
 
 @contextmanager
@@ -18,18 +27,35 @@ def open_database(config: Config, account: Account | None, *, verify: bool = Tru
 
     Without *verify* the engine is not held against what a gateway needs: other schemas need less.
     """
-    if config.engine is EngineName.POSTGRES:
-        from mosaic_gateway.engines.postgres.lock import running_conninfo
+    with open_alone_if_idle(config, account, verify=verify) as opened:
+        yield opened.conninfo
 
-        running = running_conninfo(config.home)
-        if running is not None:
-            yield running
-            return
-    engine = engine_for(config, account=account)
+
+@contextmanager
+def open_alone_if_idle(config: Config, account: Account | None, *, verify: bool = True) -> Iterator[OpenDatabase]:
+    """Do as `open_database`, and say whether the database is ours alone: where PGlite did not run before."""
+    running = running_database(config.home, config.engine)
+    if running is not None:
+        yield OpenDatabase(conninfo=running, alone=False)
+        return
+    engine = engine_for(config, account=account, published=config.engine is not EngineName.PGLITE)
     try:
         engine.start()
         if verify:
             engine.verify()
-        yield engine.conninfo()
+        yield OpenDatabase(conninfo=engine.conninfo(), alone=config.engine is EngineName.PGLITE)
     finally:
         engine.stop()
+
+
+def running_database(home: Home, engine: EngineName) -> str | None:
+    """Return the conninfo of the database that another process runs for *home*; None: none does, or not one of ours."""
+    if engine is EngineName.POSTGRES:
+        from mosaic_gateway.engines.postgres.lock import running_conninfo
+
+        return running_conninfo(home)
+    if engine is EngineName.PGLITE:
+        from mosaic_gateway.engines.pglite import lock
+
+        return lock.running_conninfo(home)
+    return None

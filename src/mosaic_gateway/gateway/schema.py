@@ -57,9 +57,10 @@ def apply_bundles(
     engine: EngineName,
     *,
     lock_timeout: float = 60.0,
+    alone: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
-    """Do as `prepare_schema` on an open *connection*."""
+    """Do as `prepare_schema` on an open *connection*; *alone* as `migrate` has it."""
     from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan
 
     plans = [read_plan(connection, bundle) for bundle in bundles]
@@ -69,7 +70,7 @@ def apply_bundles(
         if plan.up_to_date:
             report = MigrationReport(bundle=bundle.name, applied=(), already_applied=plan.applied)
         else:
-            report = migrate(bundle, connection, lock_timeout=lock_timeout, on_event=on_event)
+            report = migrate(bundle, connection, lock_timeout=lock_timeout, alone=alone, on_event=on_event)
         LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
         reports.append(report)
     return tuple(reports)

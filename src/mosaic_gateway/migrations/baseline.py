@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -20,10 +20,11 @@ from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.fingerprint import differences, schema_lines
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
+from mosaic_gateway.migrations.one_session import has_one_session
 from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import migrate, read_state
 
-__all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDatabaseError", "baseline"]
+__all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDatabaseError", "baseline", "scratch_on"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 PREFIX = "mosaic_baseline_"
@@ -59,7 +60,7 @@ class Baseline:
 def baseline(
     bundle: Bundle,
     connection: Connection,
-    connect: Callable[[str], Connection],
+    scratch: Callable[[], AbstractContextManager[Connection]],
     *,
     to: str,
     others: Sequence[Bundle] = (),
@@ -69,8 +70,8 @@ def baseline(
 ) -> Baseline:
     """Hold the migrations up to and with *to* for applied, without running them.
 
-    *connect* opens another database of the same server by name; what the bundles *others* make may be
-    there or not. Raises `LedgerNotEmptyError`,
+    *scratch* gives an empty database of the same kind of server (see `scratch_on`); what the bundles *others* make
+    may be there or not. Raises `LedgerNotEmptyError`,
     `BaselineDiffersError`, `ScratchDatabaseError`, and what `migrate` raises in the scratch database.
     """
     part = _up_to(bundle, to)
@@ -80,7 +81,8 @@ def baseline(
                 f"{bundle.ledger.schema}.{bundle.ledger.table} has rows already; a baseline is for a database without",
                 hint="Nothing was written. mosaic-gateway storage status shows what is applied.",
             )
-        expected, tolerated = _expected(part, others, connection, connect)
+        with scratch() as empty:
+            expected, tolerated = _expected(part, others, empty)
         found = differences(expected, tuple(line for line in schema_lines(connection) if line not in tolerated))
         if found and not (accept_differences or dry_run):
             raise _differs(part, found)
@@ -95,16 +97,28 @@ def _up_to(bundle: Bundle, tag: str) -> Bundle:
     return replace(bundle, migrations=bundle.migrations[: tags.index(tag) + 1])
 
 
-def _expected(
-    bundle: Bundle, others: Sequence[Bundle], connection: Connection, connect: Callable[[str], Connection]
-) -> tuple[tuple[str, ...], set[str]]:
+def _expected(bundle: Bundle, others: Sequence[Bundle], scratch: Connection) -> tuple[tuple[str, ...], set[str]]:
     """Return the lines of *bundle*'s schema, and the further lines that *others* make."""
-    with _scratch(connection) as name, closing(connect(name)) as scratch:
-        migrate(bundle, scratch)
-        expected = schema_lines(scratch)
-        for other in others:
-            migrate(other, scratch)
-        return expected, set(schema_lines(scratch)) - set(expected)
+    migrate(bundle, scratch, alone=True)
+    expected = schema_lines(scratch)
+    for other in others:
+        migrate(other, scratch, alone=True)
+    return expected, set(schema_lines(scratch)) - set(expected)
+
+
+@contextmanager
+def scratch_on(connection: Connection, connect: Callable[[str], Connection]) -> Iterator[Connection]:
+    """Give an empty database on the server of *connection*, dropped after the block; *connect* opens one by name.
+
+    Raises `ScratchDatabaseError`.
+    """
+    if has_one_session(connection):  # whatever database is asked for, it gives the one that it has
+        raise ScratchDatabaseError(
+            "PGlite has only one database: there is no other to compare with on this server",
+            hint="Nothing was written. Run the baseline on the home itself, without --database-url.",
+        )
+    with _scratch(connection) as name, closing(connect(name)) as opened:
+        yield opened
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import psycopg
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.lock import Holder, acquire, migration_lock, try_in_transaction
 from mosaic_gateway.migrations.model import Plan
+from mosaic_gateway.migrations.one_session import has_one_session
 from mosaic_gateway.migrations.traits import traits_of
 
 __all__ = ["PoolerSessionError", "lock_by_any_way", "pinned_lock", "pooler_reason", "refuse_session_statements"]
@@ -29,7 +30,7 @@ LOOKS = 4
 
 
 class PoolerSessionError(RefusedError):
-    """A migration sets something for its session, which a transaction pooler does not have."""
+    """A migration sets something for its session, which is shared with other clients."""
 
     code = "POOLER_SESSION"
 
@@ -58,8 +59,11 @@ def pooler_reason(connection: Connection) -> str | None:
 def lock_by_any_way(connection: Connection, timeout: float) -> Iterator[float]:
     """Hold the migration lock inside the block, whether there is a pooler or not; give the seconds waited.
 
-    Raises `MigrationsBusyError`.
+    Where all share one session there is none to be had (see `one_session`). Raises `MigrationsBusyError`.
     """
+    if has_one_session(connection):
+        yield 0.0
+        return
     lock = migration_lock if pooler_reason(connection) is None else pinned_lock
     with lock(connection, timeout) as waited:
         yield waited
@@ -92,8 +96,9 @@ def refuse_session_statements(plan: Plan) -> None:
             if (statement.number > planned.start or kept) and (traits.sets_session or traits.temporary):
                 raise PoolerSessionError(
                     f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} sets something "
-                    "for its session; through the transaction pooler it would reach other clients, and not this file",
-                    hint="Nothing was run. Give the address of PostgreSQL itself, or of a pooler in session mode.",
+                    "for its session; the session is shared: it would reach other clients, and perhaps not this file",
+                    hint="Nothing was run. Give the address of PostgreSQL itself, or of a pooler in session mode; "
+                    "with PGlite, stop the gateway first (mosaic-gateway stop).",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},
                 )
 

@@ -16,6 +16,7 @@ crash can lose a tail of them, count and effect alike, but never tear the two ap
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 import psycopg
@@ -30,6 +31,7 @@ from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, Holder, hold_again, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
+from mosaic_gateway.migrations.one_session import has_one_session
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 
@@ -87,10 +89,12 @@ def migrate(
     *,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
     statement_lock_timeout: float = STATEMENT_LOCK_TIMEOUT,
+    alone: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> MigrationReport:
     """Bring the database of *connection* (autocommit) to *bundle* and return what was done.
 
+    *alone*: nobody else is connected to the server; only asked where all connections share one session (PGlite).
     Waits at most *lock_timeout* seconds for another runner, and *statement_lock_timeout* seconds for a
     lock that a statement needs, several times. Raises the refusals of `plan.make_plan` before any write,
     `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`,
@@ -100,7 +104,7 @@ def migrate(
     """
     if not connection.autocommit or connection.info.transaction_status in OPEN_TRANSACTION:
         raise InternalError("migrations need a connection in autocommit mode without an open transaction")
-    run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore)
+    run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore, alone=alone)
     try:
         with session_state.unprepared(connection):
             return run.locked(lock_timeout)
@@ -131,9 +135,16 @@ class _Run:
     """One run over one bundle, under the lock."""
 
     def __init__(
-        self, bundle: Bundle, connection: Connection, statement_lock_timeout: float, on_event: Callable[[Event], None]
+        self,
+        bundle: Bundle,
+        connection: Connection,
+        statement_lock_timeout: float,
+        on_event: Callable[[Event], None],
+        *,
+        alone: bool = False,
     ) -> None:
         self._bundle = bundle
+        self._alone = alone
         self._connection = connection
         self._statement_lock_timeout = statement_lock_timeout
         self.tell = on_event
@@ -147,14 +158,7 @@ class _Run:
         before = read_plan(self._connection, self._bundle)
         if before.up_to_date:
             return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
-        reason = pooler_reason(self._connection)
-        if reason is not None:
-            self._pooled = True
-            self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
-        else:
-            self._hold = lambda: hold_again(self._connection, lock_timeout)
-        take = pinned_lock if self._pooled else migration_lock
-        with take(self._connection, lock_timeout, self._tell_holder) as waited:
+        with self._lock(lock_timeout) as waited:
             if waited > WAITED:
                 self.tell(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.to_the_end()
@@ -164,6 +168,19 @@ class _Run:
 
     def _tell_holder(self, holder: Holder) -> None:
         self.tell(LockBusy(bundle=self._bundle.name, **asdict(holder)))
+
+    def _lock(self, timeout: float) -> AbstractContextManager[float]:
+        """Return the lock that fits the server, and note whether its session is shared with others."""
+        if has_one_session(self._connection):
+            self._pooled = not self._alone
+            return nullcontext(0.0)
+        reason = pooler_reason(self._connection)
+        if reason is None:
+            self._hold = lambda: hold_again(self._connection, timeout)
+            return migration_lock(self._connection, timeout, self._tell_holder)
+        self._pooled = True
+        self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
+        return pinned_lock(self._connection, timeout, self._tell_holder)
 
     def to_the_end(self) -> None:
         """Plan and run until nothing is left; a fenced attempt plans again."""

@@ -1,4 +1,4 @@
-"""Ending a process that we know only by the lock it holds."""
+"""Ending a process that is not our child: one that holds a lock, or one whose identity was noted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.errors import BusyError
+from mosaic_gateway.process.identity import ProcessIdentity, is_running
 from mosaic_gateway.process.lockfile import holder_of
 
-__all__ = ["StopTimeoutError", "end_holder"]
+__all__ = ["StopTimeoutError", "end_holder", "end_process"]
 
 PAUSE = 0.02  # seconds
 
@@ -41,6 +43,22 @@ def end_holder(lock: Path, *, timeout: float) -> int | None:
             )
         time.sleep(PAUSE)
     return asked
+
+
+def end_process(identity: ProcessIdentity, ways: Sequence[tuple[signal.Signals, float]]) -> bool:
+    """Send *identity* each signal in turn and wait its number of seconds; return whether it has ended.
+
+    Raises PermissionError for a process of another user.
+    """
+    for number, limit in ways:
+        if not is_running(identity):
+            return True
+        with suppress(ProcessLookupError):
+            os.kill(identity.pid, number)
+        deadline = time.monotonic() + limit
+        while is_running(identity) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+    return not is_running(identity)
 
 
 def _signal_holder(lock: Path, pid: int) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["FileLock", "Holder", "holder_of", "last_note"]
+__all__ = ["FileLock", "Holder", "flock_holder", "holder_of", "last_note"]
 
 #: `holder_of` holds a shared lock for an instant; an acquirer outwaits that, in seconds.
 PROBE_TIME = 0.2
@@ -113,6 +113,19 @@ def last_note(path: Path) -> Holder | None:
         return _parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def flock_holder(path: Path) -> int | None:
+    """Return the pid that took the flock on *path*, whoever it is, None where the kernel does not say (Linux only)."""
+    try:
+        status = path.stat()
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    # proc_locks(5): ordinal, FLOCK, ADVISORY, WRITE, pid, major:minor:inode (hexadecimal but for the inode), range
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found = [line.split() for line in lines if f" {wanted} " in line]
+    return next((int(fields[4]) for fields in found if fields[1] == "FLOCK" and int(fields[4]) > 0), None)
 
 
 def _parse(content: bytes) -> Holder:

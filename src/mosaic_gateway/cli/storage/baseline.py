@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import click
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.storage.place import open_place, place_options, with_bundle
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
+from mosaic_gateway.config import EngineName, Home
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,26 +38,46 @@ def baseline(
 ) -> Outcome:
     """Hold the migrations up to TAG for applied, after comparing the schema with the one that they make.
 
-    They are run in a scratch database on the same server, which is dropped again. A difference is shown
-    and nothing is written, unless --accept-differences is given.
+    They are run in a scratch database on the same server, which is dropped again (PGlite: in a second one). A
+    difference is shown and nothing is written, unless --accept-differences is given.
     """
     from psycopg.conninfo import make_conninfo
 
     from mosaic_gateway.engines.session import connect
+    from mosaic_gateway.gateway.turns import migrations_turn
     from mosaic_gateway.migrations.baseline import baseline as take_over
+    from mosaic_gateway.migrations.baseline import scratch_on
+    from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 
-    with open_place(
-        home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as place:
+    with (
+        open_place(
+            home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
+        ) as place,
+        migrations_turn(place.config, place.account, DEFAULT_LOCK_TIMEOUT),
+    ):
         bundle = with_bundle(place, tag)
 
         def open_other(name: str) -> psycopg.Connection[Any]:
             return connect(make_conninfo(place.conninfo, dbname=name), application_name="mosaic-gateway baseline")
 
+        @contextmanager
+        def empty() -> Iterator[psycopg.Connection[Any]]:
+            if place.engine is not EngineName.PGLITE:
+                with scratch_on(place.connection, open_other) as connection:
+                    yield connection
+                return
+            from mosaic_gateway.engines.pglite.scratch import scratch_database
+
+            with (
+                scratch_database(place.config, place.account) as conninfo,
+                closing(connect(conninfo, application_name="mosaic-gateway baseline")) as connection,
+            ):
+                yield connection
+
         done = take_over(
             bundle,
             place.connection,
-            open_other,
+            empty,
             to=tag,
             others=[other for other in place.bundles if other is not bundle],
             accept_differences=accept_differences,

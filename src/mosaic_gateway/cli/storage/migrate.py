@@ -38,18 +38,21 @@ def migrate(
     With --json each event of the run is a JSON object on standard error, one a line.
     """
     from mosaic_gateway.gateway.schema import apply_bundles
+    from mosaic_gateway.gateway.turns import migrations_turn
 
     with (
         reporter() as report,
         open_place(
             home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
+        migrations_turn(place.config, place.account, lock_timeout),
     ):
         reports = apply_bundles(
             place.bundles,
             place.connection,
             place.engine,
             lock_timeout=lock_timeout,
+            alone=place.alone,
             on_event=watcher(report, as_json=as_json),
         )
         engine = place.engine

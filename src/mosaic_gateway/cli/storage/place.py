@@ -15,9 +15,10 @@ import click
 from mosaic_gateway.cli.settings import installation_of
 from mosaic_gateway.config import Config, EngineName, Home, default_home, load_config, process_environment
 from mosaic_gateway.errors import MosaicError, UsageError
-from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.opening import open_alone_if_idle
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.process.account import Account
 
 if TYPE_CHECKING:
     import psycopg
@@ -37,14 +38,22 @@ class DatabaseFailedError(MosaicError):
 class Place:
     """An open connection to the database, and the bundles that belong to it, in their order.
 
-    ``options`` are those by which a further command finds the same place.
+    ``alone``: nobody else can reach the database now. ``account`` owns the home (None: ourselves). ``options`` are
+    those by which a further command finds the same place.
     """
 
     connection: psycopg.Connection[tuple[Any, ...]]
     conninfo: str
-    engine: EngineName
+    config: Config
+    account: Account | None
+    alone: bool
     bundles: tuple[Bundle, ...]
     options: str
+
+    @property
+    def engine(self) -> EngineName:
+        """What runs the database."""
+        return self.config.engine
 
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,9 +98,17 @@ def open_place(
         stack.enter_context(_directed(options))
         stack.enter_context(_database_errors())
         config, account = _settings(home, database_url, database_url_file)
-        conninfo = stack.enter_context(open_database(config, account, verify=folder is None))
-        connection = stack.enter_context(connect(conninfo, application_name=f"mosaic-gateway {verb}"))
-        yield Place(connection=connection, conninfo=conninfo, engine=config.engine, bundles=bundles, options=options)
+        opened = stack.enter_context(open_alone_if_idle(config, account, verify=folder is None))
+        connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
+        yield Place(
+            connection=connection,
+            conninfo=opened.conninfo,
+            config=config,
+            account=account,
+            alone=opened.alone,
+            bundles=bundles,
+            options=options,
+        )
 
 
 def direct(error: MosaicError, options: str) -> MosaicError:
@@ -137,7 +154,7 @@ def _database_errors() -> Iterator[None]:
         ) from error
 
 
-def _settings(home: Home, url: str | None, file: Path | None) -> tuple[Config, Any]:
+def _settings(home: Home, url: str | None, file: Path | None) -> tuple[Config, Account | None]:
     """Return the settings of the home, or, with a URL, such as need no home at all."""
     if file is not None:
         if url is not None:

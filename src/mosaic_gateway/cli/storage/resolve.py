@@ -32,14 +32,19 @@ def resolve(
     database_url_file: Path | None,
 ) -> Outcome:
     """Answer for the statement of TAG that was cut off, or that failed and was done by hand. Runs nothing."""
+    from mosaic_gateway.gateway.turns import migrations_turn
+    from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
     from mosaic_gateway.migrations.resolve import Answer
     from mosaic_gateway.migrations.resolve import resolve as answer_for
 
     if applied == retry:
         raise UsageError("give either --applied or --retry", hint="Look first whether the statement took effect.")
-    with open_place(
-        home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as place:
+    with (
+        open_place(
+            home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
+        ) as place,
+        migrations_turn(place.config, place.account, DEFAULT_LOCK_TIMEOUT),
+    ):
         answer = Answer.APPLIED if applied else Answer.RETRY
         resolution = answer_for(with_bundle(place, tag), place.connection, tag, answer)
     if resolution.finished:

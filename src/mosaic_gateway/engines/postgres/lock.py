@@ -21,8 +21,17 @@ from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.identity import ProcessIdentity, is_running, myself
+from mosaic_gateway.process.lockfile import flock_holder, holder_of
 
-__all__ = ["EngineLock", "EngineRecord", "conninfo_of", "read_record", "running_conninfo"]
+__all__ = [
+    "EngineLock",
+    "EngineRecord",
+    "conninfo_of",
+    "lock_file",
+    "read_record",
+    "running_conninfo",
+    "running_sockets",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +63,10 @@ def conninfo_of(sockets: Path) -> str:
     )
 
 
-def read_record(home: Home) -> EngineRecord | None:
-    """Return what the lock file of *home* says, None where it says nothing. Raises PermissionError."""
+def read_record(home: Home, file: Path | None = None) -> EngineRecord | None:
+    """Return what the lock *file* (of *home*) says, None where it says nothing. Raises PermissionError."""
     try:
-        value = json.loads(lock_file(home).read_bytes())
+        value = json.loads((file or lock_file(home)).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     holder = ProcessIdentity.from_dict(value.get("holder")) if isinstance(value, dict) else None
@@ -71,22 +80,34 @@ def read_record(home: Home) -> EngineRecord | None:
     )
 
 
-def running_conninfo(home: Home) -> str | None:
-    """Return the conninfo of the database that another process runs for *home*, None where none does."""
-    record = read_record(home)
+def running_sockets(record: EngineRecord | None) -> Path | None:
+    """Return the socket's directory of the database that *record* names, None where it does not run."""
     if record is None or record.sockets is None:
         return None
     if not (is_running(record.holder) and is_running(record.postmaster) and socket_path(record.sockets).exists()):
         return None
-    return conninfo_of(record.sockets)
+    return record.sockets
+
+
+def running_conninfo(home: Home) -> str | None:
+    """Return the conninfo of the database that another process runs for *home*, None where none does."""
+    sockets = running_sockets(read_record(home))
+    return conninfo_of(sockets) if sockets is not None else None
 
 
 class EngineLock:
     """The lock of one home; held from `acquire` to `release`."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, file: Path | None = None) -> None:
+        """*file*: where it lies, if not where `lock_file` says."""
         self._home = home
+        self._file = file or lock_file(home)
         self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """The locked file's descriptor; a process that inherits it holds the lock as well. None: not held."""
+        return self._descriptor
 
     def acquire(self, account: Account | None, *, wait: float = 0.2) -> None:
         """Take the lock, waiting at most *wait* seconds; does nothing while we hold it.
@@ -97,7 +118,7 @@ class EngineLock:
             return
         with assume(account):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(lock_file(self._home), flags, 0o600)
+            descriptor = os.open(self._file, flags, 0o600)
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -133,10 +154,19 @@ class EngineLock:
         os.close(descriptor)
 
     def _busy(self) -> EngineBusyError:
-        record = read_record(self._home)
-        holder = f"process {record.holder.pid}" if record else "another process"
+        pid, name = self._who()
         return EngineBusyError(
-            f"The database in {self._home.path} is run by {holder}",
+            f"The database in {self._home.path} is run by {name}",
             hint="Stop that process first (mosaic-gateway stop), or work through it.",
-            details={"pid": record.holder.pid} if record else {},
+            details={"pid": pid} if pid is not None else {},
         )
+
+    def _who(self) -> tuple[int | None, str]:
+        """Return who holds the lock: its holder of record, else whoever the kernel names."""
+        record = read_record(self._home, self._file)
+        if record is not None and is_running(record.holder):
+            gateway = holder_of(self._home.gateway_lock)
+            what = "the gateway, process" if gateway is not None and gateway.pid == record.holder.pid else "process"
+            return record.holder.pid, f"{what} {record.holder.pid}"
+        foreign = flock_holder(self._file)
+        return (None, "another process") if foreign is None else (foreign, f"a process that is not ours: {foreign}")

@@ -33,6 +33,7 @@ __all__ = [
     "FULL_DISK",
     "Runtime",
     "altered_files",
+    "copy_file",
     "copy_of",
     "examine_programs",
     "find_runtime",
@@ -355,11 +356,11 @@ def _copy_batch(batch: Sequence[tuple[Path, PurePath]], temporary: Path, account
         streams = [(stack.enter_context(source.open("rb", buffering=0)).fileno(), name) for source, name in batch]
         with assume(account):
             for descriptor, name in streams:
-                copied[name.as_posix()] = _copy_file(descriptor, temporary / name)
+                copied[name.as_posix()] = copy_file(descriptor, temporary / name)
     return copied
 
 
-def _copy_file(source: int, target: Path) -> int:
+def copy_file(source: int, target: Path) -> int:
     """Copy the open file *source* to the new file *target* within the kernel; return its size in bytes."""
     status = os.fstat(source)
     mode = 0o700 if status.st_mode & 0o100 else 0o600

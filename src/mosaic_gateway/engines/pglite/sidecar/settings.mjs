@@ -1,0 +1,45 @@
+// Session settings of many connections in one session: read after a connection has changed some, put back when it has
+// its turn again. Pure: this is the SQL and what its answers mean.
+
+/** What differs from the start, as rows (name, setting). Transaction settings end with their transaction. */
+export const READ = `
+  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'
+  UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'
+  UNION ALL SELECT 'session_authorization', session_user WHERE session_user <> 'postgres'`
+
+/** The settings in force alone; unlike a SELECT it may come before SET TRANSACTION. */
+export const SHOW_TIMEOUT = 'SHOW statement_timeout'
+
+const UNITS = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+const LAST = ['session_authorization', 'role'] // whoever gives up rights does so at the end
+
+/** SQL that makes the session's settings those of *settings*, a Map, whatever they were. */
+export function restore(settings) {
+  return 'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL;' + apply(settings)
+}
+
+/** SQL that sets *settings*, '' if there are none. */
+export function apply(settings) {
+  const order = ([name]) => LAST.indexOf(name)
+  const calls = [...settings]
+    .sort((a, b) => order(a) - order(b))
+    .map(([name, value]) => `pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`)
+  return calls.length > 0 ? `SELECT ${calls.join(', ')};` : ''
+}
+
+/** A text that is equal for equal settings. */
+export function key(settings) {
+  return settings.size === 0 ? '' : JSON.stringify([...settings].sort())
+}
+
+/** Milliseconds of a time as SHOW gives it (`1500ms`, `5s`, `0`) or as pg_settings does (`1500`); 0 for no limit. */
+export function milliseconds(text) {
+  const [, number, unit] = /^(\d+)\s*([a-z]*)$/.exec(text ?? '') ?? [null, '0', '']
+  return Number(number) * (UNITS[unit || 'ms'] ?? 0)
+}
+
+/** *text* as an SQL literal, whatever standard_conforming_strings says. */
+export function literal(text) {
+  const quoted = `'${text.replaceAll("'", "''")}'`
+  return text.includes('\\') ? ` E${quoted.replaceAll('\\', '\\\\')}` : quoted
+}

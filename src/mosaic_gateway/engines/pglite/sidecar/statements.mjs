@@ -1,0 +1,124 @@
+// What must be known, and changed, in SQL text because all connections share one PostgreSQL session. Pure.
+//
+// Text is taken as latin1, so that every byte of every client encoding stays what it is. Only few texts are looked at
+// closely: `isPlain` sorts out the rest.
+
+const CLOSE_LOOK = /\b(?:set|reset|discard|set_config|listen|unlisten|deallocate|prepare|execute)\b/i
+const SETTING_LEADS = new Set(['set', 'reset', 'discard'])
+const BODY_LEADS = new Set(['do', 'call'])
+const TOKEN =
+  /\s+|--[^\n]*|\/\*|[eE]'(?:[^'\\]|\\[^]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|[A-Za-z_\x80-\xff][\w$\x80-\xff]*|[^]/y
+
+/** Whether *text* cannot touch what connections share, judged by its words alone. */
+export function isPlain(text) {
+  return !CLOSE_LOOK.test(text)
+}
+
+/**
+ * Look at *text* closely.
+ *
+ * *alias* gives the shared session's name for a prepared statement of this connection; *mine* are the names in use,
+ * aliased; *shared* says whether other connections exist. Returns the `text` to run instead; whether it touches
+ * `settings`; the `channels` as ['listen' | 'unlisten', name], name null for all; the statements `prepared`, by alias;
+ * and `tag`, what to call the result of the DO block that stands for DEALLOCATE ALL or DISCARD ALL.
+ */
+export function inspect(text, { alias, mine, shared }) {
+  const found = { text, settings: /\bset_config\b/i.test(text), channels: [], prepared: [], tag: null }
+  const edits = []
+  for (const words of statements(text)) {
+    const [lead, second, third] = words
+    if (SETTING_LEADS.has(lead.word) || BODY_LEADS.has(lead.word)) found.settings = true
+    if (lead.word === 'listen' && second) found.channels.push(['listen', second.name])
+    else if (lead.word === 'unlisten') found.channels.push(['unlisten', second?.name ?? null])
+    else if (lead.word === 'prepare' && second && second.word !== 'transaction') {
+      found.prepared.push(alias(second.name))
+      edits.push([second, quoted(alias(second.name))])
+    } else if (lead.word === 'discard' && second?.word === 'all') {
+      found.channels.push(['unlisten', null])
+      if (shared) edits.push([whole(words), discardMine(mine)]), (found.tag = 'DISCARD ALL')
+    } else if (lead.word === 'deallocate' && second) {
+      const target = second.word === 'prepare' && third ? third : second
+      if (target.word !== 'all') edits.push([target, quoted(alias(target.name))])
+      else if (shared) edits.push([whole(words), block(deallocations(mine))]), (found.tag = 'DEALLOCATE ALL')
+    } else {
+      const name = executed(words)
+      if (name) edits.push([name, quoted(alias(name.name))])
+    }
+  }
+  for (const [{ start, end }, instead] of edits.reverse()) found.text = found.text.slice(0, start) + instead + found.text.slice(end)
+  return found
+}
+
+/** The name after EXECUTE in EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE. */
+function executed(words) {
+  if (!['execute', 'explain', 'create'].includes(words[0].word)) return null
+  const at = words.findIndex((token) => token.word === 'execute')
+  const name = at < 0 ? null : words[at + 1]
+  return name && name.word !== 'function' && name.word !== 'procedure' ? name : null
+}
+
+/** The statements of *text*, each as its identifiers and keywords: {start, end, word, name}; word is null if quoted. */
+export function statements(text) {
+  const all = []
+  let words = []
+  for (let at = 0; at < text.length; ) {
+    TOKEN.lastIndex = at
+    const token = TOKEN.exec(text)[0]
+    const start = at
+    at += token.length
+    if (token === '/*') at = commentEnd(text, at)
+    else if (token === ';') {
+      if (words.length > 0) all.push(words)
+      words = []
+    } else if (token.length > 1 && token[0] === '$') {
+      const close = text.indexOf(token, at)
+      at = close < 0 ? text.length : close + token.length
+    } else if (token[0] === '"') {
+      words.push({ start, end: at, word: null, name: token.slice(1, -1).replaceAll('""', '"') })
+    } else if (/^[A-Za-z_\x80-\xff][\w$\x80-\xff]*$/.test(token)) {
+      const word = token.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+      words.push({ start, end: at, word, name: word })
+    }
+  }
+  if (words.length > 0) all.push(words)
+  return all
+}
+
+function commentEnd(text, at) {
+  const mark = /\/\*|\*\//g
+  mark.lastIndex = at
+  for (let depth = 1; depth > 0; ) {
+    const next = mark.exec(text)
+    if (next === null) return text.length
+    depth += next[0] === '/*' ? 1 : -1
+  }
+  return mark.lastIndex
+}
+
+function whole(words) {
+  return { start: words[0].start, end: words.at(-1).end }
+}
+
+function quoted(name) {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+function deallocations(names) {
+  return [...names].map((name) => `DEALLOCATE ${quoted(name)}`)
+}
+
+/** DISCARD ALL of a connection that is not alone: prepared statements and channels of others stay. */
+function discardMine(mine) {
+  return block([...deallocations(mine), 'CLOSE ALL', 'RESET ALL', 'DISCARD PLANS', 'DISCARD SEQUENCES'])
+}
+
+/** One statement that runs *commands*, so that it fits where one stood. A name that is not there is no error. */
+function block(commands) {
+  const quote = (command) => `'${command.replaceAll("'", "''")}'`
+  const lines = commands.map((command) =>
+    command.startsWith('DEALLOCATE')
+      ? `BEGIN EXECUTE ${quote(command)}; EXCEPTION WHEN invalid_sql_statement_name THEN NULL; END;`
+      : `EXECUTE ${quote(command)};`,
+  )
+  return `DO LANGUAGE plpgsql $mosaic_gateway$ BEGIN ${lines.join(' ')} END $mosaic_gateway$`
+}

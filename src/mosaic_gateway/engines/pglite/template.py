@@ -1,0 +1,172 @@
+"""An empty database that this machine made once, outside of every home, to be copied into new ones.
+
+It lies in the machine's cache: one directory for each account, which belongs to that account, and in it one for each
+set of programs. It is made beside its target and renamed, with a manifest of every file's hash, which each copy
+is held against. What others could have written is not used. Losing it costs the next installation five seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mosaic_gateway.engines.base import EngineError
+from mosaic_gateway.engines.pglite.node import Node
+from mosaic_gateway.engines.pglite.shipped import Shipped
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.lockfile import FileLock
+
+__all__ = ["Template", "TemplateUnusableError", "copy_tree", "flush"]
+
+MANIFEST = "manifest.json"
+DATA = "data"
+LOCK_LIMIT = 60.0  # seconds that another installer may take to make it
+WORK = "work"
+
+
+class TemplateUnusableError(MosaicError):
+    """There is no template that could be trusted, and none can be made; never shown: one does without."""
+
+    code = "TEMPLATE_UNUSABLE"
+
+
+class Template:
+    """The template for one set of programs and one account."""
+
+    def __init__(self, cache: Path, shipped: Shipped, node: Node, account: Account | None) -> None:
+        """*cache* is the machine's directory for what can be made again."""
+        owner = "pglite" if account is None else f"pglite-{account.uid}"
+        major = node.version.partition(".")[0]
+        self._account = account
+        self._uid = os.geteuid() if account is None else account.uid
+        self._directory = cache / owner
+        self.path = self._directory / f"{shipped.pglite}-{shipped.packages_digest}-{shipped.scripts_digest}-node{major}"
+
+    def ensure(self, make: Callable[[Path], None]) -> Path | None:
+        """Have *make* put a database into a directory unless there is a template; return the template if it was made.
+
+        Raises `TemplateUnusableError`.
+        """
+        try:
+            self._make_private()
+            if self._is_trusted():
+                return None
+            with FileLock(self._directory / ".lock") as lock:
+                with assume(self._account):
+                    if not lock.acquire(timeout=LOCK_LIMIT):
+                        raise TemplateUnusableError("another installer takes too long to make the template")
+                if self._is_trusted():
+                    return None
+                return self._made(make)
+        except (OSError, EngineError) as error:
+            raise TemplateUnusableError(f"there is no template in {self._directory}: {error}") from error
+
+    def copy(self, target: Path) -> None:
+        """Copy the database to the new directory *target*, every file held against the manifest.
+
+        Raises `TemplateUnusableError`; OSError where there is no room.
+        """
+        if not self._is_trusted():
+            raise TemplateUnusableError(f"there is no template in {self.path}")
+        try:
+            expected = json.loads((self.path / MANIFEST).read_bytes())
+        except (OSError, ValueError) as error:
+            raise TemplateUnusableError(f"{self.path} has no manifest") from error
+        if copy_tree(self.path / DATA, target) != expected:
+            shutil.rmtree(self.path, ignore_errors=True)  # the next installation makes it anew
+            raise TemplateUnusableError(f"{self.path} is not as it was made")
+
+    def _made(self, make: Callable[[Path], None]) -> Path:
+        work = self._directory / f".{WORK}.{secrets.token_hex(4)}.tmp"
+        try:
+            with assume(self._account):
+                for path in self._directory.glob(f".{WORK}.*.tmp"):  # what killed installers left
+                    shutil.rmtree(path, ignore_errors=True)
+                work.mkdir(mode=0o700)
+            make(work / DATA)
+            with assume(self._account):
+                write_file(work / MANIFEST, json.dumps(_hashes(work / DATA)))
+                if self.path.exists():  # not to be trusted
+                    self.path.rename(work / "aside")
+                work.rename(self.path)
+        finally:
+            with assume(self._account):
+                shutil.rmtree(work, ignore_errors=True)
+        return self.path
+
+    def _is_trusted(self) -> bool:
+        return (
+            all(_is_private(path, self._uid) for path in (self.path, self.path / DATA))
+            and (self.path / MANIFEST).is_file()
+        )
+
+    def _make_private(self) -> None:
+        """Make the account's directory in the cache; as root it is given to the account."""
+        cache = self._directory.parent
+        make_directory(cache, 0o755 if self._account is not None and os.geteuid() == 0 else 0o700)
+        with suppress(FileExistsError):
+            self._directory.mkdir(mode=0o700)
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.fchmod(descriptor, 0o700)
+                if self._account is not None:
+                    os.fchown(descriptor, self._account.uid, self._account.gid)
+            finally:
+                os.close(descriptor)
+        if not _is_private(self._directory, self._uid):
+            raise TemplateUnusableError(f"{self._directory} is open to others")
+
+
+def copy_tree(source: Path, target: Path) -> dict[str, str]:
+    """Copy all below *source* to the new directory *target*; return path → SHA-256 of each file. Raises OSError."""
+    hashes = {}
+    for root, directories, names in os.walk(source):
+        place = target / Path(root).relative_to(source)
+        place.mkdir(mode=0o700)
+        directories.sort()
+        for name in names:
+            path = Path(root, name)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "rb", buffering=0) as stream:
+                content = stream.read()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(place / name, flags, 0o600), "wb", buffering=0) as stream:
+                stream.write(content)
+            hashes[path.relative_to(source).as_posix()] = hashlib.sha256(content).hexdigest()
+    return hashes
+
+
+def flush(directory: Path, *, below: bool = True) -> None:
+    """Have all below *directory* on the disk, or (not *below*) only its own entries. Raises OSError."""
+    for root, _, names in os.walk(directory) if below else ((str(directory), (), ()),):
+        for path in (*(Path(root, name) for name in names), Path(root)):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _hashes(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def _is_private(path: Path, uid: int) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022

@@ -1,0 +1,387 @@
+"""PGlite's engine on bad days: kills, rivals, a full disk, long paths. What was committed is there afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.conftest import make_scratch
+
+from mosaic_gateway.config import Config, EngineName, Home
+from mosaic_gateway.engines.base import EngineBusyError, EngineStartError, ForeignClusterError
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.pglite.data import data_directory
+from mosaic_gateway.engines.pglite.engine import Pglite
+from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
+from mosaic_gateway.engines.postgres.lock import read_record
+from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.process.account import Account, popen_identity
+from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
+
+LIMIT = 60.0  # seconds
+BUSY = b"SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b"
+OWNER = """
+import os, signal, sys
+from pathlib import Path
+from mosaic_gateway.config import Config, EngineName, Home
+from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.process.account import account_named
+home, account = Home(Path(sys.argv[1])), account_named(sys.argv[2]) if sys.argv[2] else None
+engine = engine_for(Config(home=home, engine=EngineName.PGLITE), account=account)
+engine.start()
+print(engine.conninfo(), flush=True)
+signal.pause()
+"""
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until *condition* holds."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {LIMIT} s"
+        time.sleep(0.01)
+
+
+def session(engine: Pglite) -> psycopg.Connection:
+    """Open a session of *engine*."""
+    return connect(engine.conninfo(), application_name="bad day")
+
+
+def sidecar_of(home: Home) -> ProcessIdentity:
+    """Return the sidecar that the home's record names."""
+    record = read_record(home, lock_file(home))
+    assert record is not None
+    assert record.postmaster is not None
+    return record.postmaster
+
+
+@contextmanager
+def owner_of(home: Home, account: Account | None) -> Iterator[subprocess.Popen[str]]:
+    """Run the engine of *home* in a process of its own, as a gateway would."""
+    words = [sys.executable, "-c", OWNER, str(home.path), account.name if account is not None else ""]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], LIMIT)
+        assert ready
+        assert process.stdout.readline(), "the engine did not start"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def sockets_of(engine: Pglite) -> Path:
+    """Return the directory of the engine's socket."""
+    return Path(str(psycopg.conninfo.conninfo_to_dict(engine.conninfo())["host"]))
+
+
+def values(engine: Pglite, table: str) -> list[int]:
+    """Return what *table* holds."""
+    with closing(session(engine)) as connection:
+        return [row[0] for row in connection.execute(f"SELECT n FROM {table} ORDER BY n".encode())]
+
+
+def test_the_sidecar_ends_with_its_owner(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None
+) -> None:
+    """A killed owner takes the sidecar and the lock with it; the next start has all that was committed."""
+    with owner_of(pglite_home, account) as owner:
+        conninfo = running_conninfo(pglite_home)
+        assert conninfo is not None
+        with closing(connect(conninfo, application_name="bad day")) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS owned (n int)")
+            connection.execute("INSERT INTO owned VALUES (1)")
+        sidecar = sidecar_of(pglite_home)
+        owner.kill()
+        owner.wait()
+        until(lambda: not is_running(sidecar), "the sidecar ends")
+    assert running_conninfo(pglite_home) is None
+    engine = make_pglite()
+    engine.start()
+    assert values(engine, "owned")[-1] == 1
+
+
+def test_a_busy_sidecar_of_a_dead_owner_is_ended(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None
+) -> None:
+    """One that a query keeps from ending keeps the lock, until the next start ends it and says so."""
+    with owner_of(pglite_home, account) as owner:
+        sidecar = sidecar_of(pglite_home)
+        conninfo = running_conninfo(pglite_home)
+        assert conninfo is not None
+        with closing(connect(conninfo, application_name="bad day")) as connection:
+            connection.pgconn.send_query(BUSY)
+            time.sleep(0.5)
+            owner.kill()
+            owner.wait()
+            engine = make_pglite()
+            engine.start()
+        assert not is_running(sidecar)
+    assert f"pid {sidecar.pid}" in (engine.verify().recovered or "")
+
+
+@pytest.mark.parametrize("rival", ["engine", "verb"])
+def test_a_rival_is_told_who_has_it(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None, rival: str
+) -> None:
+    """Nobody opens the directory a second time; the error names the process that has it."""
+    with owner_of(pglite_home, account) as owner:
+        engine = make_pglite(published=rival == "engine")
+        with pytest.raises(EngineBusyError, match=f"process {owner.pid}"):
+            engine.start()
+        assert not engine.alive()
+
+
+def test_a_foreign_process_with_the_lock_is_named(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """A program that is not ours and has locked the directory is left alone, and named."""
+    engine = make_pglite()
+    engine.start()
+    engine.stop()
+    with lock_file(pglite_home).open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(EngineBusyError, match=f"not ours: {os.getpid()}"):
+            engine.start()
+    engine.start()
+    assert engine.alive()
+
+
+def test_the_lock_is_held_by_the_sidecar_itself(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """Even with our own descriptor closed, nobody gets the directory while the sidecar lives."""
+    engine = make_pglite()
+    engine.start()
+    sidecar = sidecar_of(pglite_home)
+    engine._lock.release()
+    with lock_file(pglite_home).open("rb") as stream, pytest.raises(BlockingIOError):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    engine.stop()
+    assert not is_running(sidecar)
+
+
+def test_a_killed_sidecar_is_noticed_and_started_again(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """SIGKILL in a stream of commits loses none that was acknowledged."""
+    engine = make_pglite()
+    engine.start()
+    with closing(session(engine)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+        connection.execute("TRUNCATE kept")
+        for number in range(50):
+            connection.execute("INSERT INTO kept VALUES (%s)", (number,))
+        os.kill(sidecar_of(pglite_home).pid, signal.SIGKILL)
+        until(lambda: not engine.alive(), "the engine notices")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    engine.start()
+    assert values(engine, "kept") == list(range(50))
+    assert "recovered from a crash" in (engine.verify().recovered or "")
+
+
+def test_stale_files_mislead_nobody(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """A socket, and a record whose pids now belong to others, do not stop the next start."""
+    engine = make_pglite()
+    engine.start()
+    sockets = sockets_of(engine)
+    record = lock_file(pglite_home).read_bytes()
+    engine.stop()
+    us = identify(os.getpid())
+    assert us is not None
+    for text in (record, record.replace(str(sidecar_pid(record)).encode(), str(os.getpid()).encode()), b"{", b""):
+        lock_file(pglite_home).write_bytes(text)
+        socket_path(sockets).touch()
+        assert running_conninfo(pglite_home) is None
+        engine.start()
+        engine.stop()
+
+
+def sidecar_pid(record: bytes) -> int:
+    """Return the sidecar's pid in a record."""
+    import json  # noqa: PLC0415
+
+    return int(json.loads(record)["postmaster"]["pid"])
+
+
+def test_a_path_too_long_for_a_socket(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
+) -> None:
+    """The socket goes elsewhere then; spaces and unicode in the path harm nothing."""
+    home = copy_of(pglite_home, make_scratch(scratch, "ö " * 45, account), account)
+    engine = make_pglite(home)
+    engine.start()
+    with closing(session(engine)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    directory = sockets_of(engine)
+    assert not directory.is_relative_to(home.path)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert socket_path(directory).stat().st_mode & 0o777 == 0o600
+    engine.stop()
+    shutil.rmtree(directory)
+
+
+def test_the_socket_is_closed_to_others(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """Directory 0700, socket 0600; PGlite's own files lie in closed directories."""
+    engine = make_pglite()
+    engine.start()
+    assert pglite_home.run.stat().st_mode & 0o777 == 0o700
+    assert socket_path(pglite_home.run).stat().st_mode & 0o777 == 0o600
+    made = (data_directory(pglite_home), *data_directory(pglite_home).rglob("*"))
+    assert not [path for path in made if path.is_dir() and path.stat().st_mode & 0o077]
+    assert pglite_home.pglite_log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("version", ["16", "17", "19", "x", None])
+def test_directories_of_other_versions_are_refused_untouched(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None, version: str | None
+) -> None:
+    """PG_VERSION is read before anything is opened; the error says what made the directory and what to do."""
+    home = copy_of(pglite_home, scratch, account)
+    marker = data_directory(home) / "PG_VERSION"
+    marker.unlink() if version is None else marker.write_text(f"{version}\n")
+    before = sorted(path.stat().st_mtime_ns for path in data_directory(home).rglob("*"))
+    with pytest.raises(ForeignClusterError) as caught:
+        make_pglite(home).start()
+    if version in {"16", "17"}:
+        assert f"PostgreSQL {version}" in caught.value.message
+        assert "pgDump" in caught.value.hint
+    assert sorted(path.stat().st_mtime_ns for path in data_directory(home).rglob("*")) == before
+
+
+def test_what_pglite_says_is_in_the_error(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
+) -> None:
+    """A directory that PGlite cannot open gives an error with PGlite's own words, and nothing is left running."""
+    home = copy_of(pglite_home, scratch, account)
+    (data_directory(home) / "global" / "pg_control").write_bytes(bytes(8192))
+    engine = make_pglite(home)
+    with pytest.raises(EngineStartError, match="incompatible with server") as caught:
+        engine.start()
+    assert str(home.pglite_log) in caught.value.hint
+    assert not engine.alive()
+
+
+def test_pgvector_of_an_older_release_is_updated(make_pglite: Callable[..., Pglite]) -> None:
+    """A directory that an earlier 0.5 made is opened, and its extension brought to the version that is loaded."""
+    engine = make_pglite()
+    engine.start()
+    with closing(session(engine)) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute("UPDATE pg_extension SET extversion = '0.8.6' WHERE extname = 'vector'")
+    engine.stop()
+    engine.start()
+    assert "pgvector 0.8.6 was updated" in (engine.verify().recovered or "")
+    with closing(session(engine)) as connection:
+        connection.execute("DROP EXTENSION vector CASCADE")
+
+
+def test_idle_memory(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """At most 200 MB after use."""
+    engine = make_pglite()
+    engine.start()
+    engine.verify()
+    engine.stop()
+    engine.start()
+    with closing(session(engine)) as connection:
+        connection.execute("SELECT count(*) FROM pg_class")
+    status = Path(f"/proc/{sidecar_of(pglite_home).pid}/status")
+    if not status.is_file():
+        pytest.skip("no /proc on this system")
+    resident = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    assert int(resident.split()[1]) < 200 * 1024
+
+
+@pytest.mark.slow
+def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """SIGKILL at a random instant in a stream of commits, thirty times: none that was acknowledged is lost."""
+    import random  # noqa: PLC0415
+
+    engine = make_pglite()
+    engine.start()
+    with closing(session(engine)) as connection:
+        connection.execute(b"DROP TABLE IF EXISTS stream; CREATE TABLE stream (n int)")
+    acknowledged: list[int] = []
+    for _ in range(30):
+        engine.start()
+        until_killed = time.monotonic() + random.uniform(0.05, 0.4)  # noqa: S311
+        with suppress(psycopg.OperationalError), closing(session(engine)) as connection:
+            killed = False
+            while True:
+                if not killed and time.monotonic() > until_killed:
+                    os.kill(sidecar_of(pglite_home).pid, signal.SIGKILL)
+                    killed = True
+                number = len(acknowledged)
+                connection.execute("INSERT INTO stream VALUES (%s)", (number,))
+                acknowledged.append(number)
+        until(lambda: not engine.alive(), "the engine notices")
+    engine.start()
+    assert not set(acknowledged) - set(values(engine, "stream"))
+    assert len(acknowledged) > 100
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root to mount a small disk")
+@pytest.mark.slow
+def test_a_full_disk(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
+) -> None:
+    """What does not fit is refused or ends the sidecar; with room again, all that was committed is there."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "tmpfs", scratch], check=False, capture_output=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount: {done.stderr.decode().strip()}")
+    try:
+        if account is not None:
+            os.chown(scratch, account.uid, account.gid)
+        home = copy_of(pglite_home, scratch, account)
+        engine = make_pglite(home)
+        engine.start()
+        committed = fill(engine)
+        engine.stop()
+        (home.data / ".ballast").unlink(missing_ok=True)
+        engine.start()
+        assert values(engine, "filler") == list(range(committed))
+        engine.stop()
+    finally:
+        subprocess.run(["umount", "-l", scratch], check=False)
+
+
+def fill(engine: Pglite) -> int:
+    """Write until it fails; return how many rows were acknowledged."""
+    committed = 0
+    with suppress(psycopg.Error), closing(session(engine)) as connection:
+        connection.execute("CREATE TABLE filler (n int, t text)")
+        while committed < 5000:
+            connection.execute("INSERT INTO filler SELECT %s, repeat(md5(random()::text), 4000)", (committed,))
+            committed += 1
+    return committed
+
+
+def copy_of(home: Home, directory: Path, account: Account | None) -> Home:
+    """Copy data and programs of the stopped *home* to *directory*."""
+    for name in ("data", "runtime"):
+        shutil.copytree(home.path / name, directory / name)
+    if account is not None:
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, account.uid, account.gid)
+    return Home(directory)
+
+
+def test_ends_of_other_accounts_are_not_ours(pglite_home: Home, account: Account | None) -> None:
+    """As root, the sidecar runs as the account and never as root."""
+    engine = engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
+    engine.start()
+    try:
+        status = Path(f"/proc/{sidecar_of(pglite_home).pid}")
+        assert status.stat().st_uid == (account.uid if account is not None else os.geteuid())
+        assert popen_identity(account).get("user", os.geteuid()) != 0 or account is None
+    finally:
+        engine.stop()
