@@ -189,6 +189,7 @@ def served(machine: Machine, free_port: Any) -> dict[str, Any]:
 def test_root_gets_a_unit_that_runs_as_the_service_account(machine: Machine, served: dict[str, Any]) -> None:
     """Registered, enabled, active, ready by notify, confined, and not root's; status says so."""
     assert served["service"] == f"systemd, unit {UNIT}"
+    assert served["setup_url"].startswith(f"{served['url']}/setup#token=")
     assert [step["id"] for step in served["steps"]][-2:] == ["service", "start"]
     assert "launch" not in {step["id"] for step in served["steps"]}
     assert machine.show("ActiveState") == "active"
@@ -299,6 +300,43 @@ def test_a_receipt_leads_root_to_no_other_unit(machine: Machine, served: dict[st
     path.write_text(before)
     machine.run("systemctl", "stop", "victim")
     machine.result("start")
+
+
+@pytest.fixture(scope="module")
+def user(machine: Machine) -> dict[str, str]:
+    """Return the environment of an ordinary user who has a running systemd of their own."""
+    machine.run("useradd", "--create-home", "--shell", "/bin/sh", "someone")
+    uid = machine.run("id", "-u", "someone").strip()
+    probe = machine.popen([sys.executable, "-P", "-c", "import mosaic_gateway_installer"], "someone", {})
+    if probe.returncode != 0:
+        pytest.skip("the interpreter or the package is closed to other users")
+    machine.run("install", "-d", "-m", "700", "-o", "someone", f"/run/user/{uid}")
+    machine.file("/etc/systemd/system/someone.service").write_text(
+        "[Service]\nUser=someone\nType=notify\nDelegate=yes\nExecStart=/lib/systemd/systemd --user\n"
+        f"Environment=XDG_RUNTIME_DIR=/run/user/{uid} HOME=/home/someone\n"
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "someone")
+    return {"XDG_RUNTIME_DIR": f"/run/user/{uid}", "HOME": "/home/someone", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def test_an_ordinary_user_gets_a_unit_of_their_own(machine: Machine, user: dict[str, str], free_port: Any) -> None:
+    """Without any right: registered with the user's systemd, run by it, and gone with a purge."""
+    port = str(free_port())
+    done = machine.result("install", "--port", port, user="someone", **user)
+    assert done["service"] == f"systemd, user unit {UNIT}"
+    assert machine.result("status", user="someone", **user)["under_service"] is True
+    show = ["systemctl", "--user", "show", "--value", "-p", "StatusText", UNIT]
+    assert machine.run(*show, user="someone", **user).strip() == f"Listening on http://127.0.0.1:{port}"
+    file = "/home/someone/.config/systemd/user/mosaic-gateway.service"
+    verified = machine.popen(["systemd-analyze", "--user", "verify", file], "someone", user)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    findings = machine.gateway("doctor", user="someone", **user)["result"]["findings"]
+    assert [finding for finding in findings if finding["level"] == "fault"] == []
+    identity = machine.result("status", user="someone", **user)["instance_id"]
+    machine.result("uninstall", f"--purge={identity}", user="someone", **user)
+    left = [path for path in machine.file("/home/someone").rglob("*mosaic*") if path.is_symlink() or path.exists()]
+    assert not left
 
 
 def test_uninstall_takes_the_unit_away_and_adoption_brings_it_back(machine: Machine, served: dict[str, Any]) -> None:

@@ -283,8 +283,8 @@ def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]
 def _link(context: Context, steps: Sequence[Step]) -> str | None:
     """Return a link for the first admin, unless an earlier one is still good."""
     for step in steps:
-        if isinstance(step, StartStep) and step.started is not None:
-            return step.started.setup_url
+        if isinstance(step, StartStep) and step.started is not None and step.launch.launched is not None:
+            return step.started.setup_url  # the gateway that we loaded has seen to it
     from mosaic_gateway.auth import accounts
 
     with open_database(context.config, context.account) as conninfo:
