@@ -21,6 +21,7 @@ from mosaic_gateway.process.logfile import read_tail, tail_of
 __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
+NO_SERVICE = "none: after a restart of the machine, run mosaic-gateway start"
 NO_SERVICE = "none: after a restart of the machine the gateway waits for mosaic-gateway start"
 
 
@@ -73,9 +74,7 @@ def status(home: Home) -> Outcome:
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
         lines.append(f"process   {state.pid}, {_kept_by(state)}, version {state.version or 'starting'}")
-    lines.append(
-        f"service   {state.service or 'none: the gateway does not start by itself after a restart of the machine'}"
-    )
+    lines.append(f"service   {state.service or NO_SERVICE}")
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
     return Outcome(
