@@ -18,7 +18,7 @@ ASK = {
     ' printf "%s\\n" "${{COMPREPLY[@]}}"',
     # The functions with which zsh's completion would fill its menu, here only print.
     "zsh": "autoload -Uz compinit; compinit -u -D; source ./script; words=({words}); CURRENT=$(( {last} + 1 ));"
-    " _describe() {{ print -l ${{(P)3}}; }}; compadd() {{ print -l ${{(P)5}}; }}; _mosaic_gateway_completion",
+    " _describe() {{ print -rl -- ${{(P)3}}; }}; compadd() {{ print -rl -- ${{(P)5}}; }}; _mosaic_gateway_completion",
     "fish": "source ./script; complete -C '{line}' | string split -f1 \\t",
 }
 
