@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -43,7 +44,8 @@ class Receipt:
     migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
     ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
     earlier version wrote the receipt. ``engine_reason`` says why ``engine`` was chosen, ``caches`` names what was
-    made outside of the home for other homes as well.
+    made outside of the home for other homes as well. ``service`` is the service manager's unit
+    (`gateway.service.Service`), None where there is none; ``service_wanted`` is False after ``--no-service``.
     """
 
     instance_id: str
@@ -61,6 +63,8 @@ class Receipt:
     secret_check: str | None = None
     engine_reason: str = ""
     caches: tuple[str, ...] = ()
+    service: Mapping[str, Any] | None = None
+    service_wanted: bool = True
 
 
 def read_receipt(home: Home) -> Receipt | None:

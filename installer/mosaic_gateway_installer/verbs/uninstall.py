@@ -27,6 +27,7 @@ from mosaic_gateway_installer.steps.removal import (
     RemoveCachesStep,
     SetAsideStep,
 )
+from mosaic_gateway_installer.steps.service import UnregisterStep
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
@@ -118,6 +119,7 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     state = ReceiptState.PURGING if everything else ReceiptState.KEPT
     reversible: list[Step] = [
         StopStep(context),
+        UnregisterStep(context, receipt),
         NoteStep(context, receipt, state, kept),
         SetAsideStep(context, everything),
     ]
@@ -154,6 +156,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
+    lines += [line for step in removal.reversible if isinstance(step, UnregisterStep) for line in step.told]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
