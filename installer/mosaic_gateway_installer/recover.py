@@ -31,7 +31,7 @@ def recover(home: Home, report: Reporter) -> None:
         control.stop(home)
         with database_at_rest(home):
             put_back(home, owner)
-    clean_up(home, owner)
+    clean_up(home)
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is not ReceiptState.PURGING:
         with assume(owner):
