@@ -16,13 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.config import Home
+from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.place import LEFTOVER, NAME, backups_of
+from mosaic_gateway_installer.snapshot.store import launcher, remove_from_runtime
 
 __all__ = ["belongings", "bring_back", "data_and_settings", "erase", "is_erased", "programs", "set_aside"]
 
 TORN = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
 #: Names of ours in a home's directories; in what they name, everything is ours.
 RUNTIME = re.compile(rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.]+|node-[\w.]+|current|{TORN}")
+COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
+ERASED_SNAPSHOT = re.compile(r"\.(gateway-[\w.+!]+|\.gateway-[\w.+!]+\.[0-9a-f]{8}\.tmp)\.erased")
 RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
 DATA = re.compile(rf"postgres-\d+|pglite|\.ballast|{TORN}")
@@ -61,15 +65,22 @@ def bring_back(home: Home) -> None:
             path.rename(before)
 
 
-def erase(home: Home, *, everything: bool) -> None:
-    """Delete what was set aside in *home*, and the directories that are empty now. Raises OSError."""
-    for path in _renamed(home, "removed"):
-        path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
-    for path in _renamed(home, "erased"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def erase(home: Home, account: Account | None, *, everything: bool) -> None:
+    """Delete what was set aside in *home* of *account*, and the directories that are empty now. Raises OSError."""
+    with assume(account):
+        for path in _renamed(home, "removed"):
+            path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
+    remove_from_runtime(home, ERASED_SNAPSHOT)  # root's own where root installed: as ourselves
+    with assume(account):
+        for path in _renamed(home, "erased"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        _remove_empty(home, everything=everything)
+
+
+def _remove_empty(home: Home, *, everything: bool) -> None:
     places = (*_program_places(home), *(_data_places(home) if everything else ()))
     for directory in dict.fromkeys(directory for directory, _ in places if directory != home.path):
         with suppress(OSError):  # something that is not ours lies in it
@@ -85,7 +96,13 @@ Places = tuple[tuple[Path, re.Pattern[str]], ...]
 
 
 def _program_places(home: Home) -> Places:
-    return (home.runtime, RUNTIME), (home.run, RUN), (home.logs, LOGS), (home.path, TOP)
+    return (
+        (launcher(home).parent, COMMAND),
+        (home.runtime, RUNTIME),
+        (home.run, RUN),
+        (home.logs, LOGS),
+        (home.path, TOP),
+    )
 
 
 def _data_places(home: Home) -> Places:

@@ -75,12 +75,13 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
 
 @click.command(short_help="Look for faults of an installation.")
+@click.option("--fix", is_flag=True, help="Mend what can safely be mended.")
 @verb("doctor")
-def doctor(home: Home) -> Outcome:
-    """Check an installation; changes nothing. The exit code is 0 if no fault was found."""
+def doctor(home: Home, *, fix: bool) -> Outcome:
+    """Check an installation. The exit code is 0 if no fault was found, or none is left."""
     from mosaic_gateway_installer.verbs.doctor import doctor as run
 
-    return run(home)
+    return run(home, fix=fix)
 
 
 def _read_url(path: Path) -> str:

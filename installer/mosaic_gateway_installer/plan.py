@@ -9,7 +9,7 @@ from mosaic_gateway.config import EngineName
 __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
-UNDER_THE_GATEWAY = frozenset({"hand-over", "config", "secret", "runtime", "cluster"})
+UNDER_THE_GATEWAY = frozenset({"hand-over", "program", "config", "secret", "runtime", "cluster"})
 
 
 def install_steps(engine: EngineName, *, account: bool, make_account: bool, start: bool) -> tuple[str, ...]:
@@ -23,7 +23,9 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
         steps.append("account")
     if account:
         steps.append("hand-over")
+    steps.append("program")
     if start:
+        # The program is there before anything is stopped: copying it is what takes time.
         # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
         # one loads meanwhile, and reads nothing before it is let go.
         steps += ["stop", "launch"]

@@ -21,6 +21,7 @@ from mosaic_gateway.errors import PreflightError, UsageError
 __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
+    "SYSTEM_HOME",
     "Config",
     "ConfigError",
     "EngineName",

@@ -173,7 +173,15 @@ class Site:
         assert not left, [process.cmdline() for process in left]
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", self.port))
+            while True:
+                try:
+                    probe.bind(("127.0.0.1", self.port))
+                except OSError:  # a dying process loses its command line before its sockets
+                    if time.monotonic() >= deadline:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    return
 
     def close(self) -> None:
         """Stop what runs, whatever happened before."""

@@ -1,25 +1,40 @@
-"""doctor: well where all is well, and each fault found, named and left alone."""
+"""doctor: well where all is well; each fault found and named; with --fix the safe ones mended, once."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+import socket
+import subprocess
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import psycopg
 import pytest
 
 import mosaic_gateway
 import mosaic_gateway_installer
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.migrations.parse import prefix_hash
+from mosaic_gateway_installer.verbs.doctor import doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from tests.installer.conftest import MakeSite, Result, Site
 
-CHECKS = ["settings", "package", "receipt", "owner and modes", "secret", "programs", "cluster", "gateway", "schema"]
+    from mosaic_gateway.process.account import Account
+
+CHECKS = [
+    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "room", "clock", "programs",
+    "postgres version", "cluster", "pid file", "port", "gateway", "database", "schema", "objects", "indexes",
+    "set-up link",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +45,29 @@ def patient(make_site: MakeSite) -> Site:
     return made
 
 
-def _faults(done: Result) -> dict[str, str]:
-    findings: list[dict[str, Any]] = done.envelope["result"]["findings"]
-    assert all(finding["hint"] for finding in findings if finding["ok"] is False)
-    return {finding["check"]: finding["code"] for finding in findings if finding["ok"] is False}
+def _doctor(site: Site, *, fix: bool = False) -> dict[str, Any]:
+    """Ask it in this process, which is quicker than a command; the result, with ``code`` the exit code."""
+    outcome = doctor(site.home, fix=fix)
+    return {**outcome.result, "code": 0 if outcome.error is None else int(outcome.error.exit_code)}
+
+
+def _found(done: Result | dict[str, Any], *levels: str) -> dict[str, str]:
+    result = done if isinstance(done, dict) else done.envelope["result"]
+    findings: list[dict[str, Any]] = result["findings"]
+    bad = [finding for finding in findings if finding["level"] in (levels or ("fault", "warning"))]
+    assert all(finding["hint"] and finding["message"] for finding in bad)
+    return {finding["check"]: finding["code"] for finding in bad}
+
+
+def _finding(done: Result | dict[str, Any], check: str) -> dict[str, Any]:
+    result = done if isinstance(done, dict) else done.envelope["result"]
+    return next(finding for finding in result["findings"] if finding["check"] == check)
+
+
+def _connect(site: Site) -> psycopg.Connection[Any]:
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    return psycopg.connect(conninfo, autocommit=True)
 
 
 def test_a_healthy_installation_has_no_fault(patient: Site) -> None:
@@ -41,70 +75,337 @@ def test_a_healthy_installation_has_no_fault(patient: Site) -> None:
     before = {path.name: path.lstat().st_mtime_ns for path in patient.path.iterdir()}
     done = patient.json("doctor")
     assert [finding["check"] for finding in done.result["findings"]] == CHECKS
+    assert {finding["level"] for finding in done.result["findings"]} == {"ok"}
     assert all(finding["ok"] for finding in done.result["findings"])
     assert {path.name: path.lstat().st_mtime_ns for path in patient.path.iterdir()} == before
 
 
 @contextmanager
-def _mode_opened(site: Site) -> Iterator[None]:
-    site.home.auth_secret.chmod(0o644)
-    yield
-    site.home.auth_secret.chmod(0o600)
-
-
-@contextmanager
 def _renamed(path: Path) -> Iterator[None]:
-    away = path.with_name("away")
+    away = path.with_name(f".away-{path.name}")
     path.rename(away)
     yield
     away.rename(path)
 
 
 @contextmanager
+def _moved(path: Path, to: Path) -> Iterator[None]:
+    path.rename(to)
+    yield
+    to.rename(path)
+
+
+@contextmanager
+def _edited(path: Path, change: Callable[[bytes], bytes]) -> Iterator[None]:
+    before, status = path.read_bytes(), path.stat()
+    path.write_bytes(change(before))
+    yield
+    path.write_bytes(before)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextmanager
 def _journal_left(site: Site) -> Iterator[None]:
     site.home.journal.touch(0o600)
+    os.chown(site.home.journal, site.path.stat().st_uid, -1)
     yield
     site.home.journal.unlink()
 
 
+def _flip_last(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def _vector(site: Site) -> Path:
+    return next(site.home.runtime.rglob("vector.so"))
+
+
+def _later(content: bytes) -> bytes:
+    import json  # noqa: PLC0415
+
+    receipt = json.loads(content)
+    receipt["created_at"] = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+    return json.dumps(receipt).encode()
+
+
+def _sql(forth: str, back: str) -> Callable[[Site], AbstractContextManager[None]]:
+    @contextmanager
+    def change(site: Site) -> Iterator[None]:
+        with _connect(site) as connection:
+            connection.execute(forth)
+        yield
+        with _connect(site) as connection:
+            connection.execute(back)
+
+    return change
+
+
 @contextmanager
-def _config_broken(site: Site) -> Iterator[None]:
-    before = site.home.config_file.read_bytes()
-    site.home.config_file.write_text("port = 'many'")
+def _half_applied(site: Site) -> Iterator[None]:
+    """0009 as a crash between its statements leaves it: one of two applied, no ledger row."""
+    last = load_bundles()[0].migrations[-1]
+    prefix = prefix_hash(last.statements, 1)
+    with _connect(site) as connection:
+        row = connection.execute(
+            "DELETE FROM drizzle.__drizzle_migrations WHERE hash = %s RETURNING hash, created_at", (last.hash,)
+        ).fetchone()
+        before = connection.execute(
+            "SELECT applied, prefix FROM mosaic.migration_progress WHERE tag = %s", (last.tag,)
+        ).fetchone()
+        connection.execute(
+            "UPDATE mosaic.migration_progress SET applied = 1, prefix = %s WHERE tag = %s", (prefix, last.tag)
+        )
+        assert row is not None
+        assert before is not None
     yield
-    site.home.config_file.write_bytes(before)
+    with _connect(site) as connection:
+        connection.execute("INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (%s, %s)", row)
+        connection.execute(
+            "UPDATE mosaic.migration_progress SET applied = %s, prefix = %s WHERE tag = %s", (*before, last.tag)
+        )
 
 
+@contextmanager
+def _invalid_index(site: Site) -> Iterator[None]:
+    """What CREATE INDEX CONCURRENTLY leaves when it fails, its cause then taken away."""
+    with _connect(site) as connection:
+        connection.execute("CREATE TABLE twice (n int)")
+        connection.execute("INSERT INTO twice VALUES (1), (1)")
+        for name in ("twice_n", "twice_n_ccnew"):
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                connection.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON twice (n)")
+        connection.execute("DELETE FROM twice")
+    yield
+    with _connect(site) as connection:
+        connection.execute("DROP TABLE twice")
+
+
+#: A running server whose libraries are taken away cannot load pgvector any more.
+NO_LIBRARY = {"objects": "ENGINE_FAILED"}
 HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
-    "a secret open to others": (_mode_opened, {"owner and modes": "HOME_MODE"}),
     "no secret": (lambda site: _renamed(site.home.auth_secret), {"secret": "NOT_INSTALLED"}),
-    "no programs": (lambda site: _renamed(site.home.runtime), {"programs": "RUNTIME_MISSING"}),
+    "no programs": (
+        lambda site: _renamed(site.home.runtime),
+        {"programs": "RUNTIME_MISSING", "postgres version": "RUNTIME_MISSING", **NO_LIBRARY},
+    ),
+    "a program of another content": (lambda site: _edited(_vector(site), _flip_last), {"programs": "FILES_ALTERED"}),
+    "a program less": (lambda site: _renamed(_vector(site)), {"programs": "FILES_ALTERED", **NO_LIBRARY}),
     "a journal left behind": (_journal_left, {"receipt": "INSTALL_INCOMPLETE"}),
-    "broken settings": (_config_broken, {"settings": "CONFIG_INVALID"}),
+    "broken settings": (
+        lambda site: _edited(site.home.config_file, lambda _: b"port = 'many'"),
+        {"settings": "CONFIG_INVALID"},
+    ),
+    "a clock that stands before the installation": (
+        lambda site: _edited(site.home.receipt, _later),
+        {"clock": "CLOCK_BEHIND"},
+    ),
+    "an index dropped by hand": (
+        _sql(
+            "DROP INDEX insights_embedding_idx",
+            "CREATE INDEX insights_embedding_idx ON insights USING hnsw (embedding vector_cosine_ops)",
+        ),
+        {"objects": "SCHEMA_DRIFT"},
+    ),
+    "a column changed by hand": (
+        _sql(
+            "ALTER TABLE users ALTER name DROP NOT NULL",
+            "ALTER TABLE users ALTER name SET NOT NULL",
+        ),
+        {"objects": "SCHEMA_DRIFT"},
+    ),
+    "a migration edited after it was applied": (
+        _sql(
+            "UPDATE drizzle.__drizzle_migrations SET hash = 'x' || hash WHERE id = 3",
+            "UPDATE drizzle.__drizzle_migrations SET hash = substr(hash, 2) WHERE id = 3",
+        ),
+        {"schema": "MIGRATION_DRIFT", "objects": "MIGRATION_DRIFT"},
+    ),
+    "a half-applied migration": (_half_applied, {"schema": "SCHEMA_HALF_APPLIED"}),
+    "a later PostgreSQL in the package": (
+        lambda site: _moved(site.home.runtime / "postgresql-18.6", site.home.runtime / "postgresql-18.1"),
+        {"postgres version": "POSTGRES_OUTDATED", **NO_LIBRARY},
+    ),
 }
 
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_each_fault_is_found(patient: Site, harm: str) -> None:
-    """Exactly the harmed part is a fault, with exit code 3."""
+    """Exactly the harmed part is told, with its code; a warning is no fault for the exit code."""
     make, expected = HARMS[harm]
     with make(patient):
-        done = patient.json("doctor")
-    assert done.code == 3
-    assert done.error["code"] == "FAULTS_FOUND"
-    assert _faults(done) == expected
+        done = _doctor(patient)
+    assert _found(done) == expected
+    assert done["code"] == (3 if _found(done, "fault") else 0)
 
 
-def test_pending_migrations_are_found(make_site: MakeSite, database: str) -> None:
-    """A database that has none of them yet is told with the first tag and what to run."""
+def _kill(site: Site) -> None:
+    """All at once: each is halted first, so that nobody notices the death of another."""
+    processes = site.processes()
+    for process in processes:
+        process.suspend()
+    for process in processes:
+        process.kill()
+    site.assert_nothing_runs()
+
+
+@contextmanager
+def _expired(site: Site) -> Iterator[None]:
+    with _connect(site) as connection:
+        connection.execute("UPDATE verifications SET expires_at = now() - interval '1 hour'")
+    yield
+
+
+@contextmanager
+def _secret_open(site: Site) -> Iterator[None]:
+    site.home.auth_secret.chmod(0o644)
+    yield
+
+
+@contextmanager
+def _cluster_open(site: Site) -> Iterator[None]:
+    next(site.home.data.glob("postgres-*")).chmod(0o755)
+    yield
+
+
+@contextmanager
+def _unfinished(site: Site) -> Iterator[None]:
+    for path in (site.path / ".receipt.json.0123abcd.tmp", site.home.data / ".postgres-18.0123abcd.tmp" / "base"):
+        path.mkdir(parents=True)
+    for path in (site.path / ".receipt.json.0123abcd.tmp", site.home.data / ".postgres-18.0123abcd.tmp"):
+        os.chown(path, site.path.stat().st_uid, -1)
+        path.chmod(0o700)
+    yield
+
+
+@contextmanager
+def _no_reserve(site: Site) -> Iterator[None]:
+    (site.home.data / ".ballast").unlink()
+    yield
+
+
+@contextmanager
+def _killed(site: Site) -> Iterator[None]:
+    """Everything dies at once, as in a power failure: the gateway is dead and the pid file stale."""
+    _kill(site)
+    yield
+
+
+@contextmanager
+def _pid_of_another(site: Site) -> Iterator[None]:
+    """The pid in the stale file belongs to a process that has nothing to do with it: this one."""
+    _kill(site)
+    path = next(site.home.data.glob("postgres-*")) / "postmaster.pid"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+    yield
+
+
+MENDED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
+    "a secret open to others": (_secret_open, {"owner and modes": "HOME_MODE"}),
+    "a cluster open to others": (_cluster_open, {"owner and modes": "HOME_MODE"}),
+    "unfinished files": (_unfinished, {"leftovers": "LEFTOVERS"}),
+    "no reserve": (_no_reserve, {"room": "RESERVE_MISSING"}),
+    "an expired link": (_expired, {"set-up link": "SETUP_LINK_EXPIRED"}),
+    "invalid indexes": (_invalid_index, {"indexes": "INDEX_INVALID"}),
+    "all killed": (_killed, {"pid file": "STALE_PID", "gateway": "NOT_READY"}),
+    "a stale pid of another process": (_pid_of_another, {"pid file": "STALE_PID", "gateway": "NOT_READY"}),
+}
+
+
+@pytest.mark.parametrize("harm", MENDED)
+def test_the_safe_faults_are_mended_once(patient: Site, harm: str) -> None:
+    """It is found; --fix mends it; a second --fix has nothing to do."""
+    make, expected = MENDED[harm]
+    with make(patient):
+        assert _found(_doctor(patient)) == expected
+        mended = patient.json("doctor", "--fix")
+        assert mended.result["mended"] == list(expected)
+        assert _found(mended) == {}
+        again = _doctor(patient, fix=True)
+        assert (again["mended"], _found(again)) == ([], {})
+
+
+def test_a_file_of_another_user_is_given_back(patient: Site) -> None:
+    """Settings that root saved with an editor belong to root, and the gateway could not read them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes and mends files of other users")
+    owner = patient.path.stat().st_uid
+    os.chown(patient.home.config_file, 0, 0)
+    assert _found(_doctor(patient)) == {"owner and modes": "HOME_MODE"}
+    assert _doctor(patient, fix=True)["mended"] == ["owner and modes"]
+    assert patient.home.config_file.stat().st_uid == owner
+
+
+def test_a_link_in_the_home_leads_the_mending_nowhere(patient: Site, tmp_path: Path) -> None:
+    """Neither a symbolic nor a second hard link lets anybody have other files opened or given away."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    victim.chmod(0o644)
+    (patient.home.logs / "symbolic").symlink_to(victim)
+    try:
+        _doctor(patient, fix=True)
+        assert (victim.stat().st_mode & 0o777, victim.stat().st_uid) == (0o644, os.geteuid())
+    finally:
+        (patient.home.logs / "symbolic").unlink()
+
+
+def test_an_index_that_cannot_be_mended_stays_a_fault(patient: Site) -> None:
+    """Duplicates stand against a unique index: the reason is told, and nothing else suffers."""
+    with ExitStack() as stack:
+        stack.enter_context(_invalid_index(patient))
+        with _connect(patient) as connection:
+            connection.execute("INSERT INTO twice VALUES (1), (1)")
+        done = _doctor(patient, fix=True)
+        assert (done["code"], _found(done)) == (3, {"indexes": "INDEX_INVALID"})
+        assert "twice_n" in _finding(done, "indexes")["not_mended"]
+
+
+def test_a_stolen_port_is_named_and_left_to_its_thief(make_site: MakeSite) -> None:
+    """The gateway is down and another process has its port: both are told, and --fix says why it cannot start it."""
+    site = make_site()
+    site.installed("--no-start")
+    with socket.create_server(("127.0.0.1", site.port)):
+        done = site.json("doctor", "--fix")  # the command's own option
+    assert _found(done) == {"port": "PORT_TAKEN", "gateway": "NOT_READY"}
+    assert f"process {os.getpid()}" in _finding(done, "port")["message"]
+    assert "taken by" in _finding(done, "gateway")["not_mended"]
+
+
+def test_a_full_disk_is_found(make_site: MakeSite, account: Account | None) -> None:
+    """A home on a file system with 30 MB left is a fault, with 150 MB a warning."""
+    site = make_site("disk/home")
+    site.path.parent.mkdir(mode=0o700)
+    owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size=500m,mode=700{owner}", "mosaic-test", str(site.path.parent)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system can only be mounted by root, with the right to do so")
+    try:
+        site.installed("--no-start")
+        hog = site.path.parent / "hog"
+        for left, found in ((150, {"room": "DISK_LOW"}), (30, {"room": "DISK_FULL"})):
+            with hog.open("ab") as stream:
+                size = stream.tell() + shutil.disk_usage(hog).free - left * 1024**2
+                os.posix_fallocate(stream.fileno(), 0, size)
+            done = _doctor(site)
+            assert {check: code for check, code in _found(done).items() if check == "room"} == found
+    finally:
+        site.close()
+        subprocess.run(["umount", str(site.path.parent)], check=True, capture_output=True)
+
+
+def test_pending_migrations_are_found_and_left_to_a_person(make_site: MakeSite, database: str) -> None:
+    """A database that has none of them yet is told with the first tag and what to run; --fix does not migrate."""
     site = make_site()
     site.installed("--no-start", "--database-url", database)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP SCHEMA drizzle CASCADE")
         connection.execute("DROP SCHEMA mosaic CASCADE")
     done = site.json("doctor")
-    assert _faults(done) == {"gateway": "NOT_READY", "schema": "SCHEMA_PENDING"}
+    assert _found(done, "fault") == {
+        "gateway": "NOT_READY", "schema": "SCHEMA_PENDING", "set-up link": "SETUP_LINK_EXPIRED",
+    }  # fmt: skip
     assert "0000_auth" in done.out
+    assert "storage migrate" in _finding(done, "schema")["hint"]
 
 
 def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite) -> None:
@@ -112,22 +413,73 @@ def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite
     site = make_site()
     site.installed("--no-start")
     done = site.json("doctor")
-    assert _faults(done) == {"gateway": "NOT_READY"}
-    assert done.envelope["result"]["findings"][-1]["ok"] is None
+    assert _found(done) == {"gateway": "NOT_READY"}
+    unchecked = [finding["check"] for finding in done.envelope["result"]["findings"] if finding["ok"] is None]
+    assert unchecked == ["database", "schema", "objects", "indexes", "set-up link"]
 
 
-def test_an_altered_package_is_a_fault(patient: Site, tmp_path: Path) -> None:
-    """One changed byte in the SQL that came with the package is found without a database."""
+def _copied(tmp_path: Path) -> Path:
+    """A copy of the packages that wins over the installed ones, with a RECORD of its files."""
+    import base64  # noqa: PLC0415
+    import hashlib  # noqa: PLC0415
+
     for package in (mosaic_gateway, mosaic_gateway_installer):
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "mosaic_gateway/sql/gateway/0000_auth.sql").open("a") as stream:
+    lines = []
+    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode().rstrip("=")
+        lines.append(f"{path.relative_to(tmp_path)},sha256={digest},{path.stat().st_size}\n")
+    info = tmp_path / f"mosaic_gateway-{mosaic_gateway.__version__}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: mosaic-gateway\nVersion: {mosaic_gateway.__version__}\n"
+    )
+    (info / "RECORD").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("harm", ["altered", "missing"])
+def test_a_package_that_is_not_as_installed_is_found(patient: Site, tmp_path: Path, harm: str) -> None:
+    """One changed byte, or a missing file, of what pip recorded; the command that mends it names the version."""
+    copy = _copied(tmp_path)
+    path = os.pathsep.join([str(copy), *filter(None, [patient.environ.get("PYTHONPATH")])])
+    assert _found(patient.json("doctor", PYTHONPATH=path)) == {}
+    victim = copy / "mosaic_gateway" / "gateway" / "supervisor.py"
+    if harm == "altered":
+        with victim.open("a") as stream:
+            stream.write("#\n")
+    else:
+        victim.unlink()
+    done = patient.json("doctor", PYTHONPATH=path)
+    assert _found(done) == {"files": "FILES_ALTERED"}
+    assert "mosaic_gateway/gateway/supervisor.py" in _finding(done, "files")["details"]["files"]
+    assert f"mosaic-gateway=={mosaic_gateway.__version__}" in _finding(done, "files")["hint"]
+
+
+def test_an_altered_migration_is_found_without_a_database(patient: Site, tmp_path: Path) -> None:
+    """The hash lock tells as well, and what depends on the package is not well either."""
+    copy = _copied(tmp_path)
+    with (copy / "mosaic_gateway/sql/gateway/0000_auth.sql").open("a") as stream:
         stream.write("-- altered\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [patient.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(copy), *filter(None, [patient.environ.get("PYTHONPATH")])])
     done = patient.json("doctor", PYTHONPATH=path)
     assert done.code == 3
-    assert "package" in _faults(done)
-    assert "0000_auth.sql" in done.out
+    assert done.error["code"] == "FAULTS_FOUND"
+    assert {"package", "files"} <= set(_found(done))
+    assert "0000_auth.sql" in _finding(done, "package")["message"]
+
+
+@pytest.mark.slow
+def test_altered_programs_are_copied_anew_by_install(make_site: MakeSite) -> None:
+    """The command that the finding names does mend it, and restarts the gateway on the mended programs."""
+    site = make_site()
+    site.installed()
+    with _vector(site).open("r+b") as stream:
+        stream.write(b"\0")
+    assert _found(site.json("doctor"))["programs"] == "FILES_ALTERED"
+    assert {"runtime", "start"} <= set(site.install().steps)
+    assert site.json("doctor").code == 0
 
 
 def test_where_nothing_is_installed_there_is_nothing_to_examine(make_site: MakeSite) -> None:
@@ -135,3 +487,11 @@ def test_where_nothing_is_installed_there_is_nothing_to_examine(make_site: MakeS
     done = make_site().json("doctor")
     assert (done.code, done.error["code"]) == (3, "NOT_INSTALLED")
     assert os.linesep not in done.err.strip()
+
+
+def test_doctor_leaves_nothing_running(patient: Site) -> None:
+    """A check of what runs is no reason for anything to run more."""
+    before = {process.pid for process in patient.processes()}
+    _doctor(patient)
+    assert {process.pid for process in patient.processes()} == before
+    assert all(psutil.pid_exists(pid) for pid in before)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from mosaic_gateway.gateway.program import current_link
+
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Result, Site
 
-STEPS = ["home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start"]
+STEPS = ["home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start"]
 KEPT_STATE = ("logs", "run", "data", ".lock")  # changes while things run
 
 
@@ -93,14 +95,20 @@ def test_the_receipt_lists_what_is_ours(installed: Site, account: object) -> Non
 
 
 def test_nobody_else_can_read_the_home(installed: Site, account: object) -> None:
-    """Every file and directory is closed to group and others, and belongs to the owner of the home."""
+    """All is closed to others and belongs to the owner of the home; the program that root may have to run is root's."""
     uid = installed.path.stat().st_uid
     assert uid == getattr(account, "uid", os.geteuid())
     for root, directories, files in os.walk(installed.path):
         for name in (".", *directories, *files):
-            status = Path(root, name).lstat()
-            assert not stat.S_IMODE(status.st_mode) & 0o077, (root, name)
-            assert status.st_uid == uid, (root, name)
+            path = Path(root, name)
+            status = path.lstat()
+            if path.is_symlink():
+                assert path.resolve().is_relative_to(installed.home.runtime)
+                continue
+            program = path.resolve().is_relative_to(current_link(installed.home).resolve())
+            assert not stat.S_IMODE(status.st_mode) & (0o027 if program else 0o077), (root, name)
+            assert status.st_uid == (os.geteuid() if program else uid), (root, name)
+            assert status.st_gid == installed.path.stat().st_gid, (root, name)
     assert stat.S_IMODE(installed.home.auth_secret.stat().st_mode) == 0o600
     assert stat.S_IMODE(installed.home.config_file.stat().st_mode) == 0o600
 

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 LIMIT = 30.0  # seconds until a stopped process is seen to have stopped
 JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
-STEPS = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
+STEPS = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
 #: A moment in the middle of each step, as audit event, text of its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
     "home, directories half made": ("os.mkdir", "/run'", 1),
     "hand-over, half the files": ("os.chown", "", 3),
+    "program, half the files": ("open", "psycopg/__init__.py", 1),
+    "program, not yet in place": ("os.rename", "'gateway-", 1),
+    "program, not yet switched to": ("os.rename", "'current'", 1),
+    "program, no command yet": ("os.symlink", "../runtime", 1),
     "config, not yet in place": ("os.rename", "config.toml", 1),
     "secret, not yet in place": ("os.rename", "auth-secret", 1),
     "launch, before the process": ("subprocess.Popen", "supervisor", 1),

@@ -36,7 +36,12 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
     done = site.json("uninstall").result
     assert done["removed"] == planned["removed"]
-    assert {path.removeprefix(f"{site.path}/").split("/")[0] for path in done["removed"]} == {"runtime", "run", "logs"}
+    assert {path.removeprefix(f"{site.path}/").split("/")[0] for path in done["removed"]} == {
+        "bin",
+        "runtime",
+        "run",
+        "logs",
+    }
     assert done["steps"] == planned["steps"]
     assert [step["id"] for step in done["steps"]] == ["stop", "note", "set-aside", "erase"]
     names = ["data/.ballast", "data/postgres-18", "secrets/auth-secret", "config.toml"]
@@ -53,7 +58,7 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert "INSTALL_INCOMPLETE" in site.json("doctor").out
 
     again = site.install()
-    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.steps == ["home", "program", "launch", "runtime", "start"]
     assert again.result["instance_id"] == identity
     assert again.result["smoke_test"]["needsSetup"] is False
     assert again.result["setup_url"] is None

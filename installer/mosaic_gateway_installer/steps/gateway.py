@@ -9,6 +9,7 @@ from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.program import current_program
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.receipt import read_receipt
@@ -91,7 +92,8 @@ class LaunchStep:
 
     def apply(self) -> None:
         """Load it."""
-        self.launched = control.launch(self.context.home, issue_link=True)
+        home = self.context.home
+        self.launched = control.launch(home, current_program(home), port=self.context.config.port, issue_link=True)
 
     def undo(self) -> None:
         """End what was loaded."""

@@ -109,7 +109,7 @@ class EraseStep:
         with assume(self.context.home_owner):
             for directory in self._sockets():
                 shutil.rmtree(directory, ignore_errors=True)
-            erase(self.context.home, everything=self.everything)
+        erase(self.context.home, self.context.home_owner, everything=self.everything)
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""

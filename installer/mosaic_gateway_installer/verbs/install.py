@@ -16,7 +16,7 @@ from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Home, load_config, process_environment
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import SmokeTestError
+from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -24,10 +24,13 @@ from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.executor import execute, interruptible
+from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
+from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
-from mosaic_gateway_installer.preflight import check_home, check_install
+from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
+from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.recover import needs_recovery, recover
 from mosaic_gateway_installer.smoke import smoke_test
@@ -35,6 +38,7 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
 __all__ = ["Wishes", "install", "install_held", "make_home"]
@@ -64,13 +68,14 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
-    if home.receipt.exists() and needs_recovery(home) and not wishes.dry_run:
+    if os.path.exists(home.receipt) and needs_recovery(home) and not wishes.dry_run:  # noqa: PTH110 - Path's raises for a name too long
         with reporter() as report, holding(home, "install", owner_of(home.path)):
             recover(home, report)
     with naming_the_holder(home):
-        receipt, context = _checked(home, wishes)
+        receipt, context, findings = _looked_at(home, wishes)
         if wishes.dry_run:
-            return _planned(context, _pending(context, start=wishes.start))
+            return _planned(context, findings, wishes)
+        check_install(findings)
     try:
         with interruptible():
             return _install(context, wishes, receipt)
@@ -83,9 +88,31 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         raise
 
 
+def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
+    """Return what is there, what shall be, and what the checks say to it."""
+    receipt, fault = look_at_home(home)
+    try:
+        context = _context(home, wishes, receipt)
+    except MosaicError:
+        if fault is not None:
+            raise fault from None
+        raise
+    subject = Subject(
+        config=context.config,
+        receipt=receipt,
+        home_fault=fault,
+        account_name=context.account_name,
+        make_account=context.make_account,
+        accept_secret=wishes.accept_secret,
+        host=read_host(),
+    )
+    return receipt, context, examine_install(subject)
+
+
 def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
-    _, context = _checked(home, wishes)
+    _, context, findings = _looked_at(home, wishes)
+    check_install(findings)
     return _run(context, wishes, _pending(context, start=wishes.start), report)
 
 
@@ -97,16 +124,6 @@ def make_home(directories: Sequence[Path]) -> None:
         make_directory(home)
 
 
-def _checked(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context]:
-    receipt = check_home(home)
-    context = _context(home, wishes, receipt)
-    check_install(
-        context.config, receipt, context.account_name, make_account=context.make_account,
-        accept_secret=wishes.accept_secret,
-    )  # fmt: skip
-    return receipt, context
-
-
 def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
     home = context.home
     make_home(context.new_directories)
@@ -114,7 +131,8 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         with holding(home, "install", context.home_owner):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
-                    _, context = _checked(home, wishes)
+                    _, context, findings = _looked_at(home, wishes)
+                    check_install(findings)
                 pending = _pending(context, start=wishes.start)
                 with reporter() as report:
                     return _run(context, wishes, pending, report)
@@ -185,6 +203,7 @@ def _steps(context: Context) -> tuple[Step, ...]:
         HomeStep(context),
         AccountStep(context, name),
         HandOverStep(context, name),
+        ProgramStep(context),
         StopStep(context),
         ConfigStep(context),
         SecretStep(context),
@@ -246,12 +265,20 @@ def _leave_no_trace(context: Context) -> None:
     forget_lock(context.home)
 
 
-def _planned(context: Context, pending: Sequence[Step]) -> Outcome:
+def _planned(context: Context, findings: Sequence[Finding], wishes: Wishes) -> Outcome:
+    checks = {"checks": [finding.to_dict() for finding in findings]}
+    try:
+        check_install(findings)
+    except MosaicError as error:
+        return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
+    pending = _pending(context, start=wishes.start)
     lines = [f"Would install into {context.home.path} (engine {context.config.engine}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     if not pending:
         lines = [f"{context.home.path} is installed; nothing would change."]
-    return Outcome(result={"dry_run": True, **_facts(context, pending)}, lines=tuple(lines))
+    return Outcome(
+        result={"dry_run": True, **_facts(context, pending), **checks}, lines=(*finding_lines(findings), *lines)
+    )
 
 
 def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import click
 
-if TYPE_CHECKING:
-    from rich.status import Status
-
 __all__ = ["Reporter", "reporter"]
+
+# Control sequences (ECMA-48): the line to be drawn anew, the cursor.
+LINE_ANEW = "\r\x1b[2K"
+HIDE_CURSOR = "\x1b[?25l"
+SHOW_CURSOR = "\x1b[?25h"
 
 
 class Reporter(Protocol):
@@ -39,14 +42,23 @@ class _Plain:
 
 
 class _Live:
-    def __init__(self, status: Status) -> None:
-        self._status = status
+    """One line for what is under way, drawn over; above it, what is done."""
+
+    def __init__(self) -> None:
+        self._begun = ""
 
     def begin(self, text: str) -> None:
-        self._status.update(f"{text}…")
+        self._begun = text
+        self._draw()
 
     def done(self, text: str) -> None:
-        self._status.console.print(f"[green]✓[/green] {text}", highlight=False)
+        click.echo(f"{LINE_ANEW}{click.style('✓', fg='green')} {text}", err=True)
+        if text != self._begun:
+            self._draw()
+
+    def _draw(self) -> None:
+        line = f"{self._begun}…"[: shutil.get_terminal_size().columns - 1]
+        click.echo(f"{LINE_ANEW}{line}", err=True, nl=False)
 
 
 @contextmanager
@@ -55,7 +67,8 @@ def reporter() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield _Plain()
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status("Starting…") as status:
-        yield _Live(status)
+    click.echo(HIDE_CURSOR, err=True, nl=False)
+    try:
+        yield _Live()
+    finally:
+        click.echo(f"{LINE_ANEW}{SHOW_CURSOR}", err=True, nl=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mosaic_gateway.config import Home, instance_id
+from mosaic_gateway.config import Home, instance_id, load_config, process_environment
 from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
+from mosaic_gateway.gateway.program import Command, Program, command_for, current_program
 from mosaic_gateway.gateway.ready_pipe import await_line
+from mosaic_gateway.process.account import environment_of, owner_of, popen_identity
 from mosaic_gateway.process.ending import end_holder
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.logfile import tail_of
@@ -83,24 +84,33 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
-    with launch(home) as launched:
+    port = load_config(home, flags={}, environ=process_environment()).port
+    with launch(home, current_program(home), port=port) as launched:
         return launched.go(timeout)
 
 
-def launch(home: Home, *, issue_link: bool = False) -> Launched:
-    """Load a gateway that waits for `Launched.go` before it touches anything.
+def launch(home: Home, program: Program | None, *, port: int, issue_link: bool = False) -> Launched:
+    """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it touches anything.
 
-    It ends by itself when this process does. With *issue_link* it gives back a set-up link if there is no
-    admin yet and no earlier link that still works.
+    It ends by itself when this process does. *port* is the one that it will listen on. With *issue_link* it
+    gives back a set-up link if there is no admin yet and no earlier link that still works.
+    Raises `ProgramMissingError`, `UnsafeProgramError`.
     """
+    with command_for(home, program, owner_of(home.path), port=port) as command:
+        return _launch(home, command, issue_link=issue_link)
+
+
+def _launch(home: Home, command: Command, *, issue_link: bool) -> Launched:
     ready, ready_writer = os.pipe()
     go_reader, go = os.pipe()
     try:
-        argv = [sys.executable, "-P", "-m", "mosaic_gateway.gateway.supervisor", "--home", str(home.path)]
+        argv = [*command.words, "supervise", "--home", str(home.path)]
         argv += ["--ready-fd", str(ready_writer), "--go-fd", str(go_reader)]
         supervisor = subprocess.Popen(
             [*argv, "--issue-link"] if issue_link else argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=(ready_writer, go_reader), cwd="/", umask=0o077, start_new_session=True,
+            stderr=subprocess.DEVNULL, pass_fds=(ready_writer, go_reader, *command.descriptors), cwd="/", umask=0o077,
+            start_new_session=True, env={**process_environment(), **environment_of(command.account)},
+            **popen_identity(command.account),
         )  # fmt: skip
     except BaseException:
         os.close(ready)

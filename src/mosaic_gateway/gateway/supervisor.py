@@ -1,4 +1,4 @@
-"""Keeps a gateway running in the background: ``python -m mosaic_gateway.gateway.supervisor``.
+"""Keeps a gateway running in the background: ``python -m mosaic_gateway supervise``, or a snapshot's.
 
 Theory of operation. The supervisor starts ``serve``, moves its output into the rotated log, and starts
 it again when it ends unasked, with growing pauses. SIGTERM is passed on; when the gateway has ended,
@@ -14,13 +14,14 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.gateway.program import this_program
 from mosaic_gateway.process.account import Account, assume, owner_of
 from mosaic_gateway.process.command import die_with_parent
 from mosaic_gateway.process.lockfile import FileLock, last_note
@@ -42,6 +43,7 @@ class Supervisor:
     ) -> None:
         self._home = home
         self._account = account
+        self._program = this_program()
         self._first_options = _options(ready=ready, go=go, issue_link=issue_link)
         self._inherited = tuple(descriptor for descriptor in (ready, go) if descriptor is not None)
         self._log = RotatingFile(home.gateway_log)
@@ -68,15 +70,15 @@ class Supervisor:
         return ExitCode.DONE
 
     def _run_once(self, *, first: bool) -> int:
-        argv = [sys.executable, "-P", "-m", "mosaic_gateway", "serve", "--home", str(self._home.path)]
-        argv += ["--supervisor", str(os.getpid())]
+        argv = [*self._program.words, "serve", "--home", str(self._home.path), "--supervisor", str(os.getpid())]
         inherited: tuple[int, ...] = ()
         if first:
             argv += self._first_options
             inherited = self._inherited
         self._child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=inherited,
-            cwd="/", umask=0o077, preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - this process has one thread
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=(*inherited, *self._program.descriptors), cwd="/", umask=0o077,
+            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
         for descriptor in inherited:
             os.close(descriptor)
@@ -118,14 +120,14 @@ class Supervisor:
             return
 
 
-def main() -> int:
-    """Run the supervisor of one home; return its exit code."""
+def main(words: Sequence[str]) -> int:
+    """Run the supervisor of one home, as the options *words* say; return its exit code."""
     parser = argparse.ArgumentParser(prog="mosaic-gateway-supervisor")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--go-fd", type=int)
     parser.add_argument("--issue-link", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     home = Home(arguments.home)
     account = owner_of(home.path)
     lock = FileLock(home.supervisor_lock)
@@ -149,7 +151,3 @@ def _options(*, ready: int | None, go: int | None, issue_link: bool) -> list[str
 
 def _ending(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

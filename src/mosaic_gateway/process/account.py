@@ -94,11 +94,11 @@ def assume(account: Account | None) -> Iterator[None]:
 def become(account: Account | None) -> None:
     """Become *account* for good: real, effective and saved ids. Nothing happens for None.
 
-    ``HOME`` follows, because libpq looks for files there and fails where it may not look.
+    ``HOME`` follows (`environment_of`).
     """
     if account is None:
         return
-    os.environ.update(HOME=account.directory, USER=account.name, LOGNAME=account.name)
+    os.environ.update(environment_of(account))
     os.setgroups([account.gid])
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
@@ -109,6 +109,13 @@ def popen_identity(account: Account | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": [account.gid]}
+
+
+def environment_of(account: Account | None) -> dict[str, str]:
+    """Return the variables that a process of *account* has: libpq looks into ``HOME``, and fails where it may not."""
+    if account is None:
+        return {}
+    return {"HOME": account.directory, "USER": account.name, "LOGNAME": account.name}
 
 
 def _account(entry: pwd.struct_passwd) -> Account:

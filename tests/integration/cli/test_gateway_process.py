@@ -202,7 +202,7 @@ def test_two_starts_at_once(stopped: Place) -> None:
         thread.join()
     assert sorted(result["already_running"] for result in results) == [False, True, True]
     assert len({result["pid"] for result in results}) == 1
-    assert len([p for p in stopped.processes() if "mosaic_gateway.gateway.supervisor" in p.cmdline()]) == 1
+    assert len([p for p in stopped.processes() if "supervise" in p.cmdline()]) == 1
 
 
 @pytest.mark.slow

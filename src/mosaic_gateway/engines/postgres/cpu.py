@@ -15,10 +15,14 @@ FLAG_KEYS = ("flags", "Features")
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """A processor: its name for people, and a hash over name and abilities (16 hexadecimal digits)."""
+    """A processor: its name for people, a hash over name and abilities (16 hexadecimal digits), and the abilities.
+
+    ``flags`` has the kernel's names of them (avx2, sve), none where they cannot be read.
+    """
 
     model: str
     fingerprint: str
+    flags: frozenset[str] = frozenset()
 
 
 def this_cpu(description: Path = Path("/proc/cpuinfo")) -> Cpu:
@@ -35,4 +39,5 @@ def this_cpu(description: Path = Path("/proc/cpuinfo")) -> Cpu:
     flags = next((fields[key] for key in FLAG_KEYS if key in fields), "")
     model = f"{named} ({platform.machine()})"
     abilities = " ".join(sorted(flags.split()))
-    return Cpu(model, hashlib.sha256(f"{model}\n{abilities}".encode()).hexdigest()[:16])
+    fingerprint = hashlib.sha256(f"{model}\n{abilities}".encode()).hexdigest()[:16]
+    return Cpu(model, fingerprint, frozenset(flags.split()))

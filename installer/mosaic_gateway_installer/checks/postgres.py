@@ -1,0 +1,98 @@
+"""The engine ``postgres``: its programs, its cluster, and what a dead server left there."""
+
+from __future__ import annotations
+
+from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
+from mosaic_gateway.engines.postgres.lock import EngineLock, running_conninfo
+from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
+from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find_runtime, wheel_version
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.files import remove_file
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.checks.package import FilesAlteredError, told
+from mosaic_gateway_installer.checks.patient import Patient
+from mosaic_gateway_installer.checks.versions import check_minor
+from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
+
+__all__ = ["CHECKS"]
+
+
+class StalePidFileError(AdviceError):
+    """A postmaster.pid names a server that does not run any more."""
+
+    code = "STALE_PID"
+
+
+def _programs(patient: Patient) -> str:
+    own = patient.config.postgres_bin is None
+    runtime = find_runtime(patient.home, patient.config.postgres_bin, account=patient.account)
+    if not own:
+        return f"PostgreSQL {runtime.version} in {runtime.bindir}"
+    copy = copy_of(patient.home, runtime.version)
+    altered = altered_files(copy)
+    if altered:
+        raise FilesAlteredError(
+            f"{len(altered)} file(s) of {copy} are missing or were changed: {told(altered)}",
+            hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
+            details={"files": altered},
+        )
+    return f"PostgreSQL {runtime.version} in {runtime.bindir}, every file as it was"
+
+
+def _minor(patient: Patient) -> str:
+    runtime = find_runtime(patient.home, patient.config.postgres_bin, account=patient.account)
+    if patient.config.postgres_bin is None:
+        return check_minor(runtime.version, known=(wheel_version(),), remedy="mosaic-gateway install")
+    return check_minor(runtime.version, known=(), remedy="the system's package manager")
+
+
+def _cluster(patient: Patient) -> str:
+    cluster = cluster_of(patient.home)
+    if cluster is None:
+        raise ClusterMissingError(
+            f"{patient.home.data} holds no database cluster",
+            hint="Restore it from a backup; install would begin with an empty one.",
+        )
+    return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
+
+
+def _pid_file(patient: Patient) -> str:
+    cluster = cluster_of(patient.home)
+    if cluster is None or running_conninfo(patient.home) is not None:
+        return "no server is dead"
+    pid_file = read_pid_file(cluster)
+    if pid_file is None:
+        return "no server is dead"
+    if processes_of(cluster):
+        raise NotCheckedError("not checked: a server starts or ends just now, or a dead gateway left one")
+    raise StalePidFileError(
+        f"{cluster / 'postmaster.pid'} names process {pid_file.pid}, which is not this database's server",
+        hint="The next start clears it, and so does mosaic-gateway doctor --fix.",
+        details={"pid": pid_file.pid},
+    )
+
+
+def _remove_pid_file(patient: Patient, fault: MosaicError) -> str:
+    cluster = cluster_of(patient.home)
+    lock = EngineLock(patient.home)
+    try:
+        lock.acquire(patient.account)
+    except EngineBusyError as busy:  # somebody starts it: then it is no longer stale
+        raise busy from fault
+    try:
+        if cluster is None or processes_of(cluster):
+            raise fault
+        with assume(patient.account):
+            remove_file(cluster / "postmaster.pid")
+    finally:
+        lock.release()
+    return "removed postmaster.pid"
+
+
+CHECKS: tuple[Check[Patient], ...] = (
+    Check(id="programs", run=_programs),
+    Check(id="postgres version", run=_minor),
+    Check(id="cluster", run=_cluster),
+    Check(id="pid file", run=_pid_file, fix=_remove_pid_file),
+)

@@ -1,0 +1,125 @@
+"""What a look at the machine or an installation found; the one form of preflight and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from mosaic_gateway.errors import MosaicError
+
+__all__ = ["AdviceError", "Check", "Finding", "Level", "NotCheckedError", "examine", "finding_lines", "mend"]
+
+S = TypeVar("S")
+#: What a finding says in the ``ok`` of its JSON form, which is older than ``level``.
+OK = {"ok": True, "warning": True, "fault": False, "unchecked": None}
+MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  ", "unchecked": "-      "}
+
+
+class Level(StrEnum):
+    """How much a finding matters. A warning refuses nothing."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "fault"
+    UNCHECKED = "unchecked"
+
+
+class AdviceError(MosaicError):
+    """Raised by a check for what is not in the way and yet worth knowing: a warning. Subclasses name the code."""
+
+
+class NotCheckedError(Exception):
+    """Raised by a check that needs something which is not there now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The answer of one check: for a warning or fault with ``code`` and ``hint``.
+
+    ``mended`` says what a fix did, ``not_mended`` why it did not; ``error`` is what the check raised.
+    """
+
+    check: str
+    level: Level
+    message: str
+    code: str = ""
+    hint: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    mended: str = ""
+    not_mended: str = ""
+    error: MosaicError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        form: dict[str, Any] = {"check": self.check, "ok": OK[self.level], "level": str(self.level)}
+        form |= {"message": self.message, "code": self.code, "hint": self.hint}
+        optional = {"details": self.details, "mended": self.mended, "not_mended": self.not_mended}
+        return form | {name: value for name, value in optional.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Generic[S]):
+    """One question to a subject *S*.
+
+    ``run`` returns what is well in a sentence and raises MosaicError for a fault, `AdviceError` for a warning,
+    `NotCheckedError`. ``fix`` mends what ``run`` raised, if that is safe, and says what it did; otherwise it
+    raises MosaicError.
+    """
+
+    id: str
+    run: Callable[[S], str]
+    fix: Callable[[S, MosaicError], str] | None = None
+
+
+def examine(check: Check[S], subject: S) -> Finding:
+    """Return what *check* finds on *subject*; only faults of ours are raised."""
+    try:
+        return Finding(check=check.id, level=Level.OK, message=check.run(subject))
+    except NotCheckedError as unknown:
+        return Finding(check=check.id, level=Level.UNCHECKED, message=str(unknown))
+    except MosaicError as error:
+        return _of_error(check.id, error)
+    except OSError as error:
+        return _of_error(check.id, UnreadableError(str(error), hint="Run the command as the owner or as root."))
+
+
+def mend(check: Check[S], subject: S, finding: Finding) -> Finding:
+    """Let *check* mend what it found, if it can, and return what it finds now.
+
+    A finding that cannot be mended comes back with the reason.
+    """
+    if check.fix is None or finding.error is None:
+        return finding
+    try:
+        done = check.fix(subject, finding.error)
+    except (MosaicError, OSError) as error:
+        if error is finding.error:
+            return finding
+        return replace(finding, not_mended=str(error))
+    return replace(examine(check, subject), mended=done)
+
+
+class UnreadableError(MosaicError):
+    """Something could not be read."""
+
+    code = "UNREADABLE"
+
+
+def _of_error(check: str, error: MosaicError) -> Finding:
+    level = Level.WARNING if isinstance(error, AdviceError) else Level.FAULT
+    plain = Finding(check=check, level=level, message=error.message, code=error.code, hint=error.hint)
+    return replace(plain, details=error.details, error=error)
+
+
+def finding_lines(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return *findings* as lines for people."""
+    lines = []
+    for finding in findings:
+        code = f" [{finding.code}]" if finding.code else ""
+        lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
+        told = f"mended: {finding.mended}" if finding.mended else ""
+        failed = f"not mended: {finding.not_mended}" if finding.not_mended else ""
+        lines += [f"{'':<24} {text}" for text in (told, failed, finding.hint) if text]
+    return tuple(lines)

@@ -1,0 +1,59 @@
+"""Where the gateway and its database shall listen."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import suppress
+
+from mosaic_gateway.config import EngineName, process_environment, runtime_directory
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway_installer.findings import Check, NotCheckedError
+from mosaic_gateway_installer.preflight.subject import Subject
+
+__all__ = ["CHECKS"]
+
+
+class SocketPathError(PreflightError):
+    """There is no place for the database's socket: every path is too long, or taken by somebody else."""
+
+    code = "SOCKET_PATH"
+
+
+def port(subject: Subject) -> str:
+    """Take the port for an instant, unless our own gateway has it. Raises `PortTakenError`, `AddressUnusableError`."""
+    config = subject.config
+    holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
+    if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
+        return f"our own gateway has {config.local_url}, or is about to"
+    with bind_listener(config.host, config.port):
+        return f"port {config.port} on {config.host} is free"
+
+
+def socket(subject: Subject) -> str:
+    """Find the place of PostgreSQL's socket, whose path may have 107 bytes. Raises `SocketPathError`."""
+    home = subject.config.home
+    if subject.config.engine is not EngineName.POSTGRES:
+        raise NotCheckedError("not needed: the database is elsewhere")
+    outside = runtime_directory(process_environment()) if subject.account_name is None else FALLBACK
+    try:
+        place = socket_place(home, outside)
+    except EngineStartError as error:
+        raise SocketPathError(error.message, hint=error.hint) from error
+    if place == home.run:
+        return f"in {place}"
+    owner = subject.account.uid if subject.account is not None else subject.user
+    with suppress(FileNotFoundError):
+        status = place.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
+            raise SocketPathError(
+                f"{home.run} is too long for a socket, and {place}, where it would go, belongs to somebody else",
+                hint=f"Remove {place}, or choose a --home with a shorter path.",
+            )
+    return f"in {place}, because the path in the home would be too long"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="port", run=port), Check(id="socket", run=socket))

@@ -1,0 +1,106 @@
+"""Room for what is about to be written, in bytes and inodes: computed from what would be copied, or measured."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway import __version__
+from mosaic_gateway.config import EngineName
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, size_of_copy, wheel_version
+from mosaic_gateway_installer.findings import Check
+from mosaic_gateway_installer.preflight.subject import Subject
+from mosaic_gateway_installer.snapshot.store import snapshots
+
+__all__ = ["CHECKS", "Need", "needs"]
+
+MEGABYTE = 1024**2
+
+
+class InodesExhaustedError(DiskFullError):
+    """The file system has room, but cannot hold as many more files."""
+
+    code = "INODES_EXHAUSTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a part of an installation takes: bytes, and files with directories."""
+
+    what: str
+    size: int
+    files: int
+
+
+#: Measured: this package and what it needs, with byte code. Asking each file would take longer than copying some.
+PROGRAM = Need("gateway's program", 30 * MEGABYTE, 1_550)
+#: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
+CLUSTER = Need("database cluster", 55 * MEGABYTE, 1_150)
+RESERVE = Need("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
+#: Settings, secret, receipt, logs, locks.
+SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
+
+
+def needs(subject: Subject) -> tuple[Need, ...]:
+    """Return what is still to be written into the home. Raises `RuntimeMissingError`, OSError."""
+    found = [SMALL]
+    if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
+        found.append(PROGRAM)
+    if subject.uses_wheel and not _has_programs(subject):
+        found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
+    if subject.config.engine is EngineName.POSTGRES and not subject.has_cluster:
+        found += [CLUSTER, RESERVE]
+    return tuple(found)
+
+
+def _has_programs(subject: Subject) -> bool:
+    return copy_of(subject.config.home, wheel_version()).is_dir()
+
+
+def _place(home: Path) -> Path:
+    return next(path for path in (home, *home.parents) if path.exists())
+
+
+def space(subject: Subject) -> str:
+    """Hold the free bytes against the need. Raises `DiskFullError`."""
+    subject.need_home()
+    place = _place(subject.config.home.path)
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    wanted = needs(subject)
+    needed = sum(need.size for need in wanted)
+    details = {"free_bytes": free, "needed_bytes": needed, "parts": {need.what: need.size for need in wanted}}
+    if free < needed:
+        parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted)
+        raise DiskFullError(
+            f"{place} has {free // MEGABYTE} MB free; {_megabytes(needed)} are needed ({parts})",
+            hint="Make room, or choose another --home.",
+            details=details,
+        )
+    return f"{free // MEGABYTE} MB free in {place}, {_megabytes(needed)} needed"
+
+
+def inodes(subject: Subject) -> str:
+    """Hold the files that can still be made against the need. Raises `InodesExhaustedError`."""
+    subject.need_home()
+    place = _place(subject.config.home.path)
+    status = os.statvfs(place)
+    needed = sum(need.files for need in needs(subject))
+    if status.f_files == 0:  # btrfs and the like make them as they are needed
+        return f"{place} makes as many files as there is room for"
+    if status.f_favail < needed:
+        raise InodesExhaustedError(
+            f"{place} can hold {status.f_favail} more files; {needed} are needed",
+            hint="Remove files there, or choose another --home (df -i shows where there is room).",
+            details={"free_files": status.f_favail, "needed_files": needed},
+        )
+    return f"{status.f_favail} files can be made in {place}, {needed} needed"
+
+
+def _megabytes(size: int) -> str:
+    return f"{-(-size // MEGABYTE)} MB"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="space", run=space), Check(id="inodes", run=inodes))

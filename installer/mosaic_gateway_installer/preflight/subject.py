@@ -1,0 +1,58 @@
+"""What the checks before an installation are told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mosaic_gateway.config import Config, EngineName
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.process.account import Account, account_named
+from mosaic_gateway_installer.findings import NotCheckedError
+from mosaic_gateway_installer.host import HostFacts
+from mosaic_gateway_installer.receipt import Receipt
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is to be installed: settings, receipt of what is there, and the account (None: ourselves).
+
+    ``host`` is the machine. ``accept_secret``: another secret than the data's is wanted. ``home_fault`` is why
+    the home cannot be used; then nothing is known of what is in it.
+    """
+
+    config: Config
+    receipt: Receipt | None
+    home_fault: MosaicError | None
+    account_name: str | None
+    make_account: bool
+    host: HostFacts
+    accept_secret: bool = False
+
+    @property
+    def account(self) -> Account | None:
+        """The account, None for ourselves and for one that is not made yet."""
+        return account_named(self.account_name) if self.account_name is not None else None
+
+    @property
+    def user(self) -> int:
+        """The user id of this process."""
+        return os.geteuid()
+
+    @property
+    def uses_wheel(self) -> bool:
+        """Whether PostgreSQL's programs are those that come along with the package."""
+        return self.config.engine is EngineName.POSTGRES and self.config.postgres_bin is None
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the home holds a database cluster already."""
+        return self.home_fault is None and cluster_of(self.config.home) is not None
+
+    def need_home(self) -> None:
+        """Let a check pass only where the home can be used. Raises NotCheckedError."""
+        if self.home_fault is not None:
+            raise NotCheckedError("not checked: the home cannot be used")

@@ -1,0 +1,138 @@
+"""Copies the files of a snapshot into a directory that is open already, each held against its recorded hash.
+
+Everything is named relative to that directory's descriptor: whoever may rename what is above it leads nobody
+elsewhere. Byte code comes along where it fits its source, and is compiled where it does not, because nobody may
+write it later; so each file keeps its time of change, by which byte code is known to fit (PEP 3147, PEP 552).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import marshal
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway_installer.snapshot.parts import CACHE, SourceFile
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+__all__ = ["FilesAlteredError", "TreeWriter"]
+
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+HEADER = 16  # bytes before the code: magic, flags, time, size
+
+
+class FilesAlteredError(PreflightError):
+    """Files of the package are missing or were changed after they had been installed."""
+
+    code = "FILES_ALTERED"
+
+
+@dataclass(slots=True)
+class TreeWriter:
+    """Writes files below the directory that *top* is open on; ``written`` maps path → size and SHA-256 (hex).
+
+    *group* (None: as it comes) may read what is written, and nobody else.
+    """
+
+    top: int
+    group: int | None
+    written: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _directories: set[str] = field(default_factory=set)
+
+    def copy(self, package: str, files: Iterable[SourceFile]) -> None:
+        """Copy *files* of *package*. Raises `FilesAlteredError`, OSError."""
+        for file in files:
+            try:
+                descriptor = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise _altered(package, file) from error
+            with os.fdopen(descriptor, "rb", buffering=0) as stream:
+                status = os.fstat(descriptor)
+                content = stream.readall()
+            digest = hashlib.sha256(content)
+            if file.recorded is not None and not _fits(digest, content, file.recorded):
+                raise _altered(package, file)
+            self._write(file.target, content, digest, mtime_ns=status.st_mtime_ns)
+            if file.target.endswith(".py"):
+                self._write_code(file, content, status)
+
+    def write(self, path: str, content: bytes, *, executable: bool = False) -> None:
+        """Write the new file *path*. Raises OSError."""
+        self._write(path, content, hashlib.sha256(content), executable=executable)
+
+    def _write(
+        self, path: str, content: bytes, digest: Hash, *, mtime_ns: int | None = None, executable: bool = False
+    ) -> None:
+        self._make_directories(path)
+        mode = (0o640 if self.group is not None else 0o600) | (0o110 if executable and self.group is not None else 0)
+        mode |= 0o100 if executable else 0
+        descriptor = os.open(path, NEW_FILE, mode, dir_fd=self.top)
+        try:
+            os.fchmod(descriptor, mode)
+            if self.group is not None:
+                os.fchown(descriptor, -1, self.group)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if mtime_ns is not None:
+                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(descriptor)
+        self.written[path] = len(content), digest.hexdigest()
+
+    def _write_code(self, file: SourceFile, content: bytes, status: os.stat_result) -> None:
+        """Write the byte code of *file*; one that cannot be compiled is for another Python, and has none."""
+        directory, _, name = file.target.rpartition("/")
+        cached = f"{CACHE}/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+        header = _header(status)
+        code = b""
+        with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123
+            code = stream.readall()
+        if code[:HEADER] != header:
+            try:
+                code = header + marshal.dumps(compile(content, file.target, "exec", dont_inherit=True))
+            except (SyntaxError, ValueError):
+                return
+        self._write(f"{directory}/{cached}" if directory else cached, code, hashlib.sha256(code))
+
+    def _make_directories(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if not parent or parent in self._directories:
+            return
+        self._make_directories(parent)
+        mode = 0o750 if self.group is not None else 0o700
+        os.mkdir(parent, mode, dir_fd=self.top)
+        os.chmod(parent, mode, dir_fd=self.top)
+        if self.group is not None:
+            os.chown(parent, -1, self.group, dir_fd=self.top)
+        self._directories.add(parent)
+
+
+def _header(status: os.stat_result) -> bytes:
+    """Return how byte code of a file with *status* begins, if it is known by time and size."""
+    time, size = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
+    return importlib.util.MAGIC_NUMBER + bytes(4) + time.to_bytes(4, "little") + size.to_bytes(4, "little")
+
+
+def _fits(digest: Hash, content: bytes, recorded: str) -> bool:
+    """Return whether *content*, whose SHA-256 is *digest*, is what *recorded* (``algorithm=base64``) says."""
+    algorithm, _, value = recorded.partition("=")
+    found = digest if algorithm == digest.name else hashlib.new(algorithm, content)
+    return value == base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
+
+
+def _altered(package: str, file: SourceFile) -> FilesAlteredError:
+    return FilesAlteredError(
+        f"{file.source} is missing, or is not as it was installed",
+        hint=f"Install the package anew: pip install --force-reinstall --no-deps {package}",
+        details={"file": file.source},
+    )

@@ -1,0 +1,25 @@
+"""The gateway's own copy of itself: ``<python> -I -S -B <this directory> <verb> …``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SNAPSHOT = sys.argv[0]
+if not SNAPSHOT.startswith("/proc/self/fd/"):
+    # The link "current" may lead elsewhere while this process runs.
+    SNAPSHOT = sys.path[0] = os.path.realpath(SNAPSHOT)
+
+
+def _main() -> int:
+    if sys.argv[1:2] == ["supervise"]:
+        from mosaic_gateway.gateway.supervisor import main as supervise
+
+        return supervise(sys.argv[2:])
+    from mosaic_gateway_installer.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

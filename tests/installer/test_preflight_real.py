@@ -1,0 +1,170 @@
+"""The checks before an installation, under conditions that are really so. Nothing is made by any of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mosaic_gateway_installer.preflight.run import CHECKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.installer.conftest import MakeSite, Result, Site
+
+    from mosaic_gateway.process.account import Account
+
+MEGABYTE = 1024**2
+
+
+def _checks(done: Result) -> dict[str, dict[str, Any]]:
+    return {finding["check"]: finding for finding in done.envelope["result"]["checks"]}
+
+
+@contextmanager
+def _mounted(path: Path, options: str, account: Account | None) -> Iterator[None]:
+    """A file system in memory at *path* with mount *options*; only root can have one."""
+    path.mkdir(mode=0o700)
+    owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
+    words = ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}{owner}", "mosaic-test", str(path)]
+    if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+        pytest.skip("file systems can only be mounted by root, with the right to do so")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True, capture_output=True)
+
+
+def test_a_dry_run_lists_every_check_and_writes_nothing(site: Site) -> None:
+    """Those that passed as well, each with its level; the space that is needed is told."""
+    done = site.install("--dry-run")
+    checks = _checks(done)
+    assert done.result["steps"]
+    assert list(checks) == [check.id for check in CHECKS]
+    assert {finding["level"] for finding in checks.values()} <= {"ok", "warning", "unchecked"}
+    assert "MB needed" in checks["space"]["message"]
+    assert not site.path.exists()
+
+
+def test_a_dry_run_that_finds_faults_lists_the_rest_as_well(site: Site) -> None:
+    """The error is that of a real run, the result has all checks."""
+    done = site.install("--dry-run", "--host", "192.0.2.1")
+    assert (done.code, done.error["code"]) == (3, "ADDRESS_UNUSABLE")
+    checks = _checks(done)
+    assert checks["port"]["level"] == "fault"
+    assert checks["space"]["level"] == "ok"
+    assert site.install("--host", "192.0.2.1").error["code"] == "ADDRESS_UNUSABLE"
+
+
+def test_a_file_system_without_inodes_is_found(make_site: MakeSite, account: Account | None) -> None:
+    """Room for gigabytes, but for 500 files only: the error says how many are needed."""
+    site = make_site("disk/home")
+    with _mounted(site.path.parent, "size=1g,nr_inodes=500", account):
+        done = site.install()
+        assert (done.code, done.error["code"]) == (3, "INODES_EXHAUSTED")
+        assert done.error["details"]["free_files"] < 500 < done.error["details"]["needed_files"]
+        assert not site.path.exists()
+
+
+def test_a_file_system_that_runs_no_programs_is_found(make_site: MakeSite, account: Account | None) -> None:
+    """PostgreSQL would be copied to where it cannot be executed."""
+    site = make_site("disk/home")
+    with _mounted(site.path.parent, "size=1g,noexec", account):
+        done = site.install()
+        assert (done.code, done.error["code"]) == (3, "HOME_NOEXEC")
+        assert not site.path.exists()
+
+
+def test_the_need_for_space_is_near_what_is_used(installed: Site, site: Site) -> None:
+    """What the check asks for is enough and not twice too much, by bytes and by files."""
+    size = files = 0
+    for root, directories, names in os.walk(installed.path):
+        files += len(directories) + len(names)
+        size += sum(os.lstat(os.path.join(root, name)).st_blocks * 512 for name in names)  # noqa: PTH118
+    fresh = _checks(site.install("--dry-run"))
+    needed = int(fresh["space"]["message"].rpartition(", ")[2].split()[0]) * MEGABYTE
+    assert size < needed < size * 2
+    assert files < int(fresh["inodes"]["message"].rpartition(", ")[2].split()[0]) < files * 1.2
+
+
+def test_little_memory_is_found(make_site: MakeSite) -> None:
+    """A container's limit of 64 MB, made by a real memory cgroup, is named although the machine has more."""
+    with _memory_group(64 * MEGABYTE) as prefix:
+        done = make_site(prefix=prefix).install("--dry-run")
+    assert _checks(done)["memory"]["code"] == "MEMORY_LOW"
+    assert done.code == 3
+
+
+@contextmanager
+def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
+    """Yield the words with which a command runs in a cgroup of *limit* bytes; version 1 or 2, as root."""
+    root = Path("/sys/fs/cgroup")
+    kinds = {root / "memory": "memory.limit_in_bytes", root: "memory.max"}
+    group = None
+    for base, file in kinds.items():
+        candidate = base / f"mosaic-test-{os.getpid()}"
+        with suppress(OSError):
+            candidate.mkdir()
+            group = candidate
+            (candidate / file).write_text(str(limit))
+            break
+        if group is not None:
+            group.rmdir()
+            group = None
+    if group is None:
+        pytest.skip("needs root and a memory cgroup that can be written")
+    try:
+        yield ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"))
+    finally:
+        group.rmdir()
+
+
+def test_a_locale_that_is_not_there_is_found(make_site: MakeSite) -> None:
+    """initdb would refuse: the C library's locales are hidden by a mount that only the installer sees."""
+    hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /usr/lib/locale && exec "$@"', "sh")
+    probe = "import locale; locale.setlocale(locale.LC_CTYPE, 'C.UTF-8')"
+    if subprocess.run([*hide, "python3", "-c", probe], capture_output=True, check=False).returncode == 0:
+        pytest.skip("this C library has C.UTF-8 without any file")
+    if subprocess.run([*hide, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root with the right to mount")
+    done = make_site(prefix=hide).install("--dry-run")
+    assert _checks(done)["locale"]["code"] == "LOCALE_MISSING"
+    assert done.code == 3
+
+
+@pytest.mark.parametrize(("option", "name"), [("-f 20000", "file size"), ("-n 100", "open files")])
+def test_limits_that_are_too_low_are_found(make_site: MakeSite, option: str, name: str) -> None:
+    """A shell's ulimit, inherited by all that is started, is named."""
+    site = make_site(prefix=("sh", "-c", f'ulimit {option} && exec "$@"', "sh"))
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "LIMIT_TOO_LOW")
+    assert name in done.error["message"]
+    assert not site.path.exists()
+
+
+def test_another_installation_is_mentioned(make_site: MakeSite, installed: Site) -> None:
+    """Where an installation is at the usual place, a second one elsewhere is allowed, and told of the first."""
+    usual: dict[str, str] = {}
+    prefix: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        shown = (
+            "mount -t tmpfs none /var/lib && mkdir /var/lib/mosaic-gateway &&"
+            ' mount --bind "$0" /var/lib/mosaic-gateway && exec "$@"'
+        )
+        prefix = ("unshare", "--mount", "sh", "-c", shown, str(installed.path))
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+            pytest.skip("this root may not mount")
+    else:
+        share = installed.path.with_name("share")
+        share.mkdir()
+        (share / "mosaic-gateway").symlink_to(installed.path)
+        usual = {"XDG_DATA_HOME": str(share)}
+    done = make_site(prefix=prefix).install("--dry-run", **usual)
+    others = _checks(done)["others"]
+    assert (others["code"], done.code) == ("OTHER_INSTALLATION", 0)
+    assert "running" in others["message"]

