@@ -38,6 +38,7 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
@@ -209,6 +210,7 @@ def _steps(context: Context) -> tuple[Step, ...]:
         SecretStep(context),
         launch,
         RuntimeStep(context),
+        MajorUpgradeStep(context),
         ClusterStep(context),
         SchemaStep(context),
         StartStep(context, launch),
