@@ -34,7 +34,7 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
         control.stop(home)
         with database_at_rest(home):
             put_back(home, owner)
-    clean_up(home, owner)
+    clean_up(home)
     if upgrade_too:
         _take_upgrade_back(home, report)
     receipt = read_receipt(home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,18 +24,7 @@ __all__ = ["upgrade"]
 @click.option("--abort", is_flag=True, help="Take back an upgrade that did not come to its end.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @verb("upgrade", tells_form=True)
-def upgrade(
-    home: Home,
-    *,
-    wheel: Path | None,
-    version: str | None,
-    find_links: tuple[str, ...],
-    no_index: bool,
-    no_backup: bool,
-    abort: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> Outcome:
+def upgrade(home: Home, *, no_backup: bool, abort: bool, dry_run: bool, as_json: bool, **wished: Any) -> Outcome:
     """Let the gateway run the version that this command is of, or the one that is named.
 
     Data, secrets and settings are backed up first. When anything fails, or is interrupted, the version before
@@ -43,15 +33,11 @@ def upgrade(
     from mosaic_gateway_installer.upgrading.fetch import Wish
     from mosaic_gateway_installer.verbs import upgrade as module
 
-    if wheel is not None and version is not None:
-        raise UsageError("--wheel and --version exclude each other", hint="Give one of the two.")
-    if wheel is None and version is None:
-        if find_links or no_index:
-            raise UsageError("--find-links and --no-index are for --wheel and --version", hint="Leave them out.")
+    wish = Wish(**wished)
+    if not wish.given:
         return module.abort(home) if abort else module.upgrade(home, backup=not no_backup, dry_run=dry_run)
     if abort:
         raise UsageError("--abort goes with neither --wheel nor --version", hint="Leave them out.")
     flags = {"--no-backup": no_backup, "--dry-run": dry_run, "--json": as_json}
-    wish = Wish(wheel=wheel, version=version, find_links=find_links, no_index=no_index)
     # What it says has been shown by then.
     raise SystemExit(module.fetch_and_upgrade(home, wish, [name for name, given in flags.items() if given]))

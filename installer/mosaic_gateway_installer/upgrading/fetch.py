@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION
 from mosaic_gateway_installer.snapshot.store import base_interpreter
@@ -49,6 +49,18 @@ class Wish:
     version: str | None = None
     find_links: tuple[str, ...] = ()
     no_index: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where the options make no sense together."""
+        if self.wheel is not None and self.version is not None:
+            raise UsageError("--wheel and --version exclude each other", hint="Give one of the two.")
+        if not self.given and (self.find_links or self.no_index):
+            raise UsageError("--find-links and --no-index are for --wheel and --version", hint="Leave them out.")
+
+    @property
+    def given(self) -> bool:
+        """Whether another package than this one is meant."""
+        return self.wheel is not None or self.version is not None
 
 
 def run_fetched(wish: Wish, words: Sequence[str]) -> int:

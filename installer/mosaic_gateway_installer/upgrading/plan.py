@@ -103,7 +103,8 @@ def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
         )
     if facts.breaking and facts.others:
         return OthersBreakError(
-            f"{facts.others} session(s) of other gateways use this database and would break: {', '.join(facts.breaking)}",
+            f"{facts.others} session(s) of other gateways use this database, which would break them: "
+            f"{', '.join(facts.breaking)}",
             hint="Stop them, run the upgrade, and upgrade them as well.",
             details={"migrations": list(facts.breaking), "gateways": facts.others},
         )
