@@ -31,8 +31,8 @@ RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
 DATA = re.compile(rf"postgres-\d+|pglite|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TORN}")
 SECRETS = re.compile(rf"[a-z0-9-]+|{TORN}")
-TOP = re.compile(rf"{TORN}|\.restored\.tmp")
-SETTINGS = re.compile(r"config\.toml")
+TOP = re.compile(rf"{TORN}|\.restored\.tmp|\.upgraded\.tmp")
+SETTINGS = re.compile(r"config\.toml|upgrade\.json")
 BACKUPS = re.compile(rf"{NAME.pattern}|{LEFTOVER.pattern}")
 
 

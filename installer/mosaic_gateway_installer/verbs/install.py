@@ -42,7 +42,7 @@ from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["Wishes", "install", "install_held", "make_home"]
+__all__ = ["Wishes", "install", "install_held", "looked_at", "make_home"]
 
 LOG_LINES = 20
 
@@ -73,7 +73,7 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         with reporter() as report, holding(home, "install", owner_of(home.path)):
             recover(home, report)
     with naming_the_holder(home):
-        receipt, context, findings = _looked_at(home, wishes)
+        receipt, context, findings = looked_at(home, wishes)
         if wishes.dry_run:
             return _planned(context, findings, wishes)
         check_install(findings)
@@ -89,7 +89,9 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         raise
 
 
-def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
+def looked_at(
+    home: Home, wishes: Wishes, *, upgrading: bool = False
+) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
     """Return what is there, what shall be, and what the checks say to it."""
     receipt, fault = look_at_home(home)
     try:
@@ -105,6 +107,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
         account_name=context.account_name,
         make_account=context.make_account,
         accept_secret=wishes.accept_secret,
+        upgrading=upgrading,
         host=read_host(),
     )
     return receipt, context, examine_install(subject)
@@ -112,7 +115,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
 
 def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
-    _, context, findings = _looked_at(home, wishes)
+    _, context, findings = looked_at(home, wishes)
     check_install(findings)
     return _run(context, wishes, _pending(context, start=wishes.start), report)
 
@@ -132,7 +135,7 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         with holding(home, "install", context.home_owner):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
-                    _, context, findings = _looked_at(home, wishes)
+                    _, context, findings = looked_at(home, wishes)
                     check_install(findings)
                 pending = _pending(context, start=wishes.start)
                 with reporter() as report:

@@ -22,6 +22,7 @@ __all__ = ["serve"]
 @click.option("--go-fd", type=int, hidden=True)
 @click.option("--issue-link", is_flag=True, hidden=True)
 @click.option("--supervisor", type=int, hidden=True)
+@click.option("--upgrading", is_flag=True, hidden=True)
 @verb("serve")
 def serve(
     home: Home,
@@ -32,16 +33,19 @@ def serve(
     go_fd: int | None,
     issue_link: bool,
     supervisor: int | None,
+    upgrading: bool,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
+    from mosaic_gateway.gateway.upgrade_mark import check_may_start
 
     lifecycle.configure_logging()
     ready = ReadyPipe(ready_fd)
     if go_fd is not None and not _await_go(go_fd):
         return Outcome(result={"stopped": True})
     try:
+        check_may_start(home, upgrading=upgrading)
         installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,
