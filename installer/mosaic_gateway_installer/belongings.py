@@ -29,10 +29,12 @@ COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
 ERASED_SNAPSHOT = re.compile(r"\.(gateway-[\w.+!]+|\.gateway-[\w.+!]+\.[0-9a-f]{8}\.tmp)\.erased")
 RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
-DATA = re.compile(rf"postgres-\d+|pglite(\.lock)?|\.ballast|{TORN}")
+DATA = re.compile(
+    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TORN}"
+)
 SECRETS = re.compile(rf"[a-z0-9-]+|{TORN}")
-TOP = re.compile(rf"{TORN}|\.restored\.tmp")
-SETTINGS = re.compile(r"config\.toml")
+TOP = re.compile(rf"{TORN}|\.restored\.tmp|\.upgraded\.tmp")
+SETTINGS = re.compile(r"config\.toml|upgrade\.json")
 BACKUPS = re.compile(rf"{NAME.pattern}|{LEFTOVER.pattern}")
 
 

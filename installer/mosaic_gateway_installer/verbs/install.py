@@ -42,12 +42,13 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.pglite import PgliteDataStep, PgliteRuntimeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.service import ServiceStep, service_of
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["Wishes", "install", "install_held", "make_home"]
+__all__ = ["Wishes", "install", "install_held", "looked_at", "make_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
@@ -92,7 +93,7 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         with reporter() as report, holding(home, "install", owner_of(home.path)):
             recover(home, report)
     with naming_the_holder(home):
-        receipt, context, findings = _looked_at(home, wishes)
+        receipt, context, findings = looked_at(home, wishes)
         if wishes.dry_run:
             return _planned(context, findings, wishes)
         check_install(findings)
@@ -113,7 +114,9 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         raise
 
 
-def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
+def looked_at(
+    home: Home, wishes: Wishes, *, upgrading: bool = False
+) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
     """Return what is there, what shall be, and what the checks say to it."""
     receipt, fault = look_at_home(home)
     try:
@@ -129,6 +132,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
         account_name=context.account_name,
         make_account=context.make_account,
         accept_secret=wishes.accept_secret,
+        upgrading=upgrading,
         host=read_host(),
     )
     return receipt, context, examine_install(subject)
@@ -136,7 +140,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
 
 def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
-    _, context, findings = _looked_at(home, wishes)
+    _, context, findings = looked_at(home, wishes)
     check_install(findings)
     return _run(context, wishes, _pending(context, wishes), report)
 
@@ -156,7 +160,7 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         with holding(home, "install", context.home_owner):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
-                    _, context, findings = _looked_at(home, wishes)
+                    _, context, findings = looked_at(home, wishes)
                     check_install(findings)
                 pending = _pending(context, wishes)
                 with reporter() as report:
@@ -274,6 +278,7 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
         SecretStep(context),
         launch,
         runtime,
+        MajorUpgradeStep(context),
         database,
         ServiceStep(context, manager),
         SchemaStep(context),
