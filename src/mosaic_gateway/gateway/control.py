@@ -20,7 +20,7 @@ from mosaic_gateway.gateway.program import Command, Program, command_for, curren
 from mosaic_gateway.gateway.ready_pipe import await_line
 from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
 from mosaic_gateway.gateway.service_notice import forget_failure, read_failure
-from mosaic_gateway.gateway.upgrade_mark import check_may_start
+from mosaic_gateway.gateway.upgrade_mark import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import assume, environment_of, owner_of, popen_identity
 from mosaic_gateway.process.command import CommandFailedError
 from mosaic_gateway.process.ending import end_holder
@@ -103,6 +103,7 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
+    refuse_beside_upgrade(home)
     check_may_start(home, upgrading=False)
     service = registered_service(home)
     if service is not None:
