@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import os
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,12 +23,15 @@ def recorded_files(distribution: metadata.Distribution) -> Iterator[tuple[str, s
 
 
 def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
-    """Return the files of *distribution* that are missing or not as they were installed. Raises OSError."""
+    """Return the files of *distribution* that are missing or not as they were installed. Raises OSError.
+
+    Commands beside site-packages are left out: ``pip --target`` and copies of an environment put them elsewhere.
+    """
     base = str(distribution.locate_file(""))
     return tuple(
         path
         for path, value, size in recorded_files(distribution)
-        if not is_as_recorded(Path(os.path.join(base, path)), size, value)  # noqa: PTH118 - paths lead out with ..
+        if not path.startswith("../") and not is_as_recorded(Path(base, path), size, value)
     )
 
 
