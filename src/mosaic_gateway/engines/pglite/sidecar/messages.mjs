@@ -42,6 +42,7 @@ export function aside(sql, name) {
     message('P', name, sql, int16(0)),
     message('B', name, name, int16(0), int16(0), int16(0)),
     message('E', name, int32(0)),
+    message('C', 'P' + name), // in a transaction it would stay open, and be in the way of the next
     closeStatement(name),
     sync(),
   ])
