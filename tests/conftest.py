@@ -42,6 +42,8 @@ from mosaic_gateway.process.command import die_with_parent
 
 if TYPE_CHECKING:
     from mosaic_gateway.engines.pglite.engine import Pglite
+    from mosaic_gateway.engines.pglite.launch import Sidecar
+    from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
     from mosaic_gateway.engines.postgres.runtime import Runtime
 
@@ -344,6 +346,79 @@ def make_scratch(parent: Path, name: str, account: Account | None) -> Path:
     if account is not None:
         os.chown(path, account.uid, account.gid)
     return path
+
+
+@dataclass(slots=True)
+class PgliteServer:
+    """A sidecar on data of its own, that a test may kill and start again."""
+
+    runtime: PgliteRuntime
+    place: Path
+    account: Account | None
+    sidecar: Sidecar | None = None
+
+    @property
+    def conninfo(self) -> str:
+        """Return the conninfo of its one database."""
+        from mosaic_gateway.engines.pglite.lock import conninfo_of  # noqa: PLC0415 - see the module's docstring
+
+        return conninfo_of(self.place)
+
+    def start(self) -> None:
+        """Start it, whatever became of the last one."""
+        from mosaic_gateway.engines.pglite.engine import open_sidecar, sidecar_command  # noqa: PLC0415
+        from mosaic_gateway.engines.pglite.launch import Sidecar  # noqa: PLC0415
+        from mosaic_gateway.engines.postgres.sockets import socket_path  # noqa: PLC0415
+
+        self.stop()
+        command = sidecar_command(self.runtime, self.place / "data", socket_path(self.place))
+        self.sidecar = Sidecar(command, account=self.account, log=self.place / "log")
+        self.sidecar.start()
+        open_sidecar(self.sidecar, self.place / "log")
+
+    def kill(self) -> None:
+        """SIGKILL it, and wait until it is gone."""
+        assert self.sidecar is not None
+        os.kill(self.sidecar.pid, signal.SIGKILL)
+        assert self.sidecar.wait(START_LIMIT)
+
+    def stop(self) -> None:
+        """Stop it."""
+        if self.sidecar is not None:
+            self.sidecar.stop()
+
+    def empty(self) -> None:
+        """Take everything out of its database."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute("DROP EXTENSION IF EXISTS vector CASCADE")
+            rows = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+            ).fetchall()
+            for (name,) in rows:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+            connection.execute("CREATE SCHEMA public")
+
+
+@contextmanager
+def pglite_server(home: Home, parent: Path, account: Account | None) -> Iterator[PgliteServer]:
+    """Run a sidecar on a copy of the data of the stopped *home* for the length of the block."""
+    from mosaic_gateway.engines.pglite.data import data_directory  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.runtime import find_runtime, prepare  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
+
+    runtime = find_runtime(home, None, shipped=shipped(), account=account, search_path=None)
+    prepare(home, runtime, shipped=shipped(), account=account)
+    place = Path(tempfile.mkdtemp(prefix="pglite-", dir=parent))
+    shutil.copytree(data_directory(home), place / "data")
+    if account is not None:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, account.uid, account.gid)
+    server = PgliteServer(runtime, place, account)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def test_both_bundles_fill_an_empty_database_and_a_second_run_does_nothing(datab
             for m in (*GATEWAY.migrations, *STORAGE.migrations)
             for s in m.statements
         ]
-        assert all(s.seconds > 0 for s in seen if isinstance(s, StatementApplied))
+        assert all(s.seconds >= 0 for s in seen if isinstance(s, StatementApplied))
         before = ledger_rows(connection)
         seen.clear()
         for bundle in (GATEWAY, STORAGE):

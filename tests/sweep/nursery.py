@@ -61,7 +61,12 @@ def strictly_locked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
     return ordinary(bundle, connection)
 
 
-MODES = {"ordinary": ordinary, "unlocked": unlocked, "strict": strictly_locked}
+def alone(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
+    """Run as on a PGlite that nobody else uses."""
+    return migrate(bundle, connection, lock_timeout=WAIT, alone=True).applied
+
+
+MODES = {"ordinary": ordinary, "unlocked": unlocked, "strict": strictly_locked, "alone": alone}
 
 
 def live(job: dict[str, Any], out: int) -> int:

@@ -30,7 +30,7 @@ LOOKS = 4
 
 
 class PoolerSessionError(RefusedError):
-    """A migration sets something for its session, which is shared with other clients."""
+    """A migration sets something for its session, which a transaction pooler does not have."""
 
     code = "POOLER_SESSION"
 
@@ -96,9 +96,8 @@ def refuse_session_statements(plan: Plan) -> None:
             if (statement.number > planned.start or kept) and (traits.sets_session or traits.temporary):
                 raise PoolerSessionError(
                     f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} sets something "
-                    "for its session; the session is shared: it would reach other clients, and perhaps not this file",
-                    hint="Nothing was run. Give the address of PostgreSQL itself, or of a pooler in session mode; "
-                    "with PGlite, stop the gateway first (mosaic-gateway stop).",
+                    "for its session; through the transaction pooler it would reach other clients, and not this file",
+                    hint="Nothing was run. Give the address of PostgreSQL itself, or of a pooler in session mode.",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},
                 )
 

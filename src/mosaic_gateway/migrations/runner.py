@@ -31,7 +31,7 @@ from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, Holder, hold_again, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
-from mosaic_gateway.migrations.one_session import has_one_session
+from mosaic_gateway.migrations.one_session import has_one_session, refuse_what_is_shared
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 
@@ -94,7 +94,7 @@ def migrate(
 ) -> MigrationReport:
     """Bring the database of *connection* (autocommit) to *bundle* and return what was done.
 
-    *alone*: nobody else is connected to the server; only asked where all connections share one session (PGlite).
+    *alone*: nobody else is connected to the server; only asked where all share one session (`one_session`).
     Waits at most *lock_timeout* seconds for another runner, and *statement_lock_timeout* seconds for a
     lock that a statement needs, several times. Raises the refusals of `plan.make_plan` before any write,
     `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`,
@@ -145,6 +145,7 @@ class _Run:
     ) -> None:
         self._bundle = bundle
         self._alone = alone
+        self._shared = False
         self._connection = connection
         self._statement_lock_timeout = statement_lock_timeout
         self.tell = on_event
@@ -170,9 +171,9 @@ class _Run:
         self.tell(LockBusy(bundle=self._bundle.name, **asdict(holder)))
 
     def _lock(self, timeout: float) -> AbstractContextManager[float]:
-        """Return the lock that fits the server, and note whether its session is shared with others."""
+        """Return the lock that fits the server, and note what others share with us there."""
         if has_one_session(self._connection):
-            self._pooled = not self._alone
+            self._shared = not self._alone
             return nullcontext(0.0)
         reason = pooler_reason(self._connection)
         if reason is None:
@@ -195,6 +196,8 @@ class _Run:
             if not told:
                 self.tell(_plan_made(self._bundle, plan))
                 told = True
+            if self._shared:
+                refuse_what_is_shared(plan)
             try:
                 self._run_plan(plan, rows)
             except FencedError:

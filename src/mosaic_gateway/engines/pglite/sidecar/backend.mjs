@@ -7,7 +7,8 @@ export { INSIDE, RUNNING, TOP }
 /**
  * The front's side of the bridge.
  *
- * `sink` is whose turn it is: `thirsty`, whether it can take output; `reply(piece)`; `progress(state)`, called whenever
+ * `sink` is whose turn it is: `thirsty`, whether it can take output; `reply(piece, raw)`, the first *raw* bytes
+ * of which end a message that has been followed already; `progress(state)`, called whenever
  * something moved, with what the backend is doing once all its output has been taken.
  */
 export class Backend {
@@ -50,6 +51,22 @@ export class Backend {
     return this.#front.nextGroup()
   }
 
+  /** Lend it the socket *descriptor* for short answers, until it waits at the top (bridge.mjs). */
+  lend(descriptor) {
+    this.#front.lend(descriptor)
+  }
+
+  /** Something waits for the end of the group: the sink must be told of it, at once if it has come already. */
+  wakeMe() {
+    this.#front.wakeMe()
+    if (this.state !== RUNNING) this.heard()
+  }
+
+  /** Take the socket back; [type, status] of the last message that went there, or null. */
+  takeBack() {
+    return this.#front.takeBack()
+  }
+
   /** Make the statement of *group* fail with 57014 if it still runs. False: not possible here. */
   interrupt(group) {
     return this.#interrupter.interrupt(group)
@@ -58,7 +75,9 @@ export class Backend {
   /** Move what can be moved. */
   heard() {
     const state = this.state // before the output is taken: what belongs to this state has been written by then
-    for (let piece; this.sink?.thirsty && (piece = this.#front.read()) !== null; ) this.sink.reply(piece)
+    for (let piece; this.sink?.thirsty && (piece = this.#front.read()) !== null; ) {
+      this.sink.reply(piece, this.#front.takeRaw())
+    }
     while (this.#queue.length > 0) {
       const written = this.#front.write(this.#queue[0])
       if (written < this.#queue[0].length) {

@@ -6,12 +6,18 @@
 // that is how PostgreSQL's blocking reads and writes work there, and why a COPY of any size needs no more than a ring.
 // The front must never block: it is told of its bell by Atomics.waitAsync.
 //
+// A short answer of harmless messages need not wait for the front: the backend writes it to the client's socket itself, if
+// the front has lent it (`DIRECT`, a descriptor plus one), and leaves word of what it was (`LAST`). The front lends a
+// socket only while nothing else is on its way to it, and does not close it before it has it back.
+//
 // `WAIT` says what the backend is doing: running; waiting at the top of its main loop; or waiting inside of a command,
 // for COPY data. It counts only while the ring is empty: more may have been written before the backend could wake.
 
+import { writeSync } from 'node:fs'
+
 const RING = 262_144 // bytes, a power of two
 const WORDS = 16
-const [IN_TAIL, IN_HEAD, OUT_TAIL, OUT_HEAD, BACK_BELL, FRONT_BELL, WAIT, BLOCKED, MORE, STOP, GROUP] = Array(WORDS).keys()
+const [IN_TAIL, IN_HEAD, OUT_TAIL, OUT_HEAD, BACK_BELL, FRONT_BELL, WAIT, BLOCKED, MORE, STOP, GROUP, DIRECT, LAST, RAW, QUIET] = Array(WORDS).keys()
 
 export const RUNNING = 0
 export const TOP = 1
@@ -94,6 +100,30 @@ export class FrontEnd extends Bridge {
     return piece
   }
 
+  /** Lend the backend the socket *descriptor*: nothing may be on its way to it. */
+  lend(descriptor) {
+    this.set(LAST, 0)
+    this.set(QUIET, 1)
+    this.set(DIRECT, descriptor + 1)
+  }
+
+  /** Be woken at the end of the group after all. */
+  wakeMe() {
+    this.set(QUIET, 0)
+  }
+
+  /** Take the socket back, when the backend waits. Returns [type, status] of the last message written to it, or null. */
+  takeBack() {
+    this.set(DIRECT, 0)
+    const last = Atomics.exchange(this.words, LAST, 0)
+    return last === 0 ? null : [String.fromCharCode(last >> 8), String.fromCharCode(last & 0xff)]
+  }
+
+  /** How many bytes at the beginning of the next output were followed already; asked once. */
+  takeRaw() {
+    return Atomics.exchange(this.words, RAW, 0)
+  }
+
   /** Number the group of messages that comes next, so that an interrupt for an earlier one does nothing. */
   nextGroup() {
     return Atomics.add(this.words, GROUP, 1) + 1
@@ -116,6 +146,30 @@ export class FrontEnd extends Bridge {
   }
 }
 
+const IDLE = (90 << 8) | 73 // ReadyForQuery, I
+const HARMLESS = new Set([...'12nTDCIZts'].map((type) => type.charCodeAt(0)))
+
+/** The last message of *bytes* as type × 256 + first byte of its body, if all are whole and of harmless types; or 0. */
+function harmless(bytes) {
+  let last = 0
+  for (let at = 0; at < bytes.length; ) {
+    if (bytes.length - at < 5 || !HARMLESS.has(bytes[at])) return 0
+    last = (bytes[at] << 8) | (bytes[at + 5] ?? 0)
+    at += 1 + ((bytes[at + 1] << 24) | (bytes[at + 2] << 16) | (bytes[at + 3] << 8) | bytes[at + 4])
+    if (at > bytes.length) return 0
+  }
+  return last
+}
+
+/** Write what a socket takes at once; a client that is gone takes everything. */
+function writeSome(descriptor, bytes) {
+  try {
+    return writeSync(descriptor, bytes)
+  } catch (error) {
+    return error.code === 'EAGAIN' ? 0 : bytes.length
+  }
+}
+
 /** The end that PGlite's thread blocks on. */
 export class BackEnd extends Bridge {
   /** Whether there is input; if there is none, say so and sleep until there is. False means that all is to stop. */
@@ -126,7 +180,8 @@ export class BackEnd extends Bridge {
       if (this.get(STOP)) return false
       if (this.get(WAIT) !== where) {
         this.set(WAIT, where)
-        this.ring(FRONT_BELL)
+        const quiet = where === TOP && this.get(DIRECT) > 0 && this.get(LAST) === IDLE && this.get(QUIET)
+        if (!quiet) this.ring(FRONT_BELL)
       }
       Atomics.wait(this.words, BACK_BELL, seen)
     }
@@ -146,8 +201,18 @@ export class BackEnd extends Bridge {
     return length
   }
 
-  /** Hand *bytes* to the front; sleeps while the ring is full. */
+  /** Hand *bytes* to the client or to the front; sleeps while there is no room. */
   write(bytes) {
+    const descriptor = this.get(DIRECT) - 1
+    if (descriptor >= 0) {
+      const last = harmless(bytes)
+      const written = last === 0 ? 0 : writeSome(descriptor, bytes)
+      if (written > 0) this.set(LAST, last)
+      if (written === bytes.length) return
+      this.set(DIRECT, 0) // what comes after must not overtake
+      bytes = bytes.subarray(written)
+      if (written > 0) this.set(RAW, bytes.length)
+    }
     while (bytes.length > 0) {
       const seen = this.get(BACK_BELL)
       const length = put(this.output, this.get(OUT_TAIL), this.filled(OUT_TAIL, OUT_HEAD), bytes)

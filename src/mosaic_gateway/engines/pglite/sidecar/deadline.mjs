@@ -30,6 +30,11 @@ export class Deadline {
     }, limit)
   }
 
+  /** Whether it runs. */
+  get running() {
+    return this.#timer !== null
+  }
+
   /** What ran has ended. */
   clear() {
     if (this.#timer === null) return

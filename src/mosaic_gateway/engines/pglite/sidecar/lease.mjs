@@ -1,7 +1,7 @@
 // Who has the one backend: a session holds it for a turn, from a complete group of messages to the end of the
 // transaction; the others stand in line.
 
-/** A session is anything with `granted()`. */
+/** A session is anything with `granted()` and `wanted()`, which is called when others begin to wait for its turn to end. */
 export class Lease {
   #owner = null
   #line = []
@@ -23,6 +23,7 @@ export class Lease {
       session.granted()
     } else {
       this.#line.push(session)
+      this.#owner.wanted()
     }
   }
 

@@ -26,6 +26,11 @@ export class ReplyScanner {
     return this.#skip === 0
   }
 
+  /** *count* bytes will come that end a message begun elsewhere. */
+  expect(count) {
+    this.#skip += count
+  }
+
   /** Take *chunk*, return the buffers to send. */
   push(chunk) {
     if (this.#carry !== null) {

@@ -11,6 +11,7 @@ const SPARE = 16 // connections beyond places and queue: to cancel, or to say wh
 const START_LIMIT = 30_000 // milliseconds for the start-up packet
 const GRACE = 2_000 // milliseconds between an interrupt and the end of the process; and for last words
 const TICK = 1_000 // milliseconds
+const PATIENCE = 6_000 // milliseconds that a statement may go on after the order to stop
 
 /** Serves *backend* on the socket of *options*. *deadline* is called when a statement can only be ended with the process. */
 export class Server {
@@ -103,7 +104,9 @@ export class Server {
     clearInterval(this.#ticker)
     this.#listener.close()
     rmSync(this.#options.socket, { force: true })
-    for (const session of this.#all) session.expel('57P01', 'terminating connection due to administrator command')
+    for (const session of this.#all) session.dismiss('57P01', 'terminating connection due to administrator command')
+    const hurry = setTimeout(() => this.lease.owner?.cancel(), PATIENCE)
     while (this.#all.size > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    clearTimeout(hurry)
   }
 }

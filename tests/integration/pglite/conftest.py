@@ -1,0 +1,50 @@
+"""The migration runner's own tests, on PGlite: ``database`` is its one database, emptied before each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import PgliteServer, pglite_server
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.process.account import Account
+
+ONE_SESSION = "PGlite has one session: nobody else can hold a lock or a snapshot in it"
+#: What cannot be on PGlite, by the test's name.
+INHERENT = {
+    "test_the_schema_equals_that_of_the_plain_files": "compares with a server that has another pgvector",
+    "test_a_lost_connection_is_told_apart_and_mended_by_running_again": "no backend can be terminated alone",
+    "test_a_connection_that_is_already_dead_is_told_too": "no backend can be terminated alone",
+    "test_a_partition_whose_detaching_was_cut_off_is_detached": ONE_SESSION,
+    "test_the_server_process_of_a_dead_runner_is_waited_for": ONE_SESSION,
+    "test_a_lock_that_is_not_to_be_had_is_waited_for": ONE_SESSION,
+    "test_a_runner_that_comes_too_late_names_the_one_before": "the lock is outside of the runner",
+    "test_settings_of_earlier_statements_hold_after_a_resume": "refused unless alone: test_session_on_pglite.py",
+    "test_temporary_objects_begin_again_or_say_why_not": "refused unless alone: test_session_on_pglite.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of them take their time; some cannot be."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            name = getattr(item, "originalname", item.name)
+            if name in INHERENT:
+                item.add_marker(pytest.mark.skip(reason=INHERENT[name]))
+
+
+@pytest.fixture(scope="session")
+def sidecar(pglite_home: Home, scratch_root: Path, account: Account | None) -> Iterator[PgliteServer]:
+    """Run a sidecar that nobody else uses."""
+    with pglite_server(pglite_home, scratch_root, account) as server:
+        yield server
+
+
+@pytest.fixture
+def database(sidecar: PgliteServer) -> str:
+    """Return the conninfo of the emptied database."""
+    sidecar.empty()
+    return sidecar.conninfo
