@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import NAME
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, remove_mark, write_mark
@@ -80,6 +80,8 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
     if mark.source_program is not None and NAME.fullmatch(mark.source_program):
         switch_to(home, mark.source_program, account)
     remove_mark(home, account)
+    with assume(account):
+        remove_file(home.journal)
     if mark.ran:
         control.start(home)
 

@@ -26,6 +26,7 @@ from mosaic_gateway_installer.backups.room import check_room, size_of
 from mosaic_gateway_installer.executor import execute, interruptible, uninterruptible
 from mosaic_gateway_installer.findings import Finding
 from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.preflight.run import check_install
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recover import recover
@@ -136,6 +137,7 @@ def _settle(home: Home, report: Reporter) -> str | None:
 def _finish(home: Home, mark: UpgradeMark) -> None:
     """Complete an upgrade of which only the last word is missing: all that it changed is in force."""
     remove_mark(home, owner_of(home.path))
+    Journal(home.journal, owner_of(home.path)).close()
     if mark.ran:
         control.start(home)
 

@@ -18,7 +18,7 @@ from mosaic_gateway.config import Home, installed_version, instance_id, load_con
 from mosaic_gateway.errors import BusyError, ExitCode, MosaicError, RefusedError
 from mosaic_gateway.gateway.program import Command, Program, command_for, current_program
 from mosaic_gateway.gateway.ready_pipe import await_line
-from mosaic_gateway.gateway.upgrade_mark import check_may_start
+from mosaic_gateway.gateway.upgrade_mark import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import environment_of, owner_of, popen_identity
 from mosaic_gateway.process.ending import end_holder
 from mosaic_gateway.process.lockfile import holder_of
@@ -93,6 +93,7 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
+    refuse_beside_upgrade(home)
     check_may_start(home, upgrading=False)
     port = load_config(home, flags={}, environ=process_environment()).port
     program = current_program(home)

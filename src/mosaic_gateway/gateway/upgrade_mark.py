@@ -10,12 +10,13 @@ An upgrade that was killed is completed, or taken back, by the next ``mosaic-gat
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.errors import BusyError, RefusedError
 from mosaic_gateway.files import remove_file, write_file
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.lockfile import holder_of
@@ -27,6 +28,7 @@ __all__ = [
     "check_may_start",
     "mark_file",
     "read_mark",
+    "refuse_beside_upgrade",
     "remove_mark",
     "unfinished",
     "write_mark",
@@ -39,6 +41,12 @@ class UpgradeUnfinishedError(RefusedError):
     """An upgrade did not come to its end, and the data may be half way between two versions."""
 
     code = "UPGRADE_UNFINISHED"
+
+
+class UpgradeAtWorkError(BusyError):
+    """Another process upgrades the installation just now."""
+
+    code = "HOME_BUSY"
 
 
 class Phase(StrEnum):
@@ -110,6 +118,17 @@ def unfinished(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:
         hint="Let it go on: mosaic-gateway upgrade. To go back to what was before: mosaic-gateway upgrade --abort",
         details={"phase": str(mark.phase), "from": mark.source_version, "to": mark.target_version},
     )
+
+
+def refuse_beside_upgrade(home: Home) -> None:
+    """Raise `UpgradeAtWorkError` while another process upgrades *home*: it starts the gateway itself."""
+    holder = holder_of(home.lock)
+    if holder is not None and holder.facts.get("verb") == VERB and holder.pid != os.getpid():
+        raise UpgradeAtWorkError(
+            f"{home.path} is being upgraded by process {holder.pid}, which starts the gateway",
+            hint="Wait until it ends.",
+            details={"pid": holder.pid},
+        )
 
 
 def check_may_start(home: Home, *, upgrading: bool) -> None:
