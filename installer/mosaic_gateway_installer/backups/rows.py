@@ -8,7 +8,7 @@ a row that comes twice counts twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import LiteralString
 
@@ -48,7 +48,7 @@ COLUMNS: LiteralString = """
 SUM = """
     SELECT count(*), coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0)::text || ':'
                   || coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)::text
-    FROM (SELECT encode(sha256({}), 'hex') AS h FROM {} WHERE {}) AS hashed
+    FROM (SELECT encode(sha256({}), 'hex') AS h FROM {}) AS hashed
 """
 
 
@@ -57,14 +57,11 @@ def tables_of(connection: Connection) -> tuple[sql.Identifier, ...]:
     return tuple(sql.Identifier(schema, name) for schema, name in connection.execute(TABLES))
 
 
-def table_rows(connection: Connection, *, without: Mapping[str, LiteralString] | None = None) -> Contents:
-    """Return count and checksum of every table, in the snapshot of the caller's transaction; else one by one.
-
-    *without* gives, for a table's quoted name, the condition that its rows must meet to be counted.
-    """
+def table_rows(connection: Connection) -> Contents:
+    """Return count and checksum of every table, in the snapshot of the caller's transaction; else one by one."""
     with connection.transaction():
         connection.execute(SETTINGS)
-        return tuple(_rows_of(connection, table, without or {}) for table in tables_of(connection))
+        return tuple(_rows_of(connection, table) for table in tables_of(connection))
 
 
 def objects_hash(connection: Connection) -> str:
@@ -117,7 +114,7 @@ def _lock(connection: Connection, tables: Sequence[sql.Identifier], mode: sql.SQ
         connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.SQL(", ").join(tables), mode))
 
 
-def _rows_of(connection: Connection, table: sql.Identifier, without: Mapping[str, LiteralString]) -> TableRows:
+def _rows_of(connection: Connection, table: sql.Identifier) -> TableRows:
     name = table.as_string(connection)
     columns = connection.execute(COLUMNS, [name]).fetchall()
     texts = [sql.Identifier(column) for column, send in columns if send is None]
@@ -128,7 +125,7 @@ def _rows_of(connection: Connection, table: sql.Identifier, without: Mapping[str
         if send is not None
     ]
     row = sql.SQL("convert_to(ROW({})::text, 'UTF8')").format(sql.SQL(", ").join(texts)) + sql.Composed(binary)
-    found = connection.execute(sql.SQL(SUM).format(row, table, sql.SQL(without.get(name, "true")))).fetchone()
+    found = connection.execute(sql.SQL(SUM).format(row, table)).fetchone()
     if found is None:
         raise LookupError(name)
     return TableRows(name, int(found[0]), str(found[1]))

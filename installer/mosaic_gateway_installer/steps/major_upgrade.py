@@ -1,10 +1,10 @@
-"""The cluster taken to a new major version of PostgreSQL, beside the old one, and back again.
+"""The cluster taken to a new major version of PostgreSQL, beside the old one.
 
 Theory of operation. The new cluster grows in a home of its own, ``data/.upgrading``, where nobody finds it. There it is
 started, given statistics and newer extensions, and counted: its rows are those of the old one, or it is thrown
 away. Its rename to ``data/postgres-<new>`` is the step's one visible change, because the newest cluster is the one that
-runs. The old one stays, with its programs, until `forget_old_clusters`; so the way back is a rename, too, for as
-long as nothing has been written that would be missed (`losses`).
+runs. The old one stays, with its programs, until `majors.forget_old_clusters`; so the way back is a rename, too, for
+as long as nothing has been written that would be missed (`upgrading.last`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import sql
@@ -31,7 +31,7 @@ from mosaic_gateway.engines.postgres.major import (
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.at_rest import database_at_rest
@@ -41,29 +41,19 @@ from mosaic_gateway_installer.backups.rows import Contents, differing_tables, ta
 from mosaic_gateway_installer.majors import (
     MajorRecord,
     decision_for,
-    old_clusters,
     programs_major,
-    read_record,
-    record_file,
+    undo_major,
     write_record,
 )
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = [
-    "MajorUpgradeStep",
-    "RevertMajorStep",
-    "forget_old_clusters",
-    "losses",
-    "record_baseline",
-]
+__all__ = ["MajorUpgradeStep"]
 
 #: Where the new cluster grows: in ``data``, because it is renamed from there.
 STAGE = ".upgrading"
 STATISTICS_LIMIT = 3600.0  # seconds
 MISSING_STATISTICS = 18  # first major version of vacuumdb that can make only what pg_upgrade did not carry over
 APPLICATION = "mosaic-gateway upgrade"
-#: What every start of a gateway writes of itself, and nobody misses.
-WITHOUT = {'"public"."storage_documents"': "NOT (collection = 'gateway' AND key = 'instance')"}
 
 
 @dataclass(slots=True)
@@ -116,7 +106,7 @@ class MajorUpgradeStep:
                         f"the upgraded cluster is not the old one: {'; '.join(wrong[:5])}",
                         hint="The old cluster is as it was. Please report this.",
                     )
-                identifiers = MajorRecord(before=system_identifier(old), after=system_identifier(new))
+                identifiers = MajorRecord(system_identifier(old), system_identifier(new))
                 write_record(home, identifiers, context.account)
                 with assume(context.account):
                     self._made = home.data / new.name
@@ -125,89 +115,9 @@ class MajorUpgradeStep:
 
     def undo(self) -> None:
         """Remove the new cluster; the old one is the newest again."""
-        if self._made is not None and self._made.exists():
-            with database_at_rest(self.context.home), assume(self.context.account):
-                gone = self._made.with_name(f".{self._made.name}.reverted")
-                shutil.rmtree(gone, ignore_errors=True)
-                self._made.rename(gone)
-                sync_directory(gone.parent)
-                shutil.rmtree(gone, ignore_errors=True)
-                remove_file(record_file(self.context.home))
-
-
-@dataclass(slots=True)
-class RevertMajorStep:
-    """Lets the old cluster be the one that runs; undone, it is the new one again."""
-
-    context: Context
-    id: str = "revert-major"
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        old = old_clusters(self.context.home)
-        return f"Take the database back to {old[-1].name}" if old else "Take the database back"
-
-    def done(self) -> bool:
-        """Return whether there is no old cluster to go back to."""
-        return not old_clusters(self.context.home)
-
-    def apply(self) -> None:
-        """Set the new cluster aside. Raises BusyError, OSError."""
-        new = cluster_of(self.context.home)
-        if new is not None:
-            with database_at_rest(self.context.home), assume(self.context.account):
-                new.rename(new.with_name(f".{new.name}.reverted"))
-                sync_directory(new.parent)
-
-    def undo(self) -> None:
-        """Put the new cluster back."""
-        for path in _reverted(self.context.home):
-            with database_at_rest(self.context.home), assume(self.context.account):
-                path.rename(path.with_name(path.name.removeprefix(".").removesuffix(".reverted")))
-
-    def finish(self) -> None:
-        """Remove the new cluster, once the old one serves. Raises OSError."""
-        with assume(self.context.account):
-            for path in _reverted(self.context.home):
-                shutil.rmtree(path)
-            remove_file(record_file(self.context.home))
-
-
-def forget_old_clusters(home: Home, account: Account | None) -> tuple[Path, ...]:
-    """Remove what an upgrade left to go back to, and return it. Raises OSError."""
-    old = old_clusters(home)
-    with assume(account):
-        for path in (*old, *_reverted(home)):
-            gone = path.with_name(f".{path.name.strip('.')}.reverted")
-            if path != gone:
-                path.rename(gone)
-            shutil.rmtree(gone)
-        remove_file(record_file(home))
-    return old
-
-
-def record_baseline(home: Home, conninfo: str, account: Account | None) -> None:
-    """Note the rows of the upgraded database, before anybody uses it: against them `losses` are told."""
-    record = read_record(home)
-    if record is None:
-        return
-    with closing(connect(conninfo, application_name=APPLICATION)) as connection:
-        rows = table_rows(connection, without=WITHOUT)
-    write_record(home, replace(record, tables=rows), account)
-
-
-def losses(home: Home, conninfo: str) -> tuple[str, ...] | None:
-    """Return what going back would lose, a sentence for each table; None where nothing says so."""
-    record = read_record(home)
-    if record is None or record.tables is None:
-        return None
-    with closing(connect(conninfo, application_name=APPLICATION)) as connection:
-        return differing_tables(record.tables, table_rows(connection, without=WITHOUT))
-
-
-def _reverted(home: Home) -> list[Path]:
-    return sorted(home.data.glob(".postgres-*.reverted"))
+        if self._made is not None:
+            with database_at_rest(self.context.home):
+                undo_major(self.context.home, self.context.account)
 
 
 @contextmanager

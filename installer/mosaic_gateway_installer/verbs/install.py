@@ -30,6 +30,7 @@ from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.host import read_host
+from mosaic_gateway_installer.majors import forget_record
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
@@ -304,6 +305,7 @@ def _complete(context: Context, wishes: Wishes) -> None:
     )
     if complete != receipt:
         write_receipt(context.home, complete, context.home_owner)
+    forget_record(context.home, context.home_owner)
     context.journal.close()
 
 
