@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 
 from mosaic_gateway.errors import PreflightError
@@ -11,10 +10,10 @@ from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.records import altered_files_of
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import Check, NotCheckedError
+from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
 
-__all__ = ["CHECKS", "FilesAlteredError", "closure", "told"]
+__all__ = ["CHECKS", "FilesAlteredError", "told"]
 
-DISTRIBUTION = "mosaic-gateway"
 SHOWN = 5  # names in a message; the details have all
 
 
@@ -30,35 +29,13 @@ def told(files: Sequence[str]) -> str:
     return f"{', '.join(files[:SHOWN])}{more}"
 
 
-def closure(name: str) -> Iterator[metadata.Distribution]:
-    """Yield the installed distribution *name* and all that it needs, without extras."""
-    seen: set[str] = set()
-    waiting = [name]
-    while waiting:
-        wanted = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if wanted in seen:
-            continue
-        seen.add(wanted)
-        try:
-            found = metadata.distribution(wanted)
-        except metadata.PackageNotFoundError:  # needed on another system, or missing: then an import has failed
-            continue
-        yield found
-        for requirement in found.requires or ():
-            match = re.match(r"[A-Za-z0-9._-]+", requirement)
-            if match is not None and "extra ==" not in requirement:
-                waiting.append(match[0])
-
-
 def _package(_patient: Patient) -> str:
     count = sum(len(bundle.migrations) for bundle in load_bundles())
     return f"{count} migrations, every hash as built"
 
 
 def _files(_patient: Patient) -> str:
-    distributions = list(closure(DISTRIBUTION))
-    if not distributions:
-        raise NotCheckedError("not checked: this program was not installed by pip")
+    distributions = _distributions()
     altered = {one.name: files for one in distributions if (files := altered_files_of(one))}
     if altered:
         names = [name for files in altered.values() for name in files]
@@ -68,6 +45,16 @@ def _files(_patient: Patient) -> str:
             details={"files": names},
         )
     return f"{len(distributions)} packages, every file as installed"
+
+
+def _distributions() -> list[metadata.Distribution]:
+    """Return what is installed of this program; a copy in a home has none, and is checked by its own manifest."""
+    try:
+        metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        raise NotCheckedError("not checked: this program was not installed by pip") from None
+    found, programs = closure()
+    return [*found.values(), *map(metadata.distribution, programs)]
 
 
 def _pinned(distributions: Sequence[metadata.Distribution], names: dict[str, tuple[str, ...]]) -> list[str]:
