@@ -9,7 +9,7 @@ from mosaic_gateway.config import EngineName
 __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
-UNDER_THE_GATEWAY = frozenset({"hand-over", "program", "config", "secret", "runtime", "cluster"})
+UNDER_THE_GATEWAY = frozenset({"hand-over", "program", "config", "secret", "runtime", "major-upgrade", "cluster"})
 
 
 def install_steps(engine: EngineName, *, account: bool, make_account: bool, start: bool) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
         steps += ["stop", "launch"]
     steps += ["config", "secret"]
     if engine is EngineName.POSTGRES:
-        steps += ["runtime", "cluster"]
+        steps += ["runtime", "major-upgrade", "cluster"]
     steps.append("start" if start else "schema")
     return tuple(steps)
 

@@ -10,6 +10,7 @@ from mosaic_gateway.process.account import assume, owner_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.belongings import bring_back, is_erased
+from mosaic_gateway_installer.majors import is_reverting, put_back_reverted
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
 from mosaic_gateway_installer.upgrading.rollback import take_back
 
@@ -18,7 +19,7 @@ __all__ = ["needs_recovery", "recover"]
 
 def needs_recovery(home: Home) -> bool:
     """Return whether `recover` has something to do in *home*."""
-    return interrupted(home) or not is_erased(home) or mark_file(home).exists()
+    return interrupted(home) or not is_erased(home) or mark_file(home).exists() or is_reverting(home)
 
 
 def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
@@ -35,6 +36,11 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
         with database_at_rest(home):
             put_back(home, owner)
     clean_up(home)
+    if is_reverting(home):
+        report.begin("Putting back what an interrupted way back had set aside")
+        control.stop(home)
+        with database_at_rest(home):
+            put_back_reverted(home, owner)
     if upgrade_too:
         _take_upgrade_back(home, report)
     receipt = read_receipt(home)

@@ -58,7 +58,7 @@ def tables_of(connection: Connection) -> tuple[sql.Identifier, ...]:
 
 
 def table_rows(connection: Connection) -> Contents:
-    """Return count and checksum of every table, all in one snapshot: the caller's transaction, or one of its own."""
+    """Return count and checksum of every table, in the snapshot of the caller's transaction; else one by one."""
     with connection.transaction():
         connection.execute(SETTINGS)
         return tuple(_rows_of(connection, table) for table in tables_of(connection))

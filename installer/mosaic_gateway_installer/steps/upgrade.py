@@ -17,6 +17,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import EngineName
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, install_runtime, wheel_version
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import InternalError, SmokeTestError
@@ -30,6 +31,7 @@ from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.backups.create import cold_backup, create_backup
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.majors import forget_old_clusters, forget_record
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.snapshot.store import (
@@ -41,6 +43,14 @@ from mosaic_gateway_installer.snapshot.store import (
     switch_to,
 )
 from mosaic_gateway_installer.steps.base import Context
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.upgrading.last import (
+    Counters,
+    LastUpgrade,
+    forget_last,
+    read_counters,
+    write_last,
+)
 from mosaic_gateway_installer.upgrading.plan import order_of
 from mosaic_gateway_installer.upgrading.rollback import bring_back_data
 
@@ -49,6 +59,7 @@ __all__ = [
     "LaunchNewStep",
     "MarkStep",
     "MigrateStep",
+    "NewMajorStep",
     "ProgramsStep",
     "PruneStep",
     "SmokeStep",
@@ -81,6 +92,12 @@ class Upgrade:
     stopped_at: float | None = None
     downtime: float | None = None
     backup: str | None = None
+    counters: Counters | None = None
+
+    @property
+    def identifier(self) -> int | None:
+        """The system identifier of the database's cluster as it is now."""
+        return marks_of(self.context.home).system_identifier
 
     @property
     def mark(self) -> UpgradeMark:
@@ -295,6 +312,37 @@ class ProgramsStep:
 
 
 @dataclass(slots=True)
+class NewMajorStep:
+    """Takes the database to the new major version of PostgreSQL, beside the old one; undone, the old is in force."""
+
+    upgrade: Upgrade
+    inner: MajorUpgradeStep
+    id: str = "major-upgrade"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return self.inner.description
+
+    def done(self) -> bool:
+        """Return False: a run that was killed may have left the programs for it still to come."""
+        cluster = cluster_of(self.upgrade.context.home)
+        return cluster is not None and major_of(cluster) == int(wheel_version().partition(".")[0])
+
+    def apply(self) -> None:
+        """Make the new cluster."""
+        self.upgrade.note(phase=Phase.CHANGING)
+        self.inner.apply()
+
+    def undo(self) -> None:
+        """Remove it."""
+        mark = read_mark(self.upgrade.context.home)
+        self.inner.undo()
+        if mark is not None and mark.phase is Phase.CHANGING:
+            self.upgrade.note(phase=Phase.PREPARED)
+
+
+@dataclass(slots=True)
 class MigrateStep:
     """Brings the data to the new version; undone, the backup's data is in its place."""
 
@@ -320,6 +368,9 @@ class MigrateStep:
             if config.engine is not EngineName.SERVER:  # there it is the owner's to decide
                 _update_vector(conninfo)
             prepare_schema(load_bundles(), conninfo, config.engine)
+            if config.engine is not EngineName.SERVER:
+                with suppress(psycopg.Error):  # then nobody can say later what has been written since
+                    upgrade.counters = read_counters(conninfo)
 
     def undo(self) -> None:
         """Bring back data, secrets and settings."""
@@ -422,7 +473,9 @@ class SwitchStep:
         upgrade, context = self.upgrade, self.upgrade.context
         self._begun = True
         switch_to(context.home, upgrade.target, context.home_owner)
+        write_last(context.home, _last(upgrade), context.home_owner)
         write_receipt(context.home, _after(upgrade), context.home_owner)
+        forget_record(context.home, context.home_owner)
         upgrade.note(phase=Phase.DONE)
         upgrade.backup = upgrade.mark.backup
         if upgrade.launched is not None:
@@ -434,6 +487,7 @@ class SwitchStep:
             return
         upgrade, context = self.upgrade, self.upgrade.context
         upgrade.note(phase=Phase.CHANGING)
+        forget_last(context.home, context.home_owner)
         write_receipt(context.home, upgrade.receipt, context.home_owner)
         switch_to(context.home, upgrade.source_program, context.home_owner)
 
@@ -483,6 +537,8 @@ class PruneStep:
         """Remove them."""
         upgrade, context = self.upgrade, self.upgrade.context
         remove_mark(context.home, context.home_owner)
+        if upgrade.receipt.system_identifier == upgrade.identifier:  # there is one step back, not two
+            self.removed += forget_old_clusters(context.home, context.home_owner)
         keep = {name for name in (upgrade.target, upgrade.source_program) if name}
         self.removed += remove_snapshots(context.home, keep=keep)
         with assume(context.home_owner):
@@ -492,6 +548,17 @@ class PruneStep:
 
     def undo(self) -> None:
         """Do nothing: what is gone is gone, and nobody needs it."""
+
+
+def _last(upgrade: Upgrade) -> LastUpgrade:
+    return LastUpgrade(
+        source_version=upgrade.receipt.version,
+        source_program=upgrade.source_program,
+        source_schema=upgrade.receipt.schema,
+        target_version=__version__,
+        backup=upgrade.mark.backup,
+        counters=upgrade.counters,
+    )
 
 
 def _after(upgrade: Upgrade) -> Receipt:

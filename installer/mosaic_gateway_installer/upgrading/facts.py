@@ -16,6 +16,7 @@ from mosaic_gateway.engines.postgres.runtime import (
     examine_programs,
     find_runtime,
     locate_wheel,
+    runtimes_of,
     wheel_binaries,
     wheel_version,
 )
@@ -59,6 +60,7 @@ def upgrade_facts(config: Config, receipt: Receipt, wanted: Wanted | None, accou
         same_program=_is_same(config, wanted),
         cluster_major=major_of(cluster) if cluster is not None else None,
         programs_major=order_of(offered[0])[0] if offered is not None else None,
+        majors=tuple(runtime.major for runtime in runtimes_of(home)),
         installed_programs=installed,
         programs=offered[0] if offered is not None else None,
         vector=vector,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
 from mosaic_gateway.errors import MosaicError, RefusedError
 
 __all__ = ["UpgradeFacts", "is_needed", "order_of", "refusal", "upgrade_steps"]
@@ -58,6 +59,7 @@ class UpgradeFacts:
     same_program: bool
     cluster_major: int | None = None
     programs_major: int | None = None
+    majors: tuple[int, ...] = ()
     installed_programs: str | None = None
     programs: str | None = None
     vector: str | None = None
@@ -66,6 +68,13 @@ class UpgradeFacts:
     others: int = 0
     server_major: int | None = None
     dump_major: int | None = None
+
+    @property
+    def major(self) -> MajorDecision:
+        """What is to be done about PostgreSQL's major version."""
+        if self.programs_major is None:
+            return MajorDecision.NOTHING
+        return decide_major(self.cluster_major, self.programs_major, self.majors)
 
 
 def order_of(version: str) -> tuple[int, ...]:
@@ -76,6 +85,8 @@ def order_of(version: str) -> tuple[int, ...]:
 
 def is_needed(facts: UpgradeFacts) -> bool:
     """Return whether anything of the installation is not this package's."""
+    if facts.major is MajorDecision.UPGRADE:
+        return True
     other_programs = facts.programs is not None and facts.programs != facts.installed_programs
     return not facts.same_program or facts.installed_schema != facts.schema or other_programs
 
@@ -87,8 +98,8 @@ def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
             f"version {facts.installed_version} is installed, and {facts.version} does not know its schema",
             hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={facts.installed_version}'",
         )
-    if facts.cluster_major is not None and facts.programs_major not in {None, facts.cluster_major}:
-        return _major(facts.cluster_major, facts.programs_major or 0)
+    if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
+        return _major(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector
     if vector is not None and offered is not None and order_of(vector) > order_of(offered):
         return VectorOlderError(
@@ -115,7 +126,10 @@ def _major(cluster: int, programs: int) -> MajorVersionError:
     if programs < cluster:
         hint = "Install a version of mosaic-gateway that brings it; nothing was changed."
     else:
-        hint = "This version cannot take the data along; nothing was changed. Stay with the installed version."
+        hint = (
+            f"The programs of PostgreSQL {cluster} are gone, which the way there needs; nothing was changed. Install "
+        )
+        hint += "the version of mosaic-gateway that brings them, run its install, then upgrade from there."
     return MajorVersionError(
         f"the data belongs to PostgreSQL {cluster}, and the package brings {programs}",
         hint=hint,
@@ -137,6 +151,8 @@ def upgrade_steps(facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: boo
         steps.append("backup")
     if embedded and facts.programs is not None and facts.programs != facts.installed_programs:
         steps.append("runtime")
+    if facts.major is MajorDecision.UPGRADE:
+        steps.append("major-upgrade")
     steps += ["migrate", "start", "smoke-test", "switch"]
     if not ran:
         steps.append("stop-again")

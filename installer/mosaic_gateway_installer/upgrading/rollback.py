@@ -21,6 +21,7 @@ from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import sync_directory
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.majors import remove_newer_programs, undo_major
 from mosaic_gateway_installer.snapshot.store import switch_to
 
 __all__ = ["bring_back_data", "take_back"]
@@ -43,6 +44,8 @@ def bring_back_data(home: Home, mark: UpgradeMark, account: Account | None) -> N
     Nobody may use the database. Can be killed and called again. Raises BusyError, OSError.
     """
     if mark.backup is None:
+        with database_at_rest(home):
+            undo_major(home, account)
         return
     backup = backups_of(home) / mark.backup
     if mark.phase is Phase.CHANGING and not (backup / PARTS[-1]).is_dir():
@@ -73,6 +76,7 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
     control.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         bring_back_data(home, mark, account)
+    remove_newer_programs(home, account)
     if mark.source_program is not None and NAME.fullmatch(mark.source_program):
         switch_to(home, mark.source_program, account)
     remove_mark(home, account)

@@ -27,6 +27,7 @@ from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.host import read_host
+from mosaic_gateway_installer.majors import forget_record
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
@@ -38,6 +39,7 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
@@ -212,6 +214,7 @@ def _steps(context: Context) -> tuple[Step, ...]:
         SecretStep(context),
         launch,
         RuntimeStep(context),
+        MajorUpgradeStep(context),
         ClusterStep(context),
         SchemaStep(context),
         StartStep(context, launch),
@@ -235,6 +238,7 @@ def _complete(context: Context) -> None:
     )
     if complete != receipt:
         write_receipt(context.home, complete, context.home_owner)
+    forget_record(context.home, context.home_owner)
     context.journal.close()
 
 

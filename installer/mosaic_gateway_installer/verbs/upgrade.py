@@ -32,11 +32,13 @@ from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
 from mosaic_gateway_installer.steps.base import Context, Step
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.upgrade import (
     BackupStep,
     LaunchNewStep,
     MarkStep,
     MigrateStep,
+    NewMajorStep,
     ProgramsStep,
     PruneStep,
     SmokeStep,
@@ -211,7 +213,8 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
         step.id: step
         for step in (
             StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
-            MigrateStep(run), StartNewStep(run), SmokeStep(run), SwitchStep(run), StopAgainStep(run), PruneStep(run),
+            NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
+            StartNewStep(run), SmokeStep(run), SwitchStep(run), StopAgainStep(run), PruneStep(run),
         )
     }  # fmt: skip
     return run, [every[step] for step in ids]

@@ -24,10 +24,12 @@ from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["MajorDecision", "MajorUpgradeError", "Transfer", "decide_major", "upgrade_cluster"]
+__all__ = ["MajorDecision", "MajorUpgradeError", "OldCluster", "Transfer", "decide_major", "upgrade_cluster"]
 
 LIMIT = 24 * 3600.0  # seconds
-CONTROL_LIMIT = 30.0  # seconds
+CONTROL_LIMIT = 60.0  # seconds
+INITIAL = "postgres"  # the database that initdb makes
+SPARE_NUMBER = 4_294_900_000  # near the largest; numbers are given out from 16384 on
 
 
 class MajorUpgradeError(EngineError):
@@ -67,29 +69,35 @@ def decide_major(cluster: int | None, programs: int, available: Collection[int])
     return MajorDecision.UPGRADE if cluster in available else MajorDecision.REFUSE_NO_PROGRAMS
 
 
-def upgrade_cluster(
-    old: Path,
-    new: Path,
-    *,
-    programs: tuple[Runtime, Runtime],
-    sockets: Path,
-    transfer: Transfer,
-    account: Account | None,
-) -> None:
-    """Make the cluster *new*, which must not exist, from *old*, which is at rest and was stopped cleanly.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldCluster:
+    """A cluster at rest that was stopped cleanly, its programs, and the names of its databases."""
 
-    *programs* are those of the old and of the new version; *sockets* is a private directory whose path holds no
-    apostrophe. Raises `MajorUpgradeError`, `DiskFullError`; then *new* may be there in part.
+    path: Path
+    runtime: Runtime
+    databases: Collection[str]
+
+
+def upgrade_cluster(
+    old: OldCluster, new: Path, after: Runtime, *, sockets: Path, transfer: Transfer, account: Account | None
+) -> None:
+    """Make the cluster *new*, which must not exist, from *old*, for the programs *after*.
+
+    *sockets* is a private directory whose path holds no apostrophe. Where *old* has no database ``postgres``, *new*
+    has an empty one, to be dropped. Raises `MajorUpgradeError`, `DiskFullError`;
+    then *new* may be there in part.
     """
-    before, after = programs
-    traits = _traits(old, before, account)
+    before = old.runtime
+    traits = _traits(old.path, before, account)
     try:
         initdb(new, after, account, checksums=traits.checksums, segment_size=traits.segment_size)
-        write_configuration(old, before.major, account)
+        write_configuration(old.path, before.major, account)
         write_configuration(new, after.major, account)
+        if INITIAL not in old.databases:
+            _renumber_initial(new, after, account)
         run(
             [
-                after.bindir / "pg_upgrade", "-b", before.bindir, "-B", after.bindir, "-d", old, "-D", new,
+                after.bindir / "pg_upgrade", "-b", before.bindir, "-B", after.bindir, "-d", old.path, "-D", new,
                 "-U", ROLE, "-s", sockets, "-p", str(PORT), "-P", str(PORT), transfer.value,
             ],
             timeout=LIMIT, account=account, env=ENVIRONMENT, cwd=new, ends_with_us=signal.SIGTERM,
@@ -98,13 +106,27 @@ def upgrade_cluster(
         text = f"{error.message}\n{_logs(new)}".strip()
         if "No space left on device" in text:
             raise DiskFullError(
-                f"There is no room for a copy of {old} beside it", hint="Make room there, then run the command again."
+                f"There is no room for a copy of {old.path} beside it",
+                hint="Make room there, then run the command again.",
             ) from error
         raise MajorUpgradeError(
-            f"{old} could not be upgraded from PostgreSQL {before.version} to {after.version}: {text}",
+            f"{old.path} could not be upgraded from PostgreSQL {before.version} to {after.version}: {text}",
             hint="The old cluster is as it was. What pg_upgrade names must be mended in it first.",
             details=error.details,
         ) from error
+
+
+def _renumber_initial(new: Path, runtime: Runtime, account: Account | None) -> None:
+    """Give the database that initdb made in *new* another number.
+
+    Ours is that database under another name, and pg_upgrade gives it its old number; it also works from
+    a database of the initial name, so there must be one. The caller drops it in the end.
+    """
+    statements = f"DROP DATABASE {INITIAL}\nCREATE DATABASE {INITIAL} OID = {SPARE_NUMBER}\n"
+    run(
+        [runtime.bindir / "postgres", "--single", "-D", new, "template1"], timeout=CONTROL_LIMIT, account=account,
+        env=ENVIRONMENT, stdin=statements.encode(), ends_with_us=signal.SIGKILL,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
