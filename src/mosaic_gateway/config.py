@@ -28,6 +28,7 @@ __all__ = [
     "Home",
     "NotInstalledError",
     "Secret",
+    "config_directory",
     "default_home",
     "installed_version",
     "instance_id",
@@ -223,6 +224,12 @@ def runtime_directory(environ: Mapping[str, str]) -> Path:
     """Return where short-lived files with short names go: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
     named = environ.get("XDG_RUNTIME_DIR", "")
     return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
+
+
+def config_directory(environ: Mapping[str, str]) -> Path:
+    """Return where a user's programs keep settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
+    named = environ.get("XDG_CONFIG_HOME", "")
+    return Path(named) if named.startswith("/") else Path.home() / ".config"
 
 
 def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
