@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -73,8 +74,8 @@ def test_an_upgrade_keeps_every_row(old: Old, version: Version) -> None:
     assert verified.code == 0, verified.out
     again = old.run_version(version(NEW), "upgrade").result
     assert (again["changed"], again["steps"]) == (False, [])
-    doctor = old.run_version(version(NEW), "doctor")
-    assert doctor.code == 0, doctor.out
+    doctor = subprocess.run([old.path / "bin/mosaic-gateway", "doctor"], capture_output=True, timeout=60, check=False)
+    assert doctor.returncode == 0, doctor.stdout
 
 
 @pytest.mark.lifecycle

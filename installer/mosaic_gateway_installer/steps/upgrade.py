@@ -25,6 +25,7 @@ from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.program import read_program
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
+from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark, write_mark
 from mosaic_gateway.process.account import assume
 from mosaic_gateway.process.logfile import tail_of
@@ -44,6 +45,7 @@ from mosaic_gateway_installer.snapshot.store import (
 )
 from mosaic_gateway_installer.steps.base import Context
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.steps.service import ServiceStep
 from mosaic_gateway_installer.upgrading.last import (
     Counters,
     LastUpgrade,
@@ -62,6 +64,7 @@ __all__ = [
     "NewMajorStep",
     "ProgramsStep",
     "PruneStep",
+    "ResumeServiceStep",
     "SmokeStep",
     "StageStep",
     "StartNewStep",
@@ -490,6 +493,39 @@ class SwitchStep:
         forget_last(context.home, context.home_owner)
         write_receipt(context.home, upgrade.receipt, context.home_owner)
         switch_to(context.home, upgrade.source_program, context.home_owner)
+
+
+@dataclass(slots=True)
+class ResumeServiceStep:
+    """Lets the service manager run the new gateway, by a unit as the new version writes it."""
+
+    upgrade: Upgrade
+    id: str = "service"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Hand the new gateway over to the service manager"
+
+    def done(self) -> bool:
+        """Return False: what has been tested runs without it."""
+        return False
+
+    def apply(self) -> None:
+        """Stop what was tested, bring the unit up to date, and have it started, if it ran before."""
+        context = self.upgrade.context
+        service = registered_service(context.home)
+        if service is None:
+            return
+        control.stop(context.home)
+        unit = ServiceStep(context, service.manager)
+        if not unit.done():
+            unit.apply()
+        if self.upgrade.mark.ran:
+            control.start(context.home)
+
+    def undo(self) -> None:
+        """Do nothing: the upgrade is complete."""
 
 
 @dataclass(slots=True)

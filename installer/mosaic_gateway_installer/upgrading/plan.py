@@ -137,10 +137,13 @@ def _major(cluster: int, programs: int) -> MajorVersionError:
     )
 
 
-def upgrade_steps(facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool) -> tuple[str, ...]:
+def upgrade_steps(
+    facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False
+) -> tuple[str, ...]:
     """Return the ids of the steps of an upgrade, in their order.
 
     *backup*: one is made. *ran*: the gateway ran, and does afterwards. *embedded*: the database is the home's own.
+    *service*: a service manager runs the gateway, and takes the new one over when it has been tested.
     """
     steps = ["program", "mark"]
     if ran:
@@ -154,6 +157,8 @@ def upgrade_steps(facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: boo
     if facts.major is MajorDecision.UPGRADE:
         steps.append("major-upgrade")
     steps += ["migrate", "start", "smoke-test", "switch"]
+    if service:
+        steps.append("service")
     if not ran:
         steps.append("stop-again")
     return (*steps, "prune")

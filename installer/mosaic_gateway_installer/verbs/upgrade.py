@@ -17,6 +17,7 @@ from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.copy import can_share
@@ -41,6 +42,7 @@ from mosaic_gateway_installer.steps.upgrade import (
     NewMajorStep,
     ProgramsStep,
     PruneStep,
+    ResumeServiceStep,
     SmokeStep,
     StageStep,
     StartNewStep,
@@ -60,7 +62,7 @@ __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
 LOG = logging.getLogger(__name__)
 #: Steps after which the new version is in force, whatever becomes of them.
-FINAL = frozenset({"stop-again", "prune"})
+FINAL = frozenset({"service", "stop-again", "prune"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ def abort(home: Home) -> Outcome:
     with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
         mark = read_mark(home)
         if mark is None:
+            Journal(home.journal, owner_of(home.path)).close()
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=("No upgrade is under way.",))
         if mark.phase is Phase.DONE:
             _finish(home, mark)
@@ -140,6 +143,8 @@ def _finish(home: Home, mark: UpgradeMark) -> None:
     Journal(home.journal, owner_of(home.path)).close()
     if mark.ran:
         control.start(home)
+    else:
+        control.stop(home)
 
 
 def _look(home: Home) -> _Look:
@@ -165,7 +170,7 @@ def _check(look: _Look, *, backup: bool) -> None:
         raise refused
     home, engine = look.context.home, look.context.config.engine
     state = control.state_of(home, ask=False)
-    if state.running and state.supervisor is None:
+    if state.running and state.supervisor is None and not state.under_service:
         raise GatewayInForegroundError(
             f"a gateway runs in the foreground (process {state.pid}), which we could not start again",
             hint="End it, then run the command again.",
@@ -208,13 +213,20 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
     run = Upgrade(context=context, receipt=look.receipt, wanted=look.wanted, report=report, source_program=source)
     state = control.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
-    ids = upgrade_steps(look.facts, backup=backup, ran=ran, embedded=context.config.engine is EngineName.POSTGRES)
+    ids = upgrade_steps(
+        look.facts,
+        backup=backup,
+        ran=ran,
+        embedded=context.config.engine is EngineName.POSTGRES,
+        service=registered_service(home) is not None,
+    )
     every: dict[str, Step] = {
         step.id: step
         for step in (
             StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
-            StartNewStep(run), SmokeStep(run), SwitchStep(run), StopAgainStep(run), PruneStep(run),
+            StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
+            PruneStep(run),
         )
     }  # fmt: skip
     return run, [every[step] for step in ids]

@@ -31,11 +31,11 @@ def serve(
     *,
     ready_fd: int | None,
     go_fd: int | None,
-    issue_link: bool,
-    supervisor: int | None,
     service: bool,
     upgrading: bool,
-    **address: Any,
+    host: str | None,
+    port: int | None,
+    **wishes: Any,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
@@ -53,14 +53,13 @@ def serve(
         return Outcome(result={"stopped": True})
     try:
         check_may_start(home, upgrading=upgrading)
-        installation = installation_of(home, **address)
+        installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,
             account=installation.account,
             ready=ready,
-            supervisor=supervisor,
-            issue_link=issue_link,
             under_service=service,
+            **wishes,
         )
     except MosaicError as error:
         ready.failed(error)
