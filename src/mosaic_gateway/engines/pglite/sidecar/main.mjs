@@ -53,7 +53,7 @@ class Thread {
   died = () => {}
 
   constructor(workerData) {
-    const worker = new Worker(new URL('./backend_thread.mjs', import.meta.url), { workerData, stdin: true })
+    const worker = new Worker(new URL('./backend_thread.mjs', import.meta.url), { workerData, stdin: true, resourceLimits: { stackSizeMb: 64 } })
     this.closed = new Promise((resolve) => worker.on('message', ({ closed }) => closed && resolve()))
     this.opened = new Promise((resolve, reject) => {
       worker.on('message', (said) => {
