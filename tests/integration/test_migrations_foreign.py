@@ -103,3 +103,18 @@ def test_rows_without_a_name_get_one_on_a_ledger_of_drizzle_1(database: str) -> 
         assert migrate(bundle, connection).applied == (third.tag,)
         names = connection.execute("SELECT name FROM drizzle.__drizzle_migrations ORDER BY id").fetchall()
         assert names == [("its own",), (drizzle_name(second),), (drizzle_name(third),)]
+
+
+def test_a_row_has_its_name_from_the_beginning_on_a_ledger_of_drizzle_1(database: str) -> None:
+    """A run that fails, or is killed, after it leaves nothing that 1.0 would run again."""
+    bundle = bundle_of("CREATE TABLE a ()", "CREATE TABLE b ()", "SELECT 1 / 0")
+    first, second, _ = bundle.migrations
+    with psycopg.connect(database, autocommit=True) as connection:
+        migrate(Bundle(name="test", ledger=bundle.ledger, migrations=(first,)), connection)
+        connection.execute(
+            "ALTER TABLE drizzle.__drizzle_migrations ADD name text, ADD applied_at timestamptz DEFAULT now()"
+        )
+        with pytest.raises(StatementFailedError):
+            migrate(bundle, connection)
+        names = connection.execute("SELECT name FROM drizzle.__drizzle_migrations ORDER BY id").fetchall()
+        assert names == [(None,), (drizzle_name(second),)]
