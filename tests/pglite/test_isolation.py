@@ -101,7 +101,9 @@ def test_start_up_options(connect: Connect) -> None:
         assert setting(second, "statement_timeout") == "0"
         assert setting(second, "application_name") == "the second"
         assert setting(first, "statement_timeout") == "61s" or reset
-        values = [setting(first, name) for name in ("statement_timeout", "lock_timeout", "mosaic.text", "application_name")]
+        values = [
+            setting(first, name) for name in ("statement_timeout", "lock_timeout", "mosaic.text", "application_name")
+        ]
         assert values == ["61s", "2s", "two words", "the first"]
     assert first.info.parameter_status("application_name") == "the first"
 

@@ -52,7 +52,7 @@ def test_prepare_execute_deallocate_in_sql(connect: Connect) -> None:
     with pytest.raises(errors.DuplicatePreparedStatement, match='"plan" already exists'):
         first.execute("PREPARE plan AS SELECT 2")
     first.execute("DEALLOCATE plan")
-    first.execute("DEALLOCATE PREPARE \"Plan\"")
+    first.execute('DEALLOCATE PREPARE "Plan"')
     with pytest.raises(errors.InvalidSqlStatementName, match='"plan" does not exist'):
         first.execute("EXECUTE plan")
     assert second.execute("EXECUTE plan").fetchone() == ("second",)

@@ -118,7 +118,9 @@ def test_flush_answers_without_sync(server: Sidecar) -> None:
 def test_several_groups_in_one_packet(server: Sidecar) -> None:
     """Groups that come together are answered one after the other, each with its ReadyForQuery."""
     with client(server.directory) as raw:
-        raw.send(query("SELECT 1"), query("SELECT broken"), parse("", "SELECT 3"), bind(""), EXECUTE, SYNC, query("BEGIN"))
+        raw.send(
+            query("SELECT 1"), query("SELECT broken"), parse("", "SELECT 3"), bind(""), EXECUTE, SYNC, query("BEGIN")
+        )
         kinds = "".join(kind for _ in range(4) for kind, _ in raw.until("Z"))
         assert kinds == "TDCZEZ12DCZCZ"
         raw.send(query("ROLLBACK"))

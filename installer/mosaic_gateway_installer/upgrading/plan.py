@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
 from mosaic_gateway.errors import MosaicError, RefusedError
 
-__all__ = ["UpgradeFacts", "is_needed", "order_of", "refusal", "upgrade_steps"]
+__all__ = ["UpgradeFacts", "downgrade", "is_needed", "order_of", "refusal", "upgrade_steps"]
 
 
 class DowngradeError(RefusedError):
@@ -91,13 +91,18 @@ def is_needed(facts: UpgradeFacts) -> bool:
     return not facts.same_program or facts.installed_schema != facts.schema or other_programs
 
 
+def downgrade(installed: str, version: str, installed_schema: str | None, schema: str) -> MosaicError | None:
+    """Return the refusal of an older *version*, whose *schema* is another than the *installed* one's, else None."""
+    if order_of(installed) > order_of(version) and installed_schema != schema:
+        return DowngradeError(
+            f"version {installed} is installed, and {version} does not know its schema",
+            hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={installed}'",
+        )
+    return None
+
+
 def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
     """Return why this package must not take over the installation, with or without a *backup*; None where it may."""
-    if order_of(facts.installed_version) > order_of(facts.version) and facts.installed_schema != facts.schema:
-        return DowngradeError(
-            f"version {facts.installed_version} is installed, and {facts.version} does not know its schema",
-            hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={facts.installed_version}'",
-        )
     if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
         return _major(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector

@@ -17,6 +17,7 @@ from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
@@ -34,26 +35,20 @@ from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
-from mosaic_gateway_installer.steps.upgrade import (
-    BackupStep,
-    LaunchNewStep,
-    MarkStep,
-    MigrateStep,
-    NewMajorStep,
-    ProgramsStep,
+from mosaic_gateway_installer.steps.upgrade_begin import LaunchNewStep, MarkStep, StageStep, StopOldStep
+from mosaic_gateway_installer.steps.upgrade_data import BackupStep, MigrateStep, NewMajorStep, ProgramsStep
+from mosaic_gateway_installer.steps.upgrade_end import (
     PruneStep,
     ResumeServiceStep,
     SmokeStep,
-    StageStep,
     StartNewStep,
     StopAgainStep,
-    StopOldStep,
     SwitchStep,
-    Upgrade,
 )
+from mosaic_gateway_installer.upgrading.at_work import Upgrade
 from mosaic_gateway_installer.upgrading.facts import upgrade_facts
 from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
-from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, is_needed, refusal, upgrade_steps
+from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrading.rollback import take_back
 from mosaic_gateway_installer.verbs.install import Wishes, looked_at
 from mosaic_gateway_installer.verbs.uninstall import installed
@@ -153,6 +148,9 @@ def _look(home: Home) -> _Look:
         raise LookupError(home.receipt)  # the caller has read it
     wanted = wanted_snapshot()
     _check_state(receipt, home)
+    older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
+    if older is not None:
+        raise older
     account = context.home_owner
     return _Look(
         context=context,
