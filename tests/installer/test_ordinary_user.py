@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
-
 @pytest.fixture
 def user_site(make_user_site: MakeSite) -> Site:
     """Return a site on which an ordinary user works."""

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.postgres.sockets import outside_directories
+
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
@@ -35,11 +38,11 @@ class Machine:
     processes: frozenset[tuple[int, float]]
     listening: frozenset[tuple[str, int]]
     users: frozenset[str]
-    in_tmp: frozenset[str]
+    sockets: frozenset[str]
 
 
-def _look(place: Path, port: int) -> Machine:
-    """Take a picture of *place*, of what runs there, of *port*, of the users, and of what is ours in /tmp."""
+def _look(place: Path, home: Path, port: int) -> Machine:
+    """Take a picture of *place*, of what runs there, of *port*, of the users, and of *home*'s sockets elsewhere."""
     return Machine(
         files={
             str(path.relative_to(place)): (path.lstat().st_mode, path.lstat().st_uid, path.lstat().st_size)
@@ -58,13 +61,15 @@ def _look(place: Path, port: int) -> Machine:
             if connection.laddr and connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
         ),
         users=frozenset(entry.pw_name for entry in pwd.getpwall()),
-        in_tmp=frozenset(path.name for path in Path(tempfile.gettempdir()).glob("mosaic-????????")),
+        sockets=frozenset(map(str, outside_directories(Home(home), Path(tempfile.gettempdir()))))
+        if home.is_dir()
+        else frozenset(),
     )
 
 
-def _looked_when_ended(place: Path, port: int) -> Machine:
+def _looked_when_ended(place: Path, home: Path, port: int) -> Machine:
     deadline = time.monotonic() + LIMIT
-    while (found := _look(place, port)).processes and time.monotonic() < deadline:
+    while (found := _look(place, home, port)).processes and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
@@ -81,19 +86,19 @@ def test_after_a_purge_the_machine_is_as_before(anybodys: Site) -> None:
     """Install, work, back up, uninstall, install again, purge: not a file, process, port or user is left or lost."""
     site, top = anybodys, anybodys.path.parents[2]
     (top / "beside").write_text("mine")
-    before = _look(top, site.port)
+    before = _look(top, site.path, site.port)
     site.installed()
     assert site.json("backup", "create", "--verify").code == 0
     assert site.json("uninstall").code == 0
-    kept = _looked_when_ended(top, site.port)
-    assert (kept.processes, kept.listening, kept.users, kept.in_tmp) == (
-        before.processes, before.listening, before.users, before.in_tmp,
+    kept = _looked_when_ended(top, site.path, site.port)
+    assert (kept.processes, kept.listening, kept.users, kept.sockets) == (
+        before.processes, before.listening, before.users, before.sockets,
     )  # fmt: skip
     tops = {path.name for path in site.path.iterdir()}
     assert tops == {"data", "secrets", "config.toml", "backups", "receipt.json", ".lock"}
     site.installed()
     assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
-    assert _looked_when_ended(top, site.port) == before
+    assert _looked_when_ended(top, site.path, site.port) == before
 
 
 @pytest.mark.slow
