@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.installer.user_python import interpreter_for
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway import control
@@ -267,6 +268,36 @@ def site(make_site: MakeSite) -> Iterator[Site]:
     made = make_site()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def become(account: Account | None) -> tuple[str, ...]:
+    """Return the words before a command that make it an ordinary user's."""
+    if account is None:
+        return ()
+    return ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+
+
+@pytest.fixture(scope="session")
+def user_python(become: tuple[str, ...], scratch_root: Path) -> str:
+    """Return an interpreter that the user can run, and that has the package."""
+    return interpreter_for(become, scratch_root / "user-python")
+
+
+@pytest.fixture
+def make_user_site(make_site: MakeSite, account: Account | None, become: tuple[str, ...], user_python: str) -> MakeSite:
+    """Return what makes sites on which an ordinary user works."""
+    if account is None:
+        return make_site
+
+    def make(name: str = "home") -> Site:
+        site = make_site(name, prefix=become, run_as=False)
+        site.python = user_python
+        top = site.path.parents[name.count("/")]
+        site.environ = {**site.environ, "HOME": str(top), "PYTHONDONTWRITEBYTECODE": "1"}
+        return site
+
+    return make
 
 
 @pytest.fixture(scope="module")
