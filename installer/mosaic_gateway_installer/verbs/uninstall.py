@@ -13,6 +13,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import EngineName, Home, NotInstalledError, process_environment, runtime_directory
 from mosaic_gateway.engines.pglite.lock import at_rest
+from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.lock import EngineLock
 from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
@@ -23,7 +24,6 @@ from mosaic_gateway.process.account import account_named, owner_of
 from mosaic_gateway_installer.holding import forget_lock, holding
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.steps.home import remove_account, torn_files
-from mosaic_gateway_installer.steps.pglite import remove_caches
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
@@ -115,7 +115,7 @@ def _purge(home: Home, receipt: Receipt, report: Reporter) -> None:
         os.chown(home.path, 0, 0)
         remove_account(receipt.account)
         report.done(f"Removed the service account {receipt.account}")
-    for path in remove_caches(receipt.caches):
+    for path in remove_made([Path(name) for name in receipt.caches]):
         report.done(f"Removed {path}")
     _remove([home.receipt], report)
     forget_lock(home)
