@@ -29,7 +29,7 @@ from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.packages import check_registry
 from mosaic_gateway.engines.pglite.runtime import find_runtime, install_runtime, is_installed, packages_directory
 from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
-from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError
+from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
 from mosaic_gateway.process.account import Account
 
 Copy = Callable[[], Home]
@@ -258,29 +258,29 @@ def test_the_scripts_are_refreshed(programs: Home, account: Account | None) -> N
 def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Path, account: Account | None) -> None:
     """The first one makes the template and is told so; the next ones copy it; an altered one is made anew."""
     runtime = find_runtime(pglite_home, None, shipped=shipped(), account=account, search_path="")
-    cache = scratch / "cache"
-    cache.mkdir(mode=0o755)
+    cache = scratch / "below" / "cache"
 
-    def create(name: str) -> Path | None:
+    def create(name: str) -> tuple[Path, ...]:
         home = Home(make_scratch(scratch, name, account))
         made = create_data(home, runtime, shipped=shipped(), account=account, cache=cache)
         assert (data_directory(home) / "PG_VERSION").read_text() == "18\n"
         assert names(home.data) == {"pglite"}
         return made
 
-    template = create("one")
-    assert template is not None
-    assert template.is_relative_to(cache)
+    *directories, template = made = create("one")
+    assert directories == [cache, template.parent]
     assert stat.S_IMODE(template.parent.stat().st_mode) == 0o700
     log = Home(scratch / "two").pglite_log
-    assert create("two") is None
+    assert create("two") == ()
     assert not log.exists()
     with (template / "data" / "postgresql.conf").open("a") as stream:
         stream.write("# altered\n")
-    assert create("three") is None  # without the template
+    assert create("three") == ()  # without the template
     assert "altered" not in (data_directory(Home(scratch / "three")) / "postgresql.conf").read_text()
     assert not template.exists()
-    assert create("four") == template
+    assert create("four") == (template,)
+    assert remove_made(made) == [template, template.parent, cache]
+    assert names(scratch / "below") == set()
 
 
 def test_a_template_that_others_could_write_is_not_used(
@@ -293,10 +293,13 @@ def test_a_template_that_others_could_write_is_not_used(
     def make(target: Path) -> None:
         make_scratch(target.parent, target.name, account)
 
-    assert template.ensure(make) == template.path
-    assert template.ensure(make) is None
+    template.ensure(make)
+    assert template.made[-1] == template.path
+    template.ensure(make)
+    assert not template.made
     template.path.chmod(0o770)
-    assert template.ensure(make) == template.path
+    template.ensure(make)
+    assert list(template.made)[-1] == template.path
     if os.geteuid() == 0:
         os.chown(template.path, 0, 0)
         with pytest.raises(TemplateUnusableError):
@@ -310,5 +313,5 @@ def test_a_cache_that_cannot_be_used_is_done_without(pglite_home: Home, scratch:
     runtime = find_runtime(pglite_home, None, shipped=shipped(), account=account, search_path="")
     home = Home(make_scratch(scratch, "home", account))
     (scratch / "cache").touch()
-    assert create_data(home, runtime, shipped=shipped(), account=account, cache=scratch / "cache") is None
+    assert create_data(home, runtime, shipped=shipped(), account=account, cache=scratch / "cache") == ()
     assert (data_directory(home) / "PG_VERSION").exists()

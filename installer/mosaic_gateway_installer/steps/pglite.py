@@ -12,12 +12,13 @@ from mosaic_gateway.engines.pglite.creation import create_data
 from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.pglite.runtime import find_runtime, install_runtime, is_installed
 from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = ["PgliteDataStep", "PgliteRuntimeStep", "remove_caches"]
+__all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class PgliteDataStep:
     context: Context
     id: str = "cluster"
     _begun: bool = False
-    _template: Path | None = None
+    _made: tuple[Path, ...] = ()
 
     @property
     def description(self) -> str:
@@ -89,12 +90,12 @@ class PgliteDataStep:
             context.home, context.config.pglite_dir, shipped=brought, account=context.account,
             search_path=environ.get("PATH"),
         )  # fmt: skip
-        self._template = create_data(
+        self._made = create_data(
             context.home, runtime, shipped=brought, account=context.account, cache=cache_directory(environ)
         )
         receipt = read_receipt(context.home)
-        if self._template is not None and receipt is not None:
-            caches = tuple(dict.fromkeys((*receipt.caches, str(self._template))))
+        if self._made and receipt is not None:
+            caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._made))))
             write_receipt(context.home, replace(receipt, caches=caches), context.home_owner)
 
     def undo(self) -> None:
@@ -107,24 +108,8 @@ class PgliteDataStep:
         shutil.rmtree(data_directory(home), ignore_errors=True)
         for path in (ballast_file(home), home.data / "pglite.lock"):
             path.unlink(missing_ok=True)
-        if self._template is not None:
-            remove_caches((str(self._template),))
+        remove_made(self._made)
         _remove_if_empty(home.data)
-
-
-def remove_caches(caches: tuple[str, ...]) -> list[Path]:
-    """Remove the templates *caches* and the directories that held nothing else; return what went."""
-    gone = []
-    for path in map(Path, caches):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-            gone.append(path)
-            lock = path.parent / ".lock"
-            if {entry.name for entry in path.parent.iterdir()} <= {lock.name}:
-                lock.unlink(missing_ok=True)
-                _remove_if_empty(path.parent)
-                _remove_if_empty(path.parent.parent)
-    return gone
 
 
 def _entries(directory: Path) -> set[Path]:

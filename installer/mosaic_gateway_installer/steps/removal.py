@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mosaic_gateway.config import process_environment, runtime_directory
+from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.files import remove_file
 from mosaic_gateway.process.account import account_named, assume
@@ -28,7 +29,6 @@ from mosaic_gateway_installer.holding import forget_lock
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 from mosaic_gateway_installer.steps.home import remove_account
-from mosaic_gateway_installer.steps.pglite import remove_caches
 
 __all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveAccountStep", "RemoveCachesStep", "SetAsideStep"]
 
@@ -142,11 +142,11 @@ class RemoveCachesStep:
 
     def done(self) -> bool:
         """Return whether nothing of it is there."""
-        return not any(Path(path).is_dir() for path in self.receipt.caches)
+        return not any(Path(path).exists() for path in self.receipt.caches)
 
     def apply(self) -> None:
         """Remove it."""
-        remove_caches(self.receipt.caches)
+        remove_made([Path(name) for name in self.receipt.caches])
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""

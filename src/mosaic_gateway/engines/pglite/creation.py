@@ -35,8 +35,8 @@ SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes a private directory in it; a 
 
 def create_data(
     home: Home, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None, cache: Path
-) -> Path | None:
-    """Make the data directory of *home* if it has none; return the template that was made for it in *cache*, if any.
+) -> tuple[Path, ...]:
+    """Make the data directory of *home* if it has none; return what was made for it in *cache* (`Template.made`).
 
     Raises `ForeignClusterError` where something else is in its place, `UnfitAccountError`, `DiskFullError`,
     `PackagesMissingError`, `PackagesAlteredError`, EngineStartError, OSError.
@@ -45,7 +45,7 @@ def create_data(
     target = data_directory(home)
     if target.exists():
         check_major(target)
-        return None
+        return ()
     prepare(home, runtime, shipped=shipped, account=account)
     with assume(account):
         make_directory(home.data)
@@ -54,10 +54,10 @@ def create_data(
             if TEMPORARY.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
     template = Template(cache, shipped, runtime.node, account)
-    log, made = home.pglite_log, None
+    log = home.pglite_log
     with _told_when_full(home):
         with suppress(TemplateUnusableError):
-            made = template.ensure(lambda place: make_database(place, runtime, account=account, log=log))
+            template.ensure(lambda place: make_database(place, runtime, account=account, log=log))
         with (
             new_database(home.data, runtime, template=template, account=account, log=log) as data,
             assume(account),
@@ -65,7 +65,7 @@ def create_data(
             flush(data)
             data.rename(target)
             flush(home.data, below=False)
-    return made
+    return template.made
 
 
 @contextmanager

@@ -28,13 +28,13 @@ from mosaic_gateway.engines.pglite.node import Node, examine, find_node
 from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK, copy_file
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["PgliteRuntime", "find_runtime", "install_runtime", "is_installed", "packages_directory", "prepare"]
 
 SCRIPT = "main.mjs"
-TEMPORARY = re.compile(r"\.(pglite|node)-[\w.-]+\.tmp")
+TEMPORARY = re.compile(r"\.(pglite-|node-|node\.json\.)[\w.-]+\.tmp")
 INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it takes packages that are there."
 
 
@@ -72,12 +72,13 @@ def find_runtime(
 
 
 def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
-    """Return whether the packages and the sidecar are there, every file as published. Reads only."""
+    """Return whether packages and sidecar are there, every file as published, and a Node.js noted. Reads only."""
     try:
         packages.verify(packages.modules_of(pglite_dir or packages_directory(home, shipped)), shipped)
     except (PackagesMissingError, PackagesAlteredError, OSError):
         return False
-    return _scripts_are_whole(_scripts_directory(home, shipped), shipped)
+    noted = (home.runtime / "node.json").is_file()
+    return noted and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
 
 
 def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None) -> None:
@@ -228,7 +229,10 @@ def _recorded_node(home: Home, account: Account | None) -> Node | None:
 def _remove_leftovers(directory: Path) -> None:
     for path in directory.iterdir():
         if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                remove_file(path)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +25,13 @@ from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.lockfile import FileLock
 
-__all__ = ["Template", "TemplateUnusableError", "copy_tree", "flush"]
+__all__ = ["Template", "TemplateUnusableError", "flush", "remove_made"]
 
 MANIFEST = "manifest.json"
 DATA = "data"
 LOCK_LIMIT = 60.0  # seconds that another installer may take to make it
 WORK = "work"
+LOCK = ".lock"
 
 
 class TemplateUnusableError(MosaicError):
@@ -49,24 +50,22 @@ class Template:
         self._account = account
         self._uid = os.geteuid() if account is None else account.uid
         self._directory = cache / owner
+        #: What `ensure` made, outermost first: directories of the cache, the template.
+        self.made: tuple[Path, ...] = ()
         self.path = self._directory / f"{shipped.pglite}-{shipped.packages_digest}-{shipped.scripts_digest}-node{major}"
 
-    def ensure(self, make: Callable[[Path], None]) -> Path | None:
-        """Have *make* put a database into a directory unless there is a template; return the template if it was made.
-
-        Raises `TemplateUnusableError`.
-        """
+    def ensure(self, make: Callable[[Path], None]) -> None:
+        """Have *make* put a database into a directory unless there is a template. Raises `TemplateUnusableError`."""
         try:
             self._make_private()
             if self._is_trusted():
-                return None
-            with FileLock(self._directory / ".lock") as lock:
+                return
+            with FileLock(self._directory / LOCK) as lock:
                 with assume(self._account):
                     if not lock.acquire(timeout=LOCK_LIMIT):
                         raise TemplateUnusableError("another installer takes too long to make the template")
-                if self._is_trusted():
-                    return None
-                return self._made(make)
+                if not self._is_trusted():
+                    self._make(make)
         except (OSError, EngineError) as error:
             raise TemplateUnusableError(f"there is no template in {self._directory}: {error}") from error
 
@@ -85,7 +84,7 @@ class Template:
             shutil.rmtree(self.path, ignore_errors=True)  # the next installation makes it anew
             raise TemplateUnusableError(f"{self.path} is not as it was made")
 
-    def _made(self, make: Callable[[Path], None]) -> Path:
+    def _make(self, make: Callable[[Path], None]) -> None:
         work = self._directory / f".{WORK}.{secrets.token_hex(4)}.tmp"
         try:
             with assume(self._account):
@@ -98,10 +97,10 @@ class Template:
                 if self.path.exists():  # not to be trusted
                     self.path.rename(work / "aside")
                 work.rename(self.path)
+            self.made = (*self.made, self.path)
         finally:
             with assume(self._account):
                 shutil.rmtree(work, ignore_errors=True)
-        return self.path
 
     def _is_trusted(self) -> bool:
         return (
@@ -112,6 +111,7 @@ class Template:
     def _make_private(self) -> None:
         """Make the account's directory in the cache; as root it is given to the account."""
         cache = self._directory.parent
+        missing = [path for path in (cache, self._directory) if not path.exists()]
         make_directory(cache, 0o755 if self._account is not None and os.geteuid() == 0 else 0o700)
         with suppress(FileExistsError):
             self._directory.mkdir(mode=0o700)
@@ -122,6 +122,7 @@ class Template:
                     os.fchown(descriptor, self._account.uid, self._account.gid)
             finally:
                 os.close(descriptor)
+        self.made = tuple(missing)
         if not _is_private(self._directory, self._uid):
             raise TemplateUnusableError(f"{self._directory} is open to others")
 
@@ -143,6 +144,22 @@ def copy_tree(source: Path, target: Path) -> dict[str, str]:
                 stream.write(content)
             hashes[path.relative_to(source).as_posix()] = hashlib.sha256(content).hexdigest()
     return hashes
+
+
+def remove_made(made: Sequence[Path]) -> list[Path]:
+    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went."""
+    gone = []
+    for path in reversed(made):
+        if not path.is_dir() or path.is_symlink():
+            continue
+        if (path / MANIFEST).is_file():
+            shutil.rmtree(path)
+        elif {entry.name for entry in path.iterdir()} <= {LOCK}:
+            (path / LOCK).unlink(missing_ok=True)
+            path.rmdir()
+        if not path.exists():
+            gone.append(path)
+    return gone
 
 
 def flush(directory: Path, *, below: bool = True) -> None:

@@ -1,0 +1,362 @@
+"""Installations on PGlite: fresh, again, killed anywhere, on bad days, removed; and what ``auto`` chooses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from tests.conftest import make_scratch
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
+from mosaic_gateway.engines.pglite.runtime import packages_directory
+from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.postgres.lock import read_record
+from mosaic_gateway.engines.postgres.runtime import locate_wheel
+from mosaic_gateway.migrations import Bundle
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite, Site
+
+    from mosaic_gateway.process.account import Account
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 60.0  # seconds
+JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
+EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
+#: A moment in the middle of each step that is PGlite's own, as audit event, text of its arguments, and count.
+WITHIN: dict[str, tuple[str, str, int]] = {
+    "runtime, scripts half written": ("open", "messages.mjs", 1),
+    "runtime, scripts not yet in place": ("os.rename", "pglite-sidecar-", 1),
+    "runtime, node not yet noted": ("os.rename", "node.json", 1),
+    "cluster, half the files": ("open", "pg_hba.conf", 1),
+    "cluster, not yet in place": ("os.rename", "/data/pglite'", 1),
+    "start": ("socket.connect", "127.0.0.1", 1),
+    "receipt of the end": ("os.rename", "receipt.json", 2),
+}
+MakePglite = Callable[..., "Site"]
+
+
+@pytest.fixture
+def make(make_site: MakeSite, pglite_home: Home, pglite_cache: Path) -> MakePglite:
+    """Return what makes sites whose installs use packages that are there, and the tests' template."""
+    packages = packages_directory(pglite_home, shipped())
+
+    def make(name: str = "home", *, cache: Path = pglite_cache, fetch: bool = False, **options: Any) -> Site:
+        site = make_site(name, **options)
+        environ = {**site.environ, "MOSAIC_GATEWAY_CACHE": str(cache), "MOSAIC_GATEWAY_ENGINE": "pglite"}
+        site.environ = environ if fetch else {**environ, "MOSAIC_GATEWAY_PGLITE_DIR": str(packages)}
+        return site
+
+    return make
+
+
+@pytest.fixture
+def site(make: MakePglite) -> Site:
+    """Return a fresh one."""
+    return make()
+
+
+def sidecar_of(site: Site) -> int:
+    """Return the pid of the site's sidecar."""
+    record = read_record(site.home, lock_file(site.home))
+    assert record is not None
+    assert record.postmaster is not None
+    return record.postmaster.pid
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until *condition* holds."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {LIMIT} s"
+        time.sleep(0.05)
+
+
+def without_node(site: Site, scratch: Path) -> None:
+    """Leave a PATH without Node.js to the site."""
+    path = scratch / "path"
+    path.mkdir(mode=0o755)
+    for name in ("useradd", "userdel"):
+        found = shutil.which(name)
+        if found is not None:
+            (path / name).symlink_to(found)
+    site.environ = {**site.environ, "PATH": str(path)}
+
+
+def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path) -> None:
+    """Fetched with npm, installed, used, installed again, uninstalled, taken up, purged: nothing is left, anywhere."""
+    cache = make_scratch(scratch, "cache", account)
+    site = make("a höme", cache=cache, fetch=True)
+    first = site.install()
+    assert first.result["smoke_test"]["needsSetup"] is True
+    assert (first.result["engine"], first.result["engine_reason"]) == ("pglite", "named: MOSAIC_GATEWAY_ENGINE")
+    assert {"runtime", "cluster", "start"} <= set(first.steps)
+    receipt = site.receipt()
+    assert receipt["engine"] == "pglite"
+    directory, template = map(Path, receipt["caches"])
+    assert template.parent == directory
+    assert directory.parent == cache
+    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert made.code == 0, made.out
+    assert site.json("doctor").code == 0
+    assert site.install().steps == []
+    assert "status" in site.json("storage", "status").envelope["command"]
+    assert site.json("restart").code == 0
+    sign_in = site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})
+    assert sign_in[0] == 200
+
+    assert site.json("uninstall").code == 0
+    site.assert_nothing_runs()
+    assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
+    assert template.exists()
+    again = site.install()
+    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.result["smoke_test"]["needsSetup"] is False
+    assert site.receipt()["engine_reason"] == receipt["engine_reason"]
+
+    refused = site.install("--engine", "postgres")
+    assert refused.error["code"] == "ENGINE_MISMATCH"
+    assert site.json("uninstall", f"--purge={first.result['instance_id']}").code == 0
+    site.assert_nothing_runs()
+    assert not site.path.exists()
+    assert not list(cache.iterdir())
+
+
+def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, account: Account | None) -> None:
+    """One installation, killed after each of its steps, goes on where it was each time."""
+    steps = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
+    for step in steps:
+        if account is None and step == "hand-over":
+            continue
+        before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
+        done = site.install(trap={"event": "open", "text": JOURNAL, "count": before + 2, "act": "SIGKILL"})
+        assert done.code == -signal.SIGKILL, (step, done.out, done.err)
+        if step != "start":
+            site.assert_nothing_runs()
+    assert_whole(site)
+
+
+@pytest.mark.parametrize("within", WITHIN)
+def test_killed_within_a_step_it_comes_to_its_end(site: Site, within: str) -> None:
+    """A fresh installation killed in the middle of a step is completed by the next."""
+    event, text, count = WITHIN[within]
+    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
+    assert_whole(site)
+
+
+def test_killed_while_pglite_makes_the_template(make: MakePglite, account: Account | None, scratch: Path) -> None:
+    """What PGlite was making ends with the installer and is cleared away."""
+    cache = make_scratch(scratch, "cache", account)
+    site = make(cache=cache)
+    installer = site.popen(*site.install_words())
+    until(lambda: bool(list(cache.glob("*/.work.*.tmp/data/PG_VERSION"))), "PGlite makes the template")
+    installer.kill()
+    installer.wait()
+    until(lambda: not [one for one in site.processes() if one.name() == "node"], "PGlite ends")
+    assert_whole(site)
+    assert not list(cache.glob("*/.work.*"))
+    assert site.receipt()["caches"]
+
+
+def assert_whole(site: Site) -> None:
+    """Install once more, which must converge: everything there, nothing left over."""
+    done = site.install()
+    assert done.result["smoke_test"] is not None
+    assert site.receipt()["state"] == "installed"
+    assert not site.home.journal.exists()
+    assert not list(site.path.rglob("*.tmp"))
+    assert len([one for one in site.processes() if one.name() == "node"]) == 1
+    assert site.install().steps == []
+    assert site.json("doctor").code == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "event", "text"), [("SIGINT", "os.rename", "pglite-sidecar-"), ("SIGTERM", "os.rename", "/data/pglite'")]
+)
+def test_an_interrupted_install_is_undone(site: Site, act: str, event: str, text: str) -> None:
+    """Ctrl-C and its relatives take back all that was made, home included."""
+    done = site.install(trap={"event": event, "text": text, "count": 1, "act": act})
+    assert done.code == 130, (done.out, done.err)
+    assert not list(site.path.parent.iterdir()), done.err
+
+
+def test_bad_days_of_a_running_gateway(site: Site) -> None:
+    """The sidecar killed: 503, then by itself again. The gateway killed: started, with all that was committed."""
+    site.installed()
+    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert made.code == 0, made.out
+
+    first = sidecar_of(site)
+    os.kill(first, signal.SIGKILL)
+    statuses = set()
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        status, body = site.request("GET", "/api/bootstrap/status")
+        statuses.add(status)
+        if status == 200 and sidecar_of(site) != first:
+            break
+        assert status == 503 or body == {"needsSetup": False}
+    assert statuses <= {200, 503}
+    assert sidecar_of(site) != first
+
+    state = site.json("status").result
+    os.kill(state["pid"], signal.SIGKILL)
+    until(lambda: site.json("status").envelope["result"].get("ready") is True, "the gateway is started again")
+    assert site.json("stop").code == 0
+    assert site.json("start").code == 0
+    sign_in = site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})
+    assert sign_in[0] == 200
+    second = site.json("serve")
+    assert second.error["code"] == "GATEWAY_RUNNING"
+
+
+def test_verbs_go_through_the_running_sidecar(site: Site) -> None:
+    """Beside the gateway they use its sidecar; without it they start one, and keep others away meanwhile."""
+    site.installed()
+    forget = "DROP TABLE storage_documents, drizzle.__mosaic_storage_migrations; DELETE FROM mosaic.migration_progress"
+    for running in (True, False):
+        conninfo = running_conninfo(site.home)
+        assert conninfo is not None
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f"{forget} WHERE tag = '0000_documents'".encode())
+        if not running:
+            assert site.json("stop").code == 0
+        pending = site.json("storage", "plan").result["bundles"][1]["pending"]
+        assert [migration["tag"] for migration in pending] == ["0000_documents"]
+        done = site.json("storage", "migrate")
+        assert done.result["bundles"][1]["applied"] == ["0000_documents"]
+        assert done.result["engine"] == "pglite"
+    assert running_conninfo(site.home) is None
+
+
+def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
+    """Running or stopped, the home's own schema is found equal, and the database is left as it was."""
+    site.installed()
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(b"DROP TABLE drizzle.__drizzle_migrations; DELETE FROM mosaic.migration_progress")
+    last = Bundle.load("gateway").migrations[-1].tag
+    for running in (True, False):
+        if not running:
+            assert site.json("stop").code == 0
+        done = site.json("storage", "baseline", "--to", last, "--dry-run"); print(done.out, done.err); dry = done.result
+        assert (len(dry["tags"]), dry["differences"], dry["written"]) == (10, [], False)
+    assert site.json("storage", "baseline", "--to", last).result["written"] is True
+    assert site.json("start").code == 0
+
+
+def test_faults_are_told_before_anything_is_made(site: Site, scratch: Path, account: Account | None) -> None:
+    """No Node.js, an old one, packages that are altered or missing: each has its code, and no home is made."""
+    original = dict(site.environ)
+    without_node(site, scratch)
+    assert site.install().error["code"] == "NODE_MISSING"
+    site.environ = {**original, "PATH": f"{fake(scratch, 'node', 'echo v18.0.0')}:{original['PATH']}"}
+    assert site.install().error["code"] == "NODE_TOO_OLD"
+    broken = make_scratch(scratch, "broken", account)
+    shutil.copytree(Path(original["MOSAIC_GATEWAY_PGLITE_DIR"]) / "node_modules", broken / "node_modules")
+    wasm = broken / "node_modules" / "@electric-sql" / "pglite" / "dist" / "pglite.wasm"
+    content = bytearray(wasm.read_bytes())
+    content[1000] ^= 1
+    wasm.write_bytes(content)
+    if account is not None:
+        for path in broken.rglob("*"):
+            os.chown(path, account.uid, account.gid)
+    site.environ = {**original, "MOSAIC_GATEWAY_PGLITE_DIR": str(broken)}
+    assert site.install().error["code"] == "PGLITE_ALTERED"
+    wasm.unlink()
+    assert site.install().error["code"] == "PGLITE_MISSING"
+    site.environ = {name: value for name, value in original.items() if name != "MOSAIC_GATEWAY_PGLITE_DIR"}
+    site.environ["npm_config_registry"] = "http://127.0.0.1:9"
+    refused = site.install()
+    assert refused.error["code"] == "NPM_REGISTRY"
+    assert "127.0.0.1:9" in refused.error["message"]
+    assert not site.path.exists()
+
+
+def fake(scratch: Path, name: str, text: str) -> Path:
+    """Make a directory with a program *name*."""
+    directory = scratch / f"fake-{name}"
+    directory.mkdir(mode=0o755)
+    (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+    (directory / name).chmod(0o755)
+    return directory
+
+
+def test_doctor_finds_what_is_wrong_with_pglite(site: Site, make: MakePglite) -> None:
+    """An altered package and a lost database are found, each with its code."""
+    site.installed()
+    assert site.json("stop").code == 0
+    config = site.home.config_file.read_text()
+    site.home.config_file.write_text(
+        config.replace(str(Path(site.environ["MOSAIC_GATEWAY_PGLITE_DIR"])), "/nonexistent")
+    )
+    site.environ = {name: value for name, value in site.environ.items() if name != "MOSAIC_GATEWAY_PGLITE_DIR"}
+    site.home.data.rename(site.path / "moved")
+    codes = {finding["code"] for finding in site.json("doctor").envelope["result"]["findings"]}
+    assert {"PGLITE_MISSING", "CLUSTER_MISSING"} <= codes
+    (site.path / "moved").rename(site.home.data)
+
+
+def test_auto_takes_postgresql_where_it_runs(make: MakePglite) -> None:
+    """A new home gets PostgreSQL, and keeps it whatever is there later."""
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    done = site.install("--dry-run")
+    assert done.result["engine"] == "postgres"
+    assert "PostgreSQL of the package runs" in done.result["engine_reason"]
+
+
+NO_POSTGRES = {"event": "subprocess.Popen", "text": "'--version'", "count": 1, "act": "ENOEXEC"}
+
+
+def test_auto_takes_pglite_where_postgresql_does_not_run(make: MakePglite) -> None:
+    """The choice and its reason are printed and in the receipt; a later install keeps it, without being told."""
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    done = site.install("--engine", "auto", trap=NO_POSTGRES)
+    assert done.result["engine"] == "pglite"
+    assert "PostgreSQL does not run here" in done.result["engine_reason"]
+    assert site.receipt()["engine_reason"] == done.result["engine_reason"]
+    again = site.install("--engine", "auto")
+    assert (again.steps, again.result["engine"]) == ([], "pglite")
+
+
+def test_auto_without_any_engine_names_the_ways_out(make: MakePglite, scratch: Path) -> None:
+    """One error, three ways, nothing made."""
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    without_node(site, scratch)
+    error = site.install(trap=NO_POSTGRES).error
+    assert error["code"] == "NO_ENGINE"
+    assert all(word in error["hint"] for word in ("--postgres-bin", "mosaic-gateway[pglite]", "--database-url"))
+    assert not site.path.exists()
+
+
+def test_auto_takes_back_a_postgresql_that_dies_of_its_pgvector(
+    make: MakePglite, scratch: Path, account: Account | None
+) -> None:
+    """What no check could foresee is found by the first start; it is undone, and PGlite installed instead."""
+    from tests.integration.test_engine_surroundings import plant_illegal_instruction  # noqa: PLC0415
+
+    package = locate_wheel()
+    for directory in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(directory, scratch / directory.name)
+    plant_illegal_instruction(scratch / package.name / "pginstall" / "lib" / "vector.so", "l2_distance")
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    done = site.install(PYTHONPATH=str(scratch))
+    assert done.result["engine"] == "pglite"
+    assert "does not run on this CPU" in done.result["engine_reason"]
+    assert {path.name for path in site.home.data.iterdir()} == {"pglite", "pglite.lock", ".ballast"}
+    assert site.install(PYTHONPATH=str(scratch)).steps == []
