@@ -55,11 +55,13 @@ class BackupStep:
             made = create_backup(context.config, upgrade.receipt, place, account, upgrade.report)
         else:
             made = cold_backup(home, upgrade.receipt, context.config.engine, place, account, upgrade.report)
+        upgrade.backup = made.name
         upgrade.note(backup=made.name)
 
     def undo(self) -> None:
-        """Remove it: what it was made for is in its place."""
-        self._remove()
+        """Remove it: what it was made for is in its place. A server's is kept if that may have been changed."""
+        if not (self.upgrade.context.config.engine is EngineName.SERVER and self.upgrade.changed_data):
+            self._remove()
 
     def _remove(self) -> None:
         mark = read_mark(self.upgrade.context.home)
@@ -152,6 +154,7 @@ class MigrateStep:
         """Apply them, and let pgvector's objects follow its program."""
         upgrade, config = self.upgrade, self.upgrade.context.config
         upgrade.note(phase=Phase.CHANGING)
+        upgrade.changed_data = True
         with open_database(config, upgrade.context.account) as conninfo:
             if upgrade.mark.needs_setup is None:
                 upgrade.note(needs_setup=_needs_setup(conninfo))

@@ -26,7 +26,8 @@ __all__ = ["Upgrade"]
 class Upgrade:
     """An upgrade at work: the installation before, the package that comes, and what the steps hand on.
 
-    ``target`` is the name of the new snapshot once it is there; ``smoke`` what the new gateway answered.
+    ``target`` is the name of the new snapshot once it is there; ``smoke`` what the new gateway answered,
+    ``backup`` the name of what was copied, ``changed_data`` whether the database may not be as it was.
     """
 
     context: Context
@@ -40,6 +41,7 @@ class Upgrade:
     stopped_at: float | None = None
     downtime: float | None = None
     backup: str | None = None
+    changed_data: bool = False
     counters: Counters | None = None
 
     @property

@@ -79,7 +79,7 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
     control.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         bring_back_data(home, mark, account)
-    elif mark.backup is not None:
+    elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
         with assume(account):
             _remove(backups_of(home) / mark.backup)
     remove_newer_programs(home, account)

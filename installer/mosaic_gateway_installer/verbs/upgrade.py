@@ -183,7 +183,7 @@ def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
     run, steps = _steps(look, report, backup=backup)
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in FINAL]
-    with _taken_back(home, look.receipt), _full_disk_named(home):
+    with _taken_back(look, run), _full_disk_named(home):
         execute("upgrade", reversible, lambda: look.context.journal, report, lambda: None)
     if run.launched is not None:
         run.launched.close()
@@ -239,15 +239,15 @@ def _current_name(home: Home) -> str | None:
 
 
 @contextmanager
-def _taken_back(home: Home, receipt: Receipt) -> Iterator[None]:
+def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
     """See to it that the old version serves again after a failure of the block, and have the error say so."""
     try:
         yield
     except BaseException as error:
         with uninterruptible():
-            _make_good(home)
+            _make_good(look.context.home)
         if isinstance(error, MosaicError):
-            error.message = f"{error.message}\n{_after_failure(home, receipt)}"
+            error.message = f"{error.message}\n{_after_failure(look, run)}"
         raise
 
 
@@ -261,10 +261,15 @@ def _make_good(home: Home) -> None:
         LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
 
 
-def _after_failure(home: Home, receipt: Receipt) -> str:
+def _after_failure(look: _Look, run: Upgrade) -> str:
+    home, receipt = look.context.home, look.receipt
     state = control.state_of(home, ask=False)
     if read_mark(home) is not None:
         how = "It could not be taken back yet; mosaic-gateway upgrade goes on, --abort goes back"
+    elif look.context.config.engine is EngineName.SERVER and run.changed_data:
+        how = f"Version {receipt.version} {'serves' if state.running else 'is in place, not running'}; the database on"
+        how += " your server is as the failure left it"
+        how += f", and its dump of before is {backups_of(home) / run.backup}" if run.backup is not None else ""
     elif state.running:
         how = f"The upgrade was taken back: version {receipt.version} serves again, with the data of before"
     else:

@@ -39,6 +39,7 @@ def serve(
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
+    from mosaic_gateway.gateway.program import refuse_other_version
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
     from mosaic_gateway.gateway.service_notice import LogFileHandler, ServiceNotice
     from mosaic_gateway.gateway.upgrade_mark import check_may_start
@@ -53,6 +54,8 @@ def serve(
         return Outcome(result={"stopped": True})
     try:
         check_may_start(home, upgrading=upgrading)
+        if not upgrading:
+            refuse_other_version(home)
         installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,

@@ -13,10 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mosaic_gateway import __version__
-from mosaic_gateway.config import Home, installed_version, instance_id, load_config, process_environment
-from mosaic_gateway.errors import BusyError, ExitCode, MosaicError, RefusedError
-from mosaic_gateway.gateway.program import Command, Program, command_for, current_program
+from mosaic_gateway.config import Home, instance_id, load_config, process_environment
+from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
+from mosaic_gateway.gateway.program import Command, Program, command_for, current_program, refuse_other_version
 from mosaic_gateway.gateway.ready_pipe import await_line
 from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
 from mosaic_gateway.gateway.service_notice import forget_failure, read_failure
@@ -31,7 +30,6 @@ __all__ = [
     "GatewayStartError",
     "GatewayState",
     "Launched",
-    "OtherVersionError",
     "StartBusyError",
     "Started",
     "launch",
@@ -50,12 +48,6 @@ class GatewayStartError(MosaicError):
     """The gateway's process ended, or said nothing, before it was ready."""
 
     code = "GATEWAY_START"
-
-
-class OtherVersionError(RefusedError):
-    """The installation is of another version, whose program is not there."""
-
-    code = "UPGRADE_NEEDED"
 
 
 class StartBusyError(BusyError):
@@ -111,19 +103,9 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     port = load_config(home, flags={}, environ=process_environment()).port
     program = current_program(home)
     if program is None:
-        _refuse_other_version(home)
+        refuse_other_version(home)
     with launch(home, program, port=port) as launched:
         return launched.go(timeout)
-
-
-def _refuse_other_version(home: Home) -> None:
-    """Keep this package from a home of another version that has no program of its own to run."""
-    installed = installed_version(home)
-    if installed != __version__:
-        raise OtherVersionError(
-            f"{home.path} is an installation of version {installed}; this is {__version__}",
-            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
-        )
 
 
 def launch(
