@@ -76,7 +76,7 @@ def server(modules: Path, template: Path, short_directory: Path) -> Iterator[Sid
     directory = short_directory / "shared"
     directory.mkdir(mode=0o700)
     shutil.copytree(template, directory / "data")
-    with running(directory, modules, "--stall-limit", "2") as sidecar:
+    with running(directory, modules) as sidecar:
         yield sidecar
         assert sidecar.process.poll() is None, sidecar.log()
 

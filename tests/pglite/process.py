@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,6 +95,16 @@ class Sidecar:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether *condition* comes true in time: a server hears of a client's end when it hears of it."""
+    ends = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @contextmanager

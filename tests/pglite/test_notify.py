@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar
+from tests.pglite.process import Connection, Sidecar, eventually
 from tests.pglite.wire import client, query
 
 MOMENT = 0.3  # seconds in which what must not come would have come
@@ -64,7 +64,8 @@ def test_channels_end_with_their_listeners(connect: Connect) -> None:
     listener, other = connect(), connect()
     listener.execute("LISTEN ends")
     listener.close()
-    assert other.execute("SELECT count(*) FROM pg_listening_channels() c WHERE c = 'ends'").fetchone() == (0,)
+    asked = "SELECT count(*) FROM pg_listening_channels() c WHERE c = 'ends'"
+    assert eventually(lambda: other.execute(asked).fetchone() == (0,))
 
 
 def test_while_a_listener_is_idle(server: Sidecar, connect: Connect) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from psycopg import errors
 from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar
+from tests.pglite.process import Connection, Sidecar, eventually
 from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, fields, message, parse
 
 
@@ -95,5 +95,5 @@ def test_statements_end_with_their_connection(connect: Connect, connection: Conn
     gone = connect(prepare_threshold=0)
     gone.execute("SELECT %s::int AS leaves", [1])
     gone.close()
-    found = connection.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%AS leaves%'")
-    assert found.fetchone() == (0,)
+    asked = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%AS leaves%'"
+    assert eventually(lambda: connection.execute(asked, prepare=False).fetchone() == (0,))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import threading
+
 import psycopg
 import pytest
 from psycopg import errors
@@ -91,8 +94,6 @@ def test_pipeline_mode(connection: Connection) -> None:
 
 def test_a_pipeline_of_many_megabytes(server: Sidecar) -> None:
     """A pipeline far larger than all buffers, read only at its end, with one Sync."""
-    import threading  # noqa: PLC0415
-
     value = "v" * 2000
     with client(server.directory) as raw:
         sender = threading.Thread(
@@ -217,6 +218,4 @@ def test_out_of_memory_is_an_error(connection: Connection) -> None:
 
 
 def _md5(value: bytes) -> str:
-    import hashlib  # noqa: PLC0415
-
     return hashlib.md5(value, usedforsecurity=False).hexdigest()

@@ -89,7 +89,7 @@ export class Backend {
     this.sink?.progress(this.state)
   }
 
-  /** Run *bytes* (to one or more ReadyForQuery) for ourselves; *done* gets {rows, error, status, parameters}. */
+  /** Run *bytes* (to one or more ReadyForQuery) for ourselves; *done* gets {rows, error}. */
   ask(bytes, done) {
     const sink = this.sink
     this.sink = new Answer((answer) => {
@@ -121,12 +121,10 @@ class Answer {
 
   progress(state) {
     if (state !== TOP) return
-    const answer = { rows: [], error: null, status: 'I', parameters: [] }
+    const answer = { rows: [], error: null }
     for (const [type, bytes] of messages(Buffer.concat(this.#pieces))) {
       if (type === 'D') answer.rows.push(readRow(bytes))
       else if (type === 'E') answer.error ??= readFields(bytes)
-      else if (type === 'S') answer.parameters.push(bytes)
-      else if (type === 'Z') answer.status = String.fromCharCode(bytes[5])
     }
     this.#done(answer)
   }
