@@ -15,7 +15,9 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import ForeignClusterError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
+from mosaic_gateway.engines.postgres.major import MajorDecision
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway_installer.majors import decision_for, programs_major, read_record
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = ["Marks", "SchemaNewerError", "SecretMismatchError", "check_adoption", "marks_of"]
@@ -70,6 +72,7 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
     """
     if config.engine is EngineName.POSTGRES:
         _check_cluster(config.home, receipt)
+        _check_major(config)
     known = receipt.secret_check
     if known is not None and _check_value(config.home, config.auth_secret) not in {None, known}:
         source = "BETTER_AUTH_SECRET" if config.auth_secret is not None else str(config.home.auth_secret)
@@ -96,13 +99,36 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
             f"{cluster} is damaged: it has no {', '.join(missing)}",
             hint="Nothing was changed. Put a backup in its place: mosaic-gateway backup restore NAME",
         )
-    found = system_identifier(cluster)
-    if receipt.system_identifier not in {None, found}:
+    found, record = system_identifier(cluster), read_record(home)
+    known = {None, found}
+    if record is not None and record.after == found:  # an upgrade made it, and was killed before the receipt said so
+        known.add(record.before)
+    if receipt.system_identifier not in known:
         raise ForeignClusterError(
             f"{cluster} is another cluster (system identifier {found}) than the one of this installation "
             f"({receipt.system_identifier})",
             hint="Nothing was changed. Put the right one back, or choose another --home.",
         )
+
+
+def _check_major(config: Config) -> None:
+    cluster = cluster_of(config.home)
+    decision = decision_for(config, None)
+    if cluster is None or decision not in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
+        return
+    major, programs = major_of(cluster), programs_major(config, None)
+    if decision is MajorDecision.REFUSE_OLDER_PROGRAMS:
+        raise ForeignClusterError(
+            f"{cluster} was made by PostgreSQL {major}; the programs here are of version {programs}",
+            hint="Nothing was changed. Install the later version of mosaic-gateway that made it, or give "
+            f"--postgres-bin with a PostgreSQL {major}.",
+        )
+    raise ForeignClusterError(
+        f"{cluster} is of PostgreSQL {major}; to take it to {programs} the programs of {major} are needed, and "
+        f"{config.home.runtime} has none",
+        hint=f"Nothing was changed. Install the version of mosaic-gateway that brings PostgreSQL {major}, run its "
+        "install, then upgrade from there.",
+    )
 
 
 def _check_value(home: Home, auth_secret: Secret | None) -> str | None:

@@ -24,15 +24,17 @@ __all__ = ["belongings", "bring_back", "data_and_settings", "erase", "is_erased"
 
 TORN = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
 #: Names of ours in a home's directories; in what they name, everything is ours.
-RUNTIME = re.compile(rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.]+|node-[\w.]+|current|{TORN}")
+RUNTIME = re.compile(
+    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.]+|node-[\w.]+|current|\.postgresql-[\w.]+\.reverted|{TORN}"
+)
 COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
 ERASED_SNAPSHOT = re.compile(r"\.(gateway-[\w.+!]+|\.gateway-[\w.+!]+\.[0-9a-f]{8}\.tmp)\.erased")
 RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
-DATA = re.compile(rf"postgres-\d+|pglite|\.ballast|{TORN}")
+DATA = re.compile(rf"postgres-\d+|pglite|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TORN}")
 SECRETS = re.compile(rf"[a-z0-9-]+|{TORN}")
-TOP = re.compile(rf"{TORN}|\.restored\.tmp")
-SETTINGS = re.compile(r"config\.toml")
+TOP = re.compile(rf"{TORN}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
+SETTINGS = re.compile(r"config\.toml|upgrade\.json")
 BACKUPS = re.compile(rf"{NAME.pattern}|{LEFTOVER.pattern}")
 
 

@@ -12,6 +12,11 @@ __all__ = ["VERBS", "main"]
 _COMMANDS = "mosaic_gateway_installer.commands"
 VERBS: Mapping[str, tuple[str, str, str]] = {
     "install": (_COMMANDS, "install", "Install, and start the gateway."),
+    "upgrade": (
+        "mosaic_gateway_installer.upgrade_command",
+        "upgrade",
+        "Bring an installation to this version, or another.",
+    ),
     "uninstall": (_COMMANDS, "uninstall", "Remove the programs, keep the data."),
     "backup": ("mosaic_gateway_installer.backup_commands", "backup", "Backups: create, list, verify, restore, prune."),
     "doctor": (_COMMANDS, "doctor", "Look for faults of an installation."),

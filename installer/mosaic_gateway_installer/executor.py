@@ -17,7 +17,7 @@ from mosaic_gateway.errors import MosaicError
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.steps.base import Step
 
-__all__ = ["execute", "interruptible"]
+__all__ = ["execute", "interruptible", "uninterruptible"]
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def execute(
             report.done(step.description)
         then()
     except BaseException:
-        with _uninterruptible():
+        with uninterruptible():
             if _undo(verb, begun, journal, report):
                 with suppress(OSError):
                     journal().close()
@@ -80,7 +80,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _uninterruptible() -> Iterator[None]:
+def uninterruptible() -> Iterator[None]:
     """Keep a second Ctrl-C from tearing the undoing apart."""
 
     def ignore(_number: int, _frame: FrameType | None) -> None:

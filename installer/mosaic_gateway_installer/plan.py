@@ -9,7 +9,9 @@ from mosaic_gateway.config import EngineName
 __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
-UNDER_THE_GATEWAY = frozenset({"hand-over", "program", "config", "secret", "runtime", "cluster", "service"})
+UNDER_THE_GATEWAY = frozenset(
+    {"hand-over", "program", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
+)
 
 
 def install_steps(
@@ -33,7 +35,7 @@ def install_steps(
         steps += ["stop"] if service else ["stop", "launch"]
     steps += ["config", "secret"]
     if engine is EngineName.POSTGRES:
-        steps += ["runtime", "cluster"]
+        steps += ["runtime", "major-upgrade", "cluster"]
     steps += ["service", "start" if start else "schema"]
     return tuple(steps)
 

@@ -1,27 +1,31 @@
-"""What a killed restore or uninstall left is put right before any other verb changes the home."""
+"""What a killed restore, upgrade or uninstall left is put right before any other verb changes the home."""
 
 from __future__ import annotations
 
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.upgrade_mark import Phase, mark_file, read_mark, remove_mark
 from mosaic_gateway.process.account import assume, owner_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.belongings import bring_back, is_erased
+from mosaic_gateway_installer.majors import is_reverting, put_back_reverted
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
+from mosaic_gateway_installer.upgrading.rollback import take_back
 
 __all__ = ["needs_recovery", "recover"]
 
 
 def needs_recovery(home: Home) -> bool:
     """Return whether `recover` has something to do in *home*."""
-    return interrupted(home) or not is_erased(home)
+    return interrupted(home) or not is_erased(home) or mark_file(home).exists() or is_reverting(home)
 
 
-def recover(home: Home, report: Reporter) -> None:
+def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
     """Bring back what a restore or uninstall that did not come to its end had set aside.
 
+    So it does with an upgrade, but for a caller that says otherwise with *upgrade_too*.
     The caller holds the home's lock. A purge is left alone: it can only go on. A gateway that runs on
     the data that goes is stopped. Raises BusyError, OSError.
     """
@@ -31,8 +35,27 @@ def recover(home: Home, report: Reporter) -> None:
         control.stop(home)
         with database_at_rest(home):
             put_back(home, owner)
-    clean_up(home, owner)
+    clean_up(home)
+    if is_reverting(home):
+        report.begin("Putting back what an interrupted way back had set aside")
+        control.stop(home)
+        with database_at_rest(home):
+            put_back_reverted(home, owner)
+    if upgrade_too:
+        _take_upgrade_back(home, report)
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is not ReceiptState.PURGING:
         with assume(owner):
             bring_back(home)
+
+
+def _take_upgrade_back(home: Home, report: Reporter) -> None:
+    """Go back to what was before an upgrade that was killed, unless all that it changes was in force already."""
+    mark = read_mark(home)
+    if mark is None:
+        return
+    if mark.phase is Phase.DONE:
+        remove_mark(home, owner_of(home.path))
+        return
+    report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
+    take_back(home, mark, owner_of(home.path))

@@ -30,6 +30,7 @@ __all__ = [
     "Secret",
     "config_directory",
     "default_home",
+    "installed_version",
     "instance_id",
     "load_auth_secret",
     "load_config",
@@ -274,8 +275,17 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def instance_id(home: Home) -> str:
     """Return the id of the installation in *home*. Raises `NotInstalledError`."""
+    return _of_receipt(home, "instance_id")
+
+
+def installed_version(home: Home) -> str:
+    """Return the version that *home* is an installation of. Raises `NotInstalledError`."""
+    return _of_receipt(home, "version")
+
+
+def _of_receipt(home: Home, name: str) -> str:
     try:
-        found = json.loads(home.receipt.read_text(encoding="utf-8"))["instance_id"]
+        found = json.loads(home.receipt.read_text(encoding="utf-8"))[name]
     except (FileNotFoundError, NotADirectoryError):
         raise NotInstalledError(
             f"there is no installation in {home.path}",

@@ -90,6 +90,7 @@ class Site:
     environ: dict[str, str]
     prefix: tuple[str, ...] = ()
     run_as: bool = True
+    python: str = sys.executable
     first: Result | None = None
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -109,7 +110,7 @@ class Site:
         if trap is not None:
             env["INSTALLER_TRAP"] = json.dumps(trap)
             env["PYTHONPATH"] = os.pathsep.join([str(TRAPS), *filter(None, [env.get("PYTHONPATH")])])
-        argv = [*self.prefix, sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words]
+        argv = [*self.prefix, self.python, "-P", "-m", "mosaic_gateway_installer.cli", *words]
         process = subprocess.Popen(
             [*argv, "--home", str(self.path)], env=env, text=True, cwd="/", start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -94,8 +94,7 @@ def staged(target: Path, account: Account | None = None) -> Iterator[Path]:
         with assume(account):
             temporary.rename(target)
     except BaseException:
-        with assume(account):
-            _remove(temporary)
+        _remove(temporary)
         raise
     with assume(account):
         sync_directory(target.parent)

@@ -103,10 +103,11 @@ def _begun(
     data = data_of(home, engine)
     if data is None or not can_share(data, directory):
         check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
+    if directory == backups_of(home):  # elsewhere they may be another home's, at work
+        for path in leftovers(directory):
+            shutil.rmtree(path, ignore_errors=True)
     with full_disk_named(directory, "The backup"), assume(writer):
         make_directory(directory)
-        for path in leftovers(directory) if directory == backups_of(home) else ():  # elsewhere they may be at work
-            shutil.rmtree(path, ignore_errors=True)
     target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
     try:
         with full_disk_named(directory, "The backup"), staged(target, writer) as stage:

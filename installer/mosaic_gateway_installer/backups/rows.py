@@ -8,7 +8,7 @@ a row that comes twice counts twice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import LiteralString
 
@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.migrations.fingerprint import schema_lines
 from mosaic_gateway_installer.backups.manifest import TableRows
 
-__all__ = ["Contents", "differing_tables", "held_still", "objects_hash", "table_rows", "tables_of"]
+__all__ = ["Contents", "differing_tables", "held_still", "keep_tables", "objects_hash", "table_rows", "tables_of"]
 
 Connection = psycopg.Connection[TupleRow]
 Contents = tuple[TableRows, ...]
@@ -58,7 +58,7 @@ def tables_of(connection: Connection) -> tuple[sql.Identifier, ...]:
 
 
 def table_rows(connection: Connection) -> Contents:
-    """Return count and checksum of every table, all in one snapshot: the caller's transaction, or one of its own."""
+    """Return count and checksum of every table, in the snapshot of the caller's transaction; else one by one."""
     with connection.transaction():
         connection.execute(SETTINGS)
         return tuple(_rows_of(connection, table) for table in tables_of(connection))
@@ -86,17 +86,32 @@ def differing_tables(expected: Contents, found: Contents) -> tuple[str, ...]:
 
 
 @contextmanager
-def held_still(connection: Connection, *, lock_timeout: float) -> Iterator[None]:
+def held_still(connection: Connection, *, lock_timeout: float) -> Iterator[tuple[sql.Identifier, ...]]:
     """Keep everybody from changing a table inside the block, which is to be short: readers go on, writers wait.
 
-    Writers under way are waited for, at most *lock_timeout* seconds. Raises psycopg.errors.LockNotAvailable.
+    Gives the tables; one that is made meanwhile is not held. Writers under way are waited for, for each table at most
+    *lock_timeout* seconds: less than ``deadlock_timeout`` (1 s), so that it is never another session that has to give
+    way. Raises psycopg.errors.LockNotAvailable, UndefinedTable (dropped just then), DeadlockDetected.
     """
     with connection.transaction():
-        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(lock_timeout * 1000)}ms")))
         tables = tables_of(connection)
-        if tables:
-            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.SQL(", ").join(tables)))
-        yield
+        _lock(connection, tables, sql.SQL("SHARE"), lock_timeout)
+        yield tables
+
+
+def keep_tables(connection: Connection, tables: Sequence[sql.Identifier], *, lock_timeout: float) -> None:
+    """Keep *tables* from being dropped or rewritten until the transaction of *connection* ends.
+
+    Raises psycopg.errors.LockNotAvailable after *lock_timeout* seconds.
+    """
+    _lock(connection, tables, sql.SQL("ACCESS SHARE"), lock_timeout)
+
+
+def _lock(connection: Connection, tables: Sequence[sql.Identifier], mode: sql.SQL, lock_timeout: float) -> None:
+    limit = sql.Literal(f"{int(lock_timeout * 1000)}ms")
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(limit))
+    if tables:
+        connection.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.SQL(", ").join(tables), mode))
 
 
 def _rows_of(connection: Connection, table: sql.Identifier) -> TableRows:

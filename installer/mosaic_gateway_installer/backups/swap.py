@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.config import Home
@@ -78,27 +77,27 @@ def put_back(home: Home, account: Account | None) -> None:
                     aside.rename(place)
             sync_directory(home.path)
             (swap / STATE).unlink()
-        _remove(swap)
+    _remove(swap)
 
 
 def commit(home: Home, account: Account | None) -> None:
     """Make the exchange final, and free the room of what was there before. Raises OSError."""
+    _remove(home.path / DONE)
     with assume(account):
-        _remove(home.path / DONE)
         (home.path / SWAP).rename(home.path / DONE)
         sync_directory(home.path)
-    clean_up(home, account)
+    clean_up(home)
 
 
-def clean_up(home: Home, account: Account | None) -> None:
-    """Remove what commands that ended too early left, and nobody needs."""
-    with assume(account), suppress(OSError):
-        _remove(home.path / DONE)
-        if not interrupted(home):
-            _remove(home.path / SWAP)
+def clean_up(home: Home) -> None:
+    """Remove what commands that ended too early left, and nobody needs. Raises OSError."""
+    _remove(home.path / DONE)
+    if not interrupted(home):
+        _remove(home.path / SWAP)
 
 
 def _remove(path: Path) -> None:
+    """Remove *path* as ourselves: half a copy that root made is not yet the account's. Links are not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

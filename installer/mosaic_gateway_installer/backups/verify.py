@@ -232,13 +232,11 @@ def _scratch(home: Home, account: Account | None) -> Iterator[Home]:
     try:
         yield scratch
     finally:
-        with assume(account):
-            for sockets in outside_directories(scratch, runtime_directory(process_environment())):
-                shutil.rmtree(sockets, ignore_errors=True)
-            shutil.rmtree(path, ignore_errors=True)
-            if made:
-                with suppress(OSError):
-                    directory.rmdir()
+        for place in (*outside_directories(scratch, runtime_directory(process_environment())), path):
+            shutil.rmtree(place, ignore_errors=True)
+        if made:
+            with suppress(OSError):
+                directory.rmdir()
 
 
 def _damaged(backup: Backup, wrong: list[str]) -> BackupDamagedError:

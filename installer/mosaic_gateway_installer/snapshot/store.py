@@ -47,6 +47,7 @@ from mosaic_gateway_installer.snapshot.parts import Part, part_of
 __all__ = [
     "Wanted",
     "altered_files",
+    "base_interpreter",
     "find_snapshot",
     "is_whole",
     "launcher",
@@ -90,7 +91,7 @@ def wanted_snapshot() -> Wanted | None:
         return None
     found, programs = closure()
     return Wanted(
-        python=_base_interpreter(),
+        python=base_interpreter(),
         parts=tuple(part_of(name, distribution) for name, distribution in sorted(found.items())),
         programs=tuple(sorted(programs.items())),
     )
@@ -321,7 +322,7 @@ def _remove(runtime: int, names: Collection[str]) -> None:
 
 
 @cache
-def _base_interpreter() -> Path:
+def base_interpreter() -> Path:
     """Return the interpreter beneath any virtual environment, under the name that stays with its version.
 
     ``python3`` may mean another version after an upgrade of the system; byte code and compiled modules do not fit then.

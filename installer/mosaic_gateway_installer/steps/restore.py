@@ -69,7 +69,7 @@ class StageStep:
         """Copy data, secrets and settings; the receipt is the present one, brought up to date."""
         home, place = self.context.home, staging(self.context.home)
         owner = self.context.home_owner
-        clean_up(home, owner)
+        clean_up(home)
         if not can_share(self.backup.path, home.path):
             check_room(home.path, self.backup.manifest.size, "The restore")
         with assume(owner):
@@ -86,8 +86,7 @@ class StageStep:
 
     def undo(self) -> None:
         """Remove the copy."""
-        with assume(self.context.home_owner):
-            shutil.rmtree(self.context.home.path / SWAP, ignore_errors=True)
+        shutil.rmtree(self.context.home.path / SWAP, ignore_errors=True)
 
 
 @dataclass(slots=True)

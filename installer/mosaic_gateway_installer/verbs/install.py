@@ -28,6 +28,7 @@ from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.host import read_host
+from mosaic_gateway_installer.majors import forget_record
 from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
@@ -40,11 +41,12 @@ from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.service import ServiceStep, service_of
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
-__all__ = ["Wishes", "install", "install_held", "make_home"]
+__all__ = ["Wishes", "install", "install_held", "looked_at", "make_home"]
 
 LOG_LINES = 20
 LINGER = "loginctl enable-linger"
@@ -83,7 +85,7 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         with reporter() as report, holding(home, "install", owner_of(home.path)):
             recover(home, report)
     with naming_the_holder(home):
-        receipt, context, findings = _looked_at(home, wishes)
+        receipt, context, findings = looked_at(home, wishes)
         if wishes.dry_run:
             return _planned(context, findings, wishes)
         check_install(findings)
@@ -99,7 +101,9 @@ def install(home: Home, wishes: Wishes) -> Outcome:
         raise
 
 
-def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
+def looked_at(
+    home: Home, wishes: Wishes, *, upgrading: bool = False
+) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
     """Return what is there, what shall be, and what the checks say to it."""
     receipt, fault = look_at_home(home)
     try:
@@ -115,6 +119,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
         account_name=context.account_name,
         make_account=context.make_account,
         accept_secret=wishes.accept_secret,
+        upgrading=upgrading,
         host=read_host(),
     )
     return receipt, context, examine_install(subject)
@@ -122,7 +127,7 @@ def _looked_at(home: Home, wishes: Wishes) -> tuple[Receipt | None, Context, tup
 
 def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
-    _, context, findings = _looked_at(home, wishes)
+    _, context, findings = looked_at(home, wishes)
     check_install(findings)
     return _run(context, wishes, _pending(context, wishes), report)
 
@@ -142,7 +147,7 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
         with holding(home, "install", context.home_owner):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
-                    _, context, findings = _looked_at(home, wishes)
+                    _, context, findings = looked_at(home, wishes)
                     check_install(findings)
                 pending = _pending(context, wishes)
                 with reporter() as report:
@@ -241,6 +246,7 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
         SecretStep(context),
         launch,
         RuntimeStep(context),
+        MajorUpgradeStep(context),
         ClusterStep(context),
         ServiceStep(context, manager),
         SchemaStep(context),
@@ -266,6 +272,7 @@ def _complete(context: Context, wishes: Wishes) -> None:
     )
     if complete != receipt:
         write_receipt(context.home, complete, context.home_owner)
+    forget_record(context.home, context.home_owner)
     context.journal.close()
 
 

@@ -58,7 +58,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
         removal = _removal(home, receipt, everything=purge is not None)
         return _outcome(removal, dry_run=True)
     with interruptible(), reporter() as report, holding(home, "uninstall", owner_of(home.path)):
-        recover(home, report)
+        recover(home, report, upgrade_too=purge is None)
         removal = _removal(home, installed(home), everything=purge is not None)
         removal.run(report)
     return _outcome(removal, dry_run=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -23,6 +24,7 @@ __all__ = ["serve"]
 @click.option("--issue-link", is_flag=True, hidden=True)
 @click.option("--supervisor", type=int, hidden=True)
 @click.option("--service", is_flag=True, hidden=True)
+@click.option("--upgrading", is_flag=True, hidden=True)
 @verb("serve")
 def serve(
     home: Home,
@@ -31,14 +33,15 @@ def serve(
     port: int | None,
     ready_fd: int | None,
     go_fd: int | None,
-    issue_link: bool,
-    supervisor: int | None,
     service: bool,
+    upgrading: bool,
+    **wishes: Any,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
     from mosaic_gateway.gateway.service_notice import LogFileHandler, ServiceNotice
+    from mosaic_gateway.gateway.upgrade_mark import check_may_start
 
     ready: lifecycle.Readiness = ReadyPipe(ready_fd)
     if service:  # standard error is the service manager's, which may keep it elsewhere or not at all
@@ -49,14 +52,14 @@ def serve(
     if go_fd is not None and not _await_go(go_fd):
         return Outcome(result={"stopped": True})
     try:
+        check_may_start(home, upgrading=upgrading)
         installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,
             account=installation.account,
             ready=ready,
-            supervisor=supervisor,
-            issue_link=issue_link,
             under_service=service,
+            **wishes,
         )
     except MosaicError as error:
         ready.failed(error)

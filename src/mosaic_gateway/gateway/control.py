@@ -13,12 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mosaic_gateway.config import Home, instance_id, load_config, process_environment
-from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
+from mosaic_gateway import __version__
+from mosaic_gateway.config import Home, installed_version, instance_id, load_config, process_environment
+from mosaic_gateway.errors import BusyError, ExitCode, MosaicError, RefusedError
 from mosaic_gateway.gateway.program import Command, Program, command_for, current_program
 from mosaic_gateway.gateway.ready_pipe import await_line
 from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
 from mosaic_gateway.gateway.service_notice import forget_failure, read_failure
+from mosaic_gateway.gateway.upgrade_mark import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import assume, environment_of, owner_of, popen_identity
 from mosaic_gateway.process.command import CommandFailedError
 from mosaic_gateway.process.ending import end_holder
@@ -29,6 +31,7 @@ __all__ = [
     "GatewayStartError",
     "GatewayState",
     "Launched",
+    "OtherVersionError",
     "StartBusyError",
     "Started",
     "launch",
@@ -47,6 +50,12 @@ class GatewayStartError(MosaicError):
     """The gateway's process ended, or said nothing, before it was ready."""
 
     code = "GATEWAY_START"
+
+
+class OtherVersionError(RefusedError):
+    """The installation is of another version, whose program is not there."""
+
+    code = "UPGRADE_NEEDED"
 
 
 class StartBusyError(BusyError):
@@ -92,68 +101,99 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
+    refuse_beside_upgrade(home)
+    check_may_start(home, upgrading=False)
     service = registered_service(home)
     if service is not None:
         return _start_service(home, service, timeout)
     port = load_config(home, flags={}, environ=process_environment()).port
-    with launch(home, current_program(home), port=port) as launched:
+    program = current_program(home)
+    if program is None:
+        _refuse_other_version(home)
+    with launch(home, program, port=port) as launched:
         return launched.go(timeout)
 
 
-def launch(home: Home, program: Program | None, *, port: int, issue_link: bool = False) -> Launched:
+def _refuse_other_version(home: Home) -> None:
+    """Keep this package from a home of another version that has no program of its own to run."""
+    installed = installed_version(home)
+    if installed != __version__:
+        raise OtherVersionError(
+            f"{home.path} is an installation of version {installed}; this is {__version__}",
+            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+        )
+
+
+def launch(
+    home: Home, program: Program | None, *, port: int, issue_link: bool = False, tethered: bool = False
+) -> Launched:
     """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it touches anything.
 
     It ends by itself when this process does. *port* is the one that it will listen on. With *issue_link* it
-    gives back a set-up link if there is no admin yet and no earlier link that still works.
+    gives back a set-up link if there is no admin yet and no earlier link that still works. *tethered*: it ends when
+    we do, or let go of it, unless `Launched.untie` was called.
     Raises `ProgramMissingError`, `UnsafeProgramError`.
     """
     with command_for(home, program, owner_of(home.path), port=port) as command:
-        return _launch(home, command, issue_link=issue_link)
+        return _launch(home, command, issue_link=issue_link, tethered=tethered)
 
 
-def _launch(home: Home, command: Command, *, issue_link: bool) -> Launched:
+def _launch(home: Home, command: Command, *, issue_link: bool, tethered: bool) -> Launched:
     ready, ready_writer = os.pipe()
     go_reader, go = os.pipe()
+    tether_reader, tether = os.pipe()
+    inherited = [ready_writer, go_reader, *([tether_reader] if tethered else [])]
     try:
         argv = [*command.words, "supervise", "--home", str(home.path)]
         argv += ["--ready-fd", str(ready_writer), "--go-fd", str(go_reader)]
+        argv += ["--tether-fd", str(tether_reader)] if tethered else []
+        argv += ["--issue-link"] if issue_link else []
         supervisor = subprocess.Popen(
-            [*argv, "--issue-link"] if issue_link else argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=(ready_writer, go_reader, *command.descriptors), cwd="/", umask=0o077,
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, pass_fds=(*inherited, *command.descriptors), cwd="/", umask=0o077,
             start_new_session=True, env={**process_environment(), **environment_of(command.account)},
             **popen_identity(command.account),
         )  # fmt: skip
     except BaseException:
-        os.close(ready)
-        os.close(go)
+        for descriptor in (ready, go, tether):
+            os.close(descriptor)
         raise
     finally:
-        os.close(ready_writer)
-        os.close(go_reader)
-    return Launched(home, supervisor, ready, go, _size(home.gateway_log))
+        for descriptor in (ready_writer, go_reader, tether_reader):
+            os.close(descriptor)
+    return Launched(home, supervisor, _Pipes(ready, go, tether), _size(home.gateway_log))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipes:
+    """Our ends: what it says when it is ready, what lets it go, what it is tied to."""
+
+    ready: int
+    go: int
+    tether: int
 
 
 class Launched:
     """A gateway that is loaded and waits; a context manager that ends it unless it went."""
 
-    def __init__(self, home: Home, supervisor: subprocess.Popen[bytes], ready: int, go: int, log_size: int) -> None:
+    def __init__(self, home: Home, supervisor: subprocess.Popen[bytes], pipes: _Pipes, log_size: int) -> None:
         self._home = home
         self._log_size = log_size
         self._supervisor = supervisor
-        self._ready = ready
-        self._go = go
+        self._pipes = pipes
         self._went = False
+        self._closed = False
 
     def go(self, timeout: float = START_LIMIT) -> Started:
         """Let it start and return when it accepts requests; raises as `start` does, and then nothing runs."""
         deadline = time.monotonic() + timeout
         with suppress(BrokenPipeError):  # it died: the other pipe says how
-            os.write(self._go, b"g")
+            os.write(self._pipes.go, b"g")
         # Whoever starts a gateway asks it next; what asking needs is loaded while there is nothing to do.
         import mosaic_gateway.gateway.asking  # noqa: F401
 
         try:
-            line = await_line(self._ready, timeout)
+            line = await_line(self._pipes.ready, timeout)
         except TimeoutError:
             raise self._failed(f"the gateway was not ready within {timeout:g} s and was stopped") from None
         if line is None:
@@ -163,16 +203,21 @@ class Launched:
         self._went = True
         return Started(url=str(line["url"]), pid=int(line["pid"]), already=False, setup_url=line.get("setup_url"))
 
+    def untie(self) -> None:
+        """Let a tethered gateway stay when we end."""
+        with suppress(BrokenPipeError):  # it has ended meanwhile, which others will notice
+            os.write(self._pipes.tether, b"c")
+
     def _failed(self, message: str) -> GatewayStartError:
         return _start_failed(self._home, message, self._log_size)
 
     def close(self) -> None:
         """End it if it is not to stay, and let go of it; harmless the second time."""
-        if self._go < 0:
+        if self._closed:
             return
-        os.close(self._go)
-        os.close(self._ready)
-        self._go = -1
+        for descriptor in (self._pipes.go, self._pipes.ready, self._pipes.tether):
+            os.close(descriptor)
+        self._closed = True
         if not self._went:
             _end(self._supervisor)
 

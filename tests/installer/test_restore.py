@@ -1,0 +1,184 @@
+"""A backup put in the place of what is there, or into an empty home; killed or failing, what was there serves again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway_installer.backups.rows import Contents, table_rows
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite, Site
+
+#: A moment in each part of a restore over present data, as audit event, text of its arguments, and count.
+KILLS: dict[str, tuple[str, str, int]] = {
+    "nothing copied": ("os.mkdir", ".restoring/new", 1),
+    "half copied": ("os.mkdir", "base'", 1),
+    "copied": ("os.rename", "receipt.json", 1),
+    "nothing exchanged": ("os.rename", "state.json", 1),
+    "before the secrets": ("os.rename", "/secrets'", 1),
+    "no secrets": ("os.rename", "/secrets'", 2),
+    "no settings": ("os.rename", "/config.toml'", 2),
+    "before the data": ("os.rename", "/data'", 1),
+    "no data": ("os.rename", "/data'", 2),
+    "exchanged": ("subprocess.Popen", "supervisor", 1),
+    "started": ("socket.connect", "127.0.0.1", 1),
+    "tested, not yet final": ("os.rename", ".restored", 1),
+    "final, old parts not yet gone": ("shutil.rmtree", ".restored", 1),
+}
+QUICK = {"no data", "started"}
+
+
+def _mark(site: Site, text: str) -> None:
+    with closing(_connect(site)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t_mark (v text)")
+        connection.execute("INSERT INTO t_mark VALUES (%s)", [text])
+
+
+def _connect(site: Site) -> Any:
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    return connect(conninfo, application_name="test")
+
+
+def _marks(site: Site) -> list[str]:
+    with closing(_connect(site)) as connection:
+        return [row[0] for row in connection.execute("SELECT v FROM t_mark ORDER BY 1")]
+
+
+def _rows(site: Site) -> Contents:
+    with closing(_connect(site)) as connection:
+        return tuple(rows for rows in table_rows(connection) if "documents" not in rows.table)
+
+
+def _assert_clean(site: Site) -> None:
+    """Nothing of a restore is left beside what a home has."""
+    names = {path.name for path in site.path.iterdir()}
+    expected = {".lock", "backups", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
+    assert names == expected
+    assert not site.home.journal.exists()
+
+
+@pytest.fixture
+def twice(make_site: MakeSite) -> Site:
+    """Return a site that serves, with a backup (``then``) and rows that came later (``now``)."""
+    site = make_site()
+    site.installed()
+    _mark(site, "then")
+    assert site.json("backup", "create").code == 0
+    _mark(site, "now")
+    return site
+
+
+def test_a_restore_puts_back_what_was_and_the_rest_stays(twice: Site) -> None:
+    """Rows, secret and settings of the backup; instance, receipt and backups of the home; a second time as well."""
+    identity, secret = twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()
+    twice.home.auth_secret.write_text("z" * 43)
+    planned = twice.json("backup", "restore", "latest", "--dry-run").result
+    assert _marks(twice) == ["now", "then"]
+    done = twice.json("backup", "restore", "latest").result
+    assert [step["id"] for step in planned["steps"]] == [step["id"] for step in done["steps"]]
+    assert done["smoke_test"] is not None
+    assert _marks(twice) == ["then"]
+    assert (twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()) == (identity, secret)
+    _assert_clean(twice)
+    assert twice.install().steps == []
+    assert twice.json("backup", "verify").result["verification"]["tables"]
+    assert twice.json("backup", "restore", "latest").code == 0
+    assert _marks(twice) == ["then"]
+
+
+@pytest.mark.slow
+def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site: MakeSite, scratch: Path) -> None:
+    """From a directory elsewhere, after everything was purged; a home of another instance is refused."""
+    identity = twice.receipt()["instance_id"]
+    [backup] = (twice.path / "backups").iterdir()
+    rows_then = json.loads((backup / "manifest.json").read_text())["tables"]
+    shutil.copytree(backup, scratch / backup.name)
+    other = make_site()
+    other.installed("--no-start")
+    refused = other.json("backup", "restore", str(scratch / backup.name))
+    assert (refused.code, refused.error["code"]) == (7, "BACKUP_FOREIGN")
+    assert identity in refused.error["message"]
+
+    assert twice.json("uninstall", f"--purge={identity}").code == 0
+    assert not twice.path.exists()
+    words = ["--run-as", twice.account.name] if twice.account is not None else []
+    done = twice.json("backup", "restore", str(scratch / backup.name), *words).result
+    assert done["instance_id"] == identity == twice.receipt()["instance_id"]
+    assert _marks(twice) == ["then"]
+    assert [rows.table for rows in _rows(twice)] == [name for name, _, _ in rows_then if "documents" not in name]
+    assert twice.json("uninstall", f"--purge={identity}").code == 0
+    assert not twice.path.exists()
+
+
+@pytest.mark.parametrize("moment", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in KILLS])
+def test_killed_anywhere_the_same_restore_converges(twice: Site, moment: str) -> None:
+    """The second run ends as an undisturbed one does."""
+    event, text, count = KILLS[moment]
+    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    done = twice.run("backup", "restore", "latest", trap=trap)
+    assert done.code == -signal.SIGKILL, (done.out, done.err)
+    assert twice.json("backup", "restore", "latest").code == 0
+    assert _marks(twice) == ["then"]
+    _assert_clean(twice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", KILLS)
+def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: str) -> None:
+    """Whoever installs instead gets the old data back whole, or, once the restore was final, the restored data."""
+    before = _rows(twice)
+    event, text, count = KILLS[moment]
+    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    assert twice.run("backup", "restore", "latest", trap=trap).code == -signal.SIGKILL
+    assert twice.install().code == 0
+    if moment.startswith("final"):
+        assert _marks(twice) == ["then"]
+    else:
+        assert _rows(twice) == before
+    twice.json("backup", "create")  # as every verb, it clears up what is left of the dead one
+    _assert_clean(twice)
+
+
+@pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(make_site: MakeSite, *, started: bool) -> None:
+    """The backup's server configuration is broken: everything is put back, and the error says why."""
+    site = make_site()
+    site.installed("--no-start")
+    [cluster] = site.home.data.glob("postgres-*")
+    (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
+    assert site.json("backup", "create").result["kind"] == "cold"
+    (cluster / "postgresql.auto.conf").write_text("")
+    site.installed()
+    _mark(site, "now")
+    before = _rows(site)
+    if not started:
+        site.json("stop")
+    failed = site.json("backup", "restore", "latest")
+    assert failed.error["code"] == "ENGINE_START"
+    assert "no_such_setting" in failed.error["message"]
+    assert site.json("status").envelope["result"]["running"] is started
+    site.json("start")
+    assert _rows(site) == before
+    _assert_clean(site)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [("os.rename", "/data'", 2), ("socket.connect", "127.0.0.1", 1)])
+def test_interrupted_it_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
+    """Ctrl-C in the middle, and what was there serves again."""
+    before = _rows(twice)
+    trap = {"event": where[0], "text": where[1], "count": where[2], "act": "SIGINT"}
+    assert twice.json("backup", "restore", "latest", trap=trap).code == 130
+    assert _rows(twice) == before
+    assert twice.request("GET", "/readyz")[0] == 200
+    _assert_clean(twice)

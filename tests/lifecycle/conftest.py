@@ -1,0 +1,257 @@
+"""Installations of one version that are brought to another, with real wheels.
+
+``wheelhouse``  Wheels of several versions of the gateway, built from this tree, and of all that they need (session).
+``version``     Unpacks one of them, so that its command line can be run without installing it (session).
+``seeded``      Makes homes of the old version, each with an admin, a session, insights with vectors and documents.
+
+What is marked ``lifecycle`` runs with ``pytest tests/lifecycle --lifecycle`` only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.installer.conftest import Site, _place, finish, free_port, make_site
+from tests.lifecycle.wheels import Tree, build_wheel, pack_needs
+
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway import control
+from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.backups.rows import Contents, table_rows
+
+__all__ = ["EMAIL", "NEW", "OLD", "PASSWORD", "Old", "_place", "free_port", "make_site", "rows_of"]
+
+OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery staple"
+PIP_LIMIT = 180.0  # seconds
+INSIGHTS = 200
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Only where tests/lifecycle is named on the command line."""
+    parser.addoption("--lifecycle", action="store_true", help="the whole life cycle, not only its heart")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``lifecycle`` where nobody asked for it."""
+    if not config.getoption("--lifecycle", default=False):
+        for item in items:
+            if item.get_closest_marker("lifecycle") is not None:
+                item.add_marker(pytest.mark.skip(reason="runs with tox -e lifecycle"))
+
+
+CHANGES: dict[str, tuple[Callable[[Tree], None], ...]] = {
+    OLD: (lambda tree: tree.keep_migrations(8),),
+    NEW: (),
+    GOOD: (
+        lambda tree: tree.add_migration(
+            "notes",
+            "CREATE TABLE notes (id integer PRIMARY KEY, body text NOT NULL)",
+            "INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, 10) AS n",
+        ),
+    ),
+    BAD: (
+        lambda tree: tree.add_migration("loud", "UPDATE users SET name = upper(name)", "DELETE FROM insights"),
+        lambda tree: tree.add_migration("broken", "ALTER TABLE users ADD COLUMN extra integer", "SELECT 1 / 0"),
+    ),
+    NOT_STARTING: (
+        lambda tree: tree.add_migration("loud", "UPDATE users SET name = upper(name)"),
+        lambda tree: tree.replace(
+            "src/mosaic_gateway/gateway/app.py",
+            "def create_app(",
+            "raise RuntimeError('born broken')\n\n\ndef create_app(",
+        ),
+    ),
+    NOT_WELL: (
+        lambda tree: tree.add_migration("loud", "UPDATE users SET name = upper(name)"),
+        lambda tree: tree.replace("src/mosaic_gateway/gateway/routes_bootstrap.py", '"needsSetup"', '"needsAdmin"'),
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which pip finds every version of the gateway, and all that they need."""
+    house, trees = tmp_path_factory.mktemp("wheelhouse"), tmp_path_factory.mktemp("trees")
+    for version, changes in CHANGES.items():
+        build_wheel(trees, house, version, *changes)
+    pack_needs(house)
+    return house
+
+
+@pytest.fixture(scope="session")
+def version(wheelhouse: Path, scratch_root: Path) -> Callable[[str], Path]:
+    """Return what unpacks a version's wheel, once, into a directory for PYTHONPATH."""
+
+    def unpack(name: str) -> Path:
+        place = scratch_root / f"version-{name}"
+        if not place.exists():
+            wheel = wheelhouse / f"mosaic_gateway-{name}-py3-none-any.whl"
+            words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]
+            subprocess.run([sys.executable, *words, place, wheel], check=True, capture_output=True, timeout=PIP_LIMIT)
+            place.chmod(0o755)
+        return place
+
+    return unpack
+
+
+@dataclass
+class Old(Site):
+    """A home of the old version, which its own program serves. ``before`` are its rows as they were seeded."""
+
+    before: Contents = ()
+    before_documents: tuple[Any, ...] = ()
+    cookie: str = ""
+
+    def run_version(self, place: Path, *words: str, **options: Any) -> Any:
+        """Run a verb with the version that is unpacked in *place*."""
+        return self.run(*words, "--json", PYTHONPATH=str(place), **options)
+
+    def popen_version(self, place: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a verb with the version that is unpacked in *place*."""
+        return self.popen(*words, "--json", PYTHONPATH=str(place), **options)
+
+    def rows(self) -> Contents:
+        """Count and checksum of every table; what each start writes down of itself is left out."""
+        return rows_of(self)
+
+    def documents(self) -> list[Any]:
+        """The documents, but for what each start writes down of itself."""
+        return documents_of(self)
+
+    def session(self) -> Any:
+        """Ask who is signed in by the cookie of before."""
+        return self.request_with(self.cookie, "/api/auth/get-session")
+
+    def request_with(self, cookie: str, path: str) -> Any:
+        """Ask with a cookie."""
+        import http.client  # noqa: PLC0415 - only here
+
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path, headers={"cookie": cookie})
+            return json.loads(connection.getresponse().read() or "null")
+
+
+def rows_of(site: Site) -> Contents:
+    """Return count and checksum of every table of a running gateway's database."""
+    with closing(_connect(site)) as connection:
+        return tuple(rows for rows in table_rows(connection) if "documents" not in rows.table)
+
+
+def documents_of(site: Site) -> list[Any]:
+    """Return the documents of a running gateway's database that tests have put there."""
+    with closing(_connect(site)) as connection:
+        return list(
+            connection.execute("SELECT * FROM storage_documents WHERE collection = 'tests' ORDER BY collection, key")
+        )
+
+
+def _connect(site: Site) -> Any:
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None, "no database runs"
+    return connect(conninfo, application_name="test")
+
+
+@pytest.fixture(scope="session")
+def _template(
+    scratch_root: Path, account: Account | None, version: Callable[[str], Path], free_port: Callable[[], int]
+) -> Iterator[Old]:
+    """A home of the old version with data in it, stopped; to be copied to the very same place."""
+    place = scratch_root / "old"
+    place.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(place, account.uid, account.gid)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))}
+    site = Old(place / "home", free_port(), account, environ)
+    done = site.run(*site.install_words(), PYTHONPATH=str(version(OLD)))
+    assert done.code == 0, done.err
+    _seed(site, version(OLD))
+    site.cookie = _sign_in(site)
+    site.before, site.before_documents = rows_of(site), tuple(documents_of(site))
+    control.stop(site.home)
+    shutil.copytree(site.path, place / "kept", symlinks=True, copy_function=_copy)
+    _own_alike(site.path, place / "kept")
+    yield site
+    site.close()
+
+
+def _seed(site: Old, place: Path) -> None:
+    words = ["bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin"]
+    done = site.run_version(place, *words, stdin=PASSWORD)
+    assert done.code == 0, done.out
+    with closing(_connect(site)) as connection:
+        connection.execute("SELECT setseed(0.5)")
+        connection.execute(
+            "INSERT INTO insights (id, user_id, content, embedding)"
+            " SELECT 'i' || n, (SELECT id FROM users), 'insight ' || n,"
+            " (SELECT array_agg(random()) FROM generate_series(1, 1536) WHERE n > 0)::vector"
+            f" FROM generate_series(1, {INSIGHTS}) AS n"
+        )
+        connection.execute(
+            "INSERT INTO storage_documents (collection, key, value)"
+            " SELECT 'tests', 'k' || n, jsonb_build_object('n', n) FROM generate_series(1, 50) AS n"
+        )
+
+
+def _sign_in(site: Old) -> str:
+    import http.client  # noqa: PLC0415 - only here
+
+    with closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)) as connection:
+        body = json.dumps({"email": EMAIL, "password": PASSWORD})
+        connection.request("POST", "/api/auth/sign-in/email", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+        return "; ".join(value.split(";")[0] for value in response.headers.get_all("set-cookie") or ())
+
+
+def _copy(source: str, target: str) -> str:
+    return str(shutil.copy2(source, target, follow_symlinks=False))
+
+
+def _own_alike(source: Path, target: Path) -> None:
+    for root, directories, names in os.walk(source):
+        for name in (".", *directories, *names):
+            path = Path(root, name)
+            status = path.lstat()
+            os.chown(target / path.relative_to(source), status.st_uid, status.st_gid, follow_symlinks=False)
+
+
+@pytest.fixture
+def seeded(_template: Old) -> Iterator[Callable[[], Old]]:
+    """Return what puts the old version's home in its place, as it was seeded, and starts it by its own program."""
+
+    def make() -> Old:
+        _template.close()
+        shutil.rmtree(_template.path, ignore_errors=True)
+        kept = _template.path.with_name("kept")
+        shutil.copytree(kept, _template.path, symlinks=True, copy_function=_copy)
+        _own_alike(kept, _template.path)
+        started = subprocess.run(
+            [_template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
+        )
+        assert started.returncode == 0, started.stderr
+        return _template
+
+    yield make
+    _template.close()
+
+
+@pytest.fixture
+def old(seeded: Callable[[], Old]) -> Old:
+    """Return a home of the old version that serves."""
+    return seeded()
+
+
+__all__ += ["BAD", "GOOD", "NOT_STARTING", "NOT_WELL", "assume", "finish"]
