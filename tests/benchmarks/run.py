@@ -1,6 +1,6 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
-    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http migrations] [--json FILE]
+    python tests/benchmarks/run.py [--rounds N] [--only install start doctor help memory http migrations] [--json FILE]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
 a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
@@ -101,6 +101,24 @@ def measure_start(scratch: Path, rounds: int) -> list[Row]:
     ]
 
 
+def measure_doctor(scratch: Path, rounds: int) -> list[Row]:
+    """The whole ``doctor`` on a healthy home that runs, and an ``install`` that has nothing to do."""
+    home = MeasuredHome(scratch / "doctor", free_port())
+    home.install()
+    looks, nothing = [], []
+    try:
+        for number in range(rounds):
+            looks.append(timed(lambda: home.call("doctor")))
+            nothing.append(timed(home.install))
+            progress("doctor", number, f"{looks[-1]:.2f} s, install again {nothing[-1]:.2f} s")
+    finally:
+        home.purge()
+    return [
+        Row(what="`doctor`, every check", value=f"{statistics.median(looks):.2f} s", target="≤ 1.5 s"),
+        Row(what="`install` with nothing to do", value=f"{statistics.median(nothing):.2f} s", target="≤ 0.5 s"),
+    ]
+
+
 def measure_help(_scratch: Path, rounds: int) -> list[Row]:
     """``--help``, with byte-code caches."""
     command = MeasuredHome.command("--help")
@@ -172,6 +190,7 @@ def progress(name: str, number: int, text: str) -> None:
 MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "install": measure_install,
     "start": measure_start,
+    "doctor": measure_doctor,
     "help": measure_help,
     "memory": measure_memory,
     "http": measure_http,

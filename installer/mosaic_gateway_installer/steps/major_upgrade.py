@@ -77,6 +77,8 @@ class MajorUpgradeStep:
 
     def done(self) -> bool:
         """Return whether there is nothing to upgrade, or no way to."""
+        if cluster_of(self.context.home) is None:  # a new home, whose account may be still to be made
+            return True
         return decision_for(self.context.config, self.context.account) is not MajorDecision.UPGRADE
 
     def apply(self) -> None:

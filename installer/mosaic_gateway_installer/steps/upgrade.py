@@ -44,8 +44,8 @@ from mosaic_gateway_installer.snapshot.store import (
     switch_to,
 )
 from mosaic_gateway_installer.steps.base import Context
-from mosaic_gateway_installer.steps.service import ServiceStep
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.steps.service import ServiceStep
 from mosaic_gateway_installer.upgrading.last import (
     Counters,
     LastUpgrade,
