@@ -43,7 +43,9 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(#|[?&])(token|code)=[\w.%-]+"), rf"\1\2={MASK}"),
     (re.compile(r"\b(authorization|cookie|set-cookie|x-setup-token)\b(\s*[:=]\s*).*", re.IGNORECASE), rf"\1\2{MASK}"),
     (
-        re.compile(r"\b(\w*(?:password|passwd|secret|token|api_?key))\b(\"?\s*[:=]\s*\"?)[^\s\",;}]+", re.IGNORECASE),
+        re.compile(
+            r"\b(\w*(?:password|passwd|secret|token|api_?key))\b(\"?\s*[:=]\s*\"?)[^\s\",;{}\[]+", re.IGNORECASE
+        ),
         rf"\1\2{MASK}",
     ),
 )

@@ -140,6 +140,20 @@ def measure_adopt(scratch: Path, rounds: int) -> list[Row]:
     return [Row(what="adopt: `install` over kept data", value=f"{statistics.median(seconds):.2f} s", target="≤ 1.0 s")]
 
 
+def measure_doctor(scratch: Path, rounds: int) -> list[Row]:
+    """The whole ``doctor`` on a healthy home that runs."""
+    home = MeasuredHome(scratch / "doctor", free_port())
+    home.install()
+    looks = []
+    try:
+        for number in range(rounds):
+            looks.append(timed(lambda: home.call("doctor")))
+            progress("doctor", number, f"{looks[-1]:.2f} s")
+    finally:
+        home.purge()
+    return [Row(what="`doctor`, every check", value=f"{statistics.median(looks):.2f} s", target="≤ 1.5 s")]
+
+
 def measure_help(_scratch: Path, rounds: int) -> list[Row]:
     """``--help``, with byte-code caches."""
     command = MeasuredHome.command("--help")
@@ -214,6 +228,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "again": measure_again,
     "upgrade": measure_upgrade,
     "start": measure_start,
+    "doctor": measure_doctor,
     "help": measure_help,
     "memory": measure_memory,
     "http": measure_http,

@@ -250,7 +250,9 @@ def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
     for running in (True, False):
         if not running:
             assert site.json("stop").code == 0
-        done = site.json("storage", "baseline", "--to", last, "--dry-run"); print(done.out, done.err); dry = done.result
+        done = site.json("storage", "baseline", "--to", last, "--dry-run")
+        print(done.out, done.err)
+        dry = done.result
         assert (len(dry["tags"]), dry["differences"], dry["written"]) == (10, [], False)
     assert site.json("storage", "baseline", "--to", last).result["written"] is True
     assert site.json("start").code == 0

@@ -64,7 +64,9 @@ def test_newer_minor_versions_are_negotiated(server: Sidecar) -> None:
         assert fields(raw.rest()[0][1])["C"] == "0A000"
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, b"\xff" * 64, struct.pack("!ii", 7, PROTOCOL)])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, b"\xff" * 64, struct.pack("!ii", 7, PROTOCOL)]
+)
 def test_garbage_at_the_beginning(server: Sidecar, connection: Connection, garbage: bytes) -> None:
     """What is no start-up packet closes its connection, and nothing else happens."""
     with client(server.directory, started=False) as raw:

@@ -18,7 +18,11 @@ ENDLESS = {
     "output": "SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)",
 }
 #: Multiplies numbers of 130,000 digits within one expression: PostgreSQL looks for interrupts between rows only.
-DEAF = "SELECT length((" + " * ".join(["(n % 10 ^ 130000)"] * 2000) + ")::text) FROM (SELECT repeat('9', 131000)::numeric) t(n)"
+DEAF = (
+    "SELECT length(("
+    + " * ".join(["(n % 10 ^ 130000)"] * 2000)
+    + ")::text) FROM (SELECT repeat('9', 131000)::numeric) t(n)"
+)
 
 
 @pytest.mark.parametrize("how", ENDLESS)
@@ -173,7 +177,7 @@ def test_what_cannot_be_interrupted_ends_the_process(start_sidecar: StartSidecar
         error = fields(raw.rest()[-1][1])
     assert (error["S"], error["C"]) == ("FATAL", "57014")
     assert sidecar.wait() == -signal.SIGKILL
-    assert [e for e in sidecar.events if e] [1:] == [{"event": "deadline", "connection": 2, "seconds": 0.5}]
+    assert [e for e in sidecar.events if e][1:] == [{"event": "deadline", "connection": 2, "seconds": 0.5}]
     again = start_sidecar(directory=sidecar.directory)
     with again.connect() as connection:
         assert connection.execute("SELECT a FROM kept").fetchall() == [(1,)]

@@ -70,7 +70,9 @@ def test_without_fsync_there_is_none(start_sidecar: StartSidecar, tmp_path: Path
     if strace is None:
         pytest.skip("no strace on PATH")
     calls = tmp_path / "calls"
-    sidecar: Sidecar = start_sidecar("--no-fsync", wrapper=(strace, "-f", "-o", str(calls), "-e", "trace=fsync,fdatasync"))
+    sidecar: Sidecar = start_sidecar(
+        "--no-fsync", wrapper=(strace, "-f", "-o", str(calls), "-e", "trace=fsync,fdatasync")
+    )
     if not sidecar.events[0]:
         pytest.skip("strace may not trace here")
     with sidecar.connect() as connection:

@@ -103,7 +103,9 @@ def test_start_up_options(connect: Connect) -> None:
         first.execute(reset)
         assert setting(second, "statement_timeout") == "0"
         assert setting(second, "application_name") == "the second"
-        values = [setting(first, name) for name in ("statement_timeout", "lock_timeout", "mosaic.text", "application_name")]
+        values = [
+            setting(first, name) for name in ("statement_timeout", "lock_timeout", "mosaic.text", "application_name")
+        ]
         assert values == ["61s", "2s", "two words", "the first"]
 
 

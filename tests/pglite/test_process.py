@@ -95,7 +95,10 @@ def test_stop_does_not_wait_for_ever(start_sidecar: StartSidecar) -> None:
 
 @pytest.mark.parametrize(
     "death",
-    ["SELECT pg_terminate_backend(pg_backend_pid())", "DO $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$"],
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "DO $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$",
+    ],
 )
 def test_the_death_of_the_backend(start_sidecar: StartSidecar, death: str) -> None:
     """A backend that ends takes the process with it: exit code 70, and the reason; the data is as committed."""

@@ -26,7 +26,12 @@ WAYS = {
     "between rows of COPY": COPY + ROW,
     "in a row of COPY": COPY + ROW + ROW[:-2],
     "in a huge message of COPY": COPY + message(b"d", b"2\tlong line\n" * 50_000)[:300_000],
-    "after CopyDone, extended": parse("", "COPY vanishing FROM STDIN") + bind("") + EXECUTE + SYNC + ROW + message(b"c"),
+    "after CopyDone, extended": parse("", "COPY vanishing FROM STDIN")
+    + bind("")
+    + EXECUTE
+    + SYNC
+    + ROW
+    + message(b"c"),
     "with COPY in a transaction": query("BEGIN") + COPY + ROW,
     "with much output to come": query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)"),
     "with COPY to come": query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT"),

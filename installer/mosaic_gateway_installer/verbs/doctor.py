@@ -28,7 +28,8 @@ class FaultsFoundError(PreflightError):
 def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outcome:
     """Check the installation in *home*; with *fix* mend what can safely be mended, and check that again.
 
-    *bundle* is where a support archive goes. Raises `SupportFileError`, `NotInstalledError`; every other fault is a finding.
+    *bundle* is where a support archive goes. Raises `NotInstalledError`, `SupportFileError`; every other fault is
+    a finding.
     """
     findings = tuple(_findings(home, fix=fix))
     faults = [finding for finding in findings if finding.level is Level.FAULT]
