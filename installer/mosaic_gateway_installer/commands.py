@@ -33,6 +33,11 @@ class ConfirmationMissingError(UsageError):
 @click.option("--database-url", metavar="URL", help="A PostgreSQL server (prefer DATABASE_URL or the file).")
 @click.option("--postgres-bin", type=click.Path(path_type=Path), metavar="DIR", help="The system's PostgreSQL.")
 @click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
+@click.option(
+    "--service/--no-service",
+    default=None,
+    help="Register with systemd or launchd, or do not; remembered.  [default: if there is one]",
+)
 @click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
 @click.option("--accept-secret", is_flag=True, help="Take up data with another secret; all sessions end.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")

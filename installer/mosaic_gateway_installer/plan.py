@@ -9,14 +9,18 @@ from mosaic_gateway.config import EngineName
 __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
-UNDER_THE_GATEWAY = frozenset({"hand-over", "program", "config", "secret", "runtime", "major-upgrade", "cluster"})
+UNDER_THE_GATEWAY = frozenset(
+    {"hand-over", "program", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
+)
 
 
-def install_steps(engine: EngineName, *, account: bool, make_account: bool, start: bool) -> tuple[str, ...]:
+def install_steps(
+    engine: EngineName, *, account: bool, make_account: bool, start: bool, service: bool = False
+) -> tuple[str, ...]:
     """Return the ids of the steps that make up an installation.
 
     *account*: the home belongs to another account than the user who installs; *make_account*: that
-    account is ours to make; *start*: the gateway runs in the end.
+    account is ours to make; *start*: the gateway runs in the end; *service*: a service manager runs it.
     """
     steps = ["home"]
     if make_account:
@@ -28,11 +32,11 @@ def install_steps(engine: EngineName, *, account: bool, make_account: bool, star
         # The program is there before anything is stopped: copying it is what takes time.
         # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
         # one loads meanwhile, and reads nothing before it is let go.
-        steps += ["stop", "launch"]
+        steps += ["stop"] if service else ["stop", "launch"]
     steps += ["config", "secret"]
     if engine is EngineName.POSTGRES:
         steps += ["runtime", "major-upgrade", "cluster"]
-    steps.append("start" if start else "schema")
+    steps += ["service", "start" if start else "schema"]
     return tuple(steps)
 
 
@@ -46,7 +50,7 @@ def pending_steps(steps: Sequence[str], done: Collection[str]) -> tuple[str, ...
     if pending & UNDER_THE_GATEWAY:
         pending.add(steps[-1])
     if "start" in pending:
-        pending.add("launch")
+        pending.add("launch")  # where the plan has it: a service manager loads the gateway itself
     else:
         pending -= {"launch", "stop"}
     return tuple(step for step in steps if step in pending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -42,7 +43,8 @@ class Receipt:
     service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
     migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
     ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
-    earlier version wrote the receipt.
+    earlier version wrote the receipt. ``service`` is the service manager's unit (`gateway.service.Service`), None
+    where there is none; ``service_wanted`` is False after ``--no-service``.
     """
 
     instance_id: str
@@ -58,6 +60,8 @@ class Receipt:
     kept: tuple[str, ...] = ()
     system_identifier: int | None = None
     secret_check: str | None = None
+    service: Mapping[str, Any] | None = None
+    service_wanted: bool = True
 
 
 def read_receipt(home: Home) -> Receipt | None:

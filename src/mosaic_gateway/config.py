@@ -28,8 +28,8 @@ __all__ = [
     "Home",
     "NotInstalledError",
     "Secret",
+    "config_directory",
     "default_home",
-    "installed_version",
     "instance_id",
     "load_auth_secret",
     "load_config",
@@ -225,6 +225,12 @@ def runtime_directory(environ: Mapping[str, str]) -> Path:
     return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
 
 
+def config_directory(environ: Mapping[str, str]) -> Path:
+    """Return where a user's programs keep settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
+    named = environ.get("XDG_CONFIG_HOME", "")
+    return Path(named) if named.startswith("/") else Path.home() / ".config"
+
+
 def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """Return the settings of *home*; *flags* holds only what was given on the command line.
 
@@ -268,17 +274,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def instance_id(home: Home) -> str:
     """Return the id of the installation in *home*. Raises `NotInstalledError`."""
-    return _of_receipt(home, "instance_id")
-
-
-def installed_version(home: Home) -> str:
-    """Return the version that *home* is an installation of. Raises `NotInstalledError`."""
-    return _of_receipt(home, "version")
-
-
-def _of_receipt(home: Home, name: str) -> str:
     try:
-        found = json.loads(home.receipt.read_text(encoding="utf-8"))[name]
+        found = json.loads(home.receipt.read_text(encoding="utf-8"))["instance_id"]
     except (FileNotFoundError, NotADirectoryError):
         raise NotInstalledError(
             f"there is no installation in {home.path}",

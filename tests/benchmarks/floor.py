@@ -1,7 +1,7 @@
 """The floor of an installation: what has to be done, and nothing else.
 
-The same copy of PostgreSQL's programs, a durable initdb with the same options, a server start,
-``psql -f`` of the same SQL, and one start of Python.
+The same copies of PostgreSQL's programs and of the gateway's own, a durable initdb with the same options, a server
+start, ``psql -f`` of the same SQL, and one start of Python.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from importlib_resources import files
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.runtime import install_runtime
 from mosaic_gateway.process.account import Account, popen_identity
+from mosaic_gateway_installer.snapshot.store import make_snapshot, wanted_snapshot
 
 INITDB = ("-U", "mosaic", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--auth=trust",
           "--no-instructions", "--data-checksums", "-c", "dynamic_shared_memory_type=mmap")  # fmt: skip
@@ -41,6 +42,7 @@ class FloorInstall:
         schema.write_text(_all_sql())
         schema.chmod(0o644)
         began = time.perf_counter()
+        _copy_program(self._home, self._account)
         bindir = install_runtime(self._home, account=self._account, postgres_bin=None).bindir
         data, sockets = self._home.path / "cluster", self._home.path
         self._call(bindir / "initdb", "-D", data, *INITDB)
@@ -62,6 +64,12 @@ class FloorInstall:
         subprocess.run(
             words, check=True, stdout=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT, **popen_identity(self._account)
         )
+
+
+def _copy_program(home: Home, account: Account | None) -> None:
+    wanted = wanted_snapshot()
+    if wanted is not None:
+        make_snapshot(home, wanted, account)
 
 
 def _is_ready(pid_file: Path) -> bool:

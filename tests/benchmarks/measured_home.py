@@ -14,7 +14,7 @@ from typing import Any
 from mosaic_gateway.process.account import Account, account_named
 
 PASSWORD = "correct horse battery staple"
-LIMIT = 60  # seconds for one command
+LIMIT = 300  # seconds for one command
 
 
 def scratch_account() -> Account | None:
@@ -36,10 +36,13 @@ class MeasuredHome:
         """Return the argument list that runs the product's command line."""
         return [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words]
 
-    def call(self, *words: str, stdin: str | None = None) -> Any:
-        """Run a verb on this home and return its result."""
+    def call(self, *words: str, stdin: str | None = None, package: Path | None = None) -> Any:
+        """Run a verb on this home and return its result; *package* is where another version lies."""
+        environ = {**os.environ, **({"PYTHONPATH": str(package)} if package is not None else {})}
         command = self.command(*words, "--home", str(self.path), "--json")
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False, env=environ
+        )
         envelope = json.loads(done.stdout)
         if not envelope["ok"]:
             raise RuntimeError(envelope["error"])

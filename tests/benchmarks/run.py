@@ -1,6 +1,7 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
-    python tests/benchmarks/run.py [--rounds N] [--only install adopt start help memory http migrations] [--json FILE]
+    python tests/benchmarks/run.py [--rounds N] [--only install adopt again upgrade start help memory http migrations]
+        [--json FILE]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
 a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
@@ -25,6 +26,7 @@ from pathlib import Path
 from floor import FloorInstall
 from measured_home import MeasuredHome, scratch_account
 from migrations_speed import measure as measure_runner
+from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
 SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
@@ -75,8 +77,27 @@ def measure_install(scratch: Path, rounds: int) -> list[Row]:
         progress("install", number, f"{seconds:.2f} s, floor {floor:.2f} s")
     ratio = statistics.median(a / b for a, b in zip(ours, floors, strict=True))
     value = f"{statistics.median(ours):.2f} s = {ratio:.2f} × the floor ({statistics.median(floors):.2f} s)"
-    what = "fresh `install` to smoke-tested; floor: the same copy, initdb, start, `psql -f`, one Python start"
+    what = "fresh `install` to smoke-tested; floor: the same copies, initdb, start, `psql -f`, one Python start"
     return [Row(what=what, value=value, target="≤ 1.5 ×")]
+
+
+def measure_again(scratch: Path, rounds: int) -> list[Row]:
+    """``install`` where all is done already: it looks at everything, tests the gateway, and changes nothing."""
+    home = MeasuredHome(scratch / "again", free_port())
+    home.install()
+    try:
+        seconds = [timed(lambda: home.call("install")) for _ in range(rounds + 1)]
+    finally:
+        home.purge()
+    return [Row(what="`install` with nothing to do", value=f"{statistics.median(seconds[1:]):.2f} s", target="≤ 0.5 s")]
+
+
+def measure_upgrade(scratch: Path, rounds: int) -> list[Row]:
+    """``upgrade`` with one migration on a home of 1 GB."""
+    return [
+        Row(what=what, value=value, target=target)
+        for what, value, target in measure_upgrades(scratch, rounds, free_port())
+    ]
 
 
 def measure_start(scratch: Path, rounds: int) -> list[Row]:
@@ -190,6 +211,8 @@ def progress(name: str, number: int, text: str) -> None:
 MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "install": measure_install,
     "adopt": measure_adopt,
+    "again": measure_again,
+    "upgrade": measure_upgrade,
     "start": measure_start,
     "help": measure_help,
     "memory": measure_memory,

@@ -133,6 +133,8 @@ class Site:
             words += ["--port", str(self.port)]
         if self.account is not None and self.run_as and "--run-as" not in more:
             words += ["--run-as", self.account.name]
+        if not {"--service", "--no-service"} & set(more):
+            words.append("--no-service")  # nothing of the tests shall stay in the machine's service manager
         return (*words, *more)
 
     def install(self, *more: str, **options: Any) -> Result:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 CHECKS = [
     "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "room", "clock", "programs",
-    "postgres version", "cluster", "pid file", "port", "gateway", "database", "schema", "objects", "indexes",
-    "set-up link",
+    "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database", "schema",
+    "objects", "indexes", "set-up link",
 ]  # fmt: skip
 
 
@@ -190,6 +190,12 @@ HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
     ),
     "a program of another content": (lambda site: _edited(_vector(site), _flip_last), {"programs": "FILES_ALTERED"}),
     "a program less": (lambda site: _renamed(_vector(site)), {"programs": "FILES_ALTERED", **NO_LIBRARY}),
+    "the gateway's program of another content": (
+        lambda site: _edited(
+            site.home.runtime / "current" / "mosaic_gateway" / "gateway" / "app.py", lambda content: content + b"#\n"
+        ),
+        {"program": "FILES_ALTERED"},
+    ),
     "a journal left behind": (_journal_left, {"receipt": "INSTALL_INCOMPLETE"}),
     "broken settings": (
         lambda site: _edited(site.home.config_file, lambda _: b"port = 'many'"),

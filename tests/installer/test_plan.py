@@ -22,7 +22,7 @@ def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
     """The account exists before the home is handed over, the settings before anything reads them."""
     assert ALL == (
         "home", "account", "hand-over", "program", "stop", "launch", "config", "secret", "runtime", "major-upgrade",
-        "cluster", "start",
+        "cluster", "service", "start",
     )  # fmt: skip
 
 
@@ -52,6 +52,13 @@ def test_what_is_pending_is_what_is_not_done_and_what_that_brings(done: set[str]
     if "start" not in pending:
         assert "stop" not in pending
     assert ("stop" in pending) is ("start" in pending and "stop" not in done)
+
+
+def test_a_service_manager_loads_the_gateway_itself() -> None:
+    """Then nothing is launched beside it, and a change of the unit restarts the gateway."""
+    steps = install_steps(EngineName.POSTGRES, account=False, make_account=False, start=True, service=True)
+    assert "launch" not in steps
+    assert pending_steps(steps, set(steps) - {"service", "stop"}) == ("stop", "service", "start")
 
 
 def test_nothing_is_pending_when_all_is_done() -> None:

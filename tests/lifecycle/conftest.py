@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.installer.conftest import Site, finish, free_port
+from tests.installer.conftest import Site, _place, finish, free_port, make_site
 from tests.lifecycle.wheels import Tree, build_wheel, pack_needs
 
 from mosaic_gateway.engines.postgres.lock import running_conninfo
@@ -30,7 +30,7 @@ from mosaic_gateway.gateway import control
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.rows import Contents, table_rows
 
-__all__ = ["EMAIL", "NEW", "OLD", "PASSWORD", "Old", "free_port", "rows_of"]
+__all__ = ["EMAIL", "NEW", "OLD", "PASSWORD", "Old", "_place", "free_port", "make_site", "rows_of"]
 
 OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery staple"

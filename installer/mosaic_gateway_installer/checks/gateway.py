@@ -1,13 +1,20 @@
-"""The gateway: does it run, is it ready, and if not, does somebody else have its port?"""
+"""The gateway: its program, its service; does it run, is it ready, and if not, does somebody else have its port?"""
 
 from __future__ import annotations
 
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.program import current_program
+from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway_installer.checks.package import FilesAlteredError, told
 from mosaic_gateway_installer.checks.patient import Patient
-from mosaic_gateway_installer.findings import Check
+from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
+from mosaic_gateway_installer.service.unit import is_unchanged
+from mosaic_gateway_installer.snapshot.store import altered_files
+from mosaic_gateway_installer.steps.service import service_of
 
 __all__ = ["CHECKS"]
 
@@ -16,6 +23,71 @@ class NotRunningError(PreflightError):
     """The gateway does not run or is not ready."""
 
     code = "NOT_READY"
+
+
+class ServiceMissingError(PreflightError):
+    """The receipt names a service that is not there."""
+
+    code = "SERVICE_MISSING"
+
+
+class ServiceNotEnabledError(PreflightError):
+    """The service is there, but does not start with the machine or the session."""
+
+    code = "SERVICE_NOT_ENABLED"
+
+
+class ServiceEditedError(AdviceError):
+    """The unit file was changed by hand, in a way that only a person can move into a drop-in."""
+
+    code = "SERVICE_EDITED"
+
+
+def _program(patient: Patient) -> str:
+    program = current_program(patient.home)
+    if program is None:
+        raise NotCheckedError("the gateway runs from the installed package")
+    altered = altered_files(program.directory)
+    if altered:
+        raise FilesAlteredError(
+            f"{len(altered)} file(s) of {program.directory} are missing or were changed: {told(altered)}",
+            hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
+            details={"files": altered},
+        )
+    return f"version {program.version} in {program.directory}, every file as it was copied"
+
+
+def _service(patient: Patient) -> str:
+    recorded = service_of(patient.receipt)
+    if recorded is None:
+        return "none: after a restart of the machine, run mosaic-gateway start"
+    service = registered_service(patient.home)
+    if service is None:
+        if not recorded.is_for_root and patient.account is not None:
+            raise NotCheckedError(f"not checked: {recorded.described} is its owner's own")
+        raise ServiceMissingError(
+            f"{recorded.described} is not there, or not for this home", hint="Register it anew: mosaic-gateway install"
+        )
+    if not is_enabled(service):
+        raise ServiceNotEnabledError(
+            f"{service.described} does not start by itself",
+            hint=f"mosaic-gateway doctor --fix, or: {' '.join(service.systemctl)} enable {service.name}",
+        )
+    text = present_text(service)
+    if text is not None and not is_unchanged(text):
+        raise ServiceEditedError(
+            f"{service.file} was changed by hand: a later version will keep it, and not bring its own",
+            hint=f"Move the changes into {drop_ins_of(service)}/, or run mosaic-gateway install, which tries to.",
+        )
+    return service.described
+
+
+def _enable(patient: Patient, fault: MosaicError) -> str:
+    service = registered_service(patient.home)
+    if service is None or not isinstance(fault, ServiceNotEnabledError):
+        raise fault
+    enable(service)
+    return f"{service.described} starts by itself again"
 
 
 def _port(patient: Patient) -> str:
@@ -47,6 +119,8 @@ def _start(patient: Patient, fault: MosaicError) -> str:
 
 
 CHECKS: tuple[Check[Patient], ...] = (
+    Check(id="program", run=_program),
+    Check(id="service", run=_service, fix=_enable),
     Check(id="port", run=_port),
     Check(id="gateway", run=_gateway, fix=_start),
 )

@@ -17,6 +17,7 @@ from mosaic_gateway.config import EngineName, Home, load_auth_secret
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.ballast import ballast_file, keep_ballast
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.gateway.upgrade_mark import read_mark, unfinished
 from mosaic_gateway.process.account import assume
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.checks.patient import Patient
@@ -70,6 +71,9 @@ class ReserveMissingError(AdviceError):
 def _receipt(patient: Patient) -> str:
     receipt, home = patient.receipt, patient.home
     _leave_to_others(home)
+    mark = read_mark(home)
+    if mark is not None:
+        raise unfinished(home, mark)
     if receipt.state is ReceiptState.KEPT:
         raise IncompleteError("it was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install.")
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():

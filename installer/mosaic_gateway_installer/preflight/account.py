@@ -7,12 +7,19 @@ import stat
 from pathlib import Path
 
 from mosaic_gateway.process.account import Account
-from mosaic_gateway_installer.findings import Check
+from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.preflight.home import HomeUnusableError
 from mosaic_gateway_installer.preflight.subject import Subject
+from mosaic_gateway_installer.service.choice import interpreter_closed_to
 from mosaic_gateway_installer.steps.home import UserAddMissingError
 
 __all__ = ["CHECKS"]
+
+
+class InterpreterClosedError(AdviceError):
+    """The service account cannot run the interpreter that the package is installed for."""
+
+    code = "INTERPRETER_CLOSED"
 
 
 def account(subject: Subject) -> str:
@@ -43,4 +50,18 @@ def _may_pass(directory: Path, account: Account | None) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="account", run=account),)
+def interpreter(subject: Subject) -> str:
+    """Say whether the account can run the interpreter itself. Raises `InterpreterClosedError`."""
+    if subject.account_name is None:
+        raise NotCheckedError("not needed: it runs as this user")
+    closed = interpreter_closed_to(subject.account)
+    if closed is not None:
+        raise InterpreterClosedError(
+            f"{subject.account_name} may not use this Python: {closed} is closed to it",
+            hint="Root then starts the gateway, which gives root up, and no service can be registered. "
+            "For a service, install with the system's Python: python3 -m venv /opt/mosaic-gateway",
+        )
+    return f"{subject.account_name} can run it"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="account", run=account), Check(id="interpreter", run=interpreter))

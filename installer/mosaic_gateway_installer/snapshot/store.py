@@ -46,6 +46,7 @@ from mosaic_gateway_installer.snapshot.parts import Part, part_of
 
 __all__ = [
     "Wanted",
+    "altered_files",
     "base_interpreter",
     "find_snapshot",
     "is_whole",
@@ -112,9 +113,27 @@ def find_snapshot(home: Home, wanted: Wanted) -> Path | None:
     """Return the snapshot that *wanted* asks for, if *home* has it, whole."""
     for path in (home.runtime / name for name in _names(wanted)):
         with suppress(ProgramMissingError):
-            if read_program(path).manifest.get("identity") == wanted.identity and is_whole(path):
+            if read_program(path).manifest.get("identity") == wanted.identity and not altered_files(path):
                 return path
     return None
+
+
+def altered_files(path: Path) -> list[str]:
+    """Return the files of the snapshot *path* that are missing or not as they were copied.
+
+    Raises `ProgramMissingError`, OSError.
+    """
+    recorded = read_program(path).manifest["files"]
+    return [name for name, (size, digest) in recorded.items() if not _is_as_copied(f"{path}/{name}", size, digest)]
+
+
+def _is_as_copied(name: str, size: int, digest: str) -> bool:
+    try:
+        with open(name, "rb", buffering=0) as stream:  # noqa: PTH123 - as in is_whole
+            content = stream.readall()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return len(content) == size and hashlib.sha256(content).hexdigest() == digest
 
 
 def is_whole(path: Path) -> bool:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from mosaic_gateway import __version__
 from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.errors import InternalError, MosaicError
+from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.program import current_program
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
+from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.steps.base import Context
@@ -91,8 +92,10 @@ class LaunchStep:
         return is_current(self.context)
 
     def apply(self) -> None:
-        """Load it."""
+        """Load it, unless a service manager does that."""
         home = self.context.home
+        if registered_service(home) is not None:
+            return
         self.launched = control.launch(home, current_program(home), port=self.context.config.port, issue_link=True)
 
     def undo(self) -> None:
@@ -121,9 +124,10 @@ class StartStep:
 
     def apply(self) -> None:
         """Let it start, and wait until it accepts requests. Raises `DiskFullError` where its database finds no room."""
-        if self.launch.launched is None:
-            raise InternalError("the gateway was to be started before it was loaded")
         try:
+            if self.launch.launched is None:
+                self.started = control.start(self.context.home)
+                return
             with self.launch.launched as launched:
                 self.started = launched.go()
         except MosaicError as error:

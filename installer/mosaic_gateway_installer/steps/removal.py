@@ -140,13 +140,13 @@ class RemoveAccountStep:
         return f"Remove the service account {self.receipt.account}"
 
     def done(self) -> bool:
-        """Return whether there is no account of ours, or it is somebody's who runs."""
+        """Return whether there is no account of ours."""
         name = self.receipt.account
-        return not self.receipt.account_created or name is None or account_named(name) is None or _is_used(name)
+        return not self.receipt.account_created or name is None or account_named(name) is None
 
     def apply(self) -> None:
-        """Take the home back, and remove the account."""
-        if self.receipt.account is not None:
+        """Take the home back, and remove the account, unless something else still runs as it."""
+        if self.receipt.account is not None and not _is_used(self.receipt.account):
             for path in (self.context.home.path, *self.context.home.path.iterdir()):
                 os.chown(path, 0, 0, follow_symlinks=False)
             remove_account(self.receipt.account)

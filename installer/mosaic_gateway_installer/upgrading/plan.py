@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
 from mosaic_gateway.errors import MosaicError, RefusedError
 
-__all__ = ["UpgradeFacts", "is_needed", "order_of", "refusal", "upgrade_steps"]
+__all__ = ["UpgradeFacts", "downgrade", "is_needed", "order_of", "refusal", "upgrade_steps"]
 
 
 class DowngradeError(RefusedError):
@@ -91,13 +91,18 @@ def is_needed(facts: UpgradeFacts) -> bool:
     return not facts.same_program or facts.installed_schema != facts.schema or other_programs
 
 
+def downgrade(installed: str, version: str, installed_schema: str | None, schema: str) -> MosaicError | None:
+    """Return the refusal of an older *version*, whose *schema* is another than the *installed* one's, else None."""
+    if order_of(installed) > order_of(version) and installed_schema != schema:
+        return DowngradeError(
+            f"version {installed} is installed, and {version} does not know its schema",
+            hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={installed}'",
+        )
+    return None
+
+
 def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
     """Return why this package must not take over the installation, with or without a *backup*; None where it may."""
-    if order_of(facts.installed_version) > order_of(facts.version) and facts.installed_schema != facts.schema:
-        return DowngradeError(
-            f"version {facts.installed_version} is installed, and {facts.version} does not know its schema",
-            hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={facts.installed_version}'",
-        )
     if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
         return _major(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector
@@ -137,10 +142,13 @@ def _major(cluster: int, programs: int) -> MajorVersionError:
     )
 
 
-def upgrade_steps(facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool) -> tuple[str, ...]:
+def upgrade_steps(
+    facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False
+) -> tuple[str, ...]:
     """Return the ids of the steps of an upgrade, in their order.
 
     *backup*: one is made. *ran*: the gateway ran, and does afterwards. *embedded*: the database is the home's own.
+    *service*: a service manager runs the gateway, and takes the new one over when it has been tested.
     """
     steps = ["program", "mark"]
     if ran:
@@ -154,6 +162,8 @@ def upgrade_steps(facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: boo
     if facts.major is MajorDecision.UPGRADE:
         steps.append("major-upgrade")
     steps += ["migrate", "start", "smoke-test", "switch"]
+    if service:
+        steps.append("service")
     if not ran:
         steps.append("stop-again")
     return (*steps, "prune")

@@ -20,6 +20,7 @@ from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, remove_mark,
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.backups.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.majors import remove_newer_programs, undo_major
 from mosaic_gateway_installer.snapshot.store import switch_to
@@ -48,6 +49,8 @@ def bring_back_data(home: Home, mark: UpgradeMark, account: Account | None) -> N
             undo_major(home, account)
         return
     backup = backups_of(home) / mark.backup
+    if _is_dump(backup):  # of a server, whose data others may use: only a person can say that it shall go back
+        return
     if mark.phase is Phase.CHANGING and not (backup / PARTS[-1]).is_dir():
         raise BackupGoneError(
             f"{backup} is gone, which held what was before the upgrade to {mark.target_version}",
@@ -76,6 +79,9 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
     control.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         bring_back_data(home, mark, account)
+    elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
+        with assume(account):
+            _remove(backups_of(home) / mark.backup)
     remove_newer_programs(home, account)
     if mark.source_program is not None and NAME.fullmatch(mark.source_program):
         switch_to(home, mark.source_program, account)
@@ -84,6 +90,12 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
         remove_file(home.journal)
     if mark.ran:
         control.start(home)
+
+
+def _is_dump(backup: Path) -> bool:
+    with suppress(ManifestError):
+        return read_manifest(backup).kind is BackupKind.DUMP
+    return False
 
 
 def _bring_back(kept: Path, place: Path, aside: Path) -> None:

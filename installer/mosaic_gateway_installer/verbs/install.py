@@ -16,10 +16,11 @@ from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Home, load_config, process_environment
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import MosaicError, SmokeTestError
+from mosaic_gateway.errors import MosaicError, PreflightError, SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.gateway.service import Manager, registered_service
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
@@ -34,6 +35,7 @@ from mosaic_gateway_installer.preflight import check_install, examine_install, l
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.recover import needs_recovery, recover
+from mosaic_gateway_installer.service.choice import available_manager, lingers
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
@@ -41,11 +43,13 @@ from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, Start
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
+from mosaic_gateway_installer.steps.service import ServiceStep, service_of
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 
 __all__ = ["Wishes", "install", "install_held", "looked_at", "make_home"]
 
 LOG_LINES = 20
+LINGER = "loginctl enable-linger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,13 @@ class Wishes:
     start: bool = True
     dry_run: bool = False
     accept_secret: bool = False
+    service: bool | None = None
+
+
+class ServiceUnavailableError(PreflightError):
+    """A service was asked for, and no service manager is there to keep it."""
+
+    code = "SERVICE_UNAVAILABLE"
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -118,7 +129,7 @@ def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
     _, context, findings = looked_at(home, wishes)
     check_install(findings)
-    return _run(context, wishes, _pending(context, start=wishes.start), report)
+    return _run(context, wishes, _pending(context, wishes), report)
 
 
 def make_home(directories: Sequence[Path]) -> None:
@@ -138,7 +149,7 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
                 if read_receipt(home) != receipt:  # another installer has been here since
                     _, context, findings = looked_at(home, wishes)
                     check_install(findings)
-                pending = _pending(context, start=wishes.start)
+                pending = _pending(context, wishes)
                 with reporter() as report:
                     return _run(context, wishes, pending, report)
             finally:
@@ -163,7 +174,7 @@ def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Repo
             report.done("The gateway answers as it must")
             if smoke["needsSetup"]:
                 link = _link(context, pending)
-        _complete(context)
+        _complete(context, wishes)
 
     execute("install", pending, lambda: context.journal, report, finish)
     return _outcome(context, pending, smoke, link)
@@ -188,19 +199,40 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
     )
 
 
-def _pending(context: Context, *, start: bool) -> list[Step]:
+def _pending(context: Context, wishes: Wishes) -> list[Step]:
+    manager = _manager(context, wishes, read_receipt(context.home))
     ids = install_steps(
         context.config.engine,
         account=context.account_name is not None,
         make_account=context.make_account,
-        start=start,
+        start=wishes.start,
+        service=manager is not None,
     )
-    steps = {step.id: step for step in _steps(context)}
+    steps = {step.id: step for step in _steps(context, manager)}
     done = {step for step in ids if steps[step].done()}
     return [steps[step] for step in pending_steps(ids, done)]
 
 
-def _steps(context: Context) -> tuple[Step, ...]:
+def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manager | None:
+    """Return the service manager that this home has or gets. Raises `ServiceUnavailableError`."""
+    wanted = wishes.service
+    if wanted is None:
+        wanted = receipt is None or receipt.service_wanted
+    if not wanted:
+        return None
+    recorded = service_of(receipt)
+    if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
+        return recorded.manager
+    found = available_manager(context.account_name)
+    if found.manager is None and wishes.service:
+        raise ServiceUnavailableError(
+            f"no service can be registered: {found.reason}",
+            hint="Leave --service out: the gateway then runs in the background, kept by its own supervisor.",
+        )
+    return found.manager
+
+
+def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
     """Return every step there is; the plan says which of them an installation has."""
     name = context.account_name or ""
     launch = LaunchStep(context)
@@ -216,12 +248,13 @@ def _steps(context: Context) -> tuple[Step, ...]:
         RuntimeStep(context),
         MajorUpgradeStep(context),
         ClusterStep(context),
+        ServiceStep(context, manager),
         SchemaStep(context),
         StartStep(context, launch),
     )
 
 
-def _complete(context: Context) -> None:
+def _complete(context: Context, wishes: Wishes) -> None:
     """The last word: the receipt says that all is there, and the journal goes."""
     receipt = read_receipt(context.home)
     if receipt is None:
@@ -229,6 +262,7 @@ def _complete(context: Context) -> None:
     marks = marks_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,
+        service_wanted=receipt.service_wanted if wishes.service is None else wishes.service,
         state=ReceiptState.INSTALLED,
         kept=(),
         system_identifier=marks.system_identifier,
@@ -256,8 +290,8 @@ def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]
 def _link(context: Context, steps: Sequence[Step]) -> str | None:
     """Return a link for the first admin, unless an earlier one is still good."""
     for step in steps:
-        if isinstance(step, StartStep) and step.started is not None:
-            return step.started.setup_url
+        if isinstance(step, StartStep) and step.started is not None and step.launch.launched is not None:
+            return step.started.setup_url  # the gateway that we loaded has seen to it
     from mosaic_gateway.auth import accounts
 
     with open_database(context.config, context.account) as conninfo:
@@ -278,7 +312,7 @@ def _planned(context: Context, findings: Sequence[Finding], wishes: Wishes) -> O
         check_install(findings)
     except MosaicError as error:
         return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
-    pending = _pending(context, start=wishes.start)
+    pending = _pending(context, wishes)
     lines = [f"Would install into {context.home.path} (engine {context.config.engine}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     if not pending:
@@ -298,6 +332,7 @@ def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | 
         lines.append("Start it: mosaic-gateway start")
     else:
         lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
+    lines += _service_lines(context, pending)
     if link is not None:
         lines += ["", "Make the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
@@ -306,12 +341,26 @@ def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | 
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
 
+def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
+    """Return what is to be said of the service; nothing where nothing was changed."""
+    told = [line for step in pending if isinstance(step, ServiceStep) for line in step.told]
+    service = registered_service(context.home)
+    if service is None and pending:
+        told.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
+    if service is not None and any(isinstance(step, ServiceStep) for step in pending):
+        told.append(f"It starts with the machine ({service.described}).")
+        if service.manager is Manager.SYSTEMD_USER and not lingers():
+            told[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"
+    return told
+
+
 def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
     return {
         "home": str(context.home.path),
         "engine": str(context.config.engine),
         "url": context.config.url,
         "account": context.account_name,
+        "service": service.described if (service := registered_service(context.home)) is not None else None,
         "changed": bool(pending),
         "steps": [{"id": step.id, "description": step.description} for step in pending],
     }

@@ -19,6 +19,7 @@ from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.gateway import StopStep
 from mosaic_gateway_installer.steps.removal import EraseStep, LeaveStep, NoteStep, RemoveAccountStep, SetAsideStep
+from mosaic_gateway_installer.steps.service import UnregisterStep
 
 __all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
 
@@ -110,6 +111,7 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     state = ReceiptState.PURGING if everything else ReceiptState.KEPT
     reversible: list[Step] = [
         StopStep(context),
+        UnregisterStep(context, receipt),
         NoteStep(context, receipt, state, kept),
         SetAsideStep(context, everything),
     ]
@@ -146,6 +148,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
+    lines += [line for step in removal.reversible if isinstance(step, UnregisterStep) for line in step.told]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:

@@ -17,6 +17,8 @@ from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.copy import can_share
@@ -33,25 +35,20 @@ from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
-from mosaic_gateway_installer.steps.upgrade import (
-    BackupStep,
-    LaunchNewStep,
-    MarkStep,
-    MigrateStep,
-    NewMajorStep,
-    ProgramsStep,
+from mosaic_gateway_installer.steps.upgrade_begin import LaunchNewStep, MarkStep, StageStep, StopOldStep
+from mosaic_gateway_installer.steps.upgrade_data import BackupStep, MigrateStep, NewMajorStep, ProgramsStep
+from mosaic_gateway_installer.steps.upgrade_end import (
     PruneStep,
+    ResumeServiceStep,
     SmokeStep,
-    StageStep,
     StartNewStep,
     StopAgainStep,
-    StopOldStep,
     SwitchStep,
-    Upgrade,
 )
+from mosaic_gateway_installer.upgrading.at_work import Upgrade
 from mosaic_gateway_installer.upgrading.facts import upgrade_facts
 from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
-from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, is_needed, refusal, upgrade_steps
+from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrading.rollback import take_back
 from mosaic_gateway_installer.verbs.install import Wishes, looked_at
 from mosaic_gateway_installer.verbs.uninstall import installed
@@ -60,7 +57,7 @@ __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
 LOG = logging.getLogger(__name__)
 #: Steps after which the new version is in force, whatever becomes of them.
-FINAL = frozenset({"stop-again", "prune"})
+FINAL = frozenset({"service", "stop-again", "prune"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +103,7 @@ def abort(home: Home) -> Outcome:
     with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
         mark = read_mark(home)
         if mark is None:
+            Journal(home.journal, owner_of(home.path)).close()
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=("No upgrade is under way.",))
         if mark.phase is Phase.DONE:
             _finish(home, mark)
@@ -140,6 +138,8 @@ def _finish(home: Home, mark: UpgradeMark) -> None:
     Journal(home.journal, owner_of(home.path)).close()
     if mark.ran:
         control.start(home)
+    else:
+        control.stop(home)
 
 
 def _look(home: Home) -> _Look:
@@ -148,6 +148,9 @@ def _look(home: Home) -> _Look:
         raise LookupError(home.receipt)  # the caller has read it
     wanted = wanted_snapshot()
     _check_state(receipt, home)
+    older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
+    if older is not None:
+        raise older
     account = context.home_owner
     return _Look(
         context=context,
@@ -165,7 +168,7 @@ def _check(look: _Look, *, backup: bool) -> None:
         raise refused
     home, engine = look.context.home, look.context.config.engine
     state = control.state_of(home, ask=False)
-    if state.running and state.supervisor is None:
+    if state.running and state.supervisor is None and not state.under_service:
         raise GatewayInForegroundError(
             f"a gateway runs in the foreground (process {state.pid}), which we could not start again",
             hint="End it, then run the command again.",
@@ -180,7 +183,7 @@ def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
     run, steps = _steps(look, report, backup=backup)
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in FINAL]
-    with _taken_back(home, look.receipt), _full_disk_named(home):
+    with _taken_back(look, run), _full_disk_named(home):
         execute("upgrade", reversible, lambda: look.context.journal, report, lambda: None)
     if run.launched is not None:
         run.launched.close()
@@ -208,13 +211,20 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
     run = Upgrade(context=context, receipt=look.receipt, wanted=look.wanted, report=report, source_program=source)
     state = control.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
-    ids = upgrade_steps(look.facts, backup=backup, ran=ran, embedded=context.config.engine is EngineName.POSTGRES)
+    ids = upgrade_steps(
+        look.facts,
+        backup=backup,
+        ran=ran,
+        embedded=context.config.engine is EngineName.POSTGRES,
+        service=registered_service(home) is not None,
+    )
     every: dict[str, Step] = {
         step.id: step
         for step in (
             StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
-            StartNewStep(run), SmokeStep(run), SwitchStep(run), StopAgainStep(run), PruneStep(run),
+            StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
+            PruneStep(run),
         )
     }  # fmt: skip
     return run, [every[step] for step in ids]
@@ -229,15 +239,15 @@ def _current_name(home: Home) -> str | None:
 
 
 @contextmanager
-def _taken_back(home: Home, receipt: Receipt) -> Iterator[None]:
+def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
     """See to it that the old version serves again after a failure of the block, and have the error say so."""
     try:
         yield
     except BaseException as error:
         with uninterruptible():
-            _make_good(home)
+            _make_good(look.context.home)
         if isinstance(error, MosaicError):
-            error.message = f"{error.message}\n{_after_failure(home, receipt)}"
+            error.message = f"{error.message}\n{_after_failure(look, run)}"
         raise
 
 
@@ -251,10 +261,15 @@ def _make_good(home: Home) -> None:
         LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
 
 
-def _after_failure(home: Home, receipt: Receipt) -> str:
+def _after_failure(look: _Look, run: Upgrade) -> str:
+    home, receipt = look.context.home, look.receipt
     state = control.state_of(home, ask=False)
     if read_mark(home) is not None:
         how = "It could not be taken back yet; mosaic-gateway upgrade goes on, --abort goes back"
+    elif look.context.config.engine is EngineName.SERVER and run.changed_data:
+        how = f"Version {receipt.version} {'serves' if state.running else 'is in place, not running'}; the database on"
+        how += " your server is as the failure left it"
+        how += f", and its dump of before is {backups_of(home) / run.backup}" if run.backup is not None else ""
     elif state.running:
         how = f"The upgrade was taken back: version {receipt.version} serves again, with the data of before"
     else:

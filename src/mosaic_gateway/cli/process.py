@@ -21,6 +21,8 @@ from mosaic_gateway.process.logfile import read_tail, tail_of
 __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
+NO_SERVICE = "none: after a restart of the machine, run mosaic-gateway start"
+NO_SERVICE = "none: after a restart of the machine the gateway waits for mosaic-gateway start"
 
 
 class NotReadyError(PreflightError):
@@ -69,10 +71,10 @@ def status(home: Home) -> Outcome:
         gateway = f"ready at {state.url}"
     else:
         gateway = "runs, but is not ready"
-    kind = "in the background (supervised)" if state.supervisor else "in the foreground"
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
-        lines.append(f"process   {state.pid}, {kind}, version {state.version or 'starting'}")
+        lines.append(f"process   {state.pid}, {_kept_by(state)}, version {state.version or 'starting'}")
+    lines.append(f"service   {state.service or NO_SERVICE}")
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
     return Outcome(
@@ -96,6 +98,12 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
         return Outcome()
     lines = tuple(tail_of(path, count))
     return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
+
+
+def _kept_by(state: control.GatewayState) -> str:
+    if state.under_service:
+        return "kept running by the service manager"
+    return "in the background, kept running by its supervisor" if state.supervisor else "in the foreground"
 
 
 def _started(started: control.Started) -> Outcome:

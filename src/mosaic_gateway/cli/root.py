@@ -26,6 +26,7 @@ RUNTIME_VERBS: Mapping[str, tuple[str, str, str]] = {
     "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
     "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
     "config": ("mosaic_gateway.cli.config", "config", "Show the settings in force."),
+    "completion": ("mosaic_gateway.cli.completion", "completion", "Print a script that completes this command."),
 }
 PROGRAM = "mosaic-gateway"
 HELP = "A self-hosted gateway: install it, run it, keep its database whole."

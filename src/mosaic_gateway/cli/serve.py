@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.settings import installation_of
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
+from mosaic_gateway.config import Home, process_environment
 from mosaic_gateway.errors import InternalError, MosaicError
 
 __all__ = ["serve"]
@@ -22,6 +23,7 @@ __all__ = ["serve"]
 @click.option("--go-fd", type=int, hidden=True)
 @click.option("--issue-link", is_flag=True, hidden=True)
 @click.option("--supervisor", type=int, hidden=True)
+@click.option("--service", is_flag=True, hidden=True)
 @click.option("--upgrading", is_flag=True, hidden=True)
 @verb("serve")
 def serve(
@@ -31,28 +33,36 @@ def serve(
     port: int | None,
     ready_fd: int | None,
     go_fd: int | None,
-    issue_link: bool,
-    supervisor: int | None,
+    service: bool,
     upgrading: bool,
+    **wishes: Any,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
+    from mosaic_gateway.gateway.program import refuse_other_version
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
+    from mosaic_gateway.gateway.service_notice import LogFileHandler, ServiceNotice
     from mosaic_gateway.gateway.upgrade_mark import check_may_start
 
-    lifecycle.configure_logging()
-    ready = ReadyPipe(ready_fd)
+    ready: lifecycle.Readiness = ReadyPipe(ready_fd)
+    if service:  # standard error is the service manager's, which may keep it elsewhere or not at all
+        lifecycle.configure_logging(also=LogFileHandler(home.gateway_log))
+        ready = ServiceNotice(home, process_environment().get("NOTIFY_SOCKET"))
+    else:
+        lifecycle.configure_logging()
     if go_fd is not None and not _await_go(go_fd):
         return Outcome(result={"stopped": True})
     try:
         check_may_start(home, upgrading=upgrading)
+        if not upgrading:
+            refuse_other_version(home)
         installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,
             account=installation.account,
             ready=ready,
-            supervisor=supervisor,
-            issue_link=issue_link,
+            under_service=service,
+            **wishes,
         )
     except MosaicError as error:
         ready.failed(error)

@@ -13,13 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mosaic_gateway import __version__
-from mosaic_gateway.config import Home, installed_version, instance_id, load_config, process_environment
-from mosaic_gateway.errors import BusyError, ExitCode, MosaicError, RefusedError
-from mosaic_gateway.gateway.program import Command, Program, command_for, current_program
+from mosaic_gateway.config import Home, instance_id, load_config, process_environment
+from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
+from mosaic_gateway.gateway.program import Command, Program, command_for, current_program, refuse_other_version
 from mosaic_gateway.gateway.ready_pipe import await_line
+from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
+from mosaic_gateway.gateway.service_notice import forget_failure, read_failure
 from mosaic_gateway.gateway.upgrade_mark import check_may_start, refuse_beside_upgrade
-from mosaic_gateway.process.account import environment_of, owner_of, popen_identity
+from mosaic_gateway.process.account import assume, environment_of, owner_of, popen_identity
+from mosaic_gateway.process.command import CommandFailedError
 from mosaic_gateway.process.ending import end_holder
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.logfile import tail_of
@@ -28,7 +30,6 @@ __all__ = [
     "GatewayStartError",
     "GatewayState",
     "Launched",
-    "OtherVersionError",
     "StartBusyError",
     "Started",
     "launch",
@@ -49,12 +50,6 @@ class GatewayStartError(MosaicError):
     code = "GATEWAY_START"
 
 
-class OtherVersionError(RefusedError):
-    """The installation is of another version, whose program is not there."""
-
-    code = "UPGRADE_NEEDED"
-
-
 class StartBusyError(BusyError):
     """Another process starts the same gateway, or keeps trying to."""
 
@@ -73,7 +68,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
-    """What runs of a home. ``url`` is None while the gateway starts; ``ready`` is what /readyz says."""
+    """What runs of a home. ``url`` is None while the gateway starts; ``ready`` is what /readyz says.
+
+    ``service`` is the service manager's unit where there is one, and ``under_service`` whether that runs it.
+    """
 
     running: bool
     ready: bool = False
@@ -82,6 +80,8 @@ class GatewayState:
     url: str | None = None
     local_url: str | None = None
     version: str | None = None
+    service: str | None = None
+    under_service: bool = False
 
 
 def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
@@ -95,22 +95,15 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
         return Started(url=state.url, pid=state.pid, already=True)
     refuse_beside_upgrade(home)
     check_may_start(home, upgrading=False)
+    service = registered_service(home)
+    if service is not None:
+        return _start_service(home, service, timeout)
     port = load_config(home, flags={}, environ=process_environment()).port
     program = current_program(home)
     if program is None:
-        _refuse_other_version(home)
+        refuse_other_version(home)
     with launch(home, program, port=port) as launched:
         return launched.go(timeout)
-
-
-def _refuse_other_version(home: Home) -> None:
-    """Keep this package from a home of another version that has no program of its own to run."""
-    installed = installed_version(home)
-    if installed != __version__:
-        raise OtherVersionError(
-            f"{home.path} is an installation of version {installed}; this is {__version__}",
-            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
-        )
 
 
 def launch(
@@ -198,12 +191,7 @@ class Launched:
             os.write(self._pipes.tether, b"c")
 
     def _failed(self, message: str) -> GatewayStartError:
-        log = self._home.gateway_log
-        tail = "\n".join(tail_of(log, TAIL_LINES, since=self._log_size))
-        return GatewayStartError(
-            f"{message}. The end of {log}:\n{tail}" if tail else f"{message} and logged nothing",
-            hint="Look for the cause in the log, then run mosaic-gateway start again.",
-        )
+        return _start_failed(self._home, message, self._log_size)
 
     def close(self) -> None:
         """End it if it is not to stay, and let go of it; harmless the second time."""
@@ -222,6 +210,38 @@ class Launched:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _start_service(home: Home, service: Service, timeout: float) -> Started:
+    """Have the service manager start it; after a failure it is made to give up, too."""
+    deadline = time.monotonic() + timeout
+    log_size = _size(home.gateway_log)
+    with assume(owner_of(home.path)):
+        forget_failure(home)
+    try:
+        start_service(service, timeout=timeout)
+        while time.monotonic() < deadline:
+            state = state_of(home, ask=False)
+            if state.url is not None and state.pid is not None:
+                return Started(url=state.url, pid=state.pid, already=False)
+            time.sleep(PAUSE)
+        reason = f"it was not ready within {timeout:g} s"
+    except CommandFailedError as error:
+        reason = error.message
+    with suppress(CommandFailedError):
+        stop_service(service)
+    failure = read_failure(home)
+    if failure is not None:
+        raise failure
+    raise _start_failed(home, f"{service.described} did not start: {reason}", log_size)
+
+
+def _start_failed(home: Home, message: str, log_size: int) -> GatewayStartError:
+    tail = "\n".join(tail_of(home.gateway_log, TAIL_LINES, since=log_size))
+    return GatewayStartError(
+        f"{message}. The end of {home.gateway_log}:\n{tail}" if tail else f"{message} and logged nothing",
+        hint="Look for the cause in the log, then run mosaic-gateway start again.",
+    )
 
 
 def _await_other(home: Home, deadline: float) -> Started:
@@ -258,17 +278,24 @@ def stop(home: Home, *, timeout: float = STOP_LIMIT) -> int | None:
 
     Returns the pid of what was stopped, None where nothing ran. Raises `StopTimeoutError`.
     """
+    before = state_of(home, ask=False).pid
+    service = registered_service(home)
+    if service is not None:
+        with suppress(CommandFailedError):  # not loaded, or the manager is not there: what runs ends all the same
+            stop_service(service)
     supervisor = end_holder(home.supervisor_lock, timeout=timeout)
     gateway = end_holder(home.gateway_lock, timeout=timeout)
-    return supervisor or gateway
+    return supervisor or gateway or before
 
 
 def state_of(home: Home, *, ask: bool = True) -> GatewayState:
     """Return what runs; with *ask*, /readyz is asked as well. Writes nothing."""
     supervisor = holder_of(home.supervisor_lock)
     gateway = holder_of(home.gateway_lock)
+    service = registered_service(home)
+    named = service.described if service is not None else None
     if gateway is None:
-        return GatewayState(running=False, supervisor=supervisor.pid if supervisor else None)
+        return GatewayState(running=False, supervisor=supervisor.pid if supervisor else None, service=named)
     local_url = gateway.facts.get("local_url")
     return GatewayState(
         running=True,
@@ -278,6 +305,8 @@ def state_of(home: Home, *, ask: bool = True) -> GatewayState:
         url=gateway.facts.get("url"),
         local_url=local_url,
         version=gateway.facts.get("version"),
+        service=named,
+        under_service=bool(gateway.facts.get("service")),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any, Protocol
 
 from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
@@ -23,10 +24,9 @@ from mosaic_gateway.config import Config, instance_id, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.errors import BusyError
+from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.gateway.http import preload, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
-from mosaic_gateway.gateway.ready_pipe import ReadyPipe
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.process.account import Account, become
@@ -50,8 +50,27 @@ class _StopRequestedError(BaseException):
     """SIGTERM or SIGINT arrived before the HTTP server had taken over the signals."""
 
 
+class Readiness(Protocol):
+    """Hears how a gateway is: whoever started it."""
+
+    def ready(self, **facts: Any) -> None:
+        """Hear that requests are accepted; *facts* are ``url`` and ``setup_url``."""
+
+    def failed(self, error: MosaicError) -> None:
+        """Hear why the start failed."""
+
+    def stopping(self) -> None:
+        """Hear that the end has begun."""
+
+
 def serve(
-    config: Config, *, account: Account | None, ready: ReadyPipe, supervisor: int | None, issue_link: bool
+    config: Config,
+    *,
+    account: Account | None,
+    ready: Readiness,
+    supervisor: int | None,
+    issue_link: bool,
+    under_service: bool = False,
 ) -> None:
     """Serve *config*'s home until SIGTERM or SIGINT. As root, become *account* on the way.
 
@@ -72,7 +91,7 @@ def serve(
         with _stop_signals(), _home_lock(config) as lock, _engine_up(engine_for(config, account=None)) as engine:
             _prepare(config, engine, bundles, identity)
             link = _link(config, engine) if issue_link else None
-            _run(config, engine, listener, _Announcement(lock, ready, began, link), identity)
+            _run(config, engine, listener, _Announcement(lock, ready, began, link, under_service), identity)
 
 
 def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
@@ -91,6 +110,7 @@ def _run(config: Config, engine: Engine, listener: socket.socket, announcement: 
     serve_http(
         config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
     )
+    announcement.ready.stopping()
     LOG.info("Stopping")
 
 
@@ -107,12 +127,19 @@ class _Announcement:
     """Tells the machine that requests are accepted; *began* is when the settings were read (epoch seconds)."""
 
     lock: FileLock
-    ready: ReadyPipe
+    ready: Readiness
     began: float
     link: str | None
+    under_service: bool
 
     def make(self, config: Config) -> None:
-        self.lock.note(url=config.url, local_url=config.local_url, version=__version__, began=self.began)
+        self.lock.note(
+            url=config.url,
+            local_url=config.local_url,
+            version=__version__,
+            began=self.began,
+            service=self.under_service,
+        )
         LOG.info("Listening on %s", config.local_url)
         self.ready.ready(url=config.url, setup_url=self.link)
 
@@ -169,12 +196,14 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Write this process's log to standard error, one line an event, times in UTC."""
+def configure_logging(level: int = logging.INFO, *, also: logging.Handler | None = None) -> None:
+    """Write this process's log to standard error, one line an event, times in UTC; and to *also*."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    handlers = [handler] if also is None else [handler, also]
+    for each in handlers:
+        each.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("psycopg").setLevel(logging.ERROR)

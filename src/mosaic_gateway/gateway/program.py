@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.process.account import Account, popen_identity
@@ -33,6 +34,7 @@ __all__ = [
     "MANIFEST",
     "NAME",
     "Command",
+    "OtherVersionError",
     "Program",
     "ProgramMissingError",
     "UnsafeProgramError",
@@ -40,6 +42,7 @@ __all__ = [
     "current_link",
     "current_program",
     "read_program",
+    "refuse_other_version",
     "this_program",
 ]
 
@@ -64,6 +67,12 @@ class UnsafeProgramError(RefusedError):
     """Root was to run a program that somebody else can change."""
 
     code = "PROGRAM_UNSAFE"
+
+
+class OtherVersionError(RefusedError):
+    """The installation is of another version than this program."""
+
+    code = "UPGRADE_NEEDED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +126,24 @@ def read_program(directory: Path) -> Program:
         return _program(directory, (directory / MANIFEST).read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, error) from error
+
+
+def refuse_other_version(home: Home) -> None:
+    """Keep this program from serving a complete installation of another version, whose data it would change.
+
+    Raises `OtherVersionError`.
+    """
+    try:
+        receipt = json.loads(home.receipt.read_bytes())
+        installed = receipt["version"] if receipt["state"] == "installed" else __version__
+    except (OSError, ValueError, KeyError, TypeError):  # whoever needs the receipt says what is wrong with it
+        return
+    if installed != __version__:
+        raise OtherVersionError(
+            f"{home.path} is an installation of version {installed}; this is {__version__}",
+            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+            details={"installed": installed, "version": __version__},
+        )
 
 
 def this_program() -> Command:

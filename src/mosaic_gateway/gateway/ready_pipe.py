@@ -44,6 +44,9 @@ class ReadyPipe:
         """Say why the start failed."""
         self._say({"ready": False, "error": error.to_dict(), "exit_code": int(error.exit_code)})
 
+    def stopping(self) -> None:
+        """Say nothing: nobody listens any more."""
+
     def _say(self, line: dict[str, Any]) -> None:
         if self._descriptor is None:
             return

@@ -1,0 +1,111 @@
+"""Which service manager a home gets, if any; and whether it can confine what it runs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.config import Home, default_home
+from mosaic_gateway.gateway.service import Manager, Service
+from mosaic_gateway.process.account import Account, account_named
+
+__all__ = ["Found", "available_manager", "can_confine", "interpreter", "interpreter_closed_to", "lingers", "unit_name"]
+
+ASK_LIMIT = 10.0  # seconds
+#: What ``systemctl is-system-running`` says where there is a systemd that takes orders.
+RUNNING = {"running", "degraded", "starting", "initializing", "maintenance", "stopping"}
+EXIT_NAMESPACE = 226  # systemd.exec(5): the namespaces for the confinement could not be made
+CONFINED = ("ProtectSystem=strict", "PrivateTmp=yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manager, or None and the reason."""
+
+    manager: Manager | None
+    reason: str = ""
+
+
+def available_manager(account_name: str | None) -> Found:
+    """Return the manager that answers this user; *account_name* is whom root's gateway shall run as."""
+    root = os.geteuid() == 0
+    if root and account_name is not None:
+        closed = interpreter_closed_to(account_named(account_name))
+        if closed is not None:
+            return Found(None, f"{account_name} may not use the interpreter: {closed} is closed to it")
+    if sys.platform == "darwin":
+        return _launchd(root=root)
+    return _systemd(root=root)
+
+
+def _launchd(*, root: bool) -> Found:
+    if shutil.which("launchctl") is None:
+        return Found(None, "there is no launchctl")
+    return Found(Manager.LAUNCHD if root else Manager.LAUNCHD_AGENT)
+
+
+def _systemd(*, root: bool) -> Found:
+    if shutil.which("systemctl") is None:
+        return Found(None, "this machine has no systemd")
+    words = ("systemctl", "is-system-running") if root else ("systemctl", "--user", "is-system-running")
+    try:
+        # Not an error where it says that units have failed: that is none of our business.
+        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Found(None, "systemd does not answer")
+    if done.stdout.strip() not in RUNNING:
+        return Found(None, "this machine was not started by systemd" if root else "this user has no running systemd")
+    return Found(Manager.SYSTEMD if root else Manager.SYSTEMD_USER)
+
+
+def can_confine(service: Service, home: Home) -> bool:
+    """Return whether the manager can make the namespaces that keep a unit to its home: tried with ``true``."""
+    if not service.is_systemd or shutil.which("systemd-run") is None:
+        return service.is_systemd
+    words = ["systemd-run", *service.systemctl[1:], "--wait", "--collect", "--quiet"]
+    settings = [*CONFINED, f"ReadWritePaths={home.path}"]
+    try:
+        done = subprocess.run(
+            [*words, *(f"--property={setting}" for setting in settings), "true"],
+            capture_output=True, timeout=ASK_LIMIT, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return done.returncode != EXIT_NAMESPACE
+
+
+def unit_name(manager: Manager, home: Home, instance_id: str) -> str:
+    """Return the unit's name: the plain one for the usual home, with a part of the id for others."""
+    usual = home.path == default_home({})
+    if manager in {Manager.LAUNCHD, Manager.LAUNCHD_AGENT}:
+        return "org.mosaic-gateway" if usual else f"org.mosaic-gateway.{instance_id[:8]}"
+    return "mosaic-gateway.service" if usual else f"mosaic-gateway-{instance_id[:8]}.service"
+
+
+def lingers() -> bool:
+    """Return whether this user's services run without a session (loginctl(1), enable-linger)."""
+    return Path("/var/lib/systemd/linger", pwd.getpwuid(os.geteuid()).pw_name).exists()
+
+
+def interpreter() -> Path:
+    """Return the interpreter beneath any virtual environment."""
+    return Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+
+
+def interpreter_closed_to(account: Account | None) -> Path | None:
+    """Return the directory or file that keeps *account* (None: one yet to be made) from the interpreter, if any."""
+    for path in (interpreter(), Path(sysconfig.get_path("stdlib")).resolve()):
+        for part in (*reversed(path.parents), path):
+            status = part.stat()
+            wanted = stat.S_IXOTH if account is None or status.st_gid != account.gid else stat.S_IXGRP
+            owns = account is not None and status.st_uid == account.uid
+            if not owns and not status.st_mode & wanted:
+                return part
+    return None

@@ -1,0 +1,116 @@
+"""The systemd unit (systemd.service(5), systemd.exec(5)). Pure.
+
+The confinement of the second half needs namespaces: a system that cannot make them (some containers) would not start
+the unit at all, so it is left out where a trial failed. In a user's own unit only what works without rights is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mosaic_gateway.gateway.service import Manager
+from mosaic_gateway_installer.service.unit import UnitFacts, mark
+
+__all__ = ["confinement", "systemd_unit"]
+
+#: Exit codes that a restart cannot change: wrong usage, and data that this version refuses.
+HOPELESS = "2 7"
+#: Where people live; a unit that has nothing to do there does not see it.
+HOMES = ("/home", "/root", "/run/user")
+ALWAYS = (
+    "NoNewPrivileges=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictNamespaces=yes",
+    "SystemCallArchitectures=native",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+)
+MACHINE = (
+    "PrivateDevices=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectClock=yes",
+)
+
+
+def systemd_unit(facts: UnitFacts) -> str:
+    """Return the unit file."""
+    user = facts.service.manager is Manager.SYSTEMD_USER
+    command = f"{' '.join(facts.service.systemctl)} edit {facts.service.name}"
+    hint = f"Put changes into a drop-in, which nothing overwrites: {command}"
+    sections = {
+        "Unit": list(_unit(facts)),
+        "Service": list(_service(facts)),
+        "Install": [f"WantedBy={'default.target' if user else 'multi-user.target'}"],
+    }
+    body = "\n".join(f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections.items())
+    return mark(body, facts.home, hint)
+
+
+def _unit(facts: UnitFacts) -> Iterator[str]:
+    yield f"Description=mosaic-gateway in {_text(facts.home.path)}"
+    if facts.account is not None:
+        if facts.waits_for_network:
+            yield "Wants=network-online.target"
+        yield f"After={'network-online.target' if facts.waits_for_network else 'network.target'}"
+        yield f"RequiresMountsFor={_quoted(facts.home.path)}"
+    yield "StartLimitIntervalSec=0"
+
+
+def _service(facts: UnitFacts) -> Iterator[str]:
+    home = _quoted(facts.home.path)
+    yield "Type=notify"
+    yield "NotifyAccess=main"
+    yield f"ExecStart={_quoted(facts.program)} serve --service --home {home.replace('$', '$$')}"
+    if facts.account is not None:
+        yield f"User={facts.account}"
+    yield "WorkingDirectory=/"
+    yield "UMask=0077"
+    yield "Restart=on-failure"
+    yield "RestartSec=5"
+    yield f"RestartPreventExitStatus={HOPELESS}"
+    # Recovery and migrations take the time that they take; the gateway itself ends within a minute.
+    yield "TimeoutStartSec=infinity"
+    yield "TimeoutStopSec=60"
+    # The gateway stops its database; what is left after that is killed.
+    yield "KillMode=mixed"
+    yield "OOMPolicy=continue"
+    yield from ALWAYS
+    if facts.account is not None:
+        capabilities = "CAP_NET_BIND_SERVICE" if facts.privileged_port else ""
+        yield f"CapabilityBoundingSet={capabilities}"
+        if capabilities:
+            yield f"AmbientCapabilities={capabilities}"
+    if facts.service.confined:
+        yield from confinement(facts)
+
+
+def confinement(facts: UnitFacts) -> Iterator[str]:
+    """Yield the settings that keep the unit to its home."""
+    yield "ProtectSystem=strict"
+    yield f"ReadWritePaths={_quoted(facts.home.path)}"
+    if facts.outside is None:
+        yield "PrivateTmp=yes"
+    else:  # the socket must be where other processes find it
+        yield f"ReadWritePaths={_quoted(facts.outside)}"
+    if facts.account is not None:
+        below = any(
+            str(path).startswith(f"{place}/") for path in (facts.home.path, facts.interpreter) for place in HOMES
+        )
+        yield f"ProtectHome={'read-only' if below else 'yes'}"
+        yield from MACHINE
+
+
+def _quoted(path: Path) -> str:
+    """Return *path* as one word (systemd.syntax(7)), with its percent signs kept from being specifiers."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'.replace("%", "%%")
+
+
+def _text(path: Path) -> str:
+    return " ".join(str(path).split()).replace("\\", "\\\\").replace("%", "%%")

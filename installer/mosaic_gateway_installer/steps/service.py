@@ -1,0 +1,176 @@
+"""The service manager's unit: registered by an install, taken away by an uninstall."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mosaic_gateway.config import EngineName, process_environment, runtime_directory
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
+from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.gateway.program import CURRENT
+from mosaic_gateway.gateway.service import Manager, Service, registered_service
+from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
+from mosaic_gateway_installer.service.choice import can_confine, interpreter, unit_name
+from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.registry import (
+    READABLE,
+    ServiceFailedError,
+    is_in_place,
+    present_text,
+    register,
+    reload,
+    unregister,
+)
+from mosaic_gateway_installer.service.systemd import systemd_unit
+from mosaic_gateway_installer.service.unit import UnitFacts
+from mosaic_gateway_installer.steps.base import Context
+
+__all__ = ["ServiceStep", "UnregisterStep", "service_of"]
+
+FIRST_FREE_PORT = 1024
+
+
+@dataclass(slots=True)
+class ServiceStep:
+    """Registers the gateway with *manager*; ``told`` is then what a person should know. None: takes it away."""
+
+    context: Context
+    manager: Manager | None
+    id: str = "service"
+    told: list[str] = field(default_factory=list)
+    _begun: bool = False
+    _before: Receipt | None = None
+    _text_before: str | None = None
+    _changed: Service | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        if self.manager is None:
+            return "Take the gateway out of the service manager"
+        kind = {Manager.SYSTEMD: "a systemd service", Manager.SYSTEMD_USER: "a systemd user service"}
+        return f"Register the gateway as {kind.get(self.manager, 'a launchd job')}"
+
+    def done(self) -> bool:
+        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        receipt = read_receipt(self.context.home)
+        recorded = service_of(receipt)
+        if self.manager is None:
+            return receipt is None or (recorded is None and receipt.service is None)
+        if receipt is None or recorded is None or recorded.manager is not self.manager:
+            return False
+        wanted = self._unit(receipt.instance_id, confined=recorded.confined)
+        return wanted == recorded and is_in_place(wanted, self.context.home)
+
+    def apply(self) -> None:
+        """Note it in the receipt, then write the unit. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
+        home = self.context.home
+        receipt = read_receipt(home)
+        if receipt is None:
+            raise LookupError(home.receipt)
+        recorded = service_of(receipt)
+        self._begun, self._before = True, receipt
+        if recorded is not None and (self.manager is None or recorded.manager is not self.manager):
+            self._changed, self._text_before = recorded, present_text(recorded)
+            self.told += unregister(recorded, home)
+        if self.manager is None:
+            write_receipt(home, replace(receipt, service=None), self.context.home_owner)
+            return
+        wanted = self._unit(receipt.instance_id, confined=True)
+        if not can_confine(wanted, home):
+            wanted = self._unit(receipt.instance_id, confined=False)
+        if self._changed is None:
+            self._changed, self._text_before = wanted, present_text(wanted)
+        write_receipt(home, replace(receipt, service=wanted.to_dict()), self.context.home_owner)
+        self.told += register(wanted, home, recorded.text if recorded is not None else "")
+
+    def undo(self) -> None:
+        """Put the unit back as it was, or take it away."""
+        if not self._begun or self._before is None:
+            return
+        home = self.context.home
+        with suppress(ServiceFailedError):
+            new = registered_service(home)
+            if new is not None and (self._text_before is None or new != self._changed):
+                unregister(new, home)
+            if self._changed is not None and self._text_before is not None:
+                make_directory(self._changed.file.parent, 0o755)
+                write_file(self._changed.file, self._text_before, READABLE)
+                reload(self._changed)
+        write_receipt(home, self._before, self.context.home_owner)
+
+    def _unit(self, instance_id: str, *, confined: bool) -> Service:
+        """Return the unit with the text that it shall have."""
+        if self.manager is None:
+            raise LookupError(self.id)
+        context, home = self.context, self.context.home
+        service = Service(manager=self.manager, name=unit_name(self.manager, home, instance_id), confined=confined)
+        facts = UnitFacts(
+            service=service,
+            home=home,
+            program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
+            interpreter=interpreter(),
+            account=context.account_name if service.is_for_root else None,
+            waits_for_network=context.config.engine is EngineName.SERVER,
+            privileged_port=context.config.port < FIRST_FREE_PORT,
+            outside=_outside(context),
+        )
+        text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
+        return replace(service, text=text)
+
+
+@dataclass(slots=True)
+class UnregisterStep:
+    """Takes the unit away, for an uninstall; taken back, it is there again and runs."""
+
+    context: Context
+    receipt: Receipt
+    id: str = "unregister"
+    told: list[str] = field(default_factory=list)
+    _text: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Take the gateway out of the service manager"
+
+    def done(self) -> bool:
+        """Return whether the service manager knows nothing of this home."""
+        return registered_service(self.context.home) is None
+
+    def apply(self) -> None:
+        """Disable it and remove its file. Raises OSError."""
+        service = registered_service(self.context.home)
+        if service is not None:
+            self._text = present_text(service)
+            self.told += unregister(service, self.context.home)
+
+    def undo(self) -> None:
+        """Register it as it was."""
+        service = service_of(self.receipt)
+        if service is not None and self._text is not None:
+            register(replace(service, text=self._text), self.context.home, service.text)
+
+
+def service_of(receipt: Receipt | None) -> Service | None:
+    """Return the service that *receipt* names."""
+    if receipt is None or receipt.service is None:
+        return None
+    try:
+        return Service.from_dict(receipt.service)
+    except (KeyError, TypeError, ValueError):  # not one of ours: then there is none
+        return None
+
+
+def _outside(context: Context) -> Path | None:
+    """Return the directory beyond the home in which the database's socket has its own, if it is not in the home."""
+    if context.config.engine is not EngineName.POSTGRES:
+        return None
+    elsewhere = runtime_directory(process_environment()) if context.account_name is None else FALLBACK
+    with suppress(EngineStartError):
+        place = socket_place(context.home, elsewhere)
+        return None if place == context.home.run else place.parent
+    return None

@@ -1,0 +1,162 @@
+"""The first steps of an upgrade: nothing of the data is changed by them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from mosaic_gateway import __version__
+from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.program import read_program
+from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark, write_mark
+from mosaic_gateway_installer.snapshot.store import (
+    find_snapshot,
+    make_snapshot,
+    remove_snapshots,
+    snapshots,
+)
+from mosaic_gateway_installer.upgrading.at_work import Upgrade
+
+__all__ = ["LaunchNewStep", "MarkStep", "StageStep", "StopOldStep"]
+
+
+@dataclass(slots=True)
+class StageStep:
+    """Puts the new program beside the old one, while that serves."""
+
+    upgrade: Upgrade
+    id: str = "program"
+    _there: tuple[str, ...] | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy version {__version__} of the gateway into {self.upgrade.context.home.runtime}"
+
+    def done(self) -> bool:
+        """Return whether it is there."""
+        found = find_snapshot(self.upgrade.context.home, self.upgrade.wanted)
+        self.upgrade.target = found.name if found is not None else ""
+        return found is not None
+
+    def apply(self) -> None:
+        """Copy it, and have it on disk: the home must be able to go on with it after a power failure."""
+        context = self.upgrade.context
+        self._there = tuple(path.name for path in snapshots(context.home))
+        made = make_snapshot(context.home, self.upgrade.wanted, context.home_owner, durable=True)
+        self.upgrade.target = made.name
+
+    def undo(self) -> None:
+        """Remove it."""
+        if self._there is not None:
+            remove_snapshots(self.upgrade.context.home, keep=self._there)
+
+
+@dataclass(slots=True)
+class MarkStep:
+    """Notes in the home that an upgrade is under way, and what was before."""
+
+    upgrade: Upgrade
+    id: str = "mark"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Note what is there now, for the way back"
+
+    def done(self) -> bool:
+        """Return whether an upgrade to this very program is noted already."""
+        mark = read_mark(self.upgrade.context.home)
+        return mark is not None and mark.target_program == self.upgrade.target
+
+    def apply(self) -> None:
+        """Note it."""
+        upgrade, home = self.upgrade, self.upgrade.context.home
+        state = control.state_of(home)
+        mark = UpgradeMark(
+            phase=Phase.PREPARED,
+            source_version=upgrade.receipt.version,
+            source_program=upgrade.source_program,
+            target_version=__version__,
+            target_program=upgrade.target,
+            ran=state.running or state.supervisor is not None,
+            needs_setup=_asked(state),
+        )
+        write_mark(home, mark, upgrade.context.home_owner)
+
+    def undo(self) -> None:
+        """Note that nothing is under way."""
+        remove_mark(self.upgrade.context.home, self.upgrade.context.home_owner)
+
+
+@dataclass(slots=True)
+class StopOldStep:
+    """Stops the old gateway; undone, after the rest, it serves again as before."""
+
+    upgrade: Upgrade
+    id: str = "stop"
+    _stopped: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Stop version {self.upgrade.receipt.version}"
+
+    def done(self) -> bool:
+        """Return whether nothing runs."""
+        state = control.state_of(self.upgrade.context.home, ask=False)
+        return not state.running and state.supervisor is None
+
+    def apply(self) -> None:
+        """Stop it."""
+        self._stopped = True
+        self.upgrade.stopped_at = time.monotonic()
+        control.stop(self.upgrade.context.home)
+
+    def undo(self) -> None:
+        """Start it again."""
+        if self._stopped:
+            control.start(self.upgrade.context.home)
+
+
+@dataclass(slots=True)
+class LaunchNewStep:
+    """Loads the new gateway while the data is copied; it ends by itself if we do."""
+
+    upgrade: Upgrade
+    id: str = "launch"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Load the new gateway, which waits for its database"
+
+    def done(self) -> bool:
+        """Return False: one that an earlier run loaded has ended with it."""
+        return False
+
+    def apply(self) -> None:
+        """Load it."""
+        context = self.upgrade.context
+        program = read_program(context.home.runtime / self.upgrade.target)
+        self.upgrade.launched = control.launch(context.home, program, port=context.config.port, tethered=True)
+
+    def undo(self) -> None:
+        """End it."""
+        if self.upgrade.launched is not None:
+            self.upgrade.launched.close()
+
+
+def _asked(state: control.GatewayState) -> bool | None:
+    """Return whether the running gateway wants a first admin, None where it says nothing."""
+    from mosaic_gateway.gateway.asking import NoAnswerError, ask
+
+    if state.local_url is None:
+        return None
+    with suppress(NoAnswerError):
+        status, body = ask(state.local_url, "/api/bootstrap/status")
+        if status == HTTPStatus.OK and isinstance(body, dict) and isinstance(body.get("needsSetup"), bool):
+            return bool(body["needsSetup"])
+    return None

@@ -1,0 +1,194 @@
+"""The steps of an upgrade that copy and change the data."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import psycopg
+
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.config import EngineName
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
+from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, install_runtime, wheel_version
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.opening import open_database
+from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
+from mosaic_gateway.gateway.upgrade_mark import Phase, read_mark
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.backups.create import cold_backup, create_backup
+from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.upgrading.at_work import Upgrade
+from mosaic_gateway_installer.upgrading.last import (
+    read_counters,
+)
+from mosaic_gateway_installer.upgrading.rollback import bring_back_data
+
+__all__ = ["BackupStep", "MigrateStep", "NewMajorStep", "ProgramsStep"]
+
+
+@dataclass(slots=True)
+class BackupStep:
+    """Copies data, secrets and settings, and compares the copy with them."""
+
+    upgrade: Upgrade
+    id: str = "backup"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Back up data, secrets and settings into {backups_of(self.upgrade.context.home)}"
+
+    def done(self) -> bool:
+        """Return whether there is one of what was before the data was first changed."""
+        mark = read_mark(self.upgrade.context.home)
+        return mark is not None and mark.phase is Phase.CHANGING and mark.backup is not None
+
+    def apply(self) -> None:
+        """Copy and compare. Raises `DiskFullError`, `BackupFailedError`."""
+        upgrade, context = self.upgrade, self.upgrade.context
+        self._remove()  # of an earlier run, after which the old gateway may have served again
+        home, account, place = context.home, context.home_owner, backups_of(context.home)
+        if context.config.engine is EngineName.SERVER:
+            made = create_backup(context.config, upgrade.receipt, place, account, upgrade.report)
+        else:
+            made = cold_backup(home, upgrade.receipt, context.config.engine, place, account, upgrade.report)
+        upgrade.backup = made.name
+        upgrade.note(backup=made.name)
+
+    def undo(self) -> None:
+        """Remove it: what it was made for is in its place. A server's is kept if that may have been changed."""
+        if not (self.upgrade.context.config.engine is EngineName.SERVER and self.upgrade.changed_data):
+            self._remove()
+
+    def _remove(self) -> None:
+        mark = read_mark(self.upgrade.context.home)
+        if mark is None or mark.backup is None:
+            return
+        self.upgrade.note(backup=None)
+        with assume(self.upgrade.context.home_owner):
+            shutil.rmtree(backups_of(self.upgrade.context.home) / mark.backup, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class ProgramsStep:
+    """Copies the newer minor version of PostgreSQL, which takes over with the next start."""
+
+    upgrade: Upgrade
+    id: str = "runtime"
+    _made: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy PostgreSQL {wheel_version()} into {self.upgrade.context.home.runtime}"
+
+    def done(self) -> bool:
+        """Return whether it is there."""
+        context = self.upgrade.context
+        return find_runtime(context.home, context.config.postgres_bin).version == wheel_version()
+
+    def apply(self) -> None:
+        """Copy it."""
+        self._made = True
+        context = self.upgrade.context
+        install_runtime(context.home, account=context.account, postgres_bin=None)
+
+    def undo(self) -> None:
+        """Remove it: the next start takes the newest that is there."""
+        if self._made:
+            with assume(self.upgrade.context.home_owner):
+                shutil.rmtree(copy_of(self.upgrade.context.home, wheel_version()), ignore_errors=True)
+
+
+@dataclass(slots=True)
+class NewMajorStep:
+    """Takes the database to the new major version of PostgreSQL, beside the old one; undone, the old is in force."""
+
+    upgrade: Upgrade
+    inner: MajorUpgradeStep
+    id: str = "major-upgrade"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return self.inner.description
+
+    def done(self) -> bool:
+        """Return False: a run that was killed may have left the programs for it still to come."""
+        cluster = cluster_of(self.upgrade.context.home)
+        return cluster is not None and major_of(cluster) == int(wheel_version().partition(".")[0])
+
+    def apply(self) -> None:
+        """Make the new cluster."""
+        self.upgrade.note(phase=Phase.CHANGING)
+        self.inner.apply()
+
+    def undo(self) -> None:
+        """Remove it."""
+        mark = read_mark(self.upgrade.context.home)
+        self.inner.undo()
+        if mark is not None and mark.phase is Phase.CHANGING:
+            self.upgrade.note(phase=Phase.PREPARED)
+
+
+@dataclass(slots=True)
+class MigrateStep:
+    """Brings the data to the new version; undone, the backup's data is in its place."""
+
+    upgrade: Upgrade
+    id: str = "migrate"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Apply the new schema migrations"
+
+    def done(self) -> bool:
+        """Return whether there is nothing to apply."""
+        return False
+
+    def apply(self) -> None:
+        """Apply them, and let pgvector's objects follow its program."""
+        upgrade, config = self.upgrade, self.upgrade.context.config
+        upgrade.note(phase=Phase.CHANGING)
+        upgrade.changed_data = True
+        with open_database(config, upgrade.context.account) as conninfo:
+            if upgrade.mark.needs_setup is None:
+                upgrade.note(needs_setup=_needs_setup(conninfo))
+            if config.engine is not EngineName.SERVER:  # there it is the owner's to decide
+                _update_vector(conninfo)
+            prepare_schema(load_bundles(), conninfo, config.engine)
+            if config.engine is not EngineName.SERVER:
+                with suppress(psycopg.Error):  # then nobody can say later what has been written since
+                    upgrade.counters = read_counters(conninfo)
+
+    def undo(self) -> None:
+        """Bring back data, secrets and settings."""
+        upgrade, context = self.upgrade, self.upgrade.context
+        mark = read_mark(context.home)
+        if mark is None or mark.phase not in {Phase.CHANGING, Phase.RESTORING}:
+            return
+        if context.config.engine is not EngineName.SERVER:
+            bring_back_data(context.home, mark, context.home_owner)
+        upgrade.note(
+            phase=Phase.PREPARED, backup=None if context.config.engine is not EngineName.SERVER else mark.backup
+        )
+
+
+def _needs_setup(conninfo: str) -> bool | None:
+    with suppress(psycopg.Error):  # a schema so old that it has no admins
+        return accounts.needs_setup(conninfo)
+    return None
+
+
+def _update_vector(conninfo: str) -> None:
+    with closing(connect(conninfo, application_name="mosaic-gateway upgrade")) as connection:
+        row = connection.execute(
+            "SELECT installed_version <> default_version FROM pg_available_extensions"
+            " WHERE name = 'vector' AND installed_version IS NOT NULL"
+        ).fetchone()
+        if row is not None and row[0]:
+            connection.execute("ALTER EXTENSION vector UPDATE")

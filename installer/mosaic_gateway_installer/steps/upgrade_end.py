@@ -1,0 +1,292 @@
+"""The last steps of an upgrade: the new version is started, tested, and put in force."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from pathlib import Path
+
+from mosaic_gateway import __version__
+from mosaic_gateway.errors import InternalError, SmokeTestError
+from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.gateway.service import registered_service
+from mosaic_gateway.gateway.upgrade_mark import Phase, read_mark, remove_mark
+from mosaic_gateway.process.account import assume
+from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.majors import forget_old_clusters, forget_record
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
+from mosaic_gateway_installer.smoke import smoke_test
+from mosaic_gateway_installer.snapshot.store import (
+    remove_snapshots,
+    switch_to,
+)
+from mosaic_gateway_installer.steps.service import ServiceStep
+from mosaic_gateway_installer.upgrading.at_work import Upgrade
+from mosaic_gateway_installer.upgrading.last import (
+    LastUpgrade,
+    forget_last,
+    write_last,
+)
+from mosaic_gateway_installer.upgrading.plan import order_of
+
+__all__ = ["PruneStep", "ResumeServiceStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
+
+LOG_LINES = 20
+
+
+@dataclass(slots=True)
+class StartNewStep:
+    """Lets the new gateway start. It ends when the upgrade does, until that is complete."""
+
+    upgrade: Upgrade
+    id: str = "start"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Start version {__version__} at {self.upgrade.context.config.local_url}"
+
+    def done(self) -> bool:
+        """Return False: one that an earlier run started has ended with it."""
+        return False
+
+    def apply(self) -> None:
+        """Let it start, and wait until it accepts requests."""
+        upgrade = self.upgrade
+        if upgrade.launched is None:
+            raise InternalError("the gateway was to be started before it was loaded")
+        upgrade.note(phase=Phase.CHANGING)
+        upgrade.launched.go()
+        if upgrade.stopped_at is not None:
+            upgrade.downtime = time.monotonic() - upgrade.stopped_at
+
+    def undo(self) -> None:
+        """Stop it."""
+        control.stop(self.upgrade.context.home)
+
+
+@dataclass(slots=True)
+class SmokeStep:
+    """Asks the new gateway as a stranger would, and expects what the old one would have answered."""
+
+    upgrade: Upgrade
+    id: str = "smoke-test"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Test the new gateway over HTTP"
+
+    def done(self) -> bool:
+        """Return False: it is asked each time."""
+        return False
+
+    def apply(self) -> None:
+        """Ask it. Raises `SmokeTestError` with the end of its log."""
+        context, mark = self.upgrade.context, self.upgrade.mark
+        url = context.config.local_url
+        try:
+            _check_version(url)
+            # Where an admin was missing, somebody may have been made one meanwhile; an admin never vanishes.
+            self.upgrade.smoke = smoke_test(url, needs_setup=False if mark.needs_setup is False else None)
+        except SmokeTestError as error:
+            tail = "\n".join(tail_of(context.home.gateway_log, LOG_LINES))
+            raise SmokeTestError(
+                f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
+            ) from error
+
+    def undo(self) -> None:
+        """Do nothing: questions change nothing."""
+
+
+@dataclass(slots=True)
+class SwitchStep:
+    """Makes the new version the one that is in force."""
+
+    upgrade: Upgrade
+    id: str = "switch"
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Make version {__version__} the one in force"
+
+    def done(self) -> bool:
+        """Return whether it is."""
+        mark = read_mark(self.upgrade.context.home)
+        return mark is not None and mark.phase is Phase.DONE
+
+    def apply(self) -> None:
+        """Switch program and receipt; from then on the gateway stays, whatever becomes of us."""
+        upgrade, context = self.upgrade, self.upgrade.context
+        self._begun = True
+        switch_to(context.home, upgrade.target, context.home_owner)
+        write_last(context.home, _last(upgrade), context.home_owner)
+        write_receipt(context.home, _after(upgrade), context.home_owner)
+        forget_record(context.home, context.home_owner)
+        upgrade.note(phase=Phase.DONE)
+        upgrade.backup = upgrade.mark.backup
+        if upgrade.launched is not None:
+            upgrade.launched.untie()
+
+    def undo(self) -> None:
+        """Switch back."""
+        if not self._begun:
+            return
+        upgrade, context = self.upgrade, self.upgrade.context
+        upgrade.note(phase=Phase.CHANGING)
+        forget_last(context.home, context.home_owner)
+        write_receipt(context.home, upgrade.receipt, context.home_owner)
+        switch_to(context.home, upgrade.source_program, context.home_owner)
+
+
+@dataclass(slots=True)
+class ResumeServiceStep:
+    """Lets the service manager run the new gateway, by a unit as the new version writes it."""
+
+    upgrade: Upgrade
+    id: str = "service"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Hand the new gateway over to the service manager"
+
+    def done(self) -> bool:
+        """Return False: what has been tested runs without it."""
+        return False
+
+    def apply(self) -> None:
+        """Stop what was tested, bring the unit up to date, and have it started, if it ran before."""
+        context = self.upgrade.context
+        service = registered_service(context.home)
+        if service is None:
+            return
+        control.stop(context.home)
+        unit = ServiceStep(context, service.manager)
+        if not unit.done():
+            unit.apply()
+        if self.upgrade.mark.ran:
+            control.start(context.home)
+
+    def undo(self) -> None:
+        """Do nothing: the upgrade is complete."""
+
+
+@dataclass(slots=True)
+class StopAgainStep:
+    """Stops the new gateway, where none ran before."""
+
+    upgrade: Upgrade
+    id: str = "stop-again"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Stop the gateway, which did not run before"
+
+    def done(self) -> bool:
+        """Return False: by then one runs."""
+        return False
+
+    def apply(self) -> None:
+        """Stop it."""
+        control.stop(self.upgrade.context.home)
+
+    def undo(self) -> None:
+        """Do nothing: the upgrade is complete."""
+
+
+@dataclass(slots=True)
+class PruneStep:
+    """Removes programs that are neither in use nor the ones to go back to, and says that the upgrade has ended."""
+
+    upgrade: Upgrade
+    id: str = "prune"
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Remove programs that are older than the one to go back to"
+
+    def done(self) -> bool:
+        """Return False: there is always the mark to remove."""
+        return False
+
+    def apply(self) -> None:
+        """Remove them."""
+        upgrade, context = self.upgrade, self.upgrade.context
+        remove_mark(context.home, context.home_owner)
+        if upgrade.receipt.system_identifier == upgrade.identifier:  # there is one step back, not two
+            self.removed += forget_old_clusters(context.home, context.home_owner)
+        keep = {name for name in (upgrade.target, upgrade.source_program) if name}
+        self.removed += remove_snapshots(context.home, keep=keep)
+        with assume(context.home_owner):
+            for path in _old_programs(context.home.runtime):
+                shutil.rmtree(path, ignore_errors=True)
+                self.removed.append(path.name)
+
+    def undo(self) -> None:
+        """Do nothing: what is gone is gone, and nobody needs it."""
+
+
+def _last(upgrade: Upgrade) -> LastUpgrade:
+    return LastUpgrade(
+        source_version=upgrade.receipt.version,
+        source_program=upgrade.source_program,
+        source_schema=upgrade.receipt.schema,
+        target_version=__version__,
+        backup=upgrade.mark.backup,
+        counters=upgrade.counters,
+    )
+
+
+def _after(upgrade: Upgrade) -> Receipt:
+    home = upgrade.context.home
+    marks = marks_of(home, upgrade.context.config.auth_secret)
+    return replace(
+        upgrade.receipt,
+        state=ReceiptState.INSTALLED,
+        version=__version__,
+        schema=schema_digest(load_bundles()),
+        system_identifier=marks.system_identifier,
+        secret_check=marks.secret_check,
+    )
+
+
+def _check_version(url: str) -> None:
+    """Hear from whoever answers which version it is. Raises `SmokeTestError`."""
+    from mosaic_gateway.gateway.asking import NoAnswerError, ask
+
+    try:
+        status, body = ask(url, "/readyz")
+    except NoAnswerError as error:
+        raise SmokeTestError(error.message, hint=error.hint) from error
+    version = body.get("version") if isinstance(body, dict) else None
+    if status != HTTPStatus.OK or version != __version__:
+        raise SmokeTestError(
+            f"GET {url}/readyz: expected 200 from version {__version__}, got {status} {body}",
+            hint="Look at the log: mosaic-gateway logs",
+        )
+
+
+def _old_programs(runtime: Path) -> Collection[Path]:
+    """Return PostgreSQL's programs but for the newest two of each major version."""
+    found: dict[int, list[Path]] = {}
+    for path in runtime.glob("postgresql-*"):
+        order = order_of(path.name.removeprefix("postgresql-"))
+        if order:
+            found.setdefault(order[0], []).append(path)
+    kept = 2
+    return [
+        path
+        for paths in found.values()
+        for path in sorted(paths, key=lambda path: order_of(path.name.removeprefix("postgresql-")))[:-kept]
+    ]

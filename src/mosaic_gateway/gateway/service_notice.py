@@ -1,0 +1,83 @@
+"""How a gateway under a service manager says that it is ready, or why it is not.
+
+A service manager learns of ``READY=1`` and of an exit code. The reason of a failed start goes into a file in the
+home as well, so that whoever asked for the start (`control.start`) can give it as the gateway itself would.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.files import remove_file, write_file
+from mosaic_gateway.gateway.ready_pipe import StartupFailedError
+from mosaic_gateway.process.logfile import RotatingFile
+from mosaic_gateway.process.notify import notify
+
+__all__ = ["LogFileHandler", "ServiceNotice", "forget_failure", "read_failure"]
+
+LOG = logging.getLogger(__name__)
+
+
+class ServiceNotice:
+    """Announces a gateway to the service manager that started it; *address* is its ``NOTIFY_SOCKET``."""
+
+    def __init__(self, home: Home, address: str | None) -> None:
+        self._home = home
+        self._address = address
+
+    def ready(self, **facts: Any) -> None:
+        """Say that requests are accepted."""
+        notify(self._address, READY="1", STATUS=f"Listening on {facts.get('url')}")
+
+    def failed(self, error: MosaicError) -> None:
+        """Say why the start failed."""
+        LOG.error("The gateway could not start [%s]: %s", error.code, error.message)
+        notify(self._address, STATUS=f"[{error.code}] {error.message}")
+        with suppress(OSError):
+            write_file(_failure_file(self._home), json.dumps({"error": error.to_dict(), "exit_code": error.exit_code}))
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        notify(self._address, STOPPING="1", STATUS="Stopping")
+
+
+class LogFileHandler(logging.Handler):
+    """Writes a process's own log into the home's rotated file; a full disk loses lines, never the process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = RotatingFile(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append *record*; `logging` holds the handler's lock."""
+        with suppress(OSError):
+            self._file.write(self.format(record).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def read_failure(home: Home) -> StartupFailedError | None:
+    """Return why the last start under a service manager failed, None where it did not say."""
+    try:
+        value = json.loads(_failure_file(home).read_bytes())
+        return StartupFailedError(value["error"], int(value["exit_code"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget_failure(home: Home) -> None:
+    """Remove what an earlier start said. Raises OSError."""
+    remove_file(_failure_file(home))
+
+
+def _failure_file(home: Home) -> Path:
+    return home.run / "start-failure.json"

@@ -1,0 +1,286 @@
+"""The service's unit: what it says, how it is known again, what becomes of a person's changes, who is asked."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway_installer.service.choice import available_manager, can_confine, interpreter_closed_to, unit_name
+from mosaic_gateway_installer.service.edits import as_drop_in
+from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.registry import UnitForeignError, is_in_place, register, unregister
+from mosaic_gateway_installer.service.systemd import systemd_unit
+from mosaic_gateway_installer.service.unit import UnitFacts, is_unchanged
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import Site
+
+    from mosaic_gateway.process.account import Account
+
+HOME = Home(Path("/srv/a gateway 100%"))
+UNIT = Service(manager=Manager.SYSTEMD, name="mosaic-gateway.service")
+MACHINES = UnitFacts(
+    service=UNIT, home=HOME, program=HOME.path / "run it", interpreter=Path("/usr/bin/python3"), account="someone"
+)
+USERS = replace(MACHINES, account=None, service=replace(UNIT, manager=Manager.SYSTEMD_USER))
+
+
+def test_paths_are_quoted_for_systemd() -> None:
+    """Spaces stay in one word, and a percent sign is no specifier."""
+    lines = systemd_unit(MACHINES).splitlines()
+    path = "/srv/a gateway 100%%"
+    assert f'ExecStart="{path}/run it" serve --service --home "{path}"' in lines
+    assert f'ReadWritePaths="{path}"' in lines
+
+
+@pytest.mark.parametrize(
+    ("facts", "there", "missing"),
+    [
+        (
+            MACHINES,
+            {"User=someone", "ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "ProtectHome=yes",
+             "CapabilityBoundingSet=", "Type=notify", "Restart=on-failure", "WantedBy=multi-user.target"},
+            {"AmbientCapabilities=CAP_NET_BIND_SERVICE"},
+        ),
+        (
+            USERS,
+            {"ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "WantedBy=default.target"},
+            {"User=someone", "PrivateDevices=yes", "CapabilityBoundingSet=", "ProtectHome=yes"},
+        ),
+        (replace(MACHINES, privileged_port=True), {"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, set()),
+        (replace(MACHINES, interpreter=Path("/root/python")), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
+        (replace(MACHINES, waits_for_network=True), {"Wants=network-online.target"}, {"After=network.target"}),
+        (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108
+        (
+            replace(MACHINES, service=replace(UNIT, confined=False)),
+            {"NoNewPrivileges=yes"},
+            {"ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes"},
+        ),
+    ],
+    ids=["machine", "user", "port 80", "interpreter in a home", "server", "long path", "no namespaces"],
+)  # fmt: skip
+def test_what_a_unit_says(facts: UnitFacts, there: set[str], missing: set[str]) -> None:
+    """Each setting that matters is there, and none that would keep the gateway from working."""
+    lines = set(systemd_unit(facts).splitlines())
+    assert there <= lines
+    assert not missing & lines
+
+
+@pytest.mark.parametrize("facts", [MACHINES, USERS], ids=["machine", "user"])
+def test_systemd_finds_no_fault(facts: UnitFacts, tmp_path: Path) -> None:
+    """systemd-analyze verify says nothing at all, with spaces and percent signs in every path."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs Debian's package systemd")
+    program = tmp_path / "a 100% gateway"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    account = "daemon" if facts.account is not None else None
+    unit = tmp_path / "mosaic-gateway.service"
+    unit.write_text(systemd_unit(replace(facts, program=program, home=Home(tmp_path), account=account)))
+    scope = "--user" if account is None else "--system"
+    words = ["systemd-analyze", scope, "verify", str(unit)]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environ, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_launchd_job_is_a_property_list_with_its_marks() -> None:
+    """It starts at load and again after a failure, not after a stop; two hyphens in a path end no comment."""
+    home = Home(Path("/Users/me/a -- home"))
+    facts = replace(MACHINES, home=home, service=Service(manager=Manager.LAUNCHD, name="org.mosaic-gateway"))
+    text = launchd_job(facts)
+    job = plistlib.loads(text.encode())
+    assert job["ProgramArguments"][1:] == ["serve", "--service", "--home", str(home.path)]
+    assert (job["RunAtLoad"], job["KeepAlive"], job["UserName"]) == (True, {"SuccessfulExit": False}, "someone")
+    assert is_unchanged(text)
+    assert is_for_home(text, home)
+    comment = text[text.index("<!--") + 4 : text.index("-->")]
+    assert "--" not in comment
+
+
+def test_a_unit_is_known_by_its_home_and_a_change_by_its_hash() -> None:
+    """Another home's unit is not ours; one changed letter is seen."""
+    text = systemd_unit(MACHINES)
+    assert is_for_home(text, HOME)
+    assert not is_for_home(text, Home(Path("/srv/a gateway")))
+    assert is_unchanged(text)
+    assert not is_unchanged(text.replace("RestartSec=5", "RestartSec=6"))
+    assert not is_unchanged("[Service]\nExecStart=/bin/true\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("RestartSec=5\n", "RestartSec=9\n", "\n[Service]\nRestartSec=9\n"),
+        ("UMask=0077\n", "UMask=0077\nNice=1\nNice=2\n", "\n[Service]\nNice=1\nNice=2\n"),
+        ("serve --service", "serve --port 1 --service", "\n[Service]\nExecStart=\nExecStart="),
+        ("StartLimitIntervalSec=0\n", "StartLimitIntervalSec=9\n", "\n[Unit]\nStartLimitIntervalSec=9\n"),
+        ("UMask=0077\n", "# a remark\nUMask=0077\n", ""),
+        ("PrivateTmp=yes\n", "", None),
+        ("WantedBy=multi-user.target", "WantedBy=graphical.target", None),
+        ("[Unit]\n", "nonsense\n[Unit]\n", None),
+    ],
+    ids=["changed", "added", "list", "other section", "remark", "taken out", "install section", "no unit"],
+)  # fmt: skip
+def test_changes_become_a_drop_in_where_one_can_say_them(old: str, new: str, expected: str | None) -> None:
+    """What was changed or added moves; what was taken out, or is no setting of a drop-in, is left to a person."""
+    written = systemd_unit(MACHINES)
+    found = as_drop_in(written, written.replace(old, new, 1))
+    if expected is None or found is None:
+        assert found == expected
+    else:
+        assert found.partition("\n")[2].startswith(expected)
+
+
+@pytest.mark.parametrize("name", ["ssh.service", "-f", "mosaic-gateway.service/../x", "mosaic-gateway-xyz.service"])
+def test_a_name_that_is_none_of_ours_is_refused(name: str) -> None:
+    """The receipt can be written by the service account, so it is not believed."""
+    with pytest.raises(ValueError, match=r".*"):
+        Service.from_dict({"manager": "systemd", "name": name, "confined": True, "text": ""})
+
+
+def test_names_tell_homes_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The usual home has the plain name, any other one a part of its id."""
+    monkeypatch.setattr("mosaic_gateway_installer.service.choice.default_home", lambda _environ: HOME.path)
+    assert unit_name(Manager.SYSTEMD, HOME, "0123456789abcdef") == "mosaic-gateway.service"
+    assert unit_name(Manager.SYSTEMD, Home(tmp_path), "0123456789abcdef") == "mosaic-gateway-01234567.service"
+    assert unit_name(Manager.LAUNCHD_AGENT, Home(tmp_path), "0123456789abcdef") == "org.mosaic-gateway.01234567"
+
+
+def test_what_the_managers_are_told() -> None:
+    """Commands for both; a stop also ends a unit that keeps failing."""
+    assert start_commands(UNIT) == [("systemctl", "start", "mosaic-gateway.service")]
+    assert stop_commands(replace(UNIT, manager=Manager.SYSTEMD_USER))[0][:3] == ("systemctl", "--user", "stop")
+    agent = Service(manager=Manager.LAUNCHD_AGENT, name="org.mosaic-gateway")
+    assert start_commands(agent)[-1] == ("launchctl", "kickstart", f"gui/{os.getuid()}/org.mosaic-gateway")
+
+
+@pytest.fixture
+def false_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a systemctl first that writes down its calls and says what the file ``says`` holds."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "says").write_text("running\n")
+    for name in ("systemctl", "systemd-run"):
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tools}/calls"\ncat "{tools}/says"\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return tools
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="systemd is Linux's")
+@pytest.mark.parametrize(
+    ("says", "there"),
+    [("running", True), ("degraded", True), ("starting", True), ("offline", False), ("unknown", False), ("", False)],
+)
+def test_a_systemd_that_takes_orders_is_taken(false_systemctl: Path, says: str, there: bool) -> None:
+    """What is-system-running says decides, not whether a program of that name is installed."""
+    (false_systemctl / "says").write_text(f"{says}\n")
+    found = available_manager(None)
+    assert (found.manager is not None) is there
+    assert bool(found.reason) is not there
+    if there:
+        assert found.manager is (Manager.SYSTEMD if os.geteuid() == 0 else Manager.SYSTEMD_USER)
+
+
+def test_confinement_is_tried_before_it_is_asked_for(false_systemctl: Path) -> None:
+    """Only the exit code that means "no namespaces" leaves it out; another failure says nothing about it."""
+    assert can_confine(UNIT, HOME) is True
+    assert "ProtectSystem=strict" in (false_systemctl / "calls").read_text()
+    for code, confined in ((226, False), (1, True)):
+        (false_systemctl / "systemd-run").write_text(f"#!/bin/sh\nexit {code}\n")
+        assert can_confine(UNIT, HOME) is confined
+
+
+@pytest.fixture
+def users_unit(false_systemctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Service, Home]:
+    """Return a user's unit whose file goes below ``tmp_path``, and its home."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    home = Home(tmp_path)
+    service = Service(manager=Manager.SYSTEMD_USER, name="mosaic-gateway-01234567.service")
+    facts = replace(USERS, service=service, home=home)
+    return replace(service, text=systemd_unit(facts)), home
+
+
+def test_a_unit_is_registered_kept_and_taken_away(users_unit: tuple[Service, Home], false_systemctl: Path) -> None:
+    """Written, reloaded, enabled; a changed one is set aside when it goes, an unchanged one is removed."""
+    service, home = users_unit
+    assert not is_in_place(service, home)
+    assert register(service, home, "") == []
+    assert is_in_place(service, home)
+    calls = (false_systemctl / "calls").read_text().splitlines()
+    assert calls == ["systemctl --user daemon-reload", f"systemctl --user enable {service.name}"]
+    assert unregister(service, home) == []
+    assert not service.file.exists()
+    register(service, home, "")
+    service.file.write_text(service.text.replace("UMask=0077", "UMask=0027"))
+    told = unregister(service, home)
+    assert [path.name for path in service.file.parent.iterdir()] == [f"{service.name}.changed-by-hand"]
+    assert "changed-by-hand" in told[0]
+
+
+def test_a_change_that_no_drop_in_can_say_stays_in_force(users_unit: tuple[Service, Home]) -> None:
+    """The person's file is left, and told; a second install has nothing to do."""
+    service, home = users_unit
+    register(service, home, "")
+    changed = service.text.replace("PrivateTmp=yes\n", "")
+    service.file.write_text(changed)
+    assert is_in_place(service, home)
+    told = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home, service.text)
+    assert service.file.read_text() == changed
+    assert "stays as it is" in told[0]
+
+
+def test_a_later_version_s_unit_replaces_an_unchanged_one(users_unit: tuple[Service, Home]) -> None:
+    """What differs between versions is not taken for a person's change."""
+    service, home = users_unit
+    register(service, home, "")
+    later = replace(service, text=systemd_unit(replace(USERS, service=service, home=home, waits_for_network=False,
+                                                       outside=Path("/run/x"))))  # fmt: skip
+    assert register(later, home, service.text) == []
+    assert service.file.read_text() == later.text
+    assert not service.file.with_name(f"{service.name}.d").exists()
+
+
+def test_a_foreign_unit_of_that_name_is_refused(users_unit: tuple[Service, Home]) -> None:
+    """A file that we did not write is neither replaced nor removed."""
+    service, home = users_unit
+    service.file.parent.mkdir(parents=True)
+    service.file.write_text("[Service]\nExecStart=/bin/true\n")
+    with pytest.raises(UnitForeignError):
+        register(service, home, "")
+    assert unregister(service, home) == []
+    assert service.file.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+def test_an_interpreter_that_is_closed_is_named(account: Account | None) -> None:
+    """For an account that may use it there is no such place; one that exists is a directory or the interpreter."""
+    found = interpreter_closed_to(account)
+    assert found is None or found.exists()
+
+
+def test_a_service_that_was_asked_for_and_cannot_be_is_an_error(site: Site, tmp_path: Path) -> None:
+    """--service where no manager is: nothing is made."""
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho offline\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    tmp_path.chmod(0o755)
+    done = site.install("--service", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.code, done.error["code"]) == (3, "SERVICE_UNAVAILABLE")
+    assert not site.path.exists()
+
+
+def test_status_says_that_there_is_no_service(installed: Site) -> None:
+    """What nobody starts after a restart of the machine is not made to look as if somebody did."""
+    done = installed.run("status")
+    assert "service   none: after a restart of the machine" in done.out
+    assert installed.json("status").result["service"] is None

@@ -1,0 +1,54 @@
+"""An upgrade where a service manager runs the gateway: a real systemd, see tests/installer/test_service_systemd.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.installer.test_service_systemd import HOME, Machine, machine
+
+__all__ = ["machine"]
+
+pytestmark = pytest.mark.lifecycle
+OLD, NEW, BAD = "0.0.9", "0.1.0", "0.3.0"
+
+
+def _version_that_answers(machine: Machine, url: str) -> str:
+    code = f"import urllib.request as r; print(r.urlopen('{url}/readyz', timeout=10).read().decode())"
+    return str(json.loads(machine.run("python3", "-c", code))["version"])
+
+
+def test_the_service_runs_the_new_version(
+    machine: Machine, version: Callable[[str], Path], free_port: Callable[[], int]
+) -> None:
+    """Stopped, upgraded, tested, and handed back to systemd; a failure hands the old one back."""
+
+    def verb(place: str, *words: str) -> dict[str, Any]:
+        return machine.gateway(*words, PYTHONPATH=str(version(place)))
+
+    installed = verb(OLD, "install", "--port", str(free_port()))
+    assert installed["ok"], installed["error"]
+    url = installed["result"]["url"]
+    assert machine.show("ActiveState") == "active"
+
+    failed = verb(BAD, "upgrade")
+    assert failed["error"]["code"] == "STATEMENT_FAILED" or not failed["ok"]
+    assert f"version {OLD} serves again" in failed["error"]["message"]
+    assert machine.show("ActiveState") == "active"
+    assert _version_that_answers(machine, url) == OLD
+
+    done = verb(NEW, "upgrade")
+    assert done["ok"], done["error"]
+    assert done["result"]["notes"] == []
+    assert [step["id"] for step in done["result"]["steps"]][-3:] == ["switch", "service", "prune"]
+    assert machine.show("ActiveState") == "active"
+    assert _version_that_answers(machine, url) == NEW
+    status = verb(NEW, "status")
+    assert (status["result"]["under_service"], status["result"]["version"]) == (True, NEW)
+    program = machine.run("readlink", f"/proc/{machine.show('MainPID')}/cwd").strip()
+    assert program == "/"
+    words = machine.file(f"/proc/{machine.show('MainPID')}/cmdline").read_bytes().split(b"\0")
+    assert any(word.startswith(f"{HOME}/runtime".encode()) for word in words)
