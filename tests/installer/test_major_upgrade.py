@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -204,6 +205,25 @@ def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], m
     with closing(_connect(site)) as connection:
         assert _user_rows(table_rows(connection)) == _user_rows(rows)
     assert {path.name for path in site.home.data.iterdir()} == {".ballast", "postgres-16", "postgres-18"}
+
+
+@pytest.mark.parametrize("log", ["pg_upgrade_server.log", "pg_upgrade_dump_1.log"])
+def test_killed_in_the_middle_of_pg_upgrade_its_servers_are_ended(make_old: Callable[..., Old], log: str) -> None:
+    """Servers that pg_upgrade had started are in nobody's way, neither the old one nor the new."""
+    site, rows = make_old()
+    process = site.popen(*site.install_words())
+    deadline = time.monotonic() + LIMIT
+    while not list(site.home.data.glob(f".upgrading/data/postgres-18/pg_upgrade_output.d/*/log/{log}")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert site.install().code == 0
+    with closing(_connect(site)) as connection:
+        assert _user_rows(table_rows(connection)) == _user_rows(rows)
+    site.json("stop")
+    site.assert_nothing_runs()
 
 
 @pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
