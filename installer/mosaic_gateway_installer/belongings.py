@@ -20,7 +20,16 @@ from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.place import LEFTOVER, NAME, backups_of
 from mosaic_gateway_installer.snapshot.store import launcher, remove_from_runtime
 
-__all__ = ["belongings", "bring_back", "data_and_settings", "erase", "is_erased", "programs", "set_aside"]
+__all__ = [
+    "belongings",
+    "bring_back",
+    "data_and_settings",
+    "erase",
+    "has_empty_directories",
+    "is_erased",
+    "programs",
+    "set_aside",
+]
 
 TORN = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
 #: Names of ours in a home's directories; in what they name, everything is ours.
@@ -83,8 +92,7 @@ def erase(home: Home, account: Account | None, *, everything: bool) -> None:
 
 
 def _remove_empty(home: Home, *, everything: bool) -> None:
-    places = (*_program_places(home), *(_data_places(home) if everything else ()))
-    for directory in dict.fromkeys(directory for directory, _ in places if directory != home.path):
+    for directory in _directories(home, everything=everything):
         with suppress(OSError):  # something that is not ours lies in it
             directory.rmdir()
 
@@ -92,6 +100,18 @@ def _remove_empty(home: Home, *, everything: bool) -> None:
 def is_erased(home: Home) -> bool:
     """Return whether nothing that was set aside is left in *home*."""
     return not _renamed(home, "removed") and not _renamed(home, "erased")
+
+
+def has_empty_directories(home: Home, *, everything: bool) -> bool:
+    """Return whether a directory is there that `erase` would remove because nothing lies in it."""
+    return any(
+        directory.is_dir() and not any(directory.iterdir()) for directory in _directories(home, everything=everything)
+    )
+
+
+def _directories(home: Home, *, everything: bool) -> tuple[Path, ...]:
+    places = (*_program_places(home), *(_data_places(home) if everything else ()))
+    return tuple(dict.fromkeys(directory for directory, _ in places if directory != home.path))
 
 
 Places = tuple[tuple[Path, re.Pattern[str]], ...]

@@ -1,6 +1,6 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
-    python tests/benchmarks/run.py [--rounds N] [--only install again upgrade start help memory http migrations]
+    python tests/benchmarks/run.py [--rounds N] [--only install again adopt upgrade start help memory http migrations]
         [--json FILE]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
@@ -122,6 +122,24 @@ def measure_start(scratch: Path, rounds: int) -> list[Row]:
     ]
 
 
+def measure_adopt(scratch: Path, rounds: int) -> list[Row]:
+    """``install`` over data that an uninstall kept, up to its smoke test."""
+    home = MeasuredHome(scratch / "adopt", free_port())
+    home.install()
+    home.make_admin(**SIGN_IN)
+    seconds = []
+    try:
+        for number in range(rounds + 1):
+            home.call("uninstall")
+            taken = timed(home.install)
+            if number:
+                seconds.append(taken)
+            progress("adopt", number, f"{taken:.2f} s")
+    finally:
+        home.purge()
+    return [Row(what="adopt: `install` over kept data", value=f"{statistics.median(seconds):.2f} s", target="≤ 1.0 s")]
+
+
 def measure_help(_scratch: Path, rounds: int) -> list[Row]:
     """``--help``, with byte-code caches."""
     command = MeasuredHome.command("--help")
@@ -193,6 +211,7 @@ def progress(name: str, number: int, text: str) -> None:
 MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "install": measure_install,
     "again": measure_again,
+    "adopt": measure_adopt,
     "upgrade": measure_upgrade,
     "start": measure_start,
     "help": measure_help,

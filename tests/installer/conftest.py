@@ -269,6 +269,28 @@ def site(make_site: MakeSite) -> Iterator[Site]:
     made.close()
 
 
+@pytest.fixture
+def make_user_site(make_site: MakeSite, account: Account | None) -> MakeSite:
+    """Return what makes sites on which an ordinary user works."""
+    if account is None:
+        return make_site
+    become = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+    again = (
+        "import mosaic_gateway_installer, psycopg, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    )
+    probe = [*become, sys.executable, "-P", "-c", again]
+    if subprocess.run(probe, capture_output=True, check=False, cwd="/").returncode != 0:
+        pytest.skip("the interpreter or the package is closed to other users")
+
+    def make(name: str = "home") -> Site:
+        site = make_site(name, prefix=become, run_as=False)
+        top = site.path.parents[name.count("/")]
+        site.environ = {**site.environ, "HOME": str(top), "PYTHONDONTWRITEBYTECODE": "1"}
+        return site
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def installed(make_site: MakeSite) -> Site:
     """Return a site that is installed and runs; the module's tests leave it as it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import struct
@@ -189,3 +190,32 @@ def test_a_schema_that_is_not_ours_is_refused(site: Site, url: str, change: str,
         assert done.error["hint"]
         assert connection.execute("SELECT * FROM drizzle.__drizzle_migrations ORDER BY id").fetchall() == before
     _assert_nothing_made(site)
+
+
+@pytest.mark.slow
+def test_a_backup_of_a_server_is_a_dump_that_is_restored_and_compared(site: Site, url: str, scratch: Path) -> None:
+    """Rows are counted in the dump's own snapshot; verified in a private PostgreSQL of ours; no password anywhere."""
+    site.installed(DATABASE_URL=url)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "CREATE TABLE t_rows AS SELECT i, i::text AS t, ARRAY[i]::vector AS v FROM generate_series(1, 500) i"
+        )
+    made = site.json("backup", "create", "--to", str(scratch / "x")).result
+    assert (made["kind"], made["engine"]) == ("dump", "server")
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM t_rows WHERE i = 7")
+    good = site.json("backup", "verify", made["path"])
+    assert good.result["verification"]["tables"] > 10
+    manifest = scratch / "x" / made["name"] / "manifest.json"
+    text = manifest.read_text()
+    assert "t_rows" in text
+    value = json.loads(text)
+    next(rows for rows in value["tables"] if "t_rows" in rows[0])[1] = 499
+    manifest.write_text(json.dumps(value))
+    assert "500 rows, not 499" in site.json("backup", "verify", made["path"]).error["message"]
+    refused = site.json("backup", "restore", made["path"])
+    assert (refused.code, refused.error["code"]) == (7, "RESTORE_BY_HAND")
+    assert {path.name for path in (scratch / "x" / made["name"]).iterdir()} == {
+        "config.toml", "data", "manifest.json", "receipt.json", "secrets",
+    }  # fmt: skip
+    assert not list(site.path.glob("backups/*"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,24 +10,11 @@ import pytest
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
-    from mosaic_gateway.process.account import Account
-
 
 @pytest.fixture
-def user_site(make_site: MakeSite, account: Account | None) -> Site:
+def user_site(make_user_site: MakeSite) -> Site:
     """Return a site on which an ordinary user works."""
-    if account is None:
-        return make_site()
-    become = ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
-    again = (
-        "import mosaic_gateway_installer, psycopg, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
-    )
-    probe = [*become, sys.executable, "-P", "-c", again]
-    if subprocess.run(probe, capture_output=True, check=False, cwd="/").returncode != 0:
-        pytest.skip("the interpreter or the package is closed to other users")
-    site = make_site(prefix=become, run_as=False)
-    site.environ = {**site.environ, "HOME": str(site.path.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    return site
+    return make_user_site()
 
 
 def test_an_ordinary_user_installs_uses_and_removes(user_site: Site) -> None:

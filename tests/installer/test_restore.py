@@ -62,7 +62,7 @@ def _rows(site: Site) -> Contents:
 def _assert_clean(site: Site) -> None:
     """Nothing of a restore is left beside what a home has."""
     names = {path.name for path in site.path.iterdir()}
-    expected = {".lock", "backups", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
+    expected = {".lock", "backups", "bin", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
     assert names == expected
     assert not site.home.journal.exists()
 

@@ -136,9 +136,10 @@ class _Backup:
         )
         self._copy_control()
         self._stop()
-        with self._instant() as (objects, last):
+        with self._instant() as last:
             self._copy_log(first, last)
-            tables = table_rows(self.reader)
+            # In the snapshot, as the rows: what is made meanwhile is not in it.
+            tables, objects = table_rows(self.reader), objects_hash(self.reader)
         version = self._value("SELECT split_part(current_setting('server_version'), ' ', 1)")
         return OnlineFacts(tables=tables, objects=objects, server_version=version)
 
@@ -172,16 +173,15 @@ class _Backup:
         self._own(self.target / "backup_label", self.cluster / "PG_VERSION")
 
     @contextmanager
-    def _instant(self) -> Iterator[tuple[str, str]]:
-        """Choose the instant; inside the block the reader's transaction sees it. Gives objects and last segment."""
+    def _instant(self) -> Iterator[str]:
+        """Choose the instant; inside the block the reader's transaction sees it. Gives the log's last segment."""
         snapshot = _Snapshot(self.reader)
         try:
-            objects, last = self._choose(snapshot)
-            yield objects, last
+            yield self._choose(snapshot)
         finally:
             snapshot.end()
 
-    def _choose(self, snapshot: _Snapshot) -> tuple[str, str]:
+    def _choose(self, snapshot: _Snapshot) -> str:
         for left in reversed(range(LOCK_TRIES)):
             try:
                 with held_still(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
@@ -189,7 +189,7 @@ class _Backup:
                     last = self._value("SELECT pg_walfile_name(pg_switch_wal())")
                     # None that was made or dropped meanwhile has come in between, unlocked.
                     if tables_of(self.session) == tables_of(self.reader) == tables:
-                        return objects_hash(self.session), last
+                        return last
                 snapshot.end()
             except NO_INSTANT:
                 snapshot.end()

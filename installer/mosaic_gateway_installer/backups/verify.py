@@ -108,16 +108,15 @@ class _Restored:
 
     def restore(self) -> None:
         """Put the data there."""
-        data = self.backup.path / "data"
+        data, place = self.backup.path / "data", self.scratch.path.stat()
+        owner = place.st_uid, place.st_gid
         if not can_share(self.backup.path, self.scratch.path):
             check_room(self.scratch.path, self.manifest.size * 5 // 4, "The restore for comparison")
         if self.manifest.kind is BackupKind.DUMP:
             create_cluster(self.scratch, self._runtime(None), account=self.account)
-            with assume(self.account):
-                copy_tree(data / DUMP, self.scratch.path / DUMP)
+            copy_tree(data / DUMP, self.scratch.path / DUMP, owner=owner)
             return
-        owner = self.scratch.path.stat()
-        copy_tree(data, self.scratch.data, owner=(owner.st_uid, owner.st_gid))
+        copy_tree(data, self.scratch.data, owner=owner)
 
     def compare(self) -> tuple[Contents, tuple[str, ...]]:
         """Start it, ask it, stop it; return the rows that are there, and what else was checked."""

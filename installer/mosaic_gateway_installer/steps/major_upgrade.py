@@ -68,16 +68,12 @@ class MajorUpgradeStep:
     def description(self) -> str:
         """What the step does."""
         cluster = cluster_of(self.context.home)
-        versions = (
-            f" {major_of(cluster)} to {programs_major(self.context.config, self.context.account)}"
-            if cluster is not None
-            else ""
-        )
+        versions = f" {major_of(cluster)} to {programs_major(self.context.config, None)}" if cluster is not None else ""
         return f"Upgrade the database from PostgreSQL{versions}, beside the old one"
 
     def done(self) -> bool:
         """Return whether there is nothing to upgrade, or no way to."""
-        return decision_for(self.context.config, self.context.account) is not MajorDecision.UPGRADE
+        return decision_for(self.context.config, None) is not MajorDecision.UPGRADE
 
     def apply(self) -> None:
         """Make the new cluster, compare it with the old one, and let it be the one that runs.

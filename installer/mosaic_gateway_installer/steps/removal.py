@@ -16,7 +16,14 @@ from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.files import remove_file
 from mosaic_gateway.process.account import account_named, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
-from mosaic_gateway_installer.belongings import belongings, bring_back, erase, is_erased, set_aside
+from mosaic_gateway_installer.belongings import (
+    belongings,
+    bring_back,
+    erase,
+    has_empty_directories,
+    is_erased,
+    set_aside,
+)
 from mosaic_gateway_installer.holding import forget_lock
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.steps.base import Context
@@ -102,7 +109,8 @@ class EraseStep:
     def done(self) -> bool:
         """Return whether there is nothing to delete now, nor will be when what goes has been set aside."""
         home = self.context.home
-        return is_erased(home) and not belongings(home, everything=self.everything) and not self._sockets()
+        left = belongings(home, everything=self.everything) or self._sockets()
+        return is_erased(home) and not left and not has_empty_directories(home, everything=self.everything)
 
     def apply(self) -> None:
         """Delete it, and directories of ours that are empty then."""
