@@ -81,12 +81,13 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
 @click.command(short_help="Look for faults of an installation.")
 @click.option("--fix", is_flag=True, help="Mend what can safely be mended.")
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Also write a support archive there.")
 @verb("doctor")
-def doctor(home: Home, *, fix: bool) -> Outcome:
+def doctor(home: Home, *, fix: bool, bundle: Path | None) -> Outcome:
     """Check an installation. The exit code is 0 if no fault was found, or none is left."""
     from mosaic_gateway_installer.verbs.doctor import doctor as run
 
-    return run(home, fix=fix)
+    return run(home, fix=fix, bundle=bundle.absolute() if bundle is not None else None)
 
 
 def _read_url(path: Path) -> str:

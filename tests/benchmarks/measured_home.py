@@ -52,7 +52,7 @@ class MeasuredHome:
         """Install and start."""
         account = scratch_account()
         run_as = ["--run-as", account.name] if account else []
-        self._instance = self.call("install", "--port", str(self.port), *run_as)["instance_id"]
+        self._instance = self.call("install", "--no-service", "--port", str(self.port), *run_as)["instance_id"]
 
     def start_and_ask(self) -> None:
         """Start and wait until /readyz says yes."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.config import Home, load_config, process_environment
-from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.config import Config, Home, load_config, process_environment
+from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.checks.run import checks_for
 from mosaic_gateway_installer.findings import Check, Finding, Level, examine, finding_lines, mend
+from mosaic_gateway_installer.support import write_support_archive
 from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["doctor"]
@@ -21,22 +25,39 @@ class FaultsFoundError(PreflightError):
     code = "FAULTS_FOUND"
 
 
-def doctor(home: Home, *, fix: bool = False) -> Outcome:
+def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outcome:
     """Check the installation in *home*; with *fix* mend what can safely be mended, and check that again.
 
-    Raises `NotInstalledError`; every other fault is a finding.
+    *bundle* is where a support archive goes. Raises `NotInstalledError`, `SupportFileError`; every other fault is
+    a finding.
     """
     findings = tuple(_findings(home, fix=fix))
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     error = None
     if faults:
         error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says what mends it.")
-    mended = [finding.check for finding in findings if finding.mended]
-    return Outcome(
-        result={"findings": [finding.to_dict() for finding in findings], "mended": mended},
-        lines=finding_lines(findings),
-        error=error,
-    )
+    result = {
+        "findings": [finding.to_dict() for finding in findings],
+        "mended": [finding.check for finding in findings if finding.mended],
+    }
+    lines = finding_lines(findings)
+    if bundle is not None:
+        files = write_support_archive(bundle, home, _config(home), [_without_link(one) for one in findings])
+        result["bundle"] = {"file": str(bundle), "files": files}
+        lines = (*lines, f"{bundle} holds what is needed to help from afar, without secrets. Look into it before you")
+        lines = (*lines, "pass it on: names, addresses and what people wrote into logs are in it.")
+    return Outcome(result=result, lines=lines, error=error)
+
+
+def _config(home: Home) -> Config | None:
+    with suppress(MosaicError):
+        return load_config(home, flags={}, environ=process_environment())
+    return None
+
+
+def _without_link(finding: Finding) -> Finding:
+    """A fresh set-up link is for the person who asked for it."""
+    return replace(finding, mended="done") if finding.mended else finding
 
 
 def _findings(home: Home, *, fix: bool) -> Iterator[Finding]:

@@ -200,7 +200,7 @@ def altered_files(copy: Path) -> list[str]:
     if sizes is None:
         raise RuntimeMissingError(f"{copy} has no {MANIFEST}", hint=INSTALL_HINT)
     hashes = json.loads((copy / MANIFEST).read_bytes()).get("hashes", {})
-    return [name for name, size in sizes.items() if not is_as_recorded(copy / name, size, hashes.get(name))]
+    return [name for name, size in sizes.items() if not is_as_recorded(f"{copy}/{name}", size, hashes.get(name))]
 
 
 def _hashes_of_wheel() -> dict[str, str]:

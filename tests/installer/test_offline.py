@@ -1,0 +1,197 @@
+"""No network, no file system but the home: the archive of wheels, what is connected to, what is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.installer.conftest import MakeSite, Site
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT = 600.0  # seconds
+#: A network of our own with nothing in it but the loopback device.
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh")
+#: $0: the home. Everything else that is mounted becomes read-only, for us alone.
+READ_ONLY = r"""
+set -e
+mount --make-rprivate /
+mount --bind "$0" "$0"
+cut -d' ' -f2 /proc/self/mounts | while read -r point; do
+  point=$(printf '%b' "$point")
+  [ "$point" = "$0" ] || mount -o remount,bind,ro "$point" 2>/dev/null || true
+done
+exec "$@"
+"""
+
+
+def _environ(site: Site, **more: str) -> dict[str, str]:
+    """The environment without anything that tells pip of an index."""
+    kept = {name: value for name, value in site.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHONPATH"))}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable, **more}
+
+
+def _run(words: Sequence[str | Path], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=LIMIT, check=False, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive for this interpreter, made by the script."""
+    target = tmp_path_factory.mktemp("archive")
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    environ = {**os.environ, "PYTHON": sys.executable, "PYTHONS": version}
+    words: list[str | Path] = ["sh", REPOSITORY / "installer" / "make-bundle.sh", target]
+    done = _run(words, environ)
+    if done.returncode != 0 and "No matching distribution" in done.stderr + done.stdout:
+        pytest.skip(f"no package index that has the wheels: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    made = Path(done.stdout.splitlines()[-1])
+    assert made.is_file()
+    return made
+
+
+@pytest.fixture
+def unpacked(archive: Path, site: Site) -> Iterator[Path]:
+    """Return the unpacked archive, in a directory that goes with the test."""
+    with tarfile.open(archive) as content:
+        names = content.getnames()
+        content.extractall(site.path.parent / "unpacked", filter="data")
+    assert all(name.split("/")[0] == names[0].split("/")[0] for name in names)
+    directory = site.path.parent / "unpacked" / names[0].split("/")[0]
+    yield directory
+    shutil.rmtree(directory.parent)
+
+
+@pytest.fixture
+def alone() -> tuple[str, ...]:
+    """Return the words with which a command runs without any network."""
+    probe = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    done = subprocess.run([*ALONE, sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    if "ConnectionRefusedError" not in done.stderr:
+        pytest.skip("needs root, with the right to make a network namespace")
+    return ALONE
+
+
+def _verb(site: Site, venv: Path, *words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [*prefix, venv / "bin" / "mosaic-gateway", *words, "--home", site.path]
+    return _run(command, _environ(site))
+
+
+def test_install_and_install_again_without_a_network(unpacked: Path, site: Site, alone: tuple[str, ...]) -> None:
+    """From the archive alone: environment, package, database, gateway, smoke test; a second run upgrades in place."""
+    venv = site.path.parent / "venv"
+    environ = _environ(site, MOSAIC_GATEWAY_VENV=str(venv))
+    # Gateway and installer must share the network, so all verbs run in one.
+    steps: list[str | Path] = [
+        "sh",
+        "-c",
+        'sh "$0" "$@" && sh "$0" "$@"',
+        unpacked / "install.sh",
+        *site.install_words()[1:],
+    ]
+    done = _run([*alone, *steps, "--home", site.path], environ)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    first, second = (json.loads(line)["result"] for line in done.stdout.splitlines() if line.startswith("{"))
+    assert first["smoke_test"]["needsSetup"] is True
+    assert second["steps"] == []
+    identity = site.receipt()["instance_id"]
+    assert _verb(site, venv, "uninstall", f"--purge={identity}").returncode == 0
+    site.assert_nothing_runs()
+
+
+@pytest.mark.parametrize("harm", ["altered", "missing"])
+def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> None:
+    """Nothing is made where a file is not as SHA256SUMS says."""
+    victim = next(iter((unpacked / "wheels").glob("click-*.whl")))
+    if harm == "altered":
+        with victim.open("ab") as stream:
+            stream.write(b"\0")
+    else:
+        victim.unlink()
+    venv = site.path.parent / "venv"
+    done = _run(["sh", unpacked / "install.sh", "--home", site.path], _environ(site, MOSAIC_GATEWAY_VENV=str(venv)))
+    assert done.returncode == 3
+    assert "damaged" in done.stderr
+    assert not venv.exists()
+
+
+def test_an_archive_for_other_interpreters_says_so(unpacked: Path, site: Site) -> None:
+    """Without a wheel for this Python the error names it."""
+    for path in (unpacked / "wheels").glob("psycopg_binary-*.whl"):
+        path.unlink()
+    lines = (unpacked / "SHA256SUMS").read_text().splitlines()
+    (unpacked / "SHA256SUMS").write_text("".join(f"{line}\n" for line in lines if "psycopg_binary" not in line))
+    environ = _environ(site, MOSAIC_GATEWAY_VENV=str(site.path.parent / "venv"))
+    done = _run(["sh", unpacked / "install.sh", "--home", site.path], environ)
+    assert done.returncode == 3
+    assert "no wheels for Python" in done.stderr
+
+
+def test_the_whole_of_an_install_connects_to_nothing_else(unpacked: Path, site: Site, tmp_path: Path) -> None:
+    """Every connect of every process, from the shell script to the running gateway, is loopback or a unix socket."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    venv, trace = site.path.parent / "venv", tmp_path / "trace"
+    environ = _environ(site, MOSAIC_GATEWAY_VENV=str(venv))
+    words: list[str | Path] = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg",
+        "-e",
+        "signal=none",
+        "-o",
+        trace,
+    ]
+    script: list[str | Path] = ["sh", unpacked / "install.sh", *site.install_words()[1:], "--home", site.path]
+    if _run([*words, "true"], environ).returncode != 0:
+        pytest.skip("strace may trace nothing here")
+    # -D: the tracer is no parent; the script ends while the gateway that it started is still traced. No pipes, which
+    # the tracer would hold open as long.
+    with (tmp_path / "output").open("wb") as output:
+        traced = ["strace", "-D", *words[1:], *script]
+        code = subprocess.run(traced, env=environ, stdout=output, stderr=output, timeout=LIMIT, check=False).returncode
+    assert code == 0, (tmp_path / "output").read_text()
+    assert site.request("GET", "/api/bootstrap/status")[0] == 200
+    assert _verb(site, venv, "stop").returncode == 0
+    site.assert_nothing_runs()
+    calls = [line for line in trace.read_text().splitlines() if "sa_family=" in line]
+    assert any("sa_family=AF_UNIX" in line for line in calls)  # PostgreSQL
+    assert any('inet_addr("127.0.0.1")' in line for line in calls)  # the smoke test
+    ours = re.compile(r'sa_family=AF_(UNIX|NETLINK|UNSPEC)|inet_addr\("127\.0\.0\.\d+"\)|"::1"')
+    assert [line for line in calls if not ours.search(line)] == []
+
+
+def test_install_and_run_with_everything_else_read_only(make_site: MakeSite) -> None:
+    """Nothing outside of the home is written: not /tmp, not /run, not /var, from install to uninstall."""
+    site = make_site()
+    site.path.mkdir(mode=0o700)
+    if site.account is not None:
+        os.chown(site.path, site.account.uid, site.account.gid)
+    site.prefix = ("unshare", "--mount", "sh", "-c", READ_ONLY, str(site.path))
+    probe = f'touch "{site.path}/x" && rm "{site.path}/x" && ! touch /tmp/mosaic-test 2>/dev/null'
+    if subprocess.run([*site.prefix, "sh", "-c", probe], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root, with the right to mount")
+    site.environ = {**site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    assert site.installed()["smoke_test"]["needsSetup"] is True
+    assert site.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})
+    assert site.json("doctor").code == 0
+    assert site.json("restart").code == 0
+    assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
+    site.assert_nothing_runs()
+    assert not list(site.path.iterdir())
