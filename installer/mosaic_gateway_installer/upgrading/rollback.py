@@ -101,7 +101,7 @@ def _is_dump(backup: Path) -> bool:
 def _bring_back(kept: Path, place: Path, aside: Path) -> None:
     if not kept.exists():
         return
-    if place.exists():
+    if place.is_dir():  # a file is replaced at once: without a receipt nobody would know the home
         _remove(aside)
         place.rename(aside)
     kept.rename(place)
