@@ -1,6 +1,6 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
-    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http migrations] [--json FILE]
+    python tests/benchmarks/run.py [--rounds N] [--only install start help memory http migrations pglite] [--json FILE]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
 a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
@@ -25,6 +25,7 @@ from pathlib import Path
 from floor import FloorInstall
 from measured_home import MeasuredHome, scratch_account
 from migrations_speed import measure as measure_runner
+from pglite_speed import measure as measure_pglite_install
 
 LOAD_SECONDS = 5
 SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
@@ -150,6 +151,12 @@ def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
     return [Row(what=what, value=value, target=target) for what, value, target in measure_runner(scratch, rounds)]
 
 
+def measure_pglite(scratch: Path, rounds: int) -> list[Row]:
+    """A fresh installation on PGlite beside what one would write without this project."""
+    lines = measure_pglite_install(scratch, rounds, free_port())
+    return [Row(what=what, value=value, target=target) for what, value, target in lines]
+
+
 def timed(function: Callable[[], object]) -> float:
     """Return how many seconds *function* took."""
     began = time.perf_counter()
@@ -176,6 +183,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "memory": measure_memory,
     "http": measure_http,
     "migrations": measure_migrations,
+    "pglite": measure_pglite,
 }
 
 if __name__ == "__main__":
