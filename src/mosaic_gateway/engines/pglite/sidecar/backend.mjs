@@ -29,9 +29,10 @@ export class Backend {
     await this.#front.listen(() => this.heard())
   }
 
-  /** What it is doing. */
+  /** What it is doing; it waits only once all that it has read was answered and the answers were taken. */
   get state() {
-    return this.#queue.length > 0 ? RUNNING : this.#front.waiting()
+    const state = this.#queue.length > 0 ? RUNNING : this.#front.waiting()
+    return this.#front.drained ? state : RUNNING // in this order: it says that it waits after its last answer
   }
 
   /** Whether it has not yet room for all that was fed. */
@@ -74,7 +75,6 @@ export class Backend {
 
   /** Move what can be moved. */
   heard() {
-    const state = this.state // before the output is taken: what belongs to this state has been written by then
     for (let piece; this.sink?.thirsty && (piece = this.#front.read()) !== null; ) {
       this.sink.reply(piece, this.#front.takeRaw())
     }
@@ -86,10 +86,10 @@ export class Backend {
       }
       this.#queue.shift()
     }
-    this.sink?.progress(this.#front.drained ? state : RUNNING)
+    this.sink?.progress(this.state)
   }
 
-  /** Run *bytes* (to one or more ReadyForQuery) for ourselves; *done* gets {rows, error, status, parameters}. */
+  /** Run *bytes* (to one or more ReadyForQuery) for ourselves; *done* gets {rows, error}. */
   ask(bytes, done) {
     const sink = this.sink
     this.sink = new Answer((answer) => {
@@ -121,12 +121,10 @@ class Answer {
 
   progress(state) {
     if (state !== TOP) return
-    const answer = { rows: [], error: null, status: 'I', parameters: [] }
+    const answer = { rows: [], error: null }
     for (const [type, bytes] of messages(Buffer.concat(this.#pieces))) {
       if (type === 'D') answer.rows.push(readRow(bytes))
       else if (type === 'E') answer.error ??= readFields(bytes)
-      else if (type === 'S') answer.parameters.push(bytes)
-      else if (type === 'Z') answer.status = String.fromCharCode(bytes[5])
     }
     this.#done(answer)
   }

@@ -1,7 +1,7 @@
 // The beginning of a connection: what its first packet asks for, and what it is told. Pure.
-import { backendKeyData, messages, negotiate, PROTOCOL, readOptionSettings, readyForQuery } from './messages.mjs'
 import { ProtocolError } from './inbound.mjs'
-
+import { backendKeyData, HEADER, message, messages, negotiate, PROTOCOL, readOptionSettings, readyForQuery } from './messages.mjs'
+import { literal } from './settings.mjs'
 
 const NO_SETTINGS = new Set(['user', 'database', 'options', 'replication'])
 
@@ -19,20 +19,22 @@ export function startSettings({ version, parameters }) {
   return settings
 }
 
-/** The answer to a start-up packet: the backend's own *greeting*, with *changed* parameters and *session*'s key. */
+/** SQL that asks for the parameters in *greeting*, rows of name and value: what a connection must be told at its start. */
+export function askParameters(greeting) {
+  const names = [...readParameters(greeting).keys()].map(literal)
+  return `SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.unnest(ARRAY[${names}]) AS name`
+}
+
+/** The answer to a start-up packet: the backend's own *greeting*, with *changed* parameters and the connection's key. */
 export function greet(greeting, { version, protocolOptions }, { id, secret }, changed) {
-  const parameters = new Map()
-  const others = []
-  for (const [type, bytes] of messages(greeting)) {
-    if (type === 'S') parameters.set(parameterName(bytes), bytes)
-    else if (type === 'R') others.push(bytes)
-  }
-  for (const bytes of changed) parameters.set(parameterName(bytes), bytes)
+  const parameters = [...new Map([...readParameters(greeting), ...changed])]
   const old = version > PROTOCOL || protocolOptions.length > 0 ? [negotiate(protocolOptions)] : []
-  return Buffer.concat([...old, ...others, ...parameters.values(), backendKeyData(id, secret), readyForQuery('I')])
+  const authentication = [...messages(greeting)].filter(([type]) => type === 'R').map(([, bytes]) => bytes)
+  const told = parameters.map(([name, value]) => message('S', name, value))
+  return Buffer.concat([...old, ...authentication, ...told, backendKeyData(id, secret), readyForQuery('I')])
 }
 
-function parameterName(bytes) {
-  return bytes.toString('latin1', 5, bytes.indexOf(0, 5))
+function readParameters(greeting) {
+  const told = [...messages(greeting)].filter(([type]) => type === 'S')
+  return new Map(told.map(([, bytes]) => bytes.toString('utf8', HEADER).split('\0').slice(0, 2)))
 }
-

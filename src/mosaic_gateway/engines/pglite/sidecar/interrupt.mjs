@@ -7,13 +7,17 @@
 // debugger is attached, so nothing becomes slower. Where Node was built without its inspector nothing can be
 // interrupted, and a deadline ends the process instead.
 
+import { setTimeout as delay } from 'node:timers/promises'
+
+const ATTACH_LIMIT = 5_000 // milliseconds
+
 /** A way to `interrupt` the one worker thread of this process. */
 export class Interrupter {
   #session = null
   #worker = null
   #count = 0
 
-  /** Find the thread; it must be running. */
+  /** Find the thread; its event loop must turn. */
   async attach() {
     let inspector
     try {
@@ -27,7 +31,7 @@ export class Interrupter {
       this.#session.once('NodeWorker.attachedToWorker', ({ params }) => resolve(params.sessionId))
     })
     this.#session.post('NodeWorker.enable', { waitForDebuggerOnStart: false })
-    this.#worker = await attached
+    this.#worker = await Promise.race([attached, delay(ATTACH_LIMIT, null, { ref: false })])
   }
 
   /** Interrupt *group* if it is what the backend runs by then. False means that it is not possible here. */

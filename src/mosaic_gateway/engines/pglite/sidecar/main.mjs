@@ -16,6 +16,8 @@ import { report } from './reports.mjs'
 import { Server } from './server.mjs'
 
 const STOP_LIMIT = 10_000 // milliseconds
+// PostgreSQL guards its own stack (max_stack_depth); V8's, which grows along with it, must not be the first to be full.
+const STACK = 64 // MB
 const LAST_WORDS = 200 // milliseconds for a client to get the reason for which the process is about to end
 
 process.umask(0o077)
@@ -27,6 +29,7 @@ async function main() {
   const { opened, greeting } = await thread.opened
   const interrupter = new Interrupter()
   await interrupter.attach()
+  thread.serve()
   const backend = new Backend(new FrontEnd(memory), interrupter)
   const server = new Server({ backend, greeting: Buffer.from(greeting), options, deadline })
   thread.died = die
@@ -50,10 +53,11 @@ async function main() {
 
 /** The thread of the database: `opened` and `closed` are promises; *died* is called with the reason. */
 class Thread {
+  #worker
   died = () => {}
 
   constructor(workerData) {
-    const worker = new Worker(new URL('./backend_thread.mjs', import.meta.url), { workerData, stdin: true })
+    const worker = (this.#worker = new Worker(new URL('./backend_thread.mjs', import.meta.url), { workerData, stdin: true, resourceLimits: { stackSizeMb: STACK } }))
     this.closed = new Promise((resolve) => worker.on('message', ({ closed }) => closed && resolve()))
     this.opened = new Promise((resolve, reject) => {
       worker.on('message', (said) => {
@@ -66,6 +70,11 @@ class Thread {
         this.died(error)
       })
     })
+  }
+
+  /** Let it serve what comes over the bridge; from now on it hears nothing else. */
+  serve() {
+    this.#worker.postMessage('serve')
   }
 }
 

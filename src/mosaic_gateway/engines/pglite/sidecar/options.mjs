@@ -3,8 +3,16 @@ import { parseArgs } from 'node:util'
 
 const DEFAULTS = { 'max-connections': 20, queue: 64, 'queue-limit': 10, 'stall-limit': 60 }
 
-/** Options of main.mjs. Throws an Error that says what is wrong. */
+/** Options of main.mjs. Throws an Error with the code USAGE that says what is wrong. */
 export function readOptions(argv) {
+  try {
+    return read(argv)
+  } catch (error) {
+    throw Object.assign(error, { code: 'USAGE' })
+  }
+}
+
+function read(argv) {
   const { values } = parseArgs({
     args: argv,
     options: {

@@ -5,14 +5,14 @@
 import { HEADER } from './messages.mjs'
 
 const TAKEN = new Set([...'ZEA'].map((type) => type.charCodeAt(0)))
-const OFTEN = new Set([...'C1'].map((type) => type.charCodeAt(0))) // only looked at when asked for
+const OFTEN = 'C'.charCodeAt(0) // only taken when asked for
 
 /** One backend stream, cut into the pieces to send. */
 export class ReplyScanner {
   #taken
   #carry = null // the beginning of a message that is not all there
   #skip = 0 // bytes of an untouched message that are still to come
-  /** Whether the next message of a type that comes often is wanted, too. */
+  /** Whether CommandComplete is wanted, too. */
   curious = false
   /** The type of the last message that began, '' before the first. */
   last = ''
@@ -44,7 +44,7 @@ export class ReplyScanner {
       if (chunk.length - at < HEADER) break
       const end = at + 1 + chunk.readUInt32BE(at + 1)
       const type = chunk[at]
-      if (TAKEN.has(type) || (this.curious && OFTEN.has(type))) {
+      if (TAKEN.has(type) || (this.curious && type === OFTEN)) {
         if (end > chunk.length) break
         if (at > from) out.push(chunk.subarray(from, at))
         const instead = this.#taken((this.last = String.fromCharCode(type)), chunk.subarray(at, end))

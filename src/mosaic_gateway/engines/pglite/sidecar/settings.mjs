@@ -1,11 +1,17 @@
 // Session settings of many connections in one session: read after a connection has changed some, put back when it has
 // its turn again. Pure: this is the SQL and what its answers mean.
 
-/** What differs from the start, as rows (name, setting). Transaction settings end with their transaction. */
-export const READ = `
-  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'
-  UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'
-  UNION ALL SELECT 'session_authorization', session_user WHERE session_user <> 'postgres'`
+/** SQL that makes the session's user who it is at the start; to RESET it does nothing in a single-user backend. */
+export const RESET_USER = 'SET SESSION AUTHORIZATION postgres'
+
+/** SQL for what differs from the start, rows of name and setting; *custom* are names that pg_settings does not show. */
+export function read(custom) {
+  // Transaction settings end with their transaction.
+  const shown = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'`
+  const others = ['role', 'session_authorization', ...custom].map(literal)
+  return `${shown} UNION ALL SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(ARRAY[${others}]) AS name
+    WHERE pg_catalog.current_setting(name, true) NOT IN ('', 'none') AND (name <> 'session_authorization' OR session_user <> 'postgres')`
+}
 
 /** The settings in force alone; unlike a SELECT it may come before SET TRANSACTION. */
 export const SHOW_TIMEOUT = 'SHOW statement_timeout'
@@ -15,7 +21,7 @@ const LAST = ['session_authorization', 'role'] // whoever gives up rights does s
 
 /** SQL that makes the session's settings those of *settings*, a Map, whatever they were. */
 export function restore(settings) {
-  return 'RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL;' + apply(settings)
+  return `${RESET_USER}; RESET ROLE; RESET ALL;${apply(settings)}`
 }
 
 /** SQL that sets *settings*, '' if there are none. */

@@ -1,4 +1,6 @@
-// What one connection has in the session that it shares with the others: prepared statements, settings, channels. Pure.
+// What one connection has in the session that it shares with the others: prepared statements, settings, channels.
+//
+// Messages pass through here when they are fed, not when they come: only then is it certain what came before them.
 import { fieldsResponse, HEADER, readFields } from './messages.mjs'
 import { alias, nameRange, replaced, withoutAlias } from './names.mjs'
 import { milliseconds } from './settings.mjs'
@@ -8,27 +10,29 @@ const TIMEOUT = 'canceling statement due to statement timeout'
 
 export class Shared {
   #id
-  #special = new Set() // prepared statements (alias) that touch settings
+  #special = new Map() // what a prepared statement (alias) does to the shared session, if anything
   #unnamed = null // the last Parse without a name, as long as the client may count on it
   #fresh = false // whether the backend has it, in this turn
-  #swallow = 0 // answers to Parse messages that the client did not send
-  #tags = [] // what to call results of DO blocks that stand for something else
+  #tags = [] // what to call the results of DO blocks that stand for something else
+  #settings = new Map()
+  #timeout = null // within a transaction
   /** Aliases of the statements that this connection has prepared. */
   prepared = new Set()
-  /** Settings from the start-up packet, and those in force (settings.mjs). */
+  /** Settings from the start-up packet. */
   initial = new Map()
   /** Whether settings may have changed since they were read; `stale`: the time limit, too. */
   touched = false
   stale = false
+  /** Names of settings that only exist because they were set. */
+  custom = new Set()
   /** Changes of channels in this turn (channels.mjs). */
   channels = []
-  #settings = new Map()
-  #timeout = null // within a transaction
 
   constructor(id) {
     this.#id = id
   }
 
+  /** The settings in force at the end of the last turn. */
   get settings() {
     return this.#settings
   }
@@ -47,9 +51,14 @@ export class Shared {
     this.#timeout = limit
   }
 
-  /** Whether answers of types that come often must be looked at. */
+  /** Whether what the shared session has may differ from what is noted here. */
+  get changed() {
+    return this.touched || this.channels.length > 0
+  }
+
+  /** Whether answers must be looked at one by one. */
   get curious() {
-    return this.#swallow > 0 || this.#tags.length > 0
+    return this.#tags.length > 0
   }
 
   /** A turn begins: others may have used the session since. */
@@ -57,69 +66,78 @@ export class Shared {
     this.#fresh = false
   }
 
-  /** ReadyForQuery came: what has not been answered by now will not be. */
-  synced() {
-    this.#swallow = 0
-    this.#tags = []
+  /** The Parse that must be repeated before the group at the beginning of *pending* ([type, bytes]); null for none. */
+  toRepeat(pending) {
+    if (this.#fresh || this.#unnamed === null) return null
+    for (const [type, bytes] of pending) {
+      if (type === 'Q' || type === 'S') return null
+      const range = 'PBD'.includes(type) ? nameRange(type, bytes) : null
+      if (range === null || range[0] < range[1]) continue
+      this.#fresh = true
+      return type === 'P' ? null : this.#unnamed
+    }
+    return null
   }
 
-  /** The [type, bytes] to feed for a message of the client; *shared*: there are other connections. */
-  incoming(type, bytes, shared) {
+  /** A message of the client made fit for the shared session; *shared*: there are other connections. */
+  outgoing(type, bytes, shared) {
     if (type === 'Q') {
       this.#unnamed = null
-      return [[type, this.#text(bytes, HEADER, shared)]]
+      const [text, effects] = this.#text(bytes, HEADER, shared)
+      this.#note(effects)
+      return text
     }
     if (type === 'P') return this.#parse(bytes, shared)
-    if (type !== 'B' && type !== 'D' && type !== 'C') return [[type, bytes]]
-    const range = nameRange(type, bytes)
-    if (range === null) return [[type, bytes]]
+    const range = 'BDC'.includes(type) ? nameRange(type, bytes) : null
+    if (range === null) return bytes
     const [start, end] = range
-    if (start === end) return this.#withoutName(type, bytes)
+    if (start === end) {
+      if (type === 'C') this.#unnamed = null
+      if (type === 'B') this.#note(this.#special.get(''))
+      return bytes
+    }
     const name = alias(this.#id, bytes.toString('latin1', start, end))
     if (type === 'C') this.prepared.delete(name)
-    if (type === 'B' && this.#special.has(name)) this.touched = this.stale = true
-    return [[type, replaced(bytes, start, end, name)]]
+    if (type === 'B') this.#note(this.#special.get(name))
+    return replaced(bytes, start, end, name)
   }
 
   #parse(bytes, shared) {
     const [start, end] = nameRange('P', bytes)
-    const before = this.touched
-    this.touched = false
-    const changed = this.#text(bytes, end + 1, shared)
-    const special = this.touched
-    this.touched ||= before
+    const [changed, effects] = this.#text(bytes, end + 1, shared)
     if (start === end) {
       this.#unnamed = changed
       this.#fresh = true
-      return [['P', changed]]
+      this.#special.set('', effects)
+      return changed
     }
     const name = alias(this.#id, bytes.toString('latin1', start, end))
     this.prepared.add(name)
-    if (special) this.#special.add(name)
-    else this.#special.delete(name)
-    return [['P', replaced(changed, start, end, name)]]
+    this.#special.set(name, effects)
+    return replaced(changed, start, end, name)
   }
 
-  /** The unnamed statement is used: if others may have replaced it since, it is parsed once more. */
-  #withoutName(type, bytes) {
-    if (type === 'C') this.#unnamed = null
-    if (type === 'C' || this.#fresh || this.#unnamed === null) return [[type, bytes]]
-    this.#fresh = true
-    this.#swallow++
-    return [['P', this.#unnamed], [type, bytes]]
-  }
-
-  /** *bytes* with the SQL text that begins at *start* made fit for the shared session. */
+  /** *bytes* with the SQL text that begins at *start* made fit, and what the text does to the shared session. */
   #text(bytes, start, shared) {
     const end = bytes.indexOf(0, start)
     const text = bytes.toString('latin1', start, end)
-    if (isPlain(text)) return bytes
+    if (isPlain(text)) return [bytes, undefined]
     const found = inspect(text, { alias: (name) => alias(this.#id, name), mine: this.prepared, shared })
-    if (found.settings) this.touched = this.stale = true
-    this.channels.push(...found.channels)
-    for (const name of found.prepared) this.prepared.add(name)
-    if (found.tag !== null) this.#tags.push(found.tag)
-    return found.text === text ? bytes : replaced(bytes, start, end, found.text)
+    return [found.text === text ? bytes : replaced(bytes, start, end, found.text), found]
+  }
+
+  #note(effects) {
+    if (effects === undefined) return
+    if (effects.settings) this.touched = this.stale = true
+    for (const name of effects.custom) this.custom.add(name)
+    this.channels.push(...effects.channels)
+    for (const name of effects.prepared) this.prepared.add(name)
+    if (effects.tag !== null) this.#tags.push(effects.tag)
+  }
+
+  /** ReadyForQuery came: what has not been answered by now will not be. */
+  synced() {
+    this.#tags = []
   }
 
   /** An ErrorResponse as the client must see it; *late*: the time limit was the reason for a cancellation. */
@@ -133,18 +151,9 @@ export class Shared {
     return fieldsResponse('E', changed)
   }
 
-  /** What to send for CommandComplete or ParseComplete *bytes*; null for nothing. */
-  completed(type, bytes) {
-    if (type === '1' && this.#swallow > 0) {
-      this.#swallow--
-      return null
-    }
-    if (type === 'C' && this.#tags.length > 0 && bytes.toString('latin1', HEADER) === 'DO\0') return tagged(this.#tags.shift())
-    return bytes
+  /** A CommandComplete as the client must see it. */
+  completed(bytes) {
+    if (this.#tags.length === 0 || bytes.toString('latin1', HEADER) !== 'DO\0') return bytes
+    return replaced(Buffer.from('C\0\0\0\0'), HEADER, HEADER, this.#tags.shift() + '\0')
   }
 }
-
-function tagged(tag) {
-  return replaced(Buffer.from('C\0\0\0\0'), HEADER, HEADER, tag + '\0')
-}
-

@@ -3,6 +3,8 @@
 // Text is taken as latin1, so that every byte of every client encoding stays what it is. Only few texts are looked at
 // closely: `isPlain` sorts out the rest.
 
+import { RESET_USER } from './settings.mjs'
+
 const CLOSE_LOOK = /\b(?:set|reset|discard|set_config|listen|unlisten|deallocate|prepare|execute)\b/i
 const SETTING_LEADS = new Set(['set', 'reset', 'discard'])
 const BODY_LEADS = new Set(['do', 'call'])
@@ -19,15 +21,18 @@ export function isPlain(text) {
  *
  * *alias* gives the shared session's name for a prepared statement of this connection; *mine* are the names in use,
  * aliased; *shared* says whether other connections exist. Returns the `text` to run instead; whether it touches
- * `settings`; the `channels` as ['listen' | 'unlisten', name], name null for all; the statements `prepared`, by alias;
+ * `settings`, and which of them are `custom`; the `channels` as ['listen' | 'unlisten', name], name null for all; the statements `prepared`, by alias;
  * and `tag`, what to call the result of the DO block that stands for DEALLOCATE ALL or DISCARD ALL.
  */
 export function inspect(text, { alias, mine, shared }) {
-  const found = { text, settings: /\bset_config\b/i.test(text), channels: [], prepared: [], tag: null }
+  const found = { text, settings: /\bset_config\b/i.test(text), custom: [], channels: [], prepared: [], tag: null }
+  for (const [, name] of text.matchAll(/\bset_config\s*\(\s*'([\w$]+\.[\w$.]+)'/gi)) found.custom.push(name.toLowerCase())
   const edits = []
   for (const words of statements(text)) {
     const [lead, second, third] = words
     if (SETTING_LEADS.has(lead.word) || BODY_LEADS.has(lead.word)) found.settings = true
+    if (lead.word === 'set') found.custom.push(...customName(text, words))
+    if (isUserReset(words)) edits.push([whole(words), RESET_USER])
     if (lead.word === 'listen' && second) found.channels.push(['listen', second.name])
     else if (lead.word === 'unlisten') found.channels.push(['unlisten', second?.name ?? null])
     else if (lead.word === 'prepare' && second && second.word !== 'transaction') {
@@ -47,6 +52,19 @@ export function inspect(text, { alias, mine, shared }) {
   }
   for (const [{ start, end }, instead] of edits.reverse()) found.text = found.text.slice(0, start) + instead + found.text.slice(end)
   return found
+}
+
+/** The name in SET [SESSION | LOCAL] prefix.name, [] for a name without a prefix. */
+function customName(text, words) {
+  const at = ['session', 'local'].includes(words[1]?.word) ? 2 : 1
+  const [prefix, name] = words.slice(at, at + 2)
+  return name && text[prefix.end] === '.' && name.start === prefix.end + 1 ? [`${prefix.name}.${name.name}`] : []
+}
+
+/** RESET SESSION AUTHORIZATION or SET SESSION AUTHORIZATION DEFAULT. */
+function isUserReset([lead, second, third, fourth]) {
+  if (second?.word !== 'session' || third?.word !== 'authorization') return false
+  return lead.word === 'reset' || (lead.word === 'set' && fourth?.word === 'default')
 }
 
 /** The name after EXECUTE in EXECUTE, EXPLAIN EXECUTE and CREATE TABLE AS EXECUTE. */

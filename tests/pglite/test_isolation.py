@@ -1,0 +1,184 @@
+"""What connections do not see of each other although they share one session, and what docs/pglite.md says they do."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+from psycopg import errors
+from tests.pglite.conftest import Connect
+from tests.pglite.process import Connection, Sidecar, eventually
+
+
+def setting(connection: Connection, name: str) -> str:
+    """Return what SHOW says."""
+    row = connection.execute(f"SHOW {name}").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_settings_are_a_connections_own(connect: Connect) -> None:
+    """SET in every form changes its own connection only, and stays there."""
+    first, second = connect(), connect()
+    first.execute("SET lock_timeout = '7s'; SET search_path TO pg_catalog, \"Odd one\", public")
+    first.execute("SELECT set_config('mosaic.note', %s, false)", ["it's \\ mine"])
+    second.execute("SET work_mem TO '9MB'")
+    for _ in range(2):
+        assert setting(second, "lock_timeout") == "0"
+        assert setting(second, "search_path") == "public"
+        assert setting(second, "work_mem") == "9MB"
+        assert setting(first, "lock_timeout") == "7s"
+        assert setting(first, "search_path") == 'pg_catalog, "Odd one", public'
+        assert setting(first, "mosaic.note") == "it's \\ mine"
+        assert setting(first, "work_mem") != "9MB"
+    first.execute("RESET ALL")
+    assert setting(first, "lock_timeout") == "0"
+    assert setting(second, "work_mem") == "9MB"
+
+
+def test_prepared_set_config(connect: Connect) -> None:
+    """A setting that is changed by a prepared statement is noticed as well."""
+    first, second = connect(prepare_threshold=0), connect()
+    for value in ("1s", "2s", "3s"):
+        first.execute("SELECT set_config('lock_timeout', %s, false)", [value])
+        assert setting(second, "lock_timeout") == "0"
+        assert setting(first, "lock_timeout") == value
+
+
+def test_settings_of_transactions(connect: Connect) -> None:
+    """SET LOCAL ends with its transaction, SET in a rolled back one with it."""
+    first, second = connect(), connect()
+    with first.transaction():
+        first.execute("SET LOCAL lock_timeout = '5s'")
+        first.execute("SET LOCAL work_mem = '3MB'")  # asked twice within one transaction
+        assert setting(first, "lock_timeout") == "5s"
+    assert setting(first, "lock_timeout") == "0"
+    with first.transaction(force_rollback=True):
+        first.execute("SET lock_timeout = '5s'")
+    assert setting(first, "lock_timeout") == setting(second, "lock_timeout") == "0"
+    with first.transaction():
+        first.execute("SET statement_timeout = 60000")
+        first.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")  # must come before any query
+    assert setting(first, "statement_timeout") == "1min"
+
+
+def test_roles_are_a_connections_own(connect: Connect) -> None:
+    """SET ROLE and SET SESSION AUTHORIZATION of one connection give the others neither more nor less rights."""
+    first, second = connect(), connect()
+    first.execute("CREATE ROLE limited")
+    first.execute("SET ROLE limited")
+    second.execute("SET SESSION AUTHORIZATION limited")
+    third = connect()
+    for _ in range(2):
+        assert first.execute("SELECT current_user, session_user").fetchone() == ("limited", "postgres")
+        assert second.execute("SELECT current_user, session_user").fetchone() == ("limited", "limited")
+        assert third.execute("SELECT current_user, session_user").fetchone() == ("postgres", "postgres")
+    with pytest.raises(errors.InsufficientPrivilege):
+        first.execute("CREATE ROLE another")
+    first.execute("RESET ROLE")
+    second.execute("RESET SESSION AUTHORIZATION")
+    third.execute("DROP ROLE limited")
+
+
+def test_a_role_that_is_gone_ends_its_connection_alone(connect: Connect) -> None:
+    """A session whose settings cannot be put back is ended with a reason; the others go on."""
+    first, second = connect(), connect()
+    second.execute("CREATE ROLE fleeting")
+    first.execute("SET ROLE fleeting")
+    second.execute("DROP ROLE fleeting")
+    with pytest.raises(psycopg.OperationalError, match="settings of this session cannot be restored"):
+        first.execute("SELECT 1")
+    assert second.execute("SELECT current_user").fetchone() == ("postgres",)
+
+
+def test_start_up_options(connect: Connect) -> None:
+    """Settings of the start-up packet hold for their connection, also after RESET and DISCARD ALL."""
+    options = r"-c statement_timeout=61s -cwork_mem=5MB --lock-timeout=2s -c mosaic.text=two\ words"
+    first = connect(options=options, application_name="the first")
+    second = connect(application_name="the second")
+    assert first.info.parameter_status("application_name") == "the first"
+    first.execute("SET work_mem = '6MB'")
+    for reset in ("SELECT 1", "RESET ALL", "DISCARD ALL"):
+        first.execute(reset)
+        assert setting(second, "statement_timeout") == "0"
+        assert setting(second, "application_name") == "the second"
+        values = [setting(first, name) for name in ("statement_timeout", "lock_timeout", "mosaic.text", "application_name")]
+        assert values == ["61s", "2s", "two words", "the first"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [("-c nonsense=1", "42704"), ("-c work_mem=lots", "22023"), ("-x", "42601"), ("-c", "42601")],
+)
+def test_wrong_options_refuse_the_connection(server: Sidecar, options: str, code: str) -> None:
+    """A wrong option is FATAL at the start, with PostgreSQL's code; the next connection is as ever."""
+    with pytest.raises(psycopg.OperationalError, match="FATAL") as caught:
+        server.connect(options=options)
+    assert caught.value.sqlstate in {code, None}
+    server.connect().close()
+
+
+def test_what_is_shared(connect: Connect) -> None:
+    """Temporary tables and advisory locks are everybody's: documented, and not to be relied upon."""
+    first, second = connect(), connect()
+    first.execute("CREATE TEMP TABLE everybodys (a int)")
+    assert second.execute("SELECT count(*) FROM everybodys").fetchone() == (0,)
+    assert first.execute("SELECT pg_try_advisory_lock(1)").fetchone() == (True,)
+    assert second.execute("SELECT pg_try_advisory_lock(1)").fetchone() == (True,)
+    first.execute("SELECT pg_advisory_unlock_all(); DROP TABLE everybodys")
+
+
+def test_the_last_one_leaves_a_clean_session(server: Sidecar, connect: Connect) -> None:
+    """When no connection is left, temporary tables, locks, cursors and settings go."""
+    first = connect()
+    first.execute("CREATE TEMP TABLE leftover (a int); SET work_mem = '7MB'; SELECT pg_advisory_lock(5)")
+    first.execute("DECLARE held CURSOR WITH HOLD FOR SELECT 1")
+    first.close()
+
+    def clean() -> bool:
+        with server.connect() as connection:
+            return connection.execute("SELECT to_regclass('leftover')").fetchone() == (None,)
+
+    assert eventually(clean)
+    second = connect()
+    assert second.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+    assert second.execute("SELECT count(*) FROM pg_cursors WHERE is_holdable").fetchone() == (0,)
+    assert setting(second, "work_mem") != "7MB"
+
+
+def test_a_transaction_makes_others_wait(connect: Connect) -> None:
+    """A transaction is never mixed with another connection's statements."""
+    first, second = connect(), connect()
+    first.execute("CREATE TABLE turns (a int)")
+    first.execute("BEGIN; INSERT INTO turns VALUES (1)")
+    counts: list[object] = []
+    thread = threading.Thread(target=lambda: counts.append(second.execute("SELECT count(*) FROM turns").fetchone()))
+    thread.start()
+    first.execute("INSERT INTO turns VALUES (2)")
+    first.execute("INSERT INTO turns VALUES (3)")
+    assert counts == []
+    first.execute("COMMIT")
+    thread.join()
+    assert counts == [(3,)]
+    first.execute("DROP TABLE turns")
+
+
+def test_many_connections_at_once(connect: Connect) -> None:
+    """Twenty connections with large parameters each get their own answers."""
+    connections = [connect() for _ in range(10)]
+    wrong: list[object] = []
+
+    def work(number: int, connection: Connection) -> None:
+        for turn in range(10):
+            value = f"{number}-{turn}-" + "x" * (100_000 * (turn % 3))
+            found = connection.execute("SELECT %s::text, %s::int", [value, number]).fetchone()
+            if found != (value, number):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+from psycopg import errors
+from tests.pglite.conftest import Connect
+from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, fields, message, parse
+
+
+def test_the_same_names_on_several_connections(connect: Connect) -> None:
+    """psycopg names its statements alike on each connection: they must not meet."""
+    first, second = connect(prepare_threshold=0), connect(prepare_threshold=0)
+    for _ in range(3):
+        assert first.execute("SELECT %s::int + 1", [1]).fetchone() == (2,)
+        assert second.execute("SELECT %s::text || 'x'", ["a"]).fetchone() == ("ax",)
+
+
+def test_deallocate_all_leaves_others_alone(connect: Connect) -> None:
+    """One connection's DEALLOCATE ALL, DISCARD ALL or end takes no other's statements."""
+    first, second, third = (connect(prepare_threshold=0) for _ in range(3))
+    for connection in (first, second, third):
+        connection.execute("SELECT %s::int", [1])
+    assert first.execute("DEALLOCATE ALL").statusmessage == "DEALLOCATE ALL"
+    assert second.execute("DISCARD ALL").statusmessage == "DISCARD ALL"
+    second.close()
+    assert third.execute("SELECT %s::int", [5]).fetchone() == (5,)
+    with pytest.raises(errors.InvalidSqlStatementName):
+        first.execute('EXECUTE "_pg3_0"(1)')
+    names = third.execute("SELECT name FROM pg_prepared_statements WHERE statement = 'SELECT $1::int'").fetchall()
+    assert len(names) == 1
+
+
+def test_alone_deallocate_all_is_postgresqls_own(server: Sidecar, connect: Connect) -> None:
+    """In a connection that prepares after DEALLOCATE ALL, the names are free again."""
+    connection = connect(prepare_threshold=0)
+    for _ in range(2):
+        connection.execute("PREPARE mine AS SELECT 1")
+        assert connection.execute("EXECUTE mine").fetchone() == (1,)
+        connection.execute("DEALLOCATE ALL")
+
+
+def test_prepare_execute_deallocate_in_sql(connect: Connect) -> None:
+    """Names in SQL are a connection's own, too, in every spelling."""
+    first, second = connect(), connect()
+    first.execute('PREPARE plan AS SELECT 1; PREPARE "Plan" (int) AS SELECT $1 + 1')
+    second.execute("PREPARE plan AS SELECT 'second'")
+    assert first.execute("EXECUTE PLAN").fetchone() == (1,)
+    assert first.execute('/* here */ EXECUTE "Plan"(4)').fetchone() == (5,)
+    assert second.execute("EXECUTE plan").fetchone() == ("second",)
+    assert second.execute("EXPLAIN EXECUTE plan").fetchone() is not None
+    second.execute("CREATE TEMP TABLE from_plan AS EXECUTE plan")
+    with pytest.raises(errors.DuplicatePreparedStatement, match='"plan" already exists'):
+        first.execute("PREPARE plan AS SELECT 2")
+    first.execute("DEALLOCATE plan")
+    first.execute("DEALLOCATE PREPARE \"Plan\"")
+    with pytest.raises(errors.InvalidSqlStatementName, match='"plan" does not exist'):
+        first.execute("EXECUTE plan")
+    assert second.execute("EXECUTE plan").fetchone() == ("second",)
+
+
+def test_names_of_any_length(server: Sidecar) -> None:
+    """Names that would be cut off stay apart."""
+    long = "n" * 80
+    with client(server.directory) as raw:
+        raw.send(parse(f"{long}a", "SELECT 'a'"), parse(f"{long}b", "SELECT 'b'"), SYNC)
+        raw.until("Z")
+        raw.send(bind(f"{long}a"), EXECUTE, bind(f"{long}b"), EXECUTE, SYNC)
+        assert [columns(body) for kind, body in raw.until("Z") if kind == "D"] == [["a"], ["b"]]
+
+
+def test_errors_speak_of_the_clients_names(server: Sidecar) -> None:
+    """An unknown name is told as the client knows it."""
+    with client(server.directory) as raw:
+        raw.send(bind("unknown"), SYNC)
+        error = fields(raw.until("Z")[0][1])
+    assert (error["C"], error["M"]) == ("26000", 'prepared statement "unknown" does not exist')
+
+
+def test_unnamed_statements_do_not_meet(server: Sidecar) -> None:
+    """The unnamed statement of one connection outlives another connection's, and its answers stay in step."""
+    with client(server.directory) as first, client(server.directory) as second:
+        first.send(parse("", "SELECT 'first ' || $1"), message(b"D", b"S\0"), SYNC)
+        assert [kind for kind, _ in first.until("Z")] == ["1", "t", "T", "Z"]
+        second.send(parse("", "SELECT 'second ' || $1"), SYNC)
+        second.until("Z")
+        for raw, name in ((first, "first"), (second, "second"), (first, "first")):
+            raw.send(bind("", "x"), EXECUTE, SYNC)
+            answers = raw.until("Z")
+            assert [kind for kind, _ in answers] == ["2", "D", "C", "Z"]
+            assert columns(answers[1][1]) == [f"{name} x"]
+
+
+def test_statements_end_with_their_connection(connect: Connect, connection: Connection) -> None:
+    """What a connection prepared is gone when it is."""
+    gone = connect(prepare_threshold=0)
+    gone.execute("SELECT %s::int AS leaves", [1])
+    gone.close()
+    asked = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%AS leaves%'"
+    assert eventually(lambda: connection.execute(asked, prepare=False).fetchone() == (0,))

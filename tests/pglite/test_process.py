@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import stat
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.pglite.process import Sidecar, StartSidecar, eventually
+from tests.pglite.wire import client, fields, query
+
+IDLE_MEMORY = 200_000_000
+
+
+def test_ready(start_sidecar: StartSidecar) -> None:
+    """The first word is who it is; socket and files are private; standard output has nothing else."""
+    sidecar = start_sidecar()
+    ready = sidecar.events[0]
+    assert (ready["event"], ready["pid"], ready["created"]) == ("ready", sidecar.process.pid, False)
+    assert re.fullmatch(r"v\d+\.\d+\.\d+", ready["node"])
+    assert ready["postgres"].startswith("18.")
+    assert ready["vector"] == "0.8.7"
+    mode = (sidecar.directory / ".s.PGSQL.5432").stat().st_mode
+    assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
+    with sidecar.connect() as connection:
+        connection.execute("CREATE TABLE made (a int)")
+    assert sidecar.stop() == 0
+    assert [event["event"] for event in sidecar.events if event] == ["ready", "stopped"]
+
+
+def test_creation(start_sidecar: StartSidecar, tmp_path: Path) -> None:
+    """A directory that is not there is made, with nothing for others to read; the next start finds it."""
+    sidecar = start_sidecar(directory=tmp_path)
+    assert sidecar.events[0]["created"] is True
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) & 0o077 == 0
+    assert sidecar.stop() == 0
+    assert start_sidecar(directory=tmp_path).events[0]["created"] is False
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "stdin EOF"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_stop(start_sidecar: StartSidecar, end: str, *, busy: bool) -> None:
+    """Signals and the end of standard input close the database in order, also in the midst of transactions."""
+    sidecar = start_sidecar()
+    with sidecar.connect() as first, sidecar.connect() as second, client(sidecar.directory) as raw:
+        first.execute("CREATE TABLE t (a int)")
+        if busy:
+            second.execute("BEGIN; INSERT INTO t VALUES (1)")
+            raw.send(query("SELECT 1"))
+        if end == "stdin EOF":
+            assert sidecar.process.stdin is not None
+            sidecar.process.stdin.close()
+        else:
+            sidecar.process.send_signal(getattr(signal, end))
+        assert sidecar.wait() == 0
+        assert fields(raw.rest()[-1][1])["C"] == "57P01"
+        with pytest.raises(psycopg.OperationalError):
+            first.execute("SELECT 1")
+    assert sidecar.events[1] == {"event": "stopped", "why": end}
+    assert "database system is shut down" in sidecar.log()
+    assert not (sidecar.directory / ".s.PGSQL.5432").exists()
+    with start_sidecar(directory=sidecar.directory).connect() as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_stop_lets_a_statement_end(start_sidecar: StartSidecar) -> None:
+    """What runs when the order comes is answered before the connection is closed."""
+    sidecar = start_sidecar()
+    with client(sidecar.directory) as raw:
+        raw.ask("CREATE TABLE t (a int)")
+        raw.send(query("INSERT INTO t SELECT 1 FROM pg_sleep(1)"))
+        assert eventually(lambda: b"R" in _state(sidecar))
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert [kind for kind, _ in raw.rest()] == ["C", "Z", "E"]
+    assert sidecar.wait() == 0
+
+
+def _state(sidecar: Sidecar) -> bytes:
+    """The states of the process's threads, one letter each."""
+    tasks = Path(f"/proc/{sidecar.process.pid}/task").glob("*/stat")
+    return b"".join(task.read_bytes().rsplit(b")", 1)[1][1:2] for task in tasks)
+
+
+def test_stop_does_not_wait_for_ever(start_sidecar: StartSidecar) -> None:
+    """An endless statement does not keep the database from closing in order."""
+    sidecar = start_sidecar()
+    with client(sidecar.directory) as raw:
+        raw.send(query("SELECT pg_sleep(3600)"))
+        assert eventually(lambda: b"R" in _state(sidecar))
+        assert sidecar.stop() == 0
+    assert "database system is shut down" in sidecar.log()
+
+
+@pytest.mark.parametrize(
+    "death",
+    ["SELECT pg_terminate_backend(pg_backend_pid())", "DO $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$"],
+)
+def test_the_death_of_the_backend(start_sidecar: StartSidecar, death: str) -> None:
+    """A backend that ends takes the process with it: exit code 70, and the reason; the data is as committed."""
+    sidecar = start_sidecar()
+    with sidecar.connect() as connection:
+        connection.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute(death)
+    assert sidecar.wait() == 70
+    assert sidecar.events[1]["event"] == "fatal"
+    with start_sidecar(directory=sidecar.directory).connect() as connection:
+        assert connection.execute("SELECT a FROM t").fetchone() == (1,)
+
+
+def test_reasons_not_to_start(start_sidecar: StartSidecar, tmp_path: Path, modules: Path) -> None:
+    """Each has a code; nothing is made."""
+    for name, code, options in (
+        ("version", "WRONG_VERSION", ()),
+        ("broken", "OPEN_FAILED", ()),
+        ("modules", "MODULES_MISSING", ("--modules", str(tmp_path))),
+        ("option", "USAGE", ("--queue", "many")),
+        ("unknown", "USAGE", ("--frobnicate",)),
+        ("socket", "SOCKET", ("--socket", str(tmp_path / "no" / "such" / "directory"))),
+    ):
+        place = tmp_path / name
+        (place / "data").mkdir(parents=True)
+        if name == "version":
+            (place / "data" / "PG_VERSION").write_text("17\n")
+        elif name == "broken":
+            (place / "data" / "PG_VERSION").write_text("18\n")
+        elif name == "socket":
+            shutil.rmtree(place / "data")
+        sidecar = start_sidecar(*options, directory=place)
+        failed = sidecar.events[0]
+        assert (failed["event"], failed["code"]) == ("failed", code), failed
+        assert sidecar.wait() == 2
+        if name == "broken":
+            assert "FATAL" in failed["stderr"]
+
+
+def test_a_pglite_without_the_fsync_hook(start_sidecar: StartSidecar, modules: Path, tmp_path: Path) -> None:
+    """If PGlite has no place for the hook, or has one of its own, the sidecar refuses to start."""
+    altered = tmp_path / "node_modules"
+    shutil.copytree(modules, altered)
+    for file in (altered / "@electric-sql" / "pglite" / "dist").glob("*.js"):
+        text = file.read_text()
+        if "NODEFS" in text:
+            file.write_text(text.replace("NODEFS", "NOSUCH"))
+    sidecar = start_sidecar("--modules", str(altered))
+    assert sidecar.events[0]["event"] == "failed"
+    assert sidecar.events[0]["code"] in {"FSYNC_HOOK_MISSING", "OPEN_FAILED"}
+    assert sidecar.wait() == 2
+
+
+def test_idle_memory(start_sidecar: StartSidecar) -> None:
+    """After a start on existing data the process holds at most 200 MB."""
+    sidecar = start_sidecar()
+    with sidecar.connect() as connection:
+        connection.execute("SELECT 1")
+        assert sidecar.memory < IDLE_MEMORY
