@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,12 @@ def scratch_account() -> Account | None:
 class MeasuredHome:
     """A home at *path* whose gateway listens on *port*."""
 
-    def __init__(self, path: Path, port: int) -> None:
+    def __init__(
+        self, path: Path, port: int, *, engine: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """*environ* goes over this process's own."""
+        self._options = ["--engine", engine] if engine is not None else []
+        self._environ = {**os.environ, **(environ or {})}
         self.path = path
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -38,7 +45,7 @@ class MeasuredHome:
 
     def call(self, *words: str, stdin: str | None = None, package: Path | None = None) -> Any:
         """Run a verb on this home and return its result; *package* is where another version lies."""
-        environ = {**os.environ, **({"PYTHONPATH": str(package)} if package is not None else {})}
+        environ = {**self._environ, **({"PYTHONPATH": str(package)} if package is not None else {})}
         command = self.command(*words, "--home", str(self.path), "--json")
         done = subprocess.run(
             command, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=False, env=environ
@@ -52,7 +59,8 @@ class MeasuredHome:
         """Install and start."""
         account = scratch_account()
         run_as = ["--run-as", account.name] if account else []
-        self._instance = self.call("install", "--no-service", "--port", str(self.port), *run_as)["instance_id"]
+        options = ["--no-service", "--port", str(self.port), *run_as, *self._options]
+        self._instance = self.call("install", *options)["instance_id"]
 
     def start_and_ask(self) -> None:
         """Start and wait until /readyz says yes."""
@@ -64,6 +72,11 @@ class MeasuredHome:
     def purge(self) -> None:
         """Remove everything."""
         self.call("uninstall", f"--purge={self._instance}")
+
+    def discard(self) -> None:
+        """Remove it, but not what other homes of the machine use too."""
+        self.call("stop")
+        shutil.rmtree(self.path)
 
     def make_admin(self, *, name: str, email: str) -> None:
         """Make the first admin."""
@@ -99,13 +112,13 @@ class MeasuredHome:
         return found
 
     def memory(self) -> dict[str, int]:
-        """Return the proportional set size in bytes of supervisor, gateway and PostgreSQL."""
+        """Return the proportional set size in bytes of supervisor, gateway and database."""
         status = self.call("status")
         supervisor, gateway = int(status["supervisor"]), int(status["pid"])
         return {
             "supervisor": _pss(supervisor),
             "gateway": _pss(gateway),
-            "PostgreSQL": sum(_pss(pid) for pid in _descendants(gateway)),
+            "database": sum(_pss(pid) for pid in _descendants(gateway)),
         }
 
 

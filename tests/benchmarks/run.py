@@ -1,7 +1,7 @@
 """Measurements of the installed product, each beside its floor in the same run; prints README's table.
 
     python tests/benchmarks/run.py [--rounds N] [--json FILE]
-        [--only install adopt upgrade start doctor help memory http migrations]
+        [--only install adopt upgrade start doctor help memory http migrations pglite]
 
 Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
 a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
@@ -26,6 +26,7 @@ from pathlib import Path
 from floor import FloorInstall
 from measured_home import MeasuredHome, scratch_account
 from migrations_speed import measure as measure_runner
+from pglite_speed import measure as measure_pglite_install
 from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
@@ -196,6 +197,12 @@ def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
     return [Row(what=what, value=value, target=target) for what, value, target in measure_runner(scratch, rounds)]
 
 
+def measure_pglite(scratch: Path, rounds: int) -> list[Row]:
+    """A fresh installation on PGlite beside what one would write without this project."""
+    lines = measure_pglite_install(scratch, rounds, free_port())
+    return [Row(what=what, value=value, target=target) for what, value, target in lines]
+
+
 def timed(function: Callable[[], object]) -> float:
     """Return how many seconds *function* took."""
     began = time.perf_counter()
@@ -225,6 +232,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], list[Row]]] = {
     "memory": measure_memory,
     "http": measure_http,
     "migrations": measure_migrations,
+    "pglite": measure_pglite,
 }
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,7 @@ pytestmark = pytest.mark.slow
 
 LIMIT = 60.0  # seconds
 JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
+ENDLESS = "SELECT u.* FROM users_ u RIGHT JOIN (SELECT count(*) FROM generate_series(1, 20000000000)) AS s ON true"
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 #: A moment in the middle of each step that is PGlite's own, as audit event, text of its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
@@ -220,6 +224,46 @@ def test_bad_days_of_a_running_gateway(site: Site) -> None:
     assert second.error["code"] == "GATEWAY_RUNNING"
 
 
+def test_a_statement_over_its_limit(site: Site) -> None:
+    """The request gets 503 with Retry-After within its time, and nothing that was committed is lost."""
+    site.installed()
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        connection.execute(f"ALTER TABLE users RENAME TO users_; CREATE VIEW users AS {ENDLESS}".encode())
+    began = time.monotonic()
+    with closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=LIMIT)) as asked:
+        asked.request("GET", "/api/bootstrap/status")
+        answer = asked.getresponse()
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
+    assert time.monotonic() - began < 15
+    until(lambda: running_conninfo(site.home) is not None, "the database runs again")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        assert connection.execute("TABLE kept").fetchone() == (7,)
+        connection.execute(b"DROP VIEW users; ALTER TABLE users_ RENAME TO users")
+    until(lambda: site.request("GET", "/api/bootstrap/status")[0] == 200, "the gateway answers again")
+
+
+def test_many_set_ups_at_once_make_one_admin(site: Site) -> None:
+    """PGlite's advisory locks keep nobody out; its transactions do."""
+    token = site.installed()["setup_url"].partition("token=")[2]
+    answers: list[int] = []
+
+    def set_up(number: int) -> None:
+        body = {"name": "A", "email": f"a{number}@example.org", "password": PASSWORD, "token": token}
+        answers.append(site.request("POST", "/api/bootstrap/setup", body)[0])
+
+    threads = [threading.Thread(target=set_up, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers.count(201) == 1, answers
+    assert len(site.json("auth", "users", "list").result["users"]) == 1
+
+
 def test_verbs_go_through_the_running_sidecar(site: Site) -> None:
     """Beside the gateway they use its sidecar; without it they start one, and keep others away meanwhile."""
     site.installed()
@@ -250,9 +294,7 @@ def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
     for running in (True, False):
         if not running:
             assert site.json("stop").code == 0
-        done = site.json("storage", "baseline", "--to", last, "--dry-run")
-        print(done.out, done.err)
-        dry = done.result
+        dry = site.json("storage", "baseline", "--to", last, "--dry-run").result
         assert (len(dry["tags"]), dry["differences"], dry["written"]) == (10, [], False)
     assert site.json("storage", "baseline", "--to", last).result["written"] is True
     assert site.json("start").code == 0

@@ -7,8 +7,8 @@ fifth of a second instead of backing off for minutes, so that each request makes
 first broken connection on until a success, requests wait only `DOWN_WAIT` for that try. Hence an
 outage is answered quickly, and ends with the first request after the server is back. What takes longer
 than `ANSWER_LIMIT` is cancelled; a server that answers not even that is given up 10 s later (psycopg).
-PGlite cannot be cancelled: there each statement has a limit below that, at which its process is ended and
-started anew.
+PGlite cannot always be cancelled: there each statement has a limit below that, at which its process is
+ended and started anew if nothing else helps.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from mosaic_gateway.auth.connection import SETTINGS
 from mosaic_gateway.auth.errors import DatabaseUnavailableError
 from mosaic_gateway.config import EngineName
 
-__all__ = ["Database", "make_pool", "with_statement_limit"]
+__all__ = ["Database", "make_pool"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,21 +54,14 @@ CONNECTION: dict[str, Any] = {
 }
 
 
-def with_statement_limit(conninfo: str, engine: EngineName) -> str:
-    """Return *conninfo* with the limit for each statement, where *engine* is one that cannot be interrupted."""
-    if engine is not EngineName.PGLITE:
-        return conninfo
-    return make_conninfo(conninfo, options=f"-c statement_timeout={int(STATEMENT_LIMIT * 1000)}")
-
-
-def make_pool(conninfo: str) -> Pool:
-    """Return the gateway's pool, not yet open; the application opens and closes it."""
+def make_pool(conninfo: str, engine: EngineName = EngineName.POSTGRES) -> Pool:
+    """Return the gateway's pool on *engine*, not yet open; the application opens and closes it."""
     # psycopg_pool warns for every try of an outage, which requests log once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     return AsyncConnectionPool(
         conninfo,
         kwargs=CONNECTION,
-        configure=_configure,
+        configure=_configure_pglite if engine is EngineName.PGLITE else _configure,
         min_size=1,
         max_size=MAX_CONNECTIONS,
         max_idle=MAX_IDLE,
@@ -158,3 +150,7 @@ class Database:
 
 async def _configure(connection: AsyncConnection) -> None:
     await connection.execute(SETTINGS)
+
+
+async def _configure_pglite(connection: AsyncConnection) -> None:
+    await connection.execute(f"{SETTINGS}; SET statement_timeout TO '{int(STATEMENT_LIMIT * 1000)}ms'".encode())

@@ -79,7 +79,7 @@ def serve_http(
 
     async def main() -> None:
         services = Services(
-            pool=make_pool(conninfo),
+            pool=make_pool(conninfo, config.engine),
             auth_secret=secret,
             base_url=config.url,
             version=__version__,

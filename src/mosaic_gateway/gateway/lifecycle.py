@@ -25,7 +25,6 @@ from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.gateway.database import with_statement_limit
 from mosaic_gateway.gateway.http import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
@@ -112,8 +111,9 @@ def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identi
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
-    conninfo = with_statement_limit(engine.conninfo(), config.engine)
-    serve_http(config, conninfo, listener, load_auth_secret(config), identity, lambda: announcement.make(config))
+    serve_http(
+        config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
+    )
     announcement.ready.stopping()
     LOG.info("Stopping")
 
