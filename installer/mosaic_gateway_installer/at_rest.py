@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.cluster import cluster_of
-from mosaic_gateway.engines.postgres.lock import EngineLock
 from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import assume, owner_of
@@ -22,6 +21,8 @@ def database_at_rest(home: Home) -> Iterator[None]:
     Raises `EngineBusyError` where somebody runs it. Where the home has no ``run`` directory nobody can,
     and it is made only for as long as the block.
     """
+    from mosaic_gateway.engines.postgres.lock import EngineLock  # psycopg comes along, which most verbs do without
+
     owner = owner_of(home.path)
     made = not home.run.is_dir()
     with assume(owner):

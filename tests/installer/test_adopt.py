@@ -108,6 +108,7 @@ SPOILS: dict[str, tuple[str, str, Callable[[Site], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_what_does_not_belong_is_refused_and_nothing_is_touched(kept: Site, scratch: Path, spoil: str) -> None:
     """Exit code 7, the reason, and not a byte changed; once it is mended the data is taken up."""
@@ -130,6 +131,7 @@ def test_what_does_not_belong_is_refused_and_nothing_is_touched(kept: Site, scra
     assert planned.code == 0, planned.out
 
 
+@pytest.mark.slow
 def test_a_secret_from_outside_that_does_not_fit_is_refused(kept: Site) -> None:
     """BETTER_AUTH_SECRET counts as well; accepted aloud, it is taken, and noted."""
     refused = kept.install("--no-start", "--dry-run", BETTER_AUTH_SECRET="y" * 40)

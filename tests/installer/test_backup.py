@@ -112,6 +112,7 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: 
     assert [backup["verified_at"] is not None for backup in listed if backup["name"] == made["name"]] == [True]
 
 
+@pytest.mark.slow
 def test_a_backup_is_closed_to_others_and_holds_secrets_and_settings(serving: Site, made: dict[str, Any]) -> None:
     """Directories 0700, files 0600, the owner's; nothing of the running server is in it."""
     top = Path(made["path"])
@@ -153,6 +154,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_each_damage_is_found(serving: Site, made: dict[str, Any], scratch: Path, damage: str) -> None:
     """Verification names what is wrong, marks nothing as verified, and leaves no restore behind."""
@@ -172,6 +174,7 @@ def test_each_damage_is_found(serving: Site, made: dict[str, Any], scratch: Path
         assert refused.error["code"] == "BACKUP_DAMAGED"
 
 
+@pytest.mark.slow
 def test_a_writer_that_does_not_end_is_outwaited(serving: Site) -> None:
     """The backup's instant comes when the long transaction has ended; other writers wait a second at most."""
     with closing(_connect(serving)) as connection:
@@ -200,9 +203,8 @@ KILLS = (
 )
 
 
-@pytest.mark.parametrize(
-    "event", [pytest.param(*[kill], marks=[pytest.mark.slow] * (kill[0] == "os.mkdir")) for kill in KILLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("event", KILLS)
 def test_a_killed_backup_is_none(serving: Site, event: tuple[str, str, int]) -> None:
     """Killed anywhere, it is not listed; the next one clears it away, and the server has no slot left."""
     before = _backups(serving)
@@ -216,6 +218,7 @@ def test_a_killed_backup_is_none(serving: Site, event: tuple[str, str, int]) -> 
         assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [("os.rename", "backup_label", 1), ("os.rename", "manifest.json", 1)])
 def test_on_a_full_disk_nothing_is_half_made(serving: Site, event: tuple[str, str, int]) -> None:
     """The error is DISK_FULL and says where; the directory is as before."""
@@ -227,6 +230,7 @@ def test_on_a_full_disk_nothing_is_half_made(serving: Site, event: tuple[str, st
     assert sorted((serving.path / "backups").iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
 def test_too_small_a_disk_is_said_beforehand(serving: Site, scratch: Path) -> None:
     """With --to, before anything is written."""
@@ -243,6 +247,7 @@ def test_too_small_a_disk_is_said_beforehand(serving: Site, scratch: Path) -> No
         subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.slow
 def test_elsewhere_and_at_rest(make_site: MakeSite, scratch: Path) -> None:
     """With the gateway stopped the files are copied and compared; --to keeps them elsewhere, --verify starts them."""
     site = make_site()
@@ -258,6 +263,7 @@ def test_elsewhere_and_at_rest(make_site: MakeSite, scratch: Path) -> None:
     shutil.rmtree(scratch / "a b")
 
 
+@pytest.mark.slow
 def test_old_ones_are_pruned_and_the_verified_one_stays(serving: Site) -> None:
     """The newest stay, and the last verified one however old; the dry run says what the run does."""
     while len(_backups(serving)) < 4:
@@ -276,6 +282,7 @@ def test_old_ones_are_pruned_and_the_verified_one_stays(serving: Site) -> None:
     assert _backups(serving) == [newest, oldest]
 
 
+@pytest.mark.slow
 def test_without_a_backup_the_error_says_how_to_make_one(make_site: MakeSite) -> None:
     """Neither verify nor restore guesses."""
     site = make_site()

@@ -213,9 +213,36 @@ def test_a_backup_of_a_server_is_a_dump_that_is_restored_and_compared(site: Site
     next(rows for rows in value["tables"] if "t_rows" in rows[0])[1] = 499
     manifest.write_text(json.dumps(value))
     assert "500 rows, not 499" in site.json("backup", "verify", made["path"]).error["message"]
-    refused = site.json("backup", "restore", made["path"])
-    assert (refused.code, refused.error["code"]) == (7, "RESTORE_BY_HAND")
     assert {path.name for path in (scratch / "x" / made["name"]).iterdir()} == {
         "config.toml", "data", "manifest.json", "receipt.json", "secrets",
     }  # fmt: skip
     assert not list(site.path.glob("backups/*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_dump_is_restored_into_an_empty_database_and_never_over_another(
+    site: Site, url: str, postgres_server: PostgresServer, scratch: Path, *, killed: bool
+) -> None:
+    """Into the one that DATABASE_URL names, with secrets and settings; a second run after a kill finds it filled."""
+    site.installed(DATABASE_URL=url)
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE t_rows AS SELECT i FROM generate_series(1, 50) i")
+    made = site.json("backup", "create", "--to", str(scratch / "x")).result
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO t_rows VALUES (51)")
+    refused = site.json("backup", "restore", made["path"])
+    assert (refused.code, refused.error["code"]) == (7, "DATABASE_NOT_EMPTY")
+    assert "51 rows, not 50" in refused.error["message"]
+    assert site.request("GET", "/readyz")[0] == 200
+
+    other = _url(postgres_server, postgres_server.create_database(prefix="install"))
+    if killed:
+        trap = {"event": "subprocess.Popen", "text": "supervise", "count": 1, "act": "SIGKILL"}
+        assert site.json("backup", "restore", made["path"], DATABASE_URL=other, trap=trap).code == -9
+    done = site.json("backup", "restore", made["path"], DATABASE_URL=other)
+    assert done.result["smoke_test"] is not None
+    with psycopg.connect(other) as connection:
+        assert connection.execute("SELECT count(*) FROM t_rows").fetchone() == (50,)
+    assert other in site.home.config_file.read_text()
+    assert site.install().steps == []

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -151,7 +152,9 @@ def _user_rows(rows: Contents) -> Contents:
     return tuple(one for one in rows if one.table.split('"')[3] not in {"storage_documents", "verifications"})
 
 
-@pytest.mark.parametrize("kind", ["plain", "no checksums, a path with a space"])
+@pytest.mark.parametrize(
+    "kind", ["plain", pytest.param("no checksums, a path with a space", marks=pytest.mark.lifecycle)]
+)
 def test_vectors_and_their_index_survive_row_for_row(
     make_old: Callable[..., Old], account: Account | None, kind: str
 ) -> None:
@@ -193,6 +196,7 @@ KILLS: dict[str, tuple[str, str, int]] = {
 }
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("moment", KILLS)
 def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], moment: str) -> None:
     """What the dead run was making is thrown away; the rows are the same in the end."""
@@ -206,6 +210,27 @@ def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], m
     assert {path.name for path in site.home.data.iterdir()} == {".ballast", "postgres-16", "postgres-18"}
 
 
+@pytest.mark.lifecycle
+@pytest.mark.parametrize("log", ["pg_upgrade_server.log", "pg_upgrade_dump_1.log"])
+def test_killed_in_the_middle_of_pg_upgrade_its_servers_are_ended(make_old: Callable[..., Old], log: str) -> None:
+    """Servers that pg_upgrade had started are in nobody's way, neither the old one nor the new."""
+    site, rows = make_old()
+    process = site.popen(*site.install_words())
+    deadline = time.monotonic() + LIMIT
+    while not list(site.home.data.glob(f".upgrading/data/postgres-18/pg_upgrade_output.d/*/log/{log}")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert site.install().code == 0
+    with closing(_connect(site)) as connection:
+        assert _user_rows(table_rows(connection)) == _user_rows(rows)
+    site.json("stop")
+    site.assert_nothing_runs()
+
+
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
 def test_failing_or_interrupted_the_old_cluster_is_the_one_again(
     make_old: Callable[..., Old], account: Account | None, moment: str
@@ -220,6 +245,7 @@ def test_failing_or_interrupted_the_old_cluster_is_the_one_again(
         assert table_rows(connection) == rows
 
 
+@pytest.mark.lifecycle
 def test_after_a_crash_of_the_old_server_it_is_recovered_first(
     make_old: Callable[..., Old], account: Account | None
 ) -> None:
@@ -237,6 +263,7 @@ def test_after_a_crash_of_the_old_server_it_is_recovered_first(
         assert connection.execute("SELECT count(*) FROM t_items").fetchone() == (ROWS + 1,)
 
 
+@pytest.mark.lifecycle
 def test_without_the_old_programs_nothing_is_touched(make_old: Callable[..., Old]) -> None:
     """They are needed for the upgrade; the refusal says which."""
     site, _ = make_old()
@@ -303,6 +330,7 @@ def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written
     assert not list(site.home.data.glob(".*postgres-*"))
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("words", [(), ("--no-backup",)])
 @pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
 @pytest.mark.parametrize("moment", ["before pg_upgrade", "before the smoke test"])
@@ -322,6 +350,7 @@ def test_an_upgrade_that_does_not_get_through_leaves_16_serving(
     assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
 
 
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
 @pytest.mark.parametrize(
     "where",

@@ -18,6 +18,8 @@ from mosaic_gateway_installer.backups.rows import Contents, table_rows
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
+pytestmark = pytest.mark.slow
+
 #: A moment in each part of a restore over present data, as audit event, text of its arguments, and count.
 KILLS: dict[str, tuple[str, str, int]] = {
     "nothing copied": ("os.mkdir", ".restoring/new", 1),
@@ -34,7 +36,12 @@ KILLS: dict[str, tuple[str, str, int]] = {
     "tested, not yet final": ("os.rename", ".restored", 1),
     "final, old parts not yet gone": ("shutil.rmtree", ".restored", 1),
 }
-QUICK = {"no data", "started"}
+ALWAYS = {"no data", "started"}
+
+
+def _moments(*, always: set[str]) -> list[Any]:
+    """Return the moments as parameters; those beyond *always* run with the life cycle only."""
+    return [pytest.param(moment, marks=[] if moment in always else [pytest.mark.lifecycle]) for moment in KILLS]
 
 
 def _mark(site: Site, text: str) -> None:
@@ -96,7 +103,6 @@ def test_a_restore_puts_back_what_was_and_the_rest_stays(twice: Site) -> None:
     assert _marks(twice) == ["then"]
 
 
-@pytest.mark.slow
 def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site: MakeSite, scratch: Path) -> None:
     """From a directory elsewhere, after everything was purged; a home of another instance is refused."""
     identity = twice.receipt()["instance_id"]
@@ -120,7 +126,7 @@ def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site:
     assert not twice.path.exists()
 
 
-@pytest.mark.parametrize("moment", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in KILLS])
+@pytest.mark.parametrize("moment", _moments(always=ALWAYS))
 def test_killed_anywhere_the_same_restore_converges(twice: Site, moment: str) -> None:
     """The second run ends as an undisturbed one does."""
     event, text, count = KILLS[moment]
@@ -132,8 +138,7 @@ def test_killed_anywhere_the_same_restore_converges(twice: Site, moment: str) ->
     _assert_clean(twice)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", KILLS)
+@pytest.mark.parametrize("moment", _moments(always={"before the data"}))
 def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: str) -> None:
     """Whoever installs instead gets the old data back whole, or, once the restore was final, the restored data."""
     before = _rows(twice)
@@ -149,7 +154,7 @@ def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: st
     _assert_clean(twice)
 
 
-@pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.lifecycle)])
 def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(make_site: MakeSite, *, started: bool) -> None:
     """The backup's server configuration is broken: everything is put back, and the error says why."""
     site = make_site()
@@ -172,7 +177,7 @@ def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(make_si
     _assert_clean(site)
 
 
-@pytest.mark.slow
+@pytest.mark.lifecycle
 @pytest.mark.parametrize("where", [("os.rename", "/data'", 2), ("socket.connect", "127.0.0.1", 1)])
 def test_interrupted_it_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
     """Ctrl-C in the middle, and what was there serves again."""

@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mosaic_gateway.process.account import Account
 
 LIMIT = 10.0  # seconds in which what was told to end has ended
+pytestmark = pytest.mark.slow
+
 #: A file of somebody's in every directory of a home where one could put it.
 FOREIGN = (
     "notes.txt", "data/notes.txt", "secrets/notes.txt", "runtime/notes.txt", "run/notes.txt", "logs/notes.txt",
@@ -81,7 +83,6 @@ def anybodys(request: pytest.FixtureRequest) -> Site:
     return make("above/further/home")
 
 
-@pytest.mark.slow
 def test_after_a_purge_the_machine_is_as_before(anybodys: Site) -> None:
     """Install, work, back up, uninstall, install again, purge: not a file, process, port or user is left or lost."""
     site, top = anybodys, anybodys.path.parents[2]
@@ -101,7 +102,6 @@ def test_after_a_purge_the_machine_is_as_before(anybodys: Site) -> None:
     assert _looked_when_ended(top, site.path, site.port) == before
 
 
-@pytest.mark.slow
 def test_what_is_not_ours_survives_in_every_corner_of_the_home(anybodys: Site, account: Account | None) -> None:
     """Files and directories that somebody put there are left with all they hold; nothing else of the home is."""
     site = anybodys
@@ -139,6 +139,13 @@ KILLS: dict[str, tuple[str, str, int]] = {
 }
 
 
+def _moments(*always: str, more: tuple[str, ...] = ()) -> list[Any]:
+    """Return the moments as parameters; those beyond *always* run with the life cycle only."""
+    return [
+        pytest.param(moment, marks=[] if moment in always else [pytest.mark.lifecycle]) for moment in (*KILLS, *more)
+    ]
+
+
 def _states(site: Site) -> dict[str, object]:
     return {
         "files": sorted(
@@ -159,8 +166,7 @@ def undisturbed(make_site: MakeSite) -> dict[str, object]:
     return _states(site)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", KILLS)
+@pytest.mark.parametrize("moment", _moments("half set aside"))
 def test_an_uninstall_killed_anywhere_converges(
     make_site: MakeSite, undisturbed: dict[str, object], moment: str
 ) -> None:
@@ -177,8 +183,7 @@ def test_an_uninstall_killed_anywhere_converges(
     assert site.installed()["smoke_test"] is not None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", [*KILLS, "receipt goes", "lock goes", "home goes"])
+@pytest.mark.parametrize("moment", _moments("half to go", "lock goes", more=("receipt goes", "lock goes", "home goes")))
 def test_a_purge_killed_anywhere_converges(make_site: MakeSite, moment: str) -> None:
     """The same purge again leaves nothing."""
     site = make_site()
@@ -198,9 +203,8 @@ def test_a_purge_killed_anywhere_converges(make_site: MakeSite, moment: str) -> 
     site.assert_nothing_runs()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("event", "text", "count"), [("os.rename", ".removed", 3), ("os.rename", "receipt.json", 1)])
-@pytest.mark.parametrize("purge", [False, True])
+@pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])
 def test_interrupted_before_anything_is_deleted_the_gateway_serves_again(
     make_site: MakeSite, *, purge: bool, event: str, text: str, count: int
 ) -> None:

@@ -23,8 +23,8 @@ from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.compare import FileEntry, compare_trees, hash_files
 from mosaic_gateway_installer.backups.copy import Skip, can_share, copy_tree, staged, sync_directory
-from mosaic_gateway_installer.backups.dump import DUMP, dump_server
-from mosaic_gateway_installer.backups.manifest import BackupKind, Manifest, write_manifest
+from mosaic_gateway_installer.backups.dump import dump_server
+from mosaic_gateway_installer.backups.manifest import DUMP, BackupKind, Manifest, write_manifest
 from mosaic_gateway_installer.backups.online import BackupFailedError, OnlineFacts, copy_running_cluster
 from mosaic_gateway_installer.backups.place import Backup, backup_name, backups_of, leftovers
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named, size_of

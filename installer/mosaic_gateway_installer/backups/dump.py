@@ -22,11 +22,9 @@ from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backups.online import BackupFailedError, OnlineFacts
 from mosaic_gateway_installer.backups.rows import objects_hash, table_rows
 
-__all__ = ["DUMP", "DumpClientTooOldError", "dump_server", "restore_dump"]
+__all__ = ["DumpClientTooOldError", "dump_server", "restore_dump"]
 
 Connection = psycopg.Connection[TupleRow]
-#: The dump's place below a backup's ``data``.
-DUMP = "database.dump"
 APPLICATION = "mosaic-gateway backup"
 LIMIT = 24 * 3600.0  # seconds
 SERVICE = "mosaic"

@@ -20,6 +20,7 @@ from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.compare import FileEntry
 
 __all__ = [
+    "DUMP",
     "MANIFEST",
     "SCHEMA",
     "BackupKind",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+#: A dump's place below a backup's ``data``.
+DUMP = "database.dump"
 #: Version of the file's form.
 SCHEMA = 1
 

@@ -31,8 +31,8 @@ from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backups.compare import hash_files
 from mosaic_gateway_installer.backups.copy import can_share, copy_tree
-from mosaic_gateway_installer.backups.dump import DUMP, restore_dump
-from mosaic_gateway_installer.backups.manifest import MANIFEST, BackupKind, Manifest, write_manifest
+from mosaic_gateway_installer.backups.dump import restore_dump
+from mosaic_gateway_installer.backups.manifest import DUMP, MANIFEST, BackupKind, Manifest, write_manifest
 from mosaic_gateway_installer.backups.place import Backup, backups_of
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named
 from mosaic_gateway_installer.backups.rows import Contents, differing_tables, objects_hash, table_rows
@@ -40,6 +40,8 @@ from mosaic_gateway_installer.backups.rows import Contents, differing_tables, ob
 __all__ = ["BackupDamagedError", "Verification", "check_files", "verify_backup"]
 
 LIMIT = 3600.0  # seconds for each of PostgreSQL's own checks
+#: Engines whose programs are named by a setting; others look for theirs in their home.
+BRINGS_PROGRAMS = frozenset({EngineName.POSTGRES})
 NAMED = 5  # differences that an error names
 
 
@@ -117,6 +119,9 @@ class _Restored:
             copy_tree(data / DUMP, self.scratch.path / DUMP, owner=owner)
             return
         copy_tree(data, self.scratch.data, owner=owner)
+        if self._engine not in BRINGS_PROGRAMS:
+            with assume(self.account):
+                self.scratch.runtime.symlink_to(self.config.home.runtime)
 
     def compare(self) -> tuple[Contents, tuple[str, ...]]:
         """Start it, ask it, stop it; return the rows that are there, and what else was checked."""

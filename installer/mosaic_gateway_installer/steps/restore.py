@@ -12,6 +12,7 @@ from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import can_share, copy_tree
+from mosaic_gateway_installer.backups.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backups.place import Backup
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named
 from mosaic_gateway_installer.backups.swap import PARTS, SWAP, clean_up, exchange, put_back, staging
@@ -76,9 +77,13 @@ class StageStep:
             make_directory(place)
         status = home.path.stat()
         with full_disk_named(home.path, "The restore"):
-            for name in ("data", "secrets", "config.toml"):
+            copies = {name: place / name for name in ("data", "secrets", "config.toml")}
+            if self.backup.manifest.kind is BackupKind.DUMP:
+                del copies["data"]
+                copies[f"data/{DUMP}"] = place.parent / DUMP  # for the step that fills the database
+            for name, copy in copies.items():
                 if (self.backup.path / name).exists():
-                    copy_tree(self.backup.path / name, place / name, owner=(status.st_uid, status.st_gid))
+                    copy_tree(self.backup.path / name, copy, owner=(status.st_uid, status.st_gid))
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
         marks = asdict(marks_of(Home(place)))

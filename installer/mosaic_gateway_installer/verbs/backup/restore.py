@@ -26,7 +26,7 @@ from mosaic_gateway_installer.steps.gateway import StopStep
 from mosaic_gateway_installer.steps.restore import EmptyHomeStep, StageStep, SwapStep
 from mosaic_gateway_installer.verbs.install import Wishes, install_held, make_home
 
-__all__ = ["BackupForeignError", "RestoreByHandError", "restore"]
+__all__ = ["BackupForeignError", "restore"]
 
 
 class BackupForeignError(RefusedError):
@@ -35,16 +35,10 @@ class BackupForeignError(RefusedError):
     code = "BACKUP_FOREIGN"
 
 
-class RestoreByHandError(RefusedError):
-    """The backup is a dump of a server that is not ours, which we do not overwrite."""
-
-    code = "RESTORE_BY_HAND"
-
-
 def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outcome:
     """Restore the backup *name* into *home*, start the gateway, and test it.
 
-    Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `RestoreByHandError`, BusyError, and
+    Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `DatabaseNotEmptyError`, BusyError, and
     what an install raises; what was there before serves again then.
     """
     backup = find_backup(home, name)
@@ -99,13 +93,6 @@ def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
             f"{backup.path} is of instance {manifest.instance_id}; {home.path} is instance {present.instance_id}",
             hint="Nothing was changed. Restore it into an empty home: --home DIR.",
         )
-    if manifest.kind is BackupKind.DUMP:
-        dump = backup.path / "data" / "database.dump"
-        raise RestoreByHandError(
-            f"{backup.path} is a dump of a database on a server, which mosaic-gateway does not overwrite",
-            hint=f"Make an empty database and fill it: pg_restore --no-owner -1 -d DATABASE {dump}. "
-            f"The settings and secrets are in {backup.path}.",
-        )
 
 
 def _context(home: Home, run_as: str | None, present: Receipt | None) -> Context:
@@ -120,12 +107,12 @@ def _context(home: Home, run_as: str | None, present: Receipt | None) -> Context
 
 
 def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
-    return (
-        EmptyHomeStep(context, backup),
-        StageStep(context, backup, present),
-        StopStep(context),
-        SwapStep(context),
-    )
+    steps = EmptyHomeStep(context, backup), StageStep(context, backup, present), StopStep(context), SwapStep(context)
+    if backup.manifest.kind is not BackupKind.DUMP:
+        return steps
+    from mosaic_gateway_installer.steps.fill import FillStep
+
+    return (*steps, FillStep(context, backup))
 
 
 def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outcome:

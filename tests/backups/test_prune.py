@@ -1,0 +1,41 @@
+"""Which backups may go."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mosaic_gateway_installer.backups.manifest import BackupKind, Manifest
+from mosaic_gateway_installer.backups.place import Backup
+from mosaic_gateway_installer.backups.prune import to_prune
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+def _backup(age: int, *, verified: bool) -> Backup:
+    at = (NOW - timedelta(days=age)).isoformat()
+    manifest = Manifest(
+        instance_id="i", created_at=at, version="1", engine="postgres", kind=BackupKind.COLD, files=(),
+        verified_at=at if verified else None,
+    )  # fmt: skip
+    return Backup(Path(f"/b/{age}"), manifest)
+
+
+@settings(database=None)
+@given(st.lists(st.booleans(), max_size=12), st.integers(1, 12), st.none() | st.integers(0, 12))
+def test_the_newest_and_the_last_verified_one_stay(verified: list[bool], keep: int, days: int | None) -> None:
+    """Nothing beyond what was asked for goes, oldest first, and never the last hope."""
+    backups = [_backup(age, verified=good) for age, good in enumerate(verified)]
+    limit = timedelta(days=days) if days is not None else None
+    going = to_prune(backups, keep=keep, older_than=limit, now=NOW)
+    assert not set(map(id, going)) & set(map(id, backups[:keep]))
+    last = next((backup for backup in backups if backup.manifest.verified_at), None)
+    assert last not in going
+    ages = [int(backup.name) for backup in going]
+    assert ages == sorted(ages, reverse=True)
+    assert all(days is None or age > days for age in ages)
+    allowed = [b for b in backups[keep:] if b is not last and (days is None or int(b.name) > days)]
+    assert len(going) == len(allowed)
