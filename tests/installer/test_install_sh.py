@@ -54,6 +54,12 @@ def test_arguments_go_to_the_command_unchanged(site: Site, false_pip: dict[str, 
     assert f"{false_pip['MOSAIC_GATEWAY_VENV']}/bin/mosaic-gateway" in done.stderr.splitlines()[-1]
 
 
+def test_upgrade_is_passed_on_as_the_verb(site: Site, false_pip: dict[str, str]) -> None:
+    """A first word that names the verb is not given to install."""
+    assert _run(site, "upgrade", "--json", **false_pip).stdout.splitlines()[1] == "command upgrade --json"
+    assert _run(site, "install", "--json", **false_pip).stdout.splitlines()[1] == "command install --json"
+
+
 def test_the_package_can_be_named(site: Site, false_pip: dict[str, str]) -> None:
     """MOSAIC_GATEWAY_PACKAGE wins over the checkout."""
     done = _run(site, MOSAIC_GATEWAY_PACKAGE="/some/where.whl", **false_pip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.lifecycle.wheels import build_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 600.0  # seconds
+NEWER = "0.1.1"
 #: A network of our own with nothing in it but the loopback device.
 ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh")
 #: $0: the home. Everything else that is mounted becomes read-only, for us alone.
@@ -110,6 +113,30 @@ def test_install_and_install_again_without_a_network(unpacked: Path, site: Site,
     assert second["steps"] == []
     identity = site.receipt()["instance_id"]
     assert _verb(site, venv, "uninstall", f"--purge={identity}").returncode == 0
+    site.assert_nothing_runs()
+
+
+def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str, ...], tmp_path: Path) -> None:
+    """The next version's archive, unpacked beside, takes a running gateway along: sh install.sh upgrade."""
+    newer = unpacked.with_name("newer")
+    shutil.copytree(unpacked, newer)
+    next(iter((newer / "wheels").glob("mosaic_gateway-*.whl"))).unlink()
+    build_wheel(tmp_path, newer / "wheels", NEWER)
+    files = (newer / "install.sh", *(newer / "wheels").iterdir())
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(newer)}\n" for path in files)
+    (newer / "SHA256SUMS").write_text(sums)
+    venv = site.path.parent / "venv"
+    environ = _environ(site, MOSAIC_GATEWAY_VENV=str(venv), MOSAIC_GATEWAY_HOME=str(site.path))
+    script = (
+        'sh "$0" "$@" && sh "$NEWER/install.sh" upgrade --json &&'
+        ' "$MOSAIC_GATEWAY_VENV/bin/mosaic-gateway" status --json'
+    )
+    words: list[str | Path] = ["sh", "-c", script, unpacked / "install.sh", *site.install_words()[1:]]
+    done = _run([*alone, *words], {**environ, "NEWER": str(newer)})
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    status = json.loads(done.stdout.splitlines()[-1])["result"]
+    assert (status["version"], status["ready"]) == (NEWER, True)
+    assert _verb(site, venv, "uninstall", f"--purge={site.receipt()['instance_id']}").returncode == 0
     site.assert_nothing_runs()
 
 
