@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -260,6 +261,7 @@ def make_site(_place: Callable[[], Path], free_port: Callable[[], int], account:
     yield make
     for site in sites:
         site.close()
+        shutil.rmtree(site.path, ignore_errors=True)  # 200 MB, mostly in memory
 
 
 @pytest.fixture
@@ -268,6 +270,7 @@ def site(make_site: MakeSite) -> Iterator[Site]:
     made = make_site()
     yield made
     made.close()
+    shutil.rmtree(made.path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ NEWER = replace(SAME, version="1.1.0", schema="b", same_program=False)
 def test_the_steps_are_in_this_order() -> None:
     """Nothing is stopped before the new program is there, nothing is changed before the backup."""
     assert upgrade_steps(NEWER, backup=True, ran=True, embedded=True) == (
-        "program", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "prune",
+        "program", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "seal",
+        "prune",
     )  # fmt: skip
 
 

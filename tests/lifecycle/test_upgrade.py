@@ -23,7 +23,7 @@ OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0"
 #: What a migration itself writes into.
 GROWS = {'"drizzle"."__drizzle_migrations"', '"mosaic"."migration_progress"'}
 Version = Callable[[str], Path]
-STEPS = ["program", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "prune"]
+STEPS = ["program", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "seal", "prune"]
 
 
 def assert_serves(site: Old, version: str) -> None:
@@ -114,7 +114,7 @@ def test_what_did_not_run_is_not_left_running(old: Old, version: Version) -> Non
     """A stopped gateway is upgraded and tested, and stopped again."""
     assert old.run_version(version(NEW), "stop").code == 0
     done = old.run_version(version(NEW), "upgrade").result
-    assert [step["id"] for step in done["steps"]][-2:] == ["stop-again", "prune"]
+    assert [step["id"] for step in done["steps"]][-3:] == ["stop-again", "seal", "prune"]
     assert "stop" not in [step["id"] for step in done["steps"]]
     assert done["smoke_test"]["needsSetup"] is False
     old.assert_nothing_runs()
@@ -185,7 +185,7 @@ def _kill(site: Old, place: Path, count: int) -> dict[str, Any]:
 
 
 #: Two lines for each step that can be taken back: it begins, it is done.
-POINTS = range(1, 2 * (len(STEPS) - 1) + 1)
+POINTS = range(1, 2 * (len(STEPS) - 2) + 1)
 
 
 def _points(*heart: int) -> list[Any]:
@@ -200,7 +200,8 @@ def test_a_killed_upgrade_goes_on_when_it_is_run_again(old: Old, version: Versio
     done = old.run_version(version(NEW), "upgrade")
     assert done.code == 0, (done.out, done.err)
     assert_serves(old, NEW)
-    assert len(list(old.path.glob("backups/*"))) == 1
+    [manifest] = old.path.glob("backups/*/manifest.json")
+    assert all(digest for _, _, digest in json.loads(manifest.read_text())["files"])
     assert old.run_version(version(NEW), "upgrade").result["changed"] is False
 
 

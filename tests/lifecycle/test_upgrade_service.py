@@ -43,7 +43,7 @@ def test_the_service_runs_the_new_version(
     done = verb(NEW, "upgrade")
     assert done["ok"], done["error"]
     assert done["result"]["notes"] == []
-    assert [step["id"] for step in done["result"]["steps"]][-3:] == ["switch", "service", "prune"]
+    assert [step["id"] for step in done["result"]["steps"]][-4:] == ["switch", "service", "seal", "prune"]
     assert machine.show("ActiveState") == "active"
     assert _version_that_answers(machine, url) == NEW
     status = verb(NEW, "status")

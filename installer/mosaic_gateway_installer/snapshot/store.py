@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from importlib_resources import files
@@ -35,6 +36,7 @@ from mosaic_gateway.gateway.program import (
     CURRENT,
     MANIFEST,
     NAME,
+    Program,
     ProgramMissingError,
     read_program,
     this_program,
@@ -49,6 +51,7 @@ __all__ = [
     "altered_files",
     "base_interpreter",
     "find_snapshot",
+    "is_of_this_package",
     "is_whole",
     "launcher",
     "make_snapshot",
@@ -87,7 +90,7 @@ def wanted_snapshot() -> Wanted | None:
 
     Raises `PackageIncompleteError`, OSError.
     """
-    if this_program().words[1] == "-I":
+    if is_snapshot():
         return None
     found, programs = closure()
     return Wanted(
@@ -116,6 +119,30 @@ def find_snapshot(home: Home, wanted: Wanted) -> Path | None:
             if read_program(path).manifest.get("identity") == wanted.identity and not altered_files(path):
                 return path
     return None
+
+
+def is_of_this_package(program: Program) -> bool:
+    """Return whether *program* is a whole copy of what is installed here, for this interpreter.
+
+    Asks only for what its manifest lists: what a distribution needs stands in its metadata, which it has a digest of;
+    so it takes a tenth of the time of `wanted_snapshot`. True for a copy that asks about itself. Raises OSError.
+    """
+    if is_snapshot():
+        return is_whole(program.directory)
+    listed = program.manifest.get("distributions", [])
+    made_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
+    if made_for != (FORM, sys.implementation.cache_tag, base_interpreter()) or program.version != __version__:
+        return False
+    try:
+        same = all(part_of(one["name"], metadata.distribution(one["name"])).digest == one["digest"] for one in listed)
+    except (metadata.PackageNotFoundError, KeyError):
+        return False
+    return bool(listed) and same and not altered_files(program.directory)
+
+
+def is_snapshot() -> bool:
+    """Return whether this process runs from a snapshot."""
+    return this_program().words[1] == "-I"
 
 
 def altered_files(path: Path) -> list[str]:
@@ -289,9 +316,11 @@ def _manifest(wanted: Wanted, writer: TreeWriter) -> dict[str, object]:
         "version": __version__,
         "identity": wanted.identity,
         "python": str(wanted.python),
+        "cache_tag": sys.implementation.cache_tag,
         "python_version": ".".join(map(str, sys.version_info[:3])),
         "distributions": [
-            {"name": part.name, "version": part.version, "verified": part.verified} for part in wanted.parts
+            {"name": part.name, "version": part.version, "verified": part.verified, "digest": part.digest}
+            for part in wanted.parts
         ],
         "programs": dict(wanted.programs),
         "files": writer.written,

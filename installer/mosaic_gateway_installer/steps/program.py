@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mosaic_gateway.gateway.program import Program, ProgramMissingError, current_link, current_program
 from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.snapshot.store import (
-    find_snapshot,
-    is_whole,
+    is_of_this_package,
     launcher,
     make_snapshot,
     remove_snapshots,
@@ -40,10 +39,7 @@ class ProgramStep:
     def done(self) -> bool:
         """Return whether the home's current copy is of this very package."""
         present = _current(self.context)
-        wanted = wanted_snapshot()
-        if wanted is None:  # we are such a copy ourselves
-            return present is not None
-        return present is not None and present.directory == find_snapshot(self.context.home, wanted)
+        return present is not None and is_of_this_package(present)
 
     def apply(self) -> None:
         """Copy what is not there yet, and switch to it. Raises `PackageIncompleteError`, `FilesAlteredError`."""
@@ -79,6 +75,6 @@ def _current(context: Context) -> Program | None:
     """Return the copy in use if it can be used."""
     with suppress(ProgramMissingError):
         program = current_program(context.home)
-        if program is not None and is_whole(program.directory) and launcher(context.home).exists():
+        if program is not None and launcher(context.home).exists():
             return program
     return None

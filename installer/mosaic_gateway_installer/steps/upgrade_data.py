@@ -54,7 +54,10 @@ class BackupStep:
         if context.config.engine is EngineName.SERVER:
             made = create_backup(context.config, upgrade.receipt, place, account, upgrade.report)
         else:
-            made = cold_backup(home, upgrade.receipt, context.config.engine, place, account, upgrade.report)
+            # Compared it is; its hashes are noted when somebody serves again.
+            made = cold_backup(
+                home, upgrade.receipt, context.config.engine, place, account, upgrade.report, hashes=False
+            )
         upgrade.backup = made.name
         upgrade.note(backup=made.name)
 

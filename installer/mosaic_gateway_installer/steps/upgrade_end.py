@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from mosaic_gateway import __version__
+from mosaic_gateway.config import EngineName
 from mosaic_gateway.errors import InternalError, SmokeTestError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -18,6 +19,8 @@ from mosaic_gateway.gateway.upgrade_mark import Phase, read_mark, remove_mark
 from mosaic_gateway.process.account import assume
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.backups.create import seal_backup
+from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.majors import forget_old_clusters, forget_record
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.smoke import smoke_test
@@ -34,7 +37,7 @@ from mosaic_gateway_installer.upgrading.last import (
 )
 from mosaic_gateway_installer.upgrading.plan import order_of
 
-__all__ = ["PruneStep", "ResumeServiceStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
+__all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
 
 LOG_LINES = 20
 
@@ -174,6 +177,32 @@ class ResumeServiceStep:
             unit.apply()
         if self.upgrade.mark.ran:
             control.start(context.home)
+
+    def undo(self) -> None:
+        """Do nothing: the upgrade is complete."""
+
+
+@dataclass(slots=True)
+class SealStep:
+    """Notes the hash of every file of the backup, which took too long while nobody was served."""
+
+    upgrade: Upgrade
+    id: str = "seal"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Note the hash of every file of the backup"
+
+    def done(self) -> bool:
+        """Return False: the backup of this upgrade has none."""
+        return False
+
+    def apply(self) -> None:
+        """Read them all, and write the manifest anew."""
+        context, name = self.upgrade.context, self.upgrade.mark.backup
+        if name is not None and context.config.engine is not EngineName.SERVER:
+            seal_backup(backups_of(context.home) / name, context.home_owner)
 
     def undo(self) -> None:
         """Do nothing: the upgrade is complete."""

@@ -166,4 +166,6 @@ def upgrade_steps(
         steps.append("service")
     if not ran:
         steps.append("stop-again")
+    if backup and embedded:
+        steps.append("seal")
     return (*steps, "prune")

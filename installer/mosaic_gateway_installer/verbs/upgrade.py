@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.copy import can_share
-from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of
+from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of, seal_backup
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.backups.room import check_room, size_of
 from mosaic_gateway_installer.executor import execute, interruptible, uninterruptible
@@ -40,6 +40,7 @@ from mosaic_gateway_installer.steps.upgrade_data import BackupStep, MigrateStep,
 from mosaic_gateway_installer.steps.upgrade_end import (
     PruneStep,
     ResumeServiceStep,
+    SealStep,
     SmokeStep,
     StartNewStep,
     StopAgainStep,
@@ -57,7 +58,7 @@ __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
 LOG = logging.getLogger(__name__)
 #: Steps after which the new version is in force, whatever becomes of them.
-FINAL = frozenset({"service", "stop-again", "prune"})
+FINAL = frozenset({"service", "stop-again", "seal", "prune"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,9 @@ def _settle(home: Home, report: Reporter) -> str | None:
 
 def _finish(home: Home, mark: UpgradeMark) -> None:
     """Complete an upgrade of which only the last word is missing: all that it changed is in force."""
+    if mark.backup is not None:
+        with suppress(OSError, MosaicError):  # it is compared and whole; without hashes it can be restored as well
+            seal_backup(backups_of(home) / mark.backup, owner_of(home.path))
     remove_mark(home, owner_of(home.path))
     Journal(home.journal, owner_of(home.path)).close()
     if mark.ran:
@@ -224,7 +228,7 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
             StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
             StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
-            PruneStep(run),
+            SealStep(run), PruneStep(run),
         )
     }  # fmt: skip
     return run, [every[step] for step in ids]
