@@ -1,7 +1,7 @@
 """Making a data directory: copied from a template that this machine made once, or else by PGlite itself.
 
 PGlite takes 4 to 5 seconds for an empty database, and keeps 490 MB afterwards; a copy takes a third of a second.
-Whatever PGlite makes, the process that made it is ended: the gateway's own starts small.
+Whatever PGlite makes, the process that made it also tests pgvector, and is ended: the gateway's own starts small.
 """
 
 from __future__ import annotations
@@ -11,18 +11,32 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+import psycopg
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError, EngineStartError
 from mosaic_gateway.engines.pglite.data import check_major, data_directory
-from mosaic_gateway.engines.pglite.engine import FULL, check_account, open_sidecar, sidecar_command
+from mosaic_gateway.engines.pglite.engine import (
+    APPLICATION,
+    FULL,
+    check_account,
+    failure,
+    open_sidecar,
+    self_test_record,
+    sidecar_command,
+)
 from mosaic_gateway.engines.pglite.launch import Sidecar
+from mosaic_gateway.engines.pglite.lock import conninfo_of
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, flush
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.engines.postgres.selftest import run_self_test
+from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.session import connect
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 
@@ -64,7 +78,9 @@ def create_data(
         ):
             flush(data)
             data.rename(target)
-            flush(home.data, below=False)
+            flush(home.data)
+    with suppress(OSError):  # it is tested at the first start then
+        self_test_record(home, shipped, runtime).write(account)
     return template.made
 
 
@@ -89,14 +105,19 @@ def new_database(
 
 
 def make_database(target: Path, runtime: PgliteRuntime, *, account: Account | None, log: Path) -> None:
-    """Have PGlite make an empty database in *target*, and end. Raises EngineStartError, OSError."""
+    """Have PGlite make an empty database in *target*, test pgvector, and end. Raises EngineStartError, OSError."""
     with assume(account):
         sockets = Path(tempfile.mkdtemp(prefix="mosaic-", dir=SHORT))
     try:
-        sidecar = Sidecar(sidecar_command(runtime, target, sockets / "s"), account=account, log=log)
+        command = sidecar_command(runtime, target, socket_path(sockets), brief=True)
+        sidecar = Sidecar(command, account=account, log=log)
         sidecar.start()
         try:
             open_sidecar(sidecar, log, limit=CREATION_LIMIT)
+            with closing(connect(conninfo_of(sockets), application_name=APPLICATION)) as connection:
+                run_self_test(connection)
+        except psycopg.Error as error:
+            raise failure(f"pgvector does not do what it must in PGlite: {error}", sidecar, log) from error
         finally:
             sidecar.stop()
         if sidecar.event("stopped") is None:

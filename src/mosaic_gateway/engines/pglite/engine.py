@@ -47,8 +47,6 @@ LOG = logging.getLogger(__name__)
 START_LIMIT = 120.0  # seconds; a recovery included
 TAIL = 20  # lines of PGlite's log in an error
 APPLICATION = "mosaic-gateway engine"
-#: One helper thread for V8 instead of four, and a small nursery: 50 MB less, and no slower on two cores.
-NODE_OPTIONS = ("--v8-pool-size=1", "--max-semi-space-size=4")
 FULL = ("No space left on device", "ENOSPC")
 
 
@@ -120,7 +118,7 @@ class Pglite:
         try:
             with closing(connect(self.conninfo(), application_name=APPLICATION)) as connection:
                 facts = self._facts(connection)
-                self._self_test(connection, facts)
+                self._self_test(connection)
         except psycopg.Error as error:
             raise self._failed(f"PGlite failed while it was examined: {error}") from error
         return EngineReport(
@@ -218,11 +216,8 @@ class Pglite:
                 details={"package": PGVECTOR},
             ) from error
 
-    def _self_test(self, connection: psycopg.Connection[TupleRow], facts: ServerFacts) -> None:
-        record = SelfTestRecord(
-            self._home.run / "self-test.json",
-            str(self._runtime.modules), self._shipped.packages_digest, self._runtime.node.version, facts.vector_version,
-        )  # fmt: skip
+    def _self_test(self, connection: psycopg.Connection[TupleRow]) -> None:
+        record = self_test_record(self._home, self._shipped, self._runtime)
         if record.passed():
             return
         run_self_test(connection)
@@ -241,9 +236,16 @@ def check_account(account: Account | None) -> None:
         )
 
 
-def sidecar_command(runtime: PgliteRuntime, data: Path, socket: Path, *, lock: int | None = None) -> list[str | Path]:
-    """Return the words that start a sidecar."""
-    words: list[str | Path] = [runtime.node.binary, *NODE_OPTIONS, runtime.script, "--modules", runtime.modules]
+def self_test_record(home: Home, shipped: Shipped, runtime: PgliteRuntime) -> SelfTestRecord:
+    """Return what remembers in *home* that pgvector was tested with these packages on this Node.js."""
+    return SelfTestRecord(home.run / "self-test.json", "pglite", shipped.packages_digest, runtime.node.version)
+
+
+def sidecar_command(
+    runtime: PgliteRuntime, data: Path, socket: Path, *, lock: int | None = None, brief: bool = False
+) -> list[str | Path]:
+    """Return the words that start a sidecar; *brief* for one that ends soon."""
+    words: list[str | Path] = [*runtime.node.command(brief=brief), runtime.script, "--modules", runtime.modules]
     words += ["--data", data, "--socket", socket]
     return words if lock is None else [*words, "--lock-fd", str(lock)]
 

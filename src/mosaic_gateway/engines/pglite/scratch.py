@@ -34,7 +34,9 @@ def scratch_database(config: Config, account: Account | None) -> Iterator[str]:
         _private_directory(account) as place,
         new_database(place, runtime, template=template, account=account, log=home.pglite_log) as data,
     ):
-        sidecar = Sidecar(sidecar_command(runtime, data, socket_path(place)), account=account, log=home.pglite_log)
+        sidecar = Sidecar(
+            sidecar_command(runtime, data, socket_path(place), brief=True), account=account, log=home.pglite_log
+        )
         sidecar.start()
         try:
             open_sidecar(sidecar, home.pglite_log)
