@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from psycopg import Notify
 from tests.pglite.conftest import Connect
 from tests.pglite.process import Connection, Sidecar, eventually
 from tests.pglite.wire import client, query
@@ -27,7 +28,7 @@ def test_listeners_are_told_and_nobody_else(connect: Connect) -> None:
 def test_a_listener_hears_itself_in_order(connection: Connection) -> None:
     """One's own notification comes before the end of the statement, from one's own pid."""
     connection.execute("LISTEN own")
-    seen = []
+    seen: list[Notify] = []
     connection.add_notify_handler(seen.append)
     connection.execute("NOTIFY own, 'x'")
     assert [(n.payload, n.pid) for n in seen] == [("x", connection.info.backend_pid)]

@@ -172,7 +172,7 @@ def test_transactions_and_savepoints(connection: Connection) -> None:
     connection.execute("BEGIN")
     with pytest.raises(errors.SyntaxError):
         connection.execute("SELEC")
-    assert connection.info.transaction_status == status.INERROR
+    assert int(connection.info.transaction_status) == status.INERROR
     with pytest.raises(errors.InFailedSqlTransaction):
         connection.execute("SELECT 1")
     connection.execute("ROLLBACK")
@@ -200,7 +200,8 @@ def test_server_side_cursors(connection: Connection) -> None:
 def test_what_recursion_does_to_the_backend(connection: Connection) -> None:
     """Endless recursion and deeply nested text end in an error, not in the death of the database."""
     connection.execute(
-        "CREATE OR REPLACE FUNCTION endless(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN endless(i + 1); END $$"
+        "CREATE OR REPLACE FUNCTION endless(i int) RETURNS int LANGUAGE plpgsql"
+        " AS $$ BEGIN RETURN endless(i + 1); END $$"
     )
     with pytest.raises(errors.StatementTooComplex):
         connection.execute("SELECT endless(1)")
