@@ -34,7 +34,7 @@ __all__ = [
 TORN = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
 #: Names of ours in a home's directories; in what they name, everything is ours.
 RUNTIME = re.compile(
-    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.]+|node-[\w.]+|current|\.postgresql-[\w.]+\.reverted|{TORN}"
+    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{TORN}"
 )
 COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
 ERASED_SNAPSHOT = re.compile(r"\.(gateway-[\w.+!]+|\.gateway-[\w.+!]+\.[0-9a-f]{8}\.tmp)\.erased")
