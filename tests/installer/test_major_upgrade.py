@@ -111,11 +111,13 @@ Old = tuple["Site", Contents]
 
 
 @pytest.fixture
-def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) -> Callable[..., Old]:
-    """Return what makes a site whose data is of PostgreSQL 16 (*name*: the home's), with what is in it."""
+def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) -> Iterator[Callable[..., Old]]:
+    """Give what makes a site whose data is of PostgreSQL 16 (*name*: the home's), with what is in it."""
+    sites: list[Site] = []
 
     def make(name: str = "home", *, checksums: bool = True) -> Old:
         site = make_site(name)
+        sites.append(site)
         site.installed("--no-start")
         cluster = cluster_of(site.home)
         assert cluster is not None
@@ -134,7 +136,10 @@ def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) ->
             site.home.receipt.write_text(json.dumps(receipt))
         return site, rows
 
-    return make
+    yield make
+    for site in sites:
+        site.close()
+        shutil.rmtree(site.path, ignore_errors=True)
 
 
 @contextmanager
@@ -181,7 +186,7 @@ def test_vectors_and_their_index_survive_row_for_row(
     assert site.install().steps == []
     assert not (site.home.data / ".upgrading").exists()
     site.json("stop")
-    shutil.move(site.home.data / "postgres-18", site.path.parent / "aside")
+    shutil.rmtree(site.home.data / "postgres-18")
     with _old(site, account) as connection:
         assert table_rows(connection) == rows
         assert len(_nearest(connection)) == 5

@@ -75,9 +75,8 @@ def _assert_clean(site: Site) -> None:
 
 
 @pytest.fixture
-def twice(make_site: MakeSite) -> Site:
+def twice(site: Site) -> Site:
     """Return a site that serves, with a backup (``then``) and rows that came later (``now``)."""
-    site = make_site()
     site.installed()
     _mark(site, "then")
     assert site.json("backup", "create").code == 0
@@ -155,9 +154,8 @@ def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: st
 
 
 @pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.lifecycle)])
-def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(make_site: MakeSite, *, started: bool) -> None:
+def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: Site, *, started: bool) -> None:
     """The backup's server configuration is broken: everything is put back, and the error says why."""
-    site = make_site()
     site.installed("--no-start")
     [cluster] = site.home.data.glob("postgres-*")
     (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")

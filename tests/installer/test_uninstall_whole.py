@@ -167,11 +167,8 @@ def undisturbed(make_site: MakeSite) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("moment", _moments("half set aside"))
-def test_an_uninstall_killed_anywhere_converges(
-    make_site: MakeSite, undisturbed: dict[str, object], moment: str
-) -> None:
+def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[str, object], moment: str) -> None:
     """The same verb again ends as if nothing had happened."""
-    site = make_site()
     site.installed()
     event, text, count = KILLS[moment]
     trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
@@ -184,9 +181,8 @@ def test_an_uninstall_killed_anywhere_converges(
 
 
 @pytest.mark.parametrize("moment", _moments("half to go", "lock goes", more=("receipt goes", "lock goes", "home goes")))
-def test_a_purge_killed_anywhere_converges(make_site: MakeSite, moment: str) -> None:
+def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     """The same purge again leaves nothing."""
-    site = make_site()
     site.installed()
     last = {
         "receipt goes": ("os.remove", "receipt.json", 1),
@@ -206,10 +202,9 @@ def test_a_purge_killed_anywhere_converges(make_site: MakeSite, moment: str) -> 
 @pytest.mark.parametrize(("event", "text", "count"), [("os.rename", ".removed", 3), ("os.rename", "receipt.json", 1)])
 @pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])
 def test_interrupted_before_anything_is_deleted_the_gateway_serves_again(
-    make_site: MakeSite, *, purge: bool, event: str, text: str, count: int
+    site: Site, *, purge: bool, event: str, text: str, count: int
 ) -> None:
     """Ctrl-C takes back what was set aside."""
-    site = make_site()
     site.installed()
     words = [f"--purge={site.receipt()['instance_id']}"] if purge else []
     trap = {"event": event, "text": text, "count": count, "act": "SIGINT"}
@@ -218,9 +213,8 @@ def test_interrupted_before_anything_is_deleted_the_gateway_serves_again(
     assert site.install().steps == []
 
 
-def test_yes_alone_never_purges(make_site: MakeSite) -> None:
+def test_yes_alone_never_purges(site: Site) -> None:
     """Not even with --purge: only the instance id does."""
-    site = make_site()
     site.installed("--no-start")
     done = site.json("uninstall", "--purge", "--yes")
     assert (done.code, done.error["code"]) == (2, "CONFIRMATION_MISSING")
