@@ -140,6 +140,13 @@ class RunServer(Protocol):
         """See `running_server`."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts PGlite: it says so in its path or parameter."""
+    for item in items:
+        if "pglite" in item.nodeid and not item.nodeid.startswith("tests/unit/"):
+            item.add_marker(pytest.mark.pglite)
+
+
 @pytest.fixture(scope="session")
 def account() -> Account | None:
     """The account that files and PostgreSQL belong to: None means ourselves."""
