@@ -15,7 +15,7 @@ ENDLESS = {
     "executor": "SELECT count(*) FROM generate_series(1, 1000000000000)",
     "sleep": "SELECT pg_sleep(3600)",
     "plpgsql": "DO $$ BEGIN LOOP END LOOP; END $$",
-    "output": "SELECT repeat('x', 1000) FROM generate_series(1, 1000000000)",
+    "output": "SELECT repeat('x', 1000), generate_series(1, 1000000000)",
 }
 #: Multiplies numbers of 130,000 digits within one expression: PostgreSQL looks for interrupts between rows only.
 DEAF = "SELECT length((" + " * ".join(["(n % 10 ^ 130000)"] * 2000) + ")::text) FROM (SELECT repeat('9', 131000)::numeric) t(n)"

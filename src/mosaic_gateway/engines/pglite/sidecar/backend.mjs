@@ -53,8 +53,8 @@ export class Backend {
   }
 
   /** Lend it the socket *descriptor* for short answers, until it waits at the top (bridge.mjs). */
-  lend(descriptor) {
-    this.#front.lend(descriptor)
+  lend(descriptor, quiet) {
+    this.#front.lend(descriptor, quiet)
   }
 
   /** Something waits for the end of the group: the sink must be told of it, at once if it has come already. */

@@ -100,10 +100,10 @@ export class FrontEnd extends Bridge {
     return piece
   }
 
-  /** Lend the backend the socket *descriptor*: nothing may be on its way to it. */
-  lend(descriptor) {
+  /** Lend the backend the socket *descriptor*: nothing may be on its way to it. *quiet*: nobody waits for the turn's end. */
+  lend(descriptor, quiet) {
     this.set(LAST, 0)
-    this.set(QUIET, 1)
+    this.set(QUIET, quiet ? 1 : 0)
     this.set(DIRECT, descriptor + 1)
   }
 

@@ -35,11 +35,6 @@ export class MessageReader {
     return this.#size
   }
 
-  /** Bytes by which the last piece of CopyData is incomplete. */
-  get owed() {
-    return this.#left
-  }
-
   /** The next packet without a type, as it stands at the beginning of a connection; null if it is not all there. */
   startup() {
     if (this.#size < 8) return null

@@ -33,6 +33,7 @@ async function main() {
   const backend = new Backend(new FrontEnd(memory), interrupter)
   const server = new Server({ backend, greeting: Buffer.from(greeting), options, deadline })
   thread.died = die
+  process.on('uncaughtException', die)
   backend.listen().catch(die)
   await server.start().catch((error) => {
     throw Object.assign(error, { code: 'SOCKET' })
@@ -80,6 +81,7 @@ class Thread {
 
 /** The database is dead: nothing can be saved by going on. */
 function die(error) {
+  console.error(error)
   report('fatal', { message: String(error.message ?? error) })
   process.exit(70)
 }

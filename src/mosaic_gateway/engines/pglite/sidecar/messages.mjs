@@ -39,13 +39,24 @@ export function startupPacket(parameters) {
 /** Parse, Bind, Execute, Close and Sync of *sql* by a name of its own: unlike a query it leaves unnamed ones alone. */
 export function aside(sql, name) {
   return Buffer.concat([
-    message('P', name, sql, int16(0)),
-    message('B', name, name, int16(0), int16(0), int16(0)),
-    message('E', name, int32(0)),
+    ...once(sql, name),
     message('C', 'P' + name), // in a transaction it would stay open, and be in the way of the next
     closeStatement(name),
     sync(),
   ])
+}
+
+/** ROLLBACK and Sync, also of what a Sync alone would commit; after an error the Sync alone counts. */
+export function rollback() {
+  return Buffer.concat([...once('ROLLBACK', ''), sync()])
+}
+
+function once(sql, name) {
+  return [
+    message('P', name, sql, int16(0)),
+    message('B', name, name, int16(0), int16(0), int16(0)),
+    message('E', name, int32(0)),
+  ]
 }
 
 /** BackendKeyData: what a client must show to cancel a query of connection *pid*. */

@@ -15,14 +15,16 @@ export function withoutAlias(id, text) {
   return text.replaceAll(`"c${id}_`, '"')
 }
 
-/** Where the statement's name stands in a Parse, Bind, Describe or Close message: [start, end]; null for portals. */
+/** Where the statement's name stands in a Parse, Bind, Describe or Close message; null for portals and what has none. */
 export function nameRange(type, bytes) {
-  if (type === 'P') return [HEADER, bytes.indexOf(0, HEADER)]
-  if (type === 'B') {
-    const start = bytes.indexOf(0, HEADER) + 1
-    return [start, bytes.indexOf(0, start)]
-  }
-  return bytes[HEADER] === 83 /* S */ ? [HEADER + 1, bytes.indexOf(0, HEADER + 1)] : null
+  if (type === 'P') return range(bytes, HEADER)
+  if (type === 'B') return range(bytes, bytes.indexOf(0, HEADER) + 1)
+  return bytes[HEADER] === 83 /* S */ ? range(bytes, HEADER + 1) : null
+}
+
+function range(bytes, start) {
+  const end = bytes.indexOf(0, start)
+  return start < HEADER || end < 0 ? null : [start, end]
 }
 
 /** *bytes*, a whole message, with the part from *start* to *end* replaced by *text* (latin1). */

@@ -94,7 +94,9 @@ export class Server {
   #tick() {
     const { owner, wanted } = this.lease
     const limit = this.#options.stallLimit
-    if (wanted && limit > 0 && owner.stalled(performance.now()) > limit) {
+    const now = performance.now()
+    if (wanted && owner.abandoned(now) > GRACE) owner.cancel()
+    if (wanted && limit > 0 && owner.stalled(now) > limit) {
       owner.expel('25P03', 'terminating connection: it kept others waiting and did nothing')
     }
   }

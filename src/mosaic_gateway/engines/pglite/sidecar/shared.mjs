@@ -103,7 +103,9 @@ export class Shared {
   }
 
   #parse(bytes, shared) {
-    const [start, end] = nameRange('P', bytes)
+    const range = nameRange('P', bytes)
+    if (range === null) return bytes
+    const [start, end] = range
     const [changed, effects] = this.#text(bytes, end + 1, shared)
     if (start === end) {
       this.#unnamed = changed
@@ -120,6 +122,7 @@ export class Shared {
   /** *bytes* with the SQL text that begins at *start* made fit, and what the text does to the shared session. */
   #text(bytes, start, shared) {
     const end = bytes.indexOf(0, start)
+    if (end < 0) return [bytes, undefined]
     const text = bytes.toString('latin1', start, end)
     if (isPlain(text)) return [bytes, undefined]
     const found = inspect(text, { alias: (name) => alias(this.#id, name), mine: this.prepared, shared })
