@@ -72,7 +72,10 @@ def make_pglite_engine(pglite_home: Home, account: Account | None) -> Callable[[
     return lambda: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
 
 
-@pytest.fixture(params=list(EngineName))
+SLOW = {EngineName.PGLITE}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in EngineName])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, not started; stopped when the test is over."""
     make: Callable[[], Engine] = request.getfixturevalue(MAKERS[request.param])

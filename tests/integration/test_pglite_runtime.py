@@ -32,7 +32,7 @@ from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
 from mosaic_gateway.process.account import Account
 
-Copy = Callable[[], Home]
+pytestmark = pytest.mark.slow
 
 
 def script(directory: Path, name: str, text: str) -> Path:
