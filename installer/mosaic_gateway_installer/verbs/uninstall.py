@@ -111,12 +111,12 @@ def _remove(paths: Sequence[Path], report: Reporter, *, spare: Collection[Path] 
 
 def _purge(home: Home, receipt: Receipt, report: Reporter) -> None:
     """Remove what is ours beside the home's contents; the receipt last, so that a killed purge can be run again."""
+    for path in remove_made([Path(name) for name in receipt.caches], owner_of(home.path)):
+        report.done(f"Removed {path}")
     if receipt.account_created and receipt.account is not None and not _is_used(receipt.account):
         os.chown(home.path, 0, 0)
         remove_account(receipt.account)
         report.done(f"Removed the service account {receipt.account}")
-    for path in remove_made([Path(name) for name in receipt.caches]):
-        report.done(f"Removed {path}")
     _remove([home.receipt], report)
     forget_lock(home)
     if receipt.home_created:
