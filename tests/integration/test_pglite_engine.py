@@ -30,6 +30,8 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.process.account import Account, popen_identity
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60.0  # seconds
 BUSY = b"SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b"
 OWNER = """
@@ -299,7 +301,6 @@ def test_idle_memory(make_pglite: Callable[..., Pglite], pglite_home: Home) -> N
     assert int(resident.split()[1]) < 200 * 1024
 
 
-@pytest.mark.slow
 def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
     """SIGKILL at a random instant in a stream of commits, thirty times: none that was acknowledged is lost."""
     import random  # noqa: PLC0415
@@ -328,7 +329,6 @@ def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pg
 
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root to mount a small disk")
-@pytest.mark.slow
 def test_a_full_disk(
     make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
 ) -> None:

@@ -32,7 +32,7 @@ from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
 from mosaic_gateway.process.account import Account
 
-Copy = Callable[[], Home]
+pytestmark = pytest.mark.slow
 
 
 def script(directory: Path, name: str, text: str) -> Path:
@@ -279,7 +279,7 @@ def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Pa
     assert "altered" not in (data_directory(Home(scratch / "three")) / "postgresql.conf").read_text()
     assert not template.exists()
     assert create("four") == (template,)
-    assert remove_made(made) == [template, template.parent, cache]
+    assert remove_made(made, account) == [template, template.parent, cache]
     assert names(scratch / "below") == set()
 
 

@@ -108,7 +108,7 @@ class PgliteDataStep:
         shutil.rmtree(data_directory(home), ignore_errors=True)
         for path in (ballast_file(home), home.data / "pglite.lock"):
             path.unlink(missing_ok=True)
-        remove_made(self._made)
+        remove_made(self._made, self.context.account)
         _remove_if_empty(home.data)
 
 

@@ -146,7 +146,7 @@ class RemoveCachesStep:
 
     def apply(self) -> None:
         """Remove it."""
-        remove_made([Path(name) for name in self.receipt.caches])
+        remove_made([Path(name) for name in self.receipt.caches], self.context.home_owner)
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""

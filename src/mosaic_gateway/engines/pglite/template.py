@@ -149,16 +149,21 @@ def copy_tree(source: Path, target: Path) -> dict[str, str]:
     return hashes
 
 
-def remove_made(made: Sequence[Path]) -> list[Path]:
-    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went."""
+def remove_made(made: Sequence[Path], account: Account | None) -> list[Path]:
+    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went.
+
+    As root everything but empty directories is removed as *account*, whose list it may be.
+    """
     gone = []
     for path in reversed(made):
         if not path.is_dir() or path.is_symlink():
             continue
-        if (path / MANIFEST).is_file():
-            shutil.rmtree(path)
-        elif {entry.name for entry in path.iterdir()} <= {LOCK}:
-            (path / LOCK).unlink(missing_ok=True)
+        with assume(account), suppress(OSError):
+            if (path / MANIFEST).is_file():
+                shutil.rmtree(path)
+            elif {entry.name for entry in path.iterdir()} == {LOCK}:
+                (path / LOCK).unlink()
+        with suppress(OSError):  # gone, or used by others
             path.rmdir()
         if not path.exists():
             gone.append(path)
