@@ -8,6 +8,10 @@ against writers for some milliseconds. While nobody can change a row, a snapshot
 switched to a new segment. The backup takes the log up to that switch and no further. So a server
 started on the backup comes up with exactly the rows of the snapshot, in which they are counted and hashed
 while the gateway goes on.
+
+No lock keeps somebody from making a table. Its commit may be in the log before the switch, and yet be seen by nobody
+until the log is on disk (``RecordTransactionCommit`` comes before ``ProcArrayEndTransaction`` in PostgreSQL's
+xact.c). So those who were committing at the switch are waited for before the objects are compared with the snapshot's.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.files import write_file
+from mosaic_gateway.migrations.fingerprint import schema_lines
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.copy import copy_tree, sync_directory
 from mosaic_gateway_installer.backups.rows import Contents, held_still, keep_tables, objects_hash, table_rows, tables_of
@@ -39,6 +44,12 @@ APPLICATION = "mosaic-gateway backup"
 LOCK_TIMEOUT = 0.8
 LOCK_TRIES = 40
 PAUSE = 0.5  # seconds between tries
+#: Whoever writes and neither waits for a lock nor for a client may have written the commit record already.
+COMMITTING = """
+    SELECT pid, backend_xid::text FROM pg_stat_activity
+    WHERE backend_xid IS NOT NULL AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+      AND wait_event_type IS DISTINCT FROM 'Lock' AND state NOT LIKE 'idle in transaction%'
+"""
 #: What tells that others were faster this time.
 NO_INSTANT = (
     psycopg.errors.LockNotAvailable,
@@ -187,8 +198,8 @@ class _Backup:
                 with held_still(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
                     snapshot.begin(self._value("SELECT pg_export_snapshot()"), tables)
                     last = self._value("SELECT pg_walfile_name(pg_switch_wal())")
-                    # None that was made or dropped meanwhile has come in between, unlocked.
-                    if tables_of(self.session) == tables_of(self.reader) == tables:
+                    # Nothing that was made or dropped meanwhile has come in between, unlocked.
+                    if self._settled() and self._same_objects(tables):
                         return last
                 snapshot.end()
             except NO_INSTANT:
@@ -199,6 +210,24 @@ class _Backup:
             f"for {LOCK_TRIES * (LOCK_TIMEOUT + PAUSE):.0f} s there was no instant without a transaction that writes",
             hint="End the long transaction (see pg_stat_activity), then run the command again.",
         )
+
+    def _settled(self) -> bool:
+        """Wait for those who may be committing; return whether all have ended within the lock's limit."""
+        left, end = self._committing(), time.monotonic() + LOCK_TIMEOUT
+        while left and time.monotonic() < end:
+            time.sleep(0.005)
+            left &= self._committing()
+        return not left
+
+    def _committing(self) -> set[tuple[object, ...]]:
+        self.session.execute("SELECT pg_stat_clear_snapshot()")
+        return set(self.session.execute(COMMITTING))
+
+    def _same_objects(self, tables: Sequence[sql.Identifier]) -> bool:
+        """Return whether the snapshot and the present agree on tables and objects."""
+        if not tables_of(self.session) == tables_of(self.reader) == tables:
+            return False
+        return schema_lines(self.session) == schema_lines(self.reader)
 
     def _copy_log(self, first: str, last: str) -> None:
         """Copy the segments from *first* to *last* of the same timeline, and every timeline's history."""
