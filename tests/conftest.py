@@ -140,6 +140,12 @@ class RunServer(Protocol):
         """See `running_server`."""
 
 
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell has started us in the background, with that signal ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts PGlite: it says so in its path or parameter."""
     for item in items:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import signal
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -114,35 +114,42 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: 
 
 
 @contextmanager
-def _makers(site: Site) -> Iterator[None]:
-    """Make functions inside the block, each with a commit that is in the log long before others see it."""
-    over = threading.Event()
+def _half_committed(site: Site, seconds: float) -> Iterator[None]:
+    """Make a function whose commit is in the log, on disk, and not yet to be seen for *seconds* of the block.
+
+    A commit that waits for a standby is in that state; every other passes through it.
+    """
 
     def make() -> None:
         with closing(_connect(site)) as connection:
-            connection.execute("SET commit_delay = 100000")
-            connection.execute("SET commit_siblings = 0")
-            for number in itertools.count():
-                connection.execute(f"CREATE FUNCTION t_made_{number}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-                if over.wait(0.05 + 0.3 * (number % 2)):
-                    break
+            connection.execute("CREATE FUNCTION t_made() RETURNS int LANGUAGE sql AS 'SELECT 1'")
 
-    maker = threading.Thread(target=make)
-    maker.start()
-    try:
-        yield
-    finally:
-        over.set()
-        maker.join()
+    def release() -> None:
+        with closing(_connect(site)) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+
+    with closing(_connect(site)) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        connection.execute("SELECT pg_reload_conf()")
+        maker, releaser = threading.Thread(target=make), threading.Timer(seconds, release)
+        maker.start()
+        while not connection.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall():
+            time.sleep(0.01)
+        connection.execute("ALTER SYSTEM RESET synchronous_standby_names")  # the next reload takes note
+        releaser.start()
+        try:
+            yield
+        finally:
+            releaser.join()
+            maker.join()
 
 
 @pytest.mark.slow
 def test_what_is_being_committed_at_the_instant_is_in_both_or_in_neither(serving: Site) -> None:
     """An object whose commit is in the log, but not yet to be seen, does not make the backup contradict itself."""
-    for _ in range(4):
-        with _makers(serving):
-            name = serving.json("backup", "create").result["name"]
-        assert serving.json("backup", "verify", name).result["verified_at"] is not None
+    with _half_committed(serving, 5):
+        name = serving.json("backup", "create").result["name"]
+    assert serving.json("backup", "verify", name).result["verified_at"] is not None
 
 
 @pytest.mark.slow
