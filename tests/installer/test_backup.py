@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import stat
@@ -111,6 +112,47 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: 
     assert serving.request("GET", "/readyz")[0] == 200
     listed = serving.json("backup", "list").result["backups"]
     assert [backup["verified_at"] is not None for backup in listed if backup["name"] == made["name"]] == [True]
+
+
+@pytest.mark.slow
+def test_the_log_in_a_backup_ends_where_nobody_goes_on(serving: Site) -> None:
+    """Where nobody writes either, the last segment in it is one that the server has done with."""
+    with closing(_connect(serving)) as connection:
+        serving.json("backup", "create")  # what is read for the first time is written to the log
+        made = Path(serving.json("backup", "create").result["path"])
+        row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
+    assert row is not None
+    segments = sorted(path.name for path in (made / "data" / "postgres-18" / "pg_wal").iterdir() if path.is_file())
+    assert segments[-1] < row[0]
+
+
+@contextmanager
+def _storm(site: Site) -> Iterator[None]:
+    """Make schemas, one after the other, with next to no pause inside the block."""
+    over = threading.Event()
+
+    def make() -> None:
+        with closing(_connect(site)) as connection:
+            while not over.wait(0.01):
+                connection.execute(f"CREATE SCHEMA t_{secrets.token_hex(8)}")
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        maker.join()
+
+
+@pytest.mark.slow
+def test_what_no_lock_holds_up_is_in_both_or_in_neither(make_site: MakeSite) -> None:
+    """Objects that are made in a storm are in the backup's data exactly if they are in what was noted of it."""
+    site = make_site()
+    site.installed()
+    with _storm(site):
+        name = site.json("backup", "create").result["name"]
+    assert site.json("backup", "verify", name).result["verified_at"] is not None
 
 
 @contextmanager

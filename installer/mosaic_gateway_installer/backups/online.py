@@ -9,9 +9,10 @@ switched to a new segment. The backup takes the log up to that switch and no fur
 started on the backup comes up with exactly the rows of the snapshot, in which they are counted and hashed
 while the gateway goes on.
 
-No lock keeps somebody from making a table. Its commit may be in the log before the switch, and yet be seen by nobody
-until the log is on disk (``RecordTransactionCommit`` comes before ``ProcArrayEndTransaction`` in PostgreSQL's
-xact.c). So those who were committing at the switch are waited for before the objects are compared with the snapshot's.
+No lock keeps somebody from making a table, and dropping it again. So there must have been no commit between the
+snapshot and the switch, which are taken in one statement; else we try again. A commit may be in the log before the
+switch and yet be seen by nobody until the log is on disk (``RecordTransactionCommit`` comes before
+``ProcArrayEndTransaction`` in PostgreSQL's xact.c): nobody may be about to commit at the switch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.files import write_file
-from mosaic_gateway.migrations.fingerprint import schema_lines
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.copy import copy_tree, sync_directory
 from mosaic_gateway_installer.backups.rows import Contents, held_still, keep_tables, objects_hash, table_rows, tables_of
@@ -44,11 +44,26 @@ APPLICATION = "mosaic-gateway backup"
 LOCK_TIMEOUT = 0.8
 LOCK_TRIES = 40
 PAUSE = 0.5  # seconds between tries
-#: Whoever writes and neither waits for a lock nor for a client may have written the commit record already.
+#: Snapshot, its transactions, and the log's last segment. ``pg_switch_wal`` does nothing at the beginning of a
+#: segment, where it would name one that others go on to fill: so a record comes first.
+CUT = """
+    SELECT pg_export_snapshot(), pg_current_snapshot()::text,
+           CASE WHEN pg_logical_emit_message(false, 'mosaic-gateway', 'backup') IS NOT NULL
+                THEN pg_walfile_name(pg_switch_wal() - 1) END
+"""
+#: How many that had not ended in the first snapshot had done so in the second, and were committed.
+COMMITTED = """
+    SELECT count(*) FROM (
+        SELECT pg_snapshot_xip(%s::pg_snapshot) UNION
+        SELECT generate_series(pg_snapshot_xmax(%s::pg_snapshot)::text::bigint,
+                               pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)::text::xid8
+    ) AS later (xid) WHERE pg_xact_status(xid) = 'committed'
+"""
+#: Whoever has written, and neither waits for a lock nor for a client, may be about to commit. VACUUM makes nothing.
 COMMITTING = """
-    SELECT pid, backend_xid::text FROM pg_stat_activity
-    WHERE backend_xid IS NOT NULL AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-      AND wait_event_type IS DISTINCT FROM 'Lock' AND state NOT LIKE 'idle in transaction%'
+    SELECT count(*) FROM pg_stat_activity
+    WHERE backend_xid IS NOT NULL AND backend_type <> 'autovacuum worker' AND pid <> pg_backend_pid()
+      AND wait_event_type IS DISTINCT FROM 'Lock' AND coalesce(state, '') NOT LIKE 'idle in transaction%'
 """
 #: What tells that others were faster this time.
 NO_INSTANT = (
@@ -127,6 +142,15 @@ def copy_running_cluster(
         ) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """Where a backup ends: an exported snapshot, its transactions (``pg_snapshot``), the log's last segment."""
+
+    snapshot: str
+    transactions: str
+    last: str
+
+
 @dataclass(slots=True)
 class _Backup:
     session: Connection  # holds slot, backup mode and locks
@@ -196,11 +220,12 @@ class _Backup:
         for left in reversed(range(LOCK_TRIES)):
             try:
                 with held_still(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
-                    snapshot.begin(self._value("SELECT pg_export_snapshot()"), tables)
-                    last = self._value("SELECT pg_walfile_name(pg_switch_wal())")
-                    # Nothing that was made or dropped meanwhile has come in between, unlocked.
-                    if self._settled() and self._same_objects(tables):
-                        return last
+                    self._wait_for_commits()
+                    cut = self._cut()
+                    if self._nothing_between(cut):
+                        snapshot.begin(cut.snapshot, tables)
+                        if tables_of(self.reader) == tables:
+                            return cut.last
                 snapshot.end()
             except NO_INSTANT:
                 snapshot.end()
@@ -211,23 +236,29 @@ class _Backup:
             hint="End the long transaction (see pg_stat_activity), then run the command again.",
         )
 
-    def _settled(self) -> bool:
-        """Wait for those who may be committing; return whether all have ended within the lock's limit."""
-        left, end = self._committing(), time.monotonic() + LOCK_TIMEOUT
-        while left and time.monotonic() < end:
+    def _wait_for_commits(self) -> None:
+        """Wait until nobody is about to commit, or a while: writers have to wait for us meanwhile."""
+        end = time.monotonic() + LOCK_TIMEOUT
+        while self._committing() and time.monotonic() < end:
             time.sleep(0.005)
-            left &= self._committing()
-        return not left
 
-    def _committing(self) -> set[tuple[object, ...]]:
+    def _committing(self) -> bool:
         self.session.execute("SELECT pg_stat_clear_snapshot()")
-        return set(self.session.execute(COMMITTING))
+        return self._value(COMMITTING) != "0"
 
-    def _same_objects(self, tables: Sequence[sql.Identifier]) -> bool:
-        """Return whether the snapshot and the present agree on tables and objects."""
-        if not tables_of(self.session) == tables_of(self.reader) == tables:
-            return False
-        return schema_lines(self.session) == schema_lines(self.reader)
+    def _cut(self) -> _Cut:
+        """Export a snapshot and end the log's segment, with next to nothing in between."""
+        row = self.session.execute(CUT).fetchone()
+        if row is None:
+            raise LookupError(CUT)
+        return _Cut(snapshot=str(row[0]), transactions=str(row[1]), last=str(row[2]))
+
+    def _nothing_between(self, cut: _Cut) -> bool:
+        """Return whether no transaction was committed between snapshot and switch, as far as can be known.
+
+        First those that have not ended: one that ends after this look is among the second look's.
+        """
+        return not self._committing() and self._value(COMMITTED, cut.transactions, cut.transactions) == "0"
 
     def _copy_log(self, first: str, last: str) -> None:
         """Copy the segments from *first* to *last* of the same timeline, and every timeline's history."""
