@@ -51,6 +51,7 @@ def _picture(path: Path) -> dict[str, tuple[int, float, str]]:
     }
 
 
+@pytest.mark.slow
 def test_a_cookie_from_before_is_good_after_uninstall_and_install(site: Site) -> None:
     """Sessions live through it, because data and secret do; instance and people are the same."""
     cookie = _with_admin(site)

@@ -93,6 +93,7 @@ def made(serving: Site) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: dict[str, Any]) -> None:
     """Restored, it has the rows that were counted in the running database, table by table."""
     assert (made["kind"], made["verified_at"]) == ("online", None)

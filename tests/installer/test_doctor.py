@@ -318,6 +318,7 @@ MENDED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", MENDED)
 def test_the_safe_faults_are_mended_once(patient: Site, harm: str) -> None:
     """It is found; --fix mends it; a second --fix has nothing to do."""
@@ -366,6 +367,7 @@ def test_an_index_that_cannot_be_mended_stays_a_fault(patient: Site) -> None:
         assert "twice_n" in _finding(done, "indexes")["not_mended"]
 
 
+@pytest.mark.slow
 def test_a_stolen_port_is_named_and_left_to_its_thief(make_site: MakeSite) -> None:
     """The gateway is down and another process has its port: both are told, and --fix says why it cannot start it."""
     site = make_site()
@@ -377,6 +379,7 @@ def test_a_stolen_port_is_named_and_left_to_its_thief(make_site: MakeSite) -> No
     assert "taken by" in _finding(done, "gateway")["not_mended"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_found(make_site: MakeSite, account: Account | None) -> None:
     """A home on a file system with 30 MB left is a fault, with 150 MB a warning."""
     site = make_site("disk/home")
@@ -399,6 +402,7 @@ def test_a_full_disk_is_found(make_site: MakeSite, account: Account | None) -> N
         subprocess.run(["umount", str(site.path.parent)], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_pending_migrations_are_found_and_left_to_a_person(make_site: MakeSite, database: str) -> None:
     """A database that has none of them yet is told with the first tag and what to run; --fix does not migrate."""
     site = make_site()
@@ -414,6 +418,7 @@ def test_pending_migrations_are_found_and_left_to_a_person(make_site: MakeSite, 
     assert "storage migrate" in _finding(done, "schema")["hint"]
 
 
+@pytest.mark.slow
 def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite) -> None:
     """What cannot be asked is said to be unchecked, not well."""
     site = make_site()
@@ -445,6 +450,7 @@ def _copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["altered", "missing"])
 def test_a_package_that_is_not_as_installed_is_found(patient: Site, tmp_path: Path, harm: str) -> None:
     """One changed byte, or a missing file, of what pip recorded; the command that mends it names the version."""

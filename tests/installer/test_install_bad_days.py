@@ -140,6 +140,7 @@ def test_too_small_a_disk_is_found_before_anything_is_made(make_site: MakeSite, 
         _assert_nothing_made(site)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_mb", [10, 60])
 def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
     make_site: MakeSite, account: Account | None, left_mb: int

@@ -64,6 +64,7 @@ def test_progress_goes_to_standard_error(first: Result) -> None:
     assert "Create the database cluster" in first.err
 
 
+@pytest.mark.slow
 def test_a_person_sees_the_link_on_which_to_go_on(site: Site) -> None:
     """Without --json the last line of the output is the set-up link."""
     words = [word for word in site.install_words() if word != "--json"]
@@ -119,6 +120,7 @@ def test_the_journal_is_gone_and_nothing_temporary_is_left(installed: Site) -> N
     assert not [name for _, _, names in os.walk(installed.path) for name in names if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_secrets_stay_where_they_are(make_site: MakeSite) -> None:
     """A secret given in the environment is kept, and stands in no output, log, argument or other file."""
     site = make_site()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
     from tests.installer.conftest import Site
 
+pytestmark = pytest.mark.slow
+
 
 def _url(server: PostgresServer, database: str, user: str = "tester") -> str:
     return f"postgresql://{user}@/{database}?host={quote(str(server.directory))}&port={server.port}"

@@ -29,6 +29,7 @@ def _settings(site: Site) -> dict[str, Any]:
     return tomllib.loads(site.home.config_file.read_text())
 
 
+@pytest.mark.slow
 def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> None:
     """After --no-start nothing runs; start brings the gateway up, status says where, stop ends it."""
     done = site.install("--no-start")
@@ -118,6 +119,7 @@ def test_a_call_that_makes_no_sense_is_a_usage_error(site: Site, words: tuple[st
     assert not list(site.path.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_settings_that_cannot_be_read_are_named(site: Site) -> None:
     """A broken config.toml stops the install with its name; the file stays as it is."""
     site.installed("--no-start")

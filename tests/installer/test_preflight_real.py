@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mosaic_gateway.process.account import Account
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1024**2
 
 

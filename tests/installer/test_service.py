@@ -279,6 +279,7 @@ def test_a_service_that_was_asked_for_and_cannot_be_is_an_error(site: Site, tmp_
     assert not site.path.exists()
 
 
+@pytest.mark.slow
 def test_status_says_that_there_is_no_service(installed: Site) -> None:
     """What nobody starts after a restart of the machine is not made to look as if somebody did."""
     done = installed.run("status")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.installer.conftest import MakeSite, Site
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 120.0  # seconds to wait for other test processes
 NAME = "mosaic-gateway"
 # Changes to /etc end with the namespace. An account of that name which the machine has keeps its user id under another.

@@ -37,6 +37,8 @@ from mosaic_gateway_installer.snapshot.store import (
     wanted_snapshot,
 )
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60.0  # seconds
 
 

@@ -17,6 +17,8 @@ from mosaic_gateway_installer.support import Scrubber
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "findings.json", "versions.json", "machine.json", "settings.json", "files.txt", "gateway.log", "postgres.log",
     "receipt.json",

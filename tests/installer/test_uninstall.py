@@ -128,6 +128,7 @@ def test_purge_leaves_the_machine_as_it_was(site: Site) -> None:
     assert (missing.code, missing.error["code"]) == (3, "NOT_INSTALLED")
 
 
+@pytest.mark.slow
 def test_purge_spares_what_is_not_ours(site: Site) -> None:
     """What killed runs of ours left goes; a file that somebody put into the home stays, and the home with it."""
     site.installed("--no-start")
@@ -139,6 +140,7 @@ def test_purge_spares_what_is_not_ours(site: Site) -> None:
     assert [path.name for path in site.path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_the_last_line_ends_with_the_command_that_gives_up_the_data(make_site: MakeSite) -> None:
     """It can be pasted into a shell as it stands, whatever the path; and it is what purges this home."""
     site = make_site("a home of ünïcödé's")
@@ -161,6 +163,7 @@ def stopped(make_site: MakeSite) -> Site:
     return made
 
 
+@pytest.mark.slow
 def test_purge_asks_and_cannot_where_nobody_can_answer(stopped: Site) -> None:
     """Without a terminal the id must be given; nothing is removed."""
     done = stopped.run("uninstall", "--json", "--purge")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.failure import ConnectionLostError
@@ -26,6 +27,7 @@ LIMIT = 60.0  # seconds
 NURSERY = """
 import os, pathlib, signal, sys, time
 import psycopg
+import pytest
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.hashlock import read_directory
 from mosaic_gateway.migrations.runner import migrate
@@ -79,6 +81,7 @@ def progress(connection: Connection) -> int:
     return sum(row.applied for row in read_state(connection, BUNDLE).progress.values())
 
 
+@pytest.mark.slow
 def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str, tmp_path: Path) -> None:
     """After SIGKILLs at random instants, and one run that is let be, every row is there once."""
     for name, content in CONTENTS.items():

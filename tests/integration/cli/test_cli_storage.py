@@ -7,6 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 
 from mosaic_gateway.gateway.schema import load_bundles
 
@@ -27,6 +28,7 @@ def states(place: Place, code: int = 0) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_stopped_and_running(stopped: Place) -> None:
     """Both verbs say the same whether the gateway runs or the database is started for the time."""
     everything = {f"{bundle} {tag}": "applied" for bundle, tags in TAGS.items() for tag in tags}
@@ -67,6 +69,7 @@ def test_a_fresh_database(make_place: MakePlace, database: str) -> None:
     assert set(states(place).values()) == {"applied"}
 
 
+@pytest.mark.slow
 def test_half_applied(make_place: MakePlace, database: str) -> None:
     """A migration that failed in the middle is shown so, with its error, and the next run ends it."""
     place = make_place(database)

@@ -79,6 +79,7 @@ def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
     assert [bundle["pending"] for bundle in again] == [[], []]
 
 
+@pytest.mark.slow
 def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -> None:
     """The error marks the place; status shows the statement; resolve answers, and all is applied."""
     done = nowhere.run("storage", "migrate", "--from", str(folder), "--database-url", database)
@@ -110,6 +111,7 @@ def test_the_next_command_is_whole(nowhere: Place, folder: Path, database: str, 
     assert "s3cret" not in json.dumps(error)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str) -> None:
     """Which statement, and for how long, while it runs; then how long it took."""
     sql = MARK.join(("SET my.flag = '1'", "SELECT pg_sleep(2.2), '[bold]'", "SELECT 1"))
@@ -131,6 +133,7 @@ def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str)
     assert running < text.index("0000_notes: statement 2 of 3… 1 s") < text.index("statement 2 of 3 (2.")
 
 
+@pytest.mark.slow
 def test_who_waits_is_shown_for_whom(nowhere: Place, folder: Path, database: str) -> None:
     """As soon as there is something to wait for, not only when the time is over."""
     with psycopg.connect(database, autocommit=True, application_name="the other") as other:

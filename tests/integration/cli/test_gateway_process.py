@@ -127,6 +127,7 @@ def test_gateway_killed(running: Place, cookie: str) -> None:
     assert "The gateway ended (signal SIGKILL); starting it again in" in running.log()
 
 
+@pytest.mark.slow
 def test_supervisor_killed(running: Place) -> None:
     """When the supervisor is killed, gateway and database end as well, and a start works again."""
     os.kill(running.ask("status")["supervisor"], signal.SIGKILL)
@@ -169,6 +170,7 @@ def test_database_killed(running: Place, cookie: str) -> None:
     assert "The database server (postgres) runs again" in log
 
 
+@pytest.mark.slow
 def test_stale_locks(stopped: Place) -> None:
     """Lock files that name a living process of ours mislead neither status, start nor stop."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
