@@ -228,6 +228,8 @@ def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite,
     os.close(leader)
     assert b"removes all data and all backups of" in shown
     if answer == "right":
-        assert shown.index(b"Removing") > shown.index("✓".encode()), "what is under way is not the stopping"
+        assert shown.index(b"Delete what was set aside, for good") > shown.index("✓".encode()), (
+            "what is under way is not the stopping"
+        )
     assert code == (0 if answer == "right" else 7)
     assert site.path.exists() is (answer == "wrong")

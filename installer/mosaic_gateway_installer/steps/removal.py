@@ -105,7 +105,7 @@ class EraseStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Delete it{', for good' if self.everything else ''}"
+        return f"Delete what was set aside{', for good' if self.everything else ''}"
 
     def done(self) -> bool:
         """Return whether there is nothing to delete now, nor will be when what goes has been set aside."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
@@ -31,11 +31,19 @@ class Outcome:
     error: MosaicError | None = None
 
 
-def run_verb(command: str, function: Callable[[], Outcome], *, as_json: bool) -> int:
-    """Call *function*, show what it gives or raises, and return the exit code."""
+def run_verb(
+    command: str,
+    function: Callable[[], Outcome],
+    *,
+    as_json: bool,
+    advise: Callable[[str], str] | None = None,
+) -> int:
+    """Call *function*, show what it gives or raises, and return the exit code. Hints are shown as *advise* has them."""
     try:
         outcome = function()
     except MosaicError as error:
+        if advise is not None:
+            error.hint = advise(error.hint)
         render_error(command, error, as_json=as_json)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -57,8 +65,16 @@ def run_verb(command: str, function: Callable[[], Outcome], *, as_json: bool) ->
         )
         render_error(command, fault, as_json=as_json)
         return fault.exit_code
+    if advise is not None:
+        outcome = _advised(outcome, advise)
     render_outcome(command, outcome, as_json=as_json)
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
+
+
+def _advised(outcome: Outcome, advise: Callable[[str], str]) -> Outcome:
+    if outcome.error is not None:
+        outcome.error.hint = advise(outcome.error.hint)
+    return replace(outcome, lines=tuple(advise(line) for line in outcome.lines))
 
 
 def render_outcome(command: str, outcome: Outcome, *, as_json: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome, run_verb
+from mosaic_gateway.cli.naming import name_home
 from mosaic_gateway.config import Home, default_home, process_environment
 from mosaic_gateway.errors import UsageError
 
@@ -38,7 +39,8 @@ def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outc
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
             if tells_form:
                 options["as_json"] = as_json
-            context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json))
+            advise = partial(name_home, home=home, root=context.find_root().command, context=context) if home else None
+            context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json, advise=advise))
 
         return body
 
