@@ -132,8 +132,6 @@ def compose(work: Sequence[Work], phrases: Phrases) -> Script:
         add(phrases.advance(_values(item, phrases.ledger_key)))
         if item.last:
             add(phrases.record(item.migration))
-        if index == len(work) - 1 and any(other.last for other in work):
-            add("SET LOCAL synchronous_commit = on;")
         if item.role is not None:
             add(f"SET LOCAL ROLE {quote_name(item.role)};")
         starts.append(length)
@@ -142,6 +140,9 @@ def compose(work: Sequence[Work], phrases: Phrases) -> Script:
         add("\n;")
         if item.captures:
             add(phrases.capture(item))
+        # After the capture, which would take it for a setting of the migration's.
+        if index == len(work) - 1 and any(other.last for other in work):
+            add("SET LOCAL synchronous_commit = on;")
         add("COMMIT;")
     return Script("".join(parts), tuple(starts), tuple(ends))
 
