@@ -18,12 +18,8 @@ ENDLESS = {
     "plpgsql": "DO $$ BEGIN LOOP END LOOP; END $$",
     "output": "SELECT repeat('x', 1000), generate_series(1, 1000000000)",
 }
-#: Multiplies numbers of 130,000 digits within one expression: PostgreSQL looks for interrupts between rows only.
-DEAF = (
-    "SELECT length(("
-    + " * ".join(["(n % 10 ^ 130000)"] * 2000)
-    + ")::text) FROM (SELECT repeat('9', 131000)::numeric) t(n)"
-)
+#: Hashes 50 MB two thousand times within one expression: PostgreSQL looks for interrupts between rows only.
+DEAF = f"SELECT {' || '.join(['md5(x)'] * 2000)} FROM (SELECT repeat('x', 50000000) OFFSET 0) t(x)"
 
 
 @pytest.mark.parametrize("how", ENDLESS)

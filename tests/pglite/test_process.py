@@ -121,7 +121,7 @@ def test_the_death_of_the_backend(start_sidecar: StartSidecar) -> None:
     with closing(sidecar.connect()) as connection:
         connection.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
         wal.rename(away)
-        with pytest.raises(psycopg.OperationalError):  # noqa: PT012 - the second one needs a file that cannot be made
+        with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT pg_switch_wal()")
             connection.execute("INSERT INTO t VALUES (2)")
     assert sidecar.wait() == 70
