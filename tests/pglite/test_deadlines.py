@@ -3,7 +3,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -12,6 +12,7 @@ from tests.pglite.conftest import Connect
 from tests.pglite.process import Connection, Sidecar, StartSidecar
 from tests.pglite.wire import client, fields, query
 
+GRACE = 4  # seconds between an interrupt and the end of the process
 ENDLESS = {
     "executor": "SELECT count(*) FROM generate_series(1, 1000000000000)",
     "sleep": "SELECT pg_sleep(3600)",
@@ -176,6 +177,18 @@ def test_what_cannot_be_interrupted_ends_the_process(start_sidecar: StartSidecar
     again = start_sidecar(directory=sidecar.directory)
     with again.connect() as connection:
         assert connection.execute("SELECT a FROM kept").fetchall() == [(1,)]
+
+
+def test_a_limit_ends_with_its_connection(start_sidecar: StartSidecar) -> None:
+    """The clock of a connection that has been closed harms nobody, when its limit has passed long since."""
+    sidecar = start_sidecar()
+    with closing(sidecar.connect()) as stays:
+        for last in ("SELECT 1", "PREPARE gone AS SELECT 1", "LISTEN going"):
+            with closing(sidecar.connect(options="-c statement_timeout=100")) as goes:
+                goes.execute(last)
+        time.sleep(GRACE + 1)
+        assert stays.execute("SELECT 1").fetchone() == (1,)
+    assert [event["event"] for event in sidecar.events] == ["ready"]
 
 
 def test_no_limit_is_no_limit(connection: Connection) -> None:
