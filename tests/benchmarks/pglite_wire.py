@@ -26,7 +26,7 @@ NATIVE = Path(__file__).with_name("pglite_native.mjs")
 SOCKET = ".s.PGSQL.5432"
 LIMIT = 120  # seconds
 CALLS = 500  # in a block
-WARM = 10  # blocks until V8 has compiled what is used
+WARM = 16  # blocks until V8 has compiled what is used
 KEYS = 10_000
 ROWS = 100_000
 Line = tuple[str, str, str]
@@ -47,6 +47,9 @@ def measure(rounds: int) -> list[Line]:
         (place / "rows").write_bytes(b"".join(b"%d\trow number %d\t%d.5\n" % (i, i, i) for i in range(ROWS)))
         native = stack.enter_context(_native(place / "native", place / "rows", modules))
         rows = (place / "rows").read_bytes()
+        for block in [_select, _look_up] * WARM:
+            block(ours)
+            block(theirs)
         lines = [
             _compared(
                 "parameterised select through the wire server; PGlite's socket server", _select, ours, theirs, rounds
