@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,11 +71,6 @@ class MeasuredHome:
     def purge(self) -> None:
         """Remove everything."""
         self.call("uninstall", f"--purge={self._instance}")
-
-    def discard(self) -> None:
-        """Remove it, but not what other homes of the machine use too."""
-        self.call("stop")
-        shutil.rmtree(self.path)
 
     def make_admin(self, *, name: str, email: str) -> None:
         """Make the first admin."""

@@ -27,6 +27,7 @@ from floor import FloorInstall
 from measured_home import MeasuredHome, scratch_account
 from migrations_speed import measure as measure_runner
 from pglite_speed import measure as measure_pglite_install
+from pglite_wire import measure as measure_pglite_wire
 from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
@@ -200,8 +201,8 @@ def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
 
 
 def measure_pglite(scratch: Path, rounds: int) -> list[Row]:
-    """A fresh installation on PGlite beside what one would write without this project."""
-    lines = measure_pglite_install(scratch, rounds, free_port())
+    """A fresh installation on PGlite, and its wire server, beside what one would have without this project."""
+    lines = [*measure_pglite_install(scratch, rounds, free_port()), *measure_pglite_wire(rounds)]
     return [Row(what=what, value=value, target=target) for what, value, target in lines]
 
 

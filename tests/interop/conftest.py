@@ -121,7 +121,7 @@ def _modules() -> Path:
     if shutil.which("node") is None:
         pytest.skip("no Node.js on this machine: drizzle-orm cannot run")
     if not place.is_dir() and PLACE not in os.environ:
-        pytest.skip(f"drizzle-orm is not installed: run tox -e interop, or npm ci --ignore-scripts in {HERE.name}")
+        pytest.skip(f"drizzle-orm is not installed: run tox -e interop, or install.py {HERE.name} in {HERE.name}")
     assert place.is_dir(), f"{place}: run tests/interop/install.py"
     return place
 

@@ -9,6 +9,7 @@ import pytest
 from psycopg import errors
 from tests.pglite.conftest import Connect
 from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, parse, query
 
 
 def setting(connection: Connection, name: str) -> str:
@@ -164,6 +165,17 @@ def test_a_transaction_makes_others_wait(connect: Connect) -> None:
     thread.join()
     assert counts == [(3,)]
     first.execute("DROP TABLE turns")
+
+
+@pytest.mark.parametrize("half", [parse("", "SELECT 'whole'") + bind(""), query("SELECT 'whole'")[:9]])
+def test_who_stops_in_the_middle_stops_nobody(server: Sidecar, connection: Connection, half: bytes) -> None:
+    """Half a pipeline or message makes nobody wait, and may be completed later."""
+    with client(server.directory) as raw:
+        raw.send(half)
+        for _ in range(3):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        raw.send(EXECUTE + SYNC if half[:1] == b"P" else query("SELECT 'whole'")[9:])
+        assert [columns(body) for kind, body in raw.until("Z") if kind == "D"] == [["whole"]]
 
 
 def test_many_connections_at_once(connect: Connect) -> None:

@@ -109,7 +109,7 @@ def test_an_idle_transaction_does_not_block_for_ever(start_sidecar: StartSidecar
         idle.execute("CREATE TABLE idle (a int)")
         idle.execute("BEGIN; INSERT INTO idle VALUES (1)")
         assert other.execute("SELECT count(*) FROM idle").fetchone() == (0,)
-        with pytest.raises(psycopg.OperationalError, match="kept others waiting"):
+        with pytest.raises(psycopg.Error, match="kept others waiting"):
             idle.execute("SELECT 1")
 
 

@@ -76,6 +76,26 @@ def test_errors_speak_of_the_clients_names(server: Sidecar) -> None:
     assert (error["C"], error["M"]) == ("26000", 'prepared statement "unknown" does not exist')
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EXECUTE plan; SELECT nonsense",
+        "SELECT 'ü'; EXECUTE plan; /* € */ EXECUTE plan; SELECT 'ü', nonsense",
+        "SELECT nonsense; EXECUTE plan",
+        "DEALLOCATE ALL; SELECT nonsense",
+        "EXPLAIN EXECUTE other(nonsense)",
+    ],
+)
+def test_positions_are_those_of_the_clients_text(connect: Connect, text: str) -> None:
+    """Where names were changed on the way, an error still points at its place in what the client sent."""
+    connection = connect()
+    connect()
+    connection.execute("PREPARE plan AS SELECT 1; PREPARE other (int) AS SELECT $1")
+    with pytest.raises(errors.UndefinedColumn) as caught:
+        connection.execute(text)
+    assert caught.value.diag.statement_position == str(text.index("nonsense") + 1)
+
+
 def test_unnamed_statements_do_not_meet(server: Sidecar) -> None:
     """The unnamed statement of one connection outlives another connection's, and its answers stay in step."""
     with client(server.directory) as first, client(server.directory) as second:

@@ -12,6 +12,7 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.process.account import Account
 
 ONE_SESSION = "PGlite has one session: nobody else can hold a lock or a snapshot in it"
+REFUSED = "refused unless alone: test_session_on_pglite.py"
 #: What cannot be on PGlite, by the test's name.
 INHERENT = {
     "test_the_schema_equals_that_of_the_plain_files": "compares with a server that has another pgvector",
@@ -21,8 +22,11 @@ INHERENT = {
     "test_the_server_process_of_a_dead_runner_is_waited_for": ONE_SESSION,
     "test_a_lock_that_is_not_to_be_had_is_waited_for": ONE_SESSION,
     "test_a_runner_that_comes_too_late_names_the_one_before": "the lock is outside of the runner",
-    "test_settings_of_earlier_statements_hold_after_a_resume": "refused unless alone: test_session_on_pglite.py",
-    "test_temporary_objects_begin_again_or_say_why_not": "refused unless alone: test_session_on_pglite.py",
+    "test_settings_of_earlier_statements_hold_after_a_resume": REFUSED,
+    "test_temporary_objects_begin_again_or_say_why_not": REFUSED,
+    "test_rows_that_were_moved_to_a_temporary_table_are_not_lost_silently": REFUSED,
+    "test_what_was_put_into_a_temporary_table_does_not_keep_a_file_from_beginning_again": REFUSED,
+    "test_a_record_that_cannot_be_written_is_not_the_statements_fault": "whoever connects is postgres",
 }
 
 

@@ -43,6 +43,7 @@ from mosaic_gateway.process.account import Account, assume
 __all__ = ["create_data", "make_database", "new_database"]
 
 CREATION_LIMIT = 300.0  # seconds
+CLOSE_LIMIT = 120.0  # seconds; it takes a fifth of one, but what it has made must be closed however slow the machine is
 TEMPORARY = re.compile(r"\.pglite\.[0-9a-f]{8}\.tmp")
 SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes a private directory in it; a socket's path must be short
 
@@ -114,12 +115,12 @@ def make_database(target: Path, runtime: PgliteRuntime, *, account: Account | No
         sidecar.start()
         try:
             open_sidecar(sidecar, log, limit=CREATION_LIMIT)
-            with closing(connect(conninfo_of(sockets), application_name=APPLICATION)) as connection:
+            with closing(connect(conninfo_of(sockets), application_name=APPLICATION, connect_timeout=60)) as connection:
                 run_self_test(connection)
         except psycopg.Error as error:
             raise failure(f"pgvector does not do what it must in PGlite: {error}", sidecar, log) from error
         finally:
-            sidecar.stop()
+            sidecar.stop(CLOSE_LIMIT)
         if sidecar.event("stopped") is None:
             raise EngineStartError(
                 f"PGlite did not end as it should after it had made {target} ({sidecar.ending()})",

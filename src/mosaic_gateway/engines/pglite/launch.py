@@ -24,7 +24,8 @@ from mosaic_gateway.process.logfile import LogPump, RotatingFile
 
 __all__ = ["Sidecar"]
 
-STOPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))  # signal, seconds
+PATIENCE = 10.0  # seconds from the order to stop to the use of force
+KILL_LIMIT = 5.0  # seconds
 JOIN = 1.0  # seconds for the end of the output
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -146,9 +147,9 @@ class Sidecar:
             self._pump.join(JOIN)
         return self._pump.tail()
 
-    def stop(self) -> None:
-        """End it within 15 s: cleanly, then by force; harmless when it has ended."""
-        for number, limit in STOPS:
+    def stop(self, patience: float = PATIENCE) -> None:
+        """End it: cleanly within *patience* seconds, then by force (5 s more); harmless when it has ended."""
+        for number, limit in ((signal.SIGTERM, patience), (signal.SIGKILL, KILL_LIMIT)):
             if not self.running() or self._process is None:
                 break
             self._process.send_signal(number)

@@ -15,9 +15,11 @@ import { readOptions } from './options.mjs'
 import { report } from './reports.mjs'
 import { Server } from './server.mjs'
 
-const STOP_LIMIT = 10_000 // milliseconds
+const STOP_LIMIT = 180_000 // milliseconds; who gave the order has a limit of its own
+const ORPHAN_LIMIT = 10_000 // milliseconds; nobody else ends an orphan, and its lock keeps others waiting
 // PostgreSQL guards its own stack (max_stack_depth); V8's, which grows along with it, must not be the first to be full.
 const STACK = 64 // MB
+const ORPHANED = 'stdin EOF'
 const LAST_WORDS = 200 // milliseconds for a client to get the reason for which the process is about to end
 
 process.umask(0o077)
@@ -39,7 +41,7 @@ async function main() {
     throw Object.assign(error, { code: 'SOCKET' })
   })
   const stop = once(async (why) => {
-    setTimeout(() => process.exit(1), STOP_LIMIT).unref()
+    setTimeout(() => process.exit(1), why === ORPHANED ? ORPHAN_LIMIT : STOP_LIMIT).unref()
     await server.stop()
     backend.stop()
     await thread.closed
@@ -47,7 +49,7 @@ async function main() {
     process.exit(0)
   })
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => stop(signal))
-  for (const end of ['end', 'error']) process.stdin.on(end, () => stop('stdin EOF'))
+  for (const end of ['end', 'error']) process.stdin.on(end, () => stop(ORPHANED))
   process.stdin.resume()
   report('ready', { pid: process.pid, node: process.version, ...opened })
 }

@@ -9,7 +9,7 @@ import { Session } from './session.mjs'
 const TOO_MANY = 'sorry, too many clients already'
 const SPARE = 16 // connections beyond places and queue: to cancel, or to say why not
 const START_LIMIT = 30_000 // milliseconds for the start-up packet
-const GRACE = 2_000 // milliseconds between an interrupt and the end of the process; and for last words
+const GRACE = 4_000 // milliseconds between an interrupt and the end of the process; and for last words
 const TICK = 1_000 // milliseconds
 const PATIENCE = 6_000 // milliseconds that a statement may go on after the order to stop
 

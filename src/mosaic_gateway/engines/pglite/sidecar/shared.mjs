@@ -4,7 +4,7 @@
 import { fieldsResponse, HEADER, readFields } from './messages.mjs'
 import { alias, nameRange, replaced, withoutAlias } from './names.mjs'
 import { milliseconds } from './settings.mjs'
-import { inspect, isPlain } from './statements.mjs'
+import { inspect, isPlain, originalPosition } from './statements.mjs'
 
 const TIMEOUT = 'canceling statement due to statement timeout'
 
@@ -13,6 +13,7 @@ export class Shared {
   #special = new Map() // what a prepared statement (alias) does to the shared session, if anything
   #unnamed = null // the last Parse without a name, as long as the client may count on it
   #fresh = false // whether the backend has it, in this turn
+  #edited = null // the last text, if it was changed: [original, what was found]
   #tags = [] // what to call the results of DO blocks that stand for something else
   #settings = new Map()
   #timeout = null // within a transaction
@@ -124,9 +125,12 @@ export class Shared {
     const end = bytes.indexOf(0, start)
     if (end < 0) return [bytes, undefined]
     const text = bytes.toString('latin1', start, end)
+    this.#edited = null
     if (isPlain(text)) return [bytes, undefined]
     const found = inspect(text, { alias: (name) => alias(this.#id, name), mine: this.prepared, shared })
-    return [found.text === text ? bytes : replaced(bytes, start, end, found.text), found]
+    if (found.edits.length === 0) return [bytes, found]
+    this.#edited = [text, found]
+    return [replaced(bytes, start, end, found.text), found]
   }
 
   #note(effects) {
@@ -148,6 +152,7 @@ export class Shared {
     const fields = readFields(bytes)
     const cancelled = late && fields.some(([letter, text]) => letter === 'C' && text === '57014')
     const changed = fields.map(([letter, text]) => {
+      if (letter === 'P' && this.#edited !== null) return [letter, String(originalPosition(Number(text), ...this.#edited))]
       if (letter !== 'M') return [letter, text]
       return [letter, cancelled ? TIMEOUT : withoutAlias(this.#id, text)]
     })

@@ -20,14 +20,15 @@ export function isPlain(text) {
  * Look at *text* closely.
  *
  * *alias* gives the shared session's name for a prepared statement of this connection; *mine* are the names in use,
- * aliased; *shared* says whether other connections exist. Returns the `text` to run instead; whether it touches
+ * aliased; *shared* says whether other connections exist. Returns the `text` to run instead, and the `edits` that made it,
+ * [{start, end}, replacement] in the order of the original; whether it touches
  * `settings`, and which of them are `custom`; the `channels` as ['listen' | 'unlisten', name], name null for all; the statements `prepared`, by alias;
  * and `tag`, what to call the result of the DO block that stands for DEALLOCATE ALL or DISCARD ALL.
  */
 export function inspect(text, { alias, mine, shared }) {
-  const found = { text, settings: /\bset_config\b/i.test(text), custom: [], channels: [], prepared: [], tag: null }
-  for (const [, name] of text.matchAll(/\bset_config\s*\(\s*'([\w$]+\.[\w$.]+)'/gi)) found.custom.push(name.toLowerCase())
   const edits = []
+  const found = { text, edits, settings: /\bset_config\b/i.test(text), custom: [], channels: [], prepared: [], tag: null }
+  for (const [, name] of text.matchAll(/\bset_config\s*\(\s*'([\w$]+\.[\w$.]+)'/gi)) found.custom.push(name.toLowerCase())
   for (const words of statements(text)) {
     const [lead, second, third] = words
     if (SETTING_LEADS.has(lead.word) || BODY_LEADS.has(lead.word)) found.settings = true
@@ -50,8 +51,27 @@ export function inspect(text, { alias, mine, shared }) {
       if (name) edits.push([name, quoted(alias(name.name))])
     }
   }
-  for (const [{ start, end }, instead] of edits.reverse()) found.text = found.text.slice(0, start) + instead + found.text.slice(end)
+  for (const [{ start, end }, instead] of edits.toReversed()) found.text = found.text.slice(0, start) + instead + found.text.slice(end)
   return found
+}
+
+/** Where character *position* (from 1) of the changed text stood in the original *text* (both UTF-8 taken as latin1). */
+export function originalPosition(position, text, { text: changed, edits }) {
+  let at = Buffer.byteLength([...utf8(changed)].slice(0, position - 1).join(''))
+  let grown = 0
+  for (const [{ start, end }, instead] of edits) {
+    if (at < start + grown) break
+    if (at < start + grown + instead.length) {
+      at = start + grown
+      break
+    }
+    grown += instead.length - (end - start)
+  }
+  return [...utf8(text.slice(0, at - grown))].length + 1
+}
+
+function utf8(latin1) {
+  return Buffer.from(latin1, 'latin1').toString()
 }
 
 /** The name in SET [SESSION | LOCAL] prefix.name, [] for a name without a prefix. */
