@@ -202,7 +202,7 @@ def test_an_altered_file_is_found(programs: Home, account: Account | None, file:
     path = packages_directory(programs, shipped()) / "node_modules" / file
     with path.open("ab") as stream:
         stream.write(b" ")
-    assert not is_installed(programs, None, shipped=shipped())
+    assert not is_installed(programs, None, shipped=shipped(), account=account)
     with pytest.raises(PackagesAlteredError, match=path.name):
         install(programs, account, pglite_dir=path.parents[len(Path(file).parts) - 1])
 
@@ -219,7 +219,7 @@ def test_a_damaged_home_does_not_start_and_is_mended(
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     script(bin_directory, "npm", f"cp -r '{modules}' .")
     install(programs, account, PATH=f"{bin_directory}:{os.environ['PATH']}")
-    assert is_installed(programs, None, shipped=shipped())
+    assert is_installed(programs, None, shipped=shipped(), account=account)
     assert len([name for name in names(programs.runtime) if name.startswith("pglite-0")]) == 1
 
 
@@ -250,7 +250,7 @@ def test_the_scripts_are_refreshed(programs: Home, account: Account | None) -> N
     """Altered scripts are written anew before they are run."""
     runtime = find_runtime(programs, None, shipped=shipped(), account=account, search_path="")
     runtime.script.write_text("process.exit(3)\n")
-    assert not is_installed(programs, None, shipped=shipped())
+    assert not is_installed(programs, None, shipped=shipped(), account=account)
     install(programs, account)
     assert runtime.script.read_bytes() == shipped().scripts["main.mjs"]
 

@@ -37,12 +37,14 @@ class PgliteRuntimeStep:
 
     def done(self) -> bool:
         """Return whether all of it is there, every file as published."""
-        return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
+        context = self.context
+        return is_installed(context.home, context.config.pglite_dir, shipped=shipped(), account=context.account)
 
     def apply(self) -> None:
         """Make it ready."""
         context = self.context
         before = _entries(context.home.runtime)
+        noted = any(path.name == "node.json" for path in before)
         try:
             install_runtime(
                 context.home,
@@ -52,7 +54,9 @@ class PgliteRuntimeStep:
                 environ=process_environment(),
             )
         finally:
-            self._made = tuple(_entries(context.home.runtime) - before)
+            made = _entries(context.home.runtime) - before
+            # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
+            self._made = tuple(path for path in made if not (noted and path.name.startswith("node-")))
 
     def undo(self) -> None:
         """Remove what this run made; packages of another version stay."""
