@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mosaic_gateway.config import Config, process_environment
-from mosaic_gateway.engines.pglite.data import check_major, data_directory, has_data
 from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.packages import check_registry, modules_of, verify
 from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
@@ -14,13 +13,11 @@ __all__ = ["check_pglite"]
 
 
 def check_pglite(config: Config, account_name: str | None) -> str:
-    """Check Node.js, the packages or npm's way to them, and data that is there; return what was found.
+    """Check Node.js, and the packages or npm's way to them; return what was found (data is for `retained`).
 
     Raises what `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
-    `PackagesAlteredError`, `ForeignClusterError`.
+    `PackagesAlteredError`.
     """
-    if has_data(config.home):
-        check_major(data_directory(config.home))
     account = account_named(account_name) if account_name is not None else None
     environ, stranger = process_environment(), account_name is not None and account is None
     path = environ.get("PATH")
