@@ -117,6 +117,13 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
     assert site.json("doctor").code == 0
     assert site.install().steps == []
     assert "status" in site.json("storage", "status").envelope["command"]
+    wasm = next(site.home.runtime.glob("pglite-*/node_modules/@electric-sql/pglite/dist/pglite.wasm"))
+    for harm, code in ((lambda: wasm.write_bytes(b"altered"), "PGLITE_ALTERED"), (wasm.unlink, "PGLITE_MISSING")):
+        harm()
+        faults = [found["code"] for found in site.json("doctor").envelope["result"]["findings"] if found["code"]]
+        assert faults == [code]  # what runs has it in memory
+        assert "runtime" in site.install().steps
+        assert site.json("doctor").code == 0
     assert site.json("restart").code == 0
     sign_in = site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})
     assert sign_in[0] == 200
@@ -126,7 +133,7 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
     assert template.exists()
     again = site.install()
-    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.steps == ["home", "program", "launch", "runtime", "start"]
     assert again.result["smoke_test"]["needsSetup"] is False
     assert site.receipt()["engine_reason"] == receipt["engine_reason"]
 
@@ -140,7 +147,7 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
 
 def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, account: Account | None) -> None:
     """One installation, killed after each of its steps, goes on where it was each time."""
-    steps = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
+    steps = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
     for step in steps:
         if account is None and step == "hand-over":
             continue
