@@ -15,6 +15,7 @@ from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.process.account import account_named
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 
@@ -37,8 +38,11 @@ class PgliteRuntimeStep:
 
     def done(self) -> bool:
         """Return whether all of it is there, every file as published."""
-        context = self.context
-        return is_installed(context.home, context.config.pglite_dir, shipped=shipped(), account=context.account)
+        context, name = self.context, self.context.account_name
+        account = account_named(name) if name is not None else None
+        if name is not None and account is None:  # still to be made
+            return False
+        return is_installed(context.home, context.config.pglite_dir, shipped=shipped(), account=account)
 
     def apply(self) -> None:
         """Make it ready."""

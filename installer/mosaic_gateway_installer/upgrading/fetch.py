@@ -71,8 +71,13 @@ class Wish:
         """What pip is asked for."""
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
         if self.wheel is not None:
-            return f"{self.wheel}{extras}"
+            return f"{self.wheel.absolute()}{extras}"
         return f"{DISTRIBUTION}{extras}=={self.version}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where pip looks, directories by their whole path: it works in another one than we."""
+        return tuple(str(Path(place).absolute()) if Path(place).is_dir() else place for place in self.find_links)
 
 
 def run_fetched(wish: Wish, words: Sequence[str]) -> int:
@@ -89,7 +94,7 @@ def run_fetched(wish: Wish, words: Sequence[str]) -> int:
 @contextmanager
 def _fetched(wish: Wish) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="mosaic-gateway-"))
-    options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.find_links)]
+    options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.places)]
     what = wish.requirement
     try:
         try:

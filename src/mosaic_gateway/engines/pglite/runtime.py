@@ -38,6 +38,7 @@ __all__ = [
     "install_runtime",
     "is_installed",
     "node_for",
+    "noted_binary",
     "noted_node",
     "packages_directory",
     "prepare",
@@ -166,7 +167,7 @@ def install_runtime(
 
 def uses_extra(home: Home) -> bool:
     """Return whether the Node.js of *home* is its copy of the one that the extra ``pglite`` brought."""
-    binary = _noted_binary(home)
+    binary = noted_binary(home)
     return binary is not None and _is_copy(home, binary)
 
 
@@ -175,7 +176,7 @@ def remove_unused(home: Home, versions: Collection[str], *, shipped: Shipped) ->
 
     Scripts that another version needs it writes anew. Call as the home's account. Raises OSError.
     """
-    binary = _noted_binary(home)
+    binary = noted_binary(home)
     kept = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
     if binary is not None and _is_copy(home, binary):
         kept.add(binary.relative_to(home.runtime).parts[0])
@@ -271,7 +272,7 @@ def _note_node(home: Home, node: Node) -> None:
 
 def noted_node(home: Home, account: Account | None) -> Node | None:
     """Return the Node.js that was chosen for *home*, None where it is gone or too old by now."""
-    binary = _noted_binary(home)
+    binary = noted_binary(home)
     if binary is None:
         return None
     try:
@@ -280,7 +281,8 @@ def noted_node(home: Home, account: Account | None) -> Node | None:
         return None
 
 
-def _noted_binary(home: Home) -> Path | None:
+def noted_binary(home: Home) -> Path | None:
+    """Return where the Node.js is that was chosen for *home*, whatever became of it; None where none was."""
     try:
         return Path(json.loads((home.runtime / NOTE).read_text(encoding="utf-8"))["binary"])
     except (OSError, ValueError, KeyError, TypeError):
