@@ -147,9 +147,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts PGlite: it says so in its path or parameter."""
+    """Mark what starts PGlite: it says so in its path or parameter. Its heart runs with everything else."""
     for item in items:
-        if "pglite" in item.nodeid and not item.nodeid.startswith("tests/unit/"):
+        heart = item.get_closest_marker("heart") is not None
+        if "pglite" in item.nodeid and not item.nodeid.startswith("tests/unit/") and not heart:
             item.add_marker(pytest.mark.pglite)
 
 

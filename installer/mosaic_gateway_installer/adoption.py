@@ -15,7 +15,7 @@ from pathlib import Path
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import ForeignClusterError
-from mosaic_gateway.engines.pglite.data import data_directory, has_data
+from mosaic_gateway.engines.pglite.data import check_major, data_directory, has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.major import MajorDecision
 from mosaic_gateway.errors import RefusedError
@@ -98,7 +98,10 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
     cluster = _database_of(home)
     if cluster is None:
         return
-    major_of(cluster)
+    if has_data(home):
+        check_major(cluster)  # PGlite opens no other, and says not why
+    else:
+        major_of(cluster)
     missing = [name for name in NEEDED if not (cluster / name).exists()]
     if missing:
         raise ForeignClusterError(

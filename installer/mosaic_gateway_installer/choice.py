@@ -44,11 +44,14 @@ class Choice:
     reason: str
 
 
-def choose(postgres: str | None, node: Node | PreflightError) -> Choice:
+def choose(postgres: str | None, node: Node | PreflightError, *, postgres_bin: Path | None = None) -> Choice:
     """Return the engine. *postgres* says why PostgreSQL does not run here, None where it does.
 
-    *node* is the Node.js that there is, or why there is none. Raises `NoEngineError`.
+    *node* is the Node.js that there is, or why there is none; *postgres_bin* the programs that were named, which
+    settle it. Raises `NoEngineError`.
     """
+    if postgres is None and postgres_bin is not None:
+        return Choice(EngineName.POSTGRES, f"its programs were named: {postgres_bin}")
     if postgres is None:
         return Choice(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
     if isinstance(node, Node):

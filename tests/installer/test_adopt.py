@@ -77,7 +77,7 @@ def kept(make_site: MakeSite) -> Site:
 
 
 def _cluster(site: Site) -> Path:
-    [cluster] = site.home.data.glob("postgres-*")
+    [cluster] = (path for path in site.home.data.iterdir() if path.is_dir())
     return cluster
 
 

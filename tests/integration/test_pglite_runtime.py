@@ -27,7 +27,15 @@ from mosaic_gateway.engines.pglite.errors import (
 )
 from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.packages import check_registry
-from mosaic_gateway.engines.pglite.runtime import find_runtime, install_runtime, is_installed, packages_directory
+from mosaic_gateway.engines.pglite.runtime import (
+    find_runtime,
+    install_runtime,
+    is_installed,
+    noted_node,
+    packages_directory,
+    remove_unused,
+    uses_extra,
+)
 from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
 from mosaic_gateway.process.account import Account
@@ -120,6 +128,7 @@ def test_the_node_of_the_extra_is_copied(
     wheel: Path, bin_directory: Path, programs: Home, account: Account | None
 ) -> None:
     """Where PATH has none the wheel's is taken; its copy is the account's, and outlives the wheel."""
+    (programs.runtime / "node.json").unlink()
     install(programs, account, PATH=str(bin_directory))
     shutil.rmtree(wheel)
     runtime = find_runtime(programs, None, shipped=shipped(), account=account, search_path=str(bin_directory))
@@ -130,6 +139,33 @@ def test_the_node_of_the_extra_is_copied(
         find_runtime(programs, None, shipped=shipped(), account=account, search_path="").node.binary.stat().st_ino
         == before
     )
+
+
+def test_the_noted_node_stays_whatever_else_comes(
+    wheel: Path, bin_directory: Path, programs: Home, account: Account | None
+) -> None:
+    """Another one on PATH or in a wheel changes nothing; a copy of the wheel's follows the wheel's version."""
+    first = noted_node(programs, account)
+    assert first is not None
+    install(programs, account, PATH=str(bin_directory))
+    assert noted_node(programs, account) == first
+    (programs.runtime / "node.json").unlink()
+    install(programs, account, PATH=str(bin_directory))
+    copied = noted_node(programs, account)
+    assert copied is not None
+    assert uses_extra(programs)
+    newer = f'case $* in *--version*) echo v99.0.0;; *) exec {first.binary} "$@";; esac'
+    script(wheel / "bin", "node", newer)
+    assert not is_installed(programs, None, shipped=shipped(), account=account)
+    install(programs, account, PATH=str(bin_directory))
+    assert {path.name for path in programs.runtime.glob("node-*")} == {f"node-{copied.version}", "node-99.0.0"}
+    gone = remove_unused(programs, [shipped().pglite], shipped=shipped())
+    assert gone == (f"node-{copied.version}",)
+    assert is_installed(programs, None, shipped=shipped(), account=account)
+    old = ("pglite-0.0.1", "pglite-sidecar-0123456789ab")
+    for name in (*old, "pglite-0.0.2"):
+        (programs.runtime / name).mkdir()
+    assert remove_unused(programs, [shipped().pglite, "0.0.2"], shipped=shipped()) == old
 
 
 def test_a_node_that_is_gone_is_looked_for_again(programs: Home, account: Account | None) -> None:
@@ -202,7 +238,7 @@ def test_an_altered_file_is_found(programs: Home, account: Account | None, file:
     path = packages_directory(programs, shipped()) / "node_modules" / file
     with path.open("ab") as stream:
         stream.write(b" ")
-    assert not is_installed(programs, None, shipped=shipped())
+    assert not is_installed(programs, None, shipped=shipped(), account=account)
     with pytest.raises(PackagesAlteredError, match=path.name):
         install(programs, account, pglite_dir=path.parents[len(Path(file).parts) - 1])
 
@@ -219,7 +255,7 @@ def test_a_damaged_home_does_not_start_and_is_mended(
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     script(bin_directory, "npm", f"cp -r '{modules}' .")
     install(programs, account, PATH=f"{bin_directory}:{os.environ['PATH']}")
-    assert is_installed(programs, None, shipped=shipped())
+    assert is_installed(programs, None, shipped=shipped(), account=account)
     assert len([name for name in names(programs.runtime) if name.startswith("pglite-0")]) == 1
 
 
@@ -250,7 +286,7 @@ def test_the_scripts_are_refreshed(programs: Home, account: Account | None) -> N
     """Altered scripts are written anew before they are run."""
     runtime = find_runtime(programs, None, shipped=shipped(), account=account, search_path="")
     runtime.script.write_text("process.exit(3)\n")
-    assert not is_installed(programs, None, shipped=shipped())
+    assert not is_installed(programs, None, shipped=shipped(), account=account)
     install(programs, account)
     assert runtime.script.read_bytes() == shipped().scripts["main.mjs"]
 

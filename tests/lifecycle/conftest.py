@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import make_scratch
 from tests.installer.conftest import Site, _place, finish, free_port, make_site
 from tests.lifecycle.wheels import Tree, build_wheel, pack_needs
 
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.rows import Contents, table_rows
 
@@ -158,7 +160,7 @@ def documents_of(site: Site) -> list[Any]:
 
 
 def _connect(site: Site) -> Any:
-    conninfo = running_conninfo(site.home)
+    conninfo = running_database(site.home, EngineName(site.receipt()["engine"]))
     assert conninfo is not None, "no database runs"
     return connect(conninfo, application_name="test")
 
@@ -168,22 +170,39 @@ def _template(
     scratch_root: Path, account: Account | None, version: Callable[[str], Path], free_port: Callable[[], int]
 ) -> Iterator[Old]:
     """A home of the old version with data in it, stopped; to be copied to the very same place."""
-    place = scratch_root / "old"
-    place.mkdir(mode=0o700)
-    if account is not None:
-        os.chown(place, account.uid, account.gid)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))}
-    site = Old(place / "home", free_port(), account, environ)
-    done = site.run(*site.install_words(), PYTHONPATH=str(version(OLD)))
-    assert done.code == 0, done.err
-    _seed(site, version(OLD))
+    place = make_scratch(scratch_root, "old", account)
+    site = seeded_home(place, version(OLD), free_port(), account)
+    yield site
+    site.close()
+
+
+def seeded_home(place: Path, package: Path, port: int, account: Account | None, **environ: str) -> Old:
+    """Install the version in *package* into *place*, fill it, stop it, and keep a copy for `from_kept`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))}
+    site = Old(place / "home", port, account, {**clean, **environ})
+    done = site.run(*site.install_words(), PYTHONPATH=str(package))
+    assert done.code == 0, (done.out, done.err)
+    _seed(site, package)
     site.cookie = _sign_in(site)
     site.before, site.before_documents = rows_of(site), tuple(documents_of(site))
     control.stop(site.home)
     shutil.copytree(site.path, place / "kept", symlinks=True, copy_function=_copy)
     _own_alike(site.path, place / "kept")
-    yield site
-    site.close()
+    return site
+
+
+def from_kept(template: Old) -> Old:
+    """Put a home in its place as `seeded_home` left it, and start it by its own program."""
+    template.close()
+    shutil.rmtree(template.path, ignore_errors=True)
+    kept = template.path.with_name("kept")
+    shutil.copytree(kept, template.path, symlinks=True, copy_function=_copy)
+    _own_alike(kept, template.path)
+    started = subprocess.run(
+        [template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
+    )
+    assert started.returncode == 0, started.stderr
+    return template
 
 
 def _seed(site: Old, place: Path) -> None:
@@ -231,20 +250,7 @@ def _own_alike(source: Path, target: Path) -> None:
 @pytest.fixture
 def seeded(_template: Old) -> Iterator[Callable[[], Old]]:
     """Return what puts the old version's home in its place, as it was seeded, and starts it by its own program."""
-
-    def make() -> Old:
-        _template.close()
-        shutil.rmtree(_template.path, ignore_errors=True)
-        kept = _template.path.with_name("kept")
-        shutil.copytree(kept, _template.path, symlinks=True, copy_function=_copy)
-        _own_alike(kept, _template.path)
-        started = subprocess.run(
-            [_template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
-        )
-        assert started.returncode == 0, started.stderr
-        return _template
-
-    yield make
+    yield lambda: from_kept(_template)
     _template.close()
 
 

@@ -1,10 +1,15 @@
-"""The machine: system, interpreter, processor, memory, locale, limits, clock. Decided from `HostFacts` alone."""
+"""The machine: system, interpreter, processor, memory, locale, limits, clock. Decided from `HostFacts`.
+
+For memory it also counts whether PGlite has a template of its databases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mosaic_gateway.config import EngineName
+from mosaic_gateway.config import EngineName, cache_directory, process_environment
+from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.template import has_template
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway_installer.clock import check_clock
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
@@ -30,6 +35,11 @@ LEAST_MEMORY = 96 * MEGABYTE
 GOOD_MEMORY = 192 * MEGABYTE
 #: A gateway for a server elsewhere needs about half of that.
 SERVER_SHARE = 2
+#: Measured in the same way with PGlite: 185 MB at most where there is a database, or a template of one; 720 MB where
+#: PGlite has to make one, which is killed with 640 MB.
+LEAST_MEMORY_PGLITE = 192 * MEGABYTE
+GOOD_MEMORY_PGLITE = 256 * MEGABYTE
+LEAST_MEMORY_FIRST_PGLITE = 736 * MEGABYTE
 #: name → (least value, what needs it).
 LIMITS: Mapping[str, tuple[int, str]] = {
     "file size": (128 * MEGABYTE, "the database's files, and 64 MB of reserve"),
@@ -145,8 +155,7 @@ def memory(subject: Subject) -> str:
     free = subject.host.memory
     if free is None:
         raise NotCheckedError("this system does not tell")
-    share = SERVER_SHARE if subject.config.engine is EngineName.SERVER else 1
-    least, good = LEAST_MEMORY // share, GOOD_MEMORY // share
+    least, good = _memory_needed(subject)
     told = f"{free // MEGABYTE} MB of memory can be used"
     details = {"free_bytes": free, "needed_bytes": least}
     hint = "Stop other programs, or raise the limit of the container or service (cgroup)."
@@ -155,6 +164,17 @@ def memory(subject: Subject) -> str:
     if free < good:
         raise MemoryScarceError(f"{told}; below {good // MEGABYTE} MB it is slow", hint=hint, details=details)
     return told
+
+
+def _memory_needed(subject: Subject) -> tuple[int, int]:
+    """Return the bytes without which nothing works, and with which it works well."""
+    if subject.config.engine is EngineName.SERVER:
+        return LEAST_MEMORY // SERVER_SHARE, GOOD_MEMORY // SERVER_SHARE
+    if subject.config.engine is not EngineName.PGLITE:
+        return LEAST_MEMORY, GOOD_MEMORY
+    if subject.has_database or has_template(cache_directory(process_environment()), shipped(), subject.account):
+        return LEAST_MEMORY_PGLITE, GOOD_MEMORY_PGLITE
+    return LEAST_MEMORY_FIRST_PGLITE, LEAST_MEMORY_FIRST_PGLITE
 
 
 def locale(subject: Subject) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from mosaic_gateway.config import Config, process_environment
-from mosaic_gateway.engines.pglite.data import check_major, data_directory, has_data
 from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.packages import check_registry, modules_of, verify
-from mosaic_gateway.engines.pglite.runtime import is_installed
+from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.process.account import account_named, assume
 
@@ -14,19 +13,18 @@ __all__ = ["check_pglite"]
 
 
 def check_pglite(config: Config, account_name: str | None) -> str:
-    """Check Node.js, the packages or npm's way to them, and data that is there; return what was found.
+    """Check Node.js, and the packages or npm's way to them; return what was found (data is for `retained`).
 
     Raises what `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
-    `PackagesAlteredError`, `ForeignClusterError`.
+    `PackagesAlteredError`.
     """
-    if has_data(config.home):
-        check_major(data_directory(config.home))
     account = account_named(account_name) if account_name is not None else None
-    environ = process_environment()
-    node = find_node(environ.get("PATH"), account=account, stranger=account_name is not None and account is None)
+    environ, stranger = process_environment(), account_name is not None and account is None
+    path = environ.get("PATH")
+    node = node_for(config.home, path, account=account, stranger=stranger)
     if config.pglite_dir is not None:
         with assume(account):
-            verify(modules_of(config.pglite_dir), shipped())
-    elif not is_installed(config.home, None, shipped=shipped()):
-        check_registry(shipped(), node, environ)
+            verify(modules_of(config.pglite_dir, shipped()), shipped())
+    elif not has_packages(config.home, None, shipped=shipped()):
+        check_registry(shipped(), find_node(path, account=account, stranger=stranger), environ)
     return f"PGlite {shipped().pglite} on Node.js {node.version}"

@@ -9,6 +9,8 @@ from pathlib import Path
 from mosaic_gateway import __version__
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.pglite.runtime import has_packages
+from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, size_of_copy, wheel_version
 from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
@@ -55,13 +57,21 @@ def needs(subject: Subject) -> tuple[Need, ...]:
         found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
     if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
         found += [CLUSTER, RESERVE]
-    if subject.config.engine is EngineName.PGLITE and not subject.has_database:
-        found += [PGLITE, PGLITE_DATA, RESERVE]
+    if subject.config.engine is EngineName.PGLITE:
+        if not _has_pglite(subject):
+            found.append(PGLITE)
+        if not subject.has_database:
+            found += [PGLITE_DATA, RESERVE]
     return tuple(found)
 
 
 def _has_programs(subject: Subject) -> bool:
     return copy_of(subject.config.home, wheel_version()).is_dir()
+
+
+def _has_pglite(subject: Subject) -> bool:
+    """Return whether nothing of PGlite is to be fetched, or to be copied."""
+    return has_packages(subject.config.home, subject.config.pglite_dir, shipped=shipped())
 
 
 def _place(home: Path) -> Path:

@@ -99,9 +99,8 @@ def confinement(facts: UnitFacts) -> Iterator[str]:
     else:  # the socket must be where other processes find it
         yield f"ReadWritePaths={_quoted(facts.outside)}"
     if facts.account is not None:
-        below = any(
-            str(path).startswith(f"{place}/") for path in (facts.home.path, facts.interpreter) for place in HOMES
-        )
+        needed = (facts.home.path, facts.interpreter, *facts.programs)
+        below = any(str(path).startswith(f"{place}/") for path in needed for place in HOMES)
         yield f"ProtectHome={'read-only' if below else 'yes'}"
         yield from MACHINE
 

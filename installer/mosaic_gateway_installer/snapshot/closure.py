@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,11 @@ def closure() -> tuple[dict[str, metadata.Distribution], dict[str, str]]:
         if (name, extras) in asked:
             continue
         asked.add((name, extras))
-        distribution = found.get(name) or _distribution(name)
         if name in LEFT_OUT:
-            programs[name] = distribution.version
+            with suppress(metadata.PackageNotFoundError):  # not for this machine: then another engine serves
+                programs[name] = metadata.version(name)
             continue
+        distribution = found.get(name) or _distribution(name)
         found[name] = distribution
         waiting += [(_normal(wanted.name), frozenset(wanted.extras)) for wanted in _requirements(distribution, extras)]
     return found, programs

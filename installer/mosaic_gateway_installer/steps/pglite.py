@@ -15,6 +15,7 @@ from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.process.account import account_named
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 
@@ -37,12 +38,17 @@ class PgliteRuntimeStep:
 
     def done(self) -> bool:
         """Return whether all of it is there, every file as published."""
-        return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
+        context, name = self.context, self.context.account_name
+        account = account_named(name) if name is not None else None
+        if name is not None and account is None:  # still to be made
+            return False
+        return is_installed(context.home, context.config.pglite_dir, shipped=shipped(), account=account)
 
     def apply(self) -> None:
         """Make it ready."""
         context = self.context
         before = _entries(context.home.runtime)
+        noted = any(path.name == "node.json" for path in before)
         try:
             install_runtime(
                 context.home,
@@ -52,7 +58,9 @@ class PgliteRuntimeStep:
                 environ=process_environment(),
             )
         finally:
-            self._made = tuple(_entries(context.home.runtime) - before)
+            made = _entries(context.home.runtime) - before
+            # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
+            self._made = tuple(path for path in made if not (noted and path.name.startswith("node-")))
 
     def undo(self) -> None:
         """Remove what this run made; packages of another version stay."""

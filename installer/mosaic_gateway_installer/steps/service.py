@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import EngineName, process_environment, runtime_directory
 from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.pglite.runtime import noted_binary
 from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway.program import CURRENT
@@ -117,6 +118,7 @@ class ServiceStep:
             waits_for_network=context.config.engine is EngineName.SERVER,
             privileged_port=context.config.port < FIRST_FREE_PORT,
             outside=_outside(context),
+            programs=_programs(context),
         )
         text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
         return replace(service, text=text)
@@ -165,9 +167,20 @@ def service_of(receipt: Receipt | None) -> Service | None:
         return None
 
 
+def _programs(context: Context) -> tuple[Path, ...]:
+    """Return what the database's engine starts or loads from beyond the home, and where links in it lead."""
+    config = context.config
+    places = {
+        EngineName.POSTGRES: (config.postgres_bin,),
+        EngineName.PGLITE: (config.pglite_dir, noted_binary(config.home)),
+    }.get(config.engine, ())
+    found = tuple(path for path in places if path is not None)
+    return (*found, *(path.resolve() for path in found))
+
+
 def _outside(context: Context) -> Path | None:
     """Return the directory beyond the home in which the database's socket has its own, if it is not in the home."""
-    if context.config.engine is not EngineName.POSTGRES:
+    if context.config.engine is EngineName.SERVER:
         return None
     elsewhere = runtime_directory(process_environment()) if context.account_name is None else FALLBACK
     with suppress(EngineStartError):

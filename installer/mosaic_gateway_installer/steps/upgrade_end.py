@@ -35,6 +35,7 @@ from mosaic_gateway_installer.upgrading.last import (
     forget_last,
     write_last,
 )
+from mosaic_gateway_installer.upgrading.old_pglite import remove_old_pglite
 from mosaic_gateway_installer.upgrading.plan import order_of
 
 __all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
@@ -261,6 +262,8 @@ class PruneStep:
             for path in _old_programs(context.home.runtime):
                 shutil.rmtree(path, ignore_errors=True)
                 self.removed.append(path.name)
+        if context.config.engine is EngineName.PGLITE:
+            self.removed += remove_old_pglite(context.home, context.home_owner)
 
     def undo(self) -> None:
         """Do nothing: what is gone is gone, and nobody needs it."""

@@ -10,8 +10,9 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, EngineName
 from mosaic_gateway.engines.base import EngineError, RuntimeMissingError
 from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.pglite.runtime import is_installed
+from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.lock import running_conninfo
 from mosaic_gateway.engines.postgres.runtime import (
     examine_programs,
     find_runtime,
@@ -21,6 +22,7 @@ from mosaic_gateway.engines.postgres.runtime import (
     wheel_version,
 )
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.migrations.compatibility import breaking
@@ -67,6 +69,8 @@ def upgrade_facts(config: Config, receipt: Receipt, wanted: Wanted | None, accou
         offered_vector=offered[1] if offered is not None else None,
         breaking=tags,
         others=others,
+        pglite=config.engine is EngineName.PGLITE
+        and not is_installed(home, config.pglite_dir, shipped=shipped(), account=account),
         server_major=order_of(server[1])[0] if server is not None else None,
         dump_major=order_of(_dump_version(config, account))[0] if server is not None else None,
     )
@@ -95,8 +99,7 @@ def _programs(config: Config, account: Account | None) -> tuple[str | None, tupl
 
 def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | None, tuple[str, ...], int]:
     """Return pgvector's version, pending migrations that break others, and how many others there seem to be."""
-    running = running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
-    conninfo = server[0] if server is not None else running
+    conninfo = server[0] if server is not None else running_database(config.home, config.engine)
     if conninfo is None:
         return None, (), 0
     try:
@@ -106,8 +109,7 @@ def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | Non
             ports = [int(found[0] or 0) for found in connection.execute(SESSIONS)]
     except psycopg.Error as error:
         raise EngineError(f"the database cannot be asked: {error}", hint="See its log, or the server's.") from None
-    embedded = config.engine is EngineName.POSTGRES
-    return (str(row[0]) if row else None), breaking(pending), 0 if embedded else _strangers(config, ports)
+    return (str(row[0]) if row else None), breaking(pending), _strangers(config, ports) if server is not None else 0
 
 
 def _server(config: Config) -> tuple[str, str] | None:

@@ -43,12 +43,16 @@ class FetchFailedError(PreflightError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Which package: a wheel's file or a version; where to look (``find_links``), and whether only there."""
+    """Which package: a wheel's file or a version; where to look (``find_links``), and whether only there.
+
+    ``extras`` are fetched with it.
+    """
 
     wheel: Path | None = None
     version: str | None = None
     find_links: tuple[str, ...] = ()
     no_index: bool = False
+    extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError where the options make no sense together."""
@@ -61,6 +65,19 @@ class Wish:
     def given(self) -> bool:
         """Whether another package than this one is meant."""
         return self.wheel is not None or self.version is not None
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        if self.wheel is not None:
+            return f"{self.wheel.absolute()}{extras}"
+        return f"{DISTRIBUTION}{extras}=={self.version}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where pip looks, directories by their whole path: it works in another one than we."""
+        return tuple(str(Path(place).absolute()) if Path(place).is_dir() else place for place in self.find_links)
 
 
 def run_fetched(wish: Wish, words: Sequence[str]) -> int:
@@ -77,8 +94,8 @@ def run_fetched(wish: Wish, words: Sequence[str]) -> int:
 @contextmanager
 def _fetched(wish: Wish) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="mosaic-gateway-"))
-    options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.find_links)]
-    what = str(wish.wheel) if wish.wheel is not None else f"{DISTRIBUTION}=={wish.version}"
+    options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.places)]
+    what = wish.requirement
     try:
         try:
             run(

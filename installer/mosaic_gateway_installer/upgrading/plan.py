@@ -49,6 +49,7 @@ class UpgradeFacts:
     home runs this very package already. PostgreSQL's majors and versions are None where the home has no database of
     its own; ``vector`` is None where it could not be asked or is not installed. ``breaking`` names pending migrations
     that gateways of the version before do not bear, ``others`` counts such gateways' sessions on the same database.
+    ``pglite``: PGlite's programs are not in the home as this package needs them.
     ``server_major`` is a server's version, ``dump_major`` that of the ``pg_dump`` at hand.
     """
 
@@ -66,6 +67,7 @@ class UpgradeFacts:
     offered_vector: str | None = None
     breaking: tuple[str, ...] = ()
     others: int = 0
+    pglite: bool = False
     server_major: int | None = None
     dump_major: int | None = None
 
@@ -151,6 +153,8 @@ def upgrade_steps(
     *service*: a service manager runs the gateway, and takes the new one over when it has been tested.
     """
     steps = ["program", "mark"]
+    if facts.pglite:
+        steps.append("runtime")  # fetched before anything stops; the old ones stay beside them
     if ran:
         steps.append("stop")
     # It loads while the data is copied.

@@ -211,7 +211,7 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
         home=home,
         config=replace(config, engine=choice.engine),
         engine_reason=choice.reason,
-        engine_chosen=receipt is None and "engine" not in config.sources,
+        engine_chosen=receipt is None and "engine" not in config.sources and config.postgres_bin is None,
         account_name=account,
         make_account=make,
         new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
@@ -225,7 +225,8 @@ def _engine(config: Config, wishes: Wishes, receipt: Receipt | None, account: st
         return Choice(config.engine, kept or f"named: {config.sources['engine']}")
     if receipt is not None:
         return Choice(EngineName(receipt.engine), receipt.engine_reason)
-    return choose(*look_at_engines(config, account, postgres_failed=wishes.postgres_failed))
+    looked = look_at_engines(config, account, postgres_failed=wishes.postgres_failed)
+    return choose(*looked, postgres_bin=config.postgres_bin)
 
 
 def _pending(context: Context, wishes: Wishes) -> list[Step]:

@@ -9,8 +9,8 @@ from typing import Any
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import EngineName, Home, load_config, process_environment
-from mosaic_gateway.engines.postgres.lock import running_conninfo
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.manifest import MANIFEST
@@ -66,7 +66,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
     installed(home)
     if dry_run:
         way = _way(home, accept_loss=accept_loss)
-        running = running_conninfo(home)
+        running = running_database(home, way.context.config.engine)
         if running is not None and not accept_loss:
             check(losses(way.last.counters, running))
         return _outcome(way, way.steps, None, dry_run=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mosaic_gateway import __version__
@@ -13,6 +13,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import EngineName, Home, NotInstalledError
 from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.pglite.runtime import uses_extra
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
@@ -35,6 +36,7 @@ from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.steps.pglite import PgliteRuntimeStep
 from mosaic_gateway_installer.steps.upgrade_begin import LaunchNewStep, MarkStep, StageStep, StopOldStep
 from mosaic_gateway_installer.steps.upgrade_data import BackupStep, MigrateStep, NewMajorStep, ProgramsStep
 from mosaic_gateway_installer.steps.upgrade_end import (
@@ -74,8 +76,9 @@ class _Look:
 
 def fetch_and_upgrade(home: Home, wish: Wish, words: Sequence[str]) -> int:
     """Let the package that *wish* names upgrade *home*, with the options *words*; return its exit code."""
-    installed(home)
-    return run_fetched(wish, ["upgrade", "--home", str(home.path), *words])
+    receipt = installed(home)
+    extras = ("pglite",) if receipt.engine == EngineName.PGLITE and uses_extra(home) else ()
+    return run_fetched(replace(wish, extras=extras), ["upgrade", "--home", str(home.path), *words])
 
 
 def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
@@ -219,13 +222,14 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
         look.facts,
         backup=backup,
         ran=ran,
-        embedded=context.config.engine is EngineName.POSTGRES,
+        embedded=context.config.engine is not EngineName.SERVER,
         service=registered_service(home) is not None,
     )
     every: dict[str, Step] = {
         step.id: step
         for step in (
-            StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run), ProgramsStep(run),
+            StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run),
+            PgliteRuntimeStep(context) if context.config.engine is EngineName.PGLITE else ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
             StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
             SealStep(run), PruneStep(run),

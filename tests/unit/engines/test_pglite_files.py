@@ -53,9 +53,9 @@ def test_packages_are_found_with_and_without_their_directory(tmp_path: Path) -> 
     """Both the directory of the installation and its node_modules will do."""
     modules = tmp_path / "node_modules"
     (modules / PGLITE).mkdir(parents=True)
-    assert modules_of(tmp_path) == modules_of(modules) == modules
+    assert modules_of(tmp_path, shipped()) == modules_of(modules, shipped()) == modules
     with pytest.raises(PackagesMissingError):
-        modules_of(tmp_path / "nothing")
+        modules_of(tmp_path / "nothing", shipped())
 
 
 def test_data_is_recognised_and_never_guessed_at(tmp_path: Path) -> None:

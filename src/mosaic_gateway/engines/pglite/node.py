@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["OLDEST_NODE", "Node", "examine", "find_node", "open_to_all"]
+__all__ = ["OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra", "open_to_all"]
 
 OLDEST_NODE = 20
 #: For a process that stays: one helper thread for V8 instead of four, a small nursery, and code that is optimised only
@@ -84,6 +85,14 @@ def find_node(search_path: str | None, *, account: Account | None, stranger: boo
         except PreflightError as error:
             refusal = refusal or error
     raise refusal or NodeMissingError("There is no Node.js on this machine", hint=NODE_HINT)
+
+
+def node_of_extra() -> Node | None:
+    """Return the Node.js that the extra ``pglite`` brings, None where it is not installed or does not run."""
+    for binary, from_wheel in _candidates(""):
+        with suppress(PreflightError):
+            return examine(binary, account=None, from_wheel=from_wheel)
+    return None
 
 
 def examine(binary: Path, *, account: Account | None, from_wheel: bool = False) -> Node:

@@ -31,9 +31,12 @@ PATIENCE = (
 QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
 
 
-def modules_of(directory: Path) -> Path:
-    """Return the ``node_modules`` that *directory* is or holds. Raises `PackagesMissingError`."""
-    for modules in (directory, directory / "node_modules"):
+def modules_of(directory: Path, shipped: Shipped) -> Path:
+    """Return the ``node_modules`` that *directory* is or holds. Raises `PackagesMissingError`.
+
+    One in ``pglite-<version>`` comes first: for an upgrade the next version lies there, beside the one in use.
+    """
+    for modules in (directory / f"pglite-{shipped.pglite}" / "node_modules", directory, directory / "node_modules"):
         if (modules / PGLITE).is_dir():
             return modules
     raise PackagesMissingError(
@@ -64,7 +67,8 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
     if hashlib.sha256(content).hexdigest() != shipped.hashes[name]:
         raise PackagesAlteredError(
             f"{modules / name} is not the file of {package} {shipped.version_of(package)} as it was published",
-            hint="Run mosaic-gateway install again; with --pglite-dir, install exactly this version there.",
+            hint="Run mosaic-gateway install again; with --pglite-dir, install exactly this version there (before an"
+            f" upgrade: in pglite-{shipped.pglite} below it, so that the present one stays).",
             details={"package": package, "file": str(modules / name)},
         )
     return content

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,16 +24,32 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
 from mosaic_gateway.engines.pglite import packages
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
-from mosaic_gateway.engines.pglite.node import Node, examine, find_node
+from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of_extra
 from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK, copy_file
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["PgliteRuntime", "find_runtime", "install_runtime", "is_installed", "packages_directory", "prepare"]
+__all__ = [
+    "PgliteRuntime",
+    "find_runtime",
+    "has_packages",
+    "install_runtime",
+    "is_installed",
+    "node_for",
+    "noted_binary",
+    "noted_node",
+    "packages_directory",
+    "prepare",
+    "remove_unused",
+    "uses_extra",
+]
 
 SCRIPT = "main.mjs"
+SIDECAR = "pglite-sidecar-"
+NOTE = "node.json"
+VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
 TEMPORARY = re.compile(r"\.(pglite-|node-|node\.json\.)[\w.-]+\.tmp")
 INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it takes packages that are there."
 
@@ -65,20 +81,34 @@ def find_runtime(
         raise RuntimeMissingError(f"{home.runtime} holds no PGlite {shipped.pglite}", hint=INSTALL_HINT)
     return PgliteRuntime(
         version=shipped.pglite,
-        modules=packages.modules_of(directory),
+        modules=packages.modules_of(directory, shipped),
         script=_scripts_directory(home, shipped) / SCRIPT,
-        node=_recorded_node(home, account) or find_node(search_path, account=account),
+        node=node_for(home, search_path, account=account),
     )
 
 
-def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
-    """Return whether packages and sidecar are there, every file as published, and a Node.js noted. Reads only."""
+def node_for(home: Home, search_path: str | None, *, account: Account | None, stranger: bool = False) -> Node:
+    """Return the Node.js that *home* has noted, as long as it runs; else what `find_node` finds, raising as that."""
+    noted = None if stranger else noted_node(home, account)
+    return noted or find_node(search_path, account=account, stranger=stranger)
+
+
+def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
+    """Return whether the packages are there, every file as published. Reads only."""
     try:
-        packages.verify(packages.modules_of(pglite_dir or packages_directory(home, shipped)), shipped)
+        packages.verify(packages.modules_of(pglite_dir or packages_directory(home, shipped), shipped), shipped)
     except (PackagesMissingError, PackagesAlteredError, OSError):
         return False
-    noted = (home.runtime / "node.json").is_file()
-    return noted and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
+    return True
+
+
+def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped, account: Account | None) -> bool:
+    """Return whether packages and sidecar are there, and a Node.js is noted that runs. Changes nothing."""
+    return (
+        has_packages(home, pglite_dir, shipped=shipped)
+        and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
+        and _kept_node(home, account) is not None
+    )
 
 
 def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None) -> None:
@@ -101,42 +131,65 @@ def install_runtime(
 ) -> PgliteRuntime:
     """Make everything ready for *home* and return it; changes nothing the second time.
 
-    With *pglite_dir* no packages are fetched, only checked. Raises what `find_node` raises, `NpmMissingError`,
-    `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`, `DiskFullError`, OSError.
+    With *pglite_dir* no packages are fetched, only checked. A Node.js that is noted stays the one. Raises what
+    `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`,
+    `DiskFullError`, OSError.
     """
     search_path = environ.get("PATH")
     with _told_when_full(home), assume(account):
         make_directory(home.runtime)
         _remove_leftovers(home.runtime)
-    node = find_node(search_path, account=account)
+    node = _kept_node(home, account)
     with _told_when_full(home):
         directory = pglite_dir or packages_directory(home, shipped)
         if pglite_dir is not None:
             with assume(account):
-                packages.verify(packages.modules_of(directory), shipped)
-        elif not _is_whole(directory, shipped, account):
+                packages.verify(packages.modules_of(directory, shipped), shipped)
+        elif not _has_packages_for(account, home, shipped):
             parent = home.runtime if account is None else None  # where npm runs as root, only root may write
-            with packages.fetched(shipped, node, environ, parent=parent, prefix=f".{directory.name}.") as modules:
+            # npm runs as ourselves, and never by the noted Node.js, which the account can change.
+            found = find_node(search_path, account=account)
+            with packages.fetched(shipped, found, environ, parent=parent, prefix=f".{directory.name}.") as modules:
                 _take(modules, directory, shipped, account)
-        chosen = _copied(node, home, account) if node.from_wheel else node
+        if node is None:
+            node = find_node(search_path, account=account)
+            node = _copied(node, home, account) if node.from_wheel else node
         with assume(account):
             _write_scripts(home, shipped)
-            _record_node(home, chosen)
+            _note_node(home, node)
     return PgliteRuntime(
         version=shipped.pglite,
-        modules=packages.modules_of(directory),
+        modules=packages.modules_of(directory, shipped),
         script=_scripts_directory(home, shipped) / SCRIPT,
-        node=chosen,
+        node=node,
     )
 
 
-def _is_whole(directory: Path, shipped: Shipped, account: Account | None) -> bool:
-    try:
-        with assume(account):
-            packages.verify(directory / "node_modules", shipped)
-    except (PackagesMissingError, PackagesAlteredError):
-        return False
-    return True
+def uses_extra(home: Home) -> bool:
+    """Return whether the Node.js of *home* is its copy of the one that the extra ``pglite`` brought."""
+    binary = noted_binary(home)
+    return binary is not None and _is_copy(home, binary)
+
+
+def remove_unused(home: Home, versions: Collection[str], *, shipped: Shipped) -> tuple[str, ...]:
+    """Remove packages of other *versions*, other scripts than ours and other copies of Node.js; return their names.
+
+    Scripts that another version needs it writes anew. Call as the home's account. Raises OSError.
+    """
+    binary = noted_binary(home)
+    kept = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
+    if binary is not None and _is_copy(home, binary):
+        kept.add(binary.relative_to(home.runtime).parts[0])
+    ours = (path for path in home.runtime.iterdir() if VERSIONED.fullmatch(path.name) or path.name.startswith(SIDECAR))
+    unused = sorted(path for path in ours if path.name not in kept)
+    for path in unused:
+        shutil.rmtree(path)
+    return tuple(path.name for path in unused)
+
+
+def _has_packages_for(account: Account | None, home: Home, shipped: Shipped) -> bool:
+    with assume(account):
+        return has_packages(home, None, shipped=shipped)
 
 
 def _take(modules: Path, target: Path, shipped: Shipped, account: Account | None) -> None:
@@ -182,7 +235,7 @@ def _replaced(target: Path, account: Account | None) -> Iterator[Path]:
 
 
 def _scripts_directory(home: Home, shipped: Shipped) -> Path:
-    return home.runtime / f"pglite-sidecar-{shipped.scripts_digest}"
+    return home.runtime / f"{SIDECAR}{shipped.scripts_digest}"
 
 
 def _scripts_are_whole(directory: Path, shipped: Shipped) -> bool:
@@ -208,8 +261,8 @@ def _put(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _record_node(home: Home, node: Node) -> None:
-    path = home.runtime / "node.json"
+def _note_node(home: Home, node: Node) -> None:
+    path = home.runtime / NOTE
     content = json.dumps({"binary": str(node.binary), "version": node.version})
     with suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8") == content:
@@ -217,13 +270,36 @@ def _record_node(home: Home, node: Node) -> None:
     write_file(path, content)
 
 
-def _recorded_node(home: Home, account: Account | None) -> Node | None:
-    """Return the Node.js that was chosen, None where it is gone or too old by now."""
-    try:
-        binary = Path(json.loads((home.runtime / "node.json").read_text(encoding="utf-8"))["binary"])
-        return examine(binary, account=account)
-    except (OSError, ValueError, KeyError, TypeError, PreflightError):
+def noted_node(home: Home, account: Account | None) -> Node | None:
+    """Return the Node.js that was chosen for *home*, None where it is gone or too old by now."""
+    binary = noted_binary(home)
+    if binary is None:
         return None
+    try:
+        return examine(binary, account=account)
+    except PreflightError:
+        return None
+
+
+def noted_binary(home: Home) -> Path | None:
+    """Return where the Node.js is that was chosen for *home*, whatever became of it; None where none was."""
+    try:
+        return Path(json.loads((home.runtime / NOTE).read_text(encoding="utf-8"))["binary"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _kept_node(home: Home, account: Account | None) -> Node | None:
+    """Return the noted Node.js, unless it is a copy of the extra's and that brings another version by now."""
+    noted = noted_node(home, account)
+    if noted is None or not _is_copy(home, noted.binary):
+        return noted
+    brought = node_of_extra()
+    return noted if brought is None or brought.version == noted.version else None
+
+
+def _is_copy(home: Home, binary: Path) -> bool:
+    return binary.is_relative_to(home.runtime)
 
 
 def _remove_leftovers(directory: Path) -> None:

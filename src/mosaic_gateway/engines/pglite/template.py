@@ -27,7 +27,7 @@ from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.lockfile import FileLock
 
-__all__ = ["Template", "TemplateUnusableError", "flush", "remove_made"]
+__all__ = ["Template", "TemplateUnusableError", "flush", "has_template", "remove_made"]
 
 MANIFEST = "manifest.json"
 DATA = "data"
@@ -42,20 +42,30 @@ class TemplateUnusableError(MosaicError):
     code = "TEMPLATE_UNUSABLE"
 
 
+def has_template(cache: Path, shipped: Shipped, account: Account | None) -> bool:
+    """Return whether *cache* seems to have a template for *account*, made by whatever Node.js. Reads only."""
+    return any((cache / _owner_directory(account)).glob(f"{_programs(shipped)}-node*"))
+
+
+def _owner_directory(account: Account | None) -> str:
+    return "pglite" if account is None else f"pglite-{account.uid}"
+
+
+def _programs(shipped: Shipped) -> str:
+    return f"{shipped.pglite}-{shipped.packages_digest}-{shipped.scripts_digest}"
+
+
 class Template:
     """The template for one set of programs and one account."""
 
     def __init__(self, cache: Path, shipped: Shipped, node: Node, account: Account | None) -> None:
         """*cache* is the machine's directory for what can be made again."""
-        owner = "pglite" if account is None else f"pglite-{account.uid}"
         self._account = account
         self._uid = os.geteuid() if account is None else account.uid
-        self._directory = cache / owner
+        self._directory = cache / _owner_directory(account)
         #: What `ensure` made, outermost first: directories of the cache, the template.
         self.made: tuple[Path, ...] = ()
-        self.path = (
-            self._directory / f"{shipped.pglite}-{shipped.packages_digest}-{shipped.scripts_digest}-node{node.version}"
-        )
+        self.path = self._directory / f"{_programs(shipped)}-node{node.version}"
 
     def ensure(self, make: Callable[[Path], None]) -> None:
         """Have *make* put a database into a directory unless there is a template. Raises `TemplateUnusableError`."""

@@ -1,0 +1,32 @@
+"""The installer's own tests, on PGlite: ``make_site`` makes sites whose installs use packages that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.runtime import packages_directory
+from mosaic_gateway.engines.pglite.shipped import shipped
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite, Site
+
+
+@pytest.fixture(scope="module")
+def make_site(make_site: MakeSite, pglite_home: Home, pglite_cache: Path) -> MakeSite:
+    """Return what makes sites on PGlite."""
+    environ = {
+        "MOSAIC_GATEWAY_ENGINE": "pglite",
+        "MOSAIC_GATEWAY_PGLITE_DIR": str(packages_directory(pglite_home, shipped())),
+        "MOSAIC_GATEWAY_CACHE": str(pglite_cache),
+    }
+
+    def make(name: str = "home", **options: Any) -> Site:
+        site = make_site(name, **options)
+        site.environ = {**site.environ, **environ}
+        return site
+
+    return make

@@ -1,0 +1,95 @@
+"""Backups of a gateway on PGlite: it stops for the copy; restored over present data and into an empty home."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.installer.test_restore import (
+    _assert_clean,
+    _mark,
+    _marks,
+    _rows,
+    test_interrupted_it_is_undone,
+    test_killed_anywhere_an_install_has_one_or_the_other,
+    test_killed_anywhere_the_same_restore_converges,
+    twice,
+)
+
+if TYPE_CHECKING:
+    from tests.installer.conftest import Site
+
+__all__ = [
+    "test_interrupted_it_is_undone",
+    "test_killed_anywhere_an_install_has_one_or_the_other",
+    "test_killed_anywhere_the_same_restore_converges",
+    "twice",
+]
+
+pytestmark = pytest.mark.slow
+
+
+def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -> None:
+    """Cold, hashed, good; rows, secret and instance of then come back over the present ones, and after a purge."""
+    identity, secret = twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()
+    [listed] = twice.json("backup", "list").result["backups"]
+    assert listed["kind"] == "cold"
+    assert twice.request("GET", "/readyz")[0] == 200
+    verified = twice.json("backup", "verify").result["verification"]
+    assert verified["rows"] > 0
+    [backup] = (twice.path / "backups").iterdir()
+    shutil.copytree(backup, scratch / "backups" / backup.name)
+    twice.home.auth_secret.write_text("z" * 43)
+    assert twice.json("backup", "restore", "latest").result["smoke_test"] is not None
+    assert _marks(twice) == ["then"]
+    assert (twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()) == (identity, secret)
+    _assert_clean(twice)
+    assert twice.install().steps == []
+    assert twice.json("doctor").code == 0
+
+    assert twice.json("uninstall", f"--purge={identity}").code == 0
+    assert not twice.path.exists()
+    words = ["--run-as", twice.account.name] if twice.account is not None else []
+    done = twice.json("backup", "restore", str(scratch / "backups" / backup.name), *words).result
+    assert done["instance_id"] == identity == twice.receipt()["instance_id"]
+    assert (_marks(twice), twice.receipt()["engine"]) == (["then"], "pglite")
+    assert twice.json("uninstall", f"--purge={identity}").code == 0
+    twice.assert_nothing_runs()
+    assert not twice.path.exists()
+
+
+@pytest.mark.parametrize("event", [("os.rename", "manifest.json", 1), ("os.mkdir", "base'", 1)])
+def test_a_killed_backup_is_none(site: Site, event: tuple[str, str, int]) -> None:
+    """The gateway was stopped for it: started again it has all rows; the next backup clears up and is whole."""
+    site.installed()
+    _mark(site, "now")
+    before = _rows(site)
+    what, text, count = event
+    trap = {"event": what, "text": text, "count": count, "act": "SIGKILL"}
+    assert site.json("backup", "create", trap=trap).code == -signal.SIGKILL
+    assert site.json("backup", "list").result["backups"] == []
+    assert site.json("start").code == 0
+    assert _rows(site) == before
+    assert site.json("backup", "create").code == 0
+    assert len(list((site.path / "backups").iterdir())) == 1
+    assert site.request("GET", "/readyz")[0] == 200
+
+
+def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: Site) -> None:
+    """The backup's database is broken: everything is put back, and PGlite's own words are in the error."""
+    site.installed("--no-start")
+    settings = site.home.data / "pglite" / "postgresql.auto.conf"
+    settings.write_text("no_such_setting = 1\n")
+    assert site.json("backup", "create").result["kind"] == "cold"
+    settings.write_text("")
+    site.installed()
+    _mark(site, "now")
+    before = _rows(site)
+    failed = site.json("backup", "restore", "latest")
+    assert failed.error["code"] == "ENGINE_START"
+    assert "no_such_setting" in failed.error["message"]
+    assert _rows(site) == before
+    _assert_clean(site)

@@ -1,0 +1,73 @@
+"""A gateway on PGlite as a service of a real systemd: Node.js works within the unit's confinement."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.installer.test_service_systemd import UNIT, machine
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.runtime import packages_directory
+from mosaic_gateway.engines.pglite.shipped import shipped
+
+if TYPE_CHECKING:
+    from tests.installer.test_service_systemd import Machine
+
+__all__ = ["machine"]
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 90.0  # seconds
+SIDECAR = ("pgrep", "-f", "pglite-sidecar-.*main.mjs")
+
+
+def _packages(machine: Machine, pglite_home: Home) -> str:
+    """Put PGlite's packages where everybody in there can read them, below a person's directory."""
+    place = "/home/ann/pglite"
+    shutil.copytree(packages_directory(pglite_home, shipped()), machine.file(place))
+    for path in (machine.file("/home/ann"), machine.file(place), *machine.file(place).rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return place
+
+
+def test_it_is_served_confined_and_found_again(machine: Machine, pglite_home: Home, free_port: Any) -> None:
+    """Installed by root, ready by notify; sidecar killed, service restarted, purged."""
+    words = ("--engine", "pglite", "--port", str(free_port()), "--pglite-dir", _packages(machine, pglite_home))
+    done = machine.result("install", *words)
+    assert done["smoke_test"]["needsSetup"] is True
+    assert machine.show("ActiveState") == "active"
+    assert (machine.show("ProtectSystem"), machine.show("ProtectHome")) == ("strict", "read-only")
+    uid = machine.run("id", "-u", done["account"]).strip()
+    sidecar, main = machine.run(*SIDECAR).strip(), machine.show("MainPID")
+    assert f"Uid:\t{uid}\t{uid}" in machine.file(f"/proc/{sidecar}/status").read_text()
+
+    machine.run("kill", "-9", sidecar)
+    _await_another(machine, sidecar)
+    assert machine.show("MainPID") == main
+    machine.run("systemctl", "restart", UNIT)
+    assert machine.gateway("doctor")["ok"], machine.gateway("doctor")
+    assert machine.result("auth", "users", "list")["users"] == []
+    assert machine.result("install")["steps"] == []
+    machine.result("uninstall", f"--purge={done['instance_id']}")
+    assert not machine.file("/var/lib/mosaic-gateway").exists()
+    assert machine.run(*SIDECAR, check=False) == ""
+    assert machine.show("LoadState") == "not-found"
+    assert Path(machine.file("/home/ann/pglite/node_modules")).is_dir()
+
+
+def _await_another(machine: Machine, sidecar: str) -> None:
+    deadline = time.monotonic() + LIMIT
+    while True:
+        status = machine.gateway("status")
+        if (
+            status["ok"]
+            and status["result"]["ready"]
+            and machine.run(*SIDECAR, check=False).strip() not in {"", sidecar}
+        ):
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.2)
