@@ -197,7 +197,9 @@ class _Backup:
             try:
                 with held_still(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
                     snapshot.begin(self._value("SELECT pg_export_snapshot()"), tables)
-                    last = self._value("SELECT pg_walfile_name(pg_switch_wal())")
+                    # With nothing written since the last switch it answers with the beginning of the next segment,
+                    # which is not there yet, or which others fill while it is copied: hence the byte before.
+                    last = self._value("SELECT pg_walfile_name(pg_switch_wal() - 1)")
                     # Nothing that was made or dropped meanwhile has come in between, unlocked.
                     if self._settled() and self._same_objects(tables):
                         return last
