@@ -83,8 +83,9 @@ def test_a_healthy_installation_has_no_fault(patient: Site) -> None:
 
 def test_the_copy_in_the_home_finds_no_fault_either(patient: Site) -> None:
     """The home's own command, which holds no package of PostgreSQL's programs, looks at its files all the same."""
-    command = [patient.path / "bin" / "mosaic-gateway", "doctor", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=patient.environ)
+    command = str(patient.path / "bin" / "mosaic-gateway")
+    words = [command, "doctor", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=patient.environ)
     found = json.loads(done.stdout)["result"]["findings"]
     assert [finding for finding in found if finding["level"] in {"fault", "warning"}] == []
     files = next(finding for finding in found if finding["check"] == "files")
