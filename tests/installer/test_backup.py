@@ -114,8 +114,8 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: 
 
 
 @contextmanager
-def _makers(site: Site) -> Iterator[None]:
-    """Make functions inside the block, each with a commit that is in the log long before others see it."""
+def _makers(site: Site, name: str) -> Iterator[None]:
+    """Make functions called *name*_N inside the block, each with a commit in the log long before others see it."""
     over = threading.Event()
 
     def make() -> None:
@@ -123,7 +123,7 @@ def _makers(site: Site) -> Iterator[None]:
             connection.execute("SET commit_delay = 100000")
             connection.execute("SET commit_siblings = 0")
             for number in itertools.count():
-                connection.execute(f"CREATE FUNCTION t_made_{number}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+                connection.execute(f"CREATE FUNCTION t_{name}_{number}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
                 if over.wait(0.05 + 0.3 * (number % 2)):
                     break
 
@@ -139,8 +139,8 @@ def _makers(site: Site) -> Iterator[None]:
 @pytest.mark.slow
 def test_what_is_being_committed_at_the_instant_is_in_both_or_in_neither(serving: Site) -> None:
     """An object whose commit is in the log, but not yet to be seen, does not make the backup contradict itself."""
-    for _ in range(4):
-        with _makers(serving):
+    for number in range(4):
+        with _makers(serving, f"made_{number}"):
             name = serving.json("backup", "create").result["name"]
         assert serving.json("backup", "verify", name).result["verified_at"] is not None
 

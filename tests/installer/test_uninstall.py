@@ -225,6 +225,6 @@ def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite,
     os.close(leader)
     assert b"removes all data and all backups of" in shown
     if answer == "right":
-        assert shown.index(b"Removing") > shown.index("✓".encode()), "what is under way is not the stopping"
+        assert shown.index("for good…".encode()) < shown.index("✓\x1b[0m Delete it".encode()), "not told when it begins"
     assert code == (0 if answer == "right" else 7)
     assert site.path.exists() is (answer == "wrong")

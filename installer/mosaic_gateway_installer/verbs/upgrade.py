@@ -51,8 +51,9 @@ from mosaic_gateway_installer.upgrading.facts import upgrade_facts
 from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
 from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrading.rollback import take_back
-from mosaic_gateway_installer.verbs.install import Wishes, looked_at
+from mosaic_gateway_installer.verbs.install import looked_at
 from mosaic_gateway_installer.verbs.uninstall import installed
+from mosaic_gateway_installer.wishes import Wishes
 
 __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
