@@ -14,7 +14,6 @@ from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, Start
 from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
 from mosaic_gateway_installer.steps.kept_data import KeptDataStep
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
-from mosaic_gateway_installer.steps.pglite import PgliteDataStep, PgliteRuntimeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
 from mosaic_gateway_installer.steps.service import ServiceStep, service_of
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
@@ -74,6 +73,8 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
     runtime: Step = RuntimeStep(context)
     database: Step = ClusterStep(context)
     if context.config.engine is EngineName.PGLITE:
+        from mosaic_gateway_installer.steps.pglite import PgliteDataStep, PgliteRuntimeStep
+
         runtime, database = PgliteRuntimeStep(context), PgliteDataStep(context)
     return (
         HomeStep(context),
