@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.engines.pglite.lock import at_rest
+from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
 from mosaic_gateway.files import make_directory
@@ -22,7 +22,8 @@ def database_at_rest(home: Home) -> Iterator[None]:
     Raises `EngineBusyError` where somebody runs it. Where the home has no ``run`` directory nobody can,
     and it is made only for as long as the block.
     """
-    from mosaic_gateway.engines.postgres.lock import EngineLock  # psycopg comes along, which most verbs do without
+    from mosaic_gateway.engines.pglite.lock import at_rest  # psycopg comes along, which most verbs do without
+    from mosaic_gateway.engines.postgres.lock import EngineLock
 
     owner = owner_of(home.path)
     made = not home.run.is_dir()
@@ -34,7 +35,8 @@ def database_at_rest(home: Home) -> Iterator[None]:
         cluster = cluster_of(home)
         if cluster is not None:
             end_processes(cluster, processes_of(cluster), None)
-        with at_rest(home, owner):
+        # Its lock lies among the data, where a home of another engine has none.
+        with at_rest(home, owner) if has_data(home) else nullcontext():
             yield
     finally:
         if made:

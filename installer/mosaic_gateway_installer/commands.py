@@ -52,8 +52,8 @@ def install(home: Home, *, no_start: bool, database_url_file: Path | None, **opt
 
     A second run completes what is missing and changes nothing else; over kept data it takes the data up.
     """
-    from mosaic_gateway_installer.verbs.install import Wishes
     from mosaic_gateway_installer.verbs.install import install as run
+    from mosaic_gateway_installer.wishes import Wishes
 
     if database_url_file is not None:
         options["database_url"] = _read_url(database_url_file)

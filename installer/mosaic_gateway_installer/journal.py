@@ -51,6 +51,15 @@ class Journal:
         events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
         return bool(events) and events[-1] != "undone"
 
+    def was_done(self, step: str) -> bool:
+        """Return whether a run that did not end had completed *step* (and not undone it)."""
+        events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
+        return bool(events) and events[-1] == "done"
+
+    def was_ever_begun(self, step: str) -> bool:
+        """Return whether a run that did not end had begun *step*, undone or not."""
+        return any(entry.get("step") == step for entry in self.entries())
+
     def close(self) -> None:
         """Forget everything: the verb came to its end. Raises OSError."""
         with assume(self._account):

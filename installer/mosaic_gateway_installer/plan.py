@@ -10,17 +10,18 @@ __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
 UNDER_THE_GATEWAY = frozenset(
-    {"hand-over", "program", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
+    {"hand-over", "program", "backup", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
 )
 
 
 def install_steps(
-    engine: EngineName, *, account: bool, make_account: bool, start: bool, service: bool = False
+    engine: EngineName, *, account: bool, make_account: bool, start: bool, service: bool = False, backup: bool = True
 ) -> tuple[str, ...]:
     """Return the ids of the steps that make up an installation.
 
     *account*: the home belongs to another account than the user who installs; *make_account*: that
-    account is ours to make; *start*: the gateway runs in the end; *service*: a service manager runs it.
+    account is ours to make; *start*: the gateway runs in the end; *service*: a service manager runs it;
+    *backup*: data that has to be migrated is backed up first.
     """
     steps = ["home"]
     if make_account:
@@ -32,7 +33,11 @@ def install_steps(
         # The program is there before anything is stopped: copying it is what takes time.
         # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
         # one loads meanwhile, and reads nothing before it is let go.
-        steps += ["stop"] if service else ["stop", "launch"]
+        steps.append("stop")
+    if backup and engine is not EngineName.SERVER:
+        steps.append("backup")  # of settings and secret as they were, too
+    if start and not service:
+        steps.append("launch")
     steps += ["config", "secret"]
     if engine is EngineName.POSTGRES:
         steps += ["runtime", "major-upgrade", "cluster"]

@@ -12,7 +12,6 @@ from mosaic_gateway_installer.backups.swap import clean_up, interrupted, put_bac
 from mosaic_gateway_installer.belongings import bring_back, is_erased
 from mosaic_gateway_installer.majors import is_reverting, put_back_reverted
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
-from mosaic_gateway_installer.upgrading.rollback import take_back
 
 __all__ = ["needs_recovery", "recover"]
 
@@ -51,6 +50,8 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
 
 def _take_upgrade_back(home: Home, report: Reporter) -> None:
     """Go back to what was before an upgrade that was killed, unless all that it changes was in force already."""
+    from mosaic_gateway_installer.upgrading.rollback import take_back  # much comes along
+
     mark = read_mark(home)
     if mark is None:
         return

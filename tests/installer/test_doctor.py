@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -78,6 +79,17 @@ def test_a_healthy_installation_has_no_fault(patient: Site) -> None:
     assert {finding["level"] for finding in done.result["findings"]} == {"ok"}
     assert all(finding["ok"] for finding in done.result["findings"])
     assert {path.name: path.lstat().st_mtime_ns for path in patient.path.iterdir()} == before
+
+
+def test_the_copy_in_the_home_finds_no_fault_either(patient: Site) -> None:
+    """The home's own command, which holds no package of PostgreSQL's programs, looks at its files all the same."""
+    command = str(patient.path / "bin" / "mosaic-gateway")
+    words = [command, "doctor", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=patient.environ)
+    found = json.loads(done.stdout)["result"]["findings"]
+    assert [finding for finding in found if finding["level"] in {"fault", "warning"}] == []
+    files = next(finding for finding in found if finding["check"] == "files")
+    assert (files["level"], files["message"].endswith("every file as installed")) == ("ok", True)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ ALL = install_steps(EngineName.POSTGRES, account=True, make_account=True, start=
 def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
     """The account exists before the home is handed over, the settings before anything reads them."""
     assert ALL == (
-        "home", "account", "hand-over", "program", "stop", "launch", "config", "secret", "runtime", "major-upgrade",
-        "cluster", "service", "start",
+        "home", "account", "hand-over", "program", "stop", "backup", "launch", "config", "secret", "runtime",
+        "major-upgrade", "cluster", "service", "start",
     )  # fmt: skip
 
 

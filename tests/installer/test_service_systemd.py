@@ -238,6 +238,28 @@ def test_a_killed_gateway_is_started_again(machine: Machine, served: dict[str, A
     assert machine.result("status")["ready"] is True
 
 
+def test_a_gateway_that_hangs_is_started_again(machine: Machine, served: dict[str, Any]) -> None:
+    """Its process is there but answers no more; while it answers, nothing of the kind happens."""
+    drop_in = machine.file(f"{UNIT_FILE}.d/soon.conf")
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nWatchdogSec=4\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", UNIT)
+    before = machine.show("MainPID")
+    time.sleep(6)
+    assert (machine.show("MainPID"), machine.show("NRestarts")) == (before, "0")
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if machine.show("ActiveState") == "active" and machine.show("MainPID") not in {before, "0"}:
+            break
+        time.sleep(0.2)
+    assert machine.show("NRestarts") == "1"
+    assert machine.result("status")["ready"] is True
+    drop_in.unlink()
+    machine.run("systemctl", "daemon-reload")
+
+
 def test_a_start_that_fails_gives_the_gateways_own_reason(machine: Machine, served: dict[str, Any]) -> None:
     """The error is not systemd's but the gateway's, and nothing keeps trying."""
     machine.result("stop")

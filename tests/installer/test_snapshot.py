@@ -28,6 +28,7 @@ from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWri
 from mosaic_gateway_installer.snapshot.parts import SourceFile
 from mosaic_gateway_installer.snapshot.store import (
     find_snapshot,
+    is_untouched,
     is_whole,
     launcher,
     make_snapshot,
@@ -171,6 +172,27 @@ def test_a_damaged_copy_is_made_anew(empty: Home, account: Account | None) -> No
     assert make_snapshot(empty, wanted, account) == made
     assert is_whole(made)
     assert [path.name for path in empty.runtime.iterdir()] == [made.name]
+
+
+def test_a_change_is_seen_without_hashing_all(empty: Home, account: Account | None) -> None:
+    """One byte, with size and time of change as before, is told by what nobody can set; so is it in a moved tree."""
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    made = make_snapshot(empty, wanted, account)
+    assert is_untouched(made)
+    moved = made.with_name("moved")
+    subprocess.run(["cp", "-a", made, moved], check=True)
+    for place in (made, moved):
+        file = place / "__main__.py"
+        status, content = file.stat(), bytearray(file.read_bytes())
+        content[-2] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert is_whole(place)
+        assert not is_untouched(place)
+    again = made.with_name("again")
+    subprocess.run(["cp", "-a", moved, again], check=True)
+    assert not is_untouched(again)
 
 
 def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home, account: Account | None) -> None:

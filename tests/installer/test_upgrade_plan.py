@@ -32,18 +32,24 @@ NEWER = replace(SAME, version="1.1.0", schema="b", same_program=False)
 
 def test_the_steps_are_in_this_order() -> None:
     """Nothing is stopped before the new program is there, nothing is changed before the backup."""
-    assert upgrade_steps(NEWER, backup=True, ran=True, embedded=True) == (
-        "program", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "seal",
+    assert upgrade_steps(NEWER, backup=True, ran=True, embedded=True, ahead=True) == (
+        "program", "copy", "mark", "stop", "launch", "backup", "migrate", "start", "smoke-test", "switch", "seal",
         "prune",
     )  # fmt: skip
 
 
 @settings(database=None)
-@given(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans())
-def test_what_does_not_apply_is_left_out(backup: bool, ran: bool, embedded: bool, service: bool, minor: bool) -> None:
+@given(
+    backup=st.booleans(), ran=st.booleans(), embedded=st.booleans(), service=st.booleans(), minor=st.booleans(),
+    ahead=st.booleans(),
+)  # fmt: skip
+def test_what_does_not_apply_is_left_out(
+    *, backup: bool, ran: bool, embedded: bool, service: bool, minor: bool, ahead: bool
+) -> None:
     """Each plan is the full one less what does not apply; what has run serves afterwards, what has not does not."""
     facts = replace(NEWER, programs="18.7" if minor else "18.6")
-    steps = upgrade_steps(facts, backup=backup, ran=ran, embedded=embedded, service=service)
+    steps = upgrade_steps(facts, backup=backup, ran=ran, embedded=embedded, service=service, ahead=ahead)
+    assert ("copy" in steps) is (backup and embedded and ahead)
     assert ("backup" in steps, "stop" in steps, "stop-again" in steps) == (backup, ran, not ran)
     assert ("runtime" in steps) is (minor and embedded)
     assert ("service" in steps) is service

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from mosaic_gateway_installer.backups.copy import Skip
 
-__all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files"]
+__all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files", "hash_open_file"]
 
 CHUNK = 1 << 20  # bytes in memory for each worker and side
+SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
 WORKERS = 2
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -85,13 +87,14 @@ def compare_trees(source: Path, copy: Path, *, skip: Skip = lambda _name: False,
         if (source / path).readlink() != (copy / path).readlink()
     ]
 
-    def look(path: str) -> tuple[FileEntry, bool]:
-        peer = path in theirs and stat.S_ISREG(theirs[path].st_mode)
-        return _look(copy, path, source if peer else None, hashes=hashes)
-
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="compare") as pool:
-        looked = list(pool.map(look, files))
+    peers = {path for path in files if path in theirs and stat.S_ISREG(theirs[path].st_mode)}
     sizes = {difference.path for difference in found if difference.kind is DifferenceKind.SIZE}
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="compare") as pool:
+        if hashes:
+            looked = list(pool.map(lambda path: _look(copy, path, source if path in peers else None), files))
+        else:
+            alike = _alike(pool, source, copy, {path: ours[path].st_size for path in files if path in peers - sizes})
+            looked = [(FileEntry(path, ours[path].st_size, ""), alike.get(path, True)) for path in files]
     found += [
         Difference(entry.path, DifferenceKind.CONTENT) for entry, same in looked if not same and entry.path not in sizes
     ]
@@ -101,13 +104,30 @@ def compare_trees(source: Path, copy: Path, *, skip: Skip = lambda _name: False,
     )
 
 
-def hash_files(top: Path, *, skip: Skip = lambda _name: False) -> tuple[FileEntry, ...]:
-    """Return every regular file below *top* with its hash, sorted by path. Raises OSError."""
-    files = [path for path, status in _entries(top, skip) if stat.S_ISREG(status.st_mode)]
+def hash_files(
+    top: Path, *, skip: Skip = lambda _name: False, known: Mapping[str, FileEntry] = MappingProxyType({})
+) -> tuple[FileEntry, ...]:
+    """Return every regular file below *top* with its hash, sorted by path; what is *known* is not read.
+
+    Raises OSError.
+    """
+    files = [(path, status.st_size) for path, status in _entries(top, skip) if stat.S_ISREG(status.st_mode)]
+
+    def look(path: str, size: int) -> FileEntry:
+        noted = known.get(path)
+        return noted if noted is not None and noted.sha256 and noted.size == size else _look(top, path, None)[0]
+
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="hash") as pool:
-        return tuple(
-            sorted(pool.map(lambda path: _look(top, path, None, hashes=True)[0], files), key=lambda entry: entry.path)
-        )
+        return tuple(sorted(pool.map(lambda file: look(*file), files), key=lambda entry: entry.path))
+
+
+def hash_open_file(path: str, descriptor: int) -> FileEntry:
+    """Return the entry of *path*, which *descriptor* is open on; its position is not moved. Raises OSError."""
+    digest, size, content = hashlib.sha256(), 0, bytearray(CHUNK)
+    while count := os.preadv(descriptor, [content], size):
+        digest.update(memoryview(content)[:count])
+        size += count
+    return FileEntry(path, size, digest.hexdigest())
 
 
 def _entries(top: Path, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
@@ -144,24 +164,51 @@ def _metadata(path: str, theirs: os.stat_result, ours: os.stat_result) -> Iterat
         yield Difference(path, DifferenceKind.SIZE)
 
 
-def _look(copy: Path, path: str, source: Path | None, *, hashes: bool) -> tuple[FileEntry, bool]:
-    """Read the file *path* of *copy*, and its peer in step; return its entry and whether both are the same."""
+def _alike(pool: ThreadPoolExecutor, source: Path, copy: Path, sizes: Mapping[str, int]) -> dict[str, bool]:
+    """Return of each path, whose files are of equal size, whether they hold the same bytes."""
+    shares = [(path, start) for path, size in sizes.items() for start in range(0, size, SHARE)]
+    same = dict.fromkeys(sizes, True)
+    for (path, _), equal in zip(shares, pool.map(lambda share: _same_share(source, copy, *share), shares), strict=True):
+        same[path] = same[path] and equal
+    return same
+
+
+def _same_share(source: Path, copy: Path, path: str, start: int) -> bool:
+    """Return whether both files called *path* hold the same from *start* on, as far as one share goes."""
+    with ExitStack() as stack:
+        ours, theirs = _open(stack, copy / path), _open(stack, source / path)
+        mine, other = bytearray(CHUNK), bytearray(CHUNK)
+        position = start
+        while position < start + SHARE:
+            count = os.preadv(ours, [mine], position)
+            if os.preadv(theirs, [other], position) != count or not _equal(mine, other, count):
+                return False
+            if count == 0:
+                break
+            position += count
+    return True
+
+
+def _look(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
+    """Hash the file *path* of *copy*, and read its peer in step; return its entry and whether both are the same."""
     digest, size, same = hashlib.sha256(), 0, True
     with ExitStack() as stack:
         ours = _open(stack, copy / path)
         theirs = _open(stack, source / path) if source is not None else None
         mine, other = bytearray(CHUNK), bytearray(CHUNK)
         while count := os.readv(ours, [mine]):
-            if hashes:
-                digest.update(memoryview(mine)[:count])
+            digest.update(memoryview(mine)[:count])
             if theirs is not None and same:
-                # Two bytearrays compare as fast as memory goes; views of them item by item.
-                same = os.preadv(theirs, [memoryview(other)[:count]], size) == count
-                same = same and (mine == other if count == CHUNK else mine[:count] == other[:count])
+                same = os.preadv(theirs, [memoryview(other)[:count]], size) == count and _equal(mine, other, count)
             size += count
         if theirs is not None and same:
             same = os.fstat(theirs).st_size == size
-    return FileEntry(path, size, digest.hexdigest() if hashes else ""), same
+    return FileEntry(path, size, digest.hexdigest()), same
+
+
+def _equal(mine: bytearray, other: bytearray, count: int) -> bool:
+    """Compare the first *count* bytes: two bytearrays as fast as memory goes, where views would go item by item."""
+    return mine == other if count == CHUNK else mine[:count] == other[:count]
 
 
 def _open(stack: ExitStack, path: Path) -> int:

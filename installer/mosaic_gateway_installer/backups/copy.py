@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["CopyReport", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
+__all__ = ["Copied", "CopyReport", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes in memory for each worker
@@ -36,10 +36,12 @@ WORKERS = 8
 NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Asked with a path below the top ("base/1"): whether to leave it out.
 Skip = Callable[[str], bool]
+#: Told a file's path below the top and a descriptor of its copy, which is complete; in a worker's thread.
+Copied = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ def copy_tree(
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
+    copied: Copied | None = None,
 ) -> CopyReport:
     """Copy *source* (directory, file or link) to *target*, which must not exist, as *account*.
 
@@ -67,7 +70,8 @@ def copy_tree(
     ("base/1"); what it answers True for is left out, a directory with all it holds. As root, the copy gets its
     source's owners, or *owner* (user id, group id). With *vanishing*, files
     that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now and
-    then, in the caller's thread. Takes memory for `WORKERS` chunks and the names of one directory.
+    then, in the caller's thread; *copied* is told of each file before it is flushed. Takes memory for `WORKERS`
+    chunks and the names of one directory.
 
     Raises FileExistsError for a target that is there, and OSError.
     """
@@ -75,7 +79,7 @@ def copy_tree(
         if target.exists() or target.is_symlink():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
-            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress)
+            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress, copied=copied)
             with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
                 copying.entry(above, source.name, beside, temporary.name, "")
             return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
@@ -136,6 +140,7 @@ class _Copying:
     owner: tuple[int, int] | None
     vanishing: bool = field(kw_only=True)
     progress: Callable[[int], None] | None = field(kw_only=True)
+    copied: Copied | None = field(kw_only=True)
     files: int = 0
     size: int = 0
     shared: int = 0
@@ -151,7 +156,7 @@ class _Copying:
                 self._keep(copy, status)
                 os.fsync(copy)
         elif stat.S_ISREG(status.st_mode):
-            self._count(self._file(source, name, target, new_name))
+            self._count(self._file(source, name, target, new_name, path or "."))
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)
             self._give(new_name, status, dir_fd=target)
@@ -164,13 +169,13 @@ class _Copying:
             for entry in entries:
                 if not self.skip(f"{path}{entry.name}"):
                     (files if entry.is_file(follow_symlinks=False) else others).append(entry.name)
-        self._files(sorted(files), source, target)
+        self._files(sorted(files), source, target, path)
         for name in sorted(others):
             with self._gone_is_fine():
                 self.entry(source, name, target, name, f"{path}{name}/")
 
-    def _files(self, names: list[str], source: int, target: int) -> None:
-        futures = [self.pool.submit(self._file, source, name, target, name) for name in names]
+    def _files(self, names: list[str], source: int, target: int, path: str) -> None:
+        futures = [self.pool.submit(self._file, source, name, target, name, f"{path}{name}") for name in names]
         try:
             for future in futures:
                 self._count(future.result())
@@ -180,7 +185,7 @@ class _Copying:
             wait(futures)  # a worker at work has the directories' descriptors, which end with the caller
             raise
 
-    def _file(self, source: int, name: str, target: int, new_name: str) -> tuple[int, bool] | None:
+    def _file(self, source: int, name: str, target: int, new_name: str, path: str) -> tuple[int, bool] | None:
         """Copy a regular file; return its size and whether blocks are shared, None if it is gone."""
         try:
             reader = os.open(name, READ, dir_fd=source)
@@ -196,6 +201,8 @@ class _Copying:
                     _copy_content(reader, writer)
                 status = os.fstat(reader)
                 self._keep(writer, status)
+                if self.copied is not None:
+                    self.copied(path, writer)
                 os.fsync(writer)
                 return os.fstat(writer).st_size, shared
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway import control
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.ahead import Ahead, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backups.compare import FileEntry, compare_trees, hash_files
 from mosaic_gateway_installer.backups.copy import Skip, can_share, copy_tree, staged, sync_directory
 from mosaic_gateway_installer.backups.dump import dump_server
@@ -37,7 +39,16 @@ from mosaic_gateway_installer.backups.place import Backup, backup_name, backups_
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named, size_of
 from mosaic_gateway_installer.receipt import Receipt
 
-__all__ = ["choose_kind", "cold_backup", "create_backup", "data_of", "seal_backup", "settings_of"]
+__all__ = [
+    "choose_kind",
+    "cold_backup",
+    "create_backup",
+    "data_ahead",
+    "data_of",
+    "remove_leftovers",
+    "seal_backup",
+    "settings_of",
+]
 
 #: Engines whose files can be copied while they run.
 COPIED_AT_WORK = frozenset({EngineName.POSTGRES})
@@ -97,21 +108,57 @@ def cold_backup(
     report: Reporter,
     *,
     hashes: bool = True,
+    ahead: Ahead | None = None,
 ) -> Backup:
     """Back up *home*, whose database is at rest, into a new directory in *directory*; every byte is compared.
 
-    Without *hashes* it takes half the time, and the manifest has none until `seal_backup`.
+    Without *hashes* it takes half the time, and the manifest lacks some until `seal_backup`. *ahead*: what
+    `data_ahead` copied into *directory*, which becomes the backup's.
     Raises `DiskFullError`, `BackupFailedError`, OSError; then nothing is left of it.
     """
-    with _begun(home, engine, receipt, directory, account) as new:
+    with _begun(home, engine, receipt, directory, account, ahead) as new:
         new.copy_cold(report)
         return new.finish(BackupKind.COLD, report, hashes=hashes)
 
 
+def data_ahead(
+    home: Home, receipt: Receipt, engine: EngineName, directory: Path, account: Account | None, report: Reporter
+) -> Ahead:
+    """Copy the data of *home*, at which its database works, for a `cold_backup` into *directory*.
+
+    Raises `DiskFullError`, ClusterMissingError, OSError; then nothing is left of it.
+    """
+    data = data_of(home, engine)
+    if data is None:
+        raise _no_data(home)
+    check_room(directory, size_of([*settings_of(home), data]), "The backup")
+    remove_leftovers(home, account)
+    name = backup_name(datetime.now(UTC), receipt.version, directory)
+    place = directory / f".{name}.{secrets.token_hex(4)}.tmp"
+    try:
+        with full_disk_named(directory, "The backup"):
+            with assume(account):
+                make_directory(directory)
+            return copy_ahead(data, place, account, skip=_left_out_at_work, progress=_told(report))
+    except BaseException:
+        remove_leftovers(home, account)
+        raise
+
+
+def remove_leftovers(home: Home, account: Account | None) -> None:
+    """Remove what unfinished backups have left in *home*, and the directory of backups if it is empty then."""
+    with assume(account):
+        for path in leftovers(backups_of(home)):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            backups_of(home).rmdir()
+
+
 def seal_backup(backup: Path, account: Account | None) -> None:
-    """Note the hash of every file of *backup*, which was made without. Raises `BackupFailedError`, OSError."""
+    """Note the hashes of *backup*'s files that it was made without. Raises `BackupFailedError`, OSError."""
     manifest = read_manifest(backup)
-    found = hash_files(backup, skip=lambda path: path == MANIFEST)
+    known = {entry.path: entry for entry in manifest.files}
+    found = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
     if [(entry.path, entry.size) for entry in found] != [(entry.path, entry.size) for entry in manifest.files]:
         raise BackupFailedError(f"{backup} was changed after it had been made", hint="Take another backup.")
     write_manifest(backup, replace(manifest, files=found), account)
@@ -119,17 +166,21 @@ def seal_backup(backup: Path, account: Account | None) -> None:
 
 @contextmanager
 def _begun(
-    home: Home, engine: EngineName, receipt: Receipt, directory: Path, account: Account | None
+    home: Home,
+    engine: EngineName,
+    receipt: Receipt,
+    directory: Path,
+    account: Account | None,
+    ahead: Ahead | None = None,
 ) -> Iterator[_NewBackup]:
     """Give a backup to be filled; it is in its place once the block has ended, and not there if that fails."""
     writer = account if directory.is_relative_to(home.path) else None
     made = not directory.exists()
     data = data_of(home, engine)
-    if data is None or not can_share(data, directory):
+    if ahead is None and (data is None or not can_share(data, directory)):
         check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
-    if directory == backups_of(home):  # elsewhere they may be another home's, at work
-        for path in leftovers(directory):
-            shutil.rmtree(path, ignore_errors=True)
+    if ahead is None and directory == backups_of(home):  # elsewhere they may be another home's, at work
+        remove_leftovers(home, account)
     with full_disk_named(directory, "The backup"), assume(writer):
         make_directory(directory)
     target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
@@ -137,7 +188,10 @@ def _begun(
         with full_disk_named(directory, "The backup"), staged(target, writer) as stage:
             with assume(writer):
                 make_directory(stage / "data")
-            yield _NewBackup(home, engine, receipt, target, stage, writer)
+            yield _NewBackup(home, engine, receipt, target, stage, writer, ahead)
+            if ahead is not None:
+                with assume(writer):
+                    ahead.place.rmdir()
     except BaseException:
         if made:
             with suppress(OSError):
@@ -155,6 +209,7 @@ class _NewBackup:
     target: Path
     stage: Path
     writer: Account | None
+    ahead: Ahead | None = None
 
     def copy_online(self, conninfo: str, report: Reporter) -> OnlineFacts:
         """Copy the cluster that runs at *conninfo*."""
@@ -165,9 +220,13 @@ class _NewBackup:
         )
 
     def copy_cold(self, report: Reporter) -> None:
-        """Copy the data, which nobody uses."""
-        report.begin("Copying the data")
+        """Copy the data, which nobody uses, or take what was copied ahead."""
         data = self._data()
+        if self.ahead is not None:
+            with assume(self.writer):
+                self.ahead.copy.rename(self._place(data))
+            return
+        report.begin("Copying the data")
         copy_tree(data, self._place(data), account=self.writer, skip=_left_out, progress=_told(report))
 
     def dump(self, config: Config) -> OnlineFacts:
@@ -222,7 +281,10 @@ class _NewBackup:
 
     def _compared(self, path: Path, skip: Skip, *, hashes: bool) -> list[FileEntry]:
         copy = self._place(path)
-        compared = compare_trees(path, copy, skip=skip, hashes=hashes)
+        if self.ahead is not None and path == self._data():
+            compared = bring_up_to_date(path, copy, self.ahead.files, self.writer, skip=skip)
+        else:
+            compared = compare_trees(path, copy, skip=skip, hashes=hashes)
         if not compared.equal:
             first, more = compared.differences[0], len(compared.differences) - 1
             raise BackupFailedError(
@@ -234,13 +296,17 @@ class _NewBackup:
     def _data(self) -> Path:
         data = data_of(self.home, self.engine)
         if data is None:
-            raise ClusterMissingError(
-                f"{self.home.path} holds no data to back up", hint="Run mosaic-gateway install with this --home."
-            )
+            raise _no_data(self.home)
         return data
 
     def _place(self, path: Path) -> Path:
         return self.stage / path.relative_to(self.home.path)
+
+
+def _no_data(home: Home) -> ClusterMissingError:
+    return ClusterMissingError(
+        f"{home.path} holds no data to back up", hint="Run mosaic-gateway install with this --home."
+    )
 
 
 def _below(prefix: Path, entries: tuple[FileEntry, ...]) -> list[FileEntry]:
@@ -257,6 +323,11 @@ def _client(config: Config, tools: Path, writer: Account | None) -> Runtime:
 def _left_out(path: str) -> bool:
     """Return whether a cold copy of data leaves out *path*: what says who runs it, and nobody does."""
     return path in {"postmaster.pid", "postmaster.opts"}
+
+
+def _left_out_at_work(path: str) -> bool:
+    """Return whether a copy made ahead leaves out *path*: memory that processes share is none of the data."""
+    return _left_out(path) or path.startswith("pg_dynshmem/")
 
 
 def _torn(path: str) -> bool:

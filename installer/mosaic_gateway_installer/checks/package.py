@@ -49,14 +49,12 @@ def _files(_patient: Patient) -> str:
 
 
 def _distributions() -> list[metadata.Distribution]:
-    """Return what is installed of this program; a copy in a home is not, and is checked by its own manifest."""
-    if is_snapshot():
-        raise NotCheckedError("not checked: this program is the home's own copy, which has a manifest")
+    """Return what is installed of this program, or what a home's copy consists of."""
     try:
         metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise NotCheckedError("not checked: this program was not installed by pip") from None
-    found, programs = closure()
+    found, programs = closure(with_programs=not is_snapshot())
     return [*found.values(), *map(metadata.distribution, programs)]
 
 

@@ -77,6 +77,8 @@ def _service(facts: UnitFacts) -> Iterator[str]:
     # Recovery and migrations take the time that they take; the gateway itself ends within a minute.
     yield "TimeoutStartSec=infinity"
     yield "TimeoutStopSec=60"
+    # It says so as long as it answers; one that hangs is started again.
+    yield "WatchdogSec=60"
     # The gateway stops its database; what is left after that is killed.
     yield "KillMode=mixed"
     yield "OOMPolicy=continue"

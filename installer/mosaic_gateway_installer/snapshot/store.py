@@ -53,6 +53,7 @@ __all__ = [
     "find_snapshot",
     "is_of_this_package",
     "is_snapshot",
+    "is_untouched",
     "is_whole",
     "launcher",
     "make_snapshot",
@@ -67,6 +68,7 @@ __all__ = [
 FORM = 1
 COMMAND = "mosaic-gateway"
 TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
+AT_ONCE = 1_000_000_000  # nanoseconds
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -138,7 +140,7 @@ def is_of_this_package(program: Program) -> bool:
         same = all(part_of(one["name"], metadata.distribution(one["name"])).digest == one["digest"] for one in listed)
     except (metadata.PackageNotFoundError, KeyError):
         return False
-    return bool(listed) and same and not altered_files(program.directory)
+    return bool(listed) and same and is_untouched(program.directory)
 
 
 def is_snapshot() -> bool:
@@ -153,6 +155,28 @@ def altered_files(path: Path) -> list[str]:
     """
     recorded = read_program(path).manifest["files"]
     return [name for name, (size, digest) in recorded.items() if not _is_as_copied(f"{path}/{name}", size, digest)]
+
+
+def is_untouched(path: Path) -> bool:
+    """Return whether every file of the snapshot *path* is as it was copied; quicker than `altered_files`.
+
+    The manifest was written last. A file with a later time of change (ctime, which nobody can set) is hashed; all are
+    if the manifest itself has one later than its content, because then the tree was copied, or modes were set anew.
+    """
+    try:
+        recorded = read_program(path).manifest["files"]
+        status = (path / MANIFEST).stat()
+        made = status.st_ctime_ns if status.st_ctime_ns - status.st_mtime_ns < AT_ONCE else 0
+        return all(_is_untouched(f"{path}/{name}", size, digest, made) for name, (size, digest) in recorded.items())
+    except (ProgramMissingError, OSError, KeyError):
+        return False
+
+
+def _is_untouched(name: str, size: int, digest: str, made: int) -> bool:
+    status = os.stat(name)  # noqa: PTH116 - as in is_whole
+    if status.st_ctime_ns <= made:
+        return status.st_size == size
+    return _is_as_copied(name, size, digest)
 
 
 def _is_as_copied(name: str, size: int, digest: str) -> bool:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import psycopg
+
 from mosaic_gateway import __version__
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import read_program
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark, write_mark
+from mosaic_gateway_installer.backups.create import data_ahead, remove_leftovers
+from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.snapshot.store import (
     find_snapshot,
     make_snapshot,
@@ -19,7 +26,9 @@ from mosaic_gateway_installer.snapshot.store import (
 )
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
 
-__all__ = ["LaunchNewStep", "MarkStep", "StageStep", "StopOldStep"]
+__all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageStep", "StopOldStep"]
+
+APPLICATION = "mosaic-gateway upgrade"
 
 
 @dataclass(slots=True)
@@ -52,6 +61,37 @@ class StageStep:
         """Remove it."""
         if self._there is not None:
             remove_snapshots(self.upgrade.context.home, keep=self._there)
+
+
+@dataclass(slots=True)
+class CopyAheadStep:
+    """Copies the data while the old gateway serves, so that little is left to copy once it does not."""
+
+    upgrade: Upgrade
+    id: str = "copy"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy the data ahead, while version {self.upgrade.receipt.version} serves"
+
+    def done(self) -> bool:
+        """Return False: what a killed run has copied is not trusted."""
+        return False
+
+    def apply(self) -> None:
+        """Copy it. Raises `DiskFullError`."""
+        upgrade, context = self.upgrade, self.upgrade.context
+        _write_out(context.home)
+        upgrade.ahead = data_ahead(
+            context.home, upgrade.receipt, context.config.engine, backups_of(context.home), context.home_owner,
+            upgrade.report,
+        )  # fmt: skip
+        _write_out(context.home)
+
+    def undo(self) -> None:
+        """Remove it."""
+        remove_leftovers(self.upgrade.context.home, self.upgrade.context.home_owner)
 
 
 @dataclass(slots=True)
@@ -147,6 +187,14 @@ class LaunchNewStep:
         """End it."""
         if self.upgrade.launched is not None:
             self.upgrade.launched.close()
+
+
+def _write_out(home: Home) -> None:
+    """Have the running database write out what it holds in memory: it is copied then, and a stop is quick."""
+    conninfo = running_conninfo(home)
+    if conninfo is not None:
+        with suppress(psycopg.Error), closing(connect(conninfo, application_name=APPLICATION)) as connection:
+            connection.execute("CHECKPOINT")
 
 
 def _asked(state: control.GatewayState) -> bool | None:

@@ -56,8 +56,9 @@ class BackupStep:
         else:
             # Compared it is; its hashes are noted when somebody serves again.
             made = cold_backup(
-                home, upgrade.receipt, context.config.engine, place, account, upgrade.report, hashes=False
-            )
+                home, upgrade.receipt, context.config.engine, place, account, upgrade.report, hashes=False,
+                ahead=upgrade.ahead,
+            )  # fmt: skip
         upgrade.backup = made.name
         upgrade.note(backup=made.name)
 

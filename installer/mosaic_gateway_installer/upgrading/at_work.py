@@ -10,6 +10,7 @@ from mosaic_gateway.errors import InternalError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.upgrade_mark import UpgradeMark, read_mark, write_mark
 from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.backups.ahead import Ahead
 from mosaic_gateway_installer.receipt import Receipt
 from mosaic_gateway_installer.snapshot.store import (
     Wanted,
@@ -26,8 +27,9 @@ __all__ = ["Upgrade"]
 class Upgrade:
     """An upgrade at work: the installation before, the package that comes, and what the steps hand on.
 
-    ``target`` is the name of the new snapshot once it is there; ``smoke`` what the new gateway answered,
-    ``backup`` the name of what was copied, ``changed_data`` whether the database may not be as it was.
+    ``target`` is the name of the new snapshot once it is there; ``smoke`` what the new gateway answered, ``ahead`` what
+    was copied while the old one served, ``backup`` the backup's name, ``changed_data`` whether the database may not be
+    as it was.
     """
 
     context: Context
@@ -40,6 +42,7 @@ class Upgrade:
     smoke: dict[str, Any] | None = None
     stopped_at: float | None = None
     downtime: float | None = None
+    ahead: Ahead | None = None
     backup: str | None = None
     changed_data: bool = False
     counters: Counters | None = None

@@ -145,14 +145,18 @@ def _major(cluster: int, programs: int) -> MajorVersionError:
 
 
 def upgrade_steps(
-    facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False
+    facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False, ahead: bool = False
 ) -> tuple[str, ...]:
     """Return the ids of the steps of an upgrade, in their order.
 
     *backup*: one is made. *ran*: the gateway ran, and does afterwards. *embedded*: the database is the home's own.
-    *service*: a service manager runs the gateway, and takes the new one over when it has been tested.
+    *service*: a service manager runs the gateway, and takes the new one over when it has been tested. *ahead*: the old
+    gateway serves now, and most of the data can be copied meanwhile.
     """
-    steps = ["program", "mark"]
+    steps = ["program"]
+    if backup and embedded and ahead:
+        steps.append("copy")
+    steps.append("mark")
     if facts.pglite:
         steps.append("runtime")  # fetched before anything stops; the old ones stay beside them
     if ran:

@@ -20,6 +20,7 @@ from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, remove_mark,
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.backups.create import remove_leftovers
 from mosaic_gateway_installer.backups.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.majors import remove_newer_programs, undo_major
@@ -82,6 +83,7 @@ def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
         with assume(account):
             _remove(backups_of(home) / mark.backup)
+    remove_leftovers(home, account)
     remove_newer_programs(home, account)
     if mark.source_program is not None and NAME.fullmatch(mark.source_program):
         switch_to(home, mark.source_program, account)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
 from mosaic_gateway.engines.base import CpuUnsupportedError, DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import MosaicError, PreflightError, SmokeTestError
+from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.gateway.service import Manager, registered_service
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.assembly import pending
 from mosaic_gateway_installer.choice import AUTO, Choice, choose, look_at_engines
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
@@ -32,56 +32,21 @@ from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_ho
 from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.majors import forget_record
 from mosaic_gateway_installer.ownership import choose_account
-from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.recover import needs_recovery, recover
-from mosaic_gateway_installer.service.choice import available_manager, lingers
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
-from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
-from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
-from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
-from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
-from mosaic_gateway_installer.steps.pglite import PgliteDataStep, PgliteRuntimeStep
-from mosaic_gateway_installer.steps.program import ProgramStep
-from mosaic_gateway_installer.steps.service import ServiceStep, service_of
-from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
+from mosaic_gateway_installer.steps.gateway import StartStep
+from mosaic_gateway_installer.steps.kept_data import KeptDataStep
+from mosaic_gateway_installer.verbs.install_told import done_outcome, planned_outcome
+from mosaic_gateway_installer.wishes import Wishes
 
-__all__ = ["Wishes", "install", "install_held", "looked_at", "make_home"]
+__all__ = ["install", "install_held", "looked_at", "make_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
-LINGER = "loginctl enable-linger"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the caller asked for; None means: as it is, or the default.
-
-    ``postgres_failed``: what an attempt with PostgreSQL died of, that was chosen by ourselves and taken back.
-    """
-
-    host: str | None = None
-    port: int | None = None
-    engine: str | None = None
-    database_url: str | None = None
-    postgres_bin: Path | None = None
-    pglite_dir: Path | None = None
-    base_url: str | None = None
-    run_as: str | None = None
-    start: bool = True
-    dry_run: bool = False
-    accept_secret: bool = False
-    postgres_failed: str | None = None
-    service: bool | None = None
-
-
-class ServiceUnavailableError(PreflightError):
-    """A service was asked for, and no service manager is there to keep it."""
-
-    code = "SERVICE_UNAVAILABLE"
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -143,7 +108,7 @@ def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
     _, context, findings = looked_at(home, wishes)
     check_install(findings)
-    return _run(context, wishes, _pending(context, wishes), report)
+    return _run(context, wishes, pending(context, wishes), report)
 
 
 def make_home(directories: Sequence[Path]) -> None:
@@ -163,9 +128,9 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
                 if read_receipt(home) != receipt:  # another installer has been here since
                     _, context, findings = looked_at(home, wishes)
                     check_install(findings)
-                pending = _pending(context, wishes)
+                steps = pending(context, wishes)
                 with reporter() as report:
-                    return _run(context, wishes, pending, report)
+                    return _run(context, wishes, steps, report)
             finally:
                 if read_receipt(home) is None:
                     _leave_no_trace(context)
@@ -175,7 +140,7 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
                 directory.rmdir()
 
 
-def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Reporter) -> Outcome:
+def _run(context: Context, wishes: Wishes, steps: Sequence[Step], report: Reporter) -> Outcome:
     smoke: dict[str, Any] | None = None
     link: str | None = None
 
@@ -183,15 +148,28 @@ def _run(context: Context, wishes: Wishes, pending: Sequence[Step], report: Repo
         nonlocal smoke, link
         if wishes.start:
             report.begin("Asking the gateway")
-            fresh = any(step.id == "cluster" for step in pending)
+            fresh = any(step.id == "cluster" for step in steps)
             smoke = _smoke_test(context, needs_setup=True if fresh else None)
             report.done("The gateway answers as it must")
             if smoke["needsSetup"]:
-                link = _link(context, pending)
+                link = _link(context, steps)
         _complete(context, wishes)
 
-    execute("install", pending, lambda: context.journal, report, finish)
-    return _outcome(context, pending, smoke, link)
+    with _backup_named(steps):
+        execute("install", steps, lambda: context.journal, report, finish)
+    return done_outcome(context, steps, smoke, link)
+
+
+@contextmanager
+def _backup_named(steps: Sequence[Step]) -> Iterator[None]:
+    """Have an error say where the backup is that was made of data before it was migrated."""
+    try:
+        yield
+    except MosaicError as error:
+        for step in steps:
+            if isinstance(step, KeptDataStep) and step.made is not None and step.made.exists():
+                error.message = f"{error.message}\nThe backup of the data as it was kept: {step.made}"
+        raise
 
 
 def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
@@ -227,65 +205,6 @@ def _engine(config: Config, wishes: Wishes, receipt: Receipt | None, account: st
         return Choice(EngineName(receipt.engine), receipt.engine_reason)
     looked = look_at_engines(config, account, postgres_failed=wishes.postgres_failed)
     return choose(*looked, postgres_bin=config.postgres_bin)
-
-
-def _pending(context: Context, wishes: Wishes) -> list[Step]:
-    manager = _manager(context, wishes, read_receipt(context.home))
-    ids = install_steps(
-        context.config.engine,
-        account=context.account_name is not None,
-        make_account=context.make_account,
-        start=wishes.start,
-        service=manager is not None,
-    )
-    steps = {step.id: step for step in _steps(context, manager)}
-    done = {step for step in ids if steps[step].done()}
-    return [steps[step] for step in pending_steps(ids, done)]
-
-
-def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manager | None:
-    """Return the service manager that this home has or gets. Raises `ServiceUnavailableError`."""
-    wanted = wishes.service
-    if wanted is None:
-        wanted = receipt is None or receipt.service_wanted
-    if not wanted:
-        return None
-    recorded = service_of(receipt)
-    if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
-        return recorded.manager
-    found = available_manager(context.account_name)
-    if found.manager is None and wishes.service:
-        raise ServiceUnavailableError(
-            f"no service can be registered: {found.reason}",
-            hint="Leave --service out: the gateway then runs in the background, kept by its own supervisor.",
-        )
-    return found.manager
-
-
-def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
-    """Return every step there is; the plan says which of them an installation has."""
-    name = context.account_name or ""
-    launch = LaunchStep(context)
-    runtime: Step = RuntimeStep(context)
-    database: Step = ClusterStep(context)
-    if context.config.engine is EngineName.PGLITE:
-        runtime, database = PgliteRuntimeStep(context), PgliteDataStep(context)
-    return (
-        HomeStep(context),
-        AccountStep(context, name),
-        HandOverStep(context, name),
-        ProgramStep(context),
-        StopStep(context),
-        ConfigStep(context),
-        SecretStep(context),
-        launch,
-        runtime,
-        MajorUpgradeStep(context),
-        database,
-        ServiceStep(context, manager),
-        SchemaStep(context),
-        StartStep(context, launch),
-    )
 
 
 def _complete(context: Context, wishes: Wishes) -> None:
@@ -346,62 +265,4 @@ def _planned(context: Context, findings: Sequence[Finding], wishes: Wishes) -> O
         check_install(findings)
     except MosaicError as error:
         return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
-    pending = _pending(context, wishes)
-    lines = [f"Would install into {context.home.path} (engine {_told(context)}):"]
-    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
-    if not pending:
-        lines = [f"{context.home.path} is installed; nothing would change."]
-    return Outcome(
-        result={"dry_run": True, **_facts(context, pending), **checks}, lines=(*finding_lines(findings), *lines)
-    )
-
-
-def _outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
-    receipt = read_receipt(context.home)
-    instance = receipt.instance_id if receipt else ""
-    lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
-    lines.append(f"The database is run by {_told(context)}.")
-    if not pending:
-        lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
-    if smoke is None:
-        lines.append("Start it: mosaic-gateway start")
-    else:
-        lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
-    lines += _service_lines(context, pending)
-    if link is not None:
-        lines += ["", "Make the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
-    elif smoke is not None and smoke["needsSetup"]:
-        lines.append("No admin yet. The link from before still works; for a new one: mosaic-gateway bootstrap link")
-    result = {"dry_run": False, **_facts(context, pending), "instance_id": instance, "smoke_test": smoke}
-    return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
-
-
-def _told(context: Context) -> str:
-    reason = context.engine_reason
-    return f"{context.config.engine}: {reason}" if reason else str(context.config.engine)
-
-
-def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
-    """Return what is to be said of the service; nothing where nothing was changed."""
-    told = [line for step in pending if isinstance(step, ServiceStep) for line in step.told]
-    service = registered_service(context.home)
-    if service is None and pending:
-        told.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
-    if service is not None and any(isinstance(step, ServiceStep) for step in pending):
-        told.append(f"It starts with the machine ({service.described}).")
-        if service.manager is Manager.SYSTEMD_USER and not lingers():
-            told[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"
-    return told
-
-
-def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
-    return {
-        "home": str(context.home.path),
-        "engine": str(context.config.engine),
-        "engine_reason": context.engine_reason,
-        "url": context.config.url,
-        "account": context.account_name,
-        "service": service.described if (service := registered_service(context.home)) is not None else None,
-        "changed": bool(pending),
-        "steps": [{"id": step.id, "description": step.description} for step in pending],
-    }
+    return planned_outcome(context, findings, pending(context, wishes))

@@ -23,7 +23,7 @@ from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.copy import can_share
-from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of, seal_backup
+from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of, remove_leftovers, seal_backup
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.backups.room import check_room, size_of
 from mosaic_gateway_installer.executor import execute, interruptible, uninterruptible
@@ -37,7 +37,7 @@ from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launc
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.pglite import PgliteRuntimeStep
-from mosaic_gateway_installer.steps.upgrade_begin import LaunchNewStep, MarkStep, StageStep, StopOldStep
+from mosaic_gateway_installer.steps.upgrade_begin import CopyAheadStep, LaunchNewStep, MarkStep, StageStep, StopOldStep
 from mosaic_gateway_installer.steps.upgrade_data import BackupStep, MigrateStep, NewMajorStep, ProgramsStep
 from mosaic_gateway_installer.steps.upgrade_end import (
     PruneStep,
@@ -53,8 +53,9 @@ from mosaic_gateway_installer.upgrading.facts import upgrade_facts
 from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
 from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrading.rollback import take_back
-from mosaic_gateway_installer.verbs.install import Wishes, looked_at
+from mosaic_gateway_installer.verbs.install import looked_at
 from mosaic_gateway_installer.verbs.uninstall import installed
+from mosaic_gateway_installer.wishes import Wishes
 
 __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
@@ -108,6 +109,7 @@ def abort(home: Home) -> Outcome:
         mark = read_mark(home)
         if mark is None:
             Journal(home.journal, owner_of(home.path)).close()
+            remove_leftovers(home, owner_of(home.path))
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=("No upgrade is under way.",))
         if mark.phase is Phase.DONE:
             _finish(home, mark)
@@ -181,7 +183,7 @@ def _check(look: _Look, *, backup: bool) -> None:
             hint="End it, then run the command again.",
         )
     data = data_of(home, engine)
-    if backup and data is not None and not can_share(data, backups_of(home)):
+    if backup and data is not None and not can_share(data, home.path):
         check_room(backups_of(home), size_of([data]), "The backup before the upgrade")
 
 
@@ -218,17 +220,24 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
     run = Upgrade(context=context, receipt=look.receipt, wanted=look.wanted, report=report, source_program=source)
     state = control.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
+    data = data_of(home, context.config.engine)
     ids = upgrade_steps(
         look.facts,
         backup=backup,
         ran=ran,
         embedded=context.config.engine is not EngineName.SERVER,
         service=registered_service(home) is not None,
+        ahead=(
+            context.config.engine is EngineName.POSTGRES
+            and state.running
+            and data is not None
+            and not can_share(data, home.path)
+        ),
     )
     every: dict[str, Step] = {
         step.id: step
         for step in (
-            StageStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run),
+            StageStep(run), CopyAheadStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run),
             PgliteRuntimeStep(context) if context.config.engine is EngineName.PGLITE else ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
             StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),

@@ -21,7 +21,6 @@ from mosaic_gateway.process.logfile import read_tail, tail_of
 __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
-NO_SERVICE = "none: after a restart of the machine, run mosaic-gateway start"
 NO_SERVICE = "none: after a restart of the machine the gateway waits for mosaic-gateway start"
 
 

@@ -43,11 +43,13 @@ def serve(
     from mosaic_gateway.gateway.ready_pipe import ReadyPipe
     from mosaic_gateway.gateway.service_notice import LogFileHandler, ServiceNotice
     from mosaic_gateway.gateway.upgrade_mark import check_may_start
+    from mosaic_gateway.gateway.watchdog import watchdog_limit
 
     ready: lifecycle.Readiness = ReadyPipe(ready_fd)
     if service:  # standard error is the service manager's, which may keep it elsewhere or not at all
         lifecycle.configure_logging(also=LogFileHandler(home.gateway_log))
-        ready = ServiceNotice(home, process_environment().get("NOTIFY_SOCKET"))
+        environ = process_environment()
+        ready = ServiceNotice(home, environ.get("NOTIFY_SOCKET"), watchdog_limit(environ, os.getpid()))
     else:
         lifecycle.configure_logging()
     if go_fd is not None and not _await_go(go_fd):

@@ -56,7 +56,7 @@ class Readiness(Protocol):
     """Hears how a gateway is: whoever started it."""
 
     def ready(self, **facts: Any) -> None:
-        """Hear that requests are accepted; *facts* are ``url`` and ``setup_url``."""
+        """Hear that requests are accepted; *facts* are ``url``, ``local_url`` and ``setup_url``."""
 
     def failed(self, error: MosaicError) -> None:
         """Hear why the start failed."""
@@ -145,7 +145,7 @@ class _Announcement:
             service=self.under_service,
         )
         LOG.info("Listening on %s", config.local_url)
-        self.ready.ready(url=config.url, setup_url=self.link)
+        self.ready.ready(url=config.url, local_url=config.local_url, setup_url=self.link)
 
 
 @contextmanager

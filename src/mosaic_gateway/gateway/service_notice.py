@@ -16,6 +16,7 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.files import remove_file, write_file
 from mosaic_gateway.gateway.ready_pipe import StartupFailedError
+from mosaic_gateway.gateway.watchdog import Watchdog
 from mosaic_gateway.process.logfile import RotatingFile
 from mosaic_gateway.process.notify import notify
 
@@ -25,15 +26,23 @@ LOG = logging.getLogger(__name__)
 
 
 class ServiceNotice:
-    """Announces a gateway to the service manager that started it; *address* is its ``NOTIFY_SOCKET``."""
+    """Announces a gateway to the service manager that started it.
 
-    def __init__(self, home: Home, address: str | None) -> None:
+    *address* is its ``NOTIFY_SOCKET``, *limit* the seconds within which it wants to hear from us (None: it does not).
+    """
+
+    def __init__(self, home: Home, address: str | None, limit: float | None = None) -> None:
         self._home = home
         self._address = address
+        self._limit = limit
+        self._watchdog: Watchdog | None = None
 
     def ready(self, **facts: Any) -> None:
         """Say that requests are accepted."""
         notify(self._address, READY="1", STATUS=f"Listening on {facts.get('url')}")
+        if self._limit is not None:
+            self._watchdog = Watchdog(self._address, str(facts["local_url"]), self._limit)
+            self._watchdog.start()
 
     def failed(self, error: MosaicError) -> None:
         """Say why the start failed."""
@@ -44,6 +53,8 @@ class ServiceNotice:
 
     def stopping(self) -> None:
         """Say that the end has begun."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
         notify(self._address, STOPPING="1", STATUS="Stopping")
 
 

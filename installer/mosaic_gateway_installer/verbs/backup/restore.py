@@ -24,7 +24,8 @@ from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.gateway import StopStep
 from mosaic_gateway_installer.steps.restore import EmptyHomeStep, StageStep, SwapStep
-from mosaic_gateway_installer.verbs.install import Wishes, install_held, make_home
+from mosaic_gateway_installer.verbs.install import install_held, make_home
+from mosaic_gateway_installer.wishes import Wishes
 
 __all__ = ["BackupForeignError", "restore"]
 
@@ -75,7 +76,7 @@ def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
     installed: list[Outcome] = []
 
     def finish() -> None:
-        installed.append(install_held(home, Wishes(), report))
+        installed.append(install_held(home, Wishes(backup=False), report))
         commit(home, context.home_owner)
 
     steps = [step for step in _steps(context, backup, present) if not step.done()]

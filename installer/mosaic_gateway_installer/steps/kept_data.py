@@ -1,0 +1,80 @@
+"""The step that backs up kept data before migrations come over it that were not known when it was left."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.process.account import assume
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway_installer.steps.base import Context
+
+__all__ = ["KeptDataStep"]
+
+#: The steps that migrate; once one of them was begun, the backup is the only picture of before.
+MIGRATING = ("schema", "start", "major-upgrade")
+
+
+class _Quiet:
+    """Tells nobody how far a copy is: the step itself is told."""
+
+    def begin(self, text: str) -> None:
+        """Say nothing."""
+
+    def done(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class KeptDataStep:
+    """Backs up what an uninstall kept, if this version will migrate it; ``made`` is where it is."""
+
+    context: Context
+    id: str = "backup"
+    made: Path | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Back up the kept data, which has to be migrated"
+
+    def done(self) -> bool:
+        """Return whether there is no such data, or a killed run has backed it up."""
+        home = self.context.home
+        receipt = read_receipt(home)
+        if receipt is None or not _is_to_be_migrated(receipt):
+            return True
+        return not any(home.data.glob("*")) or self.context.journal.was_done(self.id)
+
+    def apply(self) -> None:
+        """Copy and compare. Raises `DiskFullError`, `BackupFailedError`, BusyError, OSError."""
+        from mosaic_gateway_installer.at_rest import database_at_rest
+        from mosaic_gateway_installer.backups.create import cold_backup
+        from mosaic_gateway_installer.backups.place import backups_of
+
+        context = self.context
+        receipt = read_receipt(context.home)
+        if receipt is None:
+            raise LookupError(context.home.receipt)
+        with database_at_rest(context.home):
+            backup = cold_backup(
+                context.home, receipt, context.config.engine, backups_of(context.home), context.home_owner, _Quiet()
+            )
+        self.made = backup.path
+
+    def undo(self) -> None:
+        """Remove the backup, unless the data may have been changed since."""
+        from mosaic_gateway_installer.backups.create import remove_leftovers
+
+        context = self.context
+        if self.made is None or any(context.journal.was_ever_begun(step) for step in MIGRATING):
+            return
+        with assume(context.home_owner):
+            shutil.rmtree(self.made, ignore_errors=True)
+        remove_leftovers(context.home, context.home_owner)
+
+
+def _is_to_be_migrated(receipt: Receipt) -> bool:
+    return receipt.state is ReceiptState.KEPT and receipt.schema not in {None, schema_digest(load_bundles())}

@@ -1,0 +1,32 @@
+"""What the caller of an install asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Wishes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the caller asked for; None means: as it is, or the default.
+
+    ``postgres_failed``: what an attempt with PostgreSQL died of, that was chosen by ourselves and taken back.
+    ``backup``: kept data that has to be migrated is backed up first.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    engine: str | None = None
+    database_url: str | None = None
+    postgres_bin: Path | None = None
+    pglite_dir: Path | None = None
+    base_url: str | None = None
+    run_as: str | None = None
+    start: bool = True
+    dry_run: bool = False
+    accept_secret: bool = False
+    postgres_failed: str | None = None
+    backup: bool = True
+    service: bool | None = None

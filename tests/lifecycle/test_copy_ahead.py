@@ -1,0 +1,112 @@
+"""An upgrade copies the data while the old gateway serves and others write; its backup is of the end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from tests.lifecycle.conftest import NEW, OLD
+from tests.lifecycle.test_upgrade import assert_serves
+
+from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway_installer.backups.rows import table_rows
+
+if TYPE_CHECKING:
+    from tests.lifecycle.conftest import Old
+
+Version = Callable[[str], Path]
+WRITERS = 2
+
+
+@dataclass
+class Load:
+    """What writers were told is committed: the ids of rows."""
+
+    committed: set[int] = field(default_factory=set)
+
+
+def _conninfo(site: Old) -> str:
+    conninfo = running_conninfo(site.home)
+    assert conninfo is not None
+    return conninfo
+
+
+def _write(conninfo: str, load: Load, over: threading.Event) -> None:
+    """Add rows, change old ones, make tables and drop them, until the server goes."""
+    with suppress(psycopg.Error), closing(connect(conninfo, application_name="writer")) as connection:
+        name = f"t_brief_{threading.get_ident()}"
+        while not over.is_set():
+            rows = connection.execute(
+                "INSERT INTO t_load (v) SELECT repeat('x', 500) FROM generate_series(1, 20) RETURNING id"
+            )
+            load.committed.update(number for (number,) in rows.fetchall())
+            connection.execute("UPDATE t_load SET v = v || 'y' WHERE id % 97 = 1")
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM t_load LIMIT 100".encode())
+            connection.execute(f"DROP TABLE {name}".encode())
+
+
+@contextmanager
+def _writing(site: Old) -> Iterator[Load]:
+    load, over = Load(), threading.Event()
+    conninfo = _conninfo(site)
+    with closing(connect(conninfo, application_name="test")) as connection:
+        connection.execute("CREATE TABLE t_load (id bigserial PRIMARY KEY, v text)")
+    threads = [threading.Thread(target=_write, args=[conninfo, load, over]) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def _loaded(site: Old) -> tuple[set[int], str]:
+    """Return the ids, and a checksum of the whole rows."""
+    with closing(connect(_conninfo(site), application_name="test")) as connection:
+        ids = {number for (number,) in connection.execute("SELECT id FROM t_load")}
+        return ids, next(rows.checksum for rows in table_rows(connection) if "t_load" in rows.table)
+
+
+def test_what_is_written_during_the_copy_is_in_the_backup(old: Old, version: Version) -> None:
+    """Every row that was committed is there after the upgrade, and after going back to its backup, to the byte."""
+    with _writing(old) as load:
+        done = old.run_version(version(NEW), "upgrade").result
+    assert [step["id"] for step in done["steps"]][:4] == ["program", "copy", "mark", "stop"]
+    assert_serves(old, NEW)
+    ids, checksum = _loaded(old)
+    assert len(load.committed) > 100
+    assert load.committed <= ids
+    verified = old.run_version(version(NEW), "backup", "verify", done["backup"])
+    assert verified.code == 0, verified.out
+    back = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
+    assert back.code == 0, back.out
+    assert_serves(old, OLD)
+    assert _loaded(old) == (ids, checksum)
+
+
+@pytest.mark.parametrize("then", [("upgrade",), ("upgrade", "--abort"), ("backup", "create")])
+def test_a_kill_during_the_copy_is_no_matter(old: Old, version: Version, then: tuple[str, ...]) -> None:
+    """The old gateway serves on; what was copied goes with the next verb that copies, or takes back."""
+    trap = {"event": "os.mkdir", "text": "base'", "count": 1, "act": "SIGKILL"}
+    killed = old.run_version(version(NEW), "upgrade", trap=trap)
+    assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
+    assert old.request("GET", "/readyz")[1]["version"] == OLD
+    assert list(old.path.glob("backups/.*.tmp"))
+    done = old.run_version(version(OLD if then[0] == "backup" else NEW), *then)
+    assert done.code == 0, done.out
+    if then == ("upgrade",):
+        assert_serves(old, NEW)
+        return
+    assert not list(old.path.glob("backups/.*.tmp"))
+    assert old.request("GET", "/readyz")[1]["version"] == OLD
+    assert old.rows() == old.before

@@ -1,0 +1,82 @@
+"""Data that an older version left is taken up by a newer one: with a backup of before, as an upgrade makes it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.lifecycle.conftest import BAD, NEW, OLD
+from tests.lifecycle.test_upgrade import assert_serves
+
+if TYPE_CHECKING:
+    from tests.lifecycle.conftest import Old
+
+Version = Callable[[str], Path]
+
+
+@pytest.fixture
+def kept(old: Old, version: Version) -> Old:
+    """Return the home of the old version, uninstalled."""
+    assert old.run_version(version(OLD), "uninstall").code == 0
+    return old
+
+
+def _install(site: Old, place: Path, **options: Any) -> Any:
+    return site.run(*site.install_words(), PYTHONPATH=str(place), **options)
+
+
+def test_a_newer_version_backs_up_what_it_migrates(kept: Old, version: Version) -> None:
+    """The backup is whole and verified; a second install makes none."""
+    done = _install(kept, version(NEW)).result
+    assert "backup" in [step["id"] for step in done["steps"]]
+    assert_serves(kept, NEW)
+    [backup] = kept.path.glob("backups/*")
+    verified = kept.run_version(version(NEW), "backup", "verify", backup.name)
+    assert verified.code == 0, verified.out
+    assert verified.result["version"] == OLD
+    assert _install(kept, version(NEW)).result["steps"] == []
+
+
+def test_the_same_version_needs_no_backup(kept: Old, version: Version) -> None:
+    """Nothing is migrated, so nothing is copied."""
+    done = _install(kept, version(OLD)).result
+    assert "backup" not in [step["id"] for step in done["steps"]]
+    assert not list(kept.path.glob("backups"))
+
+
+@pytest.mark.lifecycle
+def test_a_failed_migration_names_the_backup(kept: Old, version: Version) -> None:
+    """What was kept can be put back with it, by the version that left it."""
+    failed = _install(kept, version(BAD))
+    assert (failed.code, failed.error["code"]) == (4, "STATEMENT_FAILED")
+    [backup] = kept.path.glob("backups/*")
+    assert str(backup) in failed.error["message"]
+    back = kept.run_version(version(OLD), "backup", "restore", backup.name)
+    assert back.code == 0, back.out
+    assert_serves(kept, OLD)
+    assert kept.rows() == kept.before
+
+
+@pytest.mark.lifecycle
+@pytest.mark.parametrize(
+    "trap",
+    [
+        {"event": "os.mkdir", "text": "base'", "count": 1},
+        {"event": "os.rename", "text": "manifest.json", "count": 1},
+        {"event": "subprocess.Popen", "text": "supervise", "count": 1},
+        {"event": "socket.connect", "text": "127.0.0.1", "count": 1},
+    ],
+    ids=["half copied", "copied", "backed up", "migrated"],
+)
+def test_a_killed_one_goes_on_with_one_backup(kept: Old, version: Version, trap: dict[str, Any]) -> None:
+    """However often it is killed, the one backup is of the data as it was kept."""
+    killed = _install(kept, version(NEW), trap={**trap, "act": "SIGKILL"})
+    assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
+    assert _install(kept, version(NEW)).code == 0
+    assert_serves(kept, NEW)
+    [backup] = kept.path.glob("backups/*")
+    back = kept.run_version(version(OLD), "backup", "verify", str(backup))
+    assert back.code == 0, back.out
