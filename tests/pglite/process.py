@@ -17,6 +17,7 @@ import psutil
 import psycopg
 
 import mosaic_gateway
+from mosaic_gateway.engines.pglite.node import LASTING
 
 MAIN = Path(mosaic_gateway.__file__).parent / "engines" / "pglite" / "sidecar" / "main.mjs"
 LIMIT = 120  # seconds
@@ -39,7 +40,7 @@ class Sidecar:
         """Start one and wait for its first word; *wrapper* is a command that runs it."""
         node = shutil.which("node")
         assert node is not None
-        words = [*wrapper, node, str(MAIN), "--modules", str(modules), "--data", str(directory / "data")]
+        words = [*wrapper, node, *LASTING, str(MAIN), "--modules", str(modules), "--data", str(directory / "data")]
         words += ["--socket", str(directory / f".s.PGSQL.{PORT}"), *options]
         with (directory / "log").open("ab") as log:
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/")

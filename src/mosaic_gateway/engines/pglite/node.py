@@ -27,7 +27,7 @@ from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra", "open_to_all"]
+__all__ = ["LASTING", "OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra", "open_to_all"]
 
 OLDEST_NODE = 20
 #: For a process that stays: one helper thread for V8 instead of four, a small nursery, and code that is optimised only
