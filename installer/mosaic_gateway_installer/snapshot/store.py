@@ -68,7 +68,6 @@ __all__ = [
 FORM = 1
 COMMAND = "mosaic-gateway"
 TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
-AT_ONCE = 1_000_000_000  # nanoseconds
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -166,7 +165,7 @@ def is_untouched(path: Path) -> bool:
     try:
         recorded = read_program(path).manifest["files"]
         status = (path / MANIFEST).stat()
-        made = status.st_ctime_ns if status.st_ctime_ns - status.st_mtime_ns < AT_ONCE else 0
+        made = status.st_ctime_ns if status.st_ctime_ns == status.st_mtime_ns else 0
         return all(_is_untouched(f"{path}/{name}", size, digest, made) for name, (size, digest) in recorded.items())
     except (ProgramMissingError, OSError, KeyError):
         return False
