@@ -120,7 +120,7 @@ def test_an_upgrade_brings_its_own_pglite_and_can_be_reverted(old: Old, packages
     doctor = subprocess.run(
         [old.path / "bin/mosaic-gateway", "doctor"], capture_output=True, text=True, timeout=60, check=False
     )
-    assert {line.split()[1] for line in doctor.stdout.splitlines() if not line.startswith("ok ")} == {"files"}
+    assert [line for line in doctor.stdout.splitlines() if not line.startswith("ok ")] == []
 
     dry = old.run_version(packages(NEW), "upgrade", "--revert", "--dry-run", "--accept-loss")
     assert dry.code == 0, dry.out

@@ -11,7 +11,6 @@ from mosaic_gateway.records import altered_files_of
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
-from mosaic_gateway_installer.snapshot.store import is_snapshot
 
 __all__ = ["CHECKS", "FilesAlteredError", "told"]
 
@@ -49,9 +48,7 @@ def _files(_patient: Patient) -> str:
 
 
 def _distributions() -> list[metadata.Distribution]:
-    """Return what is installed of this program; a copy in a home is not, and is checked by its own manifest."""
-    if is_snapshot():
-        raise NotCheckedError("not checked: this program is the home's own copy, which has a manifest")
+    """Return what is installed of this program; a copy in a home has none, and is checked by its own manifest."""
     try:
         metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
