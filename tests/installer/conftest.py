@@ -220,7 +220,8 @@ def _place(scratch_root: Path, account: Account | None) -> Callable[[], Path]:
     numbers = itertools.count(1)
 
     def make() -> Path:
-        path = scratch_root / f"i{next(numbers)}"
+        paths = (scratch_root / f"i{number}" for number in numbers)
+        path = next(path for path in paths if not path.exists())  # tests/lifecycle counts for itself
         path.mkdir(mode=0o700)
         if account is not None:
             os.chown(path, account.uid, account.gid)

@@ -11,7 +11,6 @@ from mosaic_gateway.records import altered_files_of
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
-from mosaic_gateway_installer.snapshot.store import is_snapshot
 
 __all__ = ["CHECKS", "FilesAlteredError", "told"]
 
@@ -49,12 +48,12 @@ def _files(_patient: Patient) -> str:
 
 
 def _distributions() -> list[metadata.Distribution]:
-    """Return what is installed of this program, or what a home's copy consists of."""
+    """Return what is installed of this program; a copy in a home has none, and is checked by its own manifest."""
     try:
         metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         raise NotCheckedError("not checked: this program was not installed by pip") from None
-    found, programs = closure(with_programs=not is_snapshot())
+    found, programs = closure()
     return [*found.values(), *map(metadata.distribution, programs)]
 
 

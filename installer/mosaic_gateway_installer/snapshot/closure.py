@@ -28,11 +28,10 @@ class PackageIncompleteError(PreflightError):
     code = "PACKAGE_INCOMPLETE"
 
 
-def closure(*, with_programs: bool = True) -> tuple[dict[str, metadata.Distribution], dict[str, str]]:
+def closure() -> tuple[dict[str, metadata.Distribution], dict[str, str]]:
     """Return name → distribution of all that a gateway needs, and name → version of programs that it starts.
 
-    Names are normalized. Without *with_programs*, which a snapshot does not hold, these are not looked for.
-    Raises `PackageIncompleteError`.
+    Names are normalized. Raises `PackageIncompleteError`.
     """
     ours = _ours()
     found: dict[str, metadata.Distribution] = {}
@@ -44,8 +43,6 @@ def closure(*, with_programs: bool = True) -> tuple[dict[str, metadata.Distribut
         if (name, extras) in asked:
             continue
         asked.add((name, extras))
-        if name in LEFT_OUT and not with_programs:
-            continue
         if name in LEFT_OUT:
             with suppress(metadata.PackageNotFoundError):  # not for this machine: then another engine serves
                 programs[name] = metadata.version(name)

@@ -52,7 +52,6 @@ __all__ = [
     "base_interpreter",
     "find_snapshot",
     "is_of_this_package",
-    "is_snapshot",
     "is_untouched",
     "is_whole",
     "launcher",
