@@ -363,6 +363,9 @@ def test_an_ordinary_user_gets_a_unit_of_their_own(machine: Machine, user: dict[
 
 def test_uninstall_takes_the_unit_away_and_adoption_brings_it_back(machine: Machine, served: dict[str, Any]) -> None:
     """Nothing of it is left after a purge but what a person wrote."""
+    mine = machine.file(f"/etc/systemd/system/{UNIT}.d/mine.conf")
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("[Service]\nNice=1\n")
     machine.result("uninstall")
     assert not machine.file(UNIT_FILE).exists()
     assert not machine.file(f"/etc/systemd/system/multi-user.target.wants/{UNIT}").is_symlink()
@@ -372,4 +375,5 @@ def test_uninstall_takes_the_unit_away_and_adoption_brings_it_back(machine: Mach
     machine.result("uninstall", f"--purge={receipt['instance_id']}")
     left = sorted(path.name for path in machine.file("/etc/systemd/system").rglob("*mosaic-gateway*"))
     assert left == ["mosaic-gateway.service.d"]
+    assert mine.exists()
     assert machine.run("getent", "passwd", "mosaic-gateway", check=False) == ""

@@ -39,7 +39,9 @@ def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outc
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
             if tells_form:
                 options["as_json"] = as_json
-            advise = partial(name_home, home=home, root=context.find_root().command, context=context) if home else None
+            root = context.find_root().command
+            verbs = root.list_commands(context) if isinstance(root, click.Group) else ()
+            advise = partial(name_home, home=home, verbs=verbs) if home else None
             context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json, advise=advise))
 
         return body

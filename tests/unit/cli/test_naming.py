@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -35,5 +36,23 @@ AT = "--home '/srv/a home'"
 )
 def test_commands_in_advice_name_the_home(text: str, named: str) -> None:
     """Each command that takes a home gets it, right after its verb; other text stays as it is."""
+    assert name_home(text, HOME, VERBS) == named
+
+
+def test_every_command_is_known_to_take_a_home_or_not() -> None:
+    """The groups, their depth, and the verbs without a home are those of the commands themselves."""
     root = make_root(VERBS)
-    assert name_home(text, HOME, root, click.Context(root)) == named
+    context = click.Context(root)
+
+    def paths(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                yield from paths(found, (*words, name))
+        else:
+            yield words, any(option.name == "home" for option in command.params)
+
+    for words, takes_home in paths(root, ()):
+        text = " ".join(["mosaic-gateway", *words])
+        assert name_home(text, HOME, VERBS) == (f"{text} {AT}" if takes_home else text)
