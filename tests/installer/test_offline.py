@@ -116,6 +116,7 @@ def test_install_and_install_again_without_a_network(unpacked: Path, site: Site,
     site.assert_nothing_runs()
 
 
+@pytest.mark.lifecycle
 def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str, ...], tmp_path: Path) -> None:
     """The next version's archive, unpacked beside, takes a running gateway along: sh install.sh upgrade."""
     newer = unpacked.with_name("newer")
@@ -140,7 +141,7 @@ def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str,
     site.assert_nothing_runs()
 
 
-@pytest.mark.parametrize("harm", ["altered", "missing"])
+@pytest.mark.parametrize("harm", ["altered", pytest.param("missing", marks=pytest.mark.lifecycle)])
 def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> None:
     """Nothing is made where a file is not as SHA256SUMS says."""
     victim = next(iter((unpacked / "wheels").glob("click-*.whl")))
@@ -156,6 +157,7 @@ def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> 
     assert not venv.exists()
 
 
+@pytest.mark.lifecycle
 def test_an_archive_for_other_interpreters_says_so(unpacked: Path, site: Site) -> None:
     """Without a wheel for this Python the error names it."""
     for path in (unpacked / "wheels").glob("psycopg_binary-*.whl"):

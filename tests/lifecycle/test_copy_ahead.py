@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Version = Callable[[str], Path]
 WRITERS = 2
+#: Verbs after a kill, beside the upgrade itself.
+OTHERS = (("upgrade", "--abort"), ("backup", "create"))
 
 
 @dataclass
@@ -94,7 +96,9 @@ def test_what_is_written_during_the_copy_is_in_the_backup(old: Old, version: Ver
     assert _loaded(old) == (ids, checksum)
 
 
-@pytest.mark.parametrize("then", [("upgrade",), ("upgrade", "--abort"), ("backup", "create")])
+@pytest.mark.parametrize(
+    "then", [("upgrade",), *(pytest.param(other, marks=pytest.mark.lifecycle) for other in OTHERS)]
+)
 def test_a_kill_during_the_copy_is_no_matter(old: Old, version: Version, then: tuple[str, ...]) -> None:
     """The old gateway serves on; what was copied goes with the next verb that copies, or takes back."""
     trap = {"event": "os.mkdir", "text": "base'", "count": 1, "act": "SIGKILL"}

@@ -103,6 +103,7 @@ def test_pip_may_do_what_it_likes(environment: Environment, make_site: MakeSite)
     assert code == 0, report
 
 
+@pytest.mark.lifecycle
 def test_upgrade_fetches_another_version_itself(
     make_site: MakeSite, wheelhouse: Path, version: Callable[[str], Path], tmp_path: Path
 ) -> None:
