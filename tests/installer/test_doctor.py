@@ -258,7 +258,8 @@ def test_each_fault_is_found(patient: Site, harm: str) -> None:
 
 def _kill(site: Site) -> None:
     """All at once: each is halted first, so that nobody notices the death of another."""
-    processes = site.processes()
+    found = site.processes()
+    processes = {*found, *(child for process in found for child in process.children(recursive=True))}
     for process in processes:
         process.suspend()
     for process in processes:
@@ -311,9 +312,9 @@ def _killed(site: Site) -> Iterator[None]:
 @contextmanager
 def _pid_of_another(site: Site) -> Iterator[None]:
     """The pid in the stale file belongs to a process that has nothing to do with it: this one."""
-    _kill(site)
     path = next(site.home.data.glob("postgres-*")) / "postmaster.pid"
     lines = path.read_text().splitlines()
+    _kill(site)
     path.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
     yield
 
