@@ -282,7 +282,7 @@ KILLS = (
     ("os.mkdir", "base'", 1),
     ("os.rename", "backup_label", 1),
     ("os.rename", "manifest.json", 1),
-    ("os.rename", "-0.1.0.", 1),
+    ("os.rename", "Z-0.1.0", 1),  # a second backup of the same second has a longer name
 )
 
 
