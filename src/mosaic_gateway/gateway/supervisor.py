@@ -25,7 +25,7 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.gateway.program import this_program
 from mosaic_gateway.process.account import Account, assume, owner_of
-from mosaic_gateway.process.command import die_with_parent
+from mosaic_gateway.process.command import die_with_parent, ending_of
 from mosaic_gateway.process.lockfile import FileLock, last_note
 from mosaic_gateway.process.logfile import RotatingFile
 
@@ -75,7 +75,7 @@ class Supervisor:
             first = False
             if not self._stopping:
                 pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else pause
-                self._say(f"The gateway ended ({_ending(code)}); starting it again in {pause:g} s")
+                self._say(f"The gateway ended ({ending_of(code)}); starting it again in {pause:g} s")
                 self._sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         return ExitCode.DONE
@@ -190,7 +190,3 @@ def _options(*, ready: int | None, go: int | None, issue_link: bool) -> list[str
     if go is not None:
         options += ["--go-fd", str(go)]
     return [*options, "--issue-link"] if issue_link else options
-
-
-def _ending(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process.account import Account, popen_identity
 
-__all__ = ["CommandFailedError", "die_with_parent", "follow_parent", "run"]
+__all__ = ["CommandFailedError", "die_with_parent", "ending_of", "follow_parent", "run"]
 
 TAIL = 4000  # characters of output that an error carries
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -57,7 +57,7 @@ def run(
     if done.returncode != 0:
         output = _tail(done.stdout, done.stderr)
         raise CommandFailedError(
-            f"{words[0]} ended with {_ending(done.returncode)}: {output or 'no output'}", details={"output": output}
+            f"{words[0]} ended with {ending_of(done.returncode)}: {output or 'no output'}", details={"output": output}
         )
     text: str = done.stdout.decode(errors="replace")
     return text
@@ -90,7 +90,8 @@ def follow_parent(parent: int, number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
 
 
-def _ending(returncode: int) -> str:
+def ending_of(returncode: int) -> str:
+    """Return how a process with this *returncode* ended, for a message. Pure."""
     if returncode < 0:
         return f"signal {signal.Signals(-returncode).name}"
     return f"exit code {returncode}"

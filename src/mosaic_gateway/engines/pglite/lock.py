@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
-
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError
-from mosaic_gateway.engines.postgres.configuration import PORT
 from mosaic_gateway.engines.postgres.lock import EngineLock, read_record, running_sockets
+from mosaic_gateway.engines.postgres.lock import conninfo_of as postgres_conninfo_of
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.ending import end_process
 from mosaic_gateway.process.identity import is_running
@@ -35,17 +33,7 @@ def lock_file(home: Home) -> Path:
 
 def conninfo_of(sockets: Path) -> str:
     """Return the conninfo of the sidecar whose socket lies in *sockets*; it holds no secret."""
-    # What the environment may say (PGOPTIONS, PGSSLMODE …) is meant for other servers.
-    return make_conninfo(
-        "",
-        host=str(sockets),
-        port=PORT,
-        user=ROLE,
-        dbname=DATABASE,
-        options="",
-        sslmode="disable",
-        gssencmode="disable",
-    )
+    return postgres_conninfo_of(sockets, role=ROLE, database=DATABASE)
 
 
 def running_conninfo(home: Home) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.process.account import Account, assume, popen_identity
-from mosaic_gateway.process.command import die_with_parent
+from mosaic_gateway.process.command import die_with_parent, ending_of
 from mosaic_gateway.process.logfile import LogPump, RotatingFile
 
 __all__ = ["ServerProcess"]
@@ -87,9 +87,7 @@ class ServerProcess:
     def ending(self) -> str:
         """Return how the process ended, for an error message."""
         code = self._process.returncode if self._process is not None else None
-        if code is None:
-            return "it still runs"
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "it still runs" if code is None else ending_of(code)
 
     def tail(self) -> str:
         """Return the last lines that the server wrote; complete once the process has ended."""

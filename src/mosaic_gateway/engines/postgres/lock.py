@@ -48,15 +48,15 @@ def lock_file(home: Home) -> Path:
     return home.run / "engine.lock"
 
 
-def conninfo_of(sockets: Path) -> str:
+def conninfo_of(sockets: Path, *, role: str = ROLE, database: str = DATABASE) -> str:
     """Return the conninfo of the server whose socket lies in *sockets*; it holds no secret."""
     # What the environment may say (PGOPTIONS, PGSSLMODE …) is meant for other servers.
     return make_conninfo(
         "",
         host=str(sockets),
         port=PORT,
-        user=ROLE,
-        dbname=DATABASE,
+        user=role,
+        dbname=database,
         options="",
         sslmode="disable",
         gssencmode="disable",
