@@ -125,6 +125,14 @@ def test_ctrl_c_leaves_a_usable_connection_and_no_lock(connection: Connection, d
     assert read_state(connection, bundle).progress["m0"].applied == 1
 
 
+def test_only_what_the_file_set_is_kept_of_its_session(connection: Connection) -> None:
+    """What the runner's own BEGIN sets is no setting of the migration's."""
+    with pytest.raises(StatementFailedError):
+        migrate(bundle_of(("SET lock_timeout = '7s'", "SET search_path = pg_catalog", "SELECT 1 / 0")), connection)
+    kept = one(connection, "SELECT session FROM mosaic.migration_progress")
+    assert kept == {"role": "none", "lock_timeout": "7000", "search_path": "pg_catalog"}
+
+
 @pytest.mark.parametrize("done", [False, True])
 def test_a_recovered_last_statement_leaks_no_setting_into_the_next_file(connection: Connection, *, done: bool) -> None:
     """The search_path of the file that was cut off in its last statement ends with that file."""

@@ -24,8 +24,10 @@ def test_settings_are_a_connections_own(connect: Connect) -> None:
     first, second = connect(), connect()
     first.execute("SET lock_timeout = '7s'; SET search_path TO pg_catalog, \"Odd one\", public")
     first.execute("SELECT set_config('mosaic.note', %s, false)", ["it's \\ mine"])
-    second.execute("SET work_mem TO '9MB'")
+    second.execute("SET work_mem TO '9MB'; SET transaction_timeout = '8s'")
     for _ in range(2):
+        assert setting(second, "transaction_timeout") == "8s"
+        assert setting(first, "transaction_timeout") == "0"
         assert setting(second, "lock_timeout") == "0"
         assert setting(second, "search_path") == "public"
         assert setting(second, "work_mem") == "9MB"

@@ -36,6 +36,11 @@ Connection = psycopg.Connection[tuple[object, ...]]
 #: What the runner sets in its own session; it is set anew in each, and never restored from a row.
 OURS: Mapping[str, str] = {"synchronous_commit": "off", "client_connection_check_interval": "200ms"}
 ROLE = "role"
+#: What a session has set. What BEGIN sets counts as set in the session, and ends with its transaction.
+SET: LiteralString = (
+    "FROM pg_catalog.pg_settings WHERE source = 'session'"
+    " AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')"
+)
 #: A dotted name after SET or in set_config: such settings are in no catalog.
 CUSTOM = re.compile(r"(?:\bset\s+(?:session\s+)?|set_config\s*\(\s*')([a-z_][\w$]*\.[\w$.]+)", re.IGNORECASE)
 
@@ -55,8 +60,7 @@ def capture_sql(work: Work, ledger_key: str, baseline: Mapping[str, str]) -> str
     custom = "".join(f", {quote_text(name)}, current_setting({quote_text(name)}, true)" for name in names)
     known = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or OURS).items())
     settings = (
-        "SELECT coalesce(jsonb_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings"
-        f" WHERE source = 'session' AND (name, setting) NOT IN (VALUES {known})"
+        f"SELECT coalesce(jsonb_object_agg(name, setting), '{{}}') {SET} AND (name, setting) NOT IN (VALUES {known})"
     )
     others = f"jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
     row = f"ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)}"
@@ -68,7 +72,7 @@ def capture_sql(work: Work, ledger_key: str, baseline: Mapping[str, str]) -> str
 
 def baseline(connection: Connection) -> dict[str, str]:
     """Return what is set in the clean session; a captured one holds what differs from it."""
-    query: LiteralString = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'"
+    query: LiteralString = "SELECT name, setting " + SET
     return {str(name): str(value) for name, value in connection.execute(query)}
 
 

@@ -6,8 +6,9 @@ export const RESET_USER = 'SET SESSION AUTHORIZATION postgres'
 
 /** SQL for what differs from the start, rows of name and setting; *custom* are names that pg_settings does not show. */
 export function read(custom) {
-  // Transaction settings end with their transaction.
-  const shown = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT LIKE 'transaction\\_%'`
+  // What BEGIN sets ends with its transaction.
+  const shown = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+    AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')`
   const others = ['role', 'session_authorization', ...custom].map(literal)
   return `${shown} UNION ALL SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(ARRAY[${others}]) AS name
     WHERE pg_catalog.current_setting(name, true) NOT IN ('', 'none') AND (name <> 'session_authorization' OR session_user <> 'postgres')`
