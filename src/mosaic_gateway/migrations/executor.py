@@ -28,14 +28,7 @@ import psycopg
 
 from mosaic_gateway.migrations import alone, ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.events import (
-    Event,
-    MigrationApplied,
-    StatementApplied,
-    StatementRecovered,
-    StatementRetried,
-    StatementsSent,
-)
+from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.failure import (
     ChunkRefusedError,
     LedgerAccessError,
@@ -51,6 +44,7 @@ from mosaic_gateway.migrations.progress import ADVANCE, FencedError
 from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
 from mosaic_gateway.migrations.script import PREPARE, PREPARED, Phrases, Script, Work, compose, execute, works_of
 from mosaic_gateway.migrations.sending import Answer, ServerError, send
+from mosaic_gateway.migrations.telling import Teller
 from mosaic_gateway.migrations.traits import traits_of
 
 __all__ = ["Executor", "FencedError"]
@@ -90,13 +84,12 @@ class Executor:
         self._lock_timeout = f"{int(statement_lock_timeout * 1000)}ms"
         self._hold = hold
         self._pooled = pooled
-        self._on_event = on_event
+        self._tell = Teller(bundle.name, finished, on_event)
         self._record = ledger.recorder(connection, bundle.ledger)
         self._phrases = self._make_phrases()
         self._baseline: Mapping[str, str] = {}
         self._size = SMALLEST
-        self._finished = finished
-        self._foreign_rows = ledger_rows - len(finished)
+        self._foreign_rows = ledger_rows - self._tell.count
 
     def run(self, plan: Plan) -> None:
         """Run *plan* to its end, and leave the session as it was.
@@ -175,7 +168,7 @@ class Executor:
     def _fence(self) -> None:
         """Raise `FencedError` if somebody else wrote to the ledger: drizzle-orm knows neither lock nor progress."""
         rows = ledger.count(self._connection, self._bundle.ledger)
-        if rows != self._foreign_rows + len(self._finished):
+        if rows != self._foreign_rows + self._tell.count:
             raise FencedError
 
     def _run_batch(self, batch: Sequence[Work]) -> None:
@@ -183,7 +176,7 @@ class Executor:
         attempt = 0
         while remaining:
             script, answer = self._send(remaining)
-            done = self._report(remaining, answer)
+            done = self._tell.answered(remaining, answer)
             remaining = remaining[done:]
             if answer.error is None:
                 return
@@ -191,47 +184,13 @@ class Executor:
             remaining = self._after(remaining, script, answer, done, attempt)
 
     def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
-        self._tell_sent(work[0], len(work))
+        self._tell.sent(work[0], len(work))
         script = compose(work, self._phrases)
         try:
             answer = send(self._connection, script.text)
         finally:
             session_state.leave_transaction(self._connection)
         return script, answer
-
-    def _tell_sent(self, item: Work, statements: int) -> None:
-        self._on_event(
-            StatementsSent(
-                bundle=self._bundle.name,
-                tag=item.migration.tag,
-                number=item.statement.number,
-                total=len(item.migration.statements),
-                statements=statements,
-            )
-        )
-
-    def _report(self, work: Sequence[Work], answer: Answer) -> int:
-        """Tell what was committed and return how many statements that are."""
-        done = answer.commits
-        ends = (*answer.steps[1:], time.time())
-        for item, began, ended in zip(work[:done], answer.steps, ends, strict=False):
-            self._applied(item, max(ended - began, 0.0))
-        return done
-
-    def _applied(self, item: Work, seconds: float) -> None:
-        migration = item.migration
-        self._on_event(
-            StatementApplied(
-                bundle=self._bundle.name,
-                tag=migration.tag,
-                number=item.statement.number,
-                total=len(migration.statements),
-                seconds=round(seconds, 6),
-            )
-        )
-        if item.last:
-            self._finished.append(migration.tag)
-            self._on_event(MigrationApplied(bundle=self._bundle.name, tag=migration.tag))
 
     def _after(self, remaining: list[Work], script: Script, answer: Answer, done: int, attempt: int) -> list[Work]:
         """Decide what follows from a failure of the first of *remaining*; return what is left to run."""
@@ -252,25 +211,14 @@ class Executor:
             self._run_outside(remaining[0])
             return remaining[1:]
         if error.sqlstate in RETRIED and attempt < ATTEMPTS:
-            self._pause(remaining[0], error, attempt)
+            self._tell.retried(remaining[0], error.sqlstate, attempt)
+            pause(attempt)
             return remaining
         place = None if error.position is None else script.locate(error.position)
         ours = in_step or (remaining[0].last and answer.since_step == 0)
         if ours and place is None and error.sqlstate[:2] not in OF_THE_TEXT:
             raise self._unrecorded(error)
         raise self._failed(remaining[0], error, place[1] if place is not None and place[0] == done else None)
-
-    def _pause(self, item: Work, error: ServerError, attempt: int) -> None:
-        self._on_event(
-            StatementRetried(
-                bundle=self._bundle.name,
-                tag=item.migration.tag,
-                number=item.statement.number,
-                attempt=attempt,
-                sqlstate=error.sqlstate,
-            )
-        )
-        pause(attempt)
 
     def _failed(
         self, item: Work, error: ServerError, position: int | None, *, outside: bool = False
@@ -279,7 +227,7 @@ class Executor:
         with session_state.as_ourselves(self._connection):
             self._fence()  # it may have failed because a rival did it already
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
-        return StatementFailedError(failure, tuple(self._finished))
+        return StatementFailedError(failure, self._tell.finished)
 
     def _unrecorded(self, error: ServerError) -> LedgerAccessError:
         return LedgerAccessError(
@@ -287,7 +235,7 @@ class Executor:
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or rolled back. Make sure that the database user may write to the "
             "schemas drizzle and mosaic, then run mosaic-gateway storage migrate.",
-            details={"applied": list(self._finished), "sqlstate": error.sqlstate},
+            details={"applied": list(self._tell.finished), "sqlstate": error.sqlstate},
         )
 
     # Migrations that need care: one statement a message, in a session of their own.
@@ -337,8 +285,7 @@ class Executor:
             if migration.tag not in self._pending_tags():
                 raise FencedError
             self._connection.execute(f"SET LOCAL synchronous_commit = on; {self._record(migration)}".encode())
-        self._finished.append(migration.tag)
-        self._on_event(MigrationApplied(bundle=self._bundle.name, tag=migration.tag))
+        self._tell.recorded(migration.tag)
 
     def _pending_tags(self) -> set[str]:
         tags = [migration.tag for migration in self._bundle.migrations]
@@ -353,13 +300,14 @@ class Executor:
 
     def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is written, and record it as applied."""
-        self._tell_sent(item, 1)
+        self._tell.sent(item, 1)
         began = time.perf_counter()
         attempt = 0
         while (error := alone.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
             attempt += 1
             if error.sqlstate in RETRIED and attempt < ATTEMPTS:
-                self._pause(item, error, attempt)
+                self._tell.retried(item, error.sqlstate, attempt)
+                pause(attempt)
                 finding = alone.look(self._connection, item.statement.sql, note)
                 if finding.verdict is not Verdict.UNDECIDED:
                     alone.mend(self._connection, finding, pooled=self._pooled)
@@ -372,7 +320,7 @@ class Executor:
 
     def _finish(self, item: Work, seconds: float) -> None:
         alone.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
-        self._applied(item, seconds)
+        self._tell.applied(item, seconds)
 
     def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
         """Find out what became of a statement whose intent was found, and finish it or let it run again.
@@ -386,15 +334,7 @@ class Executor:
         if finding.verdict is Verdict.UNDECIDED:
             line = 1 if item is None else item.statement.line
             raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
-        self._on_event(
-            StatementRecovered(
-                bundle=self._bundle.name,
-                tag=planned.migration.tag,
-                number=number,
-                verdict=finding.verdict,
-                reason=finding.reason,
-            )
-        )
+        self._tell.recovered(planned, finding)
         alone.mend(self._connection, finding, pooled=self._pooled)
         if item is None or item.statement.sql != sql:
             return self._without_intent(planned, sql, finding.verdict)

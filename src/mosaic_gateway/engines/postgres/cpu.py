@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cpu", "this_cpu"]
+__all__ = ["VECTOR_NEEDS", "Cpu", "this_cpu"]
 
 MODEL_KEYS = ("model name", "cpu model", "CPU part")
 FLAG_KEYS = ("flags", "Features")
+#: Machine → /proc/cpuinfo's names for what the wheel's vector.so was compiled to use (found in its machine code).
+VECTOR_NEEDS: Mapping[str, frozenset[str]] = {
+    "x86_64": frozenset({"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"}),
+    "aarch64": frozenset({"asimd", "sve"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
