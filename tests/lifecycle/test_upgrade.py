@@ -151,10 +151,16 @@ def test_older_code_is_refused_before_any_write(old: Old, version: Version) -> N
 
 
 def test_the_new_package_leaves_an_old_home_alone_until_it_is_upgraded(old: Old, version: Version) -> None:
-    """``install`` names the verb; ``restart`` starts the home's own program, which is still the old one."""
-    refused = old.run_version(version(NEW), "install")
-    assert (refused.code, refused.error["code"]) == (7, "UPGRADE_NEEDED")
-    assert "mosaic-gateway upgrade" in refused.error["hint"]
+    """All name the verb, none migrates; ``restart`` starts the home's own program, which is still the old one."""
+    for words in (("install",), ("storage", "migrate")):
+        refused = old.run_version(version(NEW), *words)
+        assert (refused.code, refused.error["code"]) == (7, "UPGRADE_NEEDED"), words
+        assert "mosaic-gateway upgrade" in refused.error["hint"]
+    doctor = old.run_version(version(NEW), "doctor", "--fix")
+    assert doctor.code == 0, doctor.out
+    advice = [found for found in doctor.result["findings"] if found["level"] not in {"ok", "unchecked"}]
+    assert [found["code"] for found in advice] == ["UPGRADE_NEEDED"]
+    assert "mosaic-gateway upgrade" in advice[0]["hint"]
     assert old.run_version(version(NEW), "restart").code == 0
     assert_old_again(old)
     assert old.run_version(version(NEW), "stop").code == 0

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.auth.errors import SchemaMissingError
 from mosaic_gateway.auth.links import setup_url
@@ -51,6 +52,12 @@ class SchemaPendingError(PreflightError):
     """Migrations are pending."""
 
     code = "SCHEMA_PENDING"
+
+
+class UpgradeNeededError(AdviceError):
+    """The installation is of an older version than this program, and well with it."""
+
+    code = "UPGRADE_NEEDED"
 
 
 class HalfAppliedError(PreflightError):
@@ -142,6 +149,13 @@ def _schema(patient: Patient) -> str:
         )
     if pending:
         tags = [planned.migration.tag for planned in pending]
+        if patient.receipt.version != __version__:  # to migrate it now would leave its program without its schema
+            raise UpgradeNeededError(
+                f"version {patient.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
+                "migration(s)",
+                hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+                details={"tags": tags},
+            )
         raise SchemaPendingError(
             f"pending: {', '.join(tags)}", hint="Run mosaic-gateway storage migrate.", details={"tags": tags}
         )

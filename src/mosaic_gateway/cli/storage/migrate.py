@@ -35,11 +35,15 @@ def migrate(
 ) -> Outcome:
     """Apply the pending migrations. The gateway does the same by itself whenever it starts.
 
+    An installation of another version is left alone: ``upgrade`` migrates it, with a backup and a way back.
     With --json each event of the run is a JSON object on standard error, one a line.
     """
+    from mosaic_gateway.gateway.program import refuse_other_version
     from mosaic_gateway.gateway.schema import apply_bundles
     from mosaic_gateway.gateway.turns import migrations_turn
 
+    if folder is None and database_url is None and database_url_file is None:
+        refuse_other_version(home)
     with (
         reporter() as report,
         open_place(
