@@ -55,6 +55,9 @@ mount -t tmpfs -o mode=755 run "$root/run"
 rm -rf "$root"/etc/systemd/system/* "$root/var/lib/mosaic-gateway"
 printf '[Unit]\nDefaultDependencies=no\n' > "$root/etc/systemd/system/mosaic-test.target"
 : > "$root/etc/fstab"
+for file in passwd group shadow gshadow; do
+  if [ -e "$root/etc/$file" ]; then sed -i 's/^mosaic-gateway:/other-gateway:/' "$root/etc/$file"; fi
+done
 chmod 755 "$root/root"
 cd "$root"
 mkdir -p .old
