@@ -115,6 +115,14 @@ def test_upgrade_fetches_another_version_itself(
     missing = site.json("upgrade", "--version", "7.7.7", *links, PYTHONPATH=place)
     assert (missing.code, missing.error["code"]) == (3, "FETCH_FAILED")
     assert "7.7.7" in missing.error["message"]
+    for name in ("gone/mosaic_gateway-0.2.0-py3-none-any.whl", "click-8.1.7-py3-none-any.whl", "file.txt"):
+        file = tmp_path / name
+        if file.parent == tmp_path:
+            file.write_bytes(b"no wheel of ours")
+        refused = site.json("upgrade", "--wheel", str(file), *links, PYTHONPATH=place)
+        assert (refused.code, refused.error["code"]) == (2, "NOT_OUR_WHEEL"), refused.out
+        assert str(file) in refused.error["message"]
+        file.unlink(missing_ok=True)
     scratch = {"TMPDIR": str(tmp_path), "PYTHONPATH": place}
     wheel = str(wheelhouse / f"mosaic_gateway-{NEW}-py3-none-any.whl")
     planned = site.json("upgrade", "--wheel", wheel, *links, "--dry-run", **scratch).result

@@ -116,6 +116,8 @@ def test_what_fails_is_taken_back(old: Old, version: Version, bad: str, code: in
     assert failed.code == code, (failed.out, failed.err)
     assert said in failed.error["message"]
     assert f"version {OLD} serves again" in failed.error["message"]
+    assert "mosaic-gateway storage migrate" not in failed.error["hint"]
+    assert "mosaic-gateway start" not in failed.error["hint"]
     assert str(old.home.gateway_log) in failed.error["message"]
     assert_old_again(old)
     done = old.run_version(version(NEW), "upgrade")
@@ -139,9 +141,14 @@ def test_older_code_is_refused_before_any_write(old: Old, version: Version) -> N
     """Once a newer version has changed the schema, the older one's upgrade and install say so, and touch nothing."""
     assert old.run_version(version(NEW), "upgrade").code == 0
     before = sorted((str(path), path.lstat().st_mtime_ns) for path in old.path.rglob("*") if "run" not in path.parts)
-    for words in (("upgrade",), ("upgrade", "--dry-run"), ("install",)):
+    for words, code in (
+        (("upgrade",), "DOWNGRADE"),
+        (("upgrade", "--dry-run"), "DOWNGRADE"),
+        (("install",), "SCHEMA_NEWER"),
+    ):
         refused = old.run_version(version(OLD), *words)
-        assert refused.code == 7, (words, refused.out)
+        assert (refused.code, refused.error["code"]) == (7, code), (words, refused.out)
+        assert f"mosaic-gateway>={NEW}" in refused.error["hint"]
     kept = [
         path for path in before if "/logs" not in path[0] and "/data" not in path[0] and not path[0].endswith(".lock")
     ]

@@ -96,12 +96,14 @@ def pglite_in_use(site: Old) -> set[str]:
 
 
 def revert(site: Old, package: Path, **environ: str) -> None:
-    """Go back. On a machine so slow that the sidecar had to be killed, nobody can say what was written since."""
-    back = site.run_version(package, "upgrade", "--revert", **environ)
-    if back.code != 0:
-        assert back.error["code"] == "REVERT_WOULD_LOSE", back.out
-        assert "nobody can say" in back.error["message"]
-        back = site.run_version(package, "upgrade", "--revert", "--accept-loss", **environ)
+    """Go back, refused while something would be lost."""
+    add = ("auth", "users", "create", "--email", "late@example.com", "--name", "Late", "--password-stdin")
+    added = site.run_version(package, *add, stdin="correct-horse-battery\n", **environ)
+    assert added.code == 0, added.out
+    refused = site.run_version(package, "upgrade", "--revert", **environ)
+    assert (refused.code, refused.error["code"]) == (7, "REVERT_WOULD_LOSE"), refused.out
+    assert "public.users: rows 1 added" in refused.error["message"]
+    back = site.run_version(package, "upgrade", "--revert", "--accept-loss", **environ)
     assert back.code == 0, back.out
 
 

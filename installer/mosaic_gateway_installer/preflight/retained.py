@@ -12,6 +12,7 @@ from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.steps.settings import has_secret
+from mosaic_gateway_installer.upgrading.plan import downgrade
 
 __all__ = ["CHECKS", "EngineMismatchError", "SecretLostError"]
 
@@ -67,8 +68,10 @@ def version(subject: Subject) -> str:
     receipt = subject.receipt
     if receipt is None or receipt.state is not ReceiptState.INSTALLED or subject.upgrading:
         return f"version {__version__}"
-    other_schema = receipt.schema not in {None, schema_digest(load_bundles())}
-    if receipt.version != __version__ or other_schema:
+    schema = schema_digest(load_bundles())
+    if downgrade(receipt.version, __version__, receipt.schema, schema) is not None:
+        return f"version {receipt.version} is installed"  # `retained` refuses its data
+    if receipt.version != __version__ or receipt.schema not in {None, schema}:
         raise UpgradeNeededError(
             f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
             hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",

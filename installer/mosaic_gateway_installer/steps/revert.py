@@ -26,7 +26,8 @@ from mosaic_gateway_installer.majors import put_back_reverted, reverted_name
 from mosaic_gateway_installer.receipt import Receipt, write_receipt
 from mosaic_gateway_installer.snapshot.store import switch_to
 from mosaic_gateway_installer.steps.base import Context
-from mosaic_gateway_installer.upgrading.last import LastUpgrade, losses
+from mosaic_gateway_installer.upgrading.last import LastUpgrade
+from mosaic_gateway_installer.upgrading.written import losses
 
 __all__ = ["CheckLossStep", "ClusterBackStep", "LossError", "ProgramBackStep", "ReceiptBackStep", "ServeStep"]
 
@@ -61,7 +62,7 @@ class CheckLossStep:
     def apply(self) -> None:
         """Look, after everybody has stopped. Raises `LossError`."""
         with open_database(self.context.config, self.context.account, verify=False) as conninfo:
-            self.found = losses(self.last.counters, conninfo)
+            self.found = losses(self.last.written, conninfo)
         if not self.accepted:
             check(self.found)
 

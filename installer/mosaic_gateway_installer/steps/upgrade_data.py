@@ -21,10 +21,8 @@ from mosaic_gateway_installer.backups.create import cold_backup, create_backup
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
-from mosaic_gateway_installer.upgrading.last import (
-    read_counters,
-)
 from mosaic_gateway_installer.upgrading.rollback import bring_back_data
+from mosaic_gateway_installer.upgrading.written import Means, read_written
 
 __all__ = ["BackupStep", "MigrateStep", "NewMajorStep", "ProgramsStep"]
 
@@ -167,7 +165,7 @@ class MigrateStep:
             prepare_schema(load_bundles(), conninfo, config.engine)
             if config.engine is not EngineName.SERVER:
                 with suppress(psycopg.Error):  # then nobody can say later what has been written since
-                    upgrade.counters = read_counters(conninfo)
+                    upgrade.written = read_written(conninfo, Means.of(config.engine))
 
     def undo(self) -> None:
         """Bring back data, secrets and settings."""

@@ -30,11 +30,7 @@ from mosaic_gateway_installer.snapshot.store import (
 )
 from mosaic_gateway_installer.steps.service import ServiceStep
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
-from mosaic_gateway_installer.upgrading.last import (
-    LastUpgrade,
-    forget_last,
-    write_last,
-)
+from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, write_last
 from mosaic_gateway_installer.upgrading.old_pglite import remove_old_pglite
 from mosaic_gateway_installer.upgrading.plan import order_of
 
@@ -276,7 +272,7 @@ def _last(upgrade: Upgrade) -> LastUpgrade:
         source_schema=upgrade.receipt.schema,
         target_version=__version__,
         backup=upgrade.mark.backup,
-        counters=upgrade.counters,
+        written=upgrade.written,
     )
 
 

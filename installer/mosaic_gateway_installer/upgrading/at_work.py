@@ -16,9 +16,7 @@ from mosaic_gateway_installer.snapshot.store import (
     Wanted,
 )
 from mosaic_gateway_installer.steps.base import Context
-from mosaic_gateway_installer.upgrading.last import (
-    Counters,
-)
+from mosaic_gateway_installer.upgrading.written import Written
 
 __all__ = ["Upgrade"]
 
@@ -45,7 +43,7 @@ class Upgrade:
     ahead: Ahead | None = None
     backup: str | None = None
     changed_data: bool = False
-    counters: Counters | None = None
+    written: Written | None = None
 
     @property
     def identifier(self) -> int | None:

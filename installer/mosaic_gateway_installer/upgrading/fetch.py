@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class PipMissingError(PreflightError):
     """Neither this environment nor the interpreter has pip."""
 
     code = "PIP_MISSING"
+
+
+class NotOurWheelError(UsageError):
+    """The file that was named is no wheel of mosaic-gateway."""
+
+    code = "NOT_OUR_WHEEL"
 
 
 class FetchFailedError(PreflightError):
@@ -83,12 +90,31 @@ class Wish:
 def run_fetched(wish: Wish, words: Sequence[str]) -> int:
     """Fetch *wish*, run its command line with *words*, and return its exit code.
 
-    Raises `PipMissingError`, `FetchFailedError`, OSError; then nothing was changed.
+    Raises `NotOurWheelError`, `PipMissingError`, `FetchFailedError`, OSError; then nothing was changed.
     """
+    if wish.wheel is not None:
+        _check_wheel(wish.wheel)
     with _fetched(wish) as directory:
         child = subprocess.Popen([base_interpreter(), "-I", "-S", "-B", "-c", RUN, directory, *words])
         with _passed_on(child):
             return child.wait()
+
+
+def _check_wheel(file: Path) -> None:
+    """Refuse what pip would take for something else, or install in place of us."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    hint = "Nothing was changed. Give the path of a file mosaic_gateway-VERSION-py3-none-any.whl"
+    if not file.is_file():
+        raise NotOurWheelError(f"there is no file {file}", hint=hint)
+    try:
+        name = parse_wheel_filename(file.name)[0]
+    except InvalidWheelFilename as error:
+        raise NotOurWheelError(f"{file} is not named as a wheel is", hint=hint) from error
+    if name != DISTRIBUTION:
+        raise NotOurWheelError(f"{file} is a wheel of {name}", hint=hint)
+    if not zipfile.is_zipfile(file):
+        raise NotOurWheelError(f"{file} is damaged, or not a wheel", hint="Nothing was changed. Fetch the file again.")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Theory of operation. The new cluster grows in a home of its own, ``data/.upgradi
 started, given statistics and newer extensions, and counted: its rows are those of the old one, or it is thrown
 away. Its rename to ``data/postgres-<new>`` is the one visible change, because the newest cluster is the one that
 runs. The old one stays, with its programs, until `majors.forget_old_clusters`; so the way back is a rename, too, for
-as long as nothing has been written that would be missed (`upgrading.last`).
+as long as nothing has been written that would be missed (`upgrading.written`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ from mosaic_gateway_installer.steps.revert import (
     ServeStep,
     check,
 )
-from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, losses, read_last
+from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, read_last
+from mosaic_gateway_installer.upgrading.written import losses
 from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["NoWayBackError", "revert"]
@@ -68,7 +69,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         way = _way(home, accept_loss=accept_loss)
         running = running_database(home, way.context.config.engine)
         if running is not None and not accept_loss:
-            check(losses(way.last.counters, running))
+            check(losses(way.last.written, running))
         return _outcome(way, way.steps, None, dry_run=True)
     with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
         recover(home, report)

@@ -15,7 +15,7 @@ from mosaic_gateway.config import EngineName, Home, NotInstalledError
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.pglite.runtime import uses_extra
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.errors import MigrationError, MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -264,7 +264,11 @@ def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
         with uninterruptible():
             _make_good(look.context.home)
         if isinstance(error, MosaicError):
-            error.message = f"{error.message}\n{_after_failure(look, run)}"
+            said, whole = _after_failure(look, run)
+            error.message = f"{error.message}\n{said}"
+            if whole and isinstance(error, (MigrationError, control.GatewayStartError)):
+                # Their own hint is for a home that is as the failure left it.
+                error.hint = "Remove the cause, then upgrade again: mosaic-gateway upgrade"
         raise
 
 
@@ -278,12 +282,15 @@ def _make_good(home: Home) -> None:
         LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
 
 
-def _after_failure(look: _Look, run: Upgrade) -> str:
+def _after_failure(look: _Look, run: Upgrade) -> tuple[str, bool]:
+    """Return what there is now, in words, and whether it is all as before."""
     home, receipt = look.context.home, look.receipt
     state = control.state_of(home, ask=False)
-    if read_mark(home) is not None:
+    unfinished = read_mark(home) is not None
+    on_server = look.context.config.engine is EngineName.SERVER and run.changed_data
+    if unfinished:
         how = "It could not be taken back yet; mosaic-gateway upgrade goes on, --abort goes back"
-    elif look.context.config.engine is EngineName.SERVER and run.changed_data:
+    elif on_server:
         how = f"Version {receipt.version} {'serves' if state.running else 'is in place, not running'}; the database on"
         how += " your server is as the failure left it"
         how += f", and its dump of before is {backups_of(home) / run.backup}" if run.backup is not None else ""
@@ -291,7 +298,7 @@ def _after_failure(look: _Look, run: Upgrade) -> str:
         how = f"The upgrade was taken back: version {receipt.version} serves again, with the data of before"
     else:
         how = f"The upgrade was taken back: version {receipt.version} is in place with the data of before, not running"
-    return f"{how}. The log: {home.gateway_log}"
+    return f"{how}. The log: {home.gateway_log}", not (unfinished or on_server)
 
 
 @contextmanager

@@ -141,7 +141,8 @@ def refuse_other_version(home: Home) -> None:
     if installed != __version__:
         raise OtherVersionError(
             f"{home.path} is an installation of version {installed}; this is {__version__}",
-            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+            hint=f"For {__version__}, with a backup and a way back: mosaic-gateway upgrade. "
+            f"For {installed}: the package of that version.",
             details={"installed": installed, "version": __version__},
         )
 
