@@ -17,6 +17,7 @@ from mosaic_gateway.gateway.program import current_program
 from mosaic_gateway.gateway.upgrade_mark import mark_file
 
 if TYPE_CHECKING:
+    from tests.installer.conftest import MakeSite
     from tests.lifecycle.conftest import Old
 
 OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
@@ -116,13 +117,26 @@ def test_what_fails_is_taken_back(old: Old, version: Version, bad: str, code: in
     assert failed.code == code, (failed.out, failed.err)
     assert said in failed.error["message"]
     assert f"version {OLD} serves again" in failed.error["message"]
-    assert "mosaic-gateway storage migrate" not in failed.error["hint"]
-    assert "mosaic-gateway start" not in failed.error["hint"]
+    assert "then run it again: mosaic-gateway upgrade" in failed.error["hint"]
     assert str(old.home.gateway_log) in failed.error["message"]
     assert_old_again(old)
     done = old.run_version(version(NEW), "upgrade")
     assert done.code == 0, done.out
     assert_serves(old, NEW)
+
+
+@pytest.mark.lifecycle
+@pytest.mark.parametrize(("bad", "code"), [(BAD, 4), (NOT_STARTING, 1), (NOT_WELL, 5)])
+def test_a_first_installation_that_fails_leaves_nothing(
+    make_site: MakeSite, version: Version, bad: str, code: int
+) -> None:
+    """The advice is for somebody who has no home: neither its log nor its other verbs are of use."""
+    site = make_site()
+    failed = site.run(*site.install_words(), PYTHONPATH=str(version(bad)))
+    assert failed.code == code, (failed.out, failed.err)
+    assert "then run it again: mosaic-gateway install" in failed.error["hint"]
+    assert not site.path.exists()
+    site.assert_nothing_runs()
 
 
 def test_what_did_not_run_is_not_left_running(old: Old, version: Version) -> None:

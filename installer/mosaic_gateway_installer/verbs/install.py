@@ -24,6 +24,7 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.advice import advise_again
 from mosaic_gateway_installer.assembly import pending
 from mosaic_gateway_installer.choice import AUTO, Choice, choose, look_at_engines
 from mosaic_gateway_installer.executor import execute, interruptible
@@ -68,6 +69,7 @@ def install(home: Home, wishes: Wishes) -> Outcome:
             return _install(context, wishes, receipt)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
+            advise_again(error, "install")
             raise
         LOG.warning("PostgreSQL was tried and does not run here: %s", error.message)
         return install(home, replace(wishes, postgres_failed=error.message))

@@ -15,13 +15,14 @@ from mosaic_gateway.config import EngineName, Home, NotInstalledError
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.pglite.runtime import uses_extra
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import MigrationError, MosaicError
+from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.account import owner_of
+from mosaic_gateway_installer.advice import advise_again
 from mosaic_gateway_installer.backups.copy import can_share
 from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of, remove_leftovers, seal_backup
 from mosaic_gateway_installer.backups.place import backups_of
@@ -266,9 +267,8 @@ def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
         if isinstance(error, MosaicError):
             said, whole = _after_failure(look, run)
             error.message = f"{error.message}\n{said}"
-            if whole and isinstance(error, (MigrationError, control.GatewayStartError)):
-                # Their own hint is for a home that is as the failure left it.
-                error.hint = "Remove the cause, then upgrade again: mosaic-gateway upgrade"
+            if whole:
+                advise_again(error, "upgrade")
         raise
 
 
