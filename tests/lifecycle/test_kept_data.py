@@ -14,6 +14,8 @@ from tests.lifecycle.test_upgrade import assert_serves
 if TYPE_CHECKING:
     from tests.lifecycle.conftest import Old
 
+    from mosaic_gateway_installer.backups.rows import Contents
+
 Version = Callable[[str], Path]
 
 
@@ -45,6 +47,29 @@ def test_the_same_version_needs_no_backup(kept: Old, version: Version) -> None:
     done = _install(kept, version(OLD)).result
     assert "backup" not in [step["id"] for step in done["steps"]]
     assert not list(kept.path.glob("backups"))
+
+
+@pytest.mark.lifecycle
+def test_a_restored_backup_of_an_older_version_is_migrated(old: Old, version: Version) -> None:
+    """The newer version restores the backup of its upgrade; what it backed up itself, the old one refuses."""
+    upgraded = old.run_version(version(NEW), "upgrade").result
+    later = old.run_version(version(NEW), "backup", "create").result["name"]
+    user = ("auth", "users", "create", "--email", "late@example.com", "--name", "Late", "--password-stdin")
+    assert old.run_version(version(NEW), *user, stdin="correct-horse-battery\n").code == 0
+    restored = old.run_version(version(NEW), "backup", "restore", upgraded["backup"])
+    assert restored.code == 0, restored.out
+    assert_serves(old, NEW)
+    assert {row.table: row.count for row in old.rows()}['"public"."users"'] == _people(old.before)
+    back = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
+    assert back.code == 0, back.out
+    refused = old.run_version(version(OLD), "backup", "restore", later)
+    assert (refused.code, refused.error["code"]) == (7, "SCHEMA_NEWER"), refused.out
+    assert_serves(old, OLD)
+    assert old.rows() == old.before
+
+
+def _people(contents: Contents) -> int:
+    return {row.table: row.count for row in contents}['"public"."users"']
 
 
 @pytest.mark.lifecycle

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.at_rest import database_at_rest
@@ -86,6 +87,8 @@ class StageStep:
                     copy_tree(self.backup.path / name, copy, owner=(status.st_uid, status.st_gid))
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
+        if manifest.schema != schema_digest(load_bundles()):  # an install migrates kept data, or refuses it
+            receipt = replace(receipt, state=ReceiptState.KEPT, version=manifest.version)
         marks = asdict(marks_of(Home(place)))
         write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks), owner)
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Config, Home
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway_installer.backups.manifest import BackupKind
 from mosaic_gateway_installer.backups.place import Backup, find_backup
 from mosaic_gateway_installer.backups.swap import commit
@@ -125,8 +127,11 @@ def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outco
 
 
 def _outcome(context: Context, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
+    manifest = backup.manifest
+    other = manifest.schema != schema_digest(load_bundles())
+    migrated = f", its schema migrated to version {__version__}" if other else ""
     lines = [
-        f"{context.home.path} is what it was on {backup.manifest.created_at} (backup {backup.name}).",
+        f"{context.home.path} is what it was on {manifest.created_at} (backup {backup.name}){migrated}.",
         f"The gateway runs at {installed.result['url']} and passed its smoke test.",
     ]
     result = {"dry_run": False, **_facts(context, backup, steps), "smoke_test": installed.result["smoke_test"]}
