@@ -50,6 +50,13 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     site.assert_nothing_runs()
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
     assert (site.receipt()["state"], site.receipt()["kept"]) == ("kept", names)
+    started = site.json("start")
+    assert (started.code, started.error["code"]) == (3, "NOT_INSTALLED")
+    assert started.error["hint"].startswith("To take it up: mosaic-gateway install")
+    status = site.run("status")
+    assert status.code == 3
+    assert "was uninstalled, its data is kept" in status.out
+    assert "mosaic-gateway start" not in status.out + status.err
     twice = site.run("uninstall")
     assert twice.out.splitlines()[-1] == (
         f"Kept in {site.path}: data, secrets, config.toml. To remove that as well: "

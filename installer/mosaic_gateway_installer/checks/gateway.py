@@ -11,6 +11,7 @@ from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
 from mosaic_gateway_installer.service.unit import is_unchanged
 from mosaic_gateway_installer.snapshot.store import altered_files
@@ -102,6 +103,8 @@ def _port(patient: Patient) -> str:
 
 def _gateway(patient: Patient) -> str:
     state = control.state_of(patient.home)
+    if not state.running and patient.receipt.state is ReceiptState.KEPT:
+        raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
         raise NotRunningError("the gateway does not run", hint="Start it: mosaic-gateway start")
     if not state.ready:

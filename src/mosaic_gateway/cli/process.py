@@ -13,7 +13,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home, instance_id
+from mosaic_gateway.config import Home, instance_id, is_kept
 from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.process.logfile import read_tail, tail_of
@@ -65,7 +65,7 @@ def status(home: Home) -> Outcome:
     if not state.running and state.supervisor:
         gateway = f"does not run; its supervisor (process {state.supervisor}) starts it"
     elif not state.running:
-        gateway = "does not run"
+        gateway = "was uninstalled, its data is kept" if is_kept(home) else "does not run"
     elif state.ready:
         gateway = f"ready at {state.url}"
     else:
@@ -73,7 +73,8 @@ def status(home: Home) -> Outcome:
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
         lines.append(f"process   {state.pid}, {_kept_by(state)}, version {state.version or 'starting'}")
-    lines.append(f"service   {state.service or NO_SERVICE}")
+    if not is_kept(home):
+        lines.append(f"service   {state.service or NO_SERVICE}")
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
     return Outcome(
@@ -116,7 +117,7 @@ def _started(started: control.Started) -> Outcome:
 def _hint(home: Home, *, running: bool) -> str:
     if running:
         return f"Look at {home.gateway_log}: mosaic-gateway logs"
-    return "Start it: mosaic-gateway start"
+    return "To take it up: mosaic-gateway install" if is_kept(home) else "Start it: mosaic-gateway start"
 
 
 def _follow(path: Path, count: int) -> None:

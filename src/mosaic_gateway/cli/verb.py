@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,19 @@ def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outc
                 options["as_json"] = as_json
             root = context.find_root().command
             verbs = root.list_commands(context) if isinstance(root, click.Group) else ()
-            advise = partial(name_home, home=home, verbs=verbs) if home else None
+            advise = partial(name_home, home=_advised(home), verbs=verbs) if home else None
             context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json, advise=advise))
 
         return body
 
     return decorate
+
+
+def _advised(given: Path) -> Path:
+    """Return *given* as it can be named from anywhere."""
+    with suppress(UsageError):
+        return _home(given).path
+    return given
 
 
 def _home(given: Path | None) -> Home:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -80,3 +81,14 @@ def test_a_home_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     """A directory of a user whom the machine does not know is wrong usage."""
     assert run(RUNTIME_VERBS, ["status", "--home", "~no-such-user-here/x", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "USAGE"
+
+
+def test_advice_holds_in_every_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home that was given relative to where somebody stood is named by its whole path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gw").mkdir()
+    (tmp_path / "gw/receipt.json").write_text('{"instance_id": "0"}')
+    assert run(RUNTIME_VERBS, ["status", "--home", "gw", "--json"]) == 3
+    assert f"mosaic-gateway start --home {tmp_path}/gw" in json.loads(capsys.readouterr().out)["error"]["hint"]
