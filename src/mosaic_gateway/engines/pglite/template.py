@@ -63,7 +63,7 @@ class Template:
         self._account = account
         self._uid = os.geteuid() if account is None else account.uid
         self._directory = cache / _owner_directory(account)
-        #: What `ensure` made, outermost first: directories of the cache, the template.
+        #: What `ensure` made, outermost first: the cache with what is above it, the template.
         self.made: tuple[Path, ...] = ()
         self.path = self._directory / f"{_programs(shipped)}-node{node.version}"
 
@@ -124,7 +124,7 @@ class Template:
     def _make_private(self) -> None:
         """Make the account's directory in the cache; as root it is given to the account."""
         cache = self._directory.parent
-        missing = [path for path in (cache, self._directory) if not path.exists()]
+        missing = [path for path in (*reversed(cache.parents), cache, self._directory) if not path.exists()]
         make_directory(cache, 0o755 if self._account is not None and os.geteuid() == 0 else 0o700)
         with suppress(FileExistsError):
             self._directory.mkdir(mode=0o700)
