@@ -203,9 +203,7 @@ HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
     "a program of another content": (lambda site: _edited(_vector(site), _flip_last), {"programs": "FILES_ALTERED"}),
     "a program less": (lambda site: _renamed(_vector(site)), {"programs": "FILES_ALTERED", **NO_LIBRARY}),
     "the gateway's program of another content": (
-        lambda site: _edited(
-            site.home.runtime / "current" / "mosaic_gateway" / "gateway" / "app.py", lambda content: content + b"#\n"
-        ),
+        lambda site: _edited(site.home.runtime / "current" / "modules.zip", lambda content: content + b"#"),
         {"program": "FILES_ALTERED"},
     ),
     "a journal left behind": (_journal_left, {"receipt": "INSTALL_INCOMPLETE"}),

@@ -13,7 +13,8 @@ from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.cpu import Cpu
-from mosaic_gateway.engines.postgres.runtime import locate_wheel, size_of_copy
+from mosaic_gateway.engines.postgres.runtime import locate_wheel
+from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
 from mosaic_gateway_installer.findings import Finding, Level, examine
 from mosaic_gateway_installer.host import HostFacts, free_memory, read_host
 from mosaic_gateway_installer.preflight import PreflightFailedError, check_install

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import stat
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,8 @@ from mosaic_gateway.gateway.program import (
     read_program,
 )
 from mosaic_gateway.process.account import Account
+from mosaic_gateway_installer.snapshot import finder
+from mosaic_gateway_installer.snapshot.archive import archived
 from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
 from mosaic_gateway_installer.snapshot.parts import SourceFile
 from mosaic_gateway_installer.snapshot.store import (
@@ -68,13 +74,23 @@ def _run(*words: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
+def _on_path(snapshot: Path) -> str:
+    """Return code that makes what is in *snapshot* importable, as its own ``__main__`` does."""
+    place = repr(str(snapshot))
+    return f"import sys; sys.path.insert(0, {place}); import mosaic_modules as m; m.install({place})"
+
+
+def _rows(records: Iterable[Path]) -> list[list[str]]:
+    return [row for record in records for row in csv.reader(record.read_text().splitlines())]
+
+
 def test_it_runs_without_the_environment_that_it_came_from(home: Home) -> None:
     """Every module is the copy's or the standard library's; nothing of site-packages is on the path."""
     program = current_program(home)
     assert program is not None
     assert program.directory.name == f"gateway-{__version__}"
     code = (
-        f"import sys; sys.path.insert(0, {str(program.directory)!r})\n"
+        f"{_on_path(program.directory)}\n"
         "import mosaic_gateway_installer.commands, mosaic_gateway.gateway.http as http; http.preload()\n"
         "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)), sep='\\n')"
     )
@@ -106,23 +122,26 @@ def test_what_is_recorded_is_what_is_there(home: Home) -> None:
     program = current_program(home)
     assert program is not None
     files = program.manifest["files"]
-    assert {name for name in files if name.endswith(".py") and not name.startswith("__main__")} >= {
-        "mosaic_gateway/__init__.py", "mosaic_gateway_installer/__init__.py", "psycopg/__init__.py",
-    }  # fmt: skip
+    assert {name for name in files if name.endswith(".py")} == {"__main__.py", "mosaic_modules.py"}
     for name, (size, digest) in files.items():
         content = (program.directory / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest), name
-    for record in program.directory.glob("*.dist-info/RECORD"):
-        for path, value, size in csv.reader(record.read_text().splitlines()):
-            if value:
-                digest = base64.urlsafe_b64encode(bytes.fromhex(files[path][1])).decode().rstrip("=")
-                assert (value, int(size)) == (f"sha256={digest}", files[path][0])
+    for path, value, size in _rows(program.directory.glob("*.dist-info/RECORD")):
+        if value:
+            digest = base64.urlsafe_b64encode(bytes.fromhex(files[path][1])).decode().rstrip("=")
+            assert (value, int(size)) == (f"sha256={digest}", files[path][0])
+    covered = {path for path, value, _ in _rows(program.directory.glob("mosaic_gateway-*.dist-info/RECORD")) if value}
+    assert covered >= {"modules.zip", "modules.index"}
     cached = f"mosaic_gateway/__pycache__/errors.{sys.implementation.cache_tag}.pyc"
-    code = f"import sys; sys.path.insert(0, {str(program.directory)!r}); import mosaic_gateway.errors"
-    assert cached in files
+    with zipfile.ZipFile(program.directory / "modules.zip") as archive:
+        assert archive.testzip() is None
+        assert set(archive.namelist()) >= {
+            "mosaic_gateway/__init__.py", "mosaic_gateway_installer/__init__.py", "psycopg/__init__.py", cached,
+        }  # fmt: skip
     traced = subprocess.run(
-        [program.python, "-I", "-S", "-B", "-v", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True
-    )
+        [program.python, "-I", "-S", "-B", "-v", "-c", f"{_on_path(program.directory)}; import mosaic_gateway.errors"],
+        capture_output=True, text=True, timeout=LIMIT, check=True,
+    )  # fmt: skip
     assert f"code object from '{program.directory / cached}'" in traced.stderr
 
 
@@ -166,7 +185,7 @@ def test_a_damaged_copy_is_made_anew(empty: Home, account: Account | None) -> No
     wanted = wanted_snapshot()
     assert wanted is not None
     made = make_snapshot(empty, wanted, account)
-    (made / "psycopg" / "__init__.py").write_bytes(b"")
+    (made / "modules.zip").write_bytes(b"")
     assert not is_whole(made)
     assert find_snapshot(empty, wanted) is None
     assert make_snapshot(empty, wanted, account) == made
@@ -216,8 +235,8 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
     good = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).decode().rstrip("=")
     top = os.open(scratch, os.O_RDONLY)
     try:
-        TreeWriter(top, None).copy("thing", [SourceFile(str(source), "copy/module.py", good)])
-        assert (scratch / "copy" / "module.py").read_text() == "x = 1\n"
+        TreeWriter(top, None).copy("thing", [SourceFile(str(source), "copy-1/module.py", good)])
+        assert (scratch / "copy-1" / "module.py").read_text() == "x = 1\n"
         for recorded, place in ((good.replace("=", "=x", 1), source), (good, scratch / "gone.py")):
             with pytest.raises(FilesAlteredError) as caught:
                 TreeWriter(top, None).copy("thing", [SourceFile(str(place), "other/module.py", recorded)])
@@ -227,28 +246,88 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
         os.close(top)
 
 
-def test_byte_code_that_does_not_fit_is_compiled(scratch: Path) -> None:
-    """Byte code of another source, or none at all, is not taken along; a file for another Python goes without."""
-    (scratch / "__pycache__").mkdir()
-    source = scratch / "module.py"
-    source.write_text("value = 'new'\n")
-    cached = f"__pycache__/module.{sys.implementation.cache_tag}.pyc"
-    (scratch / cached).write_bytes(b"stale")
-    (scratch / "odd.py").write_text("def (:\n")
-    top = os.open(scratch, os.O_RDONLY)
+def _copied(scratch: Path, sources: dict[str, str]) -> Path:
+    """Copy sources (name → content) as one package into a tree like a snapshot, and return that."""
+    tree = scratch / "tree"
+    tree.mkdir()
+    files = []
+    for name, content in sources.items():
+        source = scratch / "from" / name
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(content)
+        files.append(SourceFile(str(source), name, None))
+    top = os.open(tree, os.O_RDONLY)
     try:
-        TreeWriter(top, None).copy(
-            "thing", [SourceFile(f"{scratch}/{n}.py", f"to/{n}.py", None) for n in ("module", "odd")]
-        )
+        writer = TreeWriter(top, None)
+        writer.copy("thing", files)
+        writer.write_modules()
+        writer.write("mosaic_modules.py", Path(finder.__file__).read_bytes())
     finally:
         os.close(top)
-    code = f"import sys; sys.path.insert(0, {str(scratch / 'to')!r}); import module; print(module.value)"
-    traced = subprocess.run(
-        [sys.executable, "-B", "-v", "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True
-    )
+    return tree
+
+
+def _python(tree: Path, code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-I", "-S", "-B", *options, "-c", f"{_on_path(tree)}\n{code}"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+@pytest.mark.parametrize("place", ["", "no-module/"])
+def test_byte_code_that_does_not_fit_is_compiled(scratch: Path, place: str) -> None:
+    """Byte code of another source, or none at all, is not taken along; a file for another Python goes without."""
+    cached = f"{place}__pycache__/module.{sys.implementation.cache_tag}.pyc"
+    stale = scratch / "from" / cached
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"stale")
+    tree = _copied(scratch, {f"{place}module.py": "value = 'new'\n", f"{place}odd.py": "def (:\n"})
+    assert (tree / f"{place}module.py").exists() is bool(place)
+    also = f"sys.path.insert(0, {str(tree / place)!r})"
+    traced = _python(tree, f"{also}; import module; print(module.value)", "-v")
     assert traced.stdout.strip() == "new"
-    assert f"code object from '{scratch / 'to' / cached}'" in traced.stderr
-    assert [path.name for path in (scratch / "to" / "__pycache__").iterdir()] == [Path(cached).name]
+    assert f"code object from '{tree / cached}'" in traced.stderr
+    assert "SyntaxError: invalid syntax" in _python(tree, f"{also}; import odd").stderr
+
+
+def test_modules_in_the_archive_are_like_files(scratch: Path) -> None:
+    """Packages, data beside them, what a traceback and a reader of sources show."""
+    tree = _copied(
+        scratch,
+        {
+            "pack/__init__.py": "from importlib.resources import files\ntext = (files('pack') / 'a.txt').read_text()\n",
+            "pack/a.txt": "data",
+            "pack/sub/__init__.py": "from pack.sub.deep import fail\n",
+            "pack/sub/deep.py": "def fail():\n    raise ValueError(__file__)\n",
+        },
+    )
+    assert {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} == {
+        "modules.zip", "modules.index", "mosaic_modules.py", "pack/a.txt",
+    }  # fmt: skip
+    done = _python(tree, "import pack; print(pack.text, pack.__path__, pack.__file__)")
+    assert done.stdout == f"data ['{tree}/pack'] {tree}/pack/__init__.py\n", done.stderr
+    code = "import inspect, traceback, pack.sub; print(inspect.getsource(pack.sub.fail))\ntry: pack.sub.fail()\n"
+    failed = _python(tree, f"{code}except ValueError: traceback.print_exc()")
+    assert "raise ValueError(__file__)" in failed.stdout
+    assert f'File "{tree}/pack/sub/deep.py", line 2, in fail\n    raise ValueError(__file__)' in failed.stderr
+    missing = _python(tree, "import pack.nothing")
+    assert "ModuleNotFoundError: No module named 'pack.nothing'" in missing.stderr
+
+
+def test_another_pythons_byte_code_is_not_run(scratch: Path) -> None:
+    """The sources are there, and serve."""
+    tree = _copied(scratch, {"module.py": "value = 'from its source'\n"})
+    archive = tree / "modules.zip"
+    content = archive.read_bytes()
+    assert content.count(importlib.util.MAGIC_NUMBER) == 1
+    archive.write_bytes(content.replace(importlib.util.MAGIC_NUMBER, b"\0\0\r\n"))
+    assert _python(tree, "import module; print(module.value)").stdout == "from its source\n"
+    assert not list(tree.rglob("__pycache__"))
+
+
+def test_what_a_compiled_module_stands_beside_stays_a_file() -> None:
+    """Python prefers the compiled one; what lies in a directory that is no package cannot be found by its name."""
+    [ending, *_] = EXTENSION_SUFFIXES
+    paths = ["a.py", f"b{ending}", "b.py", "p/__init__.py", "p/c.py", "p/q/d.py", "p/e.txt", "n-o/__init__.py"]
+    assert archived(paths) == {"a.py", "p/__init__.py", "p/c.py"}
 
 
 def test_a_link_that_leads_elsewhere_is_refused(empty: Home) -> None:

@@ -1,8 +1,9 @@
 """Copies the files of a snapshot into a directory that is open already, each held against its recorded hash.
 
 Everything is named relative to that directory's descriptor: whoever may rename what is above it leads nobody
-elsewhere. Byte code comes along where it fits its source, and is compiled where it does not, because nobody may
-write it later; so each file keeps its time of change, by which byte code is known to fit (PEP 3147, PEP 552).
+elsewhere. Modules go into one archive (`archive`), the rest stays files. Byte code comes along where it fits its
+source, and is compiled where it does not, because nobody may write it later; by the source's time of change it is
+known to fit (PEP 3147, PEP 552).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import importlib.util
 import marshal
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mosaic_gateway.errors import PreflightError
+from mosaic_gateway_installer.snapshot.archive import ModuleArchive, archived
+from mosaic_gateway_installer.snapshot.finder import ARCHIVE, INDEX
 from mosaic_gateway_installer.snapshot.parts import CACHE, SourceFile
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FilesAlteredError", "TreeWriter"]
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LAST = 0xFFFFFFFF
 HEADER = 16  # bytes before the code: magic, flags, time, size
 
 
@@ -46,10 +50,12 @@ class TreeWriter:
     top: int
     group: int | None
     written: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _modules: ModuleArchive = field(default_factory=ModuleArchive)
     _directories: set[str] = field(default_factory=set)
 
-    def copy(self, package: str, files: Iterable[SourceFile]) -> None:
-        """Copy *files* of *package*. Raises `FilesAlteredError`, OSError."""
+    def copy(self, package: str, files: Sequence[SourceFile]) -> None:
+        """Copy *files* of *package*, its modules into the archive. Raises `FilesAlteredError`, OSError."""
+        modules = archived([file.target for file in files])
         for file in files:
             try:
                 descriptor = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
@@ -61,9 +67,19 @@ class TreeWriter:
             digest = hashlib.sha256(content)
             if file.recorded is not None and not _fits(digest, content, file.recorded):
                 raise _altered(package, file)
+            cached, code = _code(file, content, status) if file.target.endswith(".py") else ("", b"")
+            if file.target in modules:
+                self._modules.add(file.target, content, cached, code, int(status.st_mtime) & LAST)
+                continue
             self._write(file.target, content, digest, mtime_ns=status.st_mtime_ns)
-            if file.target.endswith(".py"):
-                self._write_code(file, content, status)
+            if code:
+                self.write(cached, code)
+
+    def write_modules(self) -> tuple[str, ...]:
+        """Write the archive of the modules that were copied; return the names of its files. Raises OSError."""
+        self.write(ARCHIVE, self._modules.content())
+        self.write(INDEX, self._modules.index())
+        return ARCHIVE, INDEX
 
     def write(self, path: str, content: bytes, *, executable: bool = False) -> None:
         """Write the new file *path*. Raises OSError."""
@@ -89,21 +105,6 @@ class TreeWriter:
             os.close(descriptor)
         self.written[path] = len(content), digest.hexdigest()
 
-    def _write_code(self, file: SourceFile, content: bytes, status: os.stat_result) -> None:
-        """Write the byte code of *file*; one that cannot be compiled is for another Python, and has none."""
-        directory, _, name = file.target.rpartition("/")
-        cached = f"{CACHE}/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
-        header = _header(status)
-        code = b""
-        with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123
-            code = stream.readall()
-        if code[:HEADER] != header:
-            try:
-                code = header + marshal.dumps(compile(content, file.target, "exec", dont_inherit=True))
-            except (SyntaxError, ValueError):
-                return
-        self._write(f"{directory}/{cached}" if directory else cached, code, hashlib.sha256(code))
-
     def _make_directories(self, path: str) -> None:
         parent = path.rpartition("/")[0]
         if not parent or parent in self._directories:
@@ -117,9 +118,26 @@ class TreeWriter:
         self._directories.add(parent)
 
 
+def _code(file: SourceFile, content: bytes, status: os.stat_result) -> tuple[str, bytes]:
+    """Return where the byte code of *file* belongs, and the code: none of one that is for another Python."""
+    directory, _, name = file.target.rpartition("/")
+    cached = f"{CACHE}/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+    place = f"{directory}/{cached}" if directory else cached
+    header = _header(status)
+    code = b""
+    with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123
+        code = stream.readall()
+    if code[:HEADER] != header:
+        try:
+            code = header + marshal.dumps(compile(content, file.target, "exec", dont_inherit=True))
+        except (SyntaxError, ValueError):
+            return place, b""
+    return place, code
+
+
 def _header(status: os.stat_result) -> bytes:
     """Return how byte code of a file with *status* begins, if it is known by time and size."""
-    time, size = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
+    time, size = int(status.st_mtime) & LAST, status.st_size & LAST
     return importlib.util.MAGIC_NUMBER + bytes(4) + time.to_bytes(4, "little") + size.to_bytes(4, "little")
 
 

@@ -11,6 +11,11 @@ if not SNAPSHOT.startswith("/proc/self/fd/"):
     SNAPSHOT = sys.path[0] = os.path.realpath(SNAPSHOT)
 
 
+import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, as a snapshot has it
+
+mosaic_modules.install(SNAPSHOT)
+
+
 def _main() -> int:
     if sys.argv[1:2] == ["supervise"]:
         from mosaic_gateway.gateway.supervisor import main as supervise

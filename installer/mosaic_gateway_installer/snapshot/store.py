@@ -31,7 +31,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.files import flush_tree, make_directory
 from mosaic_gateway.gateway.program import (
     CURRENT,
     MANIFEST,
@@ -42,7 +42,7 @@ from mosaic_gateway.gateway.program import (
     this_program,
 )
 from mosaic_gateway.process.account import Account, assume
-from mosaic_gateway_installer.snapshot.closure import closure
+from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
 from mosaic_gateway_installer.snapshot.copying import TreeWriter
 from mosaic_gateway_installer.snapshot.parts import Part, part_of
 
@@ -64,8 +64,10 @@ __all__ = [
 ]
 
 #: Version of the manifest's form, and of what else a snapshot consists of.
-FORM = 1
+FORM = 2
 COMMAND = "mosaic-gateway"
+#: The module that finds all others.
+FINDER = "mosaic_modules"
 TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -213,7 +215,7 @@ def make_snapshot(home: Home, wanted: Wanted, account: Account | None, *, durabl
             try:
                 _fill(runtime, temporary, home, wanted, account)
                 if durable:
-                    os.sync()
+                    flush_tree(home.runtime / temporary)
                 with suppress(FileNotFoundError):  # damaged: a whole one would have been found
                     aside = f".{name}.{secrets.token_hex(4)}.tmp"
                     os.rename(name, aside, src_dir_fd=runtime, dst_dir_fd=runtime)
@@ -307,10 +309,18 @@ def _fill(runtime: int, temporary: str, home: Home, wanted: Wanted, account: Acc
         if group is not None:
             os.fchown(top, -1, group)
         writer = TreeWriter(top, group)
+        recorded: list[tuple[Part, list[str]]] = []
         for part in wanted.parts:
             before = len(writer.written)
             writer.copy(part.name, part.files())
-            writer.write(f"{part.info}/RECORD", _record(part, list(writer.written.items())[before:]).encode())
+            recorded.append((part, list(writer.written)[before:]))
+        of_all = writer.write_modules()
+        for part, names in recorded:
+            listed = [*names, *of_all] if part.name == DISTRIBUTION else names
+            writer.write(
+                f"{part.info}/RECORD", _record(part, [(name, writer.written[name]) for name in listed]).encode()
+            )
+        writer.write(f"{FINDER}.py", (files(__package__) / "finder.py").read_bytes())
         writer.write("__main__.py", (files(__package__) / "entry.py").read_bytes())
         writer.write(f"bin/{COMMAND}", _script(home, wanted.python).encode(), executable=True)
         writer.write(MANIFEST, json.dumps(_manifest(wanted, writer)).encode())

@@ -32,12 +32,12 @@ from mosaic_gateway.engines.pglite.launch import Sidecar
 from mosaic_gateway.engines.pglite.lock import conninfo_of
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.shipped import Shipped
-from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, flush
+from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.selftest import run_self_test
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.files import flush_tree, make_directory
 from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["create_data", "make_database", "new_database"]
@@ -77,9 +77,9 @@ def create_data(
             new_database(home.data, runtime, template=template, account=account, log=log) as data,
             assume(account),
         ):
-            flush(data)
+            flush_tree(data)
             data.rename(target)
-            flush(home.data)
+            flush_tree(home.data)
     with suppress(OSError):  # it is tested at the first start then
         self_test_record(home, shipped, runtime).write(account)
     return template.made

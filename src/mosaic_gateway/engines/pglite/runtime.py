@@ -26,7 +26,8 @@ from mosaic_gateway.engines.pglite import packages
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
 from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of_extra
 from mosaic_gateway.engines.pglite.shipped import Shipped
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK, copy_file
+from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.process.account import Account, assume

@@ -7,14 +7,12 @@ is held against. What others could have written is not used. Losing it costs the
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +25,7 @@ from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.lockfile import FileLock
 
-__all__ = ["Template", "TemplateUnusableError", "flush", "has_template", "remove_made"]
+__all__ = ["Template", "TemplateUnusableError", "has_template", "remove_made"]
 
 MANIFEST = "manifest.json"
 DATA = "data"
@@ -178,25 +176,6 @@ def remove_made(made: Sequence[Path], account: Account | None) -> list[Path]:
         if not path.exists():
             gone.append(path)
     return gone
-
-
-def flush(directory: Path) -> None:
-    """Have all below *directory* on the disk: its file system at once (Linux), else file by file. Raises OSError."""
-    if sys.platform.startswith("linux"):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            # syncfs(2): a thousand calls of fsync would make a thousand commits of the file system's journal
-            if ctypes.CDLL(None).syncfs(descriptor) == 0:
-                return
-        finally:
-            os.close(descriptor)
-    for root, _, names in os.walk(directory):
-        for path in (*(Path(root, name) for name in names), Path(root)):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _hashes(directory: Path) -> dict[str, str]:

