@@ -380,8 +380,8 @@ class PgliteServer:
 
     def start(self) -> None:
         """Start it, whatever became of the last one."""
-        from mosaic_gateway.engines.pglite.engine import open_sidecar, sidecar_command  # noqa: PLC0415
         from mosaic_gateway.engines.pglite.launch import Sidecar  # noqa: PLC0415
+        from mosaic_gateway.engines.pglite.opening import open_sidecar, sidecar_command  # noqa: PLC0415
         from mosaic_gateway.engines.postgres.sockets import socket_path  # noqa: PLC0415
 
         self.stop()

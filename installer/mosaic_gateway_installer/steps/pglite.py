@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mosaic_gateway.config import cache_directory, process_environment, runtime_directory
-from mosaic_gateway.engines.pglite.creation import create_data
 from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.pglite.runtime import find_runtime, install_runtime, is_installed
 from mosaic_gateway.engines.pglite.shipped import shipped
@@ -92,6 +91,9 @@ class PgliteDataStep:
 
     def apply(self) -> None:
         """Make it in a temporary sibling and rename it; a template that was made for it goes into the receipt."""
+        # Loaded now, beside the gateway that loads as well: PostgreSQL's driver takes its time.
+        from mosaic_gateway.engines.pglite.creation import create_data
+
         self._begun = True
         context, environ, brought = self.context, process_environment(), shipped()
         runtime = find_runtime(

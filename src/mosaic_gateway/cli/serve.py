@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import Any
 
 import click
@@ -76,10 +77,10 @@ def serve(
 
 
 def _await_go(descriptor: int) -> bool:
-    """Load everything, then wait for the word; False when it will never come."""
+    """Load what serving needs while there is time, and wait for the word; False when it will never come."""
     from mosaic_gateway.gateway.http import preload
 
-    preload()
+    preload(enough=lambda: bool(select.select([descriptor], [], [], 0)[0]))
     word = os.read(descriptor, 1)
     os.close(descriptor)
     return bool(word)

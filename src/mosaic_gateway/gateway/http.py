@@ -30,6 +30,7 @@ PRELOADED = (
     "mosaic_gateway.engines.server",
     "mosaic_gateway.gateway.app",
     "mosaic_gateway.gateway.lifecycle",
+    "mosaic_gateway.gateway.preparing",
     "mosaic_gateway.migrations.runner",
     "mosaic_gateway.gateway.database",
     "mosaic_gateway.storage.documents",
@@ -43,16 +44,19 @@ PRELOADED = (
 GRACE = 5  # seconds that open requests have to end
 
 
-def preload() -> None:
-    """Import all that serving needs, for a process that may not be able to read it later."""
+def preload(enough: Callable[[], bool] = lambda: False) -> None:
+    """Import all that serving needs, for a process that may not be able to read it later; less if it is *enough*."""
     for name in PRELOADED:
+        if enough():
+            return
         import_module(name)
 
 
 def preload_engine(engine: EngineName) -> None:
     """Load what *engine* alone takes from this package, for the same reason."""
     if engine is EngineName.PGLITE:
-        import mosaic_gateway.engines.pglite.engine  # noqa: F401
+        import mosaic_gateway.engines.pglite.engine
+        import mosaic_gateway.engines.pglite.examination  # noqa: F401
         from mosaic_gateway.engines.pglite.shipped import shipped
 
         shipped()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Protocol, runtime_checkable
 
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.errors import MosaicError
 
-__all__ = ["EngineKeeper"]
+__all__ = ["EngineKeeper", "SlowStarter"]
 
 LOG = logging.getLogger(__name__)
 WATCH_INTERVAL = 0.1  # seconds
@@ -20,8 +21,16 @@ FIRST_PAUSE = 0.5  # seconds; doubles with each failure
 LONGEST_PAUSE = 10.0  # seconds between two attempts to start
 
 
+@runtime_checkable
+class SlowStarter(Protocol):
+    """An engine whose start takes long, but little of us."""
+
+    def begin(self) -> None:
+        """Start it without waiting, whichever thread this is; ``start`` completes it, ``stop`` ends it."""
+
+
 class EngineKeeper:
-    """Holds an engine up from `start` to `stop`."""
+    """Holds an engine up from `begin`, or `start`, to `stop`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -29,6 +38,13 @@ class EngineKeeper:
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="engine-keeper", daemon=True)
+
+    def begin(self) -> bool:
+        """Begin the start of an engine that takes long; return whether it is one. Raises what the engine raises."""
+        if not isinstance(self._engine, SlowStarter):
+            return False
+        self._engine.begin()
+        return True
 
     def start(self) -> None:
         """Start the engine and return when it accepts connections. Raises what the engine raises."""
@@ -43,6 +59,8 @@ class EngineKeeper:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
+        else:
+            self._engine.stop()
 
     def _run(self) -> None:
         try:

@@ -1,8 +1,9 @@
 """The life of a gateway process: the one place that joins engine, runner and app.
 
-Order: bundles checked → address bound (not listening) → root given up → home locked → engine up and
+Order: bundles checked → address bound (not listening) → home locked → engine begun → root given up → engine up and
 verified → schema → storage → listen → ready. A request can only ever meet a complete schema. On the
-way down: no new requests → pool closed → engine stopped → lock freed.
+way down: no new requests → pool closed → engine stopped → lock freed. An engine that takes long (PGlite) is begun
+before most of what serving needs is loaded, which is done meanwhile; so this module imports little itself.
 """
 
 from __future__ import annotations
@@ -18,24 +19,17 @@ from types import FrameType
 from typing import Any, Protocol
 
 from mosaic_gateway import __version__
-from mosaic_gateway.auth import accounts
-from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.config import Config, instance_id, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.gateway.http import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
-from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
-from mosaic_gateway.gateway.turns import migrations_turn
-from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
-from mosaic_gateway.process.account import Account, become
+from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.process.account import Account, assume, become
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
 from mosaic_gateway.process.ports import bind_listener
-from mosaic_gateway.storage.documents import DocumentStore
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -84,30 +78,25 @@ def serve(
     identity = instance_id(config.home)
     bundles = load_bundles()
     _refuse_second(config)
-    with bind_listener(config.host, config.port) as listener:
-        if account is not None:
+    with (
+        bind_listener(config.host, config.port) as listener,
+        _stop_signals(),
+        _home_lock(config, account) as lock,
+        _engine_kept(config, account) as (engine, keeper),
+    ):
+        begun = keeper.begin()
+        if begun or account is not None:
             preload()  # the interpreter may be readable for root only
             preload_engine(config.engine)
         become(account)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
-        with _stop_signals(), _home_lock(config) as lock, _engine_up(engine_for(config, account=None)) as engine:
-            _prepare(config, engine, bundles, identity)
-            link = _link(config, engine) if issue_link else None
-            _run(config, engine, listener, _Announcement(lock, ready, began, link, under_service), identity)
+        keeper.start()
+        from mosaic_gateway.gateway.preparing import first_link, prepare
 
-
-def _prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
-    report = engine.verify()
-    LOG.info("Database: PostgreSQL %s, pgvector %s (%s)", report.server_version, report.vector_version, config.engine)
-    if report.recovered is not None:
-        LOG.warning("Cleared up after a crash: %s", report.recovered)
-    checked = time.perf_counter()
-    with migrations_turn(config, None, DEFAULT_LOCK_TIMEOUT):
-        prepare_schema(bundles, engine.conninfo(), config.engine)
-    LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)
-    with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:
-        DocumentStore(connection).put("gateway", "instance", {"id": identity, "version": __version__})
+        prepare(config, engine, bundles, identity)
+        link = first_link(config, engine) if issue_link else None
+        _run(config, engine, listener, _Announcement(lock, ready, began, link, under_service), identity)
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
@@ -116,14 +105,6 @@ def _run(config: Config, engine: Engine, listener: socket.socket, announcement: 
     )
     announcement.ready.stopping()
     LOG.info("Stopping")
-
-
-def _link(config: Config, engine: Engine) -> str | None:
-    """Return a link for the first admin, None if there is an admin, or a link that still works."""
-    conninfo = engine.conninfo()
-    if not accounts.needs_setup(conninfo) or accounts.has_setup_token(conninfo):
-        return None
-    return setup_url(config.url, accounts.issue_setup_token(conninfo))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +130,11 @@ class _Announcement:
 
 
 @contextmanager
-def _home_lock(config: Config) -> Iterator[FileLock]:
+def _home_lock(config: Config, account: Account | None) -> Iterator[FileLock]:
     with FileLock(config.home.gateway_lock) as lock:
-        if not lock.acquire():
+        with assume(account):
+            taken = lock.acquire()
+        if not taken:
             raise _already_running(config, holder_of(config.home.gateway_lock))
         yield lock
 
@@ -172,11 +155,11 @@ def _already_running(config: Config, holder: Holder | None) -> GatewayRunningErr
 
 
 @contextmanager
-def _engine_up(engine: Engine) -> Iterator[Engine]:
+def _engine_kept(config: Config, account: Account | None) -> Iterator[tuple[Engine, EngineKeeper]]:
+    engine = engine_for(config, account=account)
     keeper = EngineKeeper(engine)
     try:
-        keeper.start()
-        yield engine
+        yield engine, keeper
     finally:
         keeper.stop()
 

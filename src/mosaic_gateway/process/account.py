@@ -105,8 +105,8 @@ def become(account: Account | None) -> None:
 
 
 def popen_identity(account: Account | None) -> dict[str, Any]:
-    """Return the arguments with which ``subprocess`` starts a program as *account*."""
-    if account is None:
+    """Return the arguments with which ``subprocess`` starts a program as *account*; none where we are it for good."""
+    if account is None or os.getuid() == account.uid:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": [account.gid]}
 

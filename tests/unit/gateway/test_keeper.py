@@ -55,6 +55,14 @@ class FakeEngine:
         self.up = False
 
 
+class FakeSlowStarter(FakeEngine):
+    """Can be begun."""
+
+    def begin(self) -> None:
+        """Note that."""
+        self.up = True
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until *condition* holds, at most 10 s."""
     deadline = time.monotonic() + 10
@@ -101,3 +109,14 @@ def test_first_start_fails() -> None:
 def test_stop_without_start() -> None:
     """A keeper that never started is stopped without harm."""
     EngineKeeper(FakeEngine()).stop()
+
+
+def test_what_was_begun_is_stopped_though_it_never_started() -> None:
+    """An engine that takes long is begun, others are not; and it is stopped without a start in between."""
+    slow = FakeSlowStarter()
+    keeper = EngineKeeper(slow)
+    assert keeper.begin()
+    assert slow.up
+    keeper.stop()
+    assert slow.stopped
+    assert not EngineKeeper(FakeEngine()).begin()

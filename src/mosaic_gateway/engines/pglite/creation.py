@@ -19,17 +19,10 @@ import psycopg
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError, EngineStartError
 from mosaic_gateway.engines.pglite.data import check_major, data_directory
-from mosaic_gateway.engines.pglite.engine import (
-    APPLICATION,
-    FULL,
-    check_account,
-    failure,
-    open_sidecar,
-    self_test_record,
-    sidecar_command,
-)
+from mosaic_gateway.engines.pglite.examination import APPLICATION, self_test_record
 from mosaic_gateway.engines.pglite.launch import Sidecar
 from mosaic_gateway.engines.pglite.lock import conninfo_of
+from mosaic_gateway.engines.pglite.opening import FULL, check_account, failure, open_sidecar, sidecar_command
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError

@@ -9,45 +9,26 @@ the next start. A query over its limit ends the sidecar (PGlite cannot be interr
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
-
-import psycopg
-from psycopg.rows import TupleRow
 
 from mosaic_gateway.config import EngineName, Home
-from mosaic_gateway.engines.base import (
-    EngineError,
-    EngineReport,
-    EngineStartError,
-    UnfitAccountError,
-    VectorMissingError,
-)
+from mosaic_gateway.engines.base import EngineError, EngineReport, EngineStartError
 from mosaic_gateway.engines.pglite.data import data_of
-from mosaic_gateway.engines.pglite.errors import PackagesMissingError
 from mosaic_gateway.engines.pglite.launch import Sidecar
 from mosaic_gateway.engines.pglite.lock import conninfo_of, lock_file, take
+from mosaic_gateway.engines.pglite.opening import FULL, check_account, failure, open_sidecar, sidecar_command
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
-from mosaic_gateway.engines.pglite.shipped import PGVECTOR, Shipped
+from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.postgres.ballast import drop_ballast, keep_ballast
 from mosaic_gateway.engines.postgres.lock import EngineLock, EngineRecord
-from mosaic_gateway.engines.postgres.selftest import SelfTestRecord, run_self_test
 from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
-from mosaic_gateway.engines.requirements import ServerFacts, check_server
-from mosaic_gateway.engines.session import connect
 from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.identity import identify, myself
 
-__all__ = ["Pglite", "check_account", "open_sidecar"]
+__all__ = ["Pglite"]
 
 LOG = logging.getLogger(__name__)
-START_LIMIT = 120.0  # seconds; a recovery included
-TAIL = 20  # lines of PGlite's log in an error
-APPLICATION = "mosaic-gateway engine"
-FULL = ("No space left on device", "ENOSPC")
 
 
 class Pglite:
@@ -76,6 +57,7 @@ class Pglite:
         self._published = published
         self._lock = EngineLock(home, lock_file(home))
         self._sidecar: Sidecar | None = None
+        self._begun = False  # the sidecar runs, and has not been heard of yet
         self._recovered: list[str] = []
 
     @property
@@ -83,11 +65,12 @@ class Pglite:
         """Always ``pglite``."""
         return EngineName.PGLITE
 
-    def start(self) -> None:
-        """Start the sidecar; see ``Engine.start``.
+    def begin(self) -> None:
+        """Start the sidecar without waiting for it: Node.js takes half a second, in which a caller may do other things.
 
-        Raises `EngineBusyError`, `ClusterMissingError`, `ForeignClusterError`, `UnfitAccountError`,
-        `PackagesMissingError`, `PackagesAlteredError`, `EngineStartError`, OSError.
+        `start` completes it, and raises what becomes known later. Raises `EngineBusyError`, `ClusterMissingError`,
+        `ForeignClusterError`, `UnfitAccountError`, `PackagesMissingError`, `PackagesAlteredError`, `EngineStartError`,
+        OSError.
         """
         if self.alive():
             return
@@ -101,10 +84,25 @@ class Pglite:
         orphan = take(self._lock, self._home, self._account)
         try:
             self._recovered = [orphan] if orphan is not None else []
-            sockets = self._sockets()
-            self._open_with_mending(data, sockets)
-            self._update_vector(sockets)
-            self._write_record(sockets if self._published else None)
+            self._spawn(data)
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self) -> None:
+        """Start the sidecar, or complete what was begun; see ``Engine.start``. Raises what `begin` raises."""
+        if self.alive() and not self._begun:
+            return
+        if not self._begun:  # one that was begun may have ended since: that is told below
+            self.begin()
+        try:
+            self._await_with_mending()
+            # Imported when the sidecar runs: the driver takes as long as half of Node.js's own start.
+            from mosaic_gateway.engines.pglite.examination import update_vector  # noqa: PLC0415
+
+            updated = update_vector(self.conninfo(), self._failed)
+            self._recovered += [updated] if updated is not None else []
+            self._write_record(self._sockets() if self._published else None)
         except BaseException:
             self.stop()
             raise
@@ -115,12 +113,10 @@ class Pglite:
 
         Raises `VectorMissingError`, EngineError.
         """
-        try:
-            with closing(connect(self.conninfo(), application_name=APPLICATION)) as connection:
-                facts = self._facts(connection)
-                self._self_test(connection)
-        except psycopg.Error as error:
-            raise self._failed(f"PGlite failed while it was examined: {error}") from error
+        from mosaic_gateway.engines.pglite.examination import examine, self_test_record  # noqa: PLC0415 - as above
+
+        record = self_test_record(self._home, self._shipped, self._runtime)
+        facts = examine(self.conninfo(), self._runtime, record, self._account, self._failed)
         return EngineReport(
             engine=self.name,
             server_version=facts.server_version,
@@ -139,7 +135,7 @@ class Pglite:
 
     def stop(self) -> None:
         """Stop the sidecar within 15 s and release the lock; see ``Engine.stop``."""
-        sidecar, self._sidecar = self._sidecar, None
+        sidecar, self._sidecar, self._begun = self._sidecar, None, False
         try:
             if sidecar is not None:
                 sidecar.stop()
@@ -159,17 +155,19 @@ class Pglite:
         else:
             LOG.error("PGlite died: %s", event.get("message"))
 
-    def _open_with_mending(self, data: Path, sockets: Path) -> None:
-        """Open; a disk without any room for it gets the ballast's, once."""
+    def _await_with_mending(self) -> None:
+        """Wait until the database is open; a disk without any room for it gets the ballast's, once."""
         try:
-            self._open(data, sockets)
+            self._await()
         except EngineStartError as error:
             if not any(text in error.message for text in FULL) or not drop_ballast(self._home, self._account):
                 raise
             self._recovered.append("gave up the ballast file: the disk was full")
-            self._open(data, sockets)
+            self._spawn(data_of(self._home))
+            self._await()
 
-    def _open(self, data: Path, sockets: Path) -> None:
+    def _spawn(self, data: Path) -> None:
+        sockets = self._sockets()
         with assume(self._account):
             remove_file(socket_path(sockets))
         descriptor = self._lock.descriptor
@@ -182,7 +180,13 @@ class Pglite:
             inherited=(descriptor,),
         )
         self._sidecar.start()
+        self._begun = True
         self._write_record(None)  # at once: if we die now, the next start must know whom to end
+
+    def _await(self) -> None:
+        if self._sidecar is None:
+            raise ValueError("nothing was begun")
+        self._begun = False
         open_sidecar(self._sidecar, self._home.pglite_log)
         if "was not properly shut down" in self._sidecar.tail():
             self._recovered.append("PGlite recovered from a crash")
@@ -191,87 +195,5 @@ class Pglite:
         sidecar = identify(self._sidecar.pid) if self._sidecar is not None else None
         self._lock.write(EngineRecord(holder=myself(), postmaster=sidecar, sockets=sockets))
 
-    def _update_vector(self, sockets: Path) -> None:
-        """Bring pgvector to the version that is loaded: another 0.5 may have made the directory."""
-        try:
-            with closing(connect(conninfo_of(sockets), application_name=APPLICATION)) as connection:
-                row = connection.execute(
-                    "SELECT extversion, default_version"
-                    " FROM pg_extension JOIN pg_available_extensions ON name = extname"
-                    " WHERE extname = 'vector' AND extversion <> default_version"
-                ).fetchone()
-                if row is not None:
-                    connection.execute("ALTER EXTENSION vector UPDATE")
-                    self._recovered.append(f"pgvector {row[0]} was updated to {row[1]}")
-        except psycopg.Error as error:
-            raise self._failed(f"PGlite started, but lets nobody work: {error}") from error
-
-    def _facts(self, connection: psycopg.Connection[TupleRow]) -> ServerFacts:
-        try:
-            return check_server(connection, try_extension=False)
-        except VectorMissingError as error:
-            raise VectorMissingError(
-                f"PGlite runs without pgvector: the package {PGVECTOR} was not loaded from {self._runtime.modules}",
-                hint="Run mosaic-gateway install again; with --pglite-dir, install that package there as well.",
-                details={"package": PGVECTOR},
-            ) from error
-
-    def _self_test(self, connection: psycopg.Connection[TupleRow]) -> None:
-        record = self_test_record(self._home, self._shipped, self._runtime)
-        if record.passed():
-            return
-        run_self_test(connection)
-        with suppress(OSError):  # it will be tried again at the next start
-            record.write(self._account)
-
     def _failed(self, message: str) -> EngineError:
         return failure(message, self._sidecar, self._home.pglite_log)
-
-
-def check_account(account: Account | None) -> None:
-    """Raise `UnfitAccountError` where PGlite would run as root."""
-    if (os.geteuid() if account is None else account.uid) == 0:
-        raise UnfitAccountError(
-            "PGlite is not run as root", hint="Name a service account with --run-as USER; it must exist."
-        )
-
-
-def self_test_record(home: Home, shipped: Shipped, runtime: PgliteRuntime) -> SelfTestRecord:
-    """Return what remembers in *home* that pgvector was tested with these packages on this Node.js."""
-    return SelfTestRecord(home.run / "self-test.json", "pglite", shipped.packages_digest, runtime.node.version)
-
-
-def sidecar_command(
-    runtime: PgliteRuntime, data: Path, socket: Path, *, lock: int | None = None, brief: bool = False
-) -> list[str | Path]:
-    """Return the words that start a sidecar; *brief* for one that ends soon."""
-    words: list[str | Path] = [*runtime.node.command(brief=brief), runtime.script, "--modules", runtime.modules]
-    words += ["--data", data, "--socket", socket]
-    return words if lock is None else [*words, "--lock-fd", str(lock)]
-
-
-def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> dict[str, Any]:
-    """Return what the started *sidecar* says when it is ready.
-
-    Raises `PackagesMissingError`, `EngineStartError` with the end of PGlite's log; then it does not run.
-    """
-    event = sidecar.await_event("ready", "failed", limit=limit)
-    if event is not None and event["event"] == "ready":
-        return event
-    late = event is None and sidecar.running()
-    sidecar.stop()
-    if event is not None and event.get("code") == "MODULES_MISSING":
-        raise PackagesMissingError(
-            f"PGlite's packages cannot be loaded: {event.get('message')}", hint="Run mosaic-gateway install again."
-        )
-    if event is not None:
-        why = f"{event.get('message')} ({event.get('code')})"
-    else:
-        why = f"it was not ready within {limit:.0f} s" if late else sidecar.ending()
-    raise failure(f"PGlite did not start: {why}", sidecar, log)
-
-
-def failure(message: str, sidecar: Sidecar | None, log: Path) -> EngineStartError:
-    """Return an error that ends with the tail of PGlite's log."""
-    lines = sidecar.tail().splitlines()[-TAIL:] if sidecar is not None else []
-    return EngineStartError("\n".join([message, *lines]), hint=f"The whole log: {log}", details={"log": str(log)})

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mosaic_gateway.config import Config, cache_directory, process_environment
 from mosaic_gateway.engines.pglite.creation import SHORT, new_database
-from mosaic_gateway.engines.pglite.engine import open_sidecar, sidecar_command
 from mosaic_gateway.engines.pglite.launch import Sidecar
 from mosaic_gateway.engines.pglite.lock import conninfo_of
+from mosaic_gateway.engines.pglite.opening import open_sidecar, sidecar_command
 from mosaic_gateway.engines.pglite.runtime import find_runtime
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import Template

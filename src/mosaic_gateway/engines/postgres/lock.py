@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
-
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
@@ -50,6 +48,8 @@ def lock_file(home: Home) -> Path:
 
 def conninfo_of(sockets: Path, *, role: str = ROLE, database: str = DATABASE) -> str:
     """Return the conninfo of the server whose socket lies in *sockets*; it holds no secret."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - a lock is taken before the driver is loaded
+
     # What the environment may say (PGOPTIONS, PGSSLMODE …) is meant for other servers.
     return make_conninfo(
         "",
