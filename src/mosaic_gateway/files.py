@@ -71,13 +71,14 @@ def _sync_directory(path: Path) -> None:
 def flush_tree(directory: Path) -> None:
     """Have all below *directory* on the disk: its file system at once (Linux), else file by file. Raises OSError."""
     if sys.platform.startswith("linux"):
-        import ctypes  # noqa: PLC0415 - start-up time
-
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # syncfs(2): a thousand calls of fsync would make a thousand commits of the file system's journal
-            if ctypes.CDLL(None).syncfs(descriptor) == 0:
-                return
+            with suppress(ImportError, AttributeError):  # a Python, or a C library, that lacks it
+                import ctypes  # noqa: PLC0415 - start-up time
+
+                # syncfs(2): a thousand calls of fsync would make a thousand commits of the file system's journal
+                if ctypes.CDLL(None).syncfs(descriptor) == 0:
+                    return
         finally:
             os.close(descriptor)
     for root, _, names in os.walk(directory):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import importlib.util
 import json
 import os
 import stat
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -28,8 +26,6 @@ from mosaic_gateway.gateway.program import (
     read_program,
 )
 from mosaic_gateway.process.account import Account
-from mosaic_gateway_installer.snapshot import finder
-from mosaic_gateway_installer.snapshot.archive import archived
 from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
 from mosaic_gateway_installer.snapshot.parts import SourceFile
 from mosaic_gateway_installer.snapshot.store import (
@@ -244,90 +240,6 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
             assert "pip install --force-reinstall --no-deps thing" in caught.value.hint
     finally:
         os.close(top)
-
-
-def _copied(scratch: Path, sources: dict[str, str]) -> Path:
-    """Copy sources (name → content) as one package into a tree like a snapshot, and return that."""
-    tree = scratch / "tree"
-    tree.mkdir()
-    files = []
-    for name, content in sources.items():
-        source = scratch / "from" / name
-        source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_text(content)
-        files.append(SourceFile(str(source), name, None))
-    top = os.open(tree, os.O_RDONLY)
-    try:
-        writer = TreeWriter(top, None)
-        writer.copy("thing", files)
-        writer.write_modules()
-        writer.write("mosaic_modules.py", Path(finder.__file__).read_bytes())
-    finally:
-        os.close(top)
-    return tree
-
-
-def _python(tree: Path, code: str, *options: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-I", "-S", "-B", *options, "-c", f"{_on_path(tree)}\n{code}"]
-    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
-
-
-@pytest.mark.parametrize("place", ["", "no-module/"])
-def test_byte_code_that_does_not_fit_is_compiled(scratch: Path, place: str) -> None:
-    """Byte code of another source, or none at all, is not taken along; a file for another Python goes without."""
-    cached = f"{place}__pycache__/module.{sys.implementation.cache_tag}.pyc"
-    stale = scratch / "from" / cached
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"stale")
-    tree = _copied(scratch, {f"{place}module.py": "value = 'new'\n", f"{place}odd.py": "def (:\n"})
-    assert (tree / f"{place}module.py").exists() is bool(place)
-    also = f"sys.path.insert(0, {str(tree / place)!r})"
-    traced = _python(tree, f"{also}; import module; print(module.value)", "-v")
-    assert traced.stdout.strip() == "new"
-    assert f"code object from '{tree / cached}'" in traced.stderr
-    assert "SyntaxError: invalid syntax" in _python(tree, f"{also}; import odd").stderr
-
-
-def test_modules_in_the_archive_are_like_files(scratch: Path) -> None:
-    """Packages, data beside them, what a traceback and a reader of sources show."""
-    tree = _copied(
-        scratch,
-        {
-            "pack/__init__.py": "from importlib.resources import files\ntext = (files('pack') / 'a.txt').read_text()\n",
-            "pack/a.txt": "data",
-            "pack/sub/__init__.py": "from pack.sub.deep import fail\n",
-            "pack/sub/deep.py": "def fail():\n    raise ValueError(__file__)\n",
-        },
-    )
-    assert {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} == {
-        "modules.zip", "modules.index", "mosaic_modules.py", "pack/a.txt",
-    }  # fmt: skip
-    done = _python(tree, "import pack; print(pack.text, pack.__path__, pack.__file__)")
-    assert done.stdout == f"data ['{tree}/pack'] {tree}/pack/__init__.py\n", done.stderr
-    code = "import inspect, traceback, pack.sub; print(inspect.getsource(pack.sub.fail))\ntry: pack.sub.fail()\n"
-    failed = _python(tree, f"{code}except ValueError: traceback.print_exc()")
-    assert "raise ValueError(__file__)" in failed.stdout
-    assert f'File "{tree}/pack/sub/deep.py", line 2, in fail\n    raise ValueError(__file__)' in failed.stderr
-    missing = _python(tree, "import pack.nothing")
-    assert "ModuleNotFoundError: No module named 'pack.nothing'" in missing.stderr
-
-
-def test_another_pythons_byte_code_is_not_run(scratch: Path) -> None:
-    """The sources are there, and serve."""
-    tree = _copied(scratch, {"module.py": "value = 'from its source'\n"})
-    archive = tree / "modules.zip"
-    content = archive.read_bytes()
-    assert content.count(importlib.util.MAGIC_NUMBER) == 1
-    archive.write_bytes(content.replace(importlib.util.MAGIC_NUMBER, b"\0\0\r\n"))
-    assert _python(tree, "import module; print(module.value)").stdout == "from its source\n"
-    assert not list(tree.rglob("__pycache__"))
-
-
-def test_what_a_compiled_module_stands_beside_stays_a_file() -> None:
-    """Python prefers the compiled one; what lies in a directory that is no package cannot be found by its name."""
-    [ending, *_] = EXTENSION_SUFFIXES
-    paths = ["a.py", f"b{ending}", "b.py", "p/__init__.py", "p/c.py", "p/q/d.py", "p/e.txt", "n-o/__init__.py"]
-    assert archived(paths) == {"a.py", "p/__init__.py", "p/c.py"}
 
 
 def test_a_link_that_leads_elsewhere_is_refused(empty: Home) -> None:

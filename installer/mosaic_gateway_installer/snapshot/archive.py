@@ -6,13 +6,10 @@ needs a source's is `finder`, and it has an index.
 
 from __future__ import annotations
 
-import marshal
 import struct
 from collections.abc import Collection
 from importlib.machinery import EXTENSION_SUFFIXES
 from zlib import crc32
-
-from mosaic_gateway_installer.snapshot.finder import Place
 
 __all__ = ["ModuleArchive", "archived"]
 
@@ -53,7 +50,7 @@ class ModuleArchive:
         self._entries: list[bytes] = []
         self._listed: list[bytes] = []
         self._size = 0
-        self._places: dict[str, Place] = {}
+        self._index: list[str] = []
 
     def add(self, path: str, source: bytes, cached: str, code: bytes, changed: int) -> None:
         """Add the module at *path*: its *source*, its byte *code* under the name *cached* (empty: it has none).
@@ -62,7 +59,7 @@ class ModuleArchive:
         """
         begins = self._entry(path, source)
         code_begins = self._entry(cached, code) if code else 0
-        self._places[path] = begins, len(source), code_begins, len(code), changed
+        self._index.append(f"{begins},{len(source)},{code_begins},{len(code)},{changed} {path}\n")
 
     def content(self) -> bytes:
         """Return the archive."""
@@ -73,7 +70,7 @@ class ModuleArchive:
 
     def index(self) -> bytes:
         """Return what `finder` reads."""
-        return marshal.dumps(self._places)
+        return "".join(self._index).encode()
 
     def _entry(self, path: str, content: bytes) -> int:
         """Add a file, and return where its content begins."""

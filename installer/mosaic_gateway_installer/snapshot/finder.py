@@ -3,35 +3,35 @@
 A snapshot has this as a file of its own, and its ``__main__`` installs it before anything else: so it stands on the
 standard library alone. Thousands of small files take long to write, to hold against their hashes and to remove again;
 one does not. A module's ``__file__`` is where it would lie as a file, and what else its package holds (data,
-compiled modules) does lie there; so nobody can tell the difference. ``modules.index`` says where in the archive each
-source is (path → offset and size of source and byte code, and the source's time of change, in seconds).
+compiled modules) does lie there; so hardly anybody can tell the difference. ``modules.index`` says where in the
+archive each source is: five numbers (where source and byte code begin and how many bytes they have, and the source's
+time of change, in seconds), a blank, the path. Byte code is for the Python that made the snapshot; another one finds
+that it does not fit, and compiles the source (PEP 3147).
 """
 
 from __future__ import annotations
 
-import marshal
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
-from types import ModuleType
+from types import ModuleType, TracebackType
 
-__all__ = ["ARCHIVE", "INDEX", "ModuleFinder", "ModuleLoader", "Place", "install"]
+__all__ = ["ARCHIVE", "INDEX", "ModuleFinder", "ModuleLoader", "install"]
 
 ARCHIVE = "modules.zip"
 INDEX = "modules.index"
-
-Place = tuple[int, int, int, int, int]
+STANDARD = 3  # descriptors that are standard input, output and error
 
 
 class ModuleLoader(SourceFileLoader):
     """Loads one module from the archive, which is open as *archive*."""
 
-    def __init__(self, name: str, path: str, place: Place, archive: int) -> None:
-        """*path* is where the source would be as a file, *place* what the index says of it."""
+    def __init__(self, name: str, path: str, numbers: str, archive: int) -> None:
+        """*path* is where the source would be as a file, *numbers* what the index says of it."""
         super().__init__(name, path)
-        self._source, self._source_size, self._code, self._code_size, self._changed = place
+        self._source, self._source_size, self._code, self._code_size, self._changed = map(int, numbers.split(","))
         self._archive = archive
 
     def get_data(self, path: str) -> bytes:
@@ -48,6 +48,9 @@ class ModuleLoader(SourceFileLoader):
         """Return by what byte code is known to fit its source."""
         return {"mtime": self._changed, "size": self._source_size}
 
+    def set_data(self, _path: str, _data: object, *, _mode: int = 0o666) -> None:
+        """Write no byte code: a snapshot stays as it was made."""
+
 
 class ModuleFinder:
     """Finds what the archive in the directory *top* holds; keeps it open, so that it stays the same archive."""
@@ -55,9 +58,9 @@ class ModuleFinder:
     def __init__(self, top: str) -> None:
         """Raises OSError where there is no archive."""
         self._top = top
-        with open(f"{top}/{INDEX}", "rb", buffering=0) as stream:  # noqa: PTH123 - nothing is imported for it
-            self._index: dict[str, Place] = marshal.loads(stream.readall())  # noqa: S302 - as trusted as byte code
-        self._archive = os.open(f"{top}/{ARCHIVE}", os.O_RDONLY | os.O_CLOEXEC)
+        with open(f"{top}/{INDEX}", encoding="utf-8") as stream:  # noqa: PTH123 - nothing is imported for it
+            self._index = {path: numbers for numbers, path in map(str.split, stream)}
+        self._archive = _opened(f"{top}/{ARCHIVE}")
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -67,16 +70,36 @@ class ModuleFinder:
         if path is not None and f"{self._top}/{stem.rpartition('/')[0]}" not in path:
             return None
         for ending, package in (("/__init__.py", True), (".py", False)):
-            place = self._index.get(stem + ending)
-            if place is not None:
+            numbers = self._index.get(stem + ending)
+            if numbers is not None:
                 file = f"{self._top}/{stem}{ending}"
-                loader = ModuleLoader(name, file, place, self._archive)
+                loader = ModuleLoader(name, file, numbers, self._archive)
                 inside = [f"{self._top}/{stem}"] if package else None
                 return spec_from_file_location(name, file, loader=loader, submodule_search_locations=inside)
         return None
 
 
 def install(top: str) -> None:
-    """Let modules be found in the archive in *top*, before any directory is asked."""
-    place = sys.meta_path.index(PathFinder)
-    sys.meta_path.insert(place, ModuleFinder(top))
+    """Let modules be found in the archive in *top*, before any directory is asked.
+
+    Raises OSError where there is no archive.
+    """
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), ModuleFinder(top))
+    sys.excepthook = _show
+
+
+def _opened(path: str) -> int:
+    """Return a descriptor of *path* that is in nobody's way: a closed standard stream may be put in its place."""
+    opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+    while opened[-1] < STANDARD:
+        opened.append(os.dup(opened[-1]))
+    for descriptor in opened[:-1]:
+        os.close(descriptor)
+    return opened[-1]
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error that nobody caught with its lines of source, which the interpreter itself looks for in files."""
+    import traceback
+
+    traceback.print_exception(kind, error, trace)
