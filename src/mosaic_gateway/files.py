@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["flush_tree", "make_directory", "remove_file", "write_file"]
+__all__ = ["make_directory", "remove_file", "write_file"]
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -66,25 +65,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def flush_tree(directory: Path) -> None:
-    """Have all below *directory* on the disk: its file system at once (Linux), else file by file. Raises OSError."""
-    if sys.platform.startswith("linux"):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(ImportError, AttributeError):  # a Python, or a C library, that lacks it
-                import ctypes  # noqa: PLC0415 - start-up time
-
-                # syncfs(2): a thousand calls of fsync would make a thousand commits of the file system's journal
-                if ctypes.CDLL(None).syncfs(descriptor) == 0:
-                    return
-        finally:
-            os.close(descriptor)
-    for root, _, names in os.walk(directory):
-        for path in (*(Path(root, name) for name in names), Path(root)):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

@@ -31,7 +31,8 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.files import flush_tree, make_directory
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.flushing import flush_tree
 from mosaic_gateway.gateway.program import (
     CURRENT,
     MANIFEST,

@@ -30,7 +30,8 @@ from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.selftest import run_self_test
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.files import flush_tree, make_directory
+from mosaic_gateway.files import make_directory
+from mosaic_gateway.flushing import flush_tree
 from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["create_data", "make_database", "new_database"]
