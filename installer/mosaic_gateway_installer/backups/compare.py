@@ -17,7 +17,7 @@ from mosaic_gateway_installer.backups.copy import Skip
 
 __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files", "hash_open_file"]
 
-CHUNK = 1 << 20  # bytes in memory for each worker and side
+CHUNK = 256 << 10  # bytes in memory for each worker and side: what the processor's own memory holds
 SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
 WORKERS = 2
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -123,7 +123,7 @@ def hash_files(
 
 def hash_open_file(path: str, descriptor: int) -> FileEntry:
     """Return the entry of *path*, which *descriptor* is open on; its position is not moved. Raises OSError."""
-    digest, size, content = hashlib.sha256(), 0, bytearray(CHUNK)
+    digest, size, content = hashlib.sha256(), 0, _buffer(descriptor)
     while count := os.preadv(descriptor, [content], size):
         digest.update(memoryview(content)[:count])
         size += count
@@ -177,7 +177,7 @@ def _same_share(source: Path, copy: Path, path: str, start: int) -> bool:
     """Return whether both files called *path* hold the same from *start* on, as far as one share goes."""
     with ExitStack() as stack:
         ours, theirs = _open(stack, copy / path), _open(stack, source / path)
-        mine, other = bytearray(CHUNK), bytearray(CHUNK)
+        mine, other = _buffer(ours), _buffer(ours)
         position = start
         while position < start + SHARE:
             count = os.preadv(ours, [mine], position)
@@ -195,7 +195,7 @@ def _look(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
     with ExitStack() as stack:
         ours = _open(stack, copy / path)
         theirs = _open(stack, source / path) if source is not None else None
-        mine, other = bytearray(CHUNK), bytearray(CHUNK)
+        mine, other = _buffer(ours), _buffer(ours)
         while count := os.readv(ours, [mine]):
             digest.update(memoryview(mine)[:count])
             if theirs is not None and same:
@@ -208,7 +208,12 @@ def _look(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
 
 def _equal(mine: bytearray, other: bytearray, count: int) -> bool:
     """Compare the first *count* bytes: two bytearrays as fast as memory goes, where views would go item by item."""
-    return mine == other if count == CHUNK else mine[:count] == other[:count]
+    return mine == other if count == len(mine) else mine[:count] == other[:count]
+
+
+def _buffer(descriptor: int) -> bytearray:
+    """Return room for a chunk, no larger than the file: making it would take longer than reading that."""
+    return bytearray(max(1, min(CHUNK, os.fstat(descriptor).st_size)))
 
 
 def _open(stack: ExitStack, path: Path) -> int:
