@@ -17,7 +17,7 @@ from mosaic_gateway_installer.backups.copy import Skip
 
 __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files", "hash_open_file"]
 
-CHUNK = 256 << 10  # bytes in memory for each worker and side: what the processor's own memory holds
+CHUNK = 1 << 20  # bytes in memory for each worker and side
 SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
 WORKERS = 2
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
