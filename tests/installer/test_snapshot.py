@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -187,6 +187,24 @@ def test_a_damaged_copy_is_made_anew(empty: Home, account: Account | None) -> No
     assert make_snapshot(empty, wanted, account) == made
     assert is_whole(made)
     assert [path.name for path in empty.runtime.iterdir()] == [made.name]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda index: index.write_text("nonsense\n")])
+def test_a_program_that_cannot_find_its_modules_says_what_to_do(
+    empty: Home, account: Account | None, harm: Callable[[Path], object]
+) -> None:
+    """Without its index, or with one that is none, the home's command names the way to mend it."""
+    wanted = wanted_snapshot()
+    assert wanted is not None
+    switch_to(empty, make_snapshot(empty, wanted, account).name, account)
+    harm(empty.runtime / "current" / "modules.index")
+    done = subprocess.run(
+        [launcher(empty), "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
+    )
+    assert done.returncode == 1
+    assert f"{empty.runtime}/gateway-{__version__} is damaged" in done.stderr
+    assert "run its mosaic-gateway install" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_change_is_seen_without_hashing_all(empty: Home, account: Account | None) -> None:

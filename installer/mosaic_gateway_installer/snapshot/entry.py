@@ -13,7 +13,13 @@ if not SNAPSHOT.startswith("/proc/self/fd/"):
 
 import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, as a snapshot has it
 
-mosaic_modules.install(SNAPSHOT)
+try:
+    mosaic_modules.install(SNAPSHOT)
+except (OSError, ValueError) as error:
+    sys.exit(
+        f"the gateway's program in {SNAPSHOT} is damaged: {error}\n"
+        "Install the package (pip install mosaic-gateway), and run its mosaic-gateway install."
+    )
 
 
 def _main() -> int:
