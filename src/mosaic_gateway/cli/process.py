@@ -13,7 +13,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home, instance_id, is_kept
+from mosaic_gateway.config import Home, NotInstalledError, instance_id, is_kept
 from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.process.logfile import read_tail, tail_of
@@ -34,6 +34,7 @@ class NotReadyError(PreflightError):
 @verb("start")
 def start(home: Home) -> Outcome:
     """Start the gateway in the background and wait until it accepts requests."""
+    _refuse_kept(home)
     return _started(control.start(home))
 
 
@@ -52,6 +53,7 @@ def stop(home: Home) -> Outcome:
 def restart(home: Home) -> Outcome:
     """Stop the gateway, if it runs, and start it."""
     instance_id(home)
+    _refuse_kept(home)
     control.stop(home)
     return _started(control.start(home))
 
@@ -98,6 +100,13 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
         return Outcome()
     lines = tuple(tail_of(path, count))
     return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
+
+
+def _refuse_kept(home: Home) -> None:
+    if is_kept(home):
+        raise NotInstalledError(
+            f"{home.path} was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install"
+        )
 
 
 def _kept_by(state: control.GatewayState) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mosaic_gateway.config import Home, NotInstalledError, instance_id, is_kept, load_config, process_environment
+from mosaic_gateway.config import Home, instance_id, load_config, process_environment
 from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
 from mosaic_gateway.gateway.program import Command, Program, command_for, current_program, refuse_other_version
 from mosaic_gateway.gateway.ready_pipe import await_line
@@ -87,18 +87,14 @@ class GatewayState:
 def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     """Start the gateway in the background and return when it accepts requests.
 
-    Raises NotInstalledError, HomeOwnerError, `GatewayStartError`, `StartupFailedError` with the gateway's own reason;
-    then nothing runs.
+    Raises `StartupFailedError` with the gateway's own reason, `GatewayStartError` and HomeOwnerError; then
+    nothing runs.
     """
     instance_id(home)
     owner_of(home.path)  # the supervisor, which asks this as well, has nobody to tell
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
-    if is_kept(home):
-        raise NotInstalledError(
-            f"{home.path} was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install"
-        )
     refuse_beside_upgrade(home)
     check_may_start(home, upgrading=False)
     service = registered_service(home)
