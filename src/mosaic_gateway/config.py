@@ -10,7 +10,6 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +32,6 @@ __all__ = [
     "config_directory",
     "default_home",
     "instance_id",
-    "is_kept",
     "load_auth_secret",
     "load_config",
     "process_environment",
@@ -310,13 +308,6 @@ def instance_id(home: Home) -> str:
             f"{home.receipt} cannot be read: {error}", hint="Run mosaic-gateway doctor --home and the place."
         ) from error
     return str(found)
-
-
-def is_kept(home: Home) -> bool:
-    """Return whether *home* was uninstalled and its data kept, as far as its receipt says so."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return bool(json.loads(home.receipt.read_bytes())["state"] == "kept")
-    return False
 
 
 def load_auth_secret(config: Config) -> Secret:

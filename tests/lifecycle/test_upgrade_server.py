@@ -101,3 +101,17 @@ def test_what_would_break_the_others_is_refused(gateway: Callable[[], Site], ver
     assert first.request("GET", "/readyz")[1]["version"] == OLD
     assert second.json("stop", PYTHONPATH=str(version(OLD))).code == 0
     assert _upgrade(first, place).code == 0
+
+
+@pytest.mark.lifecycle
+def test_a_dump_of_an_older_version_is_migrated_as_it_is_restored(
+    gateway: Callable[[], Site], version: Version, postgres_server: PostgresServer
+) -> None:
+    """Into an empty database, by the newer version, which then serves from there."""
+    site = gateway()
+    made = site.json("backup", "create", PYTHONPATH=str(version(OLD))).result
+    other = postgres_server.conninfo(postgres_server.create_database())
+    done = site.json("backup", "restore", made["name"], DATABASE_URL=other, PYTHONPATH=str(version(NEW)))
+    assert done.code == 0, (done.out, done.err)
+    assert site.request("GET", "/readyz")[1]["version"] == NEW
+    assert site.receipt()["version"] == NEW

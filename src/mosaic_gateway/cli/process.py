@@ -13,9 +13,10 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home, NotInstalledError, instance_id, is_kept
+from mosaic_gateway.config import Home, NotInstalledError, instance_id
 from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.program import is_kept
 from mosaic_gateway.process.logfile import read_tail, tail_of
 
 __all__ = ["logs", "restart", "start", "status", "stop"]

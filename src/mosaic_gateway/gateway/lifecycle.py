@@ -84,10 +84,10 @@ def serve(
         _home_lock(config, account) as lock,
         _engine_kept(config, account) as (engine, keeper),
     ):
-        begun = keeper.begin()
-        if begun or account is not None:
-            preload()  # the interpreter may be readable for root only
-            preload_engine(config.engine)
+        keeper.begin()
+        # The interpreter may be readable for root only, and the package may be gone while we serve.
+        preload()
+        preload_engine(config.engine)
         become(account)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)

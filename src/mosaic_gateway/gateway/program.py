@@ -41,6 +41,7 @@ __all__ = [
     "command_for",
     "current_link",
     "current_program",
+    "is_kept",
     "read_program",
     "refuse_other_version",
     "this_program",
@@ -128,17 +129,27 @@ def read_program(directory: Path) -> Program:
         raise _damaged(directory, error) from error
 
 
+def is_kept(home: Home) -> bool:
+    """Return whether *home* was uninstalled and its data kept, as far as its receipt says so."""
+    return _installed(home)[0] == "kept"
+
+
+def _installed(home: Home) -> tuple[str | None, str | None]:
+    """Return state and version from the receipt; None twice where it cannot be read, which others tell."""
+    try:
+        receipt = json.loads(home.receipt.read_bytes())
+        return str(receipt["state"]), str(receipt["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+
+
 def refuse_other_version(home: Home) -> None:
     """Keep this program from serving a complete installation of another version, whose data it would change.
 
     Raises `OtherVersionError`.
     """
-    try:
-        receipt = json.loads(home.receipt.read_bytes())
-        installed = receipt["version"] if receipt["state"] == "installed" else __version__
-    except (OSError, ValueError, KeyError, TypeError):  # whoever needs the receipt says what is wrong with it
-        return
-    if installed != __version__:
+    state, installed = _installed(home)
+    if state == "installed" and installed != __version__:
         raise OtherVersionError(
             f"{home.path} is an installation of version {installed}; this is {__version__}",
             hint=f"For {__version__}, with a backup and a way back: mosaic-gateway upgrade. "
