@@ -135,6 +135,7 @@ def test_a_first_installation_that_fails_leaves_nothing(
     failed = site.run(*site.install_words(), PYTHONPATH=str(version(bad)))
     assert failed.code == code, (failed.out, failed.err)
     assert "then run it again: mosaic-gateway install" in failed.error["hint"]
+    assert bad != NOT_STARTING or "gateway/app.py, line " in failed.error["message"]
     assert not site.path.exists()
     site.assert_nothing_runs()
 

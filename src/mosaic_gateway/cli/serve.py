@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import traceback
 from typing import Any
 
 import click
@@ -53,9 +54,9 @@ def serve(
         ready = ServiceNotice(home, environ.get("NOTIFY_SOCKET"), watchdog_limit(environ, os.getpid()))
     else:
         lifecycle.configure_logging()
-    if go_fd is not None and not _await_go(go_fd):
-        return Outcome(result={"stopped": True})
     try:
+        if go_fd is not None and not _await_go(go_fd):
+            return Outcome(result={"stopped": True})
         check_may_start(home, upgrading=upgrading)
         if not upgrading:
             refuse_other_version(home)
@@ -71,7 +72,9 @@ def serve(
         ready.failed(error)
         raise
     except Exception as error:
-        ready.failed(InternalError(f"{type(error).__name__}: {error}", hint=f"The log is {home.gateway_log}."))
+        frame = traceback.extract_tb(error.__traceback__)[-1]  # a first installation takes its log back with it
+        what = f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        ready.failed(InternalError(what, hint=f"The log is {home.gateway_log}."))
         raise
     return Outcome(result={"stopped": True})
 
