@@ -4,29 +4,26 @@ Theory of operation. Copying takes long, comparing less, and what has changed me
 copied while their database serves: torn, of many instants, some gone by the end; nothing is believed of that copy. Once
 the database is at rest, every name, mode and byte of it is compared with the source; what differs is copied again, and
 compared again. No time of change is trusted: a write that was under way when its file was read may have none.
-Hashes are taken of what was written, while the disk flushes it; they hold for all that is not copied again.
+Hashes are taken of what was written, while more of it is; they hold for all that is not copied again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import BoundedSemaphore
 
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.process.account import Account, assume
-from mosaic_gateway_installer.backups.compare import Comparison, FileEntry, compare_trees, hash_open_file
-from mosaic_gateway_installer.backups.copy import Copied, Skip, copy_tree
+from mosaic_gateway_installer.backups.compare import Comparison, FileEntry, compare_trees
+from mosaic_gateway_installer.backups.copy import Skip, copy_tree
+from mosaic_gateway_installer.backups.hashing import hashing
 
 __all__ = ["Ahead", "bring_up_to_date", "copy_ahead"]
 
-HASHERS = 2
-WAITING = 64  # copies that are kept open until they are hashed
 COPIERS = 8  # as in copy.py: flushing waits for the disk
 COMPARERS = 2
 TOP = "."
@@ -57,9 +54,9 @@ def copy_ahead(
     try:
         with assume(account):
             make_directory(place)
-        with _hashing() as (copied, hashed):
-            copy_tree(data, copy, account=account, skip=skip, vanishing=True, progress=progress, copied=copied)
-        return Ahead(place, copy, tuple(future.result() for future in hashed))
+        with hashing() as (follow, hashed):
+            copy_tree(data, copy, account=account, skip=skip, vanishing=True, progress=progress, follow=follow)
+        return Ahead(place, copy, hashed())
     except BaseException:
         with assume(account):
             shutil.rmtree(place, ignore_errors=True)
@@ -85,27 +82,6 @@ def bring_up_to_date(
         tuple(replace(other, path=_joined(path, other.path)) for path, one in again for other in one.differences),
         tuple(sorted(found, key=lambda entry: entry.path)),
     )
-
-
-@contextmanager
-def _hashing() -> Iterator[tuple[Copied, list[Future[FileEntry]]]]:
-    """Give what hashes each file that it is told of, and the hashes; at the end of the block all are there."""
-    hashed: list[Future[FileEntry]] = []
-    free = BoundedSemaphore(WAITING)
-    with ThreadPoolExecutor(HASHERS, thread_name_prefix="hash") as pool:
-
-        def hash_one(path: str, descriptor: int) -> FileEntry:
-            try:
-                return hash_open_file(path, descriptor)
-            finally:
-                os.close(descriptor)
-                free.release()
-
-        def copied(path: str, descriptor: int) -> None:
-            free.acquire()
-            hashed.append(pool.submit(hash_one, path, os.dup(descriptor)))
-
-        yield copied, hashed
 
 
 def _renew(source: Path, copy: Path, path: str, skip: Skip) -> None:

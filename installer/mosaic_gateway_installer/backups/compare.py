@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from mosaic_gateway_installer.backups.copy import Skip
 
-__all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files", "hash_open_file"]
+__all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files"]
 
 CHUNK = 1 << 20  # bytes in memory for each worker and side
 SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
@@ -119,15 +119,6 @@ def hash_files(
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="hash") as pool:
         return tuple(sorted(pool.map(lambda file: look(*file), files), key=lambda entry: entry.path))
-
-
-def hash_open_file(path: str, descriptor: int) -> FileEntry:
-    """Return the entry of *path*, which *descriptor* is open on; its position is not moved. Raises OSError."""
-    digest, size, content = hashlib.sha256(), 0, _buffer(descriptor)
-    while count := os.preadv(descriptor, [content], size):
-        digest.update(memoryview(content)[:count])
-        size += count
-    return FileEntry(path, size, digest.hexdigest())
 
 
 def _entries(top: Path, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:

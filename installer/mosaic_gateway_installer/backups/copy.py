@@ -18,18 +18,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 
+from mosaic_gateway.flushing import begin_flush
 from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["Copied", "CopyReport", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
+__all__ = ["CopyReport", "Follow", "Grown", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes in memory for each worker
-RANGE = 1 << 30  # bytes that one copy call may move
+STEP = 32 << 20  # bytes that one copy call may move; they are on their way to the disk while the next are copied
 #: Flushing waits for the disk, so more workers than processors: their waits become one.
 WORKERS = 8
 #: What the kernel says where it cannot share blocks, or cannot copy by itself.
@@ -40,8 +41,10 @@ CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Asked with a path below the top ("base/1"): whether to leave it out.
 Skip = Callable[[str], bool]
-#: Told a file's path below the top and a descriptor of its copy, which is complete; in a worker's thread.
-Copied = Callable[[str, int], None]
+#: Told how many bytes of a file's copy are there by now; the last time, all are.
+Grown = Callable[[int], None]
+#: Gives what is told so of one file: its path below the top, and a descriptor of its copy. In a worker's thread.
+Follow = Callable[[str, int], AbstractContextManager[Grown]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ def copy_tree(
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
-    copied: Copied | None = None,
+    follow: Follow = lambda _path, _copy: nullcontext(_unheard),
 ) -> CopyReport:
     """Copy *source* (directory, file or link) to *target*, which must not exist, as *account*.
 
@@ -70,7 +73,7 @@ def copy_tree(
     ("base/1"); what it answers True for is left out, a directory with all it holds. As root, the copy gets its
     source's owners, or *owner* (user id, group id). With *vanishing*, files
     that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now and
-    then, in the caller's thread; *copied* is told of each file before it is flushed. Takes memory for `WORKERS`
+    then, in the caller's thread; *follow* follows each file before it is flushed. Takes memory for `WORKERS`
     chunks and the names of one directory.
 
     Raises FileExistsError for a target that is there, and OSError.
@@ -79,7 +82,7 @@ def copy_tree(
         if target.exists() or target.is_symlink():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
-            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress, copied=copied)
+            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress, follow=follow)
             with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
                 copying.entry(above, source.name, beside, temporary.name, "")
             return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
@@ -140,7 +143,7 @@ class _Copying:
     owner: tuple[int, int] | None
     vanishing: bool = field(kw_only=True)
     progress: Callable[[int], None] | None = field(kw_only=True)
-    copied: Copied | None = field(kw_only=True)
+    follow: Follow = field(kw_only=True)
     files: int = 0
     size: int = 0
     shared: int = 0
@@ -196,13 +199,12 @@ class _Copying:
         try:
             writer = os.open(new_name, CREATE, 0o600, dir_fd=target)
             try:
-                shared = self._share(reader, writer)
-                if not shared:
-                    _copy_content(reader, writer)
-                status = os.fstat(reader)
-                self._keep(writer, status)
-                if self.copied is not None:
-                    self.copied(path, writer)
+                with self.follow(path, writer) as grown:
+                    shared = self._share(reader, writer)
+                    if not shared:
+                        _copy_content(reader, writer, grown)
+                    grown(os.fstat(writer).st_size)
+                self._keep(writer, os.fstat(reader))
                 os.fsync(writer)
                 return os.fstat(writer).st_size, shared
             finally:
@@ -260,12 +262,16 @@ def _opened(path: str | Path, flags: int = DIRECTORY, *, dir_fd: int | None = No
         os.close(descriptor)
 
 
-def _copy_content(reader: int, writer: int) -> None:
+def _unheard(_size: int) -> None:
+    """Follow nothing."""
+
+
+def _copy_content(reader: int, writer: int, grown: Grown) -> None:
     """Copy the parts that hold data; holes stay holes. The length is what it is in the end."""
     position, size = 0, os.fstat(reader).st_size
     while position < size:
         start, end = _next_data(reader, position, size)
-        _copy_range(reader, writer, start, end)
+        _copy_range(reader, writer, start, end, grown)
         position, size = end, os.fstat(reader).st_size  # a file at work may have grown
     os.ftruncate(writer, size)
 
@@ -285,17 +291,20 @@ def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
         raise
 
 
-def _copy_range(reader: int, writer: int, start: int, end: int) -> None:
+def _copy_range(reader: int, writer: int, start: int, end: int, grown: Grown) -> None:
     while start < end:
         try:
-            moved = os.copy_file_range(reader, writer, min(end - start, RANGE), start, start)
+            moved = os.copy_file_range(reader, writer, min(end - start, STEP), start, start)
         except (AttributeError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in NOT_HERE:
                 raise
             moved = _copy_chunk(reader, writer, start, end)
         if moved == 0:  # it was cut off meanwhile
             return
+        if moved == STEP:  # a large file, which its own end would leave much to wait for
+            begin_flush(writer, start, moved)
         start += moved
+        grown(start)
 
 
 def _copy_chunk(reader: int, writer: int, start: int, end: int) -> int:
