@@ -45,9 +45,10 @@ class ConfirmationMissingError(UsageError):
 )
 @click.option("--no-start", is_flag=True, help="Apply the schema, but do not leave a gateway running.")
 @click.option("--accept-secret", is_flag=True, help="Take up data with another secret; all sessions end.")
+@click.option("--no-backup", is_flag=True, help="Make no backup of kept data that has to be migrated.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @verb("install")
-def install(home: Home, *, no_start: bool, database_url_file: Path | None, **options: Any) -> Outcome:
+def install(home: Home, *, no_start: bool, no_backup: bool, database_url_file: Path | None, **options: Any) -> Outcome:
     """Install into the home directory, start the gateway, and test it over HTTP.
 
     A second run completes what is missing and changes nothing else; over kept data it takes the data up.
@@ -57,7 +58,7 @@ def install(home: Home, *, no_start: bool, database_url_file: Path | None, **opt
 
     if database_url_file is not None:
         options["database_url"] = _read_url(database_url_file)
-    return run(home, Wishes(start=not no_start, **options))
+    return run(home, Wishes(start=not no_start, backup=not no_backup, **options))
 
 
 @click.command(short_help="Remove the programs, keep the data.")

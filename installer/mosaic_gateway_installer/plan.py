@@ -34,7 +34,7 @@ def install_steps(
         # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
         # one loads meanwhile, and reads nothing before it is let go.
         steps.append("stop")
-    if backup and engine is not EngineName.SERVER:
+    if backup:
         steps.append("backup")  # of settings and secret as they were, too
     if start and not service:
         steps.append("launch")

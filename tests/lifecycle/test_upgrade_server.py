@@ -115,3 +115,35 @@ def test_a_dump_of_an_older_version_is_migrated_as_it_is_restored(
     assert done.code == 0, (done.out, done.err)
     assert site.request("GET", "/readyz")[1]["version"] == NEW
     assert site.receipt()["version"] == NEW
+
+
+def test_an_installation_over_what_was_kept_dumps_before_it_migrates(
+    gateway: Callable[[], Site], version: Version
+) -> None:
+    """A newer version that finds an older one's database on the server; not where nothing has to be migrated."""
+    site = gateway()
+    assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
+    same = site.install(PYTHONPATH=str(version(OLD)))
+    assert "backup" not in [step["id"] for step in same.result["steps"]], same.out
+    assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
+    failed = site.install(PYTHONPATH=str(version(BAD)))
+    assert failed.code == 4, failed.out
+    [dump] = (site.path / "backups").iterdir()
+    assert (dump / "data" / "database.dump").exists()
+    assert str(dump) in failed.error["message"]
+    verified = site.json("backup", "verify", dump.name, PYTHONPATH=str(version(OLD)))
+    assert (verified.code, verified.result["version"]) == (0, OLD), verified.out
+
+
+@pytest.mark.lifecycle
+def test_an_installation_over_what_was_kept_makes_no_dump_that_is_not_wanted(
+    gateway: Callable[[], Site], version: Version
+) -> None:
+    """Said aloud, as with an upgrade."""
+    site = gateway()
+    assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
+    done = site.install("--no-backup", PYTHONPATH=str(version(NEW)))
+    assert done.code == 0, done.out
+    assert "backup" not in [step["id"] for step in done.result["steps"]]
+    assert not (site.path / "backups").exists()
+    assert site.request("GET", "/readyz")[1]["version"] == NEW

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mosaic_gateway.config import EngineName
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
@@ -38,6 +39,8 @@ class KeptDataStep:
     @property
     def description(self) -> str:
         """What the step does."""
+        if self.context.config.engine is EngineName.SERVER:
+            return "Dump the server's database, which has to be migrated"
         return "Back up the kept data, which has to be migrated"
 
     def done(self) -> bool:
@@ -46,23 +49,29 @@ class KeptDataStep:
         receipt = read_receipt(home)
         if receipt is None or not _is_to_be_migrated(receipt):
             return True
-        return not any(home.data.glob("*")) or self.context.journal.was_done(self.id)
+        on_server = self.context.config.engine is EngineName.SERVER
+        return not (on_server or any(home.data.glob("*"))) or self.context.journal.was_done(self.id)
 
     def apply(self) -> None:
-        """Copy and compare. Raises `DiskFullError`, `BackupFailedError`, BusyError, OSError."""
+        """Copy and compare, or dump. Raises BackupFailedError, BusyError, PreflightError, OSError."""
         from mosaic_gateway_installer.at_rest import database_at_rest
-        from mosaic_gateway_installer.backups.create import cold_backup
+        from mosaic_gateway_installer.backups.create import cold_backup, create_backup
+        from mosaic_gateway_installer.backups.dump import DumpClientTooOldError
         from mosaic_gateway_installer.backups.place import backups_of
 
-        context = self.context
-        receipt = read_receipt(context.home)
+        context, config, home = self.context, self.context.config, self.context.home
+        receipt, place, account = read_receipt(home), backups_of(home), context.home_owner
         if receipt is None:
-            raise LookupError(context.home.receipt)
-        with database_at_rest(context.home):
-            backup = cold_backup(
-                context.home, receipt, context.config.engine, backups_of(context.home), context.home_owner, _Quiet()
-            )
-        self.made = backup.path
+            raise LookupError(home.receipt)
+        if config.engine is EngineName.SERVER:
+            try:
+                self.made = create_backup(config, receipt, place, account, _Quiet()).path
+            except DumpClientTooOldError as error:
+                error.hint = f"{error.hint} Or make a backup by the server's own means, and install with --no-backup."
+                raise
+        else:
+            with database_at_rest(home):
+                self.made = cold_backup(home, receipt, config.engine, place, account, _Quiet()).path
 
     def undo(self) -> None:
         """Remove the backup, unless the data may have been changed since."""
