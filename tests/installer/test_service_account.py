@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -212,6 +213,35 @@ def test_directories_above_the_home_let_the_account_pass(
     assert [oct(path.stat().st_mode & 0o777) for path in (site.path.parent, site.path)] == ["0o755", "0o700"]
     site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
     assert not list(open_directory.iterdir())
+
+
+AT_WORK = """
+import os, sys, time
+os.chroot(sys.argv[1])
+os.setuid(int(sys.argv[2]))
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contained", [False, True])
+def test_an_account_that_somebody_runs_as_stays(
+    root_site: Site, own_etc: tuple[str, ...], tmp_path: Path, contained: bool
+) -> None:
+    """It is said who does. A container's processes do not count: the same number is another user there."""
+    root_site.installed("--no-start")
+    words = [sys.executable, "-c", AT_WORK, str(tmp_path) if contained else "/", str(_entries(own_etc)["passwd"])]
+    with subprocess.Popen([*own_etc, *words], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "up\n"
+        purged = root_site.run("uninstall", f"--purge={root_site.receipt()['instance_id']}")
+        other.kill()
+    assert purged.code == 0, (purged.out, purged.err)
+    assert (f"process {other.pid} runs as it" in purged.out) is not contained
+    assert set(_entries(own_etc)) == (set() if contained else {"passwd", "group"})
+    if not contained:
+        subprocess.run([*own_etc, "userdel", NAME], check=True)
 
 
 def test_a_home_that_the_account_cannot_reach_is_refused(

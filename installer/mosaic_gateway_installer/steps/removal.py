@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,11 +155,12 @@ class RemoveCachesStep:
 
 @dataclass(slots=True)
 class RemoveAccountStep:
-    """Removes the service account that an install made, unless another home uses it."""
+    """Removes the service account that an install made, unless somebody else uses it; ``told`` says so then."""
 
     context: Context
     receipt: Receipt
     id: str = "remove-account"
+    told: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -172,10 +174,16 @@ class RemoveAccountStep:
 
     def apply(self) -> None:
         """Take the home back, and remove the account, unless something else still runs as it."""
-        if self.receipt.account is not None and not _is_used(self.receipt.account):
-            for path in (self.context.home.path, *self.context.home.path.iterdir()):
-                os.chown(path, 0, 0, follow_symlinks=False)
-            remove_account(self.receipt.account)
+        name = self.receipt.account
+        if name is None:
+            return
+        user = _process_of(name)
+        if user is not None:
+            self.told = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
+            return
+        for path in (self.context.home.path, *self.context.home.path.iterdir()):
+            os.chown(path, 0, 0, follow_symlinks=False)
+        remove_account(name)
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
@@ -213,15 +221,24 @@ class LeaveStep:
         """Do nothing: it cannot be taken back."""
 
 
-def _is_used(name: str) -> bool:
-    """Return whether a process still runs as the account: another home may belong to it."""
+def _process_of(name: str) -> int | None:
+    """Return the pid of a process that runs as the account: another home may belong to it.
+
+    Those of containers do not count, which have user ids of their own: their root is another (as userdel has it).
+    """
     import psutil
 
     account = account_named(name)
     if account is None:
-        return False
+        return None
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.uids().real == account.uid:
-                return True
-    return False
+        with suppress(psutil.Error, OSError):
+            if process.uids().real == account.uid and _has_our_root(process.pid):
+                return process.pid
+    return None
+
+
+def _has_our_root(pid: int) -> bool:
+    """Return whether the process sees the file system that we see. Raises OSError where it has ended."""
+    root = Path(f"/proc/{pid}/root")
+    return not sys.platform.startswith("linux") or root.samefile("/")

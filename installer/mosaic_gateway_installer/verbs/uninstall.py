@@ -156,7 +156,9 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
-    lines += [line for step in removal.reversible if isinstance(step, UnregisterStep) for line in step.told]
+    lines += [
+        line for step in removal.steps if isinstance(step, UnregisterStep | RemoveAccountStep) for line in step.told
+    ]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
