@@ -39,12 +39,10 @@ class EngineKeeper:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="engine-keeper", daemon=True)
 
-    def begin(self) -> bool:
-        """Begin the start of an engine that takes long; return whether it is one. Raises what the engine raises."""
-        if not isinstance(self._engine, SlowStarter):
-            return False
-        self._engine.begin()
-        return True
+    def begin(self) -> None:
+        """Begin the start of an engine that takes long, of another not. Raises what the engine raises."""
+        if isinstance(self._engine, SlowStarter):
+            self._engine.begin()
 
     def start(self) -> None:
         """Start the engine and return when it accepts connections. Raises what the engine raises."""
