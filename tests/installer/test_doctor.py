@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -133,8 +135,6 @@ def _vector(site: Site) -> Path:
 
 
 def _later(content: bytes) -> bytes:
-    import json  # noqa: PLC0415
-
     receipt = json.loads(content)
     receipt["created_at"] = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
     return json.dumps(receipt).encode()
@@ -442,9 +442,6 @@ def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite
 
 def _copied(tmp_path: Path) -> Path:
     """A copy of the packages that wins over the installed ones, with a RECORD of its files."""
-    import base64  # noqa: PLC0415
-    import hashlib  # noqa: PLC0415
-
     for package in (mosaic_gateway, mosaic_gateway_installer):
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -61,7 +61,7 @@ def test_paths_are_quoted_for_systemd() -> None:
         (replace(MACHINES, programs=(Path("/home/ann/node"),)), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, interpreter=Path("/root/python")), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, waits_for_network=True), {"Wants=network-online.target"}, {"After=network.target"}),
-        (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108
+        (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108 - a name, nothing is made
         (
             replace(MACHINES, service=replace(UNIT, confined=False)),
             {"NoNewPrivileges=yes"},

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -267,8 +268,6 @@ def test_a_start_that_fails_gives_the_gateways_own_reason(machine: Machine, serv
     """The error is not systemd's but the gateway's, and nothing keeps trying."""
     machine.result("stop")
     port = int(str(served["url"]).rpartition(":")[2])
-    import socket  # noqa: PLC0415
-
     with socket.create_server(("127.0.0.1", port)):
         failed = machine.gateway("start")
     assert failed["error"]["code"] == "PORT_TAKEN", failed

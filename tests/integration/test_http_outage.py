@@ -48,7 +48,7 @@ def restart(server: PostgresServer, account: Account | None) -> subprocess.Popen
 def wait_for_backends(pids: list[int]) -> None:
     """Wait until the backends of a killed postmaster are gone, so that a new one can have the cluster."""
     deadline = time.monotonic() + 10
-    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:  # noqa: PTH110
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:  # noqa: PTH110 - as /proc has it
         time.sleep(0.01)
 
 

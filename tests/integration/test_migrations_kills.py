@@ -103,7 +103,7 @@ def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str
 
 def kill(database: str, folder: Path, longest: float) -> int:
     """Start and kill runners, the last after at most *longest* seconds, and return how many were not done by then."""
-    delays = [str(random.uniform(0.02, longest)) for _ in range(KILLS)]  # noqa: S311
+    delays = [str(random.uniform(0.02, longest)) for _ in range(KILLS)]
     done = subprocess.run(
         [sys.executable, "-c", NURSERY, database, str(folder), *delays],
         capture_output=True,
@@ -126,7 +126,7 @@ def test_a_backend_ended_again_and_again_loses_and_repeats_nothing(database: str
         while time.monotonic() < deadline:
             with psycopg.connect(database, autocommit=True) as connection:
                 pid = connection.info.backend_pid
-                ender = threading.Timer(random.uniform(0.005, 0.08), end, (database, pid))  # noqa: S311
+                ender = threading.Timer(random.uniform(0.005, 0.08), end, (database, pid))
                 ender.start()
                 try:
                     migrate(BUNDLE, connection, lock_timeout=LIMIT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -208,8 +210,6 @@ def test_stale_files_mislead_nobody(make_pglite: Callable[..., Pglite], pglite_h
 
 def sidecar_pid(record: bytes) -> int:
     """Return the sidecar's pid in a record."""
-    import json  # noqa: PLC0415
-
     return int(json.loads(record)["postmaster"]["pid"])
 
 
@@ -340,8 +340,6 @@ def test_idle_memory(make_pglite: Callable[..., Pglite], pglite_home: Home) -> N
 
 def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
     """SIGKILL at a random instant in a stream of commits, thirty times: none that was acknowledged is lost."""
-    import random  # noqa: PLC0415
-
     engine = make_pglite()
     engine.start()
     with closing(session(engine)) as connection:
@@ -349,7 +347,7 @@ def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pg
     acknowledged: list[int] = []
     for _ in range(30):
         engine.start()
-        until_killed = time.monotonic() + random.uniform(0.05, 0.4)  # noqa: S311
+        until_killed = time.monotonic() + random.uniform(0.05, 0.4)
         with suppress(psycopg.OperationalError), closing(session(engine)) as connection:
             killed = False
             while True:

@@ -147,3 +147,20 @@ def test_an_installation_over_what_was_kept_makes_no_dump_that_is_not_wanted(
     assert "backup" not in [step["id"] for step in done.result["steps"]]
     assert not (site.path / "backups").exists()
     assert site.request("GET", "/readyz")[1]["version"] == NEW
+
+
+@pytest.mark.lifecycle
+def test_a_server_that_cannot_be_dumped_is_not_migrated_before_that_is_said(
+    gateway: Callable[[], Site], version: Version, system_bin: Callable[[str], Path]
+) -> None:
+    """The programs at hand are older than the server: nothing is changed, and both ways on are named."""
+    site = gateway()
+    assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
+    words = ("--postgres-bin", str(system_bin("wheel 16")))
+    refused = site.install(*words, PYTHONPATH=str(version(NEW)))
+    assert (refused.code, refused.error["code"]) == (3, "DUMP_CLIENT_TOO_OLD"), refused.out
+    assert "--postgres-bin DIR" in refused.error["hint"]
+    assert "--no-backup" in refused.error["hint"]
+    assert site.receipt()["state"] == "kept"
+    assert not (site.path / "backups").exists()
+    assert site.install(PYTHONPATH=str(version(OLD))).code == 0

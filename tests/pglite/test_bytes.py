@@ -130,7 +130,7 @@ def test_malformed_messages(server: Sidecar, connection: Connection, wrong: byte
 
 def test_random_bytes(server: Sidecar, connection: Connection) -> None:
     """A few hundred kilobytes of noise after the beginning, of known types and short lengths, kill nobody."""
-    noise = random.Random(18)  # noqa: S311 - it is a test
+    noise = random.Random(18)
     for _ in range(60):
         with client(server.directory) as raw:
             for _ in range(20):

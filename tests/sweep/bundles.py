@@ -41,7 +41,7 @@ SPECIAL: tuple[tuple[str, ...], ...] = (
 
 def generated() -> dict[str, bytes]:
     """Return the files of the bundle: name -> content."""
-    chance = random.Random(SEED)  # noqa: S311 - the same bundle each time
+    chance = random.Random(SEED)
     files: list[tuple[str, ...]] = [
         (
             "CREATE TABLE notes (n integer NOT NULL, step integer)",

@@ -78,7 +78,7 @@ def test_killed_at_random(
         while kills < wished and not done:
             assert time.monotonic() < deadline
             runner = nursery.start(server.conninfo, bundle, mode="alone")
-            time.sleep(random.uniform(0.02, longest))  # noqa: S311
+            time.sleep(random.uniform(0.02, longest))
             if victim == "runner":
                 end = runner.kill()
                 kills += end.killed

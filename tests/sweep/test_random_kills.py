@@ -39,7 +39,7 @@ def test_killed_at_random(
         while not enough():
             assert time.monotonic() < deadline
             runner = nursery.start(conninfo, bundle)
-            time.sleep(random.uniform(0.01, longest))  # noqa: S311
+            time.sleep(random.uniform(0.01, longest))
             end = runner.kill()
             if not end.killed:
                 assert end.error is None, end.message

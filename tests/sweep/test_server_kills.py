@@ -42,7 +42,7 @@ def test_the_server_is_killed_at_random(
             while kills < scale.server_kills:
                 assert time.monotonic() < deadline
                 runner = nursery.start(database, bundle)
-                time.sleep(random.uniform(0.02, 0.25))  # noqa: S311
+                time.sleep(random.uniform(0.02, 0.25))
                 server.process.send_signal(how)
                 end = runner.wait()
                 assert end.error in LOST, end.message

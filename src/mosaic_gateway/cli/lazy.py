@@ -25,7 +25,7 @@ class LazyGroup(click.Group):
         """Return the names in the order in which they were given."""
         return list(self._commands_at)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import and return a command."""
         place = self._commands_at.get(cmd_name)
         if place is None:

@@ -37,7 +37,7 @@ def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outc
         @json_option
         @click.pass_context
         @wraps(function)
-        def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+        def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - click calls it
             if tells_form:
                 options["as_json"] = as_json
             root = context.find_root().command

@@ -174,7 +174,7 @@ class Launched:
         with suppress(BrokenPipeError):  # it died: the other pipe says how
             os.write(self._pipes.go, b"g")
         # Whoever starts a gateway asks it next; what asking needs is loaded while there is nothing to do.
-        import mosaic_gateway.gateway.asking  # noqa: F401
+        import mosaic_gateway.gateway.asking  # noqa: F401 - see above
 
         try:
             line = await_line(self._pipes.ready, timeout)

@@ -56,7 +56,7 @@ def preload_engine(engine: EngineName) -> None:
     """Load what *engine* alone takes from this package, for the same reason."""
     if engine is EngineName.PGLITE:
         import mosaic_gateway.engines.pglite.engine
-        import mosaic_gateway.engines.pglite.examination  # noqa: F401
+        import mosaic_gateway.engines.pglite.examination  # noqa: F401 - to have it
         from mosaic_gateway.engines.pglite.shipped import shipped
 
         shipped()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from starlette.responses import Response
 
@@ -60,7 +61,8 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
     status = STATUS.get(error.code)
     if status is None:
         return None
-    return _error(status, error.code, error.message, {"retry-after": RETRY_AFTER} if status == 503 else None)  # noqa: PLR2004
+    headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return _error(status, error.code, error.message, headers)
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:

@@ -131,4 +131,4 @@ def test_self_test_record(tmp_path: Path) -> None:
 def test_runtime_directory() -> None:
     """Only an absolute XDG_RUNTIME_DIR counts."""
     assert runtime_directory({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7")
-    assert runtime_directory({"XDG_RUNTIME_DIR": "somewhere"}) == runtime_directory({}) == Path("/tmp")  # noqa: S108
+    assert runtime_directory({"XDG_RUNTIME_DIR": "somewhere"}) == runtime_directory({}) == Path("/tmp")  # noqa: S108 - as above

@@ -51,7 +51,7 @@ def test_unusable_address(host: str) -> None:
 
 def test_ipv6() -> None:
     """An IPv6 address is taken in its own family, where the machine has one."""
-    if not os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110
+    if not os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110 - as /proc has it
         with pytest.raises(AddressUnusableError):
             bind_listener("::1", 0)
         return

@@ -29,4 +29,4 @@ def backup_facts(backup: Backup) -> dict[str, Any]:
 
 def size_text(size: int) -> str:
     """Return *size* bytes for a person."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size, 1) / 1e6:.1f} MB"  # noqa: PLR2004
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size, 1) / 1e6:.1f} MB"  # noqa: PLR2004 - a unit

@@ -98,7 +98,7 @@ class Pglite:
         try:
             self._await_with_mending()
             # Imported when the sidecar runs: the driver takes as long as half of Node.js's own start.
-            from mosaic_gateway.engines.pglite.examination import update_vector  # noqa: PLC0415
+            from mosaic_gateway.engines.pglite.examination import update_vector  # noqa: PLC0415 - see above
 
             updated = update_vector(self.conninfo(), self._failed)
             self._recovered += [updated] if updated is not None else []

@@ -122,7 +122,7 @@ def initdb(
         [
             runtime.bindir / "initdb", "-D", target, "-U", ROLE, "-E", "UTF8", f"--locale-provider={provider}",
             "--locale=C.UTF-8", "--auth=peer", "--no-instructions", *sums, f"--wal-segsize={segment_size}",
-            *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004
+            *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004 - a version
         ],
         timeout=INITDB_LIMIT, account=account, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,
     )  # fmt: skip
