@@ -4,7 +4,7 @@
 #   mosaic-gateway-<version>-<system>-<machine>.tar.gz
 #     install.sh    the same as in a checkout; it finds the wheels beside it
 #     wheels/       this package and all that it needs, for this system and machine
-#     SHA256SUMS    checked by install.sh before anything is installed
+#     SHA256SUMS    lists both; install.sh refuses an archive that differs from it
 #
 #   sh make-bundle.sh [DIRECTORY]    where the archive goes (default: the present directory)
 #

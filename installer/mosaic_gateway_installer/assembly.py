@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.gateway.service import Manager
+from mosaic_gateway.gateway.service import Manager, registered_service
 from mosaic_gateway_installer.plan import install_steps, pending_steps
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.service.choice import available_manager
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
-from mosaic_gateway_installer.steps.home import AccountStep, HandOverStep, HomeStep
+from mosaic_gateway_installer.steps.home import HomeStep
 from mosaic_gateway_installer.steps.kept_data import KeptDataStep
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.program import ProgramStep
-from mosaic_gateway_installer.steps.service import ServiceStep, service_of
+from mosaic_gateway_installer.steps.service import service_of, service_step
 from mosaic_gateway_installer.steps.settings import ConfigStep, SecretStep
 from mosaic_gateway_installer.wishes import Wishes
 
@@ -36,8 +36,6 @@ def pending(context: Context, wishes: Wishes) -> list[Step]:
     manager = _manager(context, wishes, read_receipt(context.home))
     ids = install_steps(
         context.config.engine,
-        account=context.account_name is not None,
-        make_account=context.make_account,
         start=wishes.start,
         service=manager is not None,
         backup=wishes.backup,
@@ -54,10 +52,10 @@ def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manag
         wanted = receipt is None or receipt.service_wanted
     if not wanted:
         return None
-    recorded = service_of(receipt)
+    recorded = service_of(receipt) if context.home.broker is None else registered_service(context.home)
     if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
         return recorded.manager
-    found = available_manager(context.account_name)
+    found = available_manager(context.home.broker)
     if found.manager is None and wishes.service:
         raise ServiceUnavailableError(
             f"no service can be registered: {found.reason}",
@@ -68,7 +66,6 @@ def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manag
 
 def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
     """Return every step there is; the plan says which of them an installation has."""
-    name = context.account_name or ""
     launch = LaunchStep(context)
     runtime: Step = RuntimeStep(context)
     database: Step = ClusterStep(context)
@@ -78,8 +75,6 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
         runtime, database = PgliteRuntimeStep(context), PgliteDataStep(context)
     return (
         HomeStep(context),
-        AccountStep(context, name),
-        HandOverStep(context, name),
         ProgramStep(context),
         StopStep(context),
         ConfigStep(context),
@@ -89,7 +84,7 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
         runtime,
         MajorUpgradeStep(context),
         database,
-        ServiceStep(context, manager),
+        service_step(context, manager),
         SchemaStep(context),
         StartStep(context, launch),
     )

@@ -10,33 +10,30 @@ from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.postmaster import end_processes, processes_of
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import assume, owner_of
 
 __all__ = ["database_at_rest"]
 
 
 @contextmanager
 def database_at_rest(home: Home) -> Iterator[None]:
-    """Keep everybody from the home's database inside the block; what a dead gateway left of it is ended.
+    """Keep every other process from the home's database inside the block; what a dead gateway left of it is ended.
 
-    Raises `EngineBusyError` where somebody runs it. Where the home has no ``run`` directory nobody can,
-    and it is made only for as long as the block.
+    Raises `EngineBusyError` where another process runs it. Where the home has no ``run`` directory none can,
+    and it is created only for as long as the block.
     """
     from mosaic_gateway.engines.pglite.lock import at_rest  # psycopg comes along, which most verbs do without
     from mosaic_gateway.engines.postgres.lock import EngineLock
 
-    owner = owner_of(home.path)
     made = not home.run.is_dir()
-    with assume(owner):
-        make_directory(home.run)
+    make_directory(home.run)
     lock = EngineLock(home)
-    lock.acquire(owner)
+    lock.acquire()
     try:
         cluster = cluster_of(home)
         if cluster is not None:
             end_processes(cluster, processes_of(cluster), None)
         # Its lock lies among the data, where a home of another engine has none.
-        with at_rest(home, owner) if has_data(home) else nullcontext():
+        with at_rest(home) if has_data(home) else nullcontext():
             yield
     finally:
         if made:

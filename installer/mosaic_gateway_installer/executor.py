@@ -22,13 +22,10 @@ __all__ = ["execute", "interruptible", "uninterruptible"]
 LOG = logging.getLogger(__name__)
 
 
-def execute(
-    verb: str, steps: Sequence[Step], journal: Callable[[], Journal], report: Reporter, then: Callable[[], None]
-) -> None:
+def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], None]) -> None:
     """Apply *steps* in their order, then call *then*, whose failure also takes everything back.
 
-    *journal* is asked anew each time, because the steps change who owns it; once all has been taken back
-    it is empty. Raises what a step or *then* raises, after the undoing.
+    Once all has been taken back the *journal* is empty. Raises what a step or *then* raises, after the undoing.
     """
     begun: list[Step] = []
     try:
@@ -44,11 +41,11 @@ def execute(
         with uninterruptible():
             if _undo(verb, begun, journal, report):
                 with suppress(OSError):
-                    journal().close()
+                    journal.close()
         raise
 
 
-def _undo(verb: str, begun: Sequence[Step], journal: Callable[[], Journal], report: Reporter) -> bool:
+def _undo(verb: str, begun: Sequence[Step], journal: Journal, report: Reporter) -> bool:
     """Undo *begun*, newest first; return whether nothing of it is left."""
     failed: list[str] = []
     for step in reversed(begun):
@@ -60,13 +57,13 @@ def _undo(verb: str, begun: Sequence[Step], journal: Callable[[], Journal], repo
             LOG.warning("could not undo %s: %s", step.id, error)
             failed.append(step.id)
             continue
-        with suppress(OSError):  # on a full disk the undoing goes on, unwritten
+        with suppress(OSError, MosaicError):  # on a full disk the undoing goes on, unwritten
             _note(journal, verb, step, "undone")
     return not failed
 
 
-def _note(journal: Callable[[], Journal], verb: str, step: Step, event: str) -> None:
-    journal().append(verb, step.id, event)
+def _note(journal: Journal, verb: str, step: Step, event: str) -> None:
+    journal.append(verb, step.id, event)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.process.account import check_owner
+from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
 
 __all__ = ["HomeBusyError", "forget_lock", "holding", "naming_the_holder"]
@@ -20,12 +21,15 @@ class HomeBusyError(BusyError):
 
 
 @contextmanager
-def holding(home: Home, verb: str, owner: Account | None) -> Iterator[None]:
-    """Hold the lock of the existing *home* inside the block. Raises `HomeBusyError`, OSError."""
+def holding(home: Home, verb: str) -> Iterator[None]:
+    """Hold the lock of the existing *home* inside the block.
+
+    Raises `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError.
+    """
+    check_owner(home.path)
+    check_layout(home)
     lock = FileLock(home.lock)
-    with assume(owner):
-        held = lock.acquire(verb=verb)
-    if not held:
+    if not lock.acquire(verb=verb):
         raise _busy(home, holder_of(home.lock))
     try:
         yield

@@ -1,7 +1,7 @@
 """The journal of the steps under way: what was begun, done and undone, one JSON object a line.
 
 A verb that was killed leaves it behind; the next run reads from it what the dead one had begun, which
-no probe of the machine could tell (whether a service account was there before us, say).
+no probe of the machine could tell (whether a directory was there before, say).
 """
 
 from __future__ import annotations
@@ -13,37 +13,50 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.files import remove_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import open_descriptor, parse_json, remove_file
+from mosaic_gateway.record_fields import Field, checked_record, choice, moment, naming_the_file, read_content, text
 
 __all__ = ["Journal"]
 
+FIELDS = {
+    "at": Field(moment),
+    "verb": Field(text),
+    "step": Field(text),
+    "event": Field(choice("begin", "done", "undone")),
+}
+HINT = "It notes what a command that was killed had begun. Remove it, then run mosaic-gateway install."
+
 
 class Journal:
-    """Appends to and reads one journal file, as *account*."""
+    """Appends to and reads one journal file."""
 
-    def __init__(self, path: Path, account: Account | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._account = account
 
     def append(self, verb: str, step: str, event: str) -> None:
-        """Note *event* (``begin``, ``done``, ``undone``) of *step*; on disk before the return. Raises OSError."""
+        """Note *event* (``begin``, ``done``, ``undone``) of *step*; on disk before the return.
+
+        Raises OSError, and RecordError where no file of ours lies in its place.
+        """
         line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "verb": verb, "step": step, "event": event}
-        with assume(self._account):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "ab", buffering=0) as stream:
-                stream.write(json.dumps(line).encode() + b"\n")
-                os.fsync(descriptor)
+        with naming_the_file(self._path, hint=HINT):
+            descriptor = open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(descriptor, "ab", buffering=0) as stream:
+            stream.write(json.dumps(line).encode() + b"\n")
+            os.fsync(descriptor)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return what a run that did not end left behind; a torn last line is passed over."""
+        """Return what a run that did not end left behind.
+
+        What a kill or a full disk tore, and is no JSON object, is passed over. Raises RecordError.
+        """
         found: list[dict[str, Any]] = []
         with suppress(FileNotFoundError, NotADirectoryError):
-            for line in self._path.read_bytes().splitlines():
+            for line in read_content(self._path, hint=HINT).splitlines():
                 with suppress(ValueError):
-                    entry = json.loads(line)
+                    entry = parse_json(line)
                     if isinstance(entry, dict):
-                        found.append(entry)
+                        found.append(checked_record(self._path, entry, FIELDS, hint=HINT))
         return found
 
     def was_begun(self, step: str) -> bool:
@@ -62,5 +75,4 @@ class Journal:
 
     def close(self) -> None:
         """Forget everything: the verb came to its end. Raises OSError."""
-        with assume(self._account):
-            remove_file(self._path)
+        remove_file(self._path)

@@ -14,8 +14,10 @@ from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system
 from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runtimes_of, wheel_version
 from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.record_fields import Field, RecordError, integer
+from mosaic_gateway.record_fields import read_record as read_fields
 from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.programs import program_names, programs_of
 from mosaic_gateway_installer.receipt import read_receipt
 
 __all__ = [
@@ -36,7 +38,7 @@ __all__ = [
     "write_record",
 ]
 
-NAME = re.compile(r"postgres-(\d+)")
+NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class MajorRecord:
     after: int
 
 
+FIELDS = {"before": Field(integer), "after": Field(integer)}
+
+
 def record_file(home: Home) -> Path:
     """Return where the record of the last upgrade to a new major version lies, beside the clusters."""
     return home.data / ".major-upgrade.json"
@@ -55,25 +60,22 @@ def record_file(home: Home) -> Path:
 def read_record(home: Home) -> MajorRecord | None:
     """Return the record of the last upgrade to a new major version, None where there is none that can be read."""
     try:
-        value = json.loads(record_file(home).read_bytes())
-        return MajorRecord(int(value["before"]), int(value["after"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return MajorRecord(**read_fields(record_file(home), FIELDS))
+    except (OSError, RecordError):
         return None
 
 
-def write_record(home: Home, record: MajorRecord, account: Account | None) -> None:
-    """Write *record* as *account*. Raises OSError."""
-    with assume(account):
-        write_file(record_file(home), json.dumps(asdict(record)) + "\n")
+def write_record(home: Home, record: MajorRecord) -> None:
+    """Write *record*. Raises OSError."""
+    write_file(record_file(home), json.dumps(asdict(record)) + "\n")
 
 
-def forget_record(home: Home, account: Account | None) -> None:
+def forget_record(home: Home) -> None:
     """Say that no upgrade to a new major version is under way: the receipt knows the new cluster. Raises OSError."""
-    with assume(account):
-        remove_file(record_file(home))
+    remove_file(record_file(home))
 
 
-def decision_for(config: Config, account: Account | None) -> MajorDecision:
+def decision_for(config: Config) -> MajorDecision:
     """Return what is to be done about the major version of the cluster in *config*'s home. Reads only.
 
     Raises `ForeignClusterError` where what lies there is no cluster, `RuntimeMissingError`.
@@ -81,15 +83,15 @@ def decision_for(config: Config, account: Account | None) -> MajorDecision:
     cluster = cluster_of(config.home) if config.engine is EngineName.POSTGRES else None
     if cluster is None:
         return MajorDecision.NOTHING
-    major, programs = major_of(cluster), programs_major(config, account)
+    major, programs = major_of(cluster), programs_major(config)
     available = {runtime.major for runtime in runtimes_of(config.home)} if major < programs else ()
     return decide_major(major, programs, available)
 
 
-def programs_major(config: Config, account: Account | None) -> int:
+def programs_major(config: Config) -> int:
     """Return the major version of the programs that shall run the cluster. Raises `RuntimeMissingError`."""
     if config.postgres_bin is not None:
-        return find_runtime(config.home, config.postgres_bin, account=account).major
+        return find_runtime(config.home, config.postgres_bin).major
     return int(wheel_version().partition(".")[0])
 
 
@@ -102,7 +104,7 @@ def old_clusters(home: Home) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda path: int(path.name.removeprefix("postgres-"))))
 
 
-def remove_newer_programs(home: Home, account: Account | None) -> None:
+def remove_newer_programs(home: Home) -> None:
     """Remove programs of later major versions than the cluster's, which an earlier gateway would take for its own.
 
     Raises OSError.
@@ -110,14 +112,11 @@ def remove_newer_programs(home: Home, account: Account | None) -> None:
     cluster = cluster_of(home)
     if cluster is None:
         return
-    major = major_of(cluster)
-    with assume(account):
-        for runtime in runtimes_of(home):
-            if runtime.major > major:
-                shutil.rmtree(copy_of(home, runtime.version))
+    newer = [runtime for runtime in runtimes_of(home) if runtime.major > major_of(cluster)]
+    programs_of(home).remove([copy_of(home, runtime.version).name for runtime in newer])
 
 
-def undo_major(home: Home, account: Account | None) -> bool:
+def undo_major(home: Home) -> bool:
     """Remove the cluster that an upgrade under way made, so that the old one is the newest again; say if there was one.
 
     An upgrade is under way while the record is there and the receipt does not yet have the new cluster's mark. Nobody
@@ -130,54 +129,49 @@ def undo_major(home: Home, account: Account | None) -> bool:
         return False
     ours = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
     if new is not None and ours:
-        with assume(account):
-            _discard(new)
-    with assume(account):
-        remove_file(record_file(home))
+        _discard(new)
+    remove_file(record_file(home))
     return ours
 
 
-def forget_old_clusters(home: Home, account: Account | None) -> tuple[str, ...]:
+def forget_old_clusters(home: Home) -> tuple[str, ...]:
     """Remove the clusters that an upgrade left to go back to, and their programs; return the names. Raises OSError."""
     old = old_clusters(home)
-    with assume(account):
-        for path in old:
-            _discard(path)
-        majors = {int(path.name.removeprefix("postgres-")) for path in old}
-        copies = [copy_of(home, runtime.version) for runtime in runtimes_of(home) if runtime.major in majors]
-        for copy in copies:
-            shutil.rmtree(copy)
-    return tuple(path.name for path in (*old, *copies))
+    for path in old:
+        _discard(path)
+    majors = {int(path.name.removeprefix("postgres-")) for path in old}
+    copies = [copy_of(home, runtime.version).name for runtime in runtimes_of(home) if runtime.major in majors]
+    return (*(path.name for path in old), *programs_of(home).remove(copies))
 
 
 def reverted_name(path: Path) -> Path:
-    """Return where *path*, a cluster or a copy of programs, lies while an upgrade is gone back from."""
+    """Return where the cluster *path* lies while an upgrade is gone back from."""
     return path.with_name(f".{path.name}.reverted")
 
 
-def put_back_reverted(home: Home, account: Account | None) -> None:
+def put_back_reverted(home: Home) -> None:
     """Put back what going back from an upgrade had set aside. Nobody may use the database. Raises OSError."""
-    with assume(account):
-        for path in _reverted(home):
-            place = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
-            if not place.exists():
-                path.rename(place)
+    for path in _reverted(home):
+        place = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
+        if not place.exists():
+            path.rename(place)
+    programs_of(home).put_back()
 
 
-def forget_reverted(home: Home, account: Account | None) -> None:
+def forget_reverted(home: Home) -> None:
     """Remove what going back from an upgrade had set aside: the old cluster serves. Raises OSError."""
-    with assume(account):
-        for path in _reverted(home):
-            _discard(path)
+    for path in _reverted(home):
+        _discard(path)
+    programs_of(home).remove([name for name in program_names(home) if name.startswith(".")])
 
 
 def is_reverting(home: Home) -> bool:
     """Return whether something is set aside by a way back that did not come to its end."""
-    return bool(_reverted(home))
+    return bool(_reverted(home)) or any(name.startswith(".") for name in program_names(home))
 
 
 def _reverted(home: Home) -> list[Path]:
-    return sorted([*home.data.glob(".postgres-*.reverted"), *home.runtime.glob(".postgresql-*.reverted")])
+    return sorted(home.data.glob(".postgres-*.reverted"))
 
 
 def _discard(path: Path) -> None:

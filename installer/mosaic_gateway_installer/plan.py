@@ -10,25 +10,17 @@ __all__ = ["install_steps", "pending_steps"]
 
 #: What a running gateway has read or stands on: a change of it takes effect with the next start.
 UNDER_THE_GATEWAY = frozenset(
-    {"hand-over", "program", "backup", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
+    {"program", "backup", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
 )
 
 
-def install_steps(
-    engine: EngineName, *, account: bool, make_account: bool, start: bool, service: bool = False, backup: bool = True
-) -> tuple[str, ...]:
+def install_steps(engine: EngineName, *, start: bool, service: bool = False, backup: bool = True) -> tuple[str, ...]:
     """Return the ids of the steps that make up an installation.
 
-    *account*: the home belongs to another account than the user who installs; *make_account*: that
-    account is ours to make; *start*: the gateway runs in the end; *service*: a service manager runs it;
-    *backup*: data that has to be migrated is backed up first.
+    *start*: the gateway runs in the end; *service*: a service manager runs it; *backup*: data that has to be migrated
+    is backed up first.
     """
-    steps = ["home"]
-    if make_account:
-        steps.append("account")
-    if account:
-        steps.append("hand-over")
-    steps.append("program")
+    steps = ["home", "program"]
     if start:
         # The program is there before anything is stopped: copying it is what takes time.
         # The old one stops before all that changes under it, so that its undoing comes after theirs; the new

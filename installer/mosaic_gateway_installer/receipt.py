@@ -1,28 +1,46 @@
-"""The receipt: what an installation owns, in its home and elsewhere. Only that is ever removed."""
+"""The receipt: what an installation owns in its home, and what is known of it. Only that is ever removed.
+
+What root has made for it elsewhere stands in root's own record (`mosaic_gateway.installation.machine_record`): the
+receipt can be written by the owner of the home.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.files import write_file
-from mosaic_gateway.process.account import Account, HomeOwnerError, assume
+from mosaic_gateway.gateway.service import Service
+from mosaic_gateway.process.account import HomeOwnerError
+from mosaic_gateway.record_fields import (
+    INSTANCE_ID,
+    VERSION,
+    ClosedRecordError,
+    Field,
+    RecordError,
+    boolean,
+    digest,
+    entries,
+    integer,
+    matching,
+    member,
+    moment,
+    optional,
+    path_text,
+    read_record,
+    relative_path,
+    text,
+)
 
-__all__ = ["SCHEMA", "Receipt", "ReceiptError", "ReceiptState", "read_receipt", "write_receipt"]
+__all__ = ["SCHEMA", "Receipt", "ReceiptState", "read_receipt", "write_receipt"]
 
 #: Version of the file's form.
 SCHEMA = 1
-
-
-class ReceiptError(RefusedError):
-    """The receipt cannot be read, so nobody can say what is ours."""
-
-    code = "RECEIPT_UNREADABLE"
+HINT = "Nothing was changed. Restore the file from a backup, or choose another --home."
 
 
 class ReceiptState(StrEnum):
@@ -39,13 +57,12 @@ class Receipt:
     """What belongs to one installation.
 
     ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
-    ``parents_created`` which directories above it, outermost first, and ``account_created`` whether the
-    service account ``account`` was (None: no account but the user's). ``schema`` is the digest of the
+    ``parents_created`` which directories above it, outermost first. ``schema`` is the digest of the
     migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
     ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
     earlier version wrote the receipt. ``engine_reason`` says why ``engine`` was chosen, ``caches`` names what was
-    made outside of the home for other homes as well. ``service`` is the service manager's unit
-    (`gateway.service.Service`), None where there is none; ``service_wanted`` is False after ``--no-service``.
+    made outside of the home for other homes as well. ``service`` is a user's own unit,
+    None where there is none; ``service_wanted`` is False after ``--no-service``.
     """
 
     instance_id: str
@@ -55,43 +72,57 @@ class Receipt:
     created_at: str
     home_created: bool
     parents_created: tuple[str, ...] = ()
-    account: str | None = None
-    account_created: bool = False
     schema: str | None = None
     kept: tuple[str, ...] = ()
     system_identifier: int | None = None
     secret_check: str | None = None
     engine_reason: str = ""
     caches: tuple[str, ...] = ()
-    service: Mapping[str, Any] | None = None
+    service: Service | None = None
     service_wanted: bool = True
 
 
+FIELDS = {
+    "receipt": Field(integer),
+    "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
+    "state": Field(member(ReceiptState)),
+    "version": Field(matching(VERSION, "a version")),
+    "engine": Field(lambda value: str(member(EngineName)(value))),
+    "created_at": Field(moment),
+    "home_created": Field(boolean),
+    "parents_created": Field(entries(path_text), ()),
+    "schema": Field(optional(digest), None),
+    "kept": Field(entries(relative_path), ()),
+    "system_identifier": Field(optional(integer), None),
+    "secret_check": Field(optional(matching(re.compile(r"[0-9a-f]{32}"), "32 hexadecimal digits")), None),
+    "engine_reason": Field(text, ""),
+    "caches": Field(entries(path_text), ()),
+    "service": Field(optional(lambda value: value), None),
+    "service_wanted": Field(boolean, default=True),
+}
+
+
 def read_receipt(home: Home) -> Receipt | None:
-    """Return the receipt of *home*, None where there is none. Raises `ReceiptError`, `HomeOwnerError`."""
+    """Return the receipt of *home*, None where there is none. Raises RecordError, `HomeOwnerError`."""
     try:
-        value: Any = json.loads(home.receipt.read_bytes())
-        if value.pop("receipt") != SCHEMA:
-            raise ReceiptError(
-                f"{home.receipt} was written by a later version",
-                hint="Install that version: pip install --upgrade mosaic-gateway",
-            )
-        lists = {name: tuple(map(str, value.get(name, ()))) for name in ("parents_created", "kept", "caches")}
-        return Receipt(**{**value, **lists, "state": ReceiptState(value["state"])})
+        value = read_record(home.receipt, FIELDS, hint=HINT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except PermissionError as error:
+    except ClosedRecordError as error:
         raise HomeOwnerError(
             f"{home.path} is closed to this user", hint="Run the command as its owner or as root."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReceiptError(
-            f"{home.receipt} cannot be read: {error}",
-            hint="Nothing was changed. Restore the file from a backup, or choose another --home.",
-        ) from error
+    if value.pop("receipt") != SCHEMA:
+        raise RecordError(
+            home.receipt, "receipt", "a later version wrote it",
+            hint="Install that version: pip install --upgrade mosaic-gateway",
+        )  # fmt: skip
+    if value["service"] is not None:
+        value["service"] = Service.from_dict(value["service"], home.receipt)
+    return Receipt(**value)
 
 
-def write_receipt(home: Home, receipt: Receipt, account: Account | None) -> None:
-    """Write *receipt* as *account*. Raises OSError."""
-    with assume(account):
-        write_file(home.receipt, json.dumps({"receipt": SCHEMA, **asdict(receipt)}, indent=2) + "\n")
+def write_receipt(home: Home, receipt: Receipt) -> None:
+    """Write *receipt*. Raises OSError."""
+    value: dict[str, Any] = {"receipt": SCHEMA, **asdict(receipt)}
+    write_file(home.receipt, json.dumps(value, indent=2, default=str) + "\n")

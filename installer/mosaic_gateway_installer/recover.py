@@ -6,10 +6,9 @@ from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.upgrade_mark import Phase, mark_file, read_mark, remove_mark
-from mosaic_gateway.process.account import assume, owner_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.swap import clean_up, interrupted, put_back
-from mosaic_gateway_installer.belongings import bring_back, is_erased
+from mosaic_gateway_installer.belongings import bring_back, erase_leftovers, is_erased
 from mosaic_gateway_installer.majors import is_reverting, put_back_reverted
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
 
@@ -25,27 +24,27 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
     """Bring back what a restore or uninstall that did not come to its end had set aside.
 
     So it does with an upgrade, but for a caller that says otherwise with *upgrade_too*.
-    The caller holds the home's lock. A purge is left alone: it can only go on. A gateway that runs on
+    What a killed removal had already given up is deleted.
+    The caller holds the home's lock. What a purge set aside is left alone: it can only go on. A gateway that runs on
     the data that goes is stopped. Raises BusyError, OSError.
     """
-    owner = owner_of(home.path)
     if interrupted(home):
         report.begin("Putting back what an interrupted restore had set aside")
         control.stop(home)
         with database_at_rest(home):
-            put_back(home, owner)
+            put_back(home)
     clean_up(home)
     if is_reverting(home):
         report.begin("Putting back what an interrupted way back had set aside")
         control.stop(home)
         with database_at_rest(home):
-            put_back_reverted(home, owner)
+            put_back_reverted(home)
     if upgrade_too:
         _take_upgrade_back(home, report)
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is not ReceiptState.PURGING:
-        with assume(owner):
-            bring_back(home)
+        bring_back(home)
+    erase_leftovers(home)
 
 
 def _take_upgrade_back(home: Home, report: Reporter) -> None:
@@ -56,7 +55,7 @@ def _take_upgrade_back(home: Home, report: Reporter) -> None:
     if mark is None:
         return
     if mark.phase is Phase.DONE:
-        remove_mark(home, owner_of(home.path))
+        remove_mark(home)
         return
     report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
-    take_back(home, mark, owner_of(home.path))
+    take_back(home, mark)

@@ -25,8 +25,10 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Home, process_environment
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.files import read_regular
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.findings import Finding
 from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.service.registry import present_text
@@ -80,7 +82,7 @@ def secrets_of(home: Home, config: Config | None) -> set[str]:
     with suppress(OSError):
         for path in home.secrets.iterdir():
             with suppress(OSError):
-                found.add(path.read_text(encoding="utf-8", errors="replace").strip())
+                found.add(read_regular(path).decode("utf-8", "replace").strip())
     values = [] if config is None else [config.database_url, config.auth_secret]
     found |= {value.reveal() for value in values if value is not None}
     if config is not None and config.database_url is not None:
@@ -112,19 +114,25 @@ def write_support_archive(target: Path, home: Home, config: Config | None, findi
     """Write the archive *target* (.tar.gz, 0600) and return the names of what is in it. Raises `SupportFileError`."""
     scrubber = Scrubber(secrets_of(home, config))
     members = {name: scrubber.clean(text) for name, text in _contents(home, config, findings).items()}
-    try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SupportFileError(
-            f"{target} cannot be written: {error.strerror}", hint="Name a file that is not there yet: --bundle FILE"
-        ) from error
-    with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with os.fdopen(_new_file(target, home), "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, text in members.items():
             content = text.encode(errors="replace")
             entry = tarfile.TarInfo(f"mosaic-gateway-support/{name}")
             entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(content))
     return list(members)
+
+
+def _new_file(target: Path, home: Home) -> int:
+    """Return a descriptor of the new file *target*, which root's process makes where root has named it."""
+    if home.broker is not None:
+        return home.broker.ask(Request.OPEN_OUTPUT)[1][0]
+    try:
+        return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SupportFileError(
+            f"{target} cannot be written: {error.strerror}", hint="Name a file that is not there yet: --bundle FILE"
+        ) from error
 
 
 def _contents(home: Home, config: Config | None, findings: Sequence[Finding]) -> dict[str, str]:
@@ -139,7 +147,7 @@ def _contents(home: Home, config: Config | None, findings: Sequence[Finding]) ->
     }
     for name, path in {"receipt.json": home.receipt, "journal.jsonl": home.journal}.items():
         with suppress(OSError):
-            found[name] = path.read_text(encoding="utf-8", errors="replace")
+            found[name] = read_regular(path).decode("utf-8", "replace")
     service = registered_service(home)
     if service is not None:
         found["service.unit"] = present_text(service) or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,31 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.installation.machine_record import read_machine_record
 
 __all__ = ["upgrade"]
+
+
+def _run_other(place: Path, options: Mapping[str, Any]) -> int | None:
+    """Have the package that the options name, if they name one, do the upgrade; return its exit code."""
+    from mosaic_gateway_installer.upgrading.fetch import Wish
+
+    abort, back = bool(options["abort"]), bool(options["revert"])
+    wish = Wish(**{name: options[name] for name in ("wheel", "version", "find_links", "no_index")})
+    if (abort or back) and (wish.given or options["no_backup"] or (abort and back)):
+        raise UsageError(
+            "--abort and --revert go with no other version, no --no-backup and not together", hint="Leave out one."
+        )
+    if options["accept_loss"] and not back:
+        raise UsageError("--accept-loss goes with --revert", hint="Leave it out.")
+    if not wish.given:
+        return None
+    from mosaic_gateway_installer.verbs.upgrade import fetch_and_upgrade
+
+    flags = {"--no-backup": "no_backup", "--dry-run": "dry_run", "--json": "as_json"}
+    record = read_machine_record(place)
+    home = Home(place, record.programs if record is not None else None)
+    return fetch_and_upgrade(home, wish, [flag for flag, name in flags.items() if options[name]])
 
 
 @click.command(short_help="Bring an installation to this version, or another.")
@@ -25,30 +49,19 @@ __all__ = ["upgrade"]
 @click.option("--revert", is_flag=True, help="Go back to the version before the last upgrade, with its data.")
 @click.option("--accept-loss", is_flag=True, help="With --revert: also if something written since is lost.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@verb("upgrade", tells_form=True)
+@verb("upgrade", tells_form=True, before=_run_other)
 def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **options: Any) -> Outcome:
     """Let the gateway run the version that this command is of, or the one that is named.
 
     Data, secrets and settings are backed up first. When anything fails, or is interrupted, the version before
     serves again with the data of before; an upgrade that was killed goes on when the command is run again.
     """
-    from mosaic_gateway_installer.upgrading.fetch import Wish
     from mosaic_gateway_installer.verbs import upgrade as module
 
-    abort, back, accept_loss = (bool(options.pop(name)) for name in ("abort", "revert", "accept_loss"))
-    wish = Wish(**options)
-    if (abort or back) and (wish.given or no_backup or (abort and back)):
-        raise UsageError(
-            "--abort and --revert go with no other version, no --no-backup and not together", hint="Leave out one."
-        )
-    if accept_loss and not back:
-        raise UsageError("--accept-loss goes with --revert", hint="Leave it out.")
+    del as_json
+    abort, back, accept_loss = (bool(options[name]) for name in ("abort", "revert", "accept_loss"))
     if back:
         from mosaic_gateway_installer.verbs.revert import revert
 
         return revert(home, accept_loss=accept_loss, dry_run=dry_run)
-    if not wish.given:
-        return module.abort(home) if abort else module.upgrade(home, backup=not no_backup, dry_run=dry_run)
-    flags = {"--no-backup": no_backup, "--dry-run": dry_run, "--json": as_json}
-    # What it says has been shown by then.
-    raise SystemExit(module.fetch_and_upgrade(home, wish, [name for name, given in flags.items() if given]))
+    return module.abort(home) if abort else module.upgrade(home, backup=not no_backup, dry_run=dry_run)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 
 def main() -> int:
@@ -13,10 +14,17 @@ def main() -> int:
     if sys.argv[1:2] == ["supervise"]:
         from mosaic_gateway.gateway.supervisor import main as supervise  # noqa: PLC0415 - see above
 
-        return supervise(sys.argv[2:])
+        return supervise(sys.argv[2:], run_words)
     from mosaic_gateway.cli.root import main as run  # noqa: PLC0415 - the supervisor does not need it
 
     return run()
+
+
+def run_words(words: Sequence[str]) -> int:
+    """Run the command line *words* without the installer's verbs and return its exit code."""
+    from mosaic_gateway.cli.root import main as run  # noqa: PLC0415 - the supervisor itself does not need it
+
+    return run(words)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ Each value comes from the first of: a command-line flag, ``MOSAIC_GATEWAY_*`` (a
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mosaic_gateway.errors import PreflightError, UsageError
+from mosaic_gateway.files import parse_toml, read_regular
+from mosaic_gateway.record_fields import INSTANCE_ID, Field, RecordError, matching, read_record
+from mosaic_gateway.root_requests import Broker
 
 __all__ = [
     "DEFAULT_HOST",
@@ -91,9 +93,15 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The one directory that an installation owns, and the places in it."""
+    """The one directory that an installation owns, and the places in it.
+
+    ``programs`` is the directory of programs that root made for it elsewhere, None where they lie in the home.
+    ``broker`` is who does what only root can do, None for an ordinary user's own work.
+    """
 
     path: Path
+    programs: Path | None = field(default=None, compare=False)
+    broker: Broker | None = field(default=None, compare=False, repr=False)
 
     @property
     def receipt(self) -> Path:
@@ -133,7 +141,7 @@ class Home:
     @property
     def runtime(self) -> Path:
         """Copies of the programs that run, one directory for each version."""
-        return self.path / "runtime"
+        return self.programs or self.path / "runtime"
 
     @property
     def run(self) -> Path:
@@ -276,14 +284,17 @@ def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, s
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the keys of *path*, an empty dictionary where there is none. Raises `ConfigError`."""
     try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        stored = parse_toml(read_regular(path))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except NotADirectoryError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except PermissionError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error}", hint="Mend the file, or restore it from a backup."
+            f"{path} may not be read by user id {os.geteuid()}, as whom the gateway runs",
+            hint=f"As root: chown {os.geteuid()} {shlex.quote(str(path))} && chmod 600 {shlex.quote(str(path))}",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}", hint="Correct the file, or restore it from a backup."
         ) from error
     unknown = sorted(set(stored) - (set(VARIABLES) - {"auth_secret"}))
     if unknown:
@@ -296,18 +307,18 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def instance_id(home: Home) -> str:
     """Return the id of the installation in *home*. Raises `NotInstalledError`."""
+    fields = {"instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits"))}
     try:
-        found = json.loads(home.receipt.read_text(encoding="utf-8"))["instance_id"]
+        return str(read_record(home.receipt, fields)["instance_id"])
     except (FileNotFoundError, NotADirectoryError):
         raise NotInstalledError(
             f"there is no installation in {home.path}",
             hint="Run mosaic-gateway install, or name the right place with --home.",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RecordError) as error:
         raise NotInstalledError(
             f"{home.receipt} cannot be read: {error}", hint="Run mosaic-gateway doctor --home and the place."
         ) from error
-    return str(found)
 
 
 def load_auth_secret(config: Config) -> Secret:
@@ -316,7 +327,7 @@ def load_auth_secret(config: Config) -> Secret:
         return config.auth_secret
     path = config.home.auth_secret
     try:
-        value = path.read_text(encoding="ascii").strip()
+        value = read_regular(path).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise NotInstalledError(
             f"the secret {path} cannot be read: {error}",

@@ -1,7 +1,4 @@
-"""What has been written goes to the disk.
-
-Imported, with ctypes, before anybody assumes another account: nothing may be imported after that.
-"""
+"""What has been written goes to the disk."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def flush_tree(directory: Path) -> None:
             os.close(descriptor)
     for root, _, names in os.walk(directory):
         for path in (*(Path(root, name) for name in names), Path(root)):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 os.fsync(descriptor)
             finally:

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -38,17 +39,22 @@ def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
 def is_as_recorded(path: str | os.PathLike[str], size: int, value: str | None) -> bool:
     """Return whether the file *path* has *size* (bytes; -1: unknown) and the hash *value* (None: unknown).
 
-    Raises OSError where it is there and cannot be read.
+    Links are followed: installers may make an environment of them. Never blocks. Raises OSError where it is there and
+    cannot be read.
     """
     try:
         # Not Path's own ways, which cost more than the hash of a small file, and there are thousands.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        if size >= 0 and os.fstat(descriptor).st_size != size:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or (size >= 0 and status.st_size != size):
             return False
-        return value is None or _hash(stream.readall()) == value
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
+            return value is None or _hash(stream.readall()) == value
+    finally:
+        os.close(descriptor)
 
 
 def _hash(content: bytes) -> str:

@@ -67,10 +67,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_has_changed_is_in_the_copy(data: Path, tmp_path: Path, change: str) -> None:
     """The copy is the source again, byte by byte; the hashes that were taken are those of its files."""
-    ahead = copy_ahead(data, tmp_path / "place", None, skip=lambda _path: False)
+    ahead = copy_ahead(data, tmp_path / "place", skip=lambda _path: False)
     assert {entry.path for entry in ahead.files} == {entry.path for entry in hash_files(data)}
     CHANGES[change](data)
-    told = bring_up_to_date(data, ahead.copy, ahead.files, None, skip=lambda _path: False)
+    told = bring_up_to_date(data, ahead.copy, ahead.files, skip=lambda _path: False)
     assert told.equal
     assert compare_trees(data, ahead.copy).equal
     hashes = {entry.path: entry for entry in hash_files(data)}
@@ -82,11 +82,11 @@ def test_whatever_has_changed_is_in_the_copy(data: Path, tmp_path: Path, change:
 
 def test_what_is_left_out_stays_out(data: Path, tmp_path: Path) -> None:
     """Left out only ahead, it is copied afterwards; left out afterwards, in a new directory too, it is not there."""
-    ahead = copy_ahead(data, tmp_path / "place", None, skip=lambda path: path == "base/2/200")
+    ahead = copy_ahead(data, tmp_path / "place", skip=lambda path: path == "base/2/200")
     assert not (ahead.copy / "base/2/200").exists()
     shutil.copytree(data / "base/2", data / "base/3")
     out = {"base/3/100"}
-    told = bring_up_to_date(data, ahead.copy, ahead.files, None, skip=out.__contains__)
+    told = bring_up_to_date(data, ahead.copy, ahead.files, skip=out.__contains__)
     assert told.equal
     kept = {entry.path for entry in hash_files(data)} - out
     assert {entry.path for entry in told.files} == kept == {entry.path for entry in hash_files(ahead.copy)}
@@ -101,5 +101,5 @@ def test_a_failed_copy_leaves_nothing(data: Path, tmp_path: Path) -> None:
         return False
 
     with pytest.raises(OSError, match="No space"):
-        copy_ahead(data, tmp_path / "place", None, skip=fail)
+        copy_ahead(data, tmp_path / "place", skip=fail)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}

@@ -8,12 +8,11 @@ import shutil
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.process.account import Account
 from mosaic_gateway_installer.backups.compare import Difference, DifferenceKind, compare_trees, hash_files
 from mosaic_gateway_installer.backups.copy import copy_tree
 
@@ -142,51 +141,22 @@ def test_files_that_vanish_are_an_error_unless_expected(tree: Path) -> None:
     assert not (tree.with_name("copy") / "base" / "1" / "zero").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_as_root_the_owner_is_kept_and_the_account_can_do_it_itself(scratch: Path, account: Account | None) -> None:
-    """Root keeps each owner; acting as the home's account, everything is born with the right one."""
-    assert account is not None
-    source = scratch / "source"
-    source.mkdir()
-    (source / "file").write_text("x")
-    for path in (source, source / "file"):
-        os.chown(path, account.uid, account.gid)
-    copy_tree(source, scratch / "as-root")
-    copy_tree(source, scratch / "as-account", account=account)
-    for copy in (scratch / "as-root", scratch / "as-account"):
-        assert {path.stat().st_uid for path in (copy, copy / "file")} == {account.uid}
-        assert compare_trees(source, copy).equal
-    os.chown(scratch / "as-root" / "file", 0, 0)
-    assert compare_trees(source, scratch / "as-root").differences == (Difference("file", DifferenceKind.OWNER),)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def test_a_full_disk_leaves_nothing_half_made(tree: Path, small_disk: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_made(tree: Path, small_disk: Callable[[int], Path]) -> None:
     """The error is the disk's, and the room is free again."""
+    disk = small_disk(8)
     (tree / "large").write_bytes(os.urandom(12 << 20))
     with pytest.raises(OSError, match="space") as error:
-        copy_tree(tree, small_disk / "copy")
+        copy_tree(tree, disk / "copy")
     assert error.value.errno == errno.ENOSPC
-    assert not list(small_disk.iterdir())
+    assert not list(disk.iterdir())
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_where_blocks_can_be_shared_they_are(tree: Path, tmp_path: Path, kind: str) -> None:
     """On XFS and Btrfs every file of a copy shares its blocks with the source, and is equal to it."""
-    if os.geteuid() != 0 or shutil.which(f"mkfs.{kind}") is None:
-        pytest.skip(f"needs root and mkfs.{kind}")
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"needs mkfs.{kind}")
     image, place = tmp_path / "image", tmp_path / "mounted"
     image.touch()
     os.truncate(image, 400 << 20)

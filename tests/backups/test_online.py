@@ -12,7 +12,6 @@ from mosaic_gateway_installer.backups.online import copy_running_cluster
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
 
-    from mosaic_gateway.process.account import Account
 
 #: As the product runs it: its log is enough to make torn files whole.
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "full_page_writes": "on"}
@@ -31,7 +30,7 @@ def _in_use(server: PostgresServer) -> str:
 
 @pytest.mark.parametrize("recycled", [False, True], ids=["no-segment-ahead", "segments-ahead"])
 def test_with_nobody_at_work_the_log_ends_with_what_is_written(
-    run_server: RunServer, scratch: Path, account: Account | None, recycled: bool
+    run_server: RunServer, scratch: Path, recycled: bool
 ) -> None:
     """The backup goes as far as the log does: not to a segment that is not there, nor to one that others fill."""
     with run_server(f"idle-{recycled}", settings=SETTINGS) as server:
@@ -40,7 +39,7 @@ def test_with_nobody_at_work_the_log_ends_with_what_is_written(
                 connection.execute("SELECT pg_logical_emit_message(false, 'test', 'x')")
                 connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
-        copy_running_cluster(server.data, scratch / "copy", server.conninfo(), account=account)
+        copy_running_cluster(server.data, scratch / "copy", server.conninfo())
         kept, in_use = _segments(scratch / "copy"), _in_use(server)
         assert kept[-1] < in_use
         assert (in_use in _segments(server.data)) is recycled

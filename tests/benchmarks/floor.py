@@ -6,7 +6,6 @@ start, ``psql -f`` of the same SQL, and one start of Python.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from importlib_resources import files
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.runtime import install_runtime
-from mosaic_gateway.process.account import Account, popen_identity
 from mosaic_gateway_installer.snapshot.store import make_snapshot, wanted_snapshot
 
 INITDB = ("-U", "mosaic", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--auth=trust",
@@ -27,14 +25,11 @@ PAUSE = 0.005  # seconds
 
 
 class FloorInstall:
-    """The bare work in *directory*, as *account*."""
+    """The bare work in *directory*, which it makes."""
 
-    def __init__(self, directory: Path, account: Account | None) -> None:
+    def __init__(self, directory: Path) -> None:
         self._home = Home(directory)
-        self._account = account
         directory.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(directory, account.uid, account.gid)
 
     def run(self) -> float:
         """Do it and return the seconds that it took; the server is stopped afterwards, uncounted."""
@@ -42,13 +37,13 @@ class FloorInstall:
         schema.write_text(_all_sql())
         schema.chmod(0o644)
         began = time.perf_counter()
-        _copy_program(self._home, self._account)
-        bindir = install_runtime(self._home, account=self._account, postgres_bin=None).bindir
+        _copy_program(self._home)
+        bindir = install_runtime(self._home, postgres_bin=None).bindir
         data, sockets = self._home.path / "cluster", self._home.path
         self._call(bindir / "initdb", "-D", data, *INITDB)
         server = subprocess.Popen(
             [bindir / "postgres", "-D", data, "-clisten_addresses=", f"-cunix_socket_directories={sockets}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **popen_identity(self._account),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
         while not _is_ready(data / "postmaster.pid"):
             time.sleep(PAUSE)
@@ -61,15 +56,13 @@ class FloorInstall:
         return seconds
 
     def _call(self, *words: str | Path) -> None:
-        subprocess.run(
-            words, check=True, stdout=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT, **popen_identity(self._account)
-        )
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT)
 
 
-def _copy_program(home: Home, account: Account | None) -> None:
+def _copy_program(home: Home) -> None:
     wanted = wanted_snapshot()
     if wanted is not None:
-        make_snapshot(home, wanted, account)
+        make_snapshot(home, wanted)
 
 
 def _is_ready(pid_file: Path) -> bool:

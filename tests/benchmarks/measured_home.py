@@ -12,15 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.process.account import Account, account_named
-
 PASSWORD = "correct horse battery staple"
 LIMIT = 300  # seconds for one command
-
-
-def scratch_account() -> Account | None:
-    """Return the account that homes belong to: None for an ordinary user."""
-    return (account_named("daemon") or account_named("nobody")) if os.geteuid() == 0 else None
+ACCOUNT = "daemon"  # owns the homes that root installs
 
 
 class MeasuredHome:
@@ -56,8 +50,7 @@ class MeasuredHome:
 
     def install(self) -> None:
         """Install and start."""
-        account = scratch_account()
-        run_as = ["--run-as", account.name] if account else []
+        run_as = ["--run-as", ACCOUNT] if os.geteuid() == 0 else []
         options = ["--no-service", "--port", str(self.port), *run_as, *self._options]
         self._instance = self.call("install", *options)["instance_id"]
 

@@ -17,7 +17,6 @@ from psycopg import sql
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.runtime import install_runtime
-from mosaic_gateway.process.account import Account, popen_identity
 from mosaic_gateway.process.command import die_with_parent
 
 USER = "bench"
@@ -32,28 +31,22 @@ MARK = "--> statement-breakpoint\n"
 class DurableServer:
     """A fresh server in *directory* with fsync on; use `running`."""
 
-    def __init__(self, directory: Path, account: Account | None) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._account = account
         directory.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(directory, account.uid, account.gid)
-        self.bindir = install_runtime(Home(directory), account=account, postgres_bin=None).bindir
+        self.bindir = install_runtime(Home(directory), postgres_bin=None).bindir
         self._databases = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run the server for the length of the block."""
-        data, identity = self._directory / "cluster", popen_identity(self._account)
-        subprocess.run(
-            [self.bindir / "initdb", "-D", data, *INITDB], check=True, stdout=subprocess.DEVNULL, cwd="/", **identity
-        )
+        data = self._directory / "cluster"
+        subprocess.run([self.bindir / "initdb", "-D", data, *INITDB], check=True, stdout=subprocess.DEVNULL, cwd="/")
         words = [f"-c{setting}" for setting in (*SETTINGS, f"unix_socket_directories={self._directory}")]
         with (self._directory / "log").open("wb") as log:
             process = subprocess.Popen(
                 [self.bindir / "postgres", "-D", data, *words], stdout=log, stderr=log, cwd="/",
                 preexec_fn=die_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - loads libc before the fork
-                **identity,
             )  # fmt: skip
         try:
             self._wait()

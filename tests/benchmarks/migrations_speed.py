@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from measured_home import scratch_account
 from migrations_server import DurableServer, fill_ledger, small, tables, write_folder
 
 from mosaic_gateway.migrations import Bundle, migrate
@@ -41,7 +40,7 @@ def measure(scratch: Path, rounds: int) -> list[Line]:
     directory.mkdir()
     directory.chmod(0o755)
     many = write_folder(directory / "many", MANY, tables)
-    server = DurableServer(scratch / "migrations-server", scratch_account())
+    server = DurableServer(scratch / "migrations-server")
     contest = Contest(server, _modules())
     with server.running():
         return [
@@ -59,7 +58,7 @@ def _many_in_memory(folder: Path, rounds: int) -> list[Line]:
         return []
     with tempfile.TemporaryDirectory(prefix="mosaic-bench-", dir=MEMORY) as scratch:
         Path(scratch).chmod(0o755)
-        server = DurableServer(Path(scratch) / "server", scratch_account())
+        server = DurableServer(Path(scratch) / "server")
         with server.running():
             _, value, aim = Contest(server, _modules()).many(folder, rounds)
     return [("… the same with the server's files in memory", value, aim)]

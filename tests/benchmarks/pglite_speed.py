@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from importlib_resources import as_file, files
-from measured_home import MeasuredHome, scratch_account
+from measured_home import MeasuredHome
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
@@ -60,24 +60,16 @@ def measure(scratch: Path, rounds: int, port: int) -> list[Line]:
 
 
 def _packages(directory: Path) -> Path:
-    """Fetch PGlite's packages to where every account can read them."""
+    """Fetch PGlite's packages."""
     directory.mkdir()
-    directory.chmod(0o755)
-    install_runtime(Home(directory), pglite_dir=None, shipped=shipped(), account=None, environ=os.environ)
-    packages = packages_directory(Home(directory), shipped())
-    for path in (packages.parent, packages, *packages.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return packages
+    install_runtime(Home(directory), pglite_dir=None, shipped=shipped(), environ=os.environ)
+    return packages_directory(Home(directory), shipped())
 
 
 def _peer(place: Path, modules: Path) -> float:
-    account = scratch_account()
     place.mkdir(mode=0o700)
     with as_file(files("mosaic_gateway") / "sql") as sql:
         shutil.copytree(sql, place / "sql")
-    if account is not None:
-        for path in (place, *place.rglob("*")):
-            os.chown(path, account.uid, account.gid)
     words = ["node", str(PEER), str(place / "data"), str(place / "sql" / "gateway"), str(place / "sql" / "storage")]
     environ: Mapping[str, str] = {**os.environ, "NODE_PATH": str(modules)}
     began = time.perf_counter()

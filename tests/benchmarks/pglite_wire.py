@@ -114,7 +114,7 @@ def _template(directory: Path, modules: Path) -> None:
 
 def _ours(directory: Path, modules: Path) -> list[str]:
     with as_file(files("mosaic_gateway.engines.pglite") / "sidecar") as sidecar:
-        node = find_node(os.environ.get("PATH"), account=None)
+        node = find_node(os.environ.get("PATH"))
         words = [*node.command(), sidecar / "main.mjs", "--modules", modules, "--data", directory / "data"]
         return [str(word) for word in (*words, "--socket", directory / SOCKET)]
 

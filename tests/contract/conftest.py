@@ -19,7 +19,6 @@ from tests.conftest import SYSTEM_SERVERS, settings_for
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.process.account import Account
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
@@ -35,9 +34,7 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def scram_servers(
-    run_server: RunServer, system_bin: Callable[[str], Path]
-) -> Iterator[Callable[[str], PostgresServer]]:
+def scram_servers(run_server: RunServer) -> Iterator[Callable[[str], PostgresServer]]:
     """What gives a server on 127.0.0.1 that asks for a password: ``shipped``, or one of `SYSTEM_SERVERS`."""
     with ExitStack() as stack:
 
@@ -45,7 +42,7 @@ def scram_servers(
         def started(name: str) -> PostgresServer:
             options: dict[str, Any] = {"bindir": None, "settings": {}}
             if name != SHIPPED:
-                options = {"bindir": system_bin(name), "settings": settings_for(name)}
+                options = {"bindir": SYSTEM_SERVERS[name], "settings": settings_for(name)}
             return stack.enter_context(_scram_server(run_server, name, **options))
 
         yield started
@@ -82,24 +79,24 @@ def make_server(
             "", host="127.0.0.1", port=scram_server.port, user="gateway", password=PASSWORD, dbname=name
         )
         home = Home(tmp_path_factory.getbasetemp())
-        return engine_for(Config(home=home, engine=EngineName.SERVER, database_url=Secret(url)), account=None)
+        return engine_for(Config(home=home, engine=EngineName.SERVER, database_url=Secret(url)))
 
     return make
 
 
 @pytest.fixture
-def make_postgres(provisioned_home: Home, account: Account | None) -> Callable[[str], Engine]:
+def make_postgres(provisioned_home: Home) -> Callable[[str], Engine]:
     """Return what makes the embedded engine; tests share its cluster."""
-    return lambda _which: engine_for(Config(home=provisioned_home), account=account)
+    return lambda _which: engine_for(Config(home=provisioned_home))
 
 
 FURTHER = [pytest.param(f"{EngineName.SERVER} {name}", marks=pytest.mark.slow) for name in SYSTEM_SERVERS]
 
 
 @pytest.fixture
-def make_pglite_engine(pglite_home: Home, account: Account | None) -> Callable[[str], Engine]:
+def make_pglite_engine(pglite_home: Home) -> Callable[[str], Engine]:
     """Return what makes the engine in WebAssembly; tests share its data."""
-    return lambda _which: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
+    return lambda _which: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE))
 
 
 @pytest.fixture(params=[*EngineName, *FURTHER])

@@ -11,6 +11,7 @@ import http.client
 import itertools
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -28,15 +29,16 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.installer.user_python import interpreter_for
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway import control
-from mosaic_gateway.process.account import Account
+from mosaic_gateway.installation.machine_record import read_machine_record, record_file
 
 LIMIT = 90.0  # seconds for one command on a busy machine
 END_LIMIT = 10.0  # seconds for a process that was told to end
 TRAPS = Path(__file__).parent / "traps"
+#: As root, whose the homes are.
+ACCOUNT = "daemon" if os.geteuid() == 0 else None
 OURS = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "INSTALLER_TRAP", "XDG_RUNTIME_DIR", "PG")
 MakeSite = Callable[..., "Site"]
 
@@ -84,22 +86,27 @@ class Result:
 
 @dataclass
 class Site:
-    """A home that may be installed, and its port. As root it is to belong to *account*."""
+    """A home that may be installed, and its port. Where root runs the tests, it is to belong to *account_name*."""
 
     path: Path
     port: int
-    account: Account | None
     environ: dict[str, str]
     prefix: tuple[str, ...] = ()
     run_as: bool = True
-    python: str = sys.executable
+    account_name: str | None = ACCOUNT
     first: Result | None = None
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def home(self) -> Home:
         """The package's view of it."""
-        return Home(self.path)
+        record = read_machine_record(self.path)
+        return Home(self.path, programs=record.programs if record is not None else None)
+
+    @property
+    def uid(self) -> int:
+        """The user id of the owner."""
+        return os.geteuid() if self.account_name is None else pwd.getpwnam(self.account_name).pw_uid
 
     @property
     def url(self) -> str:
@@ -112,7 +119,7 @@ class Site:
         if trap is not None:
             env["INSTALLER_TRAP"] = json.dumps(trap)
             env["PYTHONPATH"] = os.pathsep.join([str(TRAPS), *filter(None, [env.get("PYTHONPATH")])])
-        argv = [*self.prefix, self.python, "-P", "-m", "mosaic_gateway_installer.cli", *words]
+        argv = [*self.prefix, sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words]
         process = subprocess.Popen(
             [*argv, "--home", str(self.path)], env=env, text=True, cwd="/", start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -133,8 +140,8 @@ class Site:
         words = ["install", "--json"]
         if "--port" not in more:
             words += ["--port", str(self.port)]
-        if self.account is not None and self.run_as and "--run-as" not in more:
-            words += ["--run-as", self.account.name]
+        if self.account_name is not None and self.run_as and "--run-as" not in more:
+            words += ["--run-as", self.account_name]
         if not {"--service", "--no-service"} & set(more):
             words.append("--no-service")  # nothing of the tests shall stay in the machine's service manager
         return (*words, *more)
@@ -150,6 +157,13 @@ class Site:
     def receipt(self) -> dict[str, Any]:
         """The receipt's contents."""
         value: dict[str, Any] = json.loads(self.home.receipt.read_text())
+        return value
+
+    def record(self) -> dict[str, Any]:
+        """The contents of root's record."""
+        value: dict[str, Any] = json.loads(subprocess.run(
+            [*self.prefix, "cat", str(record_file(self.path))], capture_output=True, check=True
+        ).stdout)  # fmt: skip
         return value
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -203,6 +217,15 @@ class Site:
             with suppress(psutil.Error):
                 process.kill()
 
+    def remove(self) -> None:
+        """Stop what runs, and remove the home and what root has made for it elsewhere."""
+        self.close()
+        record = read_machine_record(self.path)
+        if record is not None:
+            shutil.rmtree(record.programs, ignore_errors=True)
+            record_file(self.path).unlink()
+        shutil.rmtree(self.path, ignore_errors=True)  # 200 MB, mostly in memory
+
 
 def finish(process: subprocess.Popen[str], stdin: str = "") -> Result:
     """Wait for a command's end."""
@@ -216,15 +239,14 @@ def finish(process: subprocess.Popen[str], stdin: str = "") -> Result:
 
 
 @pytest.fixture(scope="session")
-def _place(scratch_root: Path, account: Account | None) -> Callable[[], Path]:
+def _place(scratch_root: Path) -> Callable[[], Path]:
     numbers = itertools.count(1)
 
     def make() -> Path:
         paths = (scratch_root / f"i{number}" for number in numbers)
         path = next(path for path in paths if not path.exists())  # tests/lifecycle counts for itself
-        path.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(path, account.uid, account.gid)
+        path.mkdir()
+        path.chmod(0o700 if ACCOUNT is None else 0o755)
         return path
 
     return make
@@ -246,7 +268,7 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="module")
-def make_site(_place: Callable[[], Path], free_port: Callable[[], int], account: Account | None) -> Iterator[MakeSite]:
+def make_site(_place: Callable[[], Path], free_port: Callable[[], int]) -> Iterator[MakeSite]:
     """Return what makes sites: *name* is the home's path below a private directory."""
     sites: list[Site] = []
     environ = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
@@ -255,14 +277,13 @@ def make_site(_place: Callable[[], Path], free_port: Callable[[], int], account:
         name: str = "home", *, parent: Path | None = None, prefix: Sequence[str] = (), run_as: bool = True
     ) -> Site:
         path = (parent or _place()) / name
-        site = Site(path, free_port(), account, environ, tuple(prefix), run_as)
+        site = Site(path, free_port(), environ, tuple(prefix), run_as)
         sites.append(site)
         return site
 
     yield make
     for site in sites:
-        site.close()
-        shutil.rmtree(site.path, ignore_errors=True)  # 200 MB, mostly in memory
+        site.remove()
 
 
 @pytest.fixture
@@ -270,38 +291,7 @@ def site(make_site: MakeSite) -> Iterator[Site]:
     """Return a fresh site, which ends with the test."""
     made = make_site()
     yield made
-    made.close()
-    shutil.rmtree(made.path, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def become(account: Account | None) -> tuple[str, ...]:
-    """Return the words before a command that make it an ordinary user's."""
-    if account is None:
-        return ()
-    return ("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
-
-
-@pytest.fixture(scope="session")
-def user_python(become: tuple[str, ...], scratch_root: Path) -> str:
-    """Return an interpreter that the user can run, and that has the package."""
-    return interpreter_for(become, scratch_root / "user-python")
-
-
-@pytest.fixture
-def make_user_site(make_site: MakeSite, account: Account | None, become: tuple[str, ...], user_python: str) -> MakeSite:
-    """Return what makes sites on which an ordinary user works."""
-    if account is None:
-        return make_site
-
-    def make(name: str = "home") -> Site:
-        site = make_site(name, prefix=become, run_as=False)
-        site.python = user_python
-        top = site.path.parents[name.count("/")]
-        site.environ = {**site.environ, "HOME": str(top), "PYTHONDONTWRITEBYTECODE": "1"}
-        return site
-
-    return make
+    made.remove()
 
 
 @pytest.fixture(scope="module")

@@ -125,9 +125,9 @@ def test_what_does_not_belong_is_refused_and_nothing_is_touched(kept: Site, scra
         target = kept.path / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         shutil.move(scratch / "as-it-was" / name, target)
-    if kept.account is not None:
+    if kept.account_name is not None:
         for path in (kept.path, *kept.path.rglob("*")):
-            shutil.chown(path, kept.account.uid, kept.account.gid)
+            shutil.chown(path, kept.account_name)
     planned = kept.install("--no-start", "--dry-run")
     assert planned.code == 0, planned.out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -314,20 +313,13 @@ def test_on_a_full_disk_nothing_is_half_made(serving: Site, event: tuple[str, st
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small tmpfs")
-def test_too_small_a_disk_is_said_beforehand(serving: Site, scratch: Path) -> None:
+def test_too_small_a_disk_is_said_beforehand(serving: Site, small_disk: Callable[[int], Path]) -> None:
     """With --to, before anything is written."""
-    place = scratch / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
-    try:
-        done = serving.json("backup", "create", "--to", str(place / "x"))
-        assert (done.code, done.error["code"]) == (3, "DISK_FULL")
-        assert "--to" in done.error["hint"]
-        assert not list(place.iterdir())
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
+    place = small_disk(16)
+    done = serving.json("backup", "create", "--to", str(place / "x"))
+    assert (done.code, done.error["code"]) == (3, "DISK_FULL")
+    assert "--to" in done.error["hint"]
+    assert not list(place.iterdir())
 
 
 @pytest.mark.slow

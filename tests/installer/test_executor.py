@@ -61,7 +61,7 @@ class FakeStep:
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """Return a journal in a directory of its own."""
-    return Journal(tmp_path / "journal.jsonl", None)
+    return Journal(tmp_path / "journal.jsonl")
 
 
 def _run(journal: Journal, *steps: FakeStep, then: BaseException | None = None) -> None:
@@ -69,7 +69,7 @@ def _run(journal: Journal, *steps: FakeStep, then: BaseException | None = None) 
         if then is not None:
             raise then
 
-    execute("install", steps, lambda: journal, Silent(), finish)
+    execute("install", steps, journal, Silent(), finish)
 
 
 def _events(journal: Journal) -> list[str]:
@@ -137,7 +137,7 @@ def test_a_journal_that_cannot_be_written_stops_the_step_before_it_runs(tmp_path
     """What is not noted is not done."""
     calls: list[str] = []
     with pytest.raises(FileNotFoundError):
-        _run(Journal(tmp_path / "gone" / "journal", None), FakeStep("one", calls))
+        _run(Journal(tmp_path / "gone" / "journal"), FakeStep("one", calls))
     assert calls == ["undo one"]
 
 

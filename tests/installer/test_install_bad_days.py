@@ -6,19 +6,17 @@ import hashlib
 import os
 import shutil
 import socket
-import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.namespaces import in_namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from tests.installer.conftest import MakeSite, Site
 
-    from mosaic_gateway.process.account import Account
 
 ENOUGH = 260  # MB: more than is asked for, less than a file system that is full later leaves
 
@@ -94,72 +92,53 @@ def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
     site.path.mkdir(mode=0o700)
     site.home.receipt.write_text("{")
     done = site.install()
-    assert (done.code, done.error["code"]) == (7, "RECEIPT_UNREADABLE")
+    assert (done.code, done.error["code"]) == (7, "RECORD_INVALID")
     assert site.home.receipt.read_text() == "{"
 
 
-@contextmanager
-def _mounted(path: Path, size_mb: int, account: Account | None, site: Site) -> Iterator[None]:
-    """A file system of *size_mb* at *path*, below which *site* is; only root can have one."""
-    path.mkdir(mode=0o700)
-    owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700{owner}", "mosaic-test", str(path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system can only be mounted by root, with the right to do so")
-    try:
-        yield
-    finally:
-        site.close()
-        subprocess.run(["umount", str(path)], check=True, capture_output=True)
-
-
-def test_a_place_that_cannot_be_written_is_named(site: Site, account: Account | None) -> None:
+def test_a_place_that_cannot_be_written_is_named(site: Site) -> None:
     """A parent that takes no directory is named before anything is tried."""
     place = site.path.parent
-    if account is None:
+    if site.account_name is None:
         place.chmod(0o500)
-        done = site.install()
-        place.chmod(0o700)
     else:  # modes do not stop root: a mount that is read-only does
-        inner = place / "mounted"
-        with _mounted(inner, 1, account, site):
-            subprocess.run(["mount", "-o", "remount,ro", str(inner)], check=True)
-            site.path = inner / "home"
-            done = site.install()
+        site.prefix = in_namespaces("--mount", script='mount -t tmpfs -o ro none "$0"', argument=str(place))
+    done = site.install()
+    place.chmod(0o700)
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
     assert str(site.path.parent) in done.error["message"]
 
 
-def test_too_small_a_disk_is_found_before_anything_is_made(make_site: MakeSite, account: Account | None) -> None:
+def test_too_small_a_disk_is_found_before_anything_is_made(
+    make_site: MakeSite, small_disk: Callable[[int], Path]
+) -> None:
     """64 MB are not enough, and the error says how much is."""
-    site = make_site("disk/home")
-    with _mounted(site.path.parent, 64, account, site):
-        done = site.install()
-        assert (done.code, done.error["code"]) == (3, "DISK_FULL")
-        assert done.error["details"]["free_bytes"] <= 64 * 1024**2 < done.error["details"]["needed_bytes"]
-        _assert_nothing_made(site)
+    site = make_site(parent=small_disk(64))
+    done = site.install()
+    assert (done.code, done.error["code"]) == (3, "DISK_FULL")
+    assert done.error["details"]["free_bytes"] <= 64 * 1024**2 < done.error["details"]["needed_bytes"]
+    _assert_nothing_made(site)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left_mb", [10, 60])
 def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
-    make_site: MakeSite, account: Account | None, left_mb: int
+    make_site: MakeSite, small_disk: Callable[[int], Path], left_mb: int
 ) -> None:
     """Somebody else takes the room after the checks: while the programs or the cluster are written."""
-    site = make_site("disk/home")
-    with _mounted(site.path.parent, ENOUGH, account, site):
-        trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
-        installer = site.popen(*site.install_words(), trap=trap)
-        _await_stop(installer.pid)
-        hog = site.path.parent / "hog"
-        with hog.open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(hog).free - left_mb * 1024**2)
-        installer.send_signal(18)
-        out, err = installer.communicate(timeout=60)
-        assert installer.returncode == 3, (out, err)
-        assert '"code": "DISK_FULL"' in out
-        assert [path.name for path in site.path.parent.iterdir()] == ["hog"], err
-        site.assert_nothing_runs()
+    site = make_site(parent=small_disk(ENOUGH))
+    trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
+    installer = site.popen(*site.install_words(), trap=trap)
+    _await_stop(installer.pid)
+    hog = site.path.parent / "hog"
+    with hog.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(hog).free - left_mb * 1024**2)
+    installer.send_signal(18)
+    out, err = installer.communicate(timeout=60)
+    assert installer.returncode == 3, (out, err)
+    assert '"code": "DISK_FULL"' in out
+    assert [path.name for path in site.path.parent.iterdir()] == ["hog"], err
+    site.assert_nothing_runs()
 
 
 @pytest.mark.parametrize(
@@ -229,9 +208,7 @@ def test_several_faults_are_told_at_once(site: Site, tmp_path: Path) -> None:
     _assert_nothing_made(site)
 
 
-def test_programs_without_pgvector_are_found_before_anything_is_made(
-    site: Site, postgres_bin: Path, account: Account | None
-) -> None:
+def test_programs_without_pgvector_are_found_before_anything_is_made(site: Site, postgres_bin: Path) -> None:
     """--postgres-bin is examined by the checks, not by the failing start."""
     share = site.path.parent.parent / f"{site.path.parent.name}-bin"
     (share / "bin").mkdir(parents=True)

@@ -15,23 +15,21 @@ if TYPE_CHECKING:
 
     from tests.installer.conftest import MakeSite, Site
 
-    from mosaic_gateway.process.account import Account
 
 LIMIT = 30.0  # seconds until a stopped process is seen to have stopped
 JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
-STEPS = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
+STEPS = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
 #: A moment in the middle of each step, as audit event, text of its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
     "home, directories half made": ("os.mkdir", "/run'", 1),
-    "hand-over, half the files": ("os.chown", "", 3),
     "program, half the files": ("open", "psycopg/__init__.py", 1),
-    "program, not yet in place": ("os.rename", "'gateway-", 1),
-    "program, not yet switched to": ("os.rename", "'current'", 1),
+    "program, not yet in place": ("os.rename", "/gateway-", 1),
+    "program, not yet switched to": ("os.rename", "/current'", 1),
     "program, no command yet": ("os.symlink", "../runtime", 1),
     "config, not yet in place": ("os.rename", "config.toml", 1),
     "secret, not yet in place": ("os.rename", "auth-secret", 1),
-    "launch, before the process": ("subprocess.Popen", "supervisor", 1),
+    "launch, before the process": ("subprocess.Popen", "supervise", 1),
     "runtime, half the files": ("open", "pginstall/bin/postgres", 1),
     "runtime, not yet in place": ("os.rename", "postgresql-", 1),
     "cluster, before initdb": ("subprocess.Popen", "initdb", 1),
@@ -50,10 +48,6 @@ HEART = {
     "start, while the gateway works on its schema",
     "journal not yet gone",
 }
-
-
-def _steps(account: Account | None) -> list[str]:
-    return [step for step in STEPS if account is not None or step != "hand-over"]
 
 
 def _trap(act: str, event: str, text: str, count: int = 1) -> dict[str, Any]:
@@ -83,12 +77,10 @@ def _assert_whole(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [(2,), (1, 2)], ids=["after", "around"])
-def test_killed_at_every_step_in_turn_it_comes_to_its_end(
-    site: Site, account: Account | None, counts: tuple[int, ...]
-) -> None:
+def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, counts: tuple[int, ...]) -> None:
     """One installation, killed after (and before) each of its steps, goes on where it was each time."""
     identities = set()
-    for step in _steps(account):
+    for step in STEPS:
         # Each run loads the gateway anew, so that from there on two lines of the journal come before a step's own.
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
         for count in counts:  # this step's first line is its begin, the second its done
@@ -108,10 +100,8 @@ def test_killed_at_every_step_in_turn_it_comes_to_its_end(
 @pytest.mark.parametrize(
     "within", [name if name in HEART else pytest.param(name, marks=pytest.mark.lifecycle) for name in WITHIN]
 )
-def test_killed_within_a_step_it_comes_to_its_end(site: Site, account: Account | None, within: str) -> None:
+def test_killed_within_a_step_it_comes_to_its_end(site: Site, within: str) -> None:
     """A fresh installation killed in the middle of a step is completed by the next."""
-    if account is None and within.startswith("hand-over"):
-        return  # an ordinary user's home is never handed over
     _killed(site, _trap("SIGKILL", *WITHIN[within]))
     _assert_whole(site)
 
@@ -224,14 +214,16 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
 
 
 @pytest.mark.slow
-def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site) -> None:
+@pytest.mark.parametrize(
+    "moment", [("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")], ids=str
+)
+def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: tuple[str, str]) -> None:
     """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
-    for event, text in (("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")):
-        assert site.run("uninstall", purge, trap=_trap("SIGKILL", event, text)).code == -signal.SIGKILL
-        refused = site.install("--no-start")
-        assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
+    assert site.run("uninstall", purge, trap=_trap("SIGKILL", *moment)).code == -signal.SIGKILL
+    refused = site.install("--no-start")
+    assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
     assert site.run("uninstall", purge, trap=_trap("SIGKILL", "os.remove", "receipt.json")).code == -signal.SIGKILL
     assert site.json("uninstall", purge).result["purged"] is True
     assert not list(site.path.parent.iterdir())

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from tests.conftest import make_scratch
+from tests.support.namespaces import in_namespaces
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
@@ -31,7 +32,6 @@ from mosaic_gateway.migrations import Bundle
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
-    from mosaic_gateway.process.account import Account
 
 pytestmark = pytest.mark.slow
 
@@ -99,9 +99,9 @@ def without_node(site: Site, scratch: Path) -> None:
     site.environ = {**site.environ, "PATH": str(path)}
 
 
-def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path) -> None:
+def test_the_whole_life(make: MakePglite, scratch: Path) -> None:
     """Fetched with npm, installed, used, installed again, uninstalled, taken up, purged: nothing is left, anywhere."""
-    cache = make_scratch(scratch, "cache", account)
+    cache = make_scratch(scratch, "cache")
     site = make("a höme", cache=cache, fetch=True)
     first = site.install()
     assert first.result["smoke_test"]["needsSetup"] is True
@@ -145,12 +145,10 @@ def test_the_whole_life(make: MakePglite, account: Account | None, scratch: Path
     assert not list(cache.iterdir())
 
 
-def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, account: Account | None) -> None:
+def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site) -> None:
     """One installation, killed after each of its steps, goes on where it was each time."""
-    steps = ("home", "hand-over", "program", "launch", "config", "secret", "runtime", "cluster", "start")
+    steps = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
     for step in steps:
-        if account is None and step == "hand-over":
-            continue
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
         done = site.install(trap={"event": "open", "text": JOURNAL, "count": before + 2, "act": "SIGKILL"})
         assert done.code == -signal.SIGKILL, (step, done.out, done.err)
@@ -168,9 +166,9 @@ def test_killed_within_a_step_it_comes_to_its_end(site: Site, within: str) -> No
     assert_whole(site)
 
 
-def test_killed_while_pglite_makes_the_template(make: MakePglite, account: Account | None, scratch: Path) -> None:
+def test_killed_while_pglite_makes_the_template(make: MakePglite, scratch: Path) -> None:
     """What PGlite was making ends with the installer and is cleared away."""
-    cache = make_scratch(scratch, "cache", account)
+    cache = make_scratch(scratch, "cache")
     site = make(cache=cache)
     installer = site.popen(*site.install_words())
     until(lambda: bool(list(cache.glob("*/.work.*.tmp/data/PG_VERSION"))), "PGlite makes the template")
@@ -311,22 +309,19 @@ def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
     assert site.json("start").code == 0
 
 
-def test_faults_are_told_before_anything_is_made(site: Site, scratch: Path, account: Account | None) -> None:
+def test_faults_are_told_before_anything_is_made(site: Site, scratch: Path) -> None:
     """No Node.js, an old one, packages that are altered or missing: each has its code, and no home is made."""
     original = dict(site.environ)
     without_node(site, scratch)
     assert site.install().error["code"] == "NODE_MISSING"
     site.environ = {**original, "PATH": f"{fake(scratch, 'node', 'echo v18.0.0')}:{original['PATH']}"}
     assert site.install().error["code"] == "NODE_TOO_OLD"
-    broken = make_scratch(scratch, "broken", account)
+    broken = make_scratch(scratch, "broken")
     shutil.copytree(Path(original["MOSAIC_GATEWAY_PGLITE_DIR"]) / "node_modules", broken / "node_modules")
     wasm = broken / "node_modules" / "@electric-sql" / "pglite" / "dist" / "pglite.wasm"
     content = bytearray(wasm.read_bytes())
     content[1000] ^= 1
     wasm.write_bytes(content)
-    if account is not None:
-        for path in broken.rglob("*"):
-            os.chown(path, account.uid, account.gid)
     site.environ = {**original, "MOSAIC_GATEWAY_PGLITE_DIR": str(broken)}
     assert site.install().error["code"] == "PGLITE_ALTERED"
     wasm.unlink()
@@ -350,9 +345,9 @@ def fake(scratch: Path, name: str, text: str) -> Path:
 def test_without_a_network_nothing_is_made(make: MakePglite) -> None:
     """A machine that really has none: npm's own words are in the error, and no home is there."""
     site = make(fetch=True)
-    site.prefix = ("unshare", "--net", *site.prefix)
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("networks can only be taken away by root, with the right to do so")
+    site.prefix = in_namespaces("--net", script="true")
+    if subprocess.run([*site.prefix, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to make a network namespace")
     refused = site.install()
     assert (refused.code, refused.error["code"]) == (3, "NPM_REGISTRY"), refused.out
     assert "--pglite-dir" in refused.error["hint"]
@@ -527,9 +522,7 @@ def test_auto_without_any_engine_names_the_ways_out(
     assert not site.path.exists()
 
 
-def test_auto_takes_back_a_postgresql_that_dies_of_its_pgvector(
-    make: MakePglite, scratch: Path, account: Account | None
-) -> None:
+def test_auto_takes_back_a_postgresql_that_dies_of_its_pgvector(make: MakePglite, scratch: Path) -> None:
     """What no check could foresee is found by the first start; it is undone, and PGlite installed instead."""
     from tests.integration.test_engine_surroundings import plant_illegal_instruction  # noqa: PLC0415
 

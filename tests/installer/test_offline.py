@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.lifecycle.wheels import build_wheel
+from tests.support.namespaces import in_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 600.0  # seconds
 NEWER = "0.1.1"
 #: A network of our own with nothing in it but the loopback device.
-ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh")
+ALONE = in_namespaces("--net", script="ip link set lo up 2>/dev/null || ifconfig lo up")
 #: $0: the home. Everything else that is mounted becomes read-only, for us alone.
 READ_ONLY = r"""
 set -e
@@ -37,7 +39,6 @@ cut -d' ' -f2 /proc/self/mounts | while read -r point; do
   point=$(printf '%b' "$point")
   [ "$point" = "$0" ] || mount -o remount,bind,ro "$point" 2>/dev/null || true
 done
-exec "$@"
 """
 
 
@@ -85,7 +86,7 @@ def alone() -> tuple[str, ...]:
     probe = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
     done = subprocess.run([*ALONE, sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     if "ConnectionRefusedError" not in done.stderr:
-        pytest.skip("needs root, with the right to make a network namespace")
+        pytest.skip("needs the right to make a network namespace")
     return ALONE
 
 
@@ -157,6 +158,21 @@ def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> 
     assert not venv.exists()
 
 
+def test_a_wheel_that_was_put_beside_the_others_is_refused(unpacked: Path, site: Site) -> None:
+    """A later version of something that is needed, which pip would take, is named; nothing is installed."""
+    name, info = "idna-99.0-py3-none-any.whl", "idna-99.0.dist-info"
+    with zipfile.ZipFile(unpacked / "wheels" / name, "w") as wheel:
+        wheel.writestr("idna/__init__.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: idna\nVersion: 99.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"idna/__init__.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    venv = site.path.parent / "venv"
+    done = _run(["sh", unpacked / "install.sh", "--home", site.path], _environ(site, MOSAIC_GATEWAY_VENV=str(venv)))
+    assert done.returncode == 3
+    assert f"wheels/{name} is not listed in SHA256SUMS" in done.stderr
+    assert not venv.exists()
+
+
 @pytest.mark.lifecycle
 def test_an_archive_for_other_interpreters_says_so(unpacked: Path, site: Site) -> None:
     """Without a wheel for this Python the error names it."""
@@ -210,12 +226,11 @@ def test_install_and_run_with_everything_else_read_only(make_site: MakeSite) -> 
     """Nothing outside of the home is written: not /tmp, not /run, not /var, from install to uninstall."""
     site = make_site()
     site.path.mkdir(mode=0o700)
-    if site.account is not None:
-        os.chown(site.path, site.account.uid, site.account.gid)
-    site.prefix = ("unshare", "--mount", "sh", "-c", READ_ONLY, str(site.path))
+    os.chown(site.path, site.uid, -1)
+    site.prefix = in_namespaces("--mount", script=READ_ONLY, argument=str(site.path))
     probe = f'touch "{site.path}/x" && rm "{site.path}/x" && ! touch /tmp/mosaic-test 2>/dev/null'
     if subprocess.run([*site.prefix, "sh", "-c", probe], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs root, with the right to mount")
+        pytest.skip("needs the right to mount")
     site.environ = {**site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     assert site.installed()["smoke_test"]["needsSetup"] is True
     assert site.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})

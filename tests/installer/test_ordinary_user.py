@@ -1,8 +1,10 @@
-"""Root's test run, installing as an ordinary user as well."""
+"""What an ordinary user may, and what not."""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,38 +12,37 @@ import pytest
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
-
-@pytest.fixture
-def user_site(make_user_site: MakeSite) -> Site:
-    """Return a site on which an ordinary user works."""
-    return make_user_site()
+RUNNER = Path(__file__).parents[1] / "support" / "ordinary_user.py"
+OTHER = 65534  # a user id
+of_users = pytest.mark.skipif(os.geteuid() == 0, reason="about an ordinary user")
 
 
-def test_an_ordinary_user_installs_uses_and_removes(user_site: Site) -> None:
+@of_users
+def test_an_ordinary_user_installs_uses_and_removes(site: Site) -> None:
     """From install to purge without any right beyond the user's own; no account is made or named."""
-    done = user_site.install()
+    done = site.install()
     assert done.result["account"] is None
     assert "hand-over" not in done.steps
-    assert user_site.install().steps == []
-    assert user_site.json("doctor").code == 0
-    assert user_site.json("uninstall", f"--purge={user_site.receipt()['instance_id']}").code == 0
-    user_site.assert_nothing_runs()
+    assert site.install().steps == []
+    assert site.json("doctor").code == 0
+    assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
+    site.assert_nothing_runs()
 
 
-def test_an_ordinary_user_cannot_install_for_another(user_site: Site) -> None:
+@of_users
+def test_an_ordinary_user_cannot_install_for_another(site: Site) -> None:
     """--run-as is root's."""
-    done = user_site.install("--run-as", "nobody")
+    done = site.install("--run-as", "nobody")
     assert (done.code, done.error["code"]) == (2, "RUN_AS")
 
 
-def test_a_home_of_another_user_is_closed(user_site: Site) -> None:
+@pytest.mark.root
+def test_a_home_of_another_user_is_closed(make_site: MakeSite, open_directory: Path) -> None:
     """Neither install nor uninstall nor doctor takes a closed directory for a broken or missing one."""
-    if os.geteuid() != 0:
-        pytest.skip("needs a second user, which only root can be")
-    user_site.path.mkdir(mode=0o700)
-    os.chown(user_site.path, 65534, 65534)
-    assert user_site.install().error["code"] == "HOME_UNUSABLE"
+    site = make_site(parent=open_directory, prefix=(sys.executable, str(RUNNER)), run_as=False)
+    site.path.mkdir(mode=0o700)
+    os.chown(site.path, OTHER, OTHER)
+    assert site.install().error["code"] == "HOME_UNUSABLE"
     for verb in ("uninstall", "doctor"):
-        done = user_site.json(verb)
+        done = site.json(verb)
         assert (done.code, done.error["code"]) == (3, "HOME_OWNER")
-    os.chown(user_site.path, 0, 0)

@@ -12,6 +12,7 @@ import pytest
 from mosaic_gateway.config import Config, EngineName, Home, Secret
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.postgres import runtime
 from mosaic_gateway.engines.postgres.cpu import Cpu
 from mosaic_gateway.engines.postgres.runtime import locate_wheel
 from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
@@ -20,7 +21,7 @@ from mosaic_gateway_installer.host import HostFacts, free_memory, read_host
 from mosaic_gateway_installer.preflight import PreflightFailedError, check_install
 from mosaic_gateway_installer.preflight.home import HomeForeignError
 from mosaic_gateway_installer.preflight.run import CHECKS
-from mosaic_gateway_installer.preflight.space import needs
+from mosaic_gateway_installer.preflight.space import needs, program_needs
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 
@@ -35,8 +36,7 @@ GOOD = HostFacts(
 
 def _subject(tmp_path: Path, **changes: Any) -> Subject:
     values: dict[str, Any] = {
-        "config": Config(home=Home(tmp_path / "home")), "receipt": None, "home_fault": None, "account_name": None,
-        "make_account": False, "host": GOOD,
+        "config": Config(home=Home(tmp_path / "home")), "receipt": None, "home_fault": None, "host": GOOD,
     }  # fmt: skip
     return Subject(**{**values, **changes})
 
@@ -151,9 +151,7 @@ def test_a_home_that_cannot_be_used_leaves_the_rest_to_be_asked(tmp_path: Path) 
     found = {finding.check: finding for finding in (examine(check, subject) for check in CHECKS)}
     assert found["home"].code == "HOME_FOREIGN"
     assert found["memory"].code == "MEMORY_LOW"
-    assert {found[name].level for name in ("space", "inodes", "programs", "account", "retained data")} == {
-        Level.UNCHECKED
-    }
+    assert {found[name].level for name in ("space", "inodes", "programs", "retained data")} == {Level.UNCHECKED}
 
 
 def test_warnings_refuse_nothing_and_faults_are_told_together(tmp_path: Path) -> None:
@@ -172,11 +170,12 @@ def test_warnings_refuse_nothing_and_faults_are_told_together(tmp_path: Path) ->
 
 def test_the_room_that_is_needed_is_that_of_the_files(tmp_path: Path) -> None:
     """The programs' part is what a copy of the wheel takes; a home on a server needs no room for a database."""
-    parts = {need.what: need for need in needs(_subject(tmp_path))}
+    parts = {need.what: need for need in program_needs(_subject(tmp_path))}
     size, files = size_of_copy(locate_wheel())
     assert (parts["PostgreSQL's programs"].size, parts["PostgreSQL's programs"].files) == (size, files)
     assert size > 20 * MEGABYTE
     server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER)
+    assert "database cluster" in {need.what for need in needs(_subject(tmp_path))}
     assert "database cluster" not in {need.what for need in needs(_subject(tmp_path, config=server))}
 
 
@@ -219,5 +218,6 @@ def test_programs_of_a_wheel_that_is_not_there_are_one_fault(tmp_path: Path, mon
     def missing() -> Path:
         raise RuntimeMissingError("not installed", hint="Install it.")
 
-    monkeypatch.setattr("mosaic_gateway.engines.postgres.runtime.locate_wheel", missing)
+    monkeypatch.setattr(runtime, "locate_wheel", missing)
+    monkeypatch.setattr(runtime, "_examined_wheel", runtime._examined_wheel.__wrapped__)  # without its cache
     assert _find("engine", _subject(tmp_path)).code == "RUNTIME_MISSING"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.namespaces import in_namespaces
 
 from mosaic_gateway_installer.preflight.run import CHECKS
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.installer.conftest import MakeSite, Result, Site
 
-    from mosaic_gateway.process.account import Account
 
 pytestmark = pytest.mark.slow
 
@@ -28,18 +28,16 @@ def _checks(done: Result) -> dict[str, dict[str, Any]]:
     return {finding["check"]: finding for finding in done.envelope["result"]["checks"]}
 
 
-@contextmanager
-def _mounted(path: Path, options: str, account: Account | None) -> Iterator[None]:
-    """A file system in memory at *path* with mount *options*; only root can have one."""
-    path.mkdir(mode=0o700)
-    owner = f",uid={account.uid},gid={account.gid}" if account is not None else ""
-    words = ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}{owner}", "mosaic-test", str(path)]
-    if subprocess.run(words, capture_output=True, check=False).returncode != 0:
-        pytest.skip("file systems can only be mounted by root, with the right to do so")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True, capture_output=True)
+def _refused_on(make_site: MakeSite, options: str) -> Result:
+    """Install on a file system in memory with mount *options*, on which nothing may be left."""
+    site = make_site("disk/home")
+    disk = site.path.parent
+    disk.mkdir()
+    mounted = in_namespaces("--mount", script=f'mount -t tmpfs -o mode=755,{options} none "$0"', argument=str(disk))
+    if subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount")
+    site.prefix = (*mounted, "sh", "-c", '"$@"; code=$?; [ -z "$(ls -A "$0")" ] || exit 99; exit $code', str(disk))
+    return site.install()
 
 
 def test_a_dry_run_lists_every_check_and_writes_nothing(site: Site) -> None:
@@ -63,23 +61,17 @@ def test_a_dry_run_that_finds_faults_lists_the_rest_as_well(site: Site) -> None:
     assert site.install("--host", "192.0.2.1").error["code"] == "ADDRESS_UNUSABLE"
 
 
-def test_a_file_system_without_inodes_is_found(make_site: MakeSite, account: Account | None) -> None:
+def test_a_file_system_without_inodes_is_found(make_site: MakeSite) -> None:
     """Room for gigabytes, but for 500 files only: the error says how many are needed."""
-    site = make_site("disk/home")
-    with _mounted(site.path.parent, "size=1g,nr_inodes=500", account):
-        done = site.install()
-        assert (done.code, done.error["code"]) == (3, "INODES_EXHAUSTED")
-        assert done.error["details"]["free_files"] < 500 < done.error["details"]["needed_files"]
-        assert not site.path.exists()
+    done = _refused_on(make_site, "size=1g,nr_inodes=500")
+    assert (done.code, done.error["code"]) == (3, "INODES_EXHAUSTED")
+    assert done.error["details"]["free_files"] < 500 < done.error["details"]["needed_files"]
 
 
-def test_a_file_system_that_runs_no_programs_is_found(make_site: MakeSite, account: Account | None) -> None:
+def test_a_file_system_that_runs_no_programs_is_found(make_site: MakeSite) -> None:
     """PostgreSQL would be copied to where it cannot be executed."""
-    site = make_site("disk/home")
-    with _mounted(site.path.parent, "size=1g,noexec", account):
-        done = site.install()
-        assert (done.code, done.error["code"]) == (3, "HOME_NOEXEC")
-        assert not site.path.exists()
+    done = _refused_on(make_site, "size=1g,noexec")
+    assert (done.code, done.error["code"]) == (3, "HOME_NOEXEC")
 
 
 def test_the_need_for_space_is_near_what_is_used(installed: Site, site: Site) -> None:
@@ -94,6 +86,7 @@ def test_the_need_for_space_is_near_what_is_used(installed: Site, site: Site) ->
     assert files < int(fresh["inodes"]["message"].rpartition(", ")[2].split()[0]) < files * 1.2
 
 
+@pytest.mark.root
 def test_little_memory_is_found(make_site: MakeSite) -> None:
     """A container's limit of 64 MB, made by a real memory cgroup, is named although the machine has more."""
     with _memory_group(64 * MEGABYTE) as prefix:
@@ -104,7 +97,7 @@ def test_little_memory_is_found(make_site: MakeSite) -> None:
 
 @contextmanager
 def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
-    """Yield the words with which a command runs in a cgroup of *limit* bytes; version 1 or 2, as root."""
+    """Yield the words with which a command runs in a cgroup of *limit* bytes; version 1 or 2."""
     root = Path("/sys/fs/cgroup")
     kinds = {root / "memory": "memory.limit_in_bytes", root: "memory.max"}
     group = None
@@ -119,7 +112,7 @@ def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
             group.rmdir()
             group = None
     if group is None:
-        pytest.skip("needs root and a memory cgroup that can be written")
+        pytest.skip("needs a memory cgroup that can be written")
     try:
         yield ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"))
     finally:
@@ -128,12 +121,12 @@ def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
 
 def test_a_locale_that_is_not_there_is_found(make_site: MakeSite) -> None:
     """initdb would refuse: the C library's locales are hidden by a mount that only the installer sees."""
-    hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /usr/lib/locale && exec "$@"', "sh")
+    hide = in_namespaces("--mount", script="mount -t tmpfs none /usr/lib/locale || exit")
     probe = "import locale; locale.setlocale(locale.LC_CTYPE, 'C.UTF-8')"
     if subprocess.run([*hide, "python3", "-c", probe], capture_output=True, check=False).returncode == 0:
         pytest.skip("this C library has C.UTF-8 without any file")
     if subprocess.run([*hide, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs root with the right to mount")
+        pytest.skip("needs the right to mount")
     done = make_site(prefix=hide).install("--dry-run")
     assert _checks(done)["locale"]["code"] == "LOCALE_MISSING"
     assert done.code == 3
@@ -155,10 +148,10 @@ def test_another_installation_is_mentioned(make_site: MakeSite, installed: Site)
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
         shown = (
-            "mount -t tmpfs none /var/lib && mkdir /var/lib/mosaic-gateway &&"
-            ' mount --bind "$0" /var/lib/mosaic-gateway && exec "$@"'
+            "set -e; mount -t tmpfs none /var/lib; mkdir /var/lib/mosaic-gateway;"
+            ' mount --bind "$0" /var/lib/mosaic-gateway'
         )
-        prefix = ("unshare", "--mount", "sh", "-c", shown, str(installed.path))
+        prefix = in_namespaces("--mount", script=shown, argument=str(installed.path))
         if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
             pytest.skip("this root may not mount")
     else:

@@ -117,7 +117,7 @@ def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site:
 
     assert twice.json("uninstall", f"--purge={identity}").code == 0
     assert not twice.path.exists()
-    words = ["--run-as", twice.account.name] if twice.account is not None else []
+    words = ["--run-as", twice.account_name] if twice.account_name is not None else []
     done = twice.json("backup", "restore", str(scratch / backup.name), *words).result
     assert done["instance_id"] == identity == twice.receipt()["instance_id"]
     assert _marks(twice) == ["then"]

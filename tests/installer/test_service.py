@@ -15,6 +15,8 @@ import pytest
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway.process.account import account_of
+from mosaic_gateway.record_fields import RecordError
 from mosaic_gateway_installer.service.choice import available_manager, can_confine, interpreter_closed_to, unit_name
 from mosaic_gateway_installer.service.edits import as_drop_in
 from mosaic_gateway_installer.service.launchd import launchd_job
@@ -25,7 +27,6 @@ from mosaic_gateway_installer.service.unit import UnitFacts, is_unchanged
 if TYPE_CHECKING:
     from tests.installer.conftest import Site
 
-    from mosaic_gateway.process.account import Account
 
 HOME = Home(Path("/srv/a gateway 100%"))
 UNIT = Service(manager=Manager.SYSTEMD, name="mosaic-gateway.service")
@@ -58,7 +59,7 @@ def test_paths_are_quoted_for_systemd() -> None:
             {"User=someone", "PrivateDevices=yes", "CapabilityBoundingSet=", "ProtectHome=yes"},
         ),
         (replace(MACHINES, privileged_port=True), {"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, set()),
-        (replace(MACHINES, programs=(Path("/home/ann/node"),)), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
+        (replace(MACHINES, reads_homes=True), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, interpreter=Path("/root/python")), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, waits_for_network=True), {"Wants=network-online.target"}, {"After=network.target"}),
         (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108 - a name, nothing is made
@@ -145,9 +146,9 @@ def test_changes_become_a_drop_in_where_one_can_say_them(old: str, new: str, exp
 
 @pytest.mark.parametrize("name", ["ssh.service", "-f", "mosaic-gateway.service/../x", "mosaic-gateway-xyz.service"])
 def test_a_name_that_is_none_of_ours_is_refused(name: str) -> None:
-    """The receipt can be written by the service account, so it is not believed."""
-    with pytest.raises(ValueError, match=r".*"):
-        Service.from_dict({"manager": "systemd", "name": name, "confined": True, "text": ""})
+    """A receipt can be written by anything that works in the home."""
+    with pytest.raises(RecordError, match=r"'name' of receipt\.json"):
+        Service.from_dict({"manager": "systemd", "name": name, "confined": True, "text": ""}, Path("receipt.json"))
 
 
 def test_names_tell_homes_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_systemd_that_takes_orders_is_taken(false_systemctl: Path, says: str, 
     assert (found.manager is not None) is there
     assert bool(found.reason) is not there
     if there:
-        assert found.manager is (Manager.SYSTEMD if os.geteuid() == 0 else Manager.SYSTEMD_USER)
+        assert found.manager is Manager.SYSTEMD_USER
 
 
 def test_confinement_is_tried_before_it_is_asked_for(false_systemctl: Path) -> None:
@@ -264,10 +265,11 @@ def test_a_foreign_unit_of_that_name_is_refused(users_unit: tuple[Service, Home]
     assert service.file.read_text() == "[Service]\nExecStart=/bin/true\n"
 
 
-def test_an_interpreter_that_is_closed_is_named(account: Account | None) -> None:
-    """For an account that may use it there is no such place; one that exists is a directory or the interpreter."""
-    found = interpreter_closed_to(account)
-    assert found is None or found.exists()
+def test_our_own_interpreter_is_open_to_us() -> None:
+    """No directory on the way to it is closed to the user who runs it."""
+    ourselves = account_of(os.geteuid())
+    assert ourselves is not None
+    assert interpreter_closed_to(ourselves) is None
 
 
 def test_a_service_that_was_asked_for_and_cannot_be_is_an_error(site: Site, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.installer.conftest import MakeSite, Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 LIMIT = 120.0  # seconds to wait for other test processes
 NAME = "mosaic-gateway"
@@ -38,8 +38,6 @@ exec cat
 @pytest.fixture(scope="module")
 def own_etc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
     """Return the words with which a command runs where accounts can be made and nobody else sees them."""
-    if os.geteuid() != 0:
-        pytest.skip("only root makes accounts")
     layer = tmp_path_factory.mktemp("etc")
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(layer)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
@@ -94,7 +92,7 @@ def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc:
     """Install makes it and runs PostgreSQL and the gateway as it; uninstall keeps it, purge removes it."""
     assert not _entries(own_etc)
     planned = root_site.install("--dry-run")
-    assert planned.steps[:3] == ["home", "account", "hand-over"]
+    assert planned.steps[:1] == ["home"]
     assert not _entries(own_etc)
     done = root_site.install()
     assert done.result["steps"] == planned.result["steps"]
@@ -103,8 +101,8 @@ def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc:
     assert set(entries) == {"passwd", "group"}
     uid = entries["passwd"]
     assert root_site.path.stat().st_uid == uid
-    receipt = root_site.receipt()
-    assert (receipt["account"], receipt["account_created"]) == (NAME, True)
+    receipt, record = root_site.receipt(), root_site.record()
+    assert (record["account"], record["account_created"]) == (NAME, True)
     servers = [process for process in root_site.processes() if process.name() == "postgres"]
     assert servers
     assert {process.uids().real for process in servers} == {uid}
@@ -140,8 +138,8 @@ def test_killed_around_the_making_of_the_account_it_stays_ours(
     done = root_site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
     assert done.code == -9, done.err
     root_site.installed("--no-start")
-    receipt = root_site.receipt()
-    assert (receipt["account"], receipt["account_created"]) == (NAME, True)
+    receipt, record = root_site.receipt(), root_site.record()
+    assert (record["account"], record["account_created"]) == (NAME, True)
     root_site.json("uninstall", f"--purge={receipt['instance_id']}")
     assert not _entries(own_etc)
     assert not list(root_site.path.parent.iterdir())
@@ -152,9 +150,8 @@ def test_an_account_that_was_there_is_used_and_stays(root_site: Site, own_etc: t
     """An account that somebody else made is neither ours nor removed."""
     subprocess.run([*own_etc, "useradd", "--system", "--user-group", NAME], check=True)
     try:
-        done = root_site.install("--no-start")
-        assert "account" not in done.steps
-        assert root_site.receipt()["account_created"] is False
+        root_site.installed("--no-start")
+        assert root_site.record()["account_created"] is False
         root_site.json("uninstall", f"--purge={root_site.receipt()['instance_id']}")
         assert "passwd" in _entries(own_etc)
     finally:
@@ -170,37 +167,93 @@ def test_a_further_home_has_an_account_of_its_own(
     root_site.installed("--no-start")
     other.installed("--no-start")
     first, second = root_site.receipt(), other.receipt()
-    assert first["account"] == NAME
-    assert second["account"].startswith(f"{NAME}-")
+    account = other.record()["account"]
+    assert root_site.record()["account"] == NAME
+    assert account.startswith(f"{NAME}-")
     assert root_site.path.stat().st_uid != other.path.stat().st_uid
     root_site.json("uninstall", f"--purge={first['instance_id']}")
     assert not _entries(own_etc)
     assert other.json("start").result["url"] == other.url
-    assert other.install().result["account"] == second["account"]
+    assert other.install().result["account"] == account
     other.json("uninstall", f"--purge={second['instance_id']}")
-    assert subprocess.run([*own_etc, "getent", "passwd", second["account"]], check=False).returncode == 2
+    assert subprocess.run([*own_etc, "getent", "passwd", account], check=False).returncode == 2
     assert not list(open_directory.iterdir())
 
 
 @pytest.mark.slow
 def test_an_account_that_was_lost_is_made_again(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """Somebody removed the user: install makes it anew, with the old id or another, and all is its own again."""
+    """The user was removed: install makes it anew with its old id, so that everything is its own again."""
     identity = root_site.installed("--no-start")["instance_id"]
     uid = root_site.path.stat().st_uid
-    (root_site.home.lock).unlink()
-    for taken in ([], ["useradd", "--system", "--uid", str(uid), "somebody"]):
-        subprocess.run([*own_etc, "userdel", NAME], check=True)
-        if taken:
-            subprocess.run([*own_etc, *taken], check=True)
-        done = root_site.installed("--no-start")
-        assert done["instance_id"] == identity
-        owner = _entries(own_etc)["passwd"]
-        assert (owner == uid) is not bool(taken)
-        assert {path.lstat().st_uid for path in (root_site.path, *root_site.path.rglob("*"))} == {owner}
-        assert root_site.json("auth", "users", "list").result["users"] == []
-    subprocess.run([*own_etc, "userdel", "somebody"], check=True)
+    subprocess.run([*own_etc, "userdel", NAME], check=True)
+    refused = root_site.json("status")
+    assert (refused.code, refused.error["code"]) == (3, "HOME_OWNER")
+    assert "mosaic-gateway install" in refused.error["hint"]
+    assert root_site.installed("--no-start")["instance_id"] == identity
+    assert _entries(own_etc)["passwd"] == uid
+    assert root_site.json("auth", "users", "list").result["users"] == []
     root_site.json("uninstall", f"--purge={identity}")
     assert not _entries(own_etc)
+
+
+@pytest.mark.slow
+def test_an_id_that_another_user_has_now_gives_that_user_nothing(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """The user was removed and another has its id: no verb works until the home has been given back."""
+    identity = root_site.installed("--no-start")["instance_id"]
+    uid = root_site.path.stat().st_uid
+    subprocess.run([*own_etc, "userdel", NAME], check=True)
+    subprocess.run([*own_etc, "useradd", "--system", "--uid", str(uid), "somebody"], check=True)
+    for words in (root_site.install_words("--no-start"), ("status", "--json"), ("uninstall", "--json")):
+        done = root_site.run(*words)
+        assert (done.code, done.error["code"]) == (3, "HOME_OWNER")
+    assert f"chown -R {NAME}: {root_site.path}" in done.error["hint"]
+    subprocess.run([*own_etc, "useradd", "--system", "--user-group", NAME], check=True)
+    subprocess.run([*own_etc, "chown", "-R", f"{NAME}:", str(root_site.path)], check=True)
+    assert root_site.installed("--no-start")["instance_id"] == identity
+    assert root_site.record()["uid"] == _entries(own_etc)["passwd"] != uid
+    assert root_site.json("auth", "users", "list").result["users"] == []
+    root_site.json("uninstall", f"--purge={identity}")
+    assert not _entries(own_etc)
+
+
+#: Makes the home of a new installation (its path, then the account) what version 0.1.0 of root's command left.
+AS_BEFORE = """
+import json, os, pwd, shutil, sys
+from pathlib import Path
+from mosaic_gateway.installation.machine_record import read_machine_record, record_file
+home, account = Path(sys.argv[1]), pwd.getpwnam(sys.argv[2])
+record = read_machine_record(home)
+shutil.copytree(record.programs, home / "runtime", symlinks=True)
+shutil.rmtree(home / "runtime" / "bin")
+for path in (home / "runtime", *home.glob("runtime/postgresql-*"), *home.glob("runtime/postgresql-*/**/*")):
+    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+shutil.rmtree(record.programs)
+record_file(home).unlink()
+receipt = json.loads((home / "receipt.json").read_text())
+(home / "receipt.json").write_text(json.dumps({**receipt, "account": "root", "account_created": True}))
+"""
+
+
+@pytest.mark.slow
+def test_a_home_of_version_0_1_0_is_taken_over(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """There was no record, and programs lay in the home: install makes the one and moves the other.
+
+    What the receipt says of accounts is not believed; that ours is ours is seen from the account itself.
+    """
+    identity = root_site.installed("--no-start")["instance_id"]
+    words = [*own_etc, sys.executable, "-P", "-c", AS_BEFORE, str(root_site.path), NAME]
+    subprocess.run(words, check=True, cwd="/")
+    assert root_site.json("auth", "users", "list").result["users"] == []
+    done = root_site.installed("--no-start")
+    assert done["instance_id"] == identity
+    assert "program" in [step["id"] for step in done["steps"]]
+    record = root_site.record()
+    assert (record["account"], record["account_created"], record["complete"]) == (NAME, True, True)
+    assert not (root_site.path / "runtime").exists()
+    assert root_site.installed("--no-start")["steps"] == []
+    root_site.json("uninstall", f"--purge={identity}")
+    assert not _entries(own_etc)
+    assert not list(root_site.path.parent.iterdir())
 
 
 @pytest.mark.slow
@@ -254,18 +307,3 @@ def test_a_home_that_the_account_cannot_reach_is_refused(
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
     assert not site.path.exists()
     assert not _entries(own_etc)
-
-
-def test_root_leaves_an_ordinary_users_home_to_its_owner(site: Site) -> None:
-    """Over a home without an account in its receipt, root works as the home's owner and makes nobody."""
-    if site.account is None:
-        pytest.skip("only root meets other people's homes")
-    site.installed("--no-start")
-    site.home.receipt.write_text(
-        site.home.receipt.read_text().replace(f'"account": "{site.account.name}"', '"account": null')
-    )
-    site.run_as = False
-    done = site.install("--no-start")
-    assert done.steps == []
-    assert done.result["account"] == site.account.name
-    assert site.path.stat().st_uid == site.account.uid

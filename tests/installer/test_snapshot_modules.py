@@ -34,7 +34,7 @@ def _snapshot(scratch: Path, files: Mapping[str, str], *, stale: str | None = No
         (source / stale).write_bytes(b"stale")
     descriptor = os.open(top, os.O_RDONLY)
     try:
-        writer = TreeWriter(descriptor, None)
+        writer = TreeWriter(descriptor, public=False)
         writer.copy("thing", [SourceFile(f"{source}/{path}", path, None) for path in files])
         writer.write_modules()
     finally:

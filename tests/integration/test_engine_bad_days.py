@@ -31,7 +31,6 @@ from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_fi
 from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.process.account import Account, become, popen_identity
 
 LIMIT = 20.0  # seconds
 
@@ -63,14 +62,12 @@ class Owner:
     pid: int
 
     @classmethod
-    def of(cls, home: Home, account: Account | None, *, as_account: bool = False) -> Owner:
+    def of(cls, home: Home) -> Owner:
         """Start one and return when its database is up."""
         reader, writer = os.pipe()
 
         def work() -> None:
-            if as_account:
-                become(account)
-            engine_for(Config(home=home), account=None if as_account else account).start()
+            engine_for(Config(home=home)).start()
             os.write(writer, b"up")
             signal.pause()
 
@@ -87,9 +84,9 @@ class Owner:
 
 
 @pytest.fixture
-def sleeper(account: Account | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the account that is not PostgreSQL."""
-    with subprocess.Popen(["sleep", "60"], cwd="/", **popen_identity(account)) as process:
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is not PostgreSQL."""
+    with subprocess.Popen(["sleep", "60"], cwd="/") as process:
         yield process
         process.kill()
 
@@ -107,21 +104,14 @@ def postmaster_of(home: Home) -> int:
     return record.postmaster.pid
 
 
-def write_as(account: Account | None, path: Path, text: str) -> None:
-    """Write *text* to *path* as the account's file."""
-    path.write_text(text)
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
-
-
-def test_only_its_own_postgresql_is_a_clusters(cluster: Path, scratch: Path, account: Account | None) -> None:
+def test_only_its_own_postgresql_is_a_clusters(cluster: Path, scratch: Path) -> None:
     """Neither somebody's shell that stands in the cluster nor a PostgreSQL at work elsewhere is ever ended."""
     program = scratch / "postgres"
     shutil.copy(str(shutil.which("sleep")), program)
     with ExitStack() as stack:
 
         def start(executable: str | Path, directory: Path) -> int:
-            process = subprocess.Popen([executable, "60"], cwd=directory, **popen_identity(account))
+            process = subprocess.Popen([executable, "60"], cwd=directory)
             stack.callback(process.wait)
             stack.callback(process.kill)
             until(lambda: Path(f"/proc/{process.pid}/exe").resolve().name == Path(executable).name, "it is loaded")
@@ -164,10 +154,10 @@ def busy_work(connection: psycopg.Connection) -> None:
 
 
 def test_server_ends_with_its_owner(
-    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home, account: Account | None
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
 ) -> None:
     """Two seconds after its owner was killed no server runs; the next start has all that was committed."""
-    owner = Owner.of(provisioned_home, account)
+    owner = Owner.of(provisioned_home)
     conninfo = running_conninfo(provisioned_home)
     assert conninfo is not None
     with closing(connect(conninfo, application_name="bad day")) as connection:
@@ -183,11 +173,11 @@ def test_server_ends_with_its_owner(
 
 
 def test_start_right_after_the_owner_was_killed(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home
 ) -> None:
     """A start that does not wait for the dead owner's server copes with it."""
     for _ in range(3):
-        Owner.of(provisioned_home, account).kill()
+        Owner.of(provisioned_home).kill()
         engine = make_embedded()
         engine.start()
         assert engine.alive()
@@ -195,12 +185,12 @@ def test_start_right_after_the_owner_was_killed(
 
 
 def test_server_that_outlived_its_owner(
-    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, account: Account | None, provisioned_home: Home
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
 ) -> None:
     """A postmaster on our cluster that nobody owns is stopped, and a new one started."""
     binary = find_runtime(provisioned_home, None).bindir / "postgres"
     words: list[str | Path] = [binary, "-D", cluster, "-k", provisioned_home.run, "-c", "listen_addresses="]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd="/", **popen_identity(account)) as stray:
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd="/") as stray:
         until(lambda: (found := read_pid_file(cluster)) is not None and found.status == "ready", "the stray is up")
         engine = make_embedded()
         engine.start()
@@ -210,7 +200,7 @@ def test_server_that_outlived_its_owner(
 
 @pytest.mark.parametrize("crashed", [True, False])
 def test_stale_pid_files_with_the_pid_reused(
-    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home, account: Account | None,
+    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home,
     sleeper: subprocess.Popen[bytes], *, crashed: bool,
 ) -> None:  # fmt: skip
     """Pid files whose pid now belongs to another process of ours do not stop the start; that process lives on."""
@@ -222,17 +212,17 @@ def test_stale_pid_files_with_the_pid_reused(
         until(lambda: not engine.alive(), "the engine notices")
     engine.stop()
     stale = "\n".join([str(sleeper.pid), *content.splitlines()[1:]]) + "\n"
-    write_as(account, cluster / "postmaster.pid", stale)
-    write_as(account, socket_path(provisioned_home.run).with_name(".s.PGSQL.5432.lock"), stale)
+    (cluster / "postmaster.pid").write_text(stale)
+    socket_path(provisioned_home.run).with_name(".s.PGSQL.5432.lock").write_text(stale)
     engine.start()
     assert f"pid {sleeper.pid} now belongs to another process" in (engine.verify().recovered or "")
     assert sleeper.poll() is None
 
 
-def test_starts_at_once(provisioned_home: Home, account: Account | None, cluster: Path) -> None:
+def test_starts_at_once(provisioned_home: Home, cluster: Path) -> None:
     """Of several processes that start the engine at the same time exactly one wins; the others name it."""
     gate, rivals = os.pipe(), [os.pipe() for _ in range(4)]
-    children = [fork(partial(rival, provisioned_home, account, gate, writer)) for _, writer in rivals]
+    children = [fork(partial(rival, provisioned_home, gate, writer)) for _, writer in rivals]
     os.close(gate[0])
     os.close(gate[1])  # this opens it
     outcomes = {}
@@ -255,12 +245,12 @@ def test_starts_at_once(provisioned_home: Home, account: Account | None, cluster
             os.waitpid(child, 0)
 
 
-def rival(home: Home, account: Account | None, gate: tuple[int, int], writer: int) -> None:
+def rival(home: Home, gate: tuple[int, int], writer: int) -> None:
     """Wait at the gate, start the engine, tell the outcome, and stay until killed."""
     os.close(gate[1])
     os.read(gate[0], 1)
     try:
-        engine_for(Config(home=home), account=account).start()
+        engine_for(Config(home=home)).start()
         outcome = "up"
     except EngineBusyError as error:
         outcome = str(error.details)
@@ -268,11 +258,9 @@ def rival(home: Home, account: Account | None, gate: tuple[int, int], writer: in
     signal.pause()
 
 
-def test_engine_of_another_process(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
-) -> None:
+def test_engine_of_another_process(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
     """While another process runs the engine a start is refused with its pid, and its conninfo can be had."""
-    owner = Owner.of(provisioned_home, account)
+    owner = Owner.of(provisioned_home)
     try:
         with pytest.raises(EngineBusyError) as caught:
             make_embedded().start()
@@ -282,20 +270,3 @@ def test_engine_of_another_process(
         connect(conninfo, application_name="bad day").close()
     finally:
         owner.kill()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="everything else runs as an ordinary user already")
-def test_ordinary_user(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, account: Account | None
-) -> None:
-    """The account itself, without root, runs the home that root made; afterwards root runs it again."""
-    assert account is not None
-    owner = Owner.of(provisioned_home, account, as_account=True)
-    try:
-        assert psutil.Process(owner.pid).uids().effective == account.uid
-        assert running_conninfo(provisioned_home) is not None
-    finally:
-        owner.kill()
-    engine = make_embedded()
-    engine.start()
-    assert engine.alive()

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +32,6 @@ from mosaic_gateway.engines.postgres.postmaster import processes_of
 from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
 from mosaic_gateway.engines.postgres.sockets import LONGEST, socket_directory, socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.process.account import Account
 
 LIMIT = 20.0  # seconds
 
@@ -49,13 +47,6 @@ def postmaster_of(home: Home) -> int:
     assert record is not None
     assert record.postmaster is not None
     return record.postmaster.pid
-
-
-def write_as(account: Account | None, path: Path, text: str) -> None:
-    """Write *text* to *path* as the account's file."""
-    path.write_text(text)
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
 
 
 def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
@@ -83,13 +74,11 @@ def test_ctrl_c_is_not_for_the_server(make_embedded: Callable[..., EmbeddedPostg
     assert os.getpgid(postmaster_of(provisioned_home)) != os.getpgid(0)
 
 
-def test_broken_settings(
-    make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, account: Account | None
-) -> None:
+def test_broken_settings(make_embedded: Callable[..., EmbeddedPostgres], cluster: Path) -> None:
     """A server that refuses to start is quoted, leaves nothing behind, and starts once the cause is gone."""
     engine = make_embedded()
     local = cluster / "postgresql.local.conf"
-    write_as(account, local, "nonsense = 'on'\n")
+    local.write_text("nonsense = 'on'\n")
     try:
         with pytest.raises(EngineStartError, match='unrecognized configuration parameter "nonsense"') as caught:
             engine.start()
@@ -148,11 +137,11 @@ def test_the_environment_is_not_for_us(
 
 @pytest.mark.parametrize("name", ["x" * 120, "with,comma", 'quote"d \\ $HOME %d é'])
 def test_homes_in_odd_places(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path, account: Account | None,
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path,
     name: str,
 ) -> None:  # fmt: skip
     """A path too long for a socket, or with letters that mean something to libpq, works all the same."""
-    home = odd_home(scratch / name, provisioned_home, account)
+    home = odd_home(scratch / name, provisioned_home)
     engine = make_embedded(home)
     engine.start()
     session(engine).close()
@@ -165,12 +154,10 @@ def test_homes_in_odd_places(
         sockets.rmdir()
 
 
-def odd_home(path: Path, provisioned: Home, account: Account | None) -> Home:
+def odd_home(path: Path, provisioned: Home) -> Home:
     """Make a home at *path* that works on the data of *provisioned*."""
     path.mkdir(mode=0o700)
     (path / "data").symlink_to(provisioned.data)
-    if account is not None:
-        os.chown(path, account.uid, account.gid)
     return Home(path)
 
 
@@ -181,7 +168,7 @@ def test_socket_directory_planted_by_somebody_else(scratch: Path, planted: str) 
     public, target = scratch / "public", scratch / "target"
     public.mkdir()
     target.mkdir(mode=0o700)
-    place = socket_directory(home, None, public)
+    place = socket_directory(home, public)
     assert place.parent == public
     place.rmdir()
     if planted == "link":
@@ -190,7 +177,7 @@ def test_socket_directory_planted_by_somebody_else(scratch: Path, planted: str) 
         place.mkdir()
         place.chmod(0o777)
     with pytest.raises(EngineStartError, match="not a private directory"):
-        socket_directory(home, None, public)
+        socket_directory(home, public)
 
 
 def test_no_cluster(make_embedded: Callable[..., EmbeddedPostgres], scratch: Path) -> None:
@@ -200,42 +187,34 @@ def test_no_cluster(make_embedded: Callable[..., EmbeddedPostgres], scratch: Pat
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be without an account")
-def test_root_without_an_account(provisioned_home: Home) -> None:
-    """Root without an account is refused before anything is tried."""
+@pytest.mark.root
+def test_root_cannot_run_it(tmp_path: Path) -> None:
+    """Root is refused before anything is tried."""
+    home = Home(tmp_path)
+    install_runtime(home, postgres_bin=None)
     with pytest.raises(UnfitAccountError):
-        engine_for(Config(home=provisioned_home, engine=EngineName.POSTGRES), account=None).start()
+        engine_for(Config(home=home, engine=EngineName.POSTGRES)).start()
 
 
 def test_disk_full_of_wal(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path, account: Account | None
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, small_disk: Callable[[int], Path]
 ) -> None:
     """A server that cannot even recover for want of space gets the ballast's, and loses nothing committed."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    disk = scratch / "disk"
-    disk.mkdir()
-    options = f"size=320m,mode=0700,uid={account.uid if account else 0}"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"this root may not mount: {done.stderr.decode().strip()}")
-    try:
-        home = Home(disk)
-        create_cluster(home, find_runtime(provisioned_home, None), account=account)
-        engine = make_embedded(home)
-        engine.start()
-        committed = fill_disk(engine, home, disk)
-        assert not engine.alive() or (home.data / ".ballast").exists()
-        engine.stop()
-        engine.start()
-        assert "gave up the ballast file" in (engine.verify().recovered or "")
-        with closing(session(engine)) as connection:
-            row = connection.execute("SELECT count(*) FROM filler").fetchone()
-        assert row is not None
-        assert row[0] >= committed
-        engine.stop()
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    disk = small_disk(320)
+    home = Home(disk)
+    create_cluster(home, find_runtime(provisioned_home, None))
+    engine = make_embedded(home)
+    engine.start()
+    committed = fill_disk(engine, home, disk)
+    assert not engine.alive() or (home.data / ".ballast").exists()
+    engine.stop()
+    engine.start()
+    assert "gave up the ballast file" in (engine.verify().recovered or "")
+    with closing(session(engine)) as connection:
+        row = connection.execute("SELECT count(*) FROM filler").fetchone()
+    assert row is not None
+    assert row[0] >= committed
+    engine.stop()
 
 
 def fill_disk(engine: EmbeddedPostgres, home: Home, disk: Path) -> int:
@@ -255,11 +234,11 @@ def fill_disk(engine: EmbeddedPostgres, home: Home, disk: Path) -> int:
 
 
 def test_cpu_that_pgvector_was_not_built_for(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path, account: Account | None
+    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path
 ) -> None:
     """An illegal instruction in pgvector is found at the first start, and named with the CPU and the ways out."""
     home = Home(scratch)
-    runtime = install_runtime(home, account=account, postgres_bin=None)
+    runtime = install_runtime(home, postgres_bin=None)
     plant_illegal_instruction(runtime.bindir.parent / "lib" / "vector.so", "l2_distance")
     (scratch / "data").symlink_to(provisioned_home.data)
     engine = make_embedded(home, runtime)

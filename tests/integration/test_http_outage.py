@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.process.account import Account, popen_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +36,11 @@ def server(run_server: RunServer) -> Iterator[PostgresServer]:
         yield server
 
 
-def restart(server: PostgresServer, account: Account | None) -> subprocess.Popen[bytes]:
+def restart(server: PostgresServer) -> subprocess.Popen[bytes]:
     """Start the killed *server* again, as a supervisor would."""
     return subprocess.Popen(
         server.process.args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=server.directory, **popen_identity(account),
+        cwd=server.directory,
     )  # fmt: skip
 
 
@@ -74,7 +73,6 @@ def wait_for_server(server: PostgresServer) -> None:
 @pytest.mark.parametrize("outage", [0.0, pytest.param(10.0, marks=pytest.mark.slow)])
 def test_a_killed_server_gives_503_and_is_found_again(
     server: PostgresServer,
-    account: Account | None,
     http_run: Callable[..., AbstractContextManager[Gateway]],
     outage: float,
 ) -> None:
@@ -101,7 +99,7 @@ def test_a_killed_server_gives_503_and_is_found_again(
         until = time.monotonic() + outage
         while time.monotonic() < until:
             assert gateway.get(STATUS).status == 503
-        process = restart(server, account)
+        process = restart(server)
         try:
             wait_for_server(server)
             back = time.monotonic()

@@ -25,7 +25,6 @@ from mosaic_gateway.migrations.pooler import PoolerSessionError, pinned_lock, po
 from mosaic_gateway.migrations.resolve import Answer as Resolved
 from mosaic_gateway.migrations.resolve import resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
-from mosaic_gateway.process.account import Account, popen_identity
 from mosaic_gateway.process.command import die_with_parent
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/local/bin:/usr/bin:/usr/sbin:/opt/homebrew/bin")
@@ -55,7 +54,7 @@ BUNDLE = bundle_of(*FILES)
 
 
 @pytest.fixture
-def bounce(postgres_server: PostgresServer, scratch: Path, account: Account | None, database: str) -> Bounce:
+def bounce(postgres_server: PostgresServer, scratch: Path, database: str) -> Bounce:
     """Return what runs a PgBouncer in the given mode before ``database`` and gives the conninfo through it."""
 
     @contextmanager
@@ -71,7 +70,6 @@ def bounce(postgres_server: PostgresServer, scratch: Path, account: Account | No
             [PGBOUNCER, "-q", configuration],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=scratch,
             preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - loads libc before the fork
-            **popen_identity(account),
         )  # fmt: skip
         try:
             conninfo = psycopg.conninfo.make_conninfo(database, host=str(scratch), port=PORT)

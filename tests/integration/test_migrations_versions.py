@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -46,14 +45,13 @@ def server(
     request: pytest.FixtureRequest,
     postgres_server: PostgresServer,
     run_server: RunServer,
-    system_bin: Callable[[str], Path],
 ) -> Iterator[PostgresServer]:
     """A server of each version."""
     if request.param == "shipped":
         yield postgres_server
         return
     name = request.param
-    with run_server(f"runner on {name}", bindir=system_bin(name), settings=settings_for(name)) as started:
+    with run_server(f"runner on {name}", bindir=SYSTEM_SERVERS[name], settings=settings_for(name)) as started:
         yield started
 
 

@@ -20,16 +20,14 @@ import psycopg
 import pytest
 from tests.conftest import make_scratch
 
-from mosaic_gateway.config import Config, EngineName, Home
+from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError, EngineStartError, ForeignClusterError
-from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.pglite.data import data_directory
 from mosaic_gateway.engines.pglite.engine import Pglite
 from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
 from mosaic_gateway.engines.postgres.lock import read_record
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.process.account import Account, popen_identity
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
 
 pytestmark = pytest.mark.slow
@@ -41,9 +39,7 @@ import os, signal, sys
 from pathlib import Path
 from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.process.account import account_named
-home, account = Home(Path(sys.argv[1])), account_named(sys.argv[2]) if sys.argv[2] else None
-engine = engine_for(Config(home=home, engine=EngineName.PGLITE), account=account)
+engine = engine_for(Config(home=Home(Path(sys.argv[1])), engine=EngineName.PGLITE))
 engine.start()
 print(engine.conninfo(), flush=True)
 signal.pause()
@@ -72,9 +68,9 @@ def sidecar_of(home: Home) -> ProcessIdentity:
 
 
 @contextmanager
-def owner_of(home: Home, account: Account | None) -> Iterator[subprocess.Popen[str]]:
+def owner_process(home: Home) -> Iterator[subprocess.Popen[str]]:
     """Run the engine of *home* in a process of its own, as a gateway would."""
-    words = [sys.executable, "-c", OWNER, str(home.path), account.name if account is not None else ""]
+    words = [sys.executable, "-c", OWNER, str(home.path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], LIMIT)
@@ -97,11 +93,9 @@ def values(engine: Pglite, table: str) -> list[int]:
         return [row[0] for row in connection.execute(f"SELECT n FROM {table} ORDER BY n".encode())]
 
 
-def test_the_sidecar_ends_with_its_owner(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None
-) -> None:
+def test_the_sidecar_ends_with_its_owner(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
     """A killed owner takes the sidecar and the lock with it; the next start has all that was committed."""
-    with owner_of(pglite_home, account) as owner:
+    with owner_process(pglite_home) as owner:
         conninfo = running_conninfo(pglite_home)
         assert conninfo is not None
         with closing(connect(conninfo, application_name="bad day")) as connection:
@@ -117,11 +111,9 @@ def test_the_sidecar_ends_with_its_owner(
     assert values(engine, "owned")[-1] == 1
 
 
-def test_a_busy_sidecar_of_a_dead_owner_is_ended(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None
-) -> None:
+def test_a_busy_sidecar_of_a_dead_owner_is_ended(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
     """One that a query keeps from ending keeps the lock, until the next start ends it and says so."""
-    with owner_of(pglite_home, account) as owner:
+    with owner_process(pglite_home) as owner:
         sidecar = sidecar_of(pglite_home)
         conninfo = running_conninfo(pglite_home)
         assert conninfo is not None
@@ -137,11 +129,9 @@ def test_a_busy_sidecar_of_a_dead_owner_is_ended(
 
 
 @pytest.mark.parametrize("rival", ["engine", "verb"])
-def test_a_rival_is_told_who_has_it(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, account: Account | None, rival: str
-) -> None:
+def test_a_rival_is_told_who_has_it(make_pglite: Callable[..., Pglite], pglite_home: Home, rival: str) -> None:
     """Nobody opens the directory a second time; the error names the process that has it."""
-    with owner_of(pglite_home, account) as owner:
+    with owner_process(pglite_home) as owner:
         engine = make_pglite(published=rival == "engine")
         with pytest.raises(EngineBusyError, match=f"process {owner.pid}"):
             engine.start()
@@ -213,11 +203,9 @@ def sidecar_pid(record: bytes) -> int:
     return int(json.loads(record)["postmaster"]["pid"])
 
 
-def test_a_path_too_long_for_a_socket(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
+def test_a_path_too_long_for_a_socket(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
     """The socket goes elsewhere then; spaces and unicode in the path harm nothing."""
-    home = copy_of(pglite_home, make_scratch(scratch, "ö " * 45, account), account)
+    home = copy_of(pglite_home, make_scratch(scratch, "ö " * 45))
     engine = make_pglite(home)
     engine.start()
     with closing(session(engine)) as connection:
@@ -243,10 +231,10 @@ def test_the_socket_is_closed_to_others(make_pglite: Callable[..., Pglite], pgli
 
 @pytest.mark.parametrize("version", ["16", "17", "19", "x", None])
 def test_directories_of_other_versions_are_refused_untouched(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None, version: str | None
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, version: str | None
 ) -> None:
     """PG_VERSION is read before anything is opened; the error says what made the directory and what to do."""
-    home = copy_of(pglite_home, scratch, account)
+    home = copy_of(pglite_home, scratch)
     marker = data_directory(home) / "PG_VERSION"
     marker.unlink() if version is None else marker.write_text(f"{version}\n")
     before = sorted(path.stat().st_mtime_ns for path in data_directory(home).rglob("*"))
@@ -258,11 +246,9 @@ def test_directories_of_other_versions_are_refused_untouched(
     assert sorted(path.stat().st_mtime_ns for path in data_directory(home).rglob("*")) == before
 
 
-def test_what_pglite_says_is_in_the_error(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
+def test_what_pglite_says_is_in_the_error(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
     """A directory that PGlite cannot open gives an error with PGlite's own words, and nothing is left running."""
-    home = copy_of(pglite_home, scratch, account)
+    home = copy_of(pglite_home, scratch)
     (data_directory(home) / "global" / "pg_control").write_bytes(bytes(8192))
     engine = make_pglite(home)
     with pytest.raises(EngineStartError, match="incompatible with server") as caught:
@@ -291,10 +277,10 @@ def test_what_was_begun_is_completed_or_ended(make_pglite: Callable[..., Pglite]
 
 
 def test_one_that_ends_after_it_was_begun_says_why(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
+    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path
 ) -> None:
     """Its last words are in the error of `start`, as if it had not been begun before; the next start is a new one."""
-    home = copy_of(pglite_home, scratch, account)
+    home = copy_of(pglite_home, scratch)
     control = data_directory(home) / "global" / "pg_control"
     content = control.read_bytes()
     control.write_bytes(bytes(8192))
@@ -363,30 +349,17 @@ def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pg
     assert len(acknowledged) > 100
 
 
-@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root to mount a small disk")
-def test_a_full_disk(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
+def test_a_full_disk(make_pglite: Callable[..., Pglite], pglite_home: Home, small_disk: Callable[[int], Path]) -> None:
     """What does not fit is refused or ends the sidecar; with room again, all that was committed is there."""
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "tmpfs", scratch], check=False, capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount: {done.stderr.decode().strip()}")
-    try:
-        if account is not None:
-            os.chown(scratch, account.uid, account.gid)
-        home = copy_of(pglite_home, scratch, account)
-        engine = make_pglite(home)
-        engine.start()
-        committed = fill(engine)
-        engine.stop()
-        (home.data / ".ballast").unlink(missing_ok=True)
-        engine.start()
-        assert values(engine, "filler") == list(range(committed))
-        engine.stop()
-    finally:
-        subprocess.run(["umount", "-l", scratch], check=False)
+    home = copy_of(pglite_home, small_disk(160))
+    engine = make_pglite(home)
+    engine.start()
+    committed = fill(engine)
+    engine.stop()
+    (home.data / ".ballast").unlink(missing_ok=True)
+    engine.start()
+    assert values(engine, "filler") == list(range(committed))
+    engine.stop()
 
 
 def fill(engine: Pglite) -> int:
@@ -400,23 +373,8 @@ def fill(engine: Pglite) -> int:
     return committed
 
 
-def copy_of(home: Home, directory: Path, account: Account | None) -> Home:
+def copy_of(home: Home, directory: Path) -> Home:
     """Copy data and programs of the stopped *home* to *directory*."""
     for name in ("data", "runtime"):
         shutil.copytree(home.path / name, directory / name)
-    if account is not None:
-        for path in (directory, *directory.rglob("*")):
-            os.chown(path, account.uid, account.gid)
     return Home(directory)
-
-
-def test_ends_of_other_accounts_are_not_ours(pglite_home: Home, account: Account | None) -> None:
-    """As root, the sidecar runs as the account and never as root."""
-    engine = engine_for(Config(home=pglite_home, engine=EngineName.PGLITE), account=account)
-    engine.start()
-    try:
-        status = Path(f"/proc/{sidecar_of(pglite_home).pid}")
-        assert status.stat().st_uid == (account.uid if account is not None else os.geteuid())
-        assert popen_identity(account).get("user", os.geteuid()) != 0 or account is None
-    finally:
-        engine.stop()

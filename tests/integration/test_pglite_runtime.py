@@ -17,7 +17,6 @@ from mosaic_gateway.engines.pglite.creation import create_data
 from mosaic_gateway.engines.pglite.data import data_directory
 from mosaic_gateway.engines.pglite.engine import Pglite
 from mosaic_gateway.engines.pglite.errors import (
-    NodeClosedError,
     NodeMissingError,
     NodeTooOldError,
     NpmMissingError,
@@ -25,7 +24,7 @@ from mosaic_gateway.engines.pglite.errors import (
     PackagesMissingError,
     RegistryError,
 )
-from mosaic_gateway.engines.pglite.node import find_node
+from mosaic_gateway.engines.pglite.node import Node, find_node
 from mosaic_gateway.engines.pglite.packages import check_registry
 from mosaic_gateway.engines.pglite.runtime import (
     find_runtime,
@@ -33,12 +32,11 @@ from mosaic_gateway.engines.pglite.runtime import (
     is_installed,
     noted_node,
     packages_directory,
-    remove_unused,
+    unused_programs,
     uses_extra,
 )
 from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
-from mosaic_gateway.process.account import Account
 
 pytestmark = pytest.mark.slow
 
@@ -52,25 +50,22 @@ def script(directory: Path, name: str, text: str) -> Path:
 
 
 @pytest.fixture
-def bin_directory(scratch: Path, account: Account | None) -> Path:
-    """A directory for PATH that the account can reach."""
-    return make_scratch(scratch, "bin", account)
+def bin_directory(scratch: Path) -> Path:
+    """A directory for PATH."""
+    return make_scratch(scratch, "bin")
 
 
 @pytest.fixture
-def programs(pglite_home: Home, scratch: Path, account: Account | None) -> Home:
+def programs(pglite_home: Home, scratch: Path) -> Home:
     """A home with a copy of PGlite's programs, to be harmed."""
-    home = Home(make_scratch(scratch, "home", account))
+    home = Home(make_scratch(scratch, "home"))
     shutil.copytree(pglite_home.runtime, home.runtime)
-    if account is not None:
-        for path in (home.runtime, *home.runtime.rglob("*")):
-            os.chown(path, account.uid, account.gid)
     return home
 
 
-def install(home: Home, account: Account | None, *, pglite_dir: Path | None = None, **environ: str) -> None:
+def install(home: Home, *, pglite_dir: Path | None = None, **environ: str) -> None:
     """Make the runtime ready."""
-    install_runtime(home, pglite_dir=pglite_dir, shipped=shipped(), account=account, environ={**os.environ, **environ})
+    install_runtime(home, pglite_dir=pglite_dir, shipped=shipped(), environ={**os.environ, **environ})
 
 
 def names(directory: Path) -> set[str]:
@@ -78,37 +73,25 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
 
 
-def test_without_node_the_way_out_is_named(bin_directory: Path, account: Account | None) -> None:
+def test_without_node_the_way_out_is_named(bin_directory: Path) -> None:
     """No Node.js: the error says how to get one."""
     with pytest.raises(NodeMissingError) as caught:
-        find_node(str(bin_directory), account=account)
+        find_node(str(bin_directory))
     assert "mosaic-gateway[pglite]" in caught.value.hint
 
 
 @pytest.mark.parametrize("version", ["v18.20.4", "v9.0.0", "nonsense", ""])
-def test_an_old_node_is_refused(bin_directory: Path, account: Account | None, version: str) -> None:
+def test_an_old_node_is_refused(bin_directory: Path, version: str) -> None:
     """What is older than 20, or says nothing sensible, is refused with what it said."""
     script(bin_directory, "node", f"echo '{version}'")
     with pytest.raises(NodeTooOldError, match="20 or later"):
-        find_node(str(bin_directory), account=account)
+        find_node(str(bin_directory))
 
 
-def test_a_new_node_is_taken(bin_directory: Path, account: Account | None) -> None:
+def test_a_new_node_is_taken(bin_directory: Path) -> None:
     """Every later version will do."""
     script(bin_directory, "node", "echo v31.4.15")
-    assert find_node(str(bin_directory), account=account).version == "31.4.15"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a Node.js that the account may not run")
-@pytest.mark.parametrize("stranger", [False, True])
-def test_a_node_that_is_closed_to_the_account(
-    bin_directory: Path, scratch: Path, account: Account | None, stranger: bool
-) -> None:
-    """A Node.js below a closed directory is refused, also where the account is not made yet."""
-    script(bin_directory, "node", "echo v22.1.0")
-    os.chown(bin_directory, 0, 0)
-    with pytest.raises(NodeClosedError, match=str(bin_directory)):
-        find_node(str(bin_directory), account=None if stranger else account, stranger=stranger)
+    assert find_node(str(bin_directory)).version == "31.4.15"
 
 
 @pytest.fixture
@@ -124,95 +107,84 @@ def wheel(pglite_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return package
 
 
-def test_the_node_of_the_extra_is_copied(
-    wheel: Path, bin_directory: Path, programs: Home, account: Account | None
-) -> None:
-    """Where PATH has none the wheel's is taken; its copy is the account's, and outlives the wheel."""
+def test_the_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, programs: Home) -> None:
+    """Where PATH has none the wheel's is taken; its copy outlives the wheel."""
     (programs.runtime / "node.json").unlink()
-    install(programs, account, PATH=str(bin_directory))
+    install(programs, PATH=str(bin_directory))
     shutil.rmtree(wheel)
-    runtime = find_runtime(programs, None, shipped=shipped(), account=account, search_path=str(bin_directory))
+    runtime = find_runtime(programs, None, shipped=shipped(), search_path=str(bin_directory))
     assert runtime.node.binary.is_relative_to(programs.runtime)
-    assert runtime.node.binary.stat().st_uid == (account.uid if account is not None else os.geteuid())
     before = runtime.node.binary.stat().st_ino
-    assert (
-        find_runtime(programs, None, shipped=shipped(), account=account, search_path="").node.binary.stat().st_ino
-        == before
-    )
+    assert find_runtime(programs, None, shipped=shipped(), search_path="").node.binary.stat().st_ino == before
 
 
-def test_the_noted_node_stays_whatever_else_comes(
-    wheel: Path, bin_directory: Path, programs: Home, account: Account | None
-) -> None:
+def test_the_noted_node_stays_whatever_else_comes(wheel: Path, bin_directory: Path, programs: Home) -> None:
     """Another one on PATH or in a wheel changes nothing; a copy of the wheel's follows the wheel's version."""
-    first = noted_node(programs, account)
+    first = noted_node(programs)
     assert first is not None
-    install(programs, account, PATH=str(bin_directory))
-    assert noted_node(programs, account) == first
+    install(programs, PATH=str(bin_directory))
+    assert noted_node(programs) == first
     (programs.runtime / "node.json").unlink()
-    install(programs, account, PATH=str(bin_directory))
-    copied = noted_node(programs, account)
+    install(programs, PATH=str(bin_directory))
+    copied = noted_node(programs)
     assert copied is not None
     assert uses_extra(programs)
     newer = f'case $* in *--version*) echo v99.0.0;; *) exec {first.binary} "$@";; esac'
     script(wheel / "bin", "node", newer)
-    assert not is_installed(programs, None, shipped=shipped(), account=account)
-    install(programs, account, PATH=str(bin_directory))
+    assert not is_installed(programs, None, shipped=shipped())
+    install(programs, PATH=str(bin_directory))
     assert {path.name for path in programs.runtime.glob("node-*")} == {f"node-{copied.version}", "node-99.0.0"}
-    gone = remove_unused(programs, [shipped().pglite], shipped=shipped())
-    assert gone == (f"node-{copied.version}",)
-    assert is_installed(programs, None, shipped=shipped(), account=account)
+    unused = unused_programs(programs, [shipped().pglite], shipped=shipped())
+    assert unused == (f"node-{copied.version}",)
+    shutil.rmtree(programs.runtime / unused[0])
+    assert is_installed(programs, None, shipped=shipped())
     old = ("pglite-0.0.1", "pglite-sidecar-0123456789ab")
     for name in (*old, "pglite-0.0.2"):
         (programs.runtime / name).mkdir()
-    assert remove_unused(programs, [shipped().pglite, "0.0.2"], shipped=shipped()) == old
+    assert unused_programs(programs, [shipped().pglite, "0.0.2"], shipped=shipped()) == old
 
 
-def test_a_node_that_is_gone_is_looked_for_again(programs: Home, account: Account | None) -> None:
+def test_a_node_that_is_gone_is_looked_for_again(programs: Home) -> None:
     """The recorded Node.js is used whatever PATH says; when it is gone, PATH decides."""
-    found = find_runtime(programs, None, shipped=shipped(), account=account, search_path="")
+    found = find_runtime(programs, None, shipped=shipped(), search_path="")
     assert found.node.version
     record = programs.runtime / "node.json"
     record.write_text(record.read_text().replace(str(found.node.binary), "/nonexistent/node"))
-    again = find_runtime(programs, None, shipped=shipped(), account=account, search_path=os.environ["PATH"])
+    again = find_runtime(programs, None, shipped=shipped(), search_path=os.environ["PATH"])
     assert again.node.binary.name == "node"
     with pytest.raises(NodeMissingError):
-        find_runtime(programs, None, shipped=shipped(), account=account, search_path="")
+        find_runtime(programs, None, shipped=shipped(), search_path="")
 
 
-def test_an_npm_that_fails_leaves_nothing(
-    bin_directory: Path, pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
+def test_an_npm_that_fails_leaves_nothing(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
     """What npm says is in the error; nothing of the attempt stays."""
     script(bin_directory, "npm", "echo 'npm error network unreachable'; exit 1")
     path = f"{bin_directory}:{os.environ['PATH']}"
-    home = Home(make_scratch(scratch, "home", account))
+    home = Home(make_scratch(scratch, "home"))
     with pytest.raises(RegistryError, match="network unreachable") as caught:
-        install(home, account, PATH=path)
+        install(home, PATH=path)
     assert "--pglite-dir" in caught.value.hint
     assert names(home.runtime) == set()
-    node = find_node(os.environ["PATH"], account=account)
+    node = find_node(os.environ["PATH"])
     with pytest.raises(RegistryError, match="network unreachable"):
         check_registry(shipped(), node, {"PATH": path})
 
 
-def test_without_npm(bin_directory: Path, pglite_home: Home, account: Account | None) -> None:
+def test_without_npm(bin_directory: Path, pglite_home: Home) -> None:
     """Node.js alone cannot fetch the packages; the error names the ways out."""
-    node = find_node(os.environ["PATH"], account=account)
+    node = find_node(os.environ["PATH"])
     with pytest.raises(NpmMissingError, match="no npm") as caught:
         check_registry(shipped(), node, {"PATH": str(bin_directory)})
     assert "--pglite-dir" in caught.value.hint
 
 
-def test_what_npm_brings_is_not_trusted(
-    bin_directory: Path, pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
+def test_what_npm_brings_is_not_trusted(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
     """Packages that are not the published ones are refused before any of them is in the home."""
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     script(bin_directory, "npm", f"cp -r '{modules}' . && echo '// more' >> node_modules/{PGVECTOR}/dist/index.js")
-    home = Home(make_scratch(scratch, "home", account))
+    home = Home(make_scratch(scratch, "home"))
     with pytest.raises(PackagesAlteredError, match=PGVECTOR):
-        install(home, account, PATH=f"{bin_directory}:{os.environ['PATH']}")
+        install(home, PATH=f"{bin_directory}:{os.environ['PATH']}")
     assert names(home.runtime) == set()
 
 
@@ -224,81 +196,81 @@ def test_only_what_is_opened_is_kept(pglite_home: Home) -> None:
     assert not [path for path in pglite_home.runtime.rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]
 
 
-def test_a_second_install_changes_nothing(programs: Home, account: Account | None, bin_directory: Path) -> None:
+def test_a_second_install_changes_nothing(programs: Home, bin_directory: Path) -> None:
     """Nothing is fetched again."""
     before = {path: path.stat().st_mtime_ns for path in programs.runtime.rglob("*")}
     script(bin_directory, "npm", "exit 1")
-    install(programs, account, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    install(programs, PATH=f"{bin_directory}:{os.environ['PATH']}")
     assert {path: path.stat().st_mtime_ns for path in programs.runtime.rglob("*")} == before
 
 
 @pytest.mark.parametrize("file", sorted(shipped().hashes))
-def test_an_altered_file_is_found(programs: Home, account: Account | None, file: str) -> None:
+def test_an_altered_file_is_found(programs: Home, file: str) -> None:
     """One byte more in any file that is opened: not installed, and refused with the file's name."""
     path = packages_directory(programs, shipped()) / "node_modules" / file
     with path.open("ab") as stream:
         stream.write(b" ")
-    assert not is_installed(programs, None, shipped=shipped(), account=account)
+    assert not is_installed(programs, None, shipped=shipped())
     with pytest.raises(PackagesAlteredError, match=path.name):
-        install(programs, account, pglite_dir=path.parents[len(Path(file).parts) - 1])
+        install(programs, pglite_dir=path.parents[len(Path(file).parts) - 1])
 
 
 def test_a_damaged_home_does_not_start_and_is_mended(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, programs: Home, account: Account | None, bin_directory: Path
+    make_pglite: Callable[..., Pglite], pglite_home: Home, programs: Home, bin_directory: Path
 ) -> None:
     """The start refuses, and install fetches what is wrong anew."""
     directory = packages_directory(programs, shipped())
     lost = directory / "node_modules" / PGVECTOR / "dist" / "vector.tar.gz"
     lost.unlink()
     with pytest.raises(PackagesMissingError, match=PGVECTOR):
-        install(programs, account, pglite_dir=directory)
+        install(programs, pglite_dir=directory)
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     script(bin_directory, "npm", f"cp -r '{modules}' .")
-    install(programs, account, PATH=f"{bin_directory}:{os.environ['PATH']}")
-    assert is_installed(programs, None, shipped=shipped(), account=account)
+    install(programs, PATH=f"{bin_directory}:{os.environ['PATH']}")
+    assert is_installed(programs, None, shipped=shipped())
     assert len([name for name in names(programs.runtime) if name.startswith("pglite-0")]) == 1
 
 
-def test_a_home_without_programs(scratch: Path, account: Account | None) -> None:
+def test_a_home_without_programs(scratch: Path) -> None:
     """The error says what to run."""
     with pytest.raises(RuntimeMissingError) as caught:
-        find_runtime(Home(scratch), None, shipped=shipped(), account=account, search_path="")
+        find_runtime(Home(scratch), None, shipped=shipped(), search_path="")
     assert "install" in caught.value.hint
 
 
 def test_packages_that_are_there_are_used_in_place(
-    pglite_home: Home, scratch: Path, account: Account | None, pglite_cache: Path, bin_directory: Path
+    pglite_home: Home, scratch: Path, pglite_cache: Path, bin_directory: Path
 ) -> None:
     """With --pglite-dir nothing is fetched or copied but the sidecar's scripts."""
     script(bin_directory, "npm", "exit 1")
     packages = packages_directory(pglite_home, shipped())
-    home = Home(make_scratch(scratch, "home", account))
+    home = Home(make_scratch(scratch, "home"))
     for directory in (packages, packages / "node_modules"):
-        install(home, account, pglite_dir=directory, PATH=f"{bin_directory}:{os.environ['PATH']}")
-        runtime = find_runtime(home, directory, shipped=shipped(), account=account, search_path="")
+        install(home, pglite_dir=directory, PATH=f"{bin_directory}:{os.environ['PATH']}")
+        runtime = find_runtime(home, directory, shipped=shipped(), search_path="")
         assert runtime.modules == packages / "node_modules"
     assert names(home.runtime) == {"node.json", runtime.script.parent.name}
     with pytest.raises(PackagesMissingError, match="holds no"):
-        install(home, account, pglite_dir=scratch)
+        install(home, pglite_dir=scratch)
 
 
-def test_the_scripts_are_refreshed(programs: Home, account: Account | None) -> None:
+def test_the_scripts_are_refreshed(programs: Home) -> None:
     """Altered scripts are written anew before they are run."""
-    runtime = find_runtime(programs, None, shipped=shipped(), account=account, search_path="")
+    runtime = find_runtime(programs, None, shipped=shipped(), search_path="")
     runtime.script.write_text("process.exit(3)\n")
-    assert not is_installed(programs, None, shipped=shipped(), account=account)
-    install(programs, account)
+    assert not is_installed(programs, None, shipped=shipped())
+    install(programs)
     assert runtime.script.read_bytes() == shipped().scripts["main.mjs"]
 
 
-def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Path, account: Account | None) -> None:
+def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Path) -> None:
     """The first one makes the template and is told so; the next ones copy it; an altered one is made anew."""
-    runtime = find_runtime(pglite_home, None, shipped=shipped(), account=account, search_path="")
+    runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
     cache = scratch / "below" / "cache"
 
     def create(name: str) -> tuple[Path, ...]:
-        home = Home(make_scratch(scratch, name, account))
-        made = create_data(home, runtime, shipped=shipped(), account=account, cache=cache)
+        home = Home(make_scratch(scratch, name))
+        made = create_data(home, runtime, shipped=shipped(), cache=cache)
         assert (data_directory(home) / "PG_VERSION").read_text() == "18\n"
         assert names(home.data) == {"pglite"}
         return made
@@ -315,19 +287,17 @@ def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Pa
     assert "altered" not in (data_directory(Home(scratch / "three")) / "postgresql.conf").read_text()
     assert not template.exists()
     assert create("four") == (template,)
-    assert remove_made(made, account) == [template, template.parent, cache, cache.parent]
+    assert remove_made(made) == [template, template.parent, cache, cache.parent]
     assert scratch.is_dir()
 
 
-def test_a_template_that_others_could_write_is_not_used(
-    pglite_home: Home, scratch: Path, account: Account | None
-) -> None:
-    """Neither a directory open to others nor one of another owner is trusted."""
-    runtime = find_runtime(pglite_home, None, shipped=shipped(), account=account, search_path="")
-    template = Template(scratch, shipped(), runtime.node, account)
+def test_a_template_that_others_could_write_is_not_used(pglite_home: Home, scratch: Path) -> None:
+    """A directory that is open to others is made anew."""
+    runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
+    template = Template(scratch, shipped(), runtime.node)
 
     def make(target: Path) -> None:
-        make_scratch(target.parent, target.name, account)
+        make_scratch(target.parent, target.name)
 
     template.ensure(make)
     assert template.made[-1] == template.path
@@ -336,18 +306,22 @@ def test_a_template_that_others_could_write_is_not_used(
     template.path.chmod(0o770)
     template.ensure(make)
     assert list(template.made)[-1] == template.path
-    if os.geteuid() == 0:
-        os.chown(template.path, 0, 0)
-        with pytest.raises(TemplateUnusableError):
-            template.ensure(make)
-        with pytest.raises(TemplateUnusableError):
-            template.copy(scratch / "copy")
 
 
-def test_a_cache_that_cannot_be_used_is_done_without(pglite_home: Home, scratch: Path, account: Account | None) -> None:
+@pytest.mark.root
+def test_a_template_of_another_user_is_not_used(scratch: Path) -> None:
+    """Others than its owner could have changed it."""
+    template = Template(scratch, shipped(), Node(binary=Path("node"), version="20.0.0"))
+    template.ensure(lambda target: target.mkdir(mode=0o700))
+    os.chown(template.path, 1, 1)
+    with pytest.raises(TemplateUnusableError):
+        template.copy(scratch / "copy")
+
+
+def test_a_cache_that_cannot_be_used_is_done_without(pglite_home: Home, scratch: Path) -> None:
     """A file in the cache's place costs time, nothing else."""
-    runtime = find_runtime(pglite_home, None, shipped=shipped(), account=account, search_path="")
-    home = Home(make_scratch(scratch, "home", account))
+    runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
+    home = Home(make_scratch(scratch, "home"))
     (scratch / "cache").touch()
-    assert create_data(home, runtime, shipped=shipped(), account=account, cache=scratch / "cache") == ()
+    assert create_data(home, runtime, shipped=shipped(), cache=scratch / "cache") == ()
     assert (data_directory(home) / "PG_VERSION").exists()

@@ -29,7 +29,6 @@ from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import running_database
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.rows import Contents, table_rows
 
 __all__ = ["EMAIL", "NEW", "OLD", "PASSWORD", "Old", "_place", "free_port", "make_site", "rows_of"]
@@ -167,19 +166,19 @@ def _connect(site: Site) -> Any:
 
 @pytest.fixture(scope="session")
 def _template(
-    scratch_root: Path, account: Account | None, version: Callable[[str], Path], free_port: Callable[[], int]
+    ordinary_user: None, scratch_root: Path, version: Callable[[str], Path], free_port: Callable[[], int]
 ) -> Iterator[Old]:
     """A home of the old version with data in it, stopped; to be copied to the very same place."""
-    place = make_scratch(scratch_root, "old", account)
-    site = seeded_home(place, version(OLD), free_port(), account)
+    place = make_scratch(scratch_root, "old")
+    site = seeded_home(place, version(OLD), free_port())
     yield site
     site.close()
 
 
-def seeded_home(place: Path, package: Path, port: int, account: Account | None, **environ: str) -> Old:
+def seeded_home(place: Path, package: Path, port: int, **environ: str) -> Old:
     """Install the version in *package* into *place*, fill it, stop it, and keep a copy for `from_kept`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))}
-    site = Old(place / "home", port, account, {**clean, **environ})
+    site = Old(place / "home", port, {**clean, **environ})
     done = site.run(*site.install_words(), PYTHONPATH=str(package))
     assert done.code == 0, (done.out, done.err)
     _seed(site, package)
@@ -187,7 +186,6 @@ def seeded_home(place: Path, package: Path, port: int, account: Account | None, 
     site.before, site.before_documents = rows_of(site), tuple(documents_of(site))
     control.stop(site.home)
     shutil.copytree(site.path, place / "kept", symlinks=True, copy_function=_copy)
-    _own_alike(site.path, place / "kept")
     return site
 
 
@@ -197,7 +195,6 @@ def from_kept(template: Old) -> Old:
     shutil.rmtree(template.path, ignore_errors=True)
     kept = template.path.with_name("kept")
     shutil.copytree(kept, template.path, symlinks=True, copy_function=_copy)
-    _own_alike(kept, template.path)
     started = subprocess.run(
         [template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
     )
@@ -239,14 +236,6 @@ def _copy(source: str, target: str) -> str:
     return str(shutil.copy2(source, target, follow_symlinks=False))
 
 
-def _own_alike(source: Path, target: Path) -> None:
-    for root, directories, names in os.walk(source):
-        for name in (".", *directories, *names):
-            path = Path(root, name)
-            status = path.lstat()
-            os.chown(target / path.relative_to(source), status.st_uid, status.st_gid, follow_symlinks=False)
-
-
 @pytest.fixture
 def seeded(_template: Old) -> Iterator[Callable[[], Old]]:
     """Return what puts the old version's home in its place, as it was seeded, and starts it by its own program."""
@@ -260,4 +249,4 @@ def old(seeded: Callable[[], Old]) -> Old:
     return seeded()
 
 
-__all__ += ["BAD", "GOOD", "NOT_STARTING", "NOT_WELL", "assume", "finish"]
+__all__ += ["BAD", "GOOD", "NOT_STARTING", "NOT_WELL", "finish"]

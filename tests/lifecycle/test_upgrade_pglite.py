@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite
     from tests.lifecycle.conftest import Old
 
-    from mosaic_gateway.process.account import Account
 
 pytestmark = pytest.mark.slow
 
@@ -60,15 +59,14 @@ def packages(tmp_path_factory: pytest.TempPathFactory, release: Release, version
 @pytest.fixture(scope="session")
 def template(
     scratch_root: Path,
-    account: Account | None,
     packages: Version,
     pglite_cache: Path,
     free_port: Callable[[], int],
 ) -> Iterator[Old]:
     """A home with the earlier gateway and the earlier PGlite, filled and stopped."""
     environ = {"MOSAIC_GATEWAY_ENGINE": "pglite", "MOSAIC_GATEWAY_CACHE": str(pglite_cache)}
-    place = make_scratch(scratch_root, "earlier", account)
-    site = seeded_home(place, packages(EARLIER), free_port(), account, **environ)
+    place = make_scratch(scratch_root, "earlier")
+    site = seeded_home(place, packages(EARLIER), free_port(), **environ)
     yield site
     site.close()
 
@@ -227,7 +225,7 @@ def test_offline_with_packages_that_are_there(
 ) -> None:
     """A directory of --pglite-dir may hold the next version beside the present one, so that an upgrade finds both."""
     place = scratch / "pglite"
-    _copy_readable(release.place / "node_modules", place / "node_modules")
+    shutil.copytree(release.place / "node_modules", place / "node_modules")
     settings = old.home.config_file
     settings.write_text(f'{settings.read_text()}\npglite_dir = "{place}"\n')
     offline = {"npm_config_registry": "http://127.0.0.1:9"}
@@ -235,19 +233,13 @@ def test_offline_with_packages_that_are_there(
     refused = old.run_version(packages(NEW), "upgrade", **offline)
     assert refused.error["code"] in {"PGLITE_ALTERED", "PGLITE_MISSING"}, refused.out
     assert NOW in refused.error["hint"]
-    _copy_readable(packages_directory(pglite_home, shipped()) / "node_modules", place / NOW / "node_modules")
+    shutil.copytree(packages_directory(pglite_home, shipped()) / "node_modules", place / NOW / "node_modules")
     done = old.run_version(packages(NEW), "upgrade", **offline)
     assert done.code == 0, (done.out, done.err)
     assert_serves(old, NEW)
     assert pglite_in_use(old) == {NOW}
     revert(old, packages(NEW), **offline)
     assert_serves(old, EARLIER)
-
-
-def _copy_readable(source: Path, target: Path) -> None:
-    shutil.copytree(source, target)
-    for path in (target.parent, target, *target.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def test_a_machine_without_postgresql_gets_pglite(
@@ -280,7 +272,7 @@ def test_a_machine_without_postgresql_gets_pglite(
 
 
 def test_another_version_comes_with_the_extra(
-    scratch: Path, account: Account | None, packages: Version, wheelhouse: Path, pglite_home: Home,
+    scratch: Path, packages: Version, wheelhouse: Path, pglite_home: Home,
     pglite_cache: Path, free_port: Callable[[], int], tmp_path: Path,
 ) -> None:  # fmt: skip
     """A home whose Node.js is the extra's: ``upgrade --version`` fetches the extra too, and takes its newer Node.js."""
@@ -299,7 +291,7 @@ def test_another_version_comes_with_the_extra(
         "TMPDIR": str(tmp_path),
         "PYTHONPATH": f"{packages(OLD)}:{extra}",
     }
-    site = Old(scratch / "home", free_port(), account, environ)
+    site = Old(scratch / "home", free_port(), environ)
     try:
         installed = site.install()
         assert installed.code == 0, (installed.out, installed.err)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import PostgresServer
+from tests.conftest import SYSTEM_SERVERS, PostgresServer
 from tests.installer.conftest import MakeSite, Site
 from tests.lifecycle.wheels import build_wheel
 
@@ -151,12 +151,12 @@ def test_an_installation_over_what_was_kept_makes_no_dump_that_is_not_wanted(
 
 @pytest.mark.lifecycle
 def test_a_server_that_cannot_be_dumped_is_not_migrated_before_that_is_said(
-    gateway: Callable[[], Site], version: Version, system_bin: Callable[[str], Path]
+    gateway: Callable[[], Site], version: Version
 ) -> None:
     """The programs at hand are older than the server: nothing is changed, and both ways on are named."""
     site = gateway()
     assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
-    words = ("--postgres-bin", str(system_bin("wheel 16")))
+    words = ("--postgres-bin", str(SYSTEM_SERVERS["wheel 16"]))
     refused = site.install(*words, PYTHONPATH=str(version(NEW)))
     assert (refused.code, refused.error["code"]) == (3, "DUMP_CLIENT_TOO_OLD"), refused.out
     assert "--postgres-bin DIR" in refused.error["hint"]

@@ -12,7 +12,7 @@ from tests.installer.test_service_systemd import HOME, Machine, machine
 
 __all__ = ["machine"]
 
-pytestmark = pytest.mark.lifecycle
+pytestmark = [pytest.mark.lifecycle, pytest.mark.root]
 OLD, NEW, BAD = "0.0.9", "0.1.0", "0.3.0"
 
 

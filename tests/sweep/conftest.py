@@ -32,15 +32,10 @@ class Scale:
     step: int
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Only where tests/sweep is named on the command line."""
-    parser.addoption("--whole", action="store_true", help="the whole kill sweep, not only a part of it")
-
-
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> Scale:
     """How much of the sweep runs."""
-    if request.config.getoption("--whole", default=False):
+    if request.config.getoption("--whole"):
         return Scale(random_kills=300, server_kills=60, step=1)
     return Scale(random_kills=15, server_kills=3, step=29)
 

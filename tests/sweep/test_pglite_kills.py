@@ -15,7 +15,6 @@ from tests.sweep.runners import Nursery
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.process.account import Account
 
 LIMIT = 1200.0  # seconds
 LOST = {None, "MIGRATION_CONNECTION_LOST", "OPERATIONAL"}
@@ -24,9 +23,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(pglite_home: Home, scratch_root: Path, account: Account | None) -> Iterator[PgliteServer]:
+def server(pglite_home: Home, scratch_root: Path) -> Iterator[PgliteServer]:
     """A sidecar of our own, to be killed."""
-    with pglite_server(pglite_home, scratch_root, account) as started:
+    with pglite_server(pglite_home, scratch_root) as started:
         yield started
 
 

@@ -10,8 +10,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.unit.planted import NO_FILES, PLANTED, within
 
-from mosaic_gateway.files import make_directory, remove_file, write_file
+from mosaic_gateway.files import (
+    SMALL,
+    NotARegularFileError,
+    TooLargeError,
+    make_directory,
+    open_descriptor,
+    open_regular,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_regular,
+    remove_file,
+    remove_path,
+    write_file,
+)
 
 
 def mode(path: Path) -> int:
@@ -116,3 +131,132 @@ def test_remove(tmp_path: Path) -> None:
     remove_file(tmp_path / "a")
     remove_file(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_only_regular_files_are_opened(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, a FIFO, a device, a socket and a directory are refused, and never waited for."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file"
+    NO_FILES[kind](path)
+    with pytest.raises(NotARegularFileError, match="file"):
+        within(lambda: open_regular(path))
+    with pytest.raises(NotARegularFileError, match="file"):
+        within(lambda: read_regular(path))
+    for flags in (os.O_WRONLY | os.O_APPEND | os.O_CREAT, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(NotARegularFileError, match="file"):
+            within(lambda flags=flags: open_descriptor(path, flags))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/tty"])
+def test_devices_are_not_read(path: str) -> None:
+    """A device under its own name is none, either: /dev/zero would never end."""
+    with pytest.raises(NotARegularFileError):
+        within(lambda: read_regular(path))
+
+
+def test_a_fifo_with_a_reader_is_not_written_to(tmp_path: Path) -> None:
+    """Where somebody reads a FIFO, opening it for writing would succeed."""
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(NotARegularFileError):
+            open_descriptor(path, os.O_WRONLY | os.O_CREAT)
+    finally:
+        os.close(reader)
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    """What is refused after it was opened is closed again."""
+    os.mkfifo(tmp_path / "file")
+    before = sorted(Path("/dev/fd").iterdir())
+    for _ in range(3):
+        with pytest.raises(NotARegularFileError):
+            read_regular(tmp_path / "file")
+    assert sorted(Path("/dev/fd").iterdir()) == before
+
+
+def test_what_is_created_is_private_and_not_inherited(tmp_path: Path) -> None:
+    """A file that opening makes has mode 0600, and its descriptor stays with this process."""
+    descriptor = open_descriptor(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    try:
+        assert mode(tmp_path / "file") == 0o600
+        assert not os.get_inheritable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_reading_is_bounded(tmp_path: Path) -> None:
+    """A file of the limit is read, one byte more is refused, and a sparse one before anything is read of it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10)
+    assert read_regular(path, 10) == b"x" * 10
+    with pytest.raises(TooLargeError, match="larger than 9 bytes"):
+        read_regular(path, 9)
+    path.write_bytes(b"")
+    assert read_regular(path, 0) == b""
+    os.truncate(path, 1 << 40)
+    with pytest.raises(TooLargeError):
+        within(lambda: read_regular(path))
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_a_file_whose_size_is_not_told(tmp_path: Path) -> None:
+    """What holds more than its size says is read to its end, within the limit."""
+    command = Path("/proc/self/cmdline").read_bytes()
+    assert read_regular("/proc/self/cmdline") == command
+    with pytest.raises(TooLargeError):
+        read_regular("/proc/self/cmdline", len(command) - 1)
+
+
+@pytest.mark.parametrize("path", ["missing", "file/below"])
+def test_what_is_missing(tmp_path: Path, path: str) -> None:
+    """A missing file is told from one that is no file."""
+    (tmp_path / "file").touch()
+    with pytest.raises((FileNotFoundError, NotADirectoryError)):
+        read_regular(tmp_path / path)
+
+
+@pytest.mark.parametrize("kind", sorted(set(PLANTED) - {"no object"}))
+def test_json_of_whatever_content(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is an OSError or a ValueError, within a moment."""
+    monkeypatch.chdir(tmp_path)
+    PLANTED[kind](tmp_path / "file")
+    with pytest.raises((OSError, ValueError)):
+        within(lambda: read_json(tmp_path / "file", SMALL))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "a": 2}}]', "[" * 100_000, "Infinity", "1" * 65])
+def test_json_that_is_refused(text: str) -> None:
+    """A key that stands there twice has two meanings; endless nesting and numbers have none."""
+    with pytest.raises(ValueError, match=r"twice|deep|JSON value|too long"):
+        parse_json(text)
+
+
+def test_json_as_it_is_meant() -> None:
+    """Everything else is read as usual."""
+    assert parse_json(b'{"a": [1, 2.5, null, true], "b": {"a": "\\u00e4"}}') == {
+        "a": [1, 2.5, None, True],
+        "b": {"a": "\u00e4"},
+    }
+
+
+@pytest.mark.parametrize("content", [b"a = " + b"[" * 100_000, b"\xff", b"a = 1\na = 2\n"])
+def test_toml_that_is_refused(content: bytes) -> None:
+    """Endless nesting, what is no text and a key that stands there twice are a ValueError."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the texts are the parser's
+        parse_toml(content)
+
+
+def test_removing_whatever_is_there(tmp_path: Path) -> None:
+    """A directory goes with what is below it; of a link only the link."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "keep").touch()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("link", "tree", "fifo", "missing"):
+        remove_path(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "keep"]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway_installer.backups.compare import Comparison, FileEntry, compare_trees
 from mosaic_gateway_installer.backups.copy import Skip, copy_tree
 from mosaic_gateway_installer.backups.hashing import hashing
@@ -41,37 +40,32 @@ class Ahead:
 def copy_ahead(
     data: Path,
     place: Path,
-    account: Account | None,
     *,
     skip: Skip,
     progress: Callable[[int], None] | None = None,
 ) -> Ahead:
-    """Copy *data*, which others may change meanwhile, into the new directory *place*, as *account*.
+    """Copy *data*, which others may change meanwhile, into the new directory *place*.
 
     *skip* must leave out at least what `bring_up_to_date` will leave out. Raises OSError; then nothing is left of it.
     """
     copy = place / data.name
     try:
-        with assume(account):
-            make_directory(place)
+        make_directory(place)
         with hashing() as (follow, hashed):
-            copy_tree(data, copy, account=account, skip=skip, vanishing=True, progress=progress, follow=follow)
+            copy_tree(data, copy, skip=skip, vanishing=True, progress=progress, follow=follow)
         return Ahead(place, copy, hashed())
     except BaseException:
-        with assume(account):
-            shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
 
 
-def bring_up_to_date(
-    source: Path, copy: Path, files: Sequence[FileEntry], account: Account | None, *, skip: Skip
-) -> Comparison:
+def bring_up_to_date(source: Path, copy: Path, files: Sequence[FileEntry], *, skip: Skip) -> Comparison:
     """Make *copy* what *source* is, which nobody changes any more; tell what still differs, and every file.
 
     *files* are the copy's as it was made ahead; what was copied again has no hash. Raises OSError.
     """
     stale = _outermost({one.path for one in compare_trees(source, copy, skip=skip, hashes=False).differences})
-    with assume(account), ThreadPoolExecutor(COPIERS, thread_name_prefix="renew") as pool:
+    with ThreadPoolExecutor(COPIERS, thread_name_prefix="renew") as pool:
         list(pool.map(lambda path: _renew(source, copy, path, skip), stale))
     there = [path for path in stale if os.path.lexists(copy / path)]
     with ThreadPoolExecutor(COMPARERS, thread_name_prefix="again") as pool:

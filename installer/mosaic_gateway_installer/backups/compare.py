@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+from mosaic_gateway.files import open_descriptor
 from mosaic_gateway_installer.backups.copy import Skip
 
 __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files"]
@@ -20,7 +21,6 @@ __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_t
 CHUNK = 1 << 20  # bytes in memory for each worker and side
 SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
 WORKERS = 2
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DifferenceKind(StrEnum):
@@ -30,7 +30,6 @@ class DifferenceKind(StrEnum):
     EXTRA = "extra"
     KIND = "kind"
     MODE = "mode"
-    OWNER = "owner"
     SIZE = "size"
     CONTENT = "content"
     LINK = "link"
@@ -70,8 +69,8 @@ def compare_trees(source: Path, copy: Path, *, skip: Skip = lambda _name: False,
     """Compare *copy* with *source* (two directories, or two files), byte by byte.
 
     Without *hashes* the ``files`` have an empty text instead, and it takes about half the time.
-    What *skip* names, and sockets and pipes, do not count (see `copy_tree`); nor do times. Owners count
-    for root alone. The page cache answers for what was just written: the disk is vouched for by the flush.
+    What *skip* names, and sockets and pipes, do not count (see `copy_tree`); nor do owners and times.
+    The page cache answers for what was just written: the disk is vouched for by the flush.
     Raises OSError.
     """
     theirs, ours = dict(_entries(source, skip)), dict(_entries(copy, skip))
@@ -149,8 +148,6 @@ def _metadata(path: str, theirs: os.stat_result, ours: os.stat_result) -> Iterat
         return
     if not stat.S_ISLNK(ours.st_mode) and theirs.st_mode != ours.st_mode:
         yield Difference(path, DifferenceKind.MODE)
-    if os.geteuid() == 0 and (theirs.st_uid, theirs.st_gid) != (ours.st_uid, ours.st_gid):
-        yield Difference(path, DifferenceKind.OWNER)
     if stat.S_ISREG(ours.st_mode) and theirs.st_size != ours.st_size:
         yield Difference(path, DifferenceKind.SIZE)
 
@@ -208,6 +205,6 @@ def _buffer(descriptor: int) -> bytearray:
 
 
 def _open(stack: ExitStack, path: Path) -> int:
-    descriptor = os.open(path, READ)
+    descriptor = open_descriptor(path)
     stack.callback(os.close, descriptor)
     return descriptor

@@ -1,10 +1,11 @@
 """Copies a directory tree, or a file, so that the copy can stand in for it.
 
-Kept: names, contents, holes, modes, owners (as root), times of change, symbolic links as links. Not kept:
-hard links (each becomes a file of its own), sockets and pipes (they hold no data), extended attributes.
+Kept: names, contents, holes, modes, times of change, symbolic links as links. Not kept: owners (a copy belongs to the
+user who makes it), hard links (each becomes a file of its own), sockets and pipes (they hold no data), extended
+attributes.
 Where the file system can share blocks (Btrfs, XFS, bcachefs …) nothing is copied at all, FICLONE in
-ioctl_ficlone(2). Directories are walked by descriptor and links are never followed, so whoever owns the source
-cannot lead a copying root elsewhere.
+ioctl_ficlone(2). Directories are walked by descriptor and links are never followed, so a directory that is exchanged
+for a link meanwhile leads nowhere else.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 
+from mosaic_gateway.files import open_descriptor, open_regular
 from mosaic_gateway.flushing import begin_flush
-from mosaic_gateway.process.account import Account, assume
 
-__all__ = ["CopyReport", "Follow", "Grown", "Skip", "can_share", "copy_tree", "staged", "sync_directory"]
+__all__ = ["CopyReport", "Follow", "Grown", "Skip", "can_share", "copy_tree", "remove_tree", "staged", "sync_directory"]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes in memory for each worker
@@ -36,7 +37,6 @@ WORKERS = 8
 #: What the kernel says where it cannot share blocks, or cannot copy by itself.
 NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Asked with a path below the top ("base/1"): whether to leave it out.
@@ -60,60 +60,54 @@ def copy_tree(
     source: Path,
     target: Path,
     *,
-    account: Account | None = None,
-    owner: tuple[int, int] | None = None,
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
     follow: Follow = lambda _path, _copy: nullcontext(_unheard),
 ) -> CopyReport:
-    """Copy *source* (directory, file or link) to *target*, which must not exist, as *account*.
+    """Copy *source* (directory, file or link) to *target*, which must not exist.
 
     *target* appears whole and on disk, or not at all. *skip* is asked with each path below *source*
-    ("base/1"); what it answers True for is left out, a directory with all it holds. As root, the copy gets its
-    source's owners, or *owner* (user id, group id). With *vanishing*, files
-    that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now and
-    then, in the caller's thread; *follow* follows each file before it is flushed. Takes memory for `WORKERS`
+    ("base/1"); what it answers True for is left out, a directory with all it holds. With *vanishing*,
+    files that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now
+    and then, in the caller's thread; *follow* follows each file before it is flushed. Takes memory for `WORKERS`
     chunks and the names of one directory.
 
     Raises FileExistsError for a target that is there, and OSError.
     """
-    with assume(account):
-        if target.exists() or target.is_symlink():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
-            copying = _Copying(pool, skip, owner, vanishing=vanishing, progress=progress, follow=follow)
-            with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
-                copying.entry(above, source.name, beside, temporary.name, "")
-            return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
+        copying = _Copying(pool, skip, vanishing=vanishing, progress=progress, follow=follow)
+        with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
+            copying.entry(above, source.name, beside, temporary.name, "")
+        return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
 
 
 @contextmanager
-def staged(target: Path, account: Account | None = None) -> Iterator[Path]:
+def staged(target: Path) -> Iterator[Path]:
     """Give a sibling of *target* to build it at; renamed to *target* at the end, removed if the block fails.
 
-    Renaming and removing are done as *account*. The builder flushes what it makes; the rename is flushed
-    here. Raises OSError where *target* is a directory that is not empty.
+    The builder flushes what it makes; the rename is flushed here. Raises OSError where *target* is a directory that is
+    not empty.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        with assume(account):
-            temporary.rename(target)
+        temporary.rename(target)
     except BaseException:
-        _remove(temporary)
+        remove_tree(temporary)
         raise
-    with assume(account):
-        sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def can_share(source: Path, directory: Path) -> bool:
     """Return whether copies of the files in *source* would share their blocks in *directory*: tried with one."""
-    file = next((path for path in source.iterdir() if path.is_file()), None)
+    file = next((path for path in source.iterdir() if path.is_file() and not path.is_symlink()), None)
     if file is None or not directory.is_dir() or sys.platform != "linux":
         return False
     try:
-        with file.open("rb") as reader, tempfile.TemporaryFile(dir=directory) as writer:
+        with open_regular(file) as reader, tempfile.TemporaryFile(dir=directory) as writer:
             ioctl(writer.fileno(), FICLONE, reader.fileno())
     except OSError:
         return False
@@ -126,7 +120,8 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove_tree(path: Path) -> None:
+    """Remove *path* as far as that can be done, a directory with all it holds; links are not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -140,7 +135,6 @@ class _Copying:
 
     pool: ThreadPoolExecutor
     skip: Skip
-    owner: tuple[int, int] | None
     vanishing: bool = field(kw_only=True)
     progress: Callable[[int], None] | None = field(kw_only=True)
     follow: Follow = field(kw_only=True)
@@ -162,7 +156,6 @@ class _Copying:
             self._count(self._file(source, name, target, new_name, path or "."))
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)
-            self._give(new_name, status, dir_fd=target)
 
     def _directory(self, source: int, target: int, path: str) -> None:
         """Copy what *source* holds: files by the workers, the rest in turn."""
@@ -191,7 +184,7 @@ class _Copying:
     def _file(self, source: int, name: str, target: int, new_name: str, path: str) -> tuple[int, bool] | None:
         """Copy a regular file; return its size and whether blocks are shared, None if it is gone."""
         try:
-            reader = os.open(name, READ, dir_fd=source)
+            reader = open_descriptor(name, dir_fd=source)
         except FileNotFoundError:
             if self.vanishing:
                 return None
@@ -225,15 +218,9 @@ class _Copying:
         return True
 
     def _keep(self, descriptor: int, status: os.stat_result) -> None:
-        """Give the copy the owner, mode and times of *status*."""
-        self._give(descriptor, status)
+        """Give the copy the mode and times of *status*."""
         os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
         os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    def _give(self, what: int | str, status: os.stat_result, *, dir_fd: int | None = None) -> None:
-        if os.geteuid() == 0:
-            uid, gid = self.owner or (status.st_uid, status.st_gid)
-            os.chown(what, uid, gid, dir_fd=dir_fd, follow_symlinks=isinstance(what, int))
 
     def _count(self, done: tuple[int, bool] | None) -> None:
         if done is None:

@@ -16,15 +16,15 @@ from mosaic_gateway.engines.base import ClusterMissingError
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.lock import running_conninfo
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.errors import BusyError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway import control
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.ahead import Ahead, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backups.compare import FileEntry, compare_trees, hash_files
-from mosaic_gateway_installer.backups.copy import Skip, can_share, copy_tree, staged, sync_directory
+from mosaic_gateway_installer.backups.copy import Skip, can_share, copy_tree, remove_tree, staged, sync_directory
 from mosaic_gateway_installer.backups.dump import dump_server
 from mosaic_gateway_installer.backups.manifest import (
     DUMP,
@@ -37,6 +37,7 @@ from mosaic_gateway_installer.backups.manifest import (
 from mosaic_gateway_installer.backups.online import BackupFailedError, OnlineFacts, copy_running_cluster
 from mosaic_gateway_installer.backups.place import Backup, backup_name, backups_of, leftovers
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named, size_of
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = [
@@ -77,20 +78,17 @@ def settings_of(home: Home) -> tuple[Path, ...]:
     return tuple(path for path in (home.secrets, home.config_file, home.receipt) if path.exists())
 
 
-def create_backup(
-    config: Config, receipt: Receipt, directory: Path, account: Account | None, report: Reporter
-) -> Backup:
+def create_backup(config: Config, receipt: Receipt, directory: Path, report: Reporter) -> Backup:
     """Back up *config*'s home into a new directory in *directory*; the caller holds the home's lock.
 
-    *account* owns the home. In the home everything is made as that account, elsewhere as ourselves. Raises
-    `DiskFullError`, `BackupFailedError`, BusyError and what the engine raises; then nothing is left of it.
+    Raises `DiskFullError`, `BackupFailedError`, BusyError and what the engine raises; then nothing is left of it.
     """
     conninfo = running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
     kind = choose_kind(config.engine, running=conninfo is not None)
     if kind is BackupKind.COLD:
         with _stopped(config.home, report), database_at_rest(config.home):
-            return cold_backup(config.home, receipt, config.engine, directory, account, report)
-    with _begun(config.home, config.engine, receipt, directory, account) as new:
+            return cold_backup(config.home, receipt, config.engine, directory, report)
+    with _begun(config.home, config.engine, receipt, directory) as new:
         if conninfo is not None:
             facts = new.copy_online(conninfo, report)
         else:
@@ -104,7 +102,6 @@ def cold_backup(
     receipt: Receipt,
     engine: EngineName,
     directory: Path,
-    account: Account | None,
     report: Reporter,
     *,
     hashes: bool = True,
@@ -116,14 +113,12 @@ def cold_backup(
     `data_ahead` copied into *directory*, which becomes the backup's.
     Raises `DiskFullError`, `BackupFailedError`, OSError; then nothing is left of it.
     """
-    with _begun(home, engine, receipt, directory, account, ahead) as new:
+    with _begun(home, engine, receipt, directory, ahead) as new:
         new.copy_cold(report)
         return new.finish(BackupKind.COLD, report, hashes=hashes)
 
 
-def data_ahead(
-    home: Home, receipt: Receipt, engine: EngineName, directory: Path, account: Account | None, report: Reporter
-) -> Ahead:
+def data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path, report: Reporter) -> Ahead:
     """Copy the data of *home*, at which its database works, for a `cold_backup` into *directory*.
 
     Raises `DiskFullError`, ClusterMissingError, OSError; then nothing is left of it.
@@ -132,36 +127,34 @@ def data_ahead(
     if data is None:
         raise _no_data(home)
     check_room(directory, size_of([*settings_of(home), data]), "The backup")
-    remove_leftovers(home, account)
+    remove_leftovers(home)
     name = backup_name(datetime.now(UTC), receipt.version, directory)
     place = directory / f".{name}.{secrets.token_hex(4)}.tmp"
     try:
         with full_disk_named(directory, "The backup"):
-            with assume(account):
-                make_directory(directory)
-            return copy_ahead(data, place, account, skip=_left_out_at_work, progress=_told(report))
+            make_directory(directory)
+            return copy_ahead(data, place, skip=_left_out_at_work, progress=_told(report))
     except BaseException:
-        remove_leftovers(home, account)
+        remove_leftovers(home)
         raise
 
 
-def remove_leftovers(home: Home, account: Account | None) -> None:
+def remove_leftovers(home: Home) -> None:
     """Remove what unfinished backups have left in *home*, and the directory of backups if it is empty then."""
-    with assume(account):
-        for path in leftovers(backups_of(home)):
-            shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):
-            backups_of(home).rmdir()
+    for path in leftovers(backups_of(home)):
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        backups_of(home).rmdir()
 
 
-def seal_backup(backup: Path, account: Account | None) -> None:
+def seal_backup(backup: Path) -> None:
     """Note the hashes of *backup*'s files that it was made without. Raises `BackupFailedError`, OSError."""
     manifest = read_manifest(backup)
     known = {entry.path: entry for entry in manifest.files}
     found = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
     if [(entry.path, entry.size) for entry in found] != [(entry.path, entry.size) for entry in manifest.files]:
         raise BackupFailedError(f"{backup} was changed after it had been made", hint="Take another backup.")
-    write_manifest(backup, replace(manifest, files=found), account)
+    write_manifest(backup, replace(manifest, files=found))
 
 
 @contextmanager
@@ -170,32 +163,48 @@ def _begun(
     engine: EngineName,
     receipt: Receipt,
     directory: Path,
-    account: Account | None,
     ahead: Ahead | None = None,
 ) -> Iterator[_NewBackup]:
     """Give a backup to be filled; it is in its place once the block has ended, and not there if that fails."""
-    writer = account if directory.is_relative_to(home.path) else None
     made = not directory.exists()
     data = data_of(home, engine)
     if ahead is None and (data is None or not can_share(data, directory)):
         check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
     if ahead is None and directory == backups_of(home):  # elsewhere they may be another home's, at work
-        remove_leftovers(home, account)
-    with full_disk_named(directory, "The backup"), assume(writer):
-        make_directory(directory)
-    target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
+        remove_leftovers(home)
     try:
-        with full_disk_named(directory, "The backup"), staged(target, writer) as stage:
-            with assume(writer):
-                make_directory(stage / "data")
-            yield _NewBackup(home, engine, receipt, target, stage, writer, ahead)
+        with full_disk_named(directory, "The backup"), _staged(home, receipt, directory) as (stage, target):
+            make_directory(stage / "data")
+            yield _NewBackup(home, engine, receipt, target, stage, ahead)
             if ahead is not None:
-                with assume(writer):
-                    ahead.place.rmdir()
+                ahead.place.rmdir()
     except BaseException:
         if made:
             with suppress(OSError):
                 directory.rmdir()
+        raise
+
+
+@contextmanager
+def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Path, Path]]:
+    """Give where a new backup in *directory* is built, and where it will be.
+
+    Where root has named a directory that is closed to us, root's process makes both.
+    """
+    if home.broker is None or directory.is_relative_to(home.path):
+        make_directory(directory)
+        target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
+        with staged(target) as stage:
+            yield stage, target
+        return
+    made = home.broker.ask(Request.MAKE_DIRECTORY)[0]
+    stage = Path(made["path"])
+    try:
+        yield stage, directory / made["name"]
+        home.broker.ask(Request.KEEP_DIRECTORY)
+    except BaseException:
+        for path in stage.iterdir():
+            remove_tree(path)
         raise
 
 
@@ -208,35 +217,30 @@ class _NewBackup:
     receipt: Receipt
     target: Path
     stage: Path
-    writer: Account | None
     ahead: Ahead | None = None
 
     def copy_online(self, conninfo: str, report: Reporter) -> OnlineFacts:
         """Copy the cluster that runs at *conninfo*."""
         report.begin("Copying the running database")
         cluster = self._data()
-        return copy_running_cluster(
-            cluster, self.stage / "data" / cluster.name, conninfo, account=self.writer, progress=_told(report)
-        )
+        return copy_running_cluster(cluster, self.stage / "data" / cluster.name, conninfo, progress=_told(report))
 
     def copy_cold(self, report: Reporter) -> None:
         """Copy the data, which nobody uses, or take what was copied ahead."""
         data = self._data()
         if self.ahead is not None:
-            with assume(self.writer):
-                self.ahead.copy.rename(self._place(data))
+            self.ahead.copy.rename(self._place(data))
             return
         report.begin("Copying the data")
-        copy_tree(data, self._place(data), account=self.writer, skip=_left_out, progress=_told(report))
+        copy_tree(data, self._place(data), skip=_left_out, progress=_told(report))
 
     def dump(self, config: Config) -> OnlineFacts:
         """Dump the server's database."""
         tools = self.stage / "tools"
-        runtime = _client(config, tools, self.writer)
-        conninfo = engine_for(config, account=None).conninfo()
-        facts = dump_server(conninfo, self.stage / "data" / DUMP, runtime, account=self.writer)
-        with assume(self.writer):
-            shutil.rmtree(tools, ignore_errors=True)
+        runtime = _client(config, tools)
+        conninfo = engine_for(config).conninfo()
+        facts = dump_server(conninfo, self.stage / "data" / DUMP, runtime)
+        shutil.rmtree(tools, ignore_errors=True)
         return facts
 
     def finish(
@@ -244,7 +248,7 @@ class _NewBackup:
     ) -> Backup:
         """Add secrets and settings, compare what can be compared, and write the manifest."""
         for path in settings_of(self.home):
-            copy_tree(path, self.stage / path.name, account=self.writer, skip=_torn)
+            copy_tree(path, self.stage / path.name, skip=_torn)
         report.begin("Checking the copy")
         files = self._hashed(kind, hashes=hashes)
         cluster = None
@@ -263,7 +267,7 @@ class _NewBackup:
             tables=facts.tables if facts is not None else None,
             objects=facts.objects if facts is not None else None,
         )
-        write_manifest(self.stage, manifest, self.writer)
+        write_manifest(self.stage, manifest)
         for directory in (self.stage / "data", self.stage):
             sync_directory(directory)
         return Backup(self.target, manifest)
@@ -282,7 +286,7 @@ class _NewBackup:
     def _compared(self, path: Path, skip: Skip, *, hashes: bool) -> list[FileEntry]:
         copy = self._place(path)
         if self.ahead is not None and path == self._data():
-            compared = bring_up_to_date(path, copy, self.ahead.files, self.writer, skip=skip)
+            compared = bring_up_to_date(path, copy, self.ahead.files, skip=skip)
         else:
             compared = compare_trees(path, copy, skip=skip, hashes=hashes)
         if not compared.equal:
@@ -313,11 +317,11 @@ def _below(prefix: Path, entries: tuple[FileEntry, ...]) -> list[FileEntry]:
     return [replace(entry, path=(prefix / entry.path).as_posix()) for entry in entries]
 
 
-def _client(config: Config, tools: Path, writer: Account | None) -> Runtime:
-    """Return programs with a ``pg_dump``: those that were named, else a copy of the wheel's that *writer* can run."""
+def _client(config: Config, tools: Path) -> Runtime:
+    """Return programs with a ``pg_dump``: those that were named, else a copy of the wheel's."""
     if config.postgres_bin is not None:
-        return find_runtime(config.home, config.postgres_bin, account=writer)
-    return install_runtime(Home(tools), account=writer, postgres_bin=None)
+        return find_runtime(config.home, config.postgres_bin)
+    return programs_of(config.home).tools(Home(tools))
 
 
 def _left_out(path: str) -> bool:
@@ -370,7 +374,8 @@ def _stopped(home: Home, report: Reporter) -> Iterator[None]:
         yield
     finally:
         report.begin("Starting the gateway again")
-        control.start(home)
+        with full_disk_named(home.path, "Starting the gateway again"):
+            control.start(home)
 
 
 class GatewayInForegroundError(BusyError):

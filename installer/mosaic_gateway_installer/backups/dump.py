@@ -16,8 +16,7 @@ from mosaic_gateway.config import process_environment
 from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import open_regular, remove_file, write_file
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backups.online import BackupFailedError, OnlineFacts
 from mosaic_gateway_installer.backups.rows import objects_hash, table_rows
@@ -42,7 +41,7 @@ class RestoreFailedError(MosaicError):
     code = "RESTORE_FAILED"
 
 
-def dump_server(conninfo: str, target: Path, runtime: Runtime, *, account: Account | None) -> OnlineFacts:
+def dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
     """Dump the database of *conninfo* into the new file *target*; rows are counted in the dump's own snapshot.
 
     Raises `DumpClientTooOldError`, `BackupFailedError`, OSError.
@@ -52,7 +51,7 @@ def dump_server(conninfo: str, target: Path, runtime: Runtime, *, account: Accou
             version = _check_version(session, runtime)
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot = _value(session, "SELECT pg_export_snapshot()")
-            with _service(conninfo, target.parent, account) as environ:
+            with _service(conninfo, target.parent) as environ:
                 words: list[str | Path] = [
                     "-Fc",
                     "--no-password",
@@ -63,7 +62,7 @@ def dump_server(conninfo: str, target: Path, runtime: Runtime, *, account: Accou
                     "-d",
                     f"service={SERVICE}",
                 ]
-                run([runtime.bindir / "pg_dump", *words], timeout=LIMIT, account=account, env=environ)
+                run([runtime.bindir / "pg_dump", *words], timeout=LIMIT, env=environ)
             _flush(target)
             return OnlineFacts(tables=table_rows(session), objects=objects_hash(session), server_version=version)
     except psycopg.Error as error:
@@ -73,16 +72,16 @@ def dump_server(conninfo: str, target: Path, runtime: Runtime, *, account: Accou
         raise BackupFailedError(f"The dump failed: {error.message}", details=error.details) from error
 
 
-def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path, account: Account | None) -> None:
+def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path) -> None:
     """Restore *dump* into the empty database of *conninfo*, in one transaction.
 
     *scratch* is a private directory for what must not be seen. Raises `RestoreFailedError`, OSError.
     """
     words = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--no-password"]
     try:
-        with _service(conninfo, scratch, account) as environ:
+        with _service(conninfo, scratch) as environ:
             arguments: list[str | Path] = [runtime.bindir / "pg_restore", *words, "-d", f"service={SERVICE}", dump]
-            run(arguments, timeout=LIMIT, account=account, env=environ)
+            run(arguments, timeout=LIMIT, env=environ)
     except CommandFailedError as error:
         raise RestoreFailedError(f"The dump could not be restored: {error.message}", details=error.details) from error
 
@@ -99,18 +98,15 @@ def _check_version(session: Connection, runtime: Runtime) -> str:
 
 
 @contextmanager
-def _service(conninfo: str, directory: Path, account: Account | None) -> Iterator[Mapping[str, str]]:
+def _service(conninfo: str, directory: Path) -> Iterator[Mapping[str, str]]:
     """Give an environment in which libpq's service ``mosaic`` is the database; no argument names a secret."""
     file = directory / f".service.{secrets.token_hex(4)}.tmp"
     lines = [f"{name}={value}\n" for name, value in conninfo_to_dict(conninfo).items() if value is not None]
-    with assume(account):
-        write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
-    home = {} if account is None else {"HOME": account.directory, "USER": account.name, "LOGNAME": account.name}
+    write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
     try:
-        yield {**process_environment(), **home, "PGSERVICEFILE": str(file)}
+        yield {**process_environment(), "PGSERVICEFILE": str(file)}
     finally:
-        with assume(account):
-            remove_file(file)
+        remove_file(file)
 
 
 def _value(session: Connection, query: str) -> str:
@@ -119,8 +115,5 @@ def _value(session: Connection, query: str) -> str:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as stream:
+        os.fsync(stream.fileno())

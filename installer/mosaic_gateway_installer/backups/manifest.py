@@ -9,14 +9,34 @@ Written last into the backup, so that a directory without one is no backup. ``ma
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mosaic_gateway.config import EngineName
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.files import write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import LARGE, write_file
+from mosaic_gateway.record_fields import (
+    INSTANCE_ID,
+    VERSION,
+    Field,
+    RecordError,
+    any_text,
+    checked_record,
+    digest,
+    entries,
+    integer,
+    matching,
+    member,
+    moment,
+    optional,
+    read_object,
+    relative_path,
+    row,
+    text,
+)
 from mosaic_gateway_installer.backups.compare import FileEntry
 
 __all__ = [
@@ -91,39 +111,66 @@ class Manifest:
         return sum(entry.size for entry in self.files)
 
 
-def write_manifest(backup: Path, manifest: Manifest, account: Account | None) -> None:
-    """Write *manifest* into the directory *backup* as *account*. Raises OSError."""
+def write_manifest(backup: Path, manifest: Manifest) -> None:
+    """Write *manifest* into the directory *backup*. Raises OSError."""
     value = asdict(manifest)
     value["files"] = [[entry.path, entry.size, entry.sha256] for entry in manifest.files]
     if manifest.tables is not None:
         value["tables"] = [[rows.table, rows.count, rows.checksum] for rows in manifest.tables]
-    with assume(account):
-        write_file(backup / MANIFEST, json.dumps({"backup": SCHEMA, **value}, indent=1) + "\n")
+    write_file(backup / MANIFEST, json.dumps({"backup": SCHEMA, **value}, indent=1) + "\n")
 
 
 def read_manifest(backup: Path) -> Manifest:
     """Return the manifest of the directory *backup*. Raises `ManifestError`."""
+    file = backup / MANIFEST
     try:
-        value: Any = json.loads((backup / MANIFEST).read_bytes())
-        if value.pop("backup") != SCHEMA:
+        value = read_object(file, limit=LARGE)
+        if checked_record(file, value, FORM)["backup"] != SCHEMA:
             raise ManifestError(
                 f"{backup} was made by a later version",
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
-        tables = value.pop("tables")
-        return Manifest(
-            **{
-                **value,
-                "kind": BackupKind(value["kind"]),
-                "files": tuple(FileEntry(str(path), int(size), str(digest)) for path, size, digest in value["files"]),
-                "tables": None if tables is None else tuple(TableRows(str(t), int(n), str(c)) for t, n, c in tables),
-            }
-        )
+        return Manifest(**checked_record(file, value, FIELDS))
     except FileNotFoundError as error:
         raise ManifestError(
             f"{backup} is no backup: it has no {MANIFEST}", hint="See what there is: mosaic-gateway backup list"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except RecordError as error:
         raise ManifestError(
-            f"{backup / MANIFEST} cannot be read: {error}", hint="Take another backup: mosaic-gateway backup list"
+            error.message, hint="Take another backup: mosaic-gateway backup list", details=error.details
         ) from error
+    except OSError as error:
+        raise ManifestError(
+            f"{file} cannot be read: {error.strerror}", hint="Take another backup: mosaic-gateway backup list"
+        ) from error
+
+
+def _files(value: Any) -> tuple[FileEntry, ...]:
+    found = tuple(FileEntry(*one) for one in _ROWS_OF_FILES(value))
+    if len({entry.path for entry in found}) != len(found):
+        raise ValueError("it must name each path once")
+    return found
+
+
+def _tables(value: Any) -> tuple[TableRows, ...]:
+    return tuple(TableRows(*one) for one in _ROWS_OF_TABLES(value))
+
+
+_HASH = matching(re.compile(r"([0-9a-f]{64})?"), "a digest of 64 hexadecimal digits, or empty")
+_ROWS_OF_FILES = entries(row(relative_path, integer, _HASH))
+_ROWS_OF_TABLES = entries(row(any_text, integer, text))
+FORM = {"backup": Field(integer)}
+FIELDS = {
+    "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
+    "created_at": Field(moment),
+    "version": Field(matching(VERSION, "a version")),
+    "engine": Field(lambda value: str(member(EngineName)(value))),
+    "kind": Field(member(BackupKind)),
+    "files": Field(_files),
+    "server_version": Field(optional(text), None),
+    "system_identifier": Field(optional(integer), None),
+    "schema": Field(optional(digest), None),
+    "tables": Field(optional(_tables), None),
+    "objects": Field(optional(digest), None),
+    "verified_at": Field(optional(moment), None),
+}

@@ -17,7 +17,6 @@ switch and yet be seen by nobody until the log is on disk (``RecordTransactionCo
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +30,7 @@ from psycopg.rows import TupleRow
 
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.files import write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import read_regular, write_file
 from mosaic_gateway_installer.backups.copy import copy_tree, sync_directory
 from mosaic_gateway_installer.backups.rows import Contents, held_still, keep_tables, objects_hash, table_rows, tables_of
 
@@ -121,10 +119,9 @@ def copy_running_cluster(
     target: Path,
     conninfo: str,
     *,
-    account: Account | None,
     progress: Callable[[int], None] | None = None,
 ) -> OnlineFacts:
-    """Copy *cluster*, which the server at *conninfo* runs, to *target*, as *account*.
+    """Copy *cluster*, which the server at *conninfo* runs, to *target*.
 
     *target* is complete and on disk in the end; on failure it may be there in part. Raises
     `WritersBusyError`, `BackupFailedError`, OSError.
@@ -134,7 +131,7 @@ def copy_running_cluster(
             closing(connect(conninfo, application_name=APPLICATION)) as session,
             closing(connect(conninfo, application_name=APPLICATION)) as reader,
         ):
-            return _Backup(session, reader, cluster, target, account, progress).run()
+            return _Backup(session, reader, cluster, target, progress).run()
     except psycopg.Error as error:
         raise BackupFailedError(
             f"PostgreSQL did not let itself be backed up: {' '.join(str(error).split())}",
@@ -157,7 +154,6 @@ class _Backup:
     reader: Connection  # counts rows
     cluster: Path
     target: Path
-    account: Account | None
     progress: Callable[[int], None] | None
 
     def run(self) -> OnlineFacts:
@@ -166,9 +162,7 @@ class _Backup:
         # Immediately reserved, temporary: it goes with this session, however that ends.
         self.session.execute("SELECT pg_create_physical_replication_slot(%s, true, true)", [label])
         first = self._value("SELECT pg_walfile_name(pg_backup_start(%s, fast => true))", label)
-        copy_tree(
-            self.cluster, self.target, account=self.account, skip=left_out, vanishing=True, progress=self.progress
-        )
+        copy_tree(self.cluster, self.target, skip=left_out, vanishing=True, progress=self.progress)
         self._copy_control()
         self._stop()
         with self._instant() as last:
@@ -194,18 +188,14 @@ class _Backup:
     def _copy_control(self) -> None:
         """Copy pg_control again, as two readings in a row agree on it: the server may be writing it."""
         path = self.cluster / "global" / "pg_control"
-        before, content = b"", path.read_bytes()
+        before, content = b"", read_regular(path)
         while before != content:
-            before, content = content, path.read_bytes()
-        with assume(self.account):
-            write_file(self.target / "global" / "pg_control", content)
-        self._own(self.target / "global" / "pg_control", path)
+            before, content = content, read_regular(path)
+        write_file(self.target / "global" / "pg_control", content)
 
     def _stop(self) -> None:
         row = self.session.execute("SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)").fetchone()
-        with assume(self.account):
-            write_file(self.target / "backup_label", str(row[0]) if row else "")
-        self._own(self.target / "backup_label", self.cluster / "PG_VERSION")
+        write_file(self.target / "backup_label", str(row[0]) if row else "")
 
     @contextmanager
     def _instant(self) -> Iterator[str]:
@@ -266,16 +256,10 @@ class _Backup:
         for path in sorted((self.cluster / "pg_wal").iterdir()):
             segment = len(path.name) == len(first) and path.name.startswith(timeline) and first <= path.name <= last
             if segment or path.name.endswith(".history"):
-                copy_tree(path, self.target / "pg_wal" / path.name, account=self.account)
+                copy_tree(path, self.target / "pg_wal" / path.name)
         if not (self.target / "pg_wal" / last).exists():
             raise BackupFailedError(f"the server no longer has {last} of its log", hint="Run the command again.")
         sync_directory(self.target / "pg_wal")
-
-    def _own(self, path: Path, like: Path) -> None:
-        """As root, outside of the home: what we wrote gets the owner that its neighbours have."""
-        if self.account is None and os.geteuid() == 0:
-            status = like.stat()
-            os.chown(path, status.st_uid, status.st_gid)
 
     def _value(self, query: str, *parameters: str) -> str:
         row = self.session.execute(query.encode(), parameters or None).fetchone()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.record_fields import BACKUP_NAME
 from mosaic_gateway_installer.backups.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
 __all__ = ["Backup", "BackupMissingError", "backup_name", "backups_of", "find_backup", "leftovers", "list_backups"]
 
-#: UTC stamp and the gateway's version: 20261125T134500Z-0.1.0
-NAME = re.compile(r"\d{8}T\d{6}Z-[0-9A-Za-z.+!_]+(-\d+)?")
+NAME = BACKUP_NAME
 LEFTOVER = re.compile(r"\.(\d{8}T\d{6}Z-[0-9A-Za-z.+!_-]+|verify)\.[0-9a-f]{8}\.tmp")
 
 
@@ -92,4 +92,5 @@ def leftovers(directory: Path) -> list[Path]:
 
 def _named(directory: Path) -> Iterator[Path]:
     if directory.is_dir():
-        yield from sorted(path for path in directory.iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+        paths = (path for path in directory.iterdir() if NAME.fullmatch(path.name))
+        yield from sorted(path for path in paths if path.is_dir() and not path.is_symlink())

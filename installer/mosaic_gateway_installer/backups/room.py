@@ -1,4 +1,4 @@
-"""Is there room, and does a full disk say so plainly?"""
+"""Disk-space checks, and the many errors of a full disk translated into `DiskFullError`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process.command import CommandFailedError
 
-__all__ = ["check_room", "full_disk_named", "size_of"]
+__all__ = ["check_room", "full_disk_named", "is_full_disk", "size_of"]
 
 RESERVE = 64 * 1024 * 1024  # bytes that stay free: the database beside it must be able to write on
-NO_SPACE = "No space left on device"
+#: How messages name a full disk or an exhausted quota: strerror(3) of PostgreSQL and its programs, codes of Node.js.
+NO_SPACE = ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQUOT")
+SQLSTATE = "53100"  # disk_full: PostgreSQL's manual, appendix A
 MB = 1024 * 1024
 
 
@@ -38,24 +41,41 @@ def check_room(place: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def full_disk_named(place: Path, what: str) -> Iterator[None]:
-    """Turn the many ways in which a full disk shows inside the block into `DiskFullError`."""
+    """Raise `DiskFullError` for an error of the block that a full disk caused; *what* was written into *place*.
+
+    An error of a server or of a gateway that was started keeps its message: the full disk may be another one.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise _full(place, what) from error
+    except DiskFullError:
         raise
-    except CommandFailedError as error:
-        if NO_SPACE in error.message:
-            raise _full(place, what) from error
-        raise
+    except (OSError, CommandFailedError) as error:
+        if not is_full_disk(error):
+            raise
+        raise DiskFullError(
+            f"{what}: there was no room left in {place}; what was begun has been removed",
+            hint="Make room there, then run the command again.",
+        ) from error
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        raise DiskFullError(
+            f"{what}: there was no room left: {error}",
+            hint="Make room there, then run the command again.",
+            details=error.details if isinstance(error, MosaicError) else None,
+        ) from error
 
 
-def _full(place: Path, what: str) -> DiskFullError:
-    return DiskFullError(
-        f"{what}: there was no room left in {place}; what was begun has been removed",
-        hint="Make room there, then run the command again.",
-    )
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether *error*, or one that it was raised from, says that a disk is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in FULL_DISK:
+            return True
+        if getattr(cause, "sqlstate", None) == SQLSTATE or any(words in str(cause) for words in NO_SPACE):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _files(top: Path) -> Iterator[Path]:

@@ -22,12 +22,11 @@ from mosaic_gateway.config import Config, EngineName, Home, process_environment,
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, major_of
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backups.compare import FileEntry, hash_files
 from mosaic_gateway_installer.backups.copy import can_share, copy_tree
@@ -36,6 +35,8 @@ from mosaic_gateway_installer.backups.manifest import DUMP, MANIFEST, BackupKind
 from mosaic_gateway_installer.backups.place import Backup, backups_of
 from mosaic_gateway_installer.backups.room import check_room, full_disk_named
 from mosaic_gateway_installer.backups.rows import Contents, differing_tables, objects_hash, table_rows
+from mosaic_gateway_installer.backups.swap import PARTS
+from mosaic_gateway_installer.programs import programs_of
 
 __all__ = ["BackupDamagedError", "Verification", "check_files", "verify_backup"]
 
@@ -65,7 +66,8 @@ def check_files(backup: Backup) -> None:
     """Hold every file of *backup* against the manifest. Raises `BackupDamagedError`, OSError."""
     expected = {entry.path: entry for entry in backup.manifest.files}
     found = {entry.path: entry for entry in hash_files(backup.path, skip=lambda path: path == MANIFEST)}
-    wrong = [f"{path} is missing" for path in expected if path not in found]
+    wrong = [f"{part} is a link" for part in PARTS if (backup.path / part).is_symlink()]
+    wrong += [f"{path} is missing" for path in expected if path not in found]
     wrong += [f"{path} was not there" for path in found if path not in expected]
     wrong += [
         f"{path} was altered" for path, entry in expected.items() if path in found and not _same(found[path], entry)
@@ -79,16 +81,16 @@ def _same(found: FileEntry, noted: FileEntry) -> bool:
     return found == noted or (not noted.sha256 and found.size == noted.size)
 
 
-def verify_backup(backup: Backup, config: Config, account: Account | None, report: Reporter) -> Verification:
+def verify_backup(backup: Backup, config: Config, report: Reporter) -> Verification:
     """Check *backup* with the help of *config*'s home, and note the success in its manifest.
 
-    *account* owns the home. Raises `BackupDamagedError`, `DiskFullError`, `RuntimeMissingError`, OSError; the
-    place in which it was restored is gone in any case.
+    Raises `BackupDamagedError`, `DiskFullError`, `RuntimeMissingError`, OSError; the place in which it was restored
+    is gone in any case.
     """
     report.begin("Hashing the files")
     check_files(backup)
-    with full_disk_named(config.home.path, "The restore for comparison"), _scratch(config.home, account) as scratch:
-        restored = _Restored(backup, config, scratch, account)
+    with full_disk_named(config.home.path, "The restore for comparison"), _scratch(config.home) as scratch:
+        restored = _Restored(backup, config, scratch)
         report.begin("Restoring beside the present data")
         restored.restore()
         report.begin("Starting and comparing")
@@ -96,8 +98,7 @@ def verify_backup(backup: Backup, config: Config, account: Account | None, repor
         report.begin("Checking every page")
         checks += restored.check_pages()
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    writer = account if backup.path.is_relative_to(config.home.path) else None
-    write_manifest(backup.path, replace(backup.manifest, verified_at=at), writer)
+    write_manifest(backup.path, replace(backup.manifest, verified_at=at))
     return Verification(
         files=len(backup.manifest.files),
         tables=None if backup.manifest.tables is None else len(backup.manifest.tables),
@@ -113,34 +114,28 @@ class _Restored:
     backup: Backup
     config: Config
     scratch: Home
-    account: Account | None
 
     def restore(self) -> None:
         """Put the data there."""
-        data, place = self.backup.path / "data", self.scratch.path.stat()
-        owner = place.st_uid, place.st_gid
+        data = self.backup.path / "data"
         if not can_share(self.backup.path, self.scratch.path):
             check_room(self.scratch.path, self.manifest.size * 5 // 4, "The restore for comparison")
         if self.manifest.kind is BackupKind.DUMP:
-            create_cluster(self.scratch, self._runtime(None), account=self.account)
-            copy_tree(data / DUMP, self.scratch.path / DUMP, owner=owner)
+            create_cluster(self.scratch, self._runtime(None))
+            copy_tree(data / DUMP, self.scratch.path / DUMP)
             return
-        copy_tree(data, self.scratch.data, owner=owner)
+        copy_tree(data, self.scratch.data)
         if self._engine not in BRINGS_PROGRAMS:
-            with assume(self.account):
-                self.scratch.runtime.symlink_to(self.config.home.runtime)
+            self.scratch = replace(self.scratch, programs=self.config.home.runtime)
 
     def compare(self) -> tuple[Contents, tuple[str, ...]]:
         """Start it, ask it, stop it; return the rows that are there, and what else was checked."""
-        engine = engine_for(self._config(), account=self.account)
+        engine = engine_for(self._config())
         try:
             engine.start()
             conninfo = engine.conninfo()
             if self.manifest.kind is BackupKind.DUMP:
-                restore_dump(
-                    self.scratch.path / DUMP, conninfo, self._runtime(None), scratch=self.scratch.path,
-                    account=self.account,
-                )  # fmt: skip
+                restore_dump(self.scratch.path / DUMP, conninfo, self._runtime(None), scratch=self.scratch.path)
             with closing(connect(conninfo, application_name="mosaic-gateway backup")) as connection:
                 tables, objects = table_rows(connection), objects_hash(connection)
                 self._hold(tables, objects)
@@ -161,7 +156,7 @@ class _Restored:
         if not program.is_file():
             return ()
         try:
-            run([program, "--check", "-D", cluster], timeout=LIMIT, account=self.account)
+            run([program, "--check", "-D", cluster], timeout=LIMIT)
         except CommandFailedError as error:
             if "data checksums are not enabled" in error.message:
                 return ()
@@ -189,8 +184,8 @@ class _Restored:
         """Return programs for clusters of *major* (None: the newest): the home's own, else the package's."""
         own = self.config if self.config.engine is EngineName.POSTGRES else replace(self.config, postgres_bin=None)
         with suppress(RuntimeMissingError):
-            return find_runtime(own.home, own.postgres_bin, account=self.account, major=major)
-        runtime = install_runtime(self.scratch, account=self.account, postgres_bin=None)
+            return find_runtime(own.home, own.postgres_bin, major=major)
+        runtime = programs_of(self.config.home).tools(self.scratch)
         if major not in {None, runtime.major}:
             raise RuntimeMissingError(
                 f"{self.backup.path} is of PostgreSQL {major}; there are only programs of {runtime.version}",
@@ -222,7 +217,7 @@ class _Restored:
         place = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
         words = ["-h", place["host"], "-p", place["port"], "-U", place["user"], "-w", "--install-missing"]
         try:
-            run([program, *words, place["dbname"]], timeout=LIMIT, account=self.account)
+            run([program, *words, place["dbname"]], timeout=LIMIT)
         except CommandFailedError as error:
             if 'extension "amcheck" is not available' in error.message:
                 return ()
@@ -231,14 +226,13 @@ class _Restored:
 
 
 @contextmanager
-def _scratch(home: Home, account: Account | None) -> Iterator[Home]:
+def _scratch(home: Home) -> Iterator[Home]:
     """Give a home in the backups' directory of *home*, and remove it with all that belongs to it."""
     directory = backups_of(home)
-    with assume(account):
-        made = not directory.exists()
-        make_directory(directory)
-        path = directory / f".verify.{secrets.token_hex(4)}.tmp"
-        make_directory(path)
+    made = not directory.exists()
+    make_directory(directory)
+    path = directory / f".verify.{secrets.token_hex(4)}.tmp"
+    make_directory(path)
     scratch = Home(path)
     try:
         yield scratch

@@ -105,7 +105,7 @@ def _session(patient: Patient) -> Iterator[psycopg.Connection[TupleRow]]:
 
 def _conninfo(patient: Patient) -> str:
     if patient.config.engine is EngineName.SERVER:
-        return engine_for(patient.config, account=None).conninfo()
+        return engine_for(patient.config).conninfo()
     conninfo = running_database(patient.home, patient.config.engine)
     if conninfo is None:
         raise NotCheckedError("not checked: the database does not run")
@@ -114,7 +114,7 @@ def _conninfo(patient: Patient) -> str:
 
 def _database(patient: Patient) -> str:
     if patient.config.engine is EngineName.SERVER:
-        engine = engine_for(patient.config, account=None)
+        engine = engine_for(patient.config)
         engine.start()
         engine.verify()
     with _session(patient) as connection:

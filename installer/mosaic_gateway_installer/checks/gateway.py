@@ -5,9 +5,10 @@ from __future__ import annotations
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import current_program
-from mosaic_gateway.gateway.service import registered_service
+from mosaic_gateway.gateway.service import recorded_service, registered_service
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
@@ -15,7 +16,6 @@ from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
 from mosaic_gateway_installer.service.unit import is_unchanged
 from mosaic_gateway_installer.snapshot.store import altered_files
-from mosaic_gateway_installer.steps.service import service_of
 
 __all__ = ["CHECKS"]
 
@@ -27,7 +27,7 @@ class NotRunningError(PreflightError):
 
 
 class ServiceMissingError(PreflightError):
-    """The receipt names a service that is not there."""
+    """A service is recorded that is not there."""
 
     code = "SERVICE_MISSING"
 
@@ -59,13 +59,11 @@ def _program(patient: Patient) -> str:
 
 
 def _service(patient: Patient) -> str:
-    recorded = service_of(patient.receipt)
+    recorded = recorded_service(patient.home)
     if recorded is None:
         return "none: after a restart of the machine, run mosaic-gateway start"
     service = registered_service(patient.home)
     if service is None:
-        if not recorded.is_for_root and patient.account is not None:
-            raise NotCheckedError(f"not checked: {recorded.described} is its owner's own")
         raise ServiceMissingError(
             f"{recorded.described} is not there, or not for this home", hint="Register it anew: mosaic-gateway install"
         )
@@ -87,7 +85,11 @@ def _enable(patient: Patient, fault: MosaicError) -> str:
     service = registered_service(patient.home)
     if service is None or not isinstance(fault, ServiceNotEnabledError):
         raise fault
-    enable(service)
+    broker = patient.home.broker
+    if service.is_for_root and broker is not None:
+        broker.ask(Request.ENABLE_UNIT)
+    else:
+        enable(service)
     return f"{service.described} starts by itself again"
 
 

@@ -18,14 +18,15 @@ from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.ballast import ballast_file, keep_ballast
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.upgrade_mark import read_mark, unfinished
-from mosaic_gateway.process.account import assume
+from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway_installer.belongings import erase_leftovers, erased
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.clock import check_clock
 from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import ReceiptState
-from mosaic_gateway_installer.snapshot.store import remove_from_runtime
 
 __all__ = ["CHECKS"]
 
@@ -45,13 +46,13 @@ class IncompleteError(PreflightError):
 
 
 class ModeError(PreflightError):
-    """Files or directories of the home are open to other users, closed to their owner, or somebody else's."""
+    """Files or directories of the home are open to other users, closed to their owner, or another user's."""
 
     code = "HOME_MODE"
 
 
 class LeftoversError(AdviceError):
-    """Files lie about that killed processes had not finished."""
+    """Files are there that killed processes had not finished, or had not finished to delete."""
 
     code = "LEFTOVERS"
 
@@ -98,24 +99,31 @@ class _Wrong:
 
 
 def _modes(patient: Patient) -> str:
-    home, _ = patient.home, patient.account
-    wrong = list(_wrong_paths(home))
+    wrong = list(_wrong_paths(patient.home))
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ModeError(
             f"{first.path} is open to other users, closed to its owner, or another user's{more}",
-            hint=f"mosaic-gateway doctor --fix, or: {_remedy(first)}",
+            hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
         )
+    check_layout(patient.home)
     return "the home is closed to other users, and all its owner's"
 
 
 def _remedy(wrong: _Wrong) -> str:
     path = shlex.quote(str(wrong.path))
-    if wrong.path.lstat().st_uid != wrong.owner:
-        return f"chown {wrong.owner}:{wrong.group} {path}"
-    return f"chmod {wrong.mode:o} {path}"
+    if not _is_foreign(wrong):
+        return f"mosaic-gateway doctor --fix, or: chmod {wrong.mode:o} {path}"
+    status = wrong.path.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        return f"Only root can change that. It has other names, so see first whose file it is: ls -li {path}"
+    return f"Only root can change that: chown -h {wrong.owner}:{wrong.group} {path}"
+
+
+def _is_foreign(wrong: _Wrong) -> bool:
+    return wrong.path.lstat().st_uid != wrong.owner
 
 
 def _wrong_paths(home: Home) -> Iterator[_Wrong]:
@@ -136,38 +144,35 @@ def _wrong_paths(home: Home) -> Iterator[_Wrong]:
 
 
 def _children(directory: Path) -> list[Path]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(directory.iterdir())
+    """Return what lies in *directory*; nothing if that is a link, or closed."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        return sorted(directory.iterdir()) if not directory.is_symlink() else []
     return []
 
 
-def _mend_modes(patient: Patient, _fault: MosaicError) -> str:
-    """Set mode and owner by descriptor, so that nothing can be put in a path's place meanwhile."""
-    mended = []
+def _mend_modes(patient: Patient, fault: MosaicError) -> str:
+    """Set the modes; a path of another user stays as it is."""
+    if not isinstance(fault, ModeError):
+        raise fault
+    mended, foreign = [], []
     for wrong in _wrong_paths(patient.home):
-        before = wrong.path.lstat()
-        if before.st_uid != wrong.owner and (os.geteuid() != 0 or (before.st_nlink > 1 and wrong.path.is_file())):
-            continue  # not ours to take; a file with two names may be anybody's
-        if before.st_uid == os.geteuid():
-            wrong.path.chmod(wrong.mode)  # it may be closed to us, too
-        descriptor = os.open(wrong.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if os.path.samestat(os.fstat(descriptor), before):
-                os.fchmod(descriptor, wrong.mode)
-                if before.st_uid != wrong.owner:
-                    os.fchown(descriptor, wrong.owner, wrong.group)
-                mended.append(str(wrong.path))
-        finally:
-            os.close(descriptor)
-    return f"set mode and owner of {', '.join(mended) or 'nothing'}"
+        if _is_foreign(wrong):
+            foreign.append(str(wrong.path))
+        else:
+            wrong.path.chmod(wrong.mode)
+            mended.append(str(wrong.path))
+    left = f"another user's, which only root can change: {', '.join(foreign)}"
+    if foreign and not mended:
+        raise ModeError(left)
+    return f"set the mode of {', '.join(mended) or 'nothing'}{f' (not of {left})' if foreign else ''}"
 
 
 def _leftovers(patient: Patient) -> str:
     _leave_to_others(patient.home)
-    found = _unfinished(patient.home)
+    found = [*_unfinished(patient.home), *erased(patient.home)]
     if found:
         raise LeftoversError(
-            f"unfinished files of killed processes: {', '.join(map(str, found))}",
+            f"files that killed processes left: {', '.join(map(str, found))}",
             hint="They harm nothing. To remove them: mosaic-gateway doctor --fix",
             details={"paths": [str(path) for path in found]},
         )
@@ -175,22 +180,23 @@ def _leftovers(patient: Patient) -> str:
 
 
 def _unfinished(home: Home) -> list[Path]:
-    places = (home.path, *(path for path in _children(home.path) if path.is_dir() and not path.is_symlink()))
+    places = (home.path, *(path for path in _children(home.path) if path.is_dir()))
     return [path for place in places for path in _children(place) if UNFINISHED.fullmatch(path.name)]
 
 
 def _remove_leftovers(patient: Patient, _fault: MosaicError) -> str:
-    home, account = patient.home, patient.account
-    with holding(home, "doctor", account):
+    home = patient.home
+    with holding(home, "doctor"):
         found = _unfinished(home)
-        remove_from_runtime(home, UNFINISHED)  # what is root's own in there, the account could not remove
-        with assume(account):
-            for path in found:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=path.parent == home.runtime)
-                else:
-                    path.unlink(missing_ok=True)
-    return f"removed {len(found)} unfinished file(s)"
+        count = len(found) + len(erased(home))
+        erase_leftovers(home)
+        programs_of(home).remove(())
+        for path in (path for path in found if path.parent != home.runtime):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    return f"removed {count} file(s)"
 
 
 def _secret(patient: Patient) -> str:
@@ -223,7 +229,7 @@ def _room(patient: Patient) -> str:
 def _set_reserve_aside(patient: Patient, fault: MosaicError) -> str:
     if not isinstance(fault, ReserveMissingError):
         raise fault
-    keep_ballast(patient.home, patient.account)
+    keep_ballast(patient.home)
     if not ballast_file(patient.home).exists():
         raise fault
     return "set 64 MB aside"

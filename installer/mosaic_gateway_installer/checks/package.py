@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.records import altered_files_of
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
 
-__all__ = ["CHECKS", "FilesAlteredError", "told"]
+__all__ = ["CHECKS", "FilesAlteredError", "package_faults", "told"]
 
 SHOWN = 5  # names in a message; the details have all
 
@@ -34,17 +36,32 @@ def _package(_patient: Patient) -> str:
     return f"{count} migrations, every hash as built"
 
 
-def _files(_patient: Patient) -> str:
-    distributions = _distributions()
-    altered = {one.name: files for one in distributions if (files := altered_files_of(one))}
-    if altered:
-        names = [name for files in altered.values() for name in files]
+def _files(patient: Patient) -> str:
+    broker = patient.home.broker  # root's package may be closed to this user
+    found = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
+    names, pinned = found["altered"], found["pinned"]
+    if names:
         raise FilesAlteredError(
             f"{len(names)} file(s) of the package are missing or were changed: {told(names)}",
-            hint=f"Install anew: pip install --force-reinstall --no-deps {' '.join(_pinned(distributions, altered))}",
+            hint=f"Install anew: pip install --force-reinstall --no-deps {' '.join(pinned)}",
             details={"files": names},
         )
-    return f"{len(distributions)} packages, every file as installed"
+    if not found["count"]:
+        raise NotCheckedError("not checked: this program was not installed by pip")
+    return f"{found['count']} packages, every file as installed"
+
+
+def package_faults() -> dict[str, Any]:
+    """Return how many distributions the installed package consists of, and which of their files are not as installed.
+
+    ``count`` is 0 where pip did not install it, ``altered`` are files and ``pinned`` the requirements that bring them.
+    Raises PreflightError, OSError.
+    """
+    distributions = _distributions()
+    altered = {one.name: files for one in distributions if (files := altered_files_of(one))}
+    pinned = [f"{one.name}=={one.version}" for one in distributions if one.name in altered]
+    names = [name for files in altered.values() for name in files]
+    return {"count": len(distributions), "altered": names, "pinned": pinned}
 
 
 def _distributions() -> list[metadata.Distribution]:
@@ -52,13 +69,9 @@ def _distributions() -> list[metadata.Distribution]:
     try:
         metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        raise NotCheckedError("not checked: this program was not installed by pip") from None
+        return []
     found, programs = closure()
     return [*found.values(), *map(metadata.distribution, programs)]
-
-
-def _pinned(distributions: Sequence[metadata.Distribution], names: dict[str, tuple[str, ...]]) -> list[str]:
-    return [f"{one.name}=={one.version}" for one in distributions if one.name in names]
 
 
 CHECKS: tuple[Check[Patient], ...] = (Check(id="package", run=_package), Check(id="files", run=_files))

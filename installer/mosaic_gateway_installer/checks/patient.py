@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway.config import Config, Home
-from mosaic_gateway.process.account import Account, owner_of
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = ["Patient"]
@@ -22,8 +21,3 @@ class Patient:
     def home(self) -> Home:
         """Where it is."""
         return self.config.home
-
-    @property
-    def account(self) -> Account | None:
-        """The account to act as; None: ourselves. Raises `HomeOwnerError`."""
-        return owner_of(self.home.path)

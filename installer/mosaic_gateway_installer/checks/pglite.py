@@ -7,7 +7,6 @@ from mosaic_gateway.engines.pglite.data import MAJOR, data_of
 from mosaic_gateway.engines.pglite.packages import verify
 from mosaic_gateway.engines.pglite.runtime import find_runtime, noted_node
 from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.findings import AdviceError, Check
 
@@ -22,16 +21,13 @@ class NodeGoneError(AdviceError):
 
 def _programs(patient: Patient) -> str:
     brought, search_path = shipped(), process_environment().get("PATH")
-    runtime = find_runtime(
-        patient.home, patient.config.pglite_dir, shipped=brought, account=patient.account, search_path=search_path
-    )
-    with assume(patient.account):
-        verify(runtime.modules, brought)
+    runtime = find_runtime(patient.home, patient.config.pglite_dir, shipped=brought, search_path=search_path)
+    verify(runtime.modules, brought)
     return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
 
 
 def _node(patient: Patient) -> str:
-    noted = noted_node(patient.home, patient.account)
+    noted = noted_node(patient.home)
     if noted is None:
         raise NodeGoneError(
             "the Node.js that this home was to run on is gone or too old; every start looks for one on PATH, which"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 from importlib_resources import files
 
@@ -34,6 +35,7 @@ class Picture:
         return "".join(f"{line}\n" for line in (self.digest, *map(json.dumps, self.lines)))
 
 
+@cache
 def read_picture() -> Picture | None:
     """Return the packaged picture, None where there is none."""
     try:

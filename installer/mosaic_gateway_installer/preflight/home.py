@@ -10,11 +10,20 @@ from pathlib import Path
 
 from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
+from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 
-__all__ = ["CHECKS", "HomeForeignError", "HomeModeError", "HomeUnusableError", "check_home", "look_at_home"]
+__all__ = [
+    "CHECKS",
+    "HomeForeignError",
+    "HomeModeError",
+    "HomeUnusableError",
+    "check_home",
+    "is_roots_to_make",
+    "look_at_home",
+]
 
 #: What a shell does not take literally between double quotes.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
@@ -55,8 +64,8 @@ class PurgeInterruptedError(RefusedError):
 def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
     """Return the receipt in *home*, and why the place cannot be used; writes nothing.
 
-    The fault is a `HomeUnusableError`, `HomeModeError`, `HomeForeignError`, `PurgeInterruptedError`
-    or `ReceiptError`.
+    The fault is a `HomeUnusableError`, `HomeModeError`, `HomeLayoutError`, `HomeForeignError`,
+    `PurgeInterruptedError` or RecordError.
     """
     try:
         return check_home(home), None
@@ -66,8 +75,11 @@ def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
 
 def check_home(home: Home) -> Receipt | None:
     """Return the receipt in *home*, which is known to be usable then. Raises the faults of `look_at_home`."""
+    if is_roots_to_make(home):  # root's process has looked at the place
+        return None
     try:
         _check_place(home.path)
+        check_layout(home)
     except OSError as error:
         raise HomeUnusableError(
             f"{home.path} cannot be used: {error.strerror}", hint="Choose another --home."
@@ -88,6 +100,11 @@ def check_home(home: Home) -> Receipt | None:
     return receipt
 
 
+def is_roots_to_make(home: Home) -> bool:
+    """Return whether root's process is going to make *home*, and no one may look at its place yet."""
+    return home.broker is not None and "account_to_make" in home.broker.facts
+
+
 def home(subject: Subject) -> str:
     """Say whether the home can be made, or used as it is. Raises what `look_at_home` found."""
     if subject.home_fault is not None:
@@ -101,8 +118,8 @@ def programs(subject: Subject) -> str:
     if not subject.uses_wheel:
         raise NotCheckedError("not needed: no programs are copied into the home")
     subject.need_home()
-    home = subject.config.home.path
-    place = next(candidate for candidate in (home, *home.parents) if candidate.exists())
+    programs = subject.config.home.runtime
+    place = next(candidate for candidate in (programs, *programs.parents) if candidate.exists())
     if os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0):
         raise HomeNoExecError(
             f"no program may run from {place}: it is mounted noexec",

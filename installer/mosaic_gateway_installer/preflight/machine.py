@@ -168,7 +168,7 @@ def _memory_needed(subject: Subject) -> tuple[int, int]:
         return LEAST_MEMORY // SERVER_SHARE, GOOD_MEMORY // SERVER_SHARE
     if subject.config.engine is not EngineName.PGLITE:
         return LEAST_MEMORY, GOOD_MEMORY
-    if subject.has_database or has_template(cache_directory(process_environment()), shipped(), subject.account):
+    if subject.has_database or has_template(cache_directory(process_environment()), shipped()):
         return LEAST_MEMORY_PGLITE, GOOD_MEMORY_PGLITE
     return LEAST_MEMORY_FIRST_PGLITE, LEAST_MEMORY_FIRST_PGLITE
 

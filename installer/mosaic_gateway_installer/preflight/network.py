@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import suppress
 
 from mosaic_gateway.config import EngineName, process_environment, runtime_directory
 from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
+from mosaic_gateway.engines.postgres.sockets import socket_place
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.process.lockfile import holder_of
 from mosaic_gateway.process.ports import bind_listener
@@ -18,7 +19,7 @@ __all__ = ["CHECKS"]
 
 
 class SocketPathError(PreflightError):
-    """There is no place for the database's socket: every path is too long, or taken by somebody else."""
+    """There is no place for the database's socket: every path is too long, or another user's."""
 
     code = "SOCKET_PATH"
 
@@ -38,19 +39,18 @@ def socket(subject: Subject) -> str:
     home = subject.config.home
     if subject.config.engine is EngineName.SERVER:
         raise NotCheckedError("not needed: the database is elsewhere")
-    outside = runtime_directory(process_environment()) if subject.account_name is None else FALLBACK
+    outside = runtime_directory(process_environment())
     try:
         place = socket_place(home, outside)
     except EngineStartError as error:
         raise SocketPathError(error.message, hint=error.hint) from error
     if place == home.run:
         return f"in {place}"
-    owner = subject.account.uid if subject.account is not None else subject.user
     with suppress(FileNotFoundError):
         status = place.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise SocketPathError(
-                f"{home.run} is too long for a socket, and {place}, where it would go, belongs to somebody else",
+                f"{home.run} is too long for a socket, and {place}, where it would go, belongs to another user",
                 hint=f"Remove {place}, or choose a --home with a shorter path.",
             )
     return f"in {place}, because the path in the home would be too long"

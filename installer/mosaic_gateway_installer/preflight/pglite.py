@@ -7,24 +7,21 @@ from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.packages import check_registry, modules_of, verify
 from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
 from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway.process.account import account_named, assume
 
 __all__ = ["check_pglite"]
 
 
-def check_pglite(config: Config, account_name: str | None) -> str:
+def check_pglite(config: Config) -> str:
     """Check Node.js, and the packages or npm's way to them; return what was found (data is for `retained`).
 
     Raises what `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
     `PackagesAlteredError`.
     """
-    account = account_named(account_name) if account_name is not None else None
-    environ, stranger = process_environment(), account_name is not None and account is None
+    environ = process_environment()
     path = environ.get("PATH")
-    node = node_for(config.home, path, account=account, stranger=stranger)
+    node = node_for(config.home, path)
     if config.pglite_dir is not None:
-        with assume(account):
-            verify(modules_of(config.pglite_dir, shipped()), shipped())
+        verify(modules_of(config.pglite_dir, shipped()), shipped())
     elif not has_packages(config.home, None, shipped=shipped()):
-        check_registry(shipped(), find_node(path, account=account, stranger=stranger), environ)
+        check_registry(shipped(), find_node(path), environ)
     return f"PGlite {shipped().pglite} on Node.js {node.version}"

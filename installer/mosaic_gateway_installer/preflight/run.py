@@ -56,7 +56,7 @@ def _all_of(faults: Sequence[MosaicError]) -> MosaicError:
     worst = max(faults, key=lambda fault: fault.exit_code)
     together = PreflightFailedError(
         f"{len(faults)} things are in the way; nothing was changed:{listed}",
-        hint="Mend them, then run the command again.",
+        hint="Repair them, then run the command again.",
         details={"faults": [fault.to_dict() for fault in faults]},
     )
     together.exit_code = worst.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mosaic_gateway_installer.findings import Check
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.snapshot.store import snapshots
 
-__all__ = ["CHECKS", "Need", "needs"]
+__all__ = ["CHECKS", "Need", "needs", "program_needs"]
 
 MEGABYTE = 1024**2
 
@@ -51,20 +52,34 @@ SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
 
 
 def needs(subject: Subject) -> tuple[Need, ...]:
-    """Return what is still to be written into the home. Raises `RuntimeMissingError`, OSError."""
+    """Return what is still to be written into the home, programs left out. Raises OSError."""
     found = [SMALL]
+    if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
+        found += [CLUSTER, RESERVE]
+    if subject.config.engine is EngineName.PGLITE and not subject.has_database:
+        found += [PGLITE_DATA, RESERVE]
+    return tuple(found)
+
+
+def program_needs(subject: Subject) -> tuple[Need, ...]:
+    """Return what of programs is still to be put in place. Raises `RuntimeMissingError`, OSError."""
+    found = []
     if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
         found.append(PROGRAM)
     if subject.uses_wheel and not _has_programs(subject):
         found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
-    if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
-        found += [CLUSTER, RESERVE]
-    if subject.config.engine is EngineName.PGLITE:
-        if not _has_pglite(subject):
-            found.append(PGLITE)
-        if not subject.has_database:
-            found += [PGLITE_DATA, RESERVE]
+    if subject.config.engine is EngineName.PGLITE and not _has_pglite(subject):
+        found.append(PGLITE)
     return tuple(found)
+
+
+def _shares(subject: Subject) -> list[tuple[Path, tuple[Need, ...]]]:
+    """Return what is to be written where: one entry for each file system."""
+    home = subject.config.home
+    data, programs = _place(home.path), _place(home.runtime)
+    if data.stat().st_dev == programs.stat().st_dev:
+        return [(data, (*needs(subject), *program_needs(subject)))]
+    return [(data, needs(subject)), (programs, program_needs(subject))]
 
 
 def _has_programs(subject: Subject) -> bool:
@@ -81,12 +96,14 @@ def _place(home: Path) -> Path:
 
 
 def space(subject: Subject) -> str:
-    """Hold the free bytes against the need. Raises `DiskFullError`."""
+    """Compare the free bytes with the need. Raises `DiskFullError`."""
     subject.need_home()
-    place = _place(subject.config.home.path)
+    return "; ".join(_space(place, wanted) for place, wanted in _shares(subject))
+
+
+def _space(place: Path, wanted: Sequence[Need]) -> str:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
-    wanted = needs(subject)
     needed = sum(need.size for need in wanted)
     details = {"free_bytes": free, "needed_bytes": needed, "parts": {need.what: need.size for need in wanted}}
     if free < needed:
@@ -100,11 +117,14 @@ def space(subject: Subject) -> str:
 
 
 def inodes(subject: Subject) -> str:
-    """Hold the files that can still be made against the need. Raises `InodesExhaustedError`."""
+    """Compare the files that can still be made with the need. Raises `InodesExhaustedError`."""
     subject.need_home()
-    place = _place(subject.config.home.path)
+    return "; ".join(_inodes(place, wanted) for place, wanted in _shares(subject))
+
+
+def _inodes(place: Path, wanted: Sequence[Need]) -> str:
     status = os.statvfs(place)
-    needed = sum(need.files for need in needs(subject))
+    needed = sum(need.files for need in wanted)
     if status.f_files == 0:  # btrfs and the like make them as they are needed
         return f"{place} makes as many files as there is room for"
     if status.f_favail < needed:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from mosaic_gateway.config import Config, EngineName
 from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway_installer.findings import NotCheckedError
 from mosaic_gateway_installer.host import HostFacts
 from mosaic_gateway_installer.receipt import Receipt
@@ -19,7 +17,7 @@ __all__ = ["Subject"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is to be installed: settings, receipt of what is there, and the account (None: ourselves).
+    """What is to be installed: settings, and receipt of what is there.
 
     ``host`` is the machine. ``accept_secret``: another secret than the data's is wanted. ``home_fault`` is why
     the home cannot be used; then nothing is known of what is in it.
@@ -28,21 +26,9 @@ class Subject:
     config: Config
     receipt: Receipt | None
     home_fault: MosaicError | None
-    account_name: str | None
-    make_account: bool
     host: HostFacts
     upgrading: bool = False
     accept_secret: bool = False
-
-    @property
-    def account(self) -> Account | None:
-        """The account, None for ourselves and for one that is not made yet."""
-        return account_named(self.account_name) if self.account_name is not None else None
-
-    @property
-    def user(self) -> int:
-        """The user id of this process."""
-        return os.geteuid()
 
     @property
     def uses_wheel(self) -> bool:

@@ -14,9 +14,19 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home, default_home
 from mosaic_gateway.gateway.service import Manager, Service
-from mosaic_gateway.process.account import Account, account_named
+from mosaic_gateway.process.account import Account
+from mosaic_gateway.root_requests import Broker, Request
 
-__all__ = ["Found", "available_manager", "can_confine", "interpreter", "interpreter_closed_to", "lingers", "unit_name"]
+__all__ = [
+    "Found",
+    "available_manager",
+    "can_confine",
+    "interpreter",
+    "interpreter_closed_to",
+    "lingers",
+    "machine_manager",
+    "unit_name",
+]
 
 ASK_LIMIT = 10.0  # seconds
 #: What ``systemctl is-system-running`` says where there is a systemd that takes orders.
@@ -33,16 +43,21 @@ class Found:
     reason: str = ""
 
 
-def available_manager(account_name: str | None) -> Found:
-    """Return the manager that answers this user; *account_name* is whom root's gateway shall run as."""
-    root = os.geteuid() == 0
-    if root and account_name is not None:
-        closed = interpreter_closed_to(account_named(account_name))
-        if closed is not None:
-            return Found(None, f"{account_name} may not use the interpreter: {closed} is closed to it")
-    if sys.platform == "darwin":
-        return _launchd(root=root)
-    return _systemd(root=root)
+def available_manager(broker: Broker | None) -> Found:
+    """Return the manager that answers this user; *broker* asks for the machine's, where root has called the verb."""
+    if broker is not None:
+        answer = broker.ask(Request.SERVICE_MANAGER)[0]
+        manager = answer["manager"]
+        return Found(Manager(manager) if manager is not None else None, str(answer["reason"]))
+    return _launchd(root=False) if sys.platform == "darwin" else _systemd(root=False)
+
+
+def machine_manager(account: Account) -> Found:
+    """Return the machine's manager, if it can run a gateway as *account*; asked by root."""
+    closed = interpreter_closed_to(account)
+    if closed is not None:
+        return Found(None, f"{account.name} may not use the interpreter: {closed} is closed to it")
+    return _launchd(root=True) if sys.platform == "darwin" else _systemd(root=True)
 
 
 def _launchd(*, root: bool) -> Found:
@@ -81,12 +96,12 @@ def can_confine(service: Service, home: Home) -> bool:
     return done.returncode != EXIT_NAMESPACE
 
 
-def unit_name(manager: Manager, home: Home, instance_id: str) -> str:
-    """Return the unit's name: the plain one for the usual home, with a part of the id for others."""
+def unit_name(manager: Manager, home: Home, identity: str) -> str:
+    """Return the unit's name: the plain one for the usual home, with a part of *identity* (hexadecimal) for others."""
     usual = home.path == default_home({})
     if manager in {Manager.LAUNCHD, Manager.LAUNCHD_AGENT}:
-        return "org.mosaic-gateway" if usual else f"org.mosaic-gateway.{instance_id[:8]}"
-    return "mosaic-gateway.service" if usual else f"mosaic-gateway-{instance_id[:8]}.service"
+        return "org.mosaic-gateway" if usual else f"org.mosaic-gateway.{identity[:8]}"
+    return "mosaic-gateway.service" if usual else f"mosaic-gateway-{identity[:8]}.service"
 
 
 def lingers() -> bool:

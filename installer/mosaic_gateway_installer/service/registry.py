@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import PreflightError, RefusedError
-from mosaic_gateway.files import make_directory, remove_file, write_file
+from mosaic_gateway.files import make_directory, read_regular, remove_file, write_file
 from mosaic_gateway.gateway.service import Service, is_for_home, stop_commands
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.service.edits import as_drop_in
@@ -53,7 +53,7 @@ def drop_ins_of(service: Service) -> Path:
 def present_text(service: Service) -> str | None:
     """Return what the unit's file says, None where there is none. Raises OSError."""
     try:
-        return service.file.read_text(encoding="utf-8")
+        return read_regular(service.file).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
 
@@ -106,12 +106,11 @@ def enable(service: Service) -> None:
 
 
 def is_enabled(service: Service) -> bool:
-    """Return whether it starts with the machine or the session; launchd's jobs always do."""
-    if not service.is_systemd:
-        return True
-    with suppress(CommandFailedError):
-        return run([*service.systemctl, "is-enabled", service.name], timeout=LIMIT).strip() == "enabled"
-    return False
+    """Return whether it starts with the machine or the session; launchd's jobs always do.
+
+    Read from the links that ``systemctl enable`` makes: without a message bus, systemd answers root alone.
+    """
+    return not service.is_systemd or any(service.file.parent.glob(f"*.wants/{service.name}"))
 
 
 def reload(service: Service) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mosaic_gateway.gateway.service import Manager
 from mosaic_gateway_installer.service.unit import UnitFacts, mark
 
-__all__ = ["confinement", "systemd_unit"]
+__all__ = ["confinement", "is_below_homes", "systemd_unit"]
 
 #: Exit codes that a restart cannot change: wrong usage, and data that this version refuses.
 HOPELESS = "2 7"
@@ -101,10 +101,14 @@ def confinement(facts: UnitFacts) -> Iterator[str]:
     else:  # the socket must be where other processes find it
         yield f"ReadWritePaths={_quoted(facts.outside)}"
     if facts.account is not None:
-        needed = (facts.home.path, facts.interpreter, *facts.programs)
-        below = any(str(path).startswith(f"{place}/") for path in needed for place in HOMES)
-        yield f"ProtectHome={'read-only' if below else 'yes'}"
+        needed = (facts.home.path, facts.interpreter, facts.program)
+        yield f"ProtectHome={'read-only' if facts.reads_homes or is_below_homes(*needed) else 'yes'}"
         yield from MACHINE
+
+
+def is_below_homes(*paths: Path) -> bool:
+    """Return whether one of *paths* lies where people's own files are."""
+    return any(str(path).startswith(f"{place}/") for path in paths for place in HOMES)
 
 
 def _quoted(path: Path) -> str:

@@ -19,9 +19,9 @@ MARK = re.compile(r"^# Written by mosaic-gateway, sha256 ([0-9a-f]{64})$", re.MU
 class UnitFacts:
     """What a unit says.
 
-    ``program`` is the gateway's command in the home, ``interpreter`` what runs it, ``programs`` what else it starts or
-    loads, ``account`` the user that a machine's unit runs as (None: a user's own). ``waits_for_network``: the database
-    is elsewhere.
+    ``program`` is the gateway's command, ``interpreter`` what runs it, ``account`` the user that a machine's unit runs
+    as (None: a user's own). ``waits_for_network``: the database is elsewhere. ``reads_homes``: programs that it starts
+    or loads lie where people's files are.
     ``privileged_port``: only root may listen there. ``outside``: the directory beyond the home where the database's
     socket is, None where it is in the home.
     """
@@ -34,7 +34,7 @@ class UnitFacts:
     waits_for_network: bool = False
     privileged_port: bool = False
     outside: Path | None = None
-    programs: tuple[Path, ...] = ()
+    reads_homes: bool = False
 
 
 def mark(body: str, home: Home, hint: str) -> str:

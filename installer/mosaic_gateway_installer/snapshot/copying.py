@@ -1,7 +1,6 @@
 """Copies the files of a snapshot into a directory that is open already, each held against its recorded hash.
 
-Everything is named relative to that directory's descriptor: whoever may rename what is above it leads nobody
-elsewhere. Modules go into one archive (`archive`), the rest stays files. Byte code comes along where it fits its
+Modules go into one archive (`archive`), the rest stays files. Byte code comes along where it fits its
 source, and is compiled where it does not, because nobody may write it later; by the source's time of change it is
 known to fit (PEP 3147, PEP 552).
 """
@@ -44,11 +43,11 @@ class FilesAlteredError(PreflightError):
 class TreeWriter:
     """Writes files below the directory that *top* is open on; ``written`` maps path → size and SHA-256 (hex).
 
-    *group* (None: as it comes) may read what is written, and nobody else.
+    With *public* every user may read what is written, else only we may.
     """
 
     top: int
-    group: int | None
+    public: bool
     written: dict[str, tuple[int, str]] = field(default_factory=dict)
     _modules: ModuleArchive = field(default_factory=ModuleArchive)
     _directories: set[str] = field(default_factory=set)
@@ -89,13 +88,10 @@ class TreeWriter:
         self, path: str, content: bytes, digest: Hash, *, mtime_ns: int | None = None, executable: bool = False
     ) -> None:
         self._make_directories(path)
-        mode = (0o640 if self.group is not None else 0o600) | (0o110 if executable and self.group is not None else 0)
-        mode |= 0o100 if executable else 0
+        mode = (0o755 if executable else 0o644) if self.public else (0o700 if executable else 0o600)
         descriptor = os.open(path, NEW_FILE, mode, dir_fd=self.top)
         try:
             os.fchmod(descriptor, mode)
-            if self.group is not None:
-                os.fchown(descriptor, -1, self.group)
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -110,11 +106,9 @@ class TreeWriter:
         if not parent or parent in self._directories:
             return
         self._make_directories(parent)
-        mode = 0o750 if self.group is not None else 0o700
+        mode = 0o755 if self.public else 0o700
         os.mkdir(parent, mode, dir_fd=self.top)
         os.chmod(parent, mode, dir_fd=self.top)
-        if self.group is not None:
-            os.chown(parent, -1, self.group, dir_fd=self.top)
         self._directories.add(parent)
 
 

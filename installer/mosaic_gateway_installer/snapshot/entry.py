@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-SNAPSHOT = sys.argv[0]
-if not SNAPSHOT.startswith("/proc/self/fd/"):
-    # The link "current" may lead elsewhere while this process runs.
-    SNAPSHOT = sys.path[0] = os.path.realpath(SNAPSHOT)
+# The link "current" may lead elsewhere while this process runs.
+SNAPSHOT = sys.path[0] = os.path.realpath(sys.argv[0])
 
 
 import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, as a snapshot has it
@@ -24,9 +22,10 @@ except (OSError, ValueError) as error:
 
 def _main() -> int:
     if sys.argv[1:2] == ["supervise"]:
+        from mosaic_gateway.__main__ import run_words
         from mosaic_gateway.gateway.supervisor import main as supervise
 
-        return supervise(sys.argv[2:])
+        return supervise(sys.argv[2:], run_words)
     from mosaic_gateway_installer.cli import main
 
     return main()

@@ -1,14 +1,11 @@
-"""The snapshots in a home's ``runtime`` directory: made, found, switched, removed.
+"""The snapshots of a home: made, found, switched, removed in its directory of programs.
 
 One is made in a temporary sibling, its manifest last, and renamed; so what has a name is whole, but for a power
-failure, after which the sizes in the manifest tell. As root it belongs to root, and the home's account may read it:
-what root may have to run, nobody else may change. The directory around it is the account's, so everything in it
-is named relative to an open descriptor.
+failure, after which the sizes in the manifest tell. In a directory of root's every user may read them.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,10 +13,9 @@ import re
 import secrets
 import shlex
 import shutil
-import stat
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -31,7 +27,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.files import NotARegularFileError, TooLargeError, make_directory, read_regular
 from mosaic_gateway.flushing import flush_tree
 from mosaic_gateway.gateway.program import (
     CURRENT,
@@ -42,7 +38,7 @@ from mosaic_gateway.gateway.program import (
     read_program,
     this_program,
 )
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway_installer.backups.copy import sync_directory
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
 from mosaic_gateway_installer.snapshot.copying import TreeWriter
 from mosaic_gateway_installer.snapshot.parts import Part, part_of
@@ -57,7 +53,6 @@ __all__ = [
     "is_whole",
     "launcher",
     "make_snapshot",
-    "remove_from_runtime",
     "remove_snapshots",
     "snapshots",
     "switch_to",
@@ -70,7 +65,7 @@ COMMAND = "mosaic-gateway"
 #: The module that finds all others.
 FINDER = "mosaic_modules"
 TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +100,8 @@ def wanted_snapshot() -> Wanted | None:
 
 
 def launcher(home: Home) -> Path:
-    """Return the command in *home* that runs its current snapshot."""
-    return home.path / "bin" / COMMAND
+    """Return the command that runs the current snapshot of *home*."""
+    return (home.programs or home.path) / "bin" / COMMAND
 
 
 def snapshots(home: Home) -> tuple[Path, ...]:
@@ -146,7 +141,7 @@ def is_of_this_package(program: Program) -> bool:
 
 def is_snapshot() -> bool:
     """Return whether this process runs from a snapshot."""
-    return this_program().words[1] == "-I"
+    return this_program()[1] == "-I"
 
 
 def altered_files(path: Path) -> list[str]:
@@ -174,7 +169,7 @@ def is_untouched(path: Path) -> bool:
 
 
 def _is_untouched(name: str, size: int, digest: str, made: int) -> bool:
-    status = os.stat(name)  # noqa: PTH116 - as in is_whole
+    status = os.lstat(name)
     if status.st_ctime_ns <= made:
         return status.st_size == size
     return _is_as_copied(name, size, digest)
@@ -182,9 +177,8 @@ def _is_untouched(name: str, size: int, digest: str, made: int) -> bool:
 
 def _is_as_copied(name: str, size: int, digest: str) -> bool:
     try:
-        with open(name, "rb", buffering=0) as stream:  # noqa: PTH123 - as in is_whole
-            content = stream.readall()
-    except (FileNotFoundError, NotADirectoryError):
+        content = read_regular(name, size)
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
         return False
     return len(content) == size and hashlib.sha256(content).hexdigest() == digest
 
@@ -194,11 +188,11 @@ def is_whole(path: Path) -> bool:
     with suppress(ProgramMissingError, OSError, KeyError):
         sizes = read_program(path).manifest["files"]
         # Not Path's own joining: it takes ten times as long, and there are hundreds.
-        return all(os.stat(f"{path}/{name}").st_size == size for name, (size, _) in sizes.items())  # noqa: PTH116 - quicker
+        return all(os.lstat(f"{path}/{name}").st_size == size for name, (size, _) in sizes.items())
     return False
 
 
-def make_snapshot(home: Home, wanted: Wanted, account: Account | None, *, durable: bool = False) -> Path:
+def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
     """Return the snapshot *wanted* of *home*, made if it is not there. *durable*: it is on disk before the return.
 
     Raises `FilesAlteredError`, `DiskFullError`, OSError.
@@ -206,72 +200,61 @@ def make_snapshot(home: Home, wanted: Wanted, account: Account | None, *, durabl
     present = find_snapshot(home, wanted)
     if present is not None:
         return present
-    with assume(account):
-        make_directory(home.runtime)
+    runtime = home.runtime
+    make_directory(runtime, _mode(home))
+    target = runtime / _free_name(home, wanted)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with _runtime(home) as runtime:
-            _remove(runtime, [name for name in _listed(runtime) if TEMPORARY.fullmatch(name)])
-            name = _free_name(home, wanted)
-            temporary = f".{name}.{secrets.token_hex(4)}.tmp"
-            try:
-                _fill(runtime, temporary, home, wanted, account)
-                if durable:
-                    flush_tree(home.runtime / temporary)
-                with suppress(FileNotFoundError):  # damaged: a whole one would have been found
-                    aside = f".{name}.{secrets.token_hex(4)}.tmp"
-                    os.rename(name, aside, src_dir_fd=runtime, dst_dir_fd=runtime)
-                    _remove(runtime, [aside])
-                os.rename(temporary, name, src_dir_fd=runtime, dst_dir_fd=runtime)
-                os.fsync(runtime)
-            finally:
-                _remove(runtime, [temporary])
+        _remove_unfinished(runtime)
+        _fill(temporary, home, wanted)
+        if durable:
+            flush_tree(temporary)
+        if target.exists():  # damaged: a whole one would have been found
+            aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            target.rename(aside)
+            shutil.rmtree(aside)
+        temporary.rename(target)
+        sync_directory(runtime)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
-                f"There is no room for the gateway's program (30 MB) in {home.runtime}",
+                f"There is no room for the gateway's program (30 MB) in {runtime}",
                 hint="Free some space there, or choose another --home, then try again.",
             ) from error
         raise
-    return home.runtime / name
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
 
 
-def switch_to(home: Home, name: str | None, account: Account | None) -> None:
+def switch_to(home: Home, name: str | None) -> None:
     """Let ``current`` lead to the snapshot *name* (None: to none), and make the home's command. Raises OSError."""
-    with _runtime(home) as runtime:
-        _remove(runtime, [one for one in _listed(runtime) if TEMPORARY.fullmatch(one)])
-        if name is None:
-            with suppress(FileNotFoundError):
-                os.unlink(CURRENT, dir_fd=runtime)
-            return
-        temporary = f".{CURRENT}.{secrets.token_hex(4)}.tmp"
-        os.symlink(name, temporary, dir_fd=runtime)
-        os.rename(temporary, CURRENT, src_dir_fd=runtime, dst_dir_fd=runtime)
-        os.fsync(runtime)
+    runtime = home.runtime
+    _remove_unfinished(runtime)
+    link = runtime / CURRENT
+    if name is None:
+        link.unlink(missing_ok=True)
+        return
+    temporary = link.with_name(f".{CURRENT}.{secrets.token_hex(4)}.tmp")
+    temporary.symlink_to(name)
+    temporary.rename(link)
+    sync_directory(runtime)
     command = launcher(home)
-    target = f"../{home.runtime.name}/{CURRENT}/bin/{COMMAND}"
-    with assume(account):
-        make_directory(command.parent)
-        if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - a text is compared
-            command.unlink(missing_ok=True)
-            command.symlink_to(target)
+    target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
+    make_directory(command.parent, _mode(home))
+    if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - a text is compared
+        command.unlink(missing_ok=True)
+        command.symlink_to(target)
 
 
 def remove_snapshots(home: Home, *, keep: Collection[str] = ()) -> tuple[str, ...]:
     """Remove the snapshots of *home* but those named in *keep*, and return the names of what went. Raises OSError."""
-    if not home.runtime.is_dir():
-        return ()
-    with _runtime(home) as runtime:
-        names = _listed(runtime)
-        gone = [name for name in names if NAME.fullmatch(name) and name not in keep]
-        _remove(runtime, [*gone, *(name for name in names if TEMPORARY.fullmatch(name))])
-    return tuple(gone)
-
-
-def remove_from_runtime(home: Home, names: re.Pattern[str]) -> None:
-    """Remove all that *names* matches from the home's ``runtime``, as ourselves. Raises OSError."""
+    gone = [path for path in snapshots(home) if path.name not in keep]
+    for path in gone:
+        shutil.rmtree(path)
     if home.runtime.is_dir():
-        with _runtime(home) as runtime:
-            _remove(runtime, [name for name in _listed(runtime) if names.fullmatch(name)])
+        _remove_unfinished(home.runtime)
+    return tuple(path.name for path in gone)
 
 
 def _names(wanted: Wanted) -> tuple[str, str]:
@@ -285,31 +268,16 @@ def _free_name(home: Home, wanted: Wanted) -> str:
     return second if is_whole(home.runtime / first) else first
 
 
-@contextmanager
-def _runtime(home: Home) -> Iterator[int]:
-    """Give a descriptor of the home's ``runtime`` directory, which is no link."""
-    outer = os.open(home.path, DIRECTORY)
-    try:
-        inner = os.open(home.runtime.name, DIRECTORY | os.O_NOFOLLOW, dir_fd=outer)
-    finally:
-        os.close(outer)
-    try:
-        yield inner
-    finally:
-        os.close(inner)
+def _mode(home: Home) -> int:
+    """Return the mode of the directories of *home*'s programs."""
+    return 0o755 if home.programs is not None else 0o700
 
 
-def _fill(runtime: int, temporary: str, home: Home, wanted: Wanted, account: Account | None) -> None:
-    os.mkdir(temporary, 0o700, dir_fd=runtime)
-    top = os.open(temporary, DIRECTORY | os.O_NOFOLLOW, dir_fd=runtime)
+def _fill(temporary: Path, home: Home, wanted: Wanted) -> None:
+    temporary.mkdir(mode=0o700)
+    top = os.open(temporary, DIRECTORY)
     try:
-        if os.fstat(top).st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "somebody else has put it there", str(home.runtime / temporary))
-        group = account.gid if account is not None else None
-        os.fchmod(top, 0o750 if group is not None else 0o700)
-        if group is not None:
-            os.fchown(top, -1, group)
-        writer = TreeWriter(top, group)
+        writer = TreeWriter(top, public=home.programs is not None)
         recorded: list[tuple[Part, list[str]]] = []
         for part in wanted.parts:
             before = len(writer.written)
@@ -325,6 +293,7 @@ def _fill(runtime: int, temporary: str, home: Home, wanted: Wanted, account: Acc
         writer.write("__main__.py", (files(__package__) / "entry.py").read_bytes())
         writer.write(f"bin/{COMMAND}", _script(home, wanted.python).encode(), executable=True)
         writer.write(MANIFEST, json.dumps(_manifest(wanted, writer)).encode())
+        os.fchmod(top, _mode(home))
     finally:
         os.close(top)
 
@@ -371,17 +340,14 @@ def _script(home: Home, python: Path) -> str:
     )
 
 
-def _listed(runtime: int) -> list[str]:
-    return sorted(os.listdir(runtime))
-
-
-def _remove(runtime: int, names: Collection[str]) -> None:
-    for name in names:
-        with suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.stat(name, dir_fd=runtime, follow_symlinks=False).st_mode):
-                shutil.rmtree(name, dir_fd=runtime)
+def _remove_unfinished(runtime: Path) -> None:
+    """Remove what killed runs were making in *runtime*. Raises OSError."""
+    for path in runtime.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
             else:
-                os.unlink(name, dir_fd=runtime)
+                path.unlink(missing_ok=True)
 
 
 @cache

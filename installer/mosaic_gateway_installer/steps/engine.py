@@ -13,12 +13,13 @@ from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
 from mosaic_gateway.engines.postgres.runtime import (
     copy_of,
+    examine_programs,
     find_runtime,
-    install_runtime,
     is_whole,
     wheel_version,
 )
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.steps.base import Context
 
 __all__ = ["ClusterStep", "RuntimeStep"]
@@ -26,7 +27,7 @@ __all__ = ["ClusterStep", "RuntimeStep"]
 
 @dataclass(slots=True)
 class RuntimeStep:
-    """Copies PostgreSQL's programs into the home, so that an upgrade of the package harms no running server."""
+    """Copies PostgreSQL's programs, so that an upgrade of the package harms no running server."""
 
     context: Context
     id: str = "runtime"
@@ -46,14 +47,18 @@ class RuntimeStep:
     def apply(self) -> None:
         """Copy them, or examine the system's."""
         self._begun = True
-        install_runtime(self.context.home, account=self.context.account, postgres_bin=self.context.config.postgres_bin)
+        if self.context.config.postgres_bin is not None:
+            examine_programs(self.context.config.postgres_bin)
+        else:
+            programs_of(self.context.home).place_postgres()
 
     def undo(self) -> None:
         """Remove the copy that this run made; one of another version stays."""
-        runtime = self.context.home.runtime
+        home = self.context.home
         if self._begun and self.context.config.postgres_bin is None:
-            shutil.rmtree(copy_of(self.context.home, wheel_version()), ignore_errors=True)
-        _remove_if_empty(runtime)
+            programs_of(home).remove([copy_of(home, wheel_version()).name])
+        if home.programs is None:
+            _remove_if_empty(home.runtime)
 
 
 @dataclass(slots=True)
@@ -76,9 +81,8 @@ class ClusterStep:
     def apply(self) -> None:
         """Run initdb in a temporary sibling and rename it."""
         self._begun = True
-        home, account = self.context.home, self.context.account
-        runtime = find_runtime(home, self.context.config.postgres_bin, account=account)
-        create_cluster(home, runtime, account=account)
+        runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
+        create_cluster(self.context.home, runtime)
 
     def undo(self) -> None:
         """Remove the cluster that this run made; nobody has used it yet."""

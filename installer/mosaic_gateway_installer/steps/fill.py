@@ -10,15 +10,16 @@ import psycopg
 
 from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
+from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import PreflightError, RefusedError
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.backups.dump import restore_dump
 from mosaic_gateway_installer.backups.manifest import DUMP
 from mosaic_gateway_installer.backups.place import Backup
+from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.backups.rows import Contents, differing_tables, table_rows, tables_of
 from mosaic_gateway_installer.backups.swap import SWAP
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.steps.base import Context
 
 __all__ = ["DatabaseNotEmptyError", "FillStep"]
@@ -64,24 +65,24 @@ class FillStep:
 
     def apply(self) -> None:
         """Restore it in one transaction. Raises `RestoreFailedError`, `DiskFullError`, OSError."""
-        home, account = self.context.home, self.context.home_owner
+        home = self.context.home
         config = _config(home)
         tools = Home(home.path / SWAP / "tools")
         if config.postgres_bin is not None:
-            runtime = find_runtime(home, config.postgres_bin, account=account)
+            runtime = find_runtime(home, config.postgres_bin)
         else:
-            runtime = install_runtime(tools, account=account, postgres_bin=None)
-        conninfo = engine_for(config, account=None).conninfo()
-        restore_dump(home.path / SWAP / DUMP, conninfo, runtime, scratch=home.path / SWAP, account=account)
-        with assume(account):
-            shutil.rmtree(tools.path, ignore_errors=True)
+            runtime = programs_of(home).tools(tools)
+        conninfo = engine_for(config).conninfo()
+        with full_disk_named(home.path, "The restore"):
+            restore_dump(home.path / SWAP / DUMP, conninfo, runtime, scratch=home.path / SWAP)
+        shutil.rmtree(tools.path, ignore_errors=True)
 
     def undo(self) -> None:
         """Leave it: another run finds it as it is, and the server is not ours to empty."""
 
     def _found(self, config: Config) -> Contents:
         """Return the rows that are there; none at all in an empty database."""
-        engine = engine_for(config, account=None)
+        engine = engine_for(config)
         engine.start()
         try:
             with closing(connect(engine.conninfo(), application_name=APPLICATION)) as connection:

@@ -13,6 +13,7 @@ from mosaic_gateway.gateway.program import current_program
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway_installer.backups.room import full_disk_named, is_full_disk
 from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.steps.base import Context
 
@@ -37,9 +38,10 @@ class SchemaStep:
         return receipt is not None and receipt.schema == schema_digest(load_bundles())
 
     def apply(self) -> None:
-        """Apply what is pending."""
-        with open_database(self.context.config, self.context.account) as conninfo:
-            prepare_schema(load_bundles(), conninfo, self.context.config.engine)
+        """Apply what is pending. Raises `DiskFullError`, and what the engine and the migrations raise."""
+        config = self.context.config
+        with full_disk_named(config.home.path, "The migrations"), open_database(config) as conninfo:
+            prepare_schema(load_bundles(), conninfo, config.engine)
 
     def undo(self) -> None:
         """Nothing: migrations only go forward, and a later run goes on where this one stopped."""
@@ -131,7 +133,7 @@ class StartStep:
             with self.launch.launched as launched:
                 self.started = launched.go()
         except MosaicError as error:
-            if "No space left on device" in error.message:
+            if is_full_disk(error):
                 raise DiskFullError(error.message, hint="Make room, or choose another --home.") from error
             raise
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.steps.base import Context
 
@@ -59,19 +58,19 @@ class KeptDataStep:
         from mosaic_gateway_installer.backups.dump import DumpClientTooOldError
         from mosaic_gateway_installer.backups.place import backups_of
 
-        context, config, home = self.context, self.context.config, self.context.home
-        receipt, place, account = read_receipt(home), backups_of(home), context.home_owner
+        config, home = self.context.config, self.context.home
+        receipt, place = read_receipt(home), backups_of(home)
         if receipt is None:
             raise LookupError(home.receipt)
         if config.engine is EngineName.SERVER:
             try:
-                self.made = create_backup(config, receipt, place, account, _Quiet()).path
+                self.made = create_backup(config, receipt, place, _Quiet()).path
             except DumpClientTooOldError as error:
                 error.hint = f"{error.hint} Or make a backup by the server's own means, and install with --no-backup."
                 raise
         else:
             with database_at_rest(home):
-                self.made = cold_backup(home, receipt, config.engine, place, account, _Quiet()).path
+                self.made = cold_backup(home, receipt, config.engine, place, _Quiet()).path
 
     def undo(self) -> None:
         """Remove the backup, unless the data may have been changed since."""
@@ -80,9 +79,8 @@ class KeptDataStep:
         context = self.context
         if self.made is None or any(context.journal.was_ever_begun(step) for step in MIGRATING):
             return
-        with assume(context.home_owner):
-            shutil.rmtree(self.made, ignore_errors=True)
-        remove_leftovers(context.home, context.home_owner)
+        shutil.rmtree(self.made, ignore_errors=True)
+        remove_leftovers(context.home)
 
 
 def _is_to_be_migrated(receipt: Receipt) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.major import MajorDecision
 from mosaic_gateway_installer.at_rest import database_at_rest
+from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.majors import decision_for, programs_major, undo_major
 from mosaic_gateway_installer.steps.base import Context
 
@@ -25,12 +26,12 @@ class MajorUpgradeStep:
     def description(self) -> str:
         """What the step does."""
         cluster = cluster_of(self.context.home)
-        versions = f" {major_of(cluster)} to {programs_major(self.context.config, None)}" if cluster is not None else ""
+        versions = f" {major_of(cluster)} to {programs_major(self.context.config)}" if cluster is not None else ""
         return f"Upgrade the database from PostgreSQL{versions}, beside the old one"
 
     def done(self) -> bool:
         """Return whether there is nothing to upgrade, or no way to."""
-        return decision_for(self.context.config, None) is not MajorDecision.UPGRADE
+        return decision_for(self.context.config) is not MajorDecision.UPGRADE
 
     def apply(self) -> None:
         """Make the new cluster, compare it with the old one, and let it be the one that runs.
@@ -40,10 +41,11 @@ class MajorUpgradeStep:
         from mosaic_gateway_installer.upgrading.new_cluster import take_to_new_major
 
         self._begun = True
-        take_to_new_major(self.context)
+        with full_disk_named(self.context.home.path, "The new cluster"):
+            take_to_new_major(self.context)
 
     def undo(self) -> None:
         """Remove the new cluster; the old one is the newest again."""
         if self._begun:
             with database_at_rest(self.context.home):
-                undo_major(self.context.home, self.context.account)
+                undo_major(self.context.home)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from mosaic_gateway.config import cache_directory, process_environment, runtime_directory
 from mosaic_gateway.engines.pglite.data import data_directory, has_data
-from mosaic_gateway.engines.pglite.runtime import find_runtime, install_runtime, is_installed
+from mosaic_gateway.engines.pglite.packages import modules_of, verify
+from mosaic_gateway.engines.pglite.runtime import find_runtime, is_installed
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
-from mosaic_gateway.process.account import account_named
+from mosaic_gateway_installer.programs import program_names, programs_of
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 
@@ -27,7 +28,7 @@ class PgliteRuntimeStep:
 
     context: Context
     id: str = "runtime"
-    _made: tuple[Path, ...] = ()
+    _made: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -37,38 +38,28 @@ class PgliteRuntimeStep:
 
     def done(self) -> bool:
         """Return whether all of it is there, every file as published."""
-        context, name = self.context, self.context.account_name
-        account = account_named(name) if name is not None else None
-        if name is not None and account is None:  # still to be made
-            return False
-        return is_installed(context.home, context.config.pglite_dir, shipped=shipped(), account=account)
+        return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
 
     def apply(self) -> None:
         """Make it ready."""
-        context = self.context
-        before = _entries(context.home.runtime)
-        noted = any(path.name == "node.json" for path in before)
+        home, pglite_dir = self.context.home, self.context.config.pglite_dir
+        before = set(program_names(home))
+        if pglite_dir is not None:
+            verify(modules_of(pglite_dir, shipped()), shipped())
         try:
-            install_runtime(
-                context.home,
-                pglite_dir=context.config.pglite_dir,
-                shipped=shipped(),
-                account=context.account,
-                environ=process_environment(),
-            )
+            programs_of(home).place_pglite(pglite_dir)
         finally:
-            made = _entries(context.home.runtime) - before
+            made = [name for name in program_names(home) if name not in before]
             # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
-            self._made = tuple(path for path in made if not (noted and path.name.startswith("node-")))
+            noted = "node.json" in before
+            self._made = tuple(name for name in made if not (noted and name.startswith("node-")))
 
     def undo(self) -> None:
         """Remove what this run made; packages of another version stay."""
-        for path in self._made:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        _remove_if_empty(self.context.home.runtime)
+        home = self.context.home
+        programs_of(home).remove(self._made)
+        if home.programs is None:
+            _remove_if_empty(home.runtime)
 
 
 @dataclass(slots=True)
@@ -97,16 +88,13 @@ class PgliteDataStep:
         self._begun = True
         context, environ, brought = self.context, process_environment(), shipped()
         runtime = find_runtime(
-            context.home, context.config.pglite_dir, shipped=brought, account=context.account,
-            search_path=environ.get("PATH"),
-        )  # fmt: skip
-        self._made = create_data(
-            context.home, runtime, shipped=brought, account=context.account, cache=cache_directory(environ)
+            context.home, context.config.pglite_dir, shipped=brought, search_path=environ.get("PATH")
         )
+        self._made = create_data(context.home, runtime, shipped=brought, cache=cache_directory(environ))
         receipt = read_receipt(context.home)
         if self._made and receipt is not None:
             caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._made))))
-            write_receipt(context.home, replace(receipt, caches=caches), context.home_owner)
+            write_receipt(context.home, replace(receipt, caches=caches))
 
     def undo(self) -> None:
         """Remove what this run made; nobody has used it yet."""
@@ -118,12 +106,8 @@ class PgliteDataStep:
         shutil.rmtree(data_directory(home), ignore_errors=True)
         for path in (ballast_file(home), home.data / "pglite.lock"):
             path.unlink(missing_ok=True)
-        remove_made(self._made, self.context.account)
+        remove_made(self._made)
         _remove_if_empty(home.data)
-
-
-def _entries(directory: Path) -> set[Path]:
-    return set(directory.iterdir()) if directory.is_dir() else set()
 
 
 def _remove_if_empty(directory: Path) -> None:

@@ -5,9 +5,7 @@ What `NoteStep` and `SetAsideStep` do can be taken back; from `EraseStep` on the
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.files import remove_file
-from mosaic_gateway.process.account import account_named, assume
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.belongings import (
     belongings,
@@ -27,11 +25,11 @@ from mosaic_gateway_installer.belongings import (
     set_aside,
 )
 from mosaic_gateway_installer.holding import forget_lock
+from mosaic_gateway_installer.programs import program_names, programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.steps.base import Context
-from mosaic_gateway_installer.steps.home import remove_account
 
-__all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveAccountStep", "RemoveCachesStep", "SetAsideStep"]
+__all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveCachesStep", "RemoveProgramsStep", "SetAsideStep"]
 
 
 @dataclass(slots=True)
@@ -58,11 +56,11 @@ class NoteStep:
     def apply(self) -> None:
         """Write it."""
         noted = replace(self.receipt, state=self.state, kept=self.kept)
-        write_receipt(self.context.home, noted, self.context.home_owner)
+        write_receipt(self.context.home, noted)
 
     def undo(self) -> None:
         """Write what it said before."""
-        write_receipt(self.context.home, self.receipt, self.context.home_owner)
+        write_receipt(self.context.home, self.receipt)
 
 
 @dataclass(slots=True)
@@ -86,13 +84,12 @@ class SetAsideStep:
     def apply(self) -> None:
         """Rename it. Raises `EngineBusyError` where another process works with the database."""
         home = self.context.home
-        with database_at_rest(home), assume(self.context.home_owner):
+        with database_at_rest(home):
             set_aside(belongings(home, everything=self.everything))
 
     def undo(self) -> None:
         """Rename it back."""
-        with assume(self.context.home_owner):
-            bring_back(self.context.home)
+        bring_back(self.context.home)
 
 
 @dataclass(slots=True)
@@ -116,10 +113,9 @@ class EraseStep:
 
     def apply(self) -> None:
         """Delete it, and directories of ours that are empty then."""
-        with assume(self.context.home_owner):
-            for directory in self._sockets():
-                shutil.rmtree(directory, ignore_errors=True)
-        erase(self.context.home, self.context.home_owner, everything=self.everything)
+        for directory in self._sockets():
+            shutil.rmtree(directory, ignore_errors=True)
+        erase(self.context.home, everything=self.everything)
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
@@ -147,43 +143,33 @@ class RemoveCachesStep:
 
     def apply(self) -> None:
         """Remove it."""
-        remove_made([Path(name) for name in self.receipt.caches], self.context.home_owner)
+        remove_made([Path(name) for name in self.receipt.caches])
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
 
 
 @dataclass(slots=True)
-class RemoveAccountStep:
-    """Removes the service account that an install made, unless somebody else uses it; ``told`` says so then."""
+class RemoveProgramsStep:
+    """Removes the programs that root has put in place outside of the home."""
 
     context: Context
-    receipt: Receipt
-    id: str = "remove-account"
-    told: tuple[str, ...] = ()
+    id: str = "remove-programs"
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Remove the service account {self.receipt.account}"
+        return f"Remove the programs in {self.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether there is no account of ours."""
-        name = self.receipt.account
-        return not self.receipt.account_created or name is None or account_named(name) is None
+        """Return whether there are none."""
+        home = self.context.home
+        return home.programs is None or not program_names(home)
 
     def apply(self) -> None:
-        """Take the home back, and remove the account, unless something else still runs as it."""
-        name = self.receipt.account
-        if name is None:
-            return
-        user = _process_of(name)
-        if user is not None:
-            self.told = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
-            return
-        for path in (self.context.home.path, *self.context.home.path.iterdir()):
-            os.chown(path, 0, 0, follow_symlinks=False)
-        remove_account(name)
+        """Have them removed."""
+        home = self.context.home
+        programs_of(home).remove(program_names(home))
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
@@ -191,16 +177,21 @@ class RemoveAccountStep:
 
 @dataclass(slots=True)
 class LeaveStep:
-    """Removes receipt, lock and home; what is not ours keeps the home in place."""
+    """Removes receipt, lock and home; what is not ours keeps the home in place.
+
+    ``told`` is what a person should know afterwards.
+    """
 
     context: Context
     receipt: Receipt
     id: str = "leave"
+    told: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Remove the receipt{f' and {self.context.home.path}' if self.receipt.home_created else ''}"
+        created = self.receipt.home_created or self.context.home.broker is not None
+        return f"Remove the receipt{f' and {self.context.home.path}' if created else ''}"
 
     def done(self) -> bool:
         """Return whether there is no receipt."""
@@ -212,33 +203,22 @@ class LeaveStep:
         self.context.journal.close()
         remove_file(home.receipt)
         forget_lock(home)
-        if self.receipt.home_created:
+        if home.broker is not None and home.programs is not None:
+            self._leave_to_root()
+        elif self.receipt.home_created:
             for directory in (home.path, *map(Path, reversed(self.receipt.parents_created))):
                 with suppress(OSError):  # something that is not ours lies in it
                     directory.rmdir()
 
+    def _leave_to_root(self) -> None:
+        """Have root's process remove what root has made for the home: it goes with the end of this one."""
+        if self.context.home.broker is None:
+            return
+        answer = self.context.home.broker.ask(Request.LEAVE)[0]
+        if answer["used_by"] is not None:
+            name = answer["account"]
+            user = answer["used_by"]
+            self.told = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
+
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
-
-
-def _process_of(name: str) -> int | None:
-    """Return the pid of a process that runs as the account: another home may belong to it.
-
-    Those of containers do not count, which have user ids of their own: their root is another (as userdel has it).
-    """
-    import psutil
-
-    account = account_named(name)
-    if account is None:
-        return None
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.uids().real == account.uid and _has_our_root(process.pid):
-                return process.pid
-    return None
-
-
-def _has_our_root(pid: int) -> bool:
-    """Return whether the process sees the file system that we see. Raises OSError where it has ended."""
-    root = Path(f"/proc/{pid}/root")
-    return not sys.platform.startswith("linux") or root.samefile("/")

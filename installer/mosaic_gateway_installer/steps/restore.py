@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from mosaic_gateway.config import Home
 from mosaic_gateway.files import make_directory, remove_file
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import can_share, copy_tree
@@ -42,7 +41,7 @@ class EmptyHomeStep:
 
     def apply(self) -> None:
         """Write the receipt of a home whose data was kept, which an install then takes up."""
-        write_receipt(self.context.home, receipt_of(self.backup, self.context), self.context.home_owner)
+        write_receipt(self.context.home, receipt_of(self.backup, self.context))
 
     def undo(self) -> None:
         """Remove the receipt."""
@@ -70,13 +69,10 @@ class StageStep:
     def apply(self) -> None:
         """Copy data, secrets and settings; the receipt is the present one, brought up to date."""
         home, place = self.context.home, staging(self.context.home)
-        owner = self.context.home_owner
         clean_up(home)
         if not can_share(self.backup.path, home.path):
             check_room(home.path, self.backup.manifest.size, "The restore")
-        with assume(owner):
-            make_directory(place)
-        status = home.path.stat()
+        make_directory(place)
         with full_disk_named(home.path, "The restore"):
             copies = {name: place / name for name in ("data", "secrets", "config.toml")}
             if self.backup.manifest.kind is BackupKind.DUMP:
@@ -84,13 +80,13 @@ class StageStep:
                 copies[f"data/{DUMP}"] = place.parent / DUMP  # for the step that fills the database
             for name, copy in copies.items():
                 if (self.backup.path / name).exists():
-                    copy_tree(self.backup.path / name, copy, owner=(status.st_uid, status.st_gid))
+                    copy_tree(self.backup.path / name, copy)
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
         if manifest.schema != schema_digest(load_bundles()):  # an install migrates kept data, or refuses it
             receipt = replace(receipt, state=ReceiptState.KEPT, version=manifest.version)
         marks = asdict(marks_of(Home(place)))
-        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks), owner)
+        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks))
 
     def undo(self) -> None:
         """Remove the copy."""
@@ -117,12 +113,12 @@ class SwapStep:
     def apply(self) -> None:
         """Exchange them while nobody uses the database."""
         self._begun = True
-        self._at_rest(lambda: exchange(self.context.home, PARTS, self.context.home_owner))
+        self._at_rest(lambda: exchange(self.context.home, PARTS))
 
     def undo(self) -> None:
         """Bring the old ones back."""
         if self._begun:
-            self._at_rest(lambda: put_back(self.context.home, self.context.home_owner))
+            self._at_rest(lambda: put_back(self.context.home))
 
     def _at_rest(self, act: Callable[[], None]) -> None:
         with database_at_rest(self.context.home):
@@ -140,6 +136,5 @@ def receipt_of(backup: Backup, context: Context) -> Receipt:
         created_at=manifest.created_at,
         home_created=bool(context.new_directories),
         parents_created=tuple(map(str, context.new_directories[:-1])),
-        account=context.account_name,
         schema=manifest.schema,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
@@ -17,14 +16,15 @@ from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.files import write_file
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.opening import open_database
-from mosaic_gateway.process.account import assume
+from mosaic_gateway.record_fields import RecordError, read_content
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import sync_directory
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.majors import put_back_reverted, reverted_name
-from mosaic_gateway_installer.receipt import Receipt, write_receipt
-from mosaic_gateway_installer.snapshot.store import switch_to
+from mosaic_gateway_installer.programs import programs_of
+from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 from mosaic_gateway_installer.upgrading.last import LastUpgrade
 from mosaic_gateway_installer.upgrading.written import losses
@@ -61,7 +61,11 @@ class CheckLossStep:
 
     def apply(self) -> None:
         """Look, after everybody has stopped. Raises `LossError`."""
-        with open_database(self.context.config, self.context.account, verify=False) as conninfo:
+        config = self.context.config
+        with (
+            full_disk_named(config.home.path, "Reading the database"),
+            open_database(config, verify=False) as conninfo,
+        ):
             self.found = losses(self.last.written, conninfo)
         if not self.accepted:
             check(self.found)
@@ -106,19 +110,17 @@ class ClusterBackStep:
         new = cluster_of(home)
         if new is None:
             raise InternalError(f"{home.data} holds no cluster")
-        with database_at_rest(home), assume(self.context.account):
+        with database_at_rest(home):
             new.rename(reverted_name(new))
             sync_directory(home.data)
             old = cluster_of(home)
-            for runtime in runtimes_of(home):
-                copy = copy_of(home, runtime.version)
-                if old is not None and runtime.major > major_of(old):
-                    copy.rename(reverted_name(copy))
+            newer = [one for one in runtimes_of(home) if old is not None and one.major > major_of(old)]
+            programs_of(home).set_aside([copy_of(home, one.version).name for one in newer])
 
     def undo(self) -> None:
         """Put it back."""
         with database_at_rest(self.context.home):
-            put_back_reverted(self.context.home, self.context.account)
+            put_back_reverted(self.context.home)
 
 
 @dataclass(slots=True)
@@ -141,11 +143,11 @@ class ProgramBackStep:
 
     def apply(self) -> None:
         """Switch."""
-        switch_to(self.context.home, self.before, self.context.home_owner)
+        programs_of(self.context.home).switch(self.before)
 
     def undo(self) -> None:
         """Switch again."""
-        switch_to(self.context.home, self.now, self.context.home_owner)
+        programs_of(self.context.home).switch(self.now)
 
 
 @dataclass(slots=True)
@@ -169,10 +171,9 @@ class ReceiptBackStep:
     def apply(self) -> None:
         """Write it."""
         home = self.context.home
-        text = _kept_receipt(home, self.last)
+        text = _kept_receipt(home, self.last, self.receipt)
         if text is not None:
-            with assume(self.context.home_owner):
-                write_file(home.receipt, text)
+            write_file(home.receipt, text)
             return
         marks = marks_of(home, self.context.config.auth_secret)
         before = replace(
@@ -182,11 +183,11 @@ class ReceiptBackStep:
             system_identifier=marks.system_identifier,
             secret_check=marks.secret_check,
         )
-        write_receipt(home, before, self.context.home_owner)
+        write_receipt(home, before)
 
     def undo(self) -> None:
         """Write the upgrade's again."""
-        write_receipt(self.context.home, self.receipt, self.context.home_owner)
+        write_receipt(self.context.home, self.receipt)
 
 
 @dataclass(slots=True)
@@ -207,8 +208,9 @@ class ServeStep:
         return False
 
     def apply(self) -> None:
-        """Start it. Raises what a start raises, `SmokeTestError`."""
-        control.start(self.context.home)
+        """Start it. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
+        with full_disk_named(self.context.home.path, "Starting the gateway of before"):
+            control.start(self.context.home)
         self.ask()
 
     def undo(self) -> None:
@@ -216,9 +218,14 @@ class ServeStep:
         control.stop(self.context.home)
 
 
-def _kept_receipt(home: Home, last: LastUpgrade) -> str | None:
-    path: Path | None = backups_of(home) / last.backup / home.receipt.name if last.backup is not None else None
-    try:
-        return path.read_text(encoding="utf-8") if path is not None else None
-    except FileNotFoundError:
+def _kept_receipt(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:
+    """Return the receipt in the backup of *last* as it is, None where there is none. Raises RecordError."""
+    if last.backup is None:
         return None
+    kept = Home(backups_of(home) / last.backup)
+    found = read_receipt(kept)
+    if found is None:
+        return None
+    if found.instance_id != present.instance_id:
+        raise RecordError(kept.receipt, "instance_id", "it is another installation's")
+    return read_content(kept.receipt)

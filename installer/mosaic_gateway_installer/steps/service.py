@@ -1,4 +1,7 @@
-"""The service manager's unit: registered by an install, taken away by an uninstall."""
+"""The service manager's unit: registered by an install, taken away by an uninstall.
+
+A user's own unit is written here; the machine's is written by root's process (`service.machine_unit`).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway.program import CURRENT
 from mosaic_gateway.gateway.service import Manager, Service, registered_service
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.service.choice import can_confine, interpreter, unit_name
 from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.machine_unit import UnitWish
 from mosaic_gateway_installer.service.registry import (
     READABLE,
     ServiceFailedError,
@@ -25,13 +30,57 @@ from mosaic_gateway_installer.service.registry import (
     reload,
     unregister,
 )
-from mosaic_gateway_installer.service.systemd import systemd_unit
+from mosaic_gateway_installer.service.systemd import is_below_homes, systemd_unit
 from mosaic_gateway_installer.service.unit import UnitFacts
 from mosaic_gateway_installer.steps.base import Context
 
-__all__ = ["ServiceStep", "UnregisterStep", "service_of"]
+__all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", "service_step"]
 
-FIRST_FREE_PORT = 1024
+
+def service_step(context: Context, manager: Manager | None) -> ServiceStep | MachineServiceStep:
+    """Return the step that registers the gateway of *context* with *manager* (None: that takes it away)."""
+    home = context.home
+    if home.broker is not None and home.programs is not None:
+        return MachineServiceStep(context, manager)
+    return ServiceStep(context, manager)
+
+
+@dataclass(slots=True)
+class MachineServiceStep:
+    """Has root's process register the gateway with the machine's *manager*; None: take it away."""
+
+    context: Context
+    manager: Manager | None
+    id: str = "service"
+    told: list[str] = field(default_factory=list)
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return _description(self.manager)
+
+    def done(self) -> bool:
+        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        if self.manager is None:
+            return registered_service(self.context.home) is None
+        return bool(self._ask(Request.UNIT_STATE)["in_place"])
+
+    def apply(self) -> None:
+        """Have it written, or removed. Raises MosaicError."""
+        self._begun = True
+        self.told += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
+
+    def undo(self) -> None:
+        """Have the unit put back as it was."""
+        if self._begun:
+            self._ask(Request.RESTORE_UNIT)
+
+    def _ask(self, request: Request) -> dict[str, list[str]]:
+        broker = self.context.home.broker
+        if broker is None:
+            raise LookupError(self.id)
+        return broker.ask(request, _wish(self.context).to_dict())[0]
 
 
 @dataclass(slots=True)
@@ -50,10 +99,7 @@ class ServiceStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        if self.manager is None:
-            return "Take the gateway out of the service manager"
-        kind = {Manager.SYSTEMD: "a systemd service", Manager.SYSTEMD_USER: "a systemd user service"}
-        return f"Register the gateway as {kind.get(self.manager, 'a launchd job')}"
+        return _description(self.manager)
 
     def done(self) -> bool:
         """Return whether the unit is there as it shall be, or none is where none shall be."""
@@ -78,14 +124,14 @@ class ServiceStep:
             self._changed, self._text_before = recorded, present_text(recorded)
             self.told += unregister(recorded, home)
         if self.manager is None:
-            write_receipt(home, replace(receipt, service=None), self.context.home_owner)
+            write_receipt(home, replace(receipt, service=None))
             return
         wanted = self._unit(receipt.instance_id, confined=True)
         if not can_confine(wanted, home):
             wanted = self._unit(receipt.instance_id, confined=False)
         if self._changed is None:
             self._changed, self._text_before = wanted, present_text(wanted)
-        write_receipt(home, replace(receipt, service=wanted.to_dict()), self.context.home_owner)
+        write_receipt(home, replace(receipt, service=wanted))
         self.told += register(wanted, home, recorded.text if recorded is not None else "")
 
     def undo(self) -> None:
@@ -101,7 +147,7 @@ class ServiceStep:
                 make_directory(self._changed.file.parent, 0o755)
                 write_file(self._changed.file, self._text_before, READABLE)
                 reload(self._changed)
-        write_receipt(home, self._before, self.context.home_owner)
+        write_receipt(home, self._before)
 
     def _unit(self, instance_id: str, *, confined: bool) -> Service:
         """Return the unit with the text that it shall have."""
@@ -114,11 +160,9 @@ class ServiceStep:
             home=home,
             program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
             interpreter=interpreter(),
-            account=context.account_name if service.is_for_root else None,
+            account=None,
             waits_for_network=context.config.engine is EngineName.SERVER,
-            privileged_port=context.config.port < FIRST_FREE_PORT,
             outside=_outside(context),
-            programs=_programs(context),
         )
         text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
         return replace(service, text=text)
@@ -137,52 +181,67 @@ class UnregisterStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Take the gateway out of the service manager"
+        return _description(None)
 
     def done(self) -> bool:
         """Return whether the service manager knows nothing of this home."""
         return registered_service(self.context.home) is None
 
     def apply(self) -> None:
-        """Disable it and remove its file. Raises OSError."""
-        service = registered_service(self.context.home)
-        if service is not None:
-            self._text = present_text(service)
-            self.told += unregister(service, self.context.home)
+        """Disable it and remove its file. Raises MosaicError, OSError."""
+        home = self.context.home
+        service = registered_service(home)
+        if service is None:
+            return
+        self._text = present_text(service)
+        if service.is_for_root and home.broker is not None:
+            self.told += home.broker.ask(Request.REMOVE_UNIT)[0]["notes"]
+        else:
+            self.told += unregister(service, home)
 
     def undo(self) -> None:
         """Register it as it was."""
-        service = service_of(self.receipt)
-        if service is not None and self._text is not None:
-            register(replace(service, text=self._text), self.context.home, service.text)
+        home, service = self.context.home, service_of(self.receipt)
+        if self._text is None:
+            return
+        if home.broker is not None and home.programs is not None:
+            home.broker.ask(Request.RESTORE_UNIT)
+        elif service is not None:
+            register(replace(service, text=self._text), home, service.text)
 
 
 def service_of(receipt: Receipt | None) -> Service | None:
-    """Return the service that *receipt* names."""
-    if receipt is None or receipt.service is None:
-        return None
-    try:
-        return Service.from_dict(receipt.service)
-    except (KeyError, TypeError, ValueError):  # not one of ours: then there is none
-        return None
+    """Return the user's own service that *receipt* names."""
+    return receipt.service if receipt is not None else None
 
 
-def _programs(context: Context) -> tuple[Path, ...]:
-    """Return what the database's engine starts or loads from beyond the home, and where links in it lead."""
+def _description(manager: Manager | None) -> str:
+    if manager is None:
+        return "Take the gateway out of the service manager"
+    kind = {Manager.SYSTEMD: "a systemd service", Manager.SYSTEMD_USER: "a systemd user service"}
+    return f"Register the gateway as {kind.get(manager, 'a launchd job')}"
+
+
+def _wish(context: Context) -> UnitWish:
+    """Return what the home's settings mean for its unit."""
     config = context.config
     places = {
         EngineName.POSTGRES: (config.postgres_bin,),
         EngineName.PGLITE: (config.pglite_dir, noted_binary(config.home)),
     }.get(config.engine, ())
     found = tuple(path for path in places if path is not None)
-    return (*found, *(path.resolve() for path in found))
+    return UnitWish(
+        waits_for_network=config.engine is EngineName.SERVER,
+        reads_homes=is_below_homes(*found, *(path.resolve() for path in found)),
+        socket_outside=_outside(context) is not None,
+    )
 
 
 def _outside(context: Context) -> Path | None:
     """Return the directory beyond the home in which the database's socket has its own, if it is not in the home."""
     if context.config.engine is EngineName.SERVER:
         return None
-    elsewhere = runtime_directory(process_environment()) if context.account_name is None else FALLBACK
+    elsewhere = runtime_directory(process_environment()) if context.home.programs is None else FALLBACK
     with suppress(EngineStartError):
         place = socket_place(context.home, elsewhere)
         return None if place == context.home.run else place.parent

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mosaic_gateway.config import Config, EngineName, Home, read_config_file
-from mosaic_gateway.files import make_directory, remove_file, write_file
-from mosaic_gateway.process.account import assume
+from mosaic_gateway.config import Config, ConfigError, EngineName, Home, read_config_file
+from mosaic_gateway.files import make_directory, read_regular, remove_file, write_file
+from mosaic_gateway.record_fields import read_content
 from mosaic_gateway_installer.steps.base import Context
 
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
@@ -56,23 +57,25 @@ class ConfigStep:
         import tomlkit
 
         path = self.context.home.config_file
-        self._before = path.read_text(encoding="utf-8") if path.exists() else None
+        try:
+            with suppress(FileNotFoundError):
+                self._before = read_regular(path).decode()
+            document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}", hint="Correct the file.") from error
         self._begun = True
-        document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
         document.update(wanted_settings(self.context.config))
-        with assume(self.context.home_owner):
-            write_file(path, tomlkit.dumps(document))
+        write_file(path, tomlkit.dumps(document))
 
     def undo(self) -> None:
         """Restore what was there before."""
         if not self._begun:
             return
         path = self.context.home.config_file
-        with assume(self.context.home_owner):
-            if self._before is None:
-                remove_file(path)
-            else:
-                write_file(path, self._before)
+        if self._before is None:
+            remove_file(path)
+        else:
+            write_file(path, self._before)
 
 
 @dataclass(slots=True)
@@ -97,9 +100,8 @@ class SecretStep:
         given = self.context.config.auth_secret
         value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
         self._begun = True
-        with assume(self.context.home_owner):
-            make_directory(self.context.home.secrets)
-            write_file(self.context.home.auth_secret, value + "\n")
+        make_directory(self.context.home.secrets)
+        write_file(self.context.home.auth_secret, value + "\n")
 
     def undo(self) -> None:
         """Remove it: nothing was signed with it yet."""
@@ -108,5 +110,7 @@ class SecretStep:
 
 
 def has_secret(home: Home) -> bool:
-    """Return whether *home* has its secret; an empty file, as a crash leaves one, is none."""
-    return home.auth_secret.is_file() and home.auth_secret.stat().st_size > 0
+    """Return whether *home* has its secret; an empty file, as a crash leaves one, is none. Raises RecordError."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return bool(read_content(home.auth_secret))
+    return False

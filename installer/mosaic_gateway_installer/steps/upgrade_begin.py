@@ -18,12 +18,8 @@ from mosaic_gateway.gateway.program import read_program
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark, write_mark
 from mosaic_gateway_installer.backups.create import data_ahead, remove_leftovers
 from mosaic_gateway_installer.backups.place import backups_of
-from mosaic_gateway_installer.snapshot.store import (
-    find_snapshot,
-    make_snapshot,
-    remove_snapshots,
-    snapshots,
-)
+from mosaic_gateway_installer.programs import programs_of
+from mosaic_gateway_installer.snapshot.store import snapshots
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
 
 __all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageStep", "StopOldStep"]
@@ -46,21 +42,21 @@ class StageStep:
 
     def done(self) -> bool:
         """Return whether it is there."""
-        found = find_snapshot(self.upgrade.context.home, self.upgrade.wanted)
-        self.upgrade.target = found.name if found is not None else ""
+        found = programs_of(self.upgrade.context.home).find_gateway()
+        self.upgrade.target = found or ""
         return found is not None
 
     def apply(self) -> None:
         """Copy it, and have it on disk: the home must be able to go on with it after a power failure."""
         context = self.upgrade.context
         self._there = tuple(path.name for path in snapshots(context.home))
-        made = make_snapshot(context.home, self.upgrade.wanted, context.home_owner, durable=True)
-        self.upgrade.target = made.name
+        self.upgrade.target = programs_of(context.home).place_gateway(durable=True)
 
     def undo(self) -> None:
         """Remove it."""
         if self._there is not None:
-            remove_snapshots(self.upgrade.context.home, keep=self._there)
+            home = self.upgrade.context.home
+            programs_of(home).remove([path.name for path in snapshots(home) if path.name not in self._there])
 
 
 @dataclass(slots=True)
@@ -84,14 +80,14 @@ class CopyAheadStep:
         upgrade, context = self.upgrade, self.upgrade.context
         _write_out(context.home)
         upgrade.ahead = data_ahead(
-            context.home, upgrade.receipt, context.config.engine, backups_of(context.home), context.home_owner,
+            context.home, upgrade.receipt, context.config.engine, backups_of(context.home),
             upgrade.report,
         )  # fmt: skip
         _write_out(context.home)
 
     def undo(self) -> None:
         """Remove it."""
-        remove_leftovers(self.upgrade.context.home, self.upgrade.context.home_owner)
+        remove_leftovers(self.upgrade.context.home)
 
 
 @dataclass(slots=True)
@@ -124,11 +120,11 @@ class MarkStep:
             ran=state.running or state.supervisor is not None,
             needs_setup=_asked(state),
         )
-        write_mark(home, mark, upgrade.context.home_owner)
+        write_mark(home, mark)
 
     def undo(self) -> None:
         """Note that nothing is under way."""
-        remove_mark(self.upgrade.context.home, self.upgrade.context.home_owner)
+        remove_mark(self.upgrade.context.home)
 
 
 @dataclass(slots=True)

@@ -11,14 +11,15 @@ import psycopg
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, install_runtime, wheel_version
+from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, wheel_version
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.gateway.upgrade_mark import Phase, read_mark
-from mosaic_gateway.process.account import assume
 from mosaic_gateway_installer.backups.create import cold_backup, create_backup
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.backups.room import full_disk_named
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
 from mosaic_gateway_installer.upgrading.rollback import bring_back_data
@@ -48,13 +49,13 @@ class BackupStep:
         """Copy and compare. Raises `DiskFullError`, `BackupFailedError`."""
         upgrade, context = self.upgrade, self.upgrade.context
         self._remove()  # of an earlier run, after which the old gateway may have served again
-        home, account, place = context.home, context.home_owner, backups_of(context.home)
+        home, place = context.home, backups_of(context.home)
         if context.config.engine is EngineName.SERVER:
-            made = create_backup(context.config, upgrade.receipt, place, account, upgrade.report)
+            made = create_backup(context.config, upgrade.receipt, place, upgrade.report)
         else:
             # Compared it is; its hashes are noted when somebody serves again.
             made = cold_backup(
-                home, upgrade.receipt, context.config.engine, place, account, upgrade.report, hashes=False,
+                home, upgrade.receipt, context.config.engine, place, upgrade.report, hashes=False,
                 ahead=upgrade.ahead,
             )  # fmt: skip
         upgrade.backup = made.name
@@ -70,8 +71,7 @@ class BackupStep:
         if mark is None or mark.backup is None:
             return
         self.upgrade.note(backup=None)
-        with assume(self.upgrade.context.home_owner):
-            shutil.rmtree(backups_of(self.upgrade.context.home) / mark.backup, ignore_errors=True)
+        shutil.rmtree(backups_of(self.upgrade.context.home) / mark.backup, ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -96,13 +96,13 @@ class ProgramsStep:
         """Copy it."""
         self._made = True
         context = self.upgrade.context
-        install_runtime(context.home, account=context.account, postgres_bin=None)
+        programs_of(context.home).place_postgres()
 
     def undo(self) -> None:
         """Remove it: the next start takes the newest that is there."""
         if self._made:
-            with assume(self.upgrade.context.home_owner):
-                shutil.rmtree(copy_of(self.upgrade.context.home, wheel_version()), ignore_errors=True)
+            home = self.upgrade.context.home
+            programs_of(home).remove([copy_of(home, wheel_version()).name])
 
 
 @dataclass(slots=True)
@@ -153,11 +153,11 @@ class MigrateStep:
         return False
 
     def apply(self) -> None:
-        """Apply them, and let pgvector's objects follow its program."""
+        """Apply them, and let pgvector's objects follow its program. Raises `DiskFullError`."""
         upgrade, config = self.upgrade, self.upgrade.context.config
         upgrade.note(phase=Phase.CHANGING)
         upgrade.changed_data = True
-        with open_database(config, upgrade.context.account) as conninfo:
+        with full_disk_named(config.home.path, "The migrations"), open_database(config) as conninfo:
             if upgrade.mark.needs_setup is None:
                 upgrade.note(needs_setup=_needs_setup(conninfo))
             if config.engine is not EngineName.SERVER:  # there it is the owner's to decide
@@ -174,7 +174,7 @@ class MigrateStep:
         if mark is None or mark.phase not in {Phase.CHANGING, Phase.RESTORING}:
             return
         if context.config.engine is not EngineName.SERVER:
-            bring_back_data(context.home, mark, context.home_owner)
+            bring_back_data(context.home, mark)
         upgrade.note(
             phase=Phase.PREPARED, backup=None if context.config.engine is not EngineName.SERVER else mark.backup
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from pathlib import Path
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import EngineName
@@ -16,22 +14,20 @@ from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, read_mark, remove_mark
-from mosaic_gateway.process.account import assume
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.backups.create import seal_backup
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.majors import forget_old_clusters, forget_record
+from mosaic_gateway_installer.programs import program_names, programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.smoke import smoke_test
-from mosaic_gateway_installer.snapshot.store import (
-    remove_snapshots,
-    switch_to,
-)
-from mosaic_gateway_installer.steps.service import ServiceStep
+from mosaic_gateway_installer.snapshot.store import snapshots
+from mosaic_gateway_installer.steps.service import service_step
 from mosaic_gateway_installer.upgrading.at_work import Upgrade
 from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, write_last
-from mosaic_gateway_installer.upgrading.old_pglite import remove_old_pglite
+from mosaic_gateway_installer.upgrading.old_pglite import unused_pglite
 from mosaic_gateway_installer.upgrading.plan import order_of
 
 __all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
@@ -56,12 +52,13 @@ class StartNewStep:
         return False
 
     def apply(self) -> None:
-        """Let it start, and wait until it accepts requests."""
+        """Let it start, and wait until it accepts requests. Raises `DiskFullError`."""
         upgrade = self.upgrade
         if upgrade.launched is None:
             raise InternalError("the gateway was to be started before it was loaded")
         upgrade.note(phase=Phase.CHANGING)
-        upgrade.launched.go()
+        with full_disk_named(upgrade.context.home.path, f"Starting version {__version__}"):
+            upgrade.launched.go()
         if upgrade.stopped_at is not None:
             upgrade.downtime = time.monotonic() - upgrade.stopped_at
 
@@ -126,10 +123,10 @@ class SwitchStep:
         """Switch program and receipt; from then on the gateway stays, whatever becomes of us."""
         upgrade, context = self.upgrade, self.upgrade.context
         self._begun = True
-        switch_to(context.home, upgrade.target, context.home_owner)
-        write_last(context.home, _last(upgrade), context.home_owner)
-        write_receipt(context.home, _after(upgrade), context.home_owner)
-        forget_record(context.home, context.home_owner)
+        programs_of(context.home).switch(upgrade.target)
+        write_last(context.home, _last(upgrade))
+        write_receipt(context.home, _after(upgrade))
+        forget_record(context.home)
         upgrade.note(phase=Phase.DONE)
         upgrade.backup = upgrade.mark.backup
         if upgrade.launched is not None:
@@ -141,9 +138,9 @@ class SwitchStep:
             return
         upgrade, context = self.upgrade, self.upgrade.context
         upgrade.note(phase=Phase.CHANGING)
-        forget_last(context.home, context.home_owner)
-        write_receipt(context.home, upgrade.receipt, context.home_owner)
-        switch_to(context.home, upgrade.source_program, context.home_owner)
+        forget_last(context.home)
+        write_receipt(context.home, upgrade.receipt)
+        programs_of(context.home).switch(upgrade.source_program)
 
 
 @dataclass(slots=True)
@@ -169,7 +166,7 @@ class ResumeServiceStep:
         if service is None:
             return
         control.stop(context.home)
-        unit = ServiceStep(context, service.manager)
+        unit = service_step(context, service.manager)
         if not unit.done():
             unit.apply()
         if self.upgrade.mark.ran:
@@ -199,7 +196,7 @@ class SealStep:
         """Read them all, and write the manifest anew."""
         context, name = self.upgrade.context, self.upgrade.mark.backup
         if name is not None and context.config.engine is not EngineName.SERVER:
-            seal_backup(backups_of(context.home) / name, context.home_owner)
+            seal_backup(backups_of(context.home) / name)
 
     def undo(self) -> None:
         """Do nothing: the upgrade is complete."""
@@ -249,17 +246,14 @@ class PruneStep:
     def apply(self) -> None:
         """Remove them."""
         upgrade, context = self.upgrade, self.upgrade.context
-        remove_mark(context.home, context.home_owner)
+        remove_mark(context.home)
         if upgrade.receipt.system_identifier == upgrade.identifier:  # there is one step back, not two
-            self.removed += forget_old_clusters(context.home, context.home_owner)
+            self.removed += forget_old_clusters(context.home)
         keep = {name for name in (upgrade.target, upgrade.source_program) if name}
-        self.removed += remove_snapshots(context.home, keep=keep)
-        with assume(context.home_owner):
-            for path in _old_programs(context.home.runtime):
-                shutil.rmtree(path, ignore_errors=True)
-                self.removed.append(path.name)
-        if context.config.engine is EngineName.PGLITE:
-            self.removed += remove_old_pglite(context.home, context.home_owner)
+        unused = [path.name for path in snapshots(context.home) if path.name not in keep]
+        self.removed += programs_of(context.home).remove([*unused, *_old_programs(program_names(context.home))])
+        if context.config.engine is EngineName.PGLITE:  # asked of the snapshots that are left
+            self.removed += programs_of(context.home).remove(unused_pglite(context.home))
 
     def undo(self) -> None:
         """Do nothing: what is gone is gone, and nobody needs it."""
@@ -305,16 +299,12 @@ def _check_version(url: str) -> None:
         )
 
 
-def _old_programs(runtime: Path) -> Collection[Path]:
-    """Return PostgreSQL's programs but for the newest two of each major version."""
-    found: dict[int, list[Path]] = {}
-    for path in runtime.glob("postgresql-*"):
-        order = order_of(path.name.removeprefix("postgresql-"))
-        if order:
-            found.setdefault(order[0], []).append(path)
+def _old_programs(names: Collection[str]) -> list[str]:
+    """Return those of *names* that are PostgreSQL's programs, but for the newest two of each major version. Pure."""
+    found: dict[int, list[tuple[tuple[int, ...], str]]] = {}
+    for name in names:
+        order = order_of(name.removeprefix("postgresql-"))
+        if name.startswith("postgresql-") and order:
+            found.setdefault(order[0], []).append((order, name))
     kept = 2
-    return [
-        path
-        for paths in found.values()
-        for path in sorted(paths, key=lambda path: order_of(path.name.removeprefix("postgresql-")))[:-kept]
-    ]
+    return [name for versions in found.values() for _, name in sorted(versions)[:-kept]]

@@ -12,9 +12,6 @@ from mosaic_gateway.gateway.upgrade_mark import UpgradeMark, read_mark, write_ma
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.backups.ahead import Ahead
 from mosaic_gateway_installer.receipt import Receipt
-from mosaic_gateway_installer.snapshot.store import (
-    Wanted,
-)
 from mosaic_gateway_installer.steps.base import Context
 from mosaic_gateway_installer.upgrading.written import Written
 
@@ -32,7 +29,6 @@ class Upgrade:
 
     context: Context
     receipt: Receipt
-    wanted: Wanted
     report: Reporter
     source_program: str | None
     target: str = ""
@@ -60,4 +56,4 @@ class Upgrade:
 
     def note(self, **changes: Any) -> None:
         """Change what the home says of the upgrade."""
-        write_mark(self.context.home, replace(self.mark, **changes), self.context.home_owner)
+        write_mark(self.context.home, replace(self.mark, **changes))

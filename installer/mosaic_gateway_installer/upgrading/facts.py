@@ -15,10 +15,9 @@ from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.runtime import (
     examine_programs,
+    examine_wheel,
     find_runtime,
-    locate_wheel,
     runtimes_of,
-    wheel_binaries,
     wheel_version,
 )
 from mosaic_gateway.engines.session import connect
@@ -27,10 +26,9 @@ from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.runner import read_plan
-from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt
-from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot
 from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, order_of
 
 __all__ = ["upgrade_facts"]
@@ -43,14 +41,14 @@ SESSIONS = (
 )
 
 
-def upgrade_facts(config: Config, receipt: Receipt, wanted: Wanted | None, account: Account | None) -> UpgradeFacts:
-    """Return what decides about an upgrade of *config*'s home; *wanted* is the snapshot that this package makes.
+def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
+    """Return what decides about an upgrade of *config*'s home.
 
     A database that runs is asked; one that does not is left alone. Raises what the migration layer raises for
     a database that this package must not touch, PreflightError, OSError.
     """
     home = config.home
-    installed, offered = _programs(config, account)
+    installed, offered = _programs(config)
     server = _server(config)
     vector, tags, others = _database(config, server)
     cluster = cluster_of(home) if config.engine is EngineName.POSTGRES else None
@@ -59,7 +57,7 @@ def upgrade_facts(config: Config, receipt: Receipt, wanted: Wanted | None, accou
         version=__version__,
         installed_schema=receipt.schema,
         schema=schema_digest(load_bundles()),
-        same_program=_is_same(config, wanted),
+        same_program=_is_same(config),
         cluster_major=major_of(cluster) if cluster is not None else None,
         programs_major=order_of(offered[0])[0] if offered is not None else None,
         majors=tuple(runtime.major for runtime in runtimes_of(home)),
@@ -69,31 +67,33 @@ def upgrade_facts(config: Config, receipt: Receipt, wanted: Wanted | None, accou
         offered_vector=offered[1] if offered is not None else None,
         breaking=tags,
         others=others,
-        pglite=config.engine is EngineName.PGLITE
-        and not is_installed(home, config.pglite_dir, shipped=shipped(), account=account),
+        pglite=config.engine is EngineName.PGLITE and not is_installed(home, config.pglite_dir, shipped=shipped()),
         server_major=order_of(server[1])[0] if server is not None else None,
-        dump_major=order_of(_dump_version(config, account))[0] if server is not None else None,
+        dump_major=order_of(_dump_version(config))[0] if server is not None else None,
     )
 
 
-def _is_same(config: Config, wanted: Wanted | None) -> bool:
+def _is_same(config: Config) -> bool:
+    programs = programs_of(config.home)
     with suppress(ProgramMissingError):
         program = current_program(config.home)
         if program is not None:
-            return program.directory == find_snapshot(config.home, wanted) if wanted else program.version == __version__
+            if programs.can_place():
+                return program.directory.name == programs.find_gateway()
+            return program.version == __version__
     return False
 
 
-def _programs(config: Config, account: Account | None) -> tuple[str | None, tuple[str, str] | None]:
+def _programs(config: Config) -> tuple[str | None, tuple[str, str] | None]:
     """Return the version of PostgreSQL's programs in the home, and version and pgvector of those that would come."""
     if config.engine is not EngineName.POSTGRES:
         return None, None
     installed = None
     with suppress(RuntimeMissingError):
-        installed = find_runtime(config.home, config.postgres_bin, account=account).version
+        installed = find_runtime(config.home, config.postgres_bin).version
     if config.postgres_bin is not None:
-        return installed, (installed, examine_programs(config.postgres_bin, account)[1]) if installed else None
-    _, vector = examine_programs(wheel_binaries(locate_wheel()), None)
+        return installed, (installed, examine_programs(config.postgres_bin)[1]) if installed else None
+    _, vector = examine_wheel()
     return installed, (wheel_version(), vector)
 
 
@@ -116,15 +116,15 @@ def _server(config: Config) -> tuple[str, str] | None:
     """Return conninfo and version of a server that is not ours, None where the database is the home's own."""
     if config.engine is not EngineName.SERVER:
         return None
-    server = engine_for(config, account=None)
+    server = engine_for(config)
     server.start()
     return server.conninfo(), server.verify().server_version
 
 
-def _dump_version(config: Config, account: Account | None) -> str:
+def _dump_version(config: Config) -> str:
     if config.postgres_bin is None:
         return wheel_version()
-    return find_runtime(config.home, config.postgres_bin, account=account).version
+    return find_runtime(config.home, config.postgres_bin).version
 
 
 def _strangers(config: Config, ports: list[int]) -> int:

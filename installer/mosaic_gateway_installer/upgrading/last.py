@@ -8,7 +8,24 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.gateway.program import NAME
+from mosaic_gateway.record_fields import (
+    BACKUP_NAME,
+    VERSION,
+    Field,
+    RecordError,
+    any_text,
+    digest,
+    integer,
+    mapping,
+    matching,
+    member,
+    nested,
+    optional,
+    read_record,
+    row,
+    text,
+)
 from mosaic_gateway_installer.upgrading.written import Means, Written
 
 __all__ = ["LastUpgrade", "forget_last", "last_file", "read_last", "write_last"]
@@ -29,6 +46,23 @@ class LastUpgrade:
     written: Written | None = None
 
 
+_VERSION = matching(VERSION, "a version")
+WRITTEN = {
+    "means": Field(member(Means)),
+    "at": Field(text),
+    "since": Field(text),
+    "tables": Field(mapping(any_text, row(integer, integer, integer))),
+}
+FIELDS = {
+    "source_version": Field(_VERSION),
+    "source_program": Field(optional(matching(NAME, "the name of a copy of the gateway"))),
+    "source_schema": Field(optional(digest)),
+    "target_version": Field(_VERSION),
+    "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup"))),
+    "written": Field(optional(lambda value: Written(**nested(WRITTEN)(value)))),
+}
+
+
 def last_file(home: Home) -> Path:
     """Return where *home* says what its last upgrade was."""
     return home.path / "last-upgrade.json"
@@ -37,24 +71,16 @@ def last_file(home: Home) -> Path:
 def read_last(home: Home) -> LastUpgrade | None:
     """Return the last upgrade of *home*, None where there is none to go back from."""
     try:
-        value = json.loads(last_file(home).read_bytes())
-        written = value.pop("written")
-        if written is not None:
-            tables = {str(name): (int(i), int(u), int(d)) for name, (i, u, d) in written["tables"].items()}
-            means, at, since = Means(written["means"]), str(written["at"]), str(written["since"])
-            written = Written(means=means, at=at, since=since, tables=tables)
-        return LastUpgrade(**value, written=written)
-    except (OSError, ValueError, KeyError, TypeError):
+        return LastUpgrade(**read_record(last_file(home), FIELDS))
+    except (OSError, RecordError):
         return None
 
 
-def write_last(home: Home, last: LastUpgrade, account: Account | None) -> None:
-    """Write *last* as *account*. Raises OSError."""
-    with assume(account):
-        write_file(last_file(home), json.dumps(asdict(last)) + "\n")
+def write_last(home: Home, last: LastUpgrade) -> None:
+    """Write *last*. Raises OSError."""
+    write_file(last_file(home), json.dumps(asdict(last)) + "\n")
 
 
-def forget_last(home: Home, account: Account | None) -> None:
+def forget_last(home: Home) -> None:
     """Say that there is nothing to go back from. Raises OSError."""
-    with assume(account):
-        remove_file(last_file(home))
+    remove_file(last_file(home))

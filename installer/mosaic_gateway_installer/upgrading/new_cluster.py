@@ -30,7 +30,6 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import can_share, sync_directory
@@ -60,39 +59,37 @@ def take_to_new_major(context: Context) -> None:
     old = cluster_of(home)
     if old is None:
         raise MajorUpgradeError(f"{home.path} has no cluster to upgrade")
-    before = find_runtime(home, None, account=context.account, major=major_of(old))
-    after = find_runtime(home, context.config.postgres_bin, account=context.account)
-    with _stage(home, context.account) as stage:
+    before = find_runtime(home, None, major=major_of(old))
+    after = find_runtime(home, context.config.postgres_bin)
+    with _stage(home) as stage:
         if not can_share(old, stage.data):
             check_room(stage.path, size_of([old]), "The new cluster")
-        rows, databases = _counted(home, before, context.account)
+        rows, databases = _counted(home, before)
         new = stage.data / f"postgres-{after.major}"
         transfer = Transfer.CLONE if can_share(old, stage.data) else Transfer.COPY
-        sockets = socket_directory(stage, context.account, runtime_directory(process_environment()))
+        sockets = socket_directory(stage, runtime_directory(process_environment()))
         with database_at_rest(home):
             source = OldCluster(path=old, runtime=before, databases=databases)
-            upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer, account=context.account)
-            wrong = differing_tables(rows, _finished(stage, after, databases, context.account))
+            upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
+            wrong = differing_tables(rows, _finished(stage, after, databases))
             if wrong:
                 raise MajorUpgradeError(
                     f"the upgraded cluster is not the old one: {'; '.join(wrong[:5])}",
                     hint="The old cluster is as it was. Please report this.",
                 )
             identifiers = MajorRecord(system_identifier(old), system_identifier(new))
-            write_record(home, identifiers, context.account)
-            with assume(context.account):
-                new.rename(home.data / new.name)
-                sync_directory(home.data)
+            write_record(home, identifiers)
+            new.rename(home.data / new.name)
+            sync_directory(home.data)
 
 
 @contextmanager
-def _stage(home: Home, account: Account | None) -> Iterator[Home]:
+def _stage(home: Home) -> Iterator[Home]:
     """Give an empty home in the data of *home*, and remove it with all that belongs to it."""
     stage = Home(home.data / STAGE)
     _clear(stage)
-    with assume(account):
-        make_directory(stage.data)
-        make_directory(stage.run)
+    make_directory(stage.data)
+    make_directory(stage.run)
     try:
         yield stage
     finally:
@@ -110,12 +107,11 @@ def _clear(stage: Home) -> None:
 
 
 @contextmanager
-def _running(home: Home, runtime: Runtime, account: Account | None) -> Iterator[str]:
+def _running(home: Home, runtime: Runtime) -> Iterator[str]:
     """Run the newest cluster of *home* inside the block, and stop it cleanly; give its conninfo."""
     engine = EmbeddedPostgres(
         home,
         runtime,
-        account=account,
         log=home.postgres_log,
         runtime_directory=runtime_directory(process_environment()),
     )
@@ -126,23 +122,23 @@ def _running(home: Home, runtime: Runtime, account: Account | None) -> Iterator[
         engine.stop()
 
 
-def _counted(home: Home, runtime: Runtime, account: Account | None) -> tuple[Contents, tuple[str, ...]]:
+def _counted(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
     """Count the old cluster, and name its databases; it is recovered first, should its last server have been killed."""
     with (
-        _running(home, runtime, account) as conninfo,
+        _running(home, runtime) as conninfo,
         closing(connect(conninfo, application_name=APPLICATION)) as connection,
     ):
         return table_rows(connection), tuple(name for (name,) in connection.execute("SELECT datname FROM pg_database"))
 
 
-def _finished(stage: Home, runtime: Runtime, databases: Collection[str], account: Account | None) -> Contents:
+def _finished(stage: Home, runtime: Runtime, databases: Collection[str]) -> Contents:
     """Give the new cluster what pg_upgrade leaves to do, drop what is not among *databases*, and count it."""
-    with _running(stage, runtime, account) as conninfo:
+    with _running(stage, runtime) as conninfo:
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
             for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall():
                 if name not in databases:
                     connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-        _make_statistics(conninfo, runtime, account)
+        _make_statistics(conninfo, runtime)
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
             names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
         for (name,) in names:
@@ -151,14 +147,14 @@ def _finished(stage: Home, runtime: Runtime, databases: Collection[str], account
             return table_rows(connection)
 
 
-def _make_statistics(conninfo: str, runtime: Runtime, account: Account | None) -> None:
+def _make_statistics(conninfo: str, runtime: Runtime) -> None:
     place = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     words = ["-h", place["host"], "-p", place["port"], "-U", place["user"], "-w", "--all", "--analyze-only", "--quiet"]
     if runtime.major >= MISSING_STATISTICS:
         words.append("--missing-stats-only")
     words += ["--maintenance-db", place["dbname"]]
     try:
-        run([runtime.bindir / "vacuumdb", *words], timeout=STATISTICS_LIMIT, account=account)
+        run([runtime.bindir / "vacuumdb", *words], timeout=STATISTICS_LIMIT)
     except CommandFailedError as error:
         raise MajorUpgradeError(f"the upgraded cluster got no statistics: {error.message}") from error
 

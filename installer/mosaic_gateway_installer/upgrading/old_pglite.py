@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import re
 from contextlib import suppress
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.engines.pglite.runtime import remove_unused
+from mosaic_gateway.engines.pglite.runtime import unused_programs
 from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.record_fields import Field, RecordError, matching, read_record
 from mosaic_gateway_installer.snapshot.store import snapshots
 
-__all__ = ["remove_old_pglite"]
+__all__ = ["unused_pglite"]
 
 #: Where a snapshot says which PGlite it runs (`engines.pglite.shipped`).
 FILES = "mosaic_gateway/engines/pglite/files.json"
+FIELDS = {"pglite": Field(matching(re.compile(r"\d+[\w.+-]*", re.ASCII), "a version"))}
 
 
-def remove_old_pglite(home: Home, account: Account | None) -> tuple[str, ...]:
-    """Remove what no program in *home* of *account* needs any more; return the names. Raises OSError."""
+def unused_pglite(home: Home) -> tuple[str, ...]:
+    """Return the names of what no program of *home* needs any more. Raises OSError."""
     needed = {shipped().pglite}
     for snapshot in snapshots(home):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # of a version that knew no PGlite
-            needed.add(str(json.loads((snapshot / FILES).read_bytes())["pglite"]))
-    with assume(account):
-        return remove_unused(home, needed, shipped=shipped())
+        with suppress(OSError, RecordError):  # of a version that knew no PGlite
+            needed.add(read_record(snapshot / FILES, FIELDS)["pglite"])
+    return unused_programs(home, needed, shipped=shipped())

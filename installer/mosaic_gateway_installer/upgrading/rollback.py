@@ -6,25 +6,25 @@ same call goes on wherever a killed one stopped; the mark says *restoring* from 
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.files import make_directory, remove_file, remove_path
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import NAME
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, remove_mark, write_mark
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.record_fields import RecordError
 from mosaic_gateway_installer.at_rest import database_at_rest
 from mosaic_gateway_installer.backups.copy import sync_directory
 from mosaic_gateway_installer.backups.create import remove_leftovers
 from mosaic_gateway_installer.backups.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backups.place import backups_of
+from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.majors import remove_newer_programs, undo_major
-from mosaic_gateway_installer.snapshot.store import switch_to
+from mosaic_gateway_installer.programs import programs_of
 
 __all__ = ["bring_back_data", "take_back"]
 
@@ -40,14 +40,14 @@ PARTS = ("secrets", "config.toml", "receipt.json", "data")
 ASIDE = ".upgraded.tmp"
 
 
-def bring_back_data(home: Home, mark: UpgradeMark, account: Account | None) -> None:
+def bring_back_data(home: Home, mark: UpgradeMark) -> None:
     """Put the parts of *mark*'s backup where they came from; what was there instead goes.
 
     Nobody may use the database. Can be killed and called again. Raises BusyError, OSError.
     """
     if mark.backup is None:
         with database_at_rest(home):
-            undo_major(home, account)
+            undo_major(home)
         return
     backup = backups_of(home) / mark.backup
     if _is_dump(backup):  # of a server, whose data others may use: only a person can say that it shall go back
@@ -57,41 +57,50 @@ def bring_back_data(home: Home, mark: UpgradeMark, account: Account | None) -> N
             f"{backup} is gone, which held what was before the upgrade to {mark.target_version}",
             hint="The data is untouched since. Go on with the new version: mosaic-gateway upgrade",
         )
-    write_mark(home, replace(mark, phase=Phase.RESTORING), account)
-    with database_at_rest(home), assume(account):
+    for part in PARTS:
+        if (backup / part).is_symlink():
+            raise RecordError(backup / part, "", "it is a symbolic link")
+    write_mark(home, replace(mark, phase=Phase.RESTORING))
+    with database_at_rest(home):
         aside = home.path / ASIDE
         if aside.exists() and not any((backup / part).exists() for part in PARTS):
-            _remove(aside)
+            remove_path(aside)
         make_directory(aside)
         for part in PARTS:
             _bring_back(backup / part, home.path / part, aside / part)
         sync_directory(home.path)
-        _remove(aside)
-        _remove(backup)
+        remove_path(aside)
+        remove_path(backup)
         with suppress(OSError):
             backup.parent.rmdir()
 
 
-def take_back(home: Home, mark: UpgradeMark, account: Account | None) -> None:
+def take_back(home: Home, mark: UpgradeMark) -> None:
     """Undo the upgrade that *mark* tells of, as far as it went: then the old program serves the old data, if it ran.
 
     The caller holds the home's lock. Raises what a start raises, BusyError, OSError.
     """
     control.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
-        bring_back_data(home, mark, account)
+        bring_back_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
-        with assume(account):
-            _remove(backups_of(home) / mark.backup)
-    remove_leftovers(home, account)
-    remove_newer_programs(home, account)
+        remove_path(backups_of(home) / mark.backup)
+    remove_leftovers(home)
+    remove_newer_programs(home)
     if mark.source_program is not None and NAME.fullmatch(mark.source_program):
-        switch_to(home, mark.source_program, account)
-    remove_mark(home, account)
-    with assume(account):
-        remove_file(home.journal)
+        home = _where(home, mark.source_program)
+        programs_of(home).switch(mark.source_program)
+    remove_mark(home)
+    remove_file(home.journal)
     if mark.ran:
-        control.start(home)
+        with full_disk_named(home.path, "Starting the gateway of before"):
+            control.start(home)
+
+
+def _where(home: Home, program: str) -> Home:
+    """Return *home* with its own programs, where *program* lies with them: an earlier version had no others."""
+    own = replace(home, programs=None)
+    return own if (own.runtime / program).is_dir() and not (home.runtime / program).is_dir() else home
 
 
 def _is_dump(backup: Path) -> bool:
@@ -104,13 +113,6 @@ def _bring_back(kept: Path, place: Path, aside: Path) -> None:
     if not kept.exists():
         return
     if place.is_dir():  # a file is replaced at once: without a receipt nobody would know the home
-        _remove(aside)
+        remove_path(aside)
         place.rename(aside)
     kept.rename(place)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -15,24 +15,22 @@ from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Config, EngineName, Home, load_config, process_environment
-from mosaic_gateway.engines.base import CpuUnsupportedError, DiskFullError
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.errors import MosaicError, SmokeTestError
+from mosaic_gateway.engines.base import CpuUnsupportedError
+from mosaic_gateway.errors import MosaicError, SmokeTestError, UsageError
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.gateway.opening import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.process.account import owner_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.adoption import marks_of
 from mosaic_gateway_installer.advice import advise_again
 from mosaic_gateway_installer.assembly import pending
+from mosaic_gateway_installer.belongings import erase_leftovers
 from mosaic_gateway_installer.choice import AUTO, Choice, choose, look_at_engines
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.findings import Finding, finding_lines
 from mosaic_gateway_installer.holding import forget_lock, holding, naming_the_holder
 from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.majors import forget_record
-from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
@@ -44,10 +42,22 @@ from mosaic_gateway_installer.steps.kept_data import KeptDataStep
 from mosaic_gateway_installer.verbs.install_told import done_outcome, planned_outcome
 from mosaic_gateway_installer.wishes import Wishes
 
-__all__ = ["install", "install_held", "looked_at", "make_home"]
+__all__ = ["RunAsError", "account_of_home", "install", "install_held", "looked_at", "make_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
+
+
+class RunAsError(UsageError):
+    """The account that was named cannot own an installation."""
+
+    code = "RUN_AS"
+
+
+def account_of_home(home: Home) -> str | None:
+    """Return the account that root's installation belongs to, None for an ordinary user's."""
+    name = home.broker.facts.get("account") if home.broker is not None else None
+    return str(name) if name is not None else None
 
 
 def install(home: Home, wishes: Wishes) -> Outcome:
@@ -57,13 +67,15 @@ def install(home: Home, wishes: Wishes) -> Outcome:
     run had changed is taken back first.
     """
     if os.path.exists(home.receipt) and needs_recovery(home) and not wishes.dry_run:  # noqa: PTH110 - Path's raises for a name too long
-        with reporter() as report, holding(home, "install", owner_of(home.path)):
+        with reporter() as report, holding(home, "install"):
             recover(home, report)
     with naming_the_holder(home):
         receipt, context, findings = looked_at(home, wishes)
         if wishes.dry_run:
             return _planned(context, findings, wishes)
         check_install(findings)
+    if home.broker is not None and home.broker.facts.get("only_checks"):
+        return Outcome()
     try:
         with interruptible():
             return _install(context, wishes, receipt)
@@ -73,13 +85,6 @@ def install(home: Home, wishes: Wishes) -> Outcome:
             raise
         LOG.warning("PostgreSQL was tried and does not run here: %s", error.message)
         return install(home, replace(wishes, postgres_failed=error.message))
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"There is no room for {error.filename or 'a file'} in {home.path}",
-                hint="Make room, or choose another --home.",
-            ) from error
-        raise
 
 
 def looked_at(
@@ -97,8 +102,6 @@ def looked_at(
         config=context.config,
         receipt=receipt,
         home_fault=fault,
-        account_name=context.account_name,
-        make_account=context.make_account,
         accept_secret=wishes.accept_secret,
         upgrading=upgrading,
         host=read_host(),
@@ -114,18 +117,16 @@ def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
 
 
 def make_home(directories: Sequence[Path]) -> None:
-    """Make the home (the last one) and its parents; root's must let the service account pass."""
-    for parent in directories[:-1]:
-        make_directory(parent, 0o755 if os.geteuid() == 0 else 0o700)
-    for home in directories[-1:]:
-        make_directory(home)
+    """Make the home (the last one) and its parents."""
+    for directory in directories:
+        make_directory(directory)
 
 
 def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
     home = context.home
     make_home(context.new_directories)
     try:
-        with holding(home, "install", context.home_owner):
+        with holding(home, "install"):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
                     _, context, findings = looked_at(home, wishes)
@@ -158,7 +159,8 @@ def _run(context: Context, wishes: Wishes, steps: Sequence[Step], report: Report
         _complete(context, wishes)
 
     with _backup_named(steps):
-        execute("install", steps, lambda: context.journal, report, finish)
+        execute("install", steps, context.journal, report, finish)
+    erase_leftovers(context.home)
     return done_outcome(context, steps, smoke, link)
 
 
@@ -184,28 +186,28 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
         "pglite_dir": wishes.pglite_dir,
         "base_url": wishes.base_url,
     }
-    account, make = choose_account(home, wishes.run_as, receipt)
+    if wishes.run_as is not None and home.broker is None:
+        raise RunAsError("only root can install for another user", hint="Leave --run-as out, or run as root.")
     config = load_config(home, flags=flags, environ=process_environment())
-    choice = _engine(config, wishes, receipt, account)
+    choice = _engine(config, wishes, receipt)
     return Context(
         home=home,
         config=replace(config, engine=choice.engine),
         engine_reason=choice.reason,
         engine_chosen=receipt is None and "engine" not in config.sources and config.postgres_bin is None,
-        account_name=account,
-        make_account=make,
+        account_name=account_of_home(home),
         new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
     )
 
 
-def _engine(config: Config, wishes: Wishes, receipt: Receipt | None, account: str | None) -> Choice:
+def _engine(config: Config, wishes: Wishes, receipt: Receipt | None) -> Choice:
     """Return the engine that was named, or that the home has, or that is chosen for a new one."""
     if "engine" in config.sources:
         kept = receipt.engine_reason if receipt is not None and receipt.engine == config.engine else ""
         return Choice(config.engine, kept or f"named: {config.sources['engine']}")
     if receipt is not None:
         return Choice(EngineName(receipt.engine), receipt.engine_reason)
-    looked = look_at_engines(config, account, postgres_failed=wishes.postgres_failed)
+    looked = look_at_engines(config, postgres_failed=wishes.postgres_failed)
     return choose(*looked, postgres_bin=config.postgres_bin)
 
 
@@ -226,8 +228,8 @@ def _complete(context: Context, wishes: Wishes) -> None:
         schema=schema_digest(load_bundles()),
     )
     if complete != receipt:
-        write_receipt(context.home, complete, context.home_owner)
-    forget_record(context.home, context.home_owner)
+        write_receipt(context.home, complete)
+    forget_record(context.home)
     context.journal.close()
 
 
@@ -249,7 +251,7 @@ def _link(context: Context, steps: Sequence[Step]) -> str | None:
             return step.started.setup_url  # the gateway that we loaded has seen to it
     from mosaic_gateway.auth import accounts
 
-    with open_database(context.config, context.account) as conninfo:
+    with open_database(context.config) as conninfo:
         if accounts.has_setup_token(conninfo):
             return None
         return setup_url(context.config.url, accounts.issue_setup_token(conninfo))

@@ -12,7 +12,6 @@ from mosaic_gateway.config import EngineName, Home, load_config, process_environ
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.opening import running_database
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
-from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.manifest import MANIFEST
 from mosaic_gateway_installer.backups.place import Backup, backups_of, find_backup
 from mosaic_gateway_installer.backups.swap import commit
@@ -36,6 +35,7 @@ from mosaic_gateway_installer.steps.revert import (
 )
 from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, read_last
 from mosaic_gateway_installer.upgrading.written import losses
+from mosaic_gateway_installer.verbs.install import account_of_home
 from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["NoWayBackError", "revert"]
@@ -71,18 +71,18 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         if running is not None and not accept_loss:
             check(losses(way.last.written, running))
         return _outcome(way, way.steps, None, dry_run=True)
-    with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
+    with interruptible(), reporter() as report, holding(home, "upgrade"):
         recover(home, report)
         way = _way(home, accept_loss=accept_loss)
         if way.backup is not None:
             report.begin("Hashing the backup's files")
             check_files(way.backup)
         steps = [step for step in way.steps if not step.done()]
-        execute("upgrade", steps, lambda: way.context.journal, report, lambda: None)
+        execute("upgrade", steps, way.context.journal, report, lambda: None)
         if way.backup is not None:
-            commit(home, way.context.home_owner)
-        forget_reverted(home, way.context.home_owner)
-        forget_last(home, way.context.home_owner)
+            commit(home)
+        forget_reverted(home)
+        forget_last(home)
         way.context.journal.close()
         found = next(step.found for step in steps if isinstance(step, CheckLossStep))
         return _outcome(way, steps, found, dry_run=False)
@@ -101,12 +101,10 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
             "the database is on a server, which mosaic-gateway does not take back",
             hint="Restore the server's database by its own means, then install the earlier version.",
         )
-    owner = owner_of(home.path)
     context = Context(
         home=home,
         config=config,
-        account_name=owner.name if owner is not None else None,
-        make_account=False,
+        account_name=account_of_home(home),
         new_directories=(),
     )
     before = _program(home, last)

@@ -11,10 +11,11 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import Config, EngineName, Home, NotInstalledError
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.process.account import owner_of
+from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.belongings import belongings, data_and_settings
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding
+from mosaic_gateway_installer.programs import program_names
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
@@ -23,8 +24,8 @@ from mosaic_gateway_installer.steps.removal import (
     EraseStep,
     LeaveStep,
     NoteStep,
-    RemoveAccountStep,
     RemoveCachesStep,
+    RemoveProgramsStep,
     SetAsideStep,
 )
 from mosaic_gateway_installer.steps.service import UnregisterStep
@@ -65,7 +66,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     if dry_run:
         removal = _removal(home, receipt, everything=purge is not None)
         return _outcome(removal, dry_run=True)
-    with interruptible(), reporter() as report, holding(home, "uninstall", owner_of(home.path)):
+    with interruptible(), reporter() as report, holding(home, "uninstall"):
         recover(home, report, upgrade_too=purge is None)
         removal = _removal(home, installed(home), everything=purge is not None)
         removal.run(report)
@@ -101,20 +102,13 @@ class _Removal:
                 self.context.journal.close()
 
         verb = "uninstall"
-        execute(verb, self.reversible, lambda: self.context.journal, report, lambda: None)
-        execute(verb, self.final, lambda: self.context.journal, report, ended)
+        execute(verb, self.reversible, self.context.journal, report, lambda: None)
+        execute(verb, self.final, self.context.journal, report, ended)
 
 
 def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     """Plan it from what is there. Reads only."""
-    owner = owner_of(home.path)
-    context = Context(
-        home=home,
-        config=Config(home=home),
-        account_name=owner.name if owner is not None else None,
-        make_account=False,
-        new_directories=(),
-    )
+    context = Context(home=home, config=Config(home=home), account_name=None, new_directories=())
     kept = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
     state = ReceiptState.PURGING if everything else ReceiptState.KEPT
     reversible: list[Step] = [
@@ -123,9 +117,9 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
         NoteStep(context, receipt, state, kept),
         SetAsideStep(context, everything),
     ]
-    final: list[Step] = [EraseStep(context, everything)]
+    final: list[Step] = [RemoveProgramsStep(context), EraseStep(context, everything)]
     if everything:
-        final += [RemoveCachesStep(context, receipt), RemoveAccountStep(context, receipt)]
+        final.append(RemoveCachesStep(context, receipt))
     return _Removal(
         context=context,
         receipt=receipt,
@@ -133,9 +127,14 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
         reversible=tuple(step for step in reversible if not step.done()),
         final=tuple(step for step in final if not step.done()),
         leave=LeaveStep(context, receipt) if everything else None,
-        removed=tuple(map(str, belongings(home, everything=everything))),
+        removed=(*(str(path) for path in belongings(home, everything=everything)), *_elsewhere(home)),
         kept=tuple(str(home.path / name) for name in kept),
     )
+
+
+def _elsewhere(home: Home) -> list[str]:
+    """Return the programs that root has put in place outside of the home."""
+    return [str(home.runtime / name) for name in program_names(home)] if home.programs is not None else []
 
 
 def _tidied(home: Home) -> bool:
@@ -145,6 +144,9 @@ def _tidied(home: Home) -> bool:
         return False
     home.journal.unlink(missing_ok=True)
     forget_lock(home)
+    if home.broker is not None and home.programs is not None:
+        home.broker.ask(Request.LEAVE)
+        return True
     with suppress(OSError):  # it was there before us, and is not ours to remove
         home.path.rmdir()
     return True
@@ -156,9 +158,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
-    lines += [
-        line for step in removal.steps if isinstance(step, UnregisterStep | RemoveAccountStep) for line in step.told
-    ]
+    lines += [line for step in removal.steps if isinstance(step, UnregisterStep | LeaveStep) for line in step.told]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:

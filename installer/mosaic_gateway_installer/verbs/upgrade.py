@@ -12,16 +12,13 @@ from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.config import EngineName, Home, NotInstalledError
-from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.pglite.runtime import uses_extra
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.gateway.service import registered_service
 from mosaic_gateway.gateway.upgrade_mark import Phase, UpgradeMark, read_mark, remove_mark
-from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.advice import advise_again
 from mosaic_gateway_installer.backups.copy import can_share
 from mosaic_gateway_installer.backups.create import GatewayInForegroundError, data_of, remove_leftovers, seal_backup
@@ -32,9 +29,10 @@ from mosaic_gateway_installer.findings import Finding
 from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.preflight.run import check_install
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recover import recover
-from mosaic_gateway_installer.snapshot.store import Wanted, find_snapshot, launcher, wanted_snapshot
+from mosaic_gateway_installer.snapshot.store import launcher
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.steps.pglite import PgliteRuntimeStep
@@ -71,15 +69,16 @@ class _Look:
 
     context: Context
     receipt: Receipt
-    wanted: Wanted | None
     facts: UpgradeFacts
     findings: tuple[Finding, ...]
 
 
 def fetch_and_upgrade(home: Home, wish: Wish, words: Sequence[str]) -> int:
-    """Let the package that *wish* names upgrade *home*, with the options *words*; return its exit code."""
-    receipt = installed(home)
-    extras = ("pglite",) if receipt.engine == EngineName.PGLITE and uses_extra(home) else ()
+    """Let the package that *wish* names upgrade *home*, with the options *words*; return its exit code.
+
+    Root does this itself, before it has a process of the home's owner run anything: what is fetched becomes root's.
+    """
+    extras = ("pglite",) if uses_extra(home) else ()
     return run_fetched(replace(wish, extras=extras), ["upgrade", "--home", str(home.path), *words])
 
 
@@ -92,7 +91,7 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
     installed(home)
     if dry_run:
         return _planned(home, backup=backup)
-    with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
+    with interruptible(), reporter() as report, holding(home, "upgrade"):
         taken_back = _settle(home, report)
         recover(home, report, upgrade_too=False)
         look = _look(home)
@@ -106,18 +105,18 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
 def abort(home: Home) -> Outcome:
     """Take back an upgrade of *home* that did not come to its end; does nothing where there is none."""
     installed(home)
-    with interruptible(), reporter() as report, holding(home, "upgrade", owner_of(home.path)):
+    with interruptible(), reporter() as report, holding(home, "upgrade"):
         mark = read_mark(home)
         if mark is None:
-            Journal(home.journal, owner_of(home.path)).close()
-            remove_leftovers(home, owner_of(home.path))
+            Journal(home.journal).close()
+            remove_leftovers(home)
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=("No upgrade is under way.",))
         if mark.phase is Phase.DONE:
             _finish(home, mark)
             line = f"The upgrade to {mark.target_version} was complete already."
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=(line,))
         report.begin(f"Going back to version {mark.source_version}")
-        take_back(home, mark, owner_of(home.path))
+        take_back(home, mark)
         line = f"{home.path} is with version {mark.source_version} again, with the data of before."
         return Outcome(result={"home": str(home.path), "taken_back": mark.target_version}, lines=(line,))
 
@@ -130,12 +129,10 @@ def _settle(home: Home, report: Reporter) -> str | None:
     if mark.phase is Phase.DONE:
         _finish(home, mark)
         return None
-    wanted = wanted_snapshot()
-    found = find_snapshot(home, wanted) if wanted is not None else None
-    if mark.phase is Phase.CHANGING and found is not None and found.name == mark.target_program:
+    if mark.phase is Phase.CHANGING and programs_of(home).find_gateway() == mark.target_program:
         return None
     report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
-    take_back(home, mark, owner_of(home.path))
+    take_back(home, mark)
     return mark.target_version
 
 
@@ -143,9 +140,9 @@ def _finish(home: Home, mark: UpgradeMark) -> None:
     """Complete an upgrade of which only the last word is missing: all that it changed is in force."""
     if mark.backup is not None:
         with suppress(OSError, MosaicError):  # it is compared and whole; without hashes it can be restored as well
-            seal_backup(backups_of(home) / mark.backup, owner_of(home.path))
-    remove_mark(home, owner_of(home.path))
-    Journal(home.journal, owner_of(home.path)).close()
+            seal_backup(backups_of(home) / mark.backup)
+    remove_mark(home)
+    Journal(home.journal).close()
     if mark.ran:
         control.start(home)
     else:
@@ -156,19 +153,11 @@ def _look(home: Home) -> _Look:
     receipt, context, findings = looked_at(home, Wishes(), upgrading=True)
     if receipt is None:
         raise LookupError(home.receipt)  # the caller has read it
-    wanted = wanted_snapshot()
     _check_state(receipt, home)
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:
         raise older
-    account = context.home_owner
-    return _Look(
-        context=context,
-        receipt=receipt,
-        wanted=wanted,
-        facts=upgrade_facts(context.config, receipt, wanted, account),
-        findings=findings,
-    )
+    return _Look(context=context, receipt=receipt, facts=upgrade_facts(context.config, receipt), findings=findings)
 
 
 def _check(look: _Look, *, backup: bool) -> None:
@@ -189,12 +178,11 @@ def _check(look: _Look, *, backup: bool) -> None:
 
 
 def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
-    home = look.context.home
     run, steps = _steps(look, report, backup=backup)
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in FINAL]
-    with _taken_back(look, run), _full_disk_named(home):
-        execute("upgrade", reversible, lambda: look.context.journal, report, lambda: None)
+    with _taken_back(look, run):
+        execute("upgrade", reversible, look.context.journal, report, lambda: None)
     if run.launched is not None:
         run.launched.close()
     notes = []
@@ -211,14 +199,14 @@ def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
 
 def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, list[Step]]:
     context, home = look.context, look.context.home
-    if look.wanted is None:
+    if not programs_of(home).can_place():
         raise ProgramMissingError(
             "this program is the home's own copy, which can bring no other version",
             hint="Run the upgrade of the package that was installed, or give --version or --wheel.",
         )
     mark = read_mark(home)
     source = mark.source_program if mark is not None else _current_name(home)
-    run = Upgrade(context=context, receipt=look.receipt, wanted=look.wanted, report=report, source_program=source)
+    run = Upgrade(context=context, receipt=look.receipt, report=report, source_program=source)
     state = control.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
     data = data_of(home, context.config.engine)
@@ -277,7 +265,7 @@ def _make_good(home: Home) -> None:
     try:
         mark = read_mark(home)
         if mark is not None:
-            take_back(home, mark, owner_of(home.path))
+            take_back(home, mark)
     except (OSError, MosaicError) as error:
         LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
 
@@ -299,19 +287,6 @@ def _after_failure(look: _Look, run: Upgrade) -> tuple[str, bool]:
     else:
         how = f"The upgrade was taken back: version {receipt.version} is in place with the data of before, not running"
     return f"{how}. The log: {home.gateway_log}", not (unfinished or on_server)
-
-
-@contextmanager
-def _full_disk_named(home: Home) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"There is no room for {error.filename or 'a file'} in {home.path}",
-                hint="Make room, then run the upgrade again.",
-            ) from error
-        raise
 
 
 def _planned(home: Home, *, backup: bool) -> Outcome:

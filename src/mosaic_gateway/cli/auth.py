@@ -44,7 +44,7 @@ def create(
 
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         user = accounts.create_user(conninfo, name=name, email=email, password=password, role=role)
     return Outcome(result={"user": user.to_json()}, lines=(f"Created {user.email} ({user.role}).",))
 
@@ -56,7 +56,7 @@ def list_(home: Home) -> Outcome:
     from mosaic_gateway.auth import accounts
 
     installation = installation_of(home)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         found = accounts.list_users(conninfo)
     return Outcome(
         result={"users": [user.to_json() for user in found]}, lines=tuple(map(_line, found)) or ("No users.",)
@@ -73,7 +73,7 @@ def set_password(home: Home, *, email: str, password_stdin: bool, password_file:
 
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         user = accounts.set_password(conninfo, email=email, password=password)
     return Outcome(
         result={"user": user.to_json()}, lines=(f"{user.email} has a new password; all sessions were ended.",)

@@ -28,7 +28,7 @@ def status(home: Home) -> Outcome:
     from mosaic_gateway.auth import accounts
 
     installation = installation_of(home)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         needed = accounts.needs_setup(conninfo)
     line = "No admin yet: mosaic-gateway bootstrap link" if needed else "The gateway has an admin."
     return Outcome(result={"needsSetup": needed}, lines=(line,))
@@ -45,7 +45,7 @@ def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_f
 
     installation = installation_of(home)
     password = read_password(password_stdin=password_stdin, password_file=password_file)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         user = accounts.setup_first_admin(conninfo, name=name, email=email, password=password)
     return Outcome(result={"user": user.to_json()}, lines=(f"{user.email} is the first admin.",))
 
@@ -58,7 +58,7 @@ def link(home: Home) -> Outcome:
     from mosaic_gateway.auth.links import setup_url
 
     installation = installation_of(home)
-    with open_database(installation.config, installation.account) as conninfo:
+    with open_database(installation.config) as conninfo:
         token = accounts.issue_setup_token(conninfo)
     url = setup_url(installation.config.url, token)
     return Outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def run_verb(
     except BrokenPipeError:
         raise  # whoever read our output has gone: click ends quietly
     except OSError as error:
-        failed = InternalError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        failed = _of_system(error)
         render_error(command, failed, as_json=as_json)
         return failed.exit_code
     except click.ClickException:
@@ -69,6 +70,17 @@ def run_verb(
         outcome = _advised(outcome, advise)
     render_outcome(command, outcome, as_json=as_json)
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
+
+
+def _of_system(error: OSError) -> MosaicError:
+    """Return what an error of the system means; a full disk is one, wherever it showed."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        from mosaic_gateway.engines.base import DiskFullError
+
+        return DiskFullError(
+            f"there is no room for {error.filename or 'a file'}", hint="Make room there, then run the command again."
+        )
+    return InternalError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
 
 
 def _advised(outcome: Outcome, advise: Callable[[str], str]) -> Outcome:

@@ -9,7 +9,10 @@ from typing import Any
 
 import click
 
+from mosaic_gateway.cli.invocation import current_invocation
+from mosaic_gateway.cli.named_file import read_named_file
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.root_requests import Request
 
 __all__ = ["PasswordSourceError", "password_options", "read_password"]
 
@@ -29,18 +32,18 @@ def password_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
-    """Return the password without the line's end. Raises `PasswordSourceError`."""
+    """Return the password without the line's end. Raises `PasswordSourceError`, `NamedFileError`."""
     if password_stdin and password_file is not None:
         raise PasswordSourceError(
             "--password-stdin and --password-file exclude each other", hint="Give one of the two."
         )
     if password_stdin and sys.stdin is not None:
         return _decode(sys.stdin.buffer.read(), "standard input")
+    invocation = current_invocation()
     if password_file is not None:
-        try:
-            return _decode(password_file.read_bytes(), str(password_file))
-        except OSError as error:
-            raise PasswordSourceError(f"{password_file} cannot be read: {error.strerror}") from error
+        return _decode(read_named_file("password_file", password_file, invocation), str(password_file))
+    if invocation is not None and invocation.broker is not None and invocation.broker.facts["terminal"]["input"]:
+        return str(invocation.broker.ask(Request.PROMPT, {"what": "password"})[0]["text"])
     if sys.stdin is None or not sys.stdin.isatty():
         raise PasswordSourceError(
             "there is no terminal to ask for the password", hint="Give --password-stdin or --password-file."

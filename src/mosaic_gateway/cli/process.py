@@ -15,6 +15,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home, NotInstalledError, instance_id
 from mosaic_gateway.errors import PreflightError, UsageError
+from mosaic_gateway.files import open_regular
 from mosaic_gateway.gateway import control
 from mosaic_gateway.gateway.program import is_kept
 from mosaic_gateway.process.logfile import read_tail, tail_of
@@ -22,6 +23,7 @@ from mosaic_gateway.process.logfile import read_tail, tail_of
 __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
+CHUNK = 1 << 20  # bytes
 NO_SERVICE = "none: after a restart of the machine the gateway waits for mosaic-gateway start"
 
 
@@ -133,13 +135,13 @@ def _hint(home: Home, *, running: bool) -> str:
 def _follow(path: Path, count: int) -> None:
     """Write the last *count* lines, then more as they come, over rotations, until Ctrl-C."""
     try:
-        with suppress(FileNotFoundError), path.open("rb") as stream:
+        with suppress(FileNotFoundError), open_regular(path) as stream:
             for line in read_tail(stream, count):
                 click.echo(line)
             _pass_on(path, stream)
         while True:  # under the name there is another file now, or none yet
             time.sleep(FOLLOW_PAUSE)
-            with suppress(FileNotFoundError), path.open("rb") as stream:
+            with suppress(FileNotFoundError), open_regular(path) as stream:
                 _pass_on(path, stream)
     except KeyboardInterrupt:
         return
@@ -149,7 +151,8 @@ def _pass_on(path: Path, stream: BinaryIO) -> None:
     """Write what comes into *stream* from where it stands, until *path* is another file."""
     while True:
         replaced = not (path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())))
-        click.echo(stream.read(), nl=False)  # after the question: a file that was replaced is complete
+        while chunk := stream.read(CHUNK):  # after the question: a file that was replaced is complete
+            click.echo(chunk, nl=False)
         if replaced:
             return
         time.sleep(FOLLOW_PAUSE)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import INTERRUPTED, render_error
+from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
 from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.errors import ExitCode, UsageError
+from mosaic_gateway.root_requests import Broker
 
-__all__ = ["RUNTIME_VERBS", "main", "make_root", "run"]
+__all__ = ["RUNTIME_VERBS", "main", "make_root", "run", "run_words"]
 
 _PROCESS = "mosaic_gateway.cli.process"
-RUNTIME_VERBS: Mapping[str, tuple[str, str, str]] = {
+RUNTIME_VERBS: Verbs = {
     "start": (_PROCESS, "start", "Start the gateway in the background."),
     "stop": (_PROCESS, "stop", "Stop the gateway and its database."),
     "restart": (_PROCESS, "restart", "Stop the gateway, then start it."),
@@ -32,17 +37,54 @@ PROGRAM = "mosaic-gateway"
 HELP = "A self-hosted gateway: install it, run it, keep its database whole."
 
 
-def make_root(verbs: Mapping[str, tuple[str, str, str]]) -> click.Group:
+def make_root(verbs: Verbs) -> click.Group:
     """Return the root command over *verbs*."""
     root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
     return click.version_option(__version__, prog_name=PROGRAM)(root)
 
 
-def run(verbs: Mapping[str, tuple[str, str, str]], arguments: Sequence[str] | None = None) -> int:
-    """Run the command line *arguments* (default: this process's) over *verbs* and return the exit code."""
+def run(
+    verbs: Verbs,
+    arguments: Sequence[str] | None = None,
+    *,
+    module: str = "mosaic_gateway",
+    root_side: RootSide | None = None,
+    load: Callable[[str], None] = lambda _verb: None,
+) -> int:
+    """Run the command line *arguments* (default: this process's) over *verbs* and return the exit code.
+
+    *module* is the one whose ``main`` calls this, *root_side* what root hands verbs to, *load* loads what a verb needs.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["worker"] and arguments is None:
+        from mosaic_gateway.cli.worker_process import accept_work
+
+        words, broker = accept_work()
+        return run_words(verbs, words, module=module, broker=broker)
+    return run_words(verbs, words, module=module, root_side=root_side, load=load)
+
+
+def run_words(
+    verbs: Verbs,
+    words: Sequence[str],
+    *,
+    module: str,
+    broker: Broker | None = None,
+    root_side: RootSide | None = None,
+    load: Callable[[str], None] = lambda _verb: None,
+) -> int:
+    """Run the command line *words*; *broker* where root's process has started this one."""
+    invocation = Invocation(
+        verbs=verbs,
+        words=words,
+        module=module,
+        directory=_directory(broker),
+        broker=broker,
+        root_side=root_side,
+        load=load,
+    )
     try:
-        code = make_root(verbs).main(words, prog_name=PROGRAM, standalone_mode=False)
+        code = make_root(verbs).main(list(words), prog_name=PROGRAM, standalone_mode=False, obj=invocation)
     except click.UsageError as error:
         if "--json" in words:
             path = error.ctx.command_path if error.ctx else PROGRAM
@@ -59,6 +101,16 @@ def run(verbs: Mapping[str, tuple[str, str, str]], arguments: Sequence[str] | No
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-def main() -> int:
+def _directory(broker: Broker | None) -> Path:
+    if broker is not None:
+        return Path(str(broker.facts.get("directory", "/")))
+    with suppress(OSError):  # it was removed
+        return Path(os.getcwd())  # noqa: PTH109 - Path.cwd would be the same
+    return Path("/")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point without the installer's verbs."""
-    return run(RUNTIME_VERBS)
+    from mosaic_gateway.cli.owner_process import OwnerOnly
+
+    return run(RUNTIME_VERBS, arguments, root_side=OwnerOnly())

@@ -27,6 +27,7 @@ __all__ = ["serve"]
 @click.option("--supervisor", type=int, hidden=True)
 @click.option("--service", is_flag=True, hidden=True)
 @click.option("--upgrading", is_flag=True, hidden=True)
+@click.option("--listen-fd", "listener", type=int, hidden=True)
 @verb("serve")
 def serve(
     home: Home,
@@ -37,7 +38,7 @@ def serve(
     upgrading: bool,
     host: str | None,
     port: int | None,
-    **wishes: Any,
+    **options: Any,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway import lifecycle
@@ -63,10 +64,9 @@ def serve(
         installation = installation_of(home, host=host, port=port)
         lifecycle.serve(
             installation.config,
-            account=installation.account,
             ready=ready,
             under_service=service,
-            **wishes,
+            **options,
         )
     except MosaicError as error:
         ready.failed(error)

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mosaic_gateway.config import Config, Home, instance_id, load_config, process_environment
-from mosaic_gateway.process.account import Account, owner_of
+from mosaic_gateway.process.account import check_owner
 
 __all__ = ["Installation", "installation_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """An installed home: its id, its settings, and the account to act as (None: ourselves)."""
+    """An installed home: its id and its settings."""
 
     instance_id: str
     config: Config
-    account: Account | None
 
 
 def installation_of(home: Home, **flags: Any) -> Installation:
@@ -27,4 +26,5 @@ def installation_of(home: Home, **flags: Any) -> Installation:
     """
     identity = instance_id(home)
     config = load_config(home, flags=flags, environ=process_environment())
-    return Installation(instance_id=identity, config=config, account=owner_of(home.path))
+    check_owner(home.path)
+    return Installation(instance_id=identity, config=config)

@@ -1,8 +1,9 @@
-"""What all verbs share: ``--home``, ``--json``, the envelope, and the exit code."""
+"""What all verbs share: ``--home``, ``--json``, the envelope, the exit code, and the process that runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome, run_verb
+from mosaic_gateway.cli.envelope import Outcome, render_error, run_verb
+from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.cli.naming import name_home
 from mosaic_gateway.config import Home, default_home, process_environment
-from mosaic_gateway.errors import UsageError
+from mosaic_gateway.errors import MosaicError, UsageError
+from mosaic_gateway.installation.machine_record import read_machine_record
 
 __all__ = ["home_option", "json_option", "verb"]
 
@@ -24,12 +27,25 @@ home_option = click.option(
     help="The installation's directory. [MOSAIC_GATEWAY_HOME]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+Options = Mapping[str, Any]
 
 
-def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+def _always(_options: Options) -> bool:
+    return True
+
+
+def verb(
+    name: str,
+    *,
+    tells_form: bool = False,
+    at_home: Callable[[Options], bool] = _always,
+    before: Callable[[Path, Options], int | None] | None = None,
+) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command.
 
-    With *tells_form* the function is given ``as_json`` too, for what it shows while it runs.
+    With *tells_form* the function is given ``as_json`` too, for what it shows while it runs. *at_home* says of the
+    options whether the verb works in a home: then, where root calls it, a process of the home's owner runs it.
+    *before* runs in the caller's own process first, and ends the call if it returns an exit code.
     """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
@@ -38,27 +54,63 @@ def verb(name: str, *, tells_form: bool = False) -> Callable[[Callable[..., Outc
         @click.pass_context
         @wraps(function)
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - click calls it
-            if tells_form:
-                options["as_json"] = as_json
-            root = context.find_root().command
-            verbs = root.list_commands(context) if isinstance(root, click.Group) else ()
-            advise = partial(name_home, home=_advised(home), verbs=verbs) if home else None
-            context.exit(run_verb(name, lambda: function(_home(home), **options), as_json=as_json, advise=advise))
+            invocation = context.find_object(Invocation)
+            if invocation is None:
+                raise TypeError("a verb runs below the root command")
+            options = {key: _absolute(invocation, value) for key, value in options.items()}
+            given = options if not tells_form else {**options, "as_json": as_json}
+            verbs = invocation.verbs
+            advise = partial(name_home, home=_advised(invocation, home), verbs=verbs) if home else None
+
+            def run() -> Outcome:
+                return function(_home(invocation, home), **given)
+
+            try:
+                place = _place(invocation, home)
+                code = before(place, given) if before is not None and invocation.broker is None else None
+                if code is None and invocation.root_side is not None and at_home(options) and os.geteuid() == 0:
+                    code = invocation.root_side.run(invocation, name, place, options)
+            except MosaicError as error:
+                if advise is not None:
+                    error.hint = advise(error.hint)
+                render_error(name, error, as_json=as_json)
+                code = error.exit_code
+            context.exit(code if code is not None else run_verb(name, run, as_json=as_json, advise=advise))
 
         return body
 
     return decorate
 
 
-def _advised(given: Path) -> Path:
+def _absolute(invocation: Invocation, value: Any) -> Any:
+    if isinstance(value, Path):
+        with suppress(RuntimeError):  # an unknown ~user is no path of anybody's: it is taken as it stands
+            return invocation.absolute(value)
+    return value
+
+
+def _advised(invocation: Invocation, given: Path) -> Path:
     """Return *given* as it can be named from anywhere."""
     with suppress(UsageError):
-        return _home(given).path
+        return _place(invocation, given)
     return given
 
 
-def _home(given: Path | None) -> Home:
+def _place(invocation: Invocation, given: Path | None) -> Path:
+    """Return the home that is meant, as an absolute path."""
+    if given is None and invocation.broker is not None and "home" in invocation.broker.facts:
+        return Path(invocation.broker.facts["home"])
     try:
-        return Home((given or default_home(process_environment())).expanduser().absolute())
+        return Path(os.path.normpath(invocation.absolute(given or default_home(process_environment()))))
     except RuntimeError as error:
         raise UsageError(f"there is no such directory: {given}", hint="Write the path out, without ~.") from error
+
+
+def _home(invocation: Invocation, given: Path | None) -> Home:
+    """Return the home with what is bound to it: the programs that root made for it, and root's broker."""
+    broker = invocation.broker
+    path = Path(broker.facts["home"]) if broker is not None and "home" in broker.facts else _place(invocation, given)
+    planned = broker.facts.get("programs") if broker is not None else None
+    record = read_machine_record(path)
+    programs = record.programs if record is not None else Path(planned) if planned else None
+    return Home(path, programs, broker)

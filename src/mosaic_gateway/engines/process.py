@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.process.account import Account, assume, popen_identity
 from mosaic_gateway.process.command import die_with_parent, ending_of
 from mosaic_gateway.process.logfile import LogPump, RotatingFile
 
@@ -38,7 +37,6 @@ class EngineProcess:
         argv: Sequence[str | Path],
         *,
         name: str,
-        account: Account | None,
         log: Path,
         orphan_signal: signal.Signals,
         cwd: str | Path = "/",
@@ -48,7 +46,6 @@ class EngineProcess:
         """*orphan_signal* is what it gets when we die; *inherited* are descriptors that it keeps open until it ends."""
         self._argv = [str(word) for word in argv]
         self._name = name
-        self._account = account
         self._log = log
         self._orphan_signal = orphan_signal
         self._cwd = cwd
@@ -62,12 +59,10 @@ class EngineProcess:
 
     def start(self) -> None:
         """Start it; returns when the process exists. Raises EngineStartError."""
-        with assume(self._account):
-            file = RotatingFile(self._log)
-            file.write(b"")  # opened here, so that the file is the account's
-        # Both are made here: the loader's and the import system's locks must not be taken by a forked child.
+        file = RotatingFile(self._log)
+        file.write(b"")  # opened here, so that the caller gets what fails
+        # Made here: the loader's and the import system's locks must not be taken by a forked child.
         before = die_with_parent(self._orphan_signal)
-        identity = popen_identity(self._account)
         said, told = (subprocess.PIPE, subprocess.PIPE) if self._reports else (subprocess.STDOUT, subprocess.DEVNULL)
 
         def supervise() -> None:
@@ -77,7 +72,6 @@ class EngineProcess:
                     env=ENVIRONMENT, umask=0o077, pass_fds=self._inherited,
                     preexec_fn=before,  # noqa: PLW1509 - takes no lock: everything it needs was loaded before
                     process_group=0,  # a terminal's Ctrl-C is for us; we stop the process ourselves
-                    **identity,
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:
                 self._error = error

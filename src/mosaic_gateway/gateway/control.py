@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mosaic_gateway.config import Home, instance_id, load_config, process_environment
-from mosaic_gateway.errors import BusyError, ExitCode, MosaicError
-from mosaic_gateway.gateway.program import Command, Program, command_for, current_program, refuse_other_version
-from mosaic_gateway.gateway.ready_pipe import await_line
+from mosaic_gateway.errors import BusyError, InternalError, MosaicError
+from mosaic_gateway.files import open_regular
+from mosaic_gateway.gateway.program import Program, current_program, program_words, refuse_other_version
+from mosaic_gateway.gateway.ready_pipe import SUPERVISOR_BUSY, StartupFailedError, await_line
 from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
 from mosaic_gateway.gateway.service_notice import forget_failure, read_failure
 from mosaic_gateway.gateway.upgrade_mark import check_may_start, refuse_beside_upgrade
-from mosaic_gateway.process.account import assume, environment_of, owner_of, popen_identity
+from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.command import CommandFailedError
 from mosaic_gateway.process.ending import end_holder
-from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.process.home_layout import check_layout, check_run_directory
+from mosaic_gateway.process.lockfile import Holder, holder_of
 from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway.process.ports import is_privileged
+from mosaic_gateway.record_fields import VERSION, Field, RecordError, boolean, checked_record, matching
+from mosaic_gateway.root_requests import Request
 
 __all__ = [
     "GatewayStartError",
@@ -36,12 +43,21 @@ __all__ = [
     "start",
     "state_of",
     "stop",
+    "supervisor_words",
 ]
 
 START_LIMIT = 330.0  # seconds; a database may have to recover first
 STOP_LIMIT = 60.0  # seconds; more than gateway and engine give themselves
 TAIL_LINES = 15
 PAUSE = 0.05  # seconds
+_ADDRESS = matching(re.compile(r"https?://[\x21-\x7e]+"), "a web address")
+#: What a gateway that accepts requests notes in its lock (`lifecycle`).
+NOTE = {
+    "url": Field(_ADDRESS, None),
+    "local_url": Field(_ADDRESS, None),
+    "version": Field(matching(VERSION, "a version"), None),
+    "service": Field(boolean, default=False),
+}
 
 
 class GatewayStartError(MosaicError):
@@ -87,11 +103,12 @@ class GatewayState:
 def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     """Start the gateway in the background and return when it accepts requests.
 
-    Raises `StartupFailedError` with the gateway's own reason, `GatewayStartError` and HomeOwnerError; then
-    nothing runs.
+    Raises `StartupFailedError` with the gateway's own reason, `GatewayStartError`, HomeOwnerError and HomeLayoutError;
+    then nothing runs.
     """
     instance_id(home)
-    owner_of(home.path)  # the supervisor, which asks this as well, has nobody to tell
+    check_owner(home.path)
+    check_layout(home)
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
@@ -113,39 +130,55 @@ def launch(
 ) -> Launched:
     """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it touches anything.
 
-    It ends by itself when this process does. *port* is the one that it will listen on. With *issue_link* it
-    gives back a set-up link if there is no admin yet and no earlier link that still works. *tethered*: it ends when
-    we do, or let go of it, unless `Launched.untie` was called.
-    Raises `ProgramMissingError`, `UnsafeProgramError`.
+    It ends by itself when this process does. *port* is the one that it will listen on; where only root may bind it,
+    root's process does. With *issue_link* it gives back a set-up link if there is no admin yet and no earlier link
+    that still works. *tethered*: it ends when we do, or let go of it, unless `Launched.untie` was called.
+    Raises `ProgramMissingError`, and what binding raises.
     """
-    with command_for(home, program, owner_of(home.path), port=port) as command:
-        return _launch(home, command, issue_link=issue_link, tethered=tethered)
-
-
-def _launch(home: Home, command: Command, *, issue_link: bool, tethered: bool) -> Launched:
+    words = program_words(program)
+    if words is None and home.broker is None:
+        raise InternalError("the interpreter of the gateway's program cannot be run by this user")
+    listener = home.broker.ask(Request.BIND)[1] if home.broker is not None and is_privileged(port) else []
     ready, ready_writer = os.pipe()
     go_reader, go = os.pipe()
     tether_reader, tether = os.pipe()
-    inherited = [ready_writer, go_reader, *([tether_reader] if tethered else [])]
+    inherited = {"ready-fd": ready_writer, "go-fd": go_reader}
+    inherited |= {"tether-fd": tether_reader} if tethered else {}
+    inherited |= {"listen-fd": listener[0]} if listener else {}
     try:
-        argv = [*command.words, "supervise", "--home", str(home.path)]
-        argv += ["--ready-fd", str(ready_writer), "--go-fd", str(go_reader)]
-        argv += ["--tether-fd", str(tether_reader)] if tethered else []
-        argv += ["--issue-link"] if issue_link else []
-        supervisor = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=(*inherited, *command.descriptors), cwd="/", umask=0o077,
-            start_new_session=True, env={**process_environment(), **environment_of(command.account)},
-            **popen_identity(command.account),
-        )  # fmt: skip
+        process = None
+        if words is not None:
+            process = _start_supervisor(home, words, inherited, issue_link=issue_link)
+        elif home.broker is not None:
+            if home.programs is None:  # root runs nothing that lies in a home, but its own package in its place
+                refuse_other_version(home)
+            name = program.directory.name if program is not None else None
+            values = {"descriptors": list(inherited), "issue_link": issue_link, "name": name}
+            home.broker.ask(Request.LAUNCH, values, list(inherited.values()))
     except BaseException:
         for descriptor in (ready, go, tether):
             os.close(descriptor)
         raise
     finally:
-        for descriptor in (ready_writer, go_reader, tether_reader):
+        for descriptor in (ready_writer, go_reader, tether_reader, *listener):
             os.close(descriptor)
-    return Launched(home, supervisor, _Pipes(ready, go, tether), _size(home.gateway_log))
+    return Launched(home, process, _Pipes(ready, go, tether), _size(home.gateway_log))
+
+
+def supervisor_words(home: Home, inherited: Mapping[str, int], *, issue_link: bool) -> list[str]:
+    """Return what follows the words of a program to make it a supervisor, given its *inherited* descriptors."""
+    options = [word for name, descriptor in inherited.items() for word in (f"--{name}", str(descriptor))]
+    return ["supervise", "--home", str(home.path), *options, *(["--issue-link"] if issue_link else [])]
+
+
+def _start_supervisor(
+    home: Home, words: Sequence[str], inherited: Mapping[str, int], *, issue_link: bool
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*words, *supervisor_words(home, inherited, issue_link=issue_link)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        pass_fds=tuple(inherited.values()), cwd="/", umask=0o077, start_new_session=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +193,8 @@ class _Pipes:
 class Launched:
     """A gateway that is loaded and waits; a context manager that ends it unless it went."""
 
-    def __init__(self, home: Home, supervisor: subprocess.Popen[bytes], pipes: _Pipes, log_size: int) -> None:
+    def __init__(self, home: Home, supervisor: subprocess.Popen[bytes] | None, pipes: _Pipes, log_size: int) -> None:
+        """*supervisor* is None where root's process has started it."""
         self._home = home
         self._log_size = log_size
         self._supervisor = supervisor
@@ -180,9 +214,11 @@ class Launched:
             line = await_line(self._pipes.ready, timeout)
         except TimeoutError:
             raise self._failed(f"the gateway was not ready within {timeout:g} s and was stopped") from None
-        if line is None:
-            if self._supervisor.wait(STOP_LIMIT) == ExitCode.BUSY:
+        except StartupFailedError as error:
+            if error.code == SUPERVISOR_BUSY:
                 return _await_other(self._home, deadline)
+            raise
+        if line is None:
             raise self._failed("the gateway ended before it was ready")
         self._went = True
         return Started(url=str(line["url"]), pid=int(line["pid"]), already=False, setup_url=line.get("setup_url"))
@@ -203,7 +239,16 @@ class Launched:
             os.close(descriptor)
         self._closed = True
         if not self._went:
-            _end(self._supervisor)
+            self._end()
+
+    def _end(self) -> None:
+        if self._supervisor is None:
+            end_holder(self._home.supervisor_lock, timeout=STOP_LIMIT)
+            return
+        with suppress(ProcessLookupError):
+            self._supervisor.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._supervisor.wait(STOP_LIMIT)
 
     def __enter__(self) -> Self:
         return self
@@ -218,20 +263,21 @@ def _start_service(home: Home, service: Service, timeout: float) -> Started:
     """Have the service manager start it; after a failure it is made to give up, too."""
     deadline = time.monotonic() + timeout
     log_size = _size(home.gateway_log)
-    with assume(owner_of(home.path)):
-        forget_failure(home)
+    forget_failure(home)
     try:
-        start_service(service, timeout=timeout)
+        start_service(home, service, timeout=timeout)
         while time.monotonic() < deadline:
             state = state_of(home, ask=False)
             if state.url is not None and state.pid is not None:
                 return Started(url=state.url, pid=state.pid, already=False)
             time.sleep(PAUSE)
         reason = f"it was not ready within {timeout:g} s"
-    except CommandFailedError as error:
+    except MosaicError as error:  # by its code: root's process may have run the command
+        if error.code != CommandFailedError.code:
+            raise
         reason = error.message
-    with suppress(CommandFailedError):
-        stop_service(service)
+    with suppress(MosaicError):
+        stop_service(home, service)
     failure = read_failure(home)
     if failure is not None:
         raise failure
@@ -263,29 +309,26 @@ def _await_other(home: Home, deadline: float) -> Started:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
+        with open_regular(path) as stream:
+            return os.fstat(stream.fileno()).st_size
+    except OSError:
         return 0
-
-
-def _end(supervisor: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        supervisor.send_signal(signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        supervisor.wait(STOP_LIMIT)
 
 
 def stop(home: Home, *, timeout: float = STOP_LIMIT) -> int | None:
     """Stop the gateway of *home*, in the background or in the foreground, and wait for its end.
 
-    Returns the pid of what was stopped, None where nothing ran. Raises `StopTimeoutError`.
+    Returns the pid of what was stopped, None where nothing ran. Raises `StopTimeoutError`, `HomeLayoutError`.
     """
+    check_run_directory(home)
     before = state_of(home, ask=False).pid
     service = registered_service(home)
     if service is not None:
-        with suppress(CommandFailedError):  # not loaded, or the manager is not there: what runs ends all the same
-            stop_service(service)
-    supervisor = end_holder(home.supervisor_lock, timeout=timeout)
+        with suppress(MosaicError):  # not loaded, or the manager is not there: what runs ends all the same
+            stop_service(home, service)
+    broker = home.broker
+    end_roots = None if broker is None else lambda: broker.ask(Request.END_SUPERVISOR)
+    supervisor = end_holder(home.supervisor_lock, timeout=timeout, end_roots=end_roots)
     gateway = end_holder(home.gateway_lock, timeout=timeout)
     return supervisor or gateway or before
 
@@ -298,18 +341,26 @@ def state_of(home: Home, *, ask: bool = True) -> GatewayState:
     named = service.described if service is not None else None
     if gateway is None:
         return GatewayState(running=False, supervisor=supervisor.pid if supervisor else None, service=named)
-    local_url = gateway.facts.get("local_url")
+    said = _said(home, gateway)
     return GatewayState(
         running=True,
-        ready=bool(ask and local_url and _is_ready(str(local_url))),
+        ready=bool(ask and said["local_url"] and _is_ready(said["local_url"])),
         pid=gateway.pid,
         supervisor=supervisor.pid if supervisor else None,
-        url=gateway.facts.get("url"),
-        local_url=local_url,
-        version=gateway.facts.get("version"),
+        url=said["url"],
+        local_url=said["local_url"],
+        version=said["version"],
         service=named,
-        under_service=bool(gateway.facts.get("service")),
+        under_service=said["service"],
     )
+
+
+def _said(home: Home, gateway: Holder) -> dict[str, Any]:
+    """Return what *gateway* noted of itself, as little as one that is about to start where that cannot be used."""
+    try:
+        return checked_record(home.gateway_lock, gateway.facts, NOTE)
+    except RecordError:
+        return checked_record(home.gateway_lock, {}, NOTE)
 
 
 def _is_ready(url: str) -> bool:

@@ -14,7 +14,7 @@ from mosaic_gateway.process.ports import bind_failure
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["preload", "preload_engine", "serve_http"]
+__all__ = ["preload", "preload_engine", "preload_engines", "serve_http"]
 
 BACKLOG = 512
 #: What is imported on first use somewhere below; a failing import after root was given up would be a 500.
@@ -31,6 +31,11 @@ PRELOADED = (
     "mosaic_gateway.gateway.app",
     "mosaic_gateway.gateway.lifecycle",
     "mosaic_gateway.gateway.preparing",
+    "mosaic_gateway.cli.root",
+    "mosaic_gateway.cli.serve",
+    "mosaic_gateway.gateway.ready_pipe",
+    "mosaic_gateway.gateway.service_notice",
+    "mosaic_gateway.gateway.upgrade_mark",
     "mosaic_gateway.migrations.runner",
     "mosaic_gateway.gateway.database",
     "mosaic_gateway.storage.documents",
@@ -60,6 +65,15 @@ def preload_engine(engine: EngineName) -> None:
         from mosaic_gateway.engines.pglite.shipped import shipped
 
         shipped()
+
+
+def preload_engines() -> None:
+    """Load what any engine, and the schema, take from this package: which engine is known only in the home."""
+    from mosaic_gateway.gateway.schema import load_bundles
+
+    for engine in EngineName:
+        preload_engine(engine)
+    load_bundles()
 
 
 def serve_http(

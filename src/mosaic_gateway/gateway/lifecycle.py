@@ -1,6 +1,6 @@
 """The life of a gateway process: the one place that joins engine, runner and app.
 
-Order: bundles checked → address bound (not listening) → home locked → engine begun → root given up → engine up and
+Order: bundles checked → address bound (not listening) → home locked → engine begun → engine up and
 verified → schema → storage → listen → ready. A request can only ever meet a complete schema. On the
 way down: no new requests → pool closed → engine stopped → lock freed. An engine that takes long (PGlite) is begun
 before most of what serving needs is loaded, which is done meanwhile; so this module imports little itself.
@@ -9,6 +9,7 @@ before most of what serving needs is loaded, which is done meanwhile; so this mo
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import time
@@ -26,8 +27,8 @@ from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.gateway.http import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
 from mosaic_gateway.gateway.schema import load_bundles
-from mosaic_gateway.process.account import Account, assume, become
 from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
 from mosaic_gateway.process.ports import bind_listener
 
@@ -62,33 +63,33 @@ class Readiness(Protocol):
 def serve(
     config: Config,
     *,
-    account: Account | None,
     ready: Readiness,
     supervisor: int | None,
     issue_link: bool,
     under_service: bool = False,
+    listener: int | None = None,
 ) -> None:
-    """Serve *config*'s home until SIGTERM or SIGINT. As root, become *account* on the way.
+    """Serve *config*'s home until SIGTERM or SIGINT.
 
     *supervisor* is the pid of the process that must not be outlived; with *issue_link* a link for the
-    first admin goes through *ready*, if one is wanted. Raises PreflightError, the
+    first admin goes through *ready*, if one is wanted. *listener* is a descriptor that is bound to the address
+    already, None where it is bound here. Raises PreflightError, the
     migration layer's errors and `GatewayRunningError`; then nothing of it is left running.
     """
     began = time.time()
+    check_layout(config.home)
     identity = instance_id(config.home)
     bundles = load_bundles()
     _refuse_second(config)
     with (
-        bind_listener(config.host, config.port) as listener,
+        _listener(config, listener) as bound,
         _stop_signals(),
-        _home_lock(config, account) as lock,
-        _engine_kept(config, account) as (engine, keeper),
+        _home_lock(config) as lock,
+        _engine_kept(config) as (engine, keeper),
     ):
         keeper.begin()
-        # The interpreter may be readable for root only, and the package may be gone while we serve.
-        preload()
+        preload()  # the package may be gone while we serve
         preload_engine(config.engine)
-        become(account)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
         keeper.start()
@@ -96,7 +97,7 @@ def serve(
 
         prepare(config, engine, bundles, identity)
         link = first_link(config, engine) if issue_link else None
-        _run(config, engine, listener, _Announcement(lock, ready, began, link, under_service), identity)
+        _run(config, engine, bound, _Announcement(lock, ready, began, link, under_service), identity)
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
@@ -129,12 +130,17 @@ class _Announcement:
         self.ready.ready(url=config.url, local_url=config.local_url, setup_url=self.link)
 
 
+def _listener(config: Config, descriptor: int | None) -> socket.socket:
+    """Return a socket bound to the address; one that was passed on stays open for the next gateway."""
+    if descriptor is None:
+        return bind_listener(config.host, config.port)
+    return socket.socket(fileno=os.dup(descriptor))
+
+
 @contextmanager
-def _home_lock(config: Config, account: Account | None) -> Iterator[FileLock]:
+def _home_lock(config: Config) -> Iterator[FileLock]:
     with FileLock(config.home.gateway_lock) as lock:
-        with assume(account):
-            taken = lock.acquire()
-        if not taken:
+        if not lock.acquire():
             raise _already_running(config, holder_of(config.home.gateway_lock))
         yield lock
 
@@ -155,8 +161,8 @@ def _already_running(config: Config, holder: Holder | None) -> GatewayRunningErr
 
 
 @contextmanager
-def _engine_kept(config: Config, account: Account | None) -> Iterator[tuple[Engine, EngineKeeper]]:
-    engine = engine_for(config, account=account)
+def _engine_kept(config: Config) -> Iterator[tuple[Engine, EngineKeeper]]:
+    engine = engine_for(config)
     keeper = EngineKeeper(engine)
     try:
         yield engine, keeper

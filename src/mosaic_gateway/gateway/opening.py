@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.engines.open import engine_for
-from mosaic_gateway.process.account import Account
 
 __all__ = ["OpenDatabase", "open_alone_if_idle", "open_database", "running_database"]
 
@@ -22,23 +21,23 @@ class OpenDatabase:
 
 
 @contextmanager
-def open_database(config: Config, account: Account | None, *, verify: bool = True) -> Iterator[str]:
+def open_database(config: Config, *, verify: bool = True) -> Iterator[str]:
     """Give the conninfo of the home's database for the length of the block. Raises what the engine raises.
 
     Without *verify* the engine is not held against what a gateway needs: other schemas need less.
     """
-    with open_alone_if_idle(config, account, verify=verify) as opened:
+    with open_alone_if_idle(config, verify=verify) as opened:
         yield opened.conninfo
 
 
 @contextmanager
-def open_alone_if_idle(config: Config, account: Account | None, *, verify: bool = True) -> Iterator[OpenDatabase]:
+def open_alone_if_idle(config: Config, *, verify: bool = True) -> Iterator[OpenDatabase]:
     """Do as `open_database`, and say whether the database is ours alone: where PGlite did not run before."""
     running = running_database(config.home, config.engine)
     if running is not None:
         yield OpenDatabase(conninfo=running, alone=False)
         return
-    engine = engine_for(config, account=account, published=config.engine is not EngineName.PGLITE)
+    engine = engine_for(config, published=config.engine is not EngineName.PGLITE)
     try:
         engine.start()
         if verify:

@@ -32,7 +32,7 @@ def prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identit
     if report.recovered is not None:
         LOG.warning("Cleared up after a crash: %s", report.recovered)
     checked = time.perf_counter()
-    with migrations_turn(config, None, DEFAULT_LOCK_TIMEOUT):
+    with migrations_turn(config, DEFAULT_LOCK_TIMEOUT):
         prepare_schema(bundles, engine.conninfo(), config.engine)
     LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)
     with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:

@@ -1,25 +1,17 @@
 """The program that a home runs: its own copy of the gateway, or this very package where it has none.
 
-Theory of operation. ``runtime/gateway-<version>`` is a snapshot of an installed distribution and all that it needs;
-the link ``runtime/current`` names the one in use. It is run by the interpreter that its manifest names, isolated from
-everything else (``-I -S``), as ``<python> -I -S -B <snapshot> <verb> …``; so what happens to the environment that
-the package was installed into harms no gateway that runs.
-
-Root never runs what somebody else could have changed. The home belongs to the service account, which could put
-anything in the place of ``runtime``; so root starts the gateway as the account. Where that cannot be, because the
-interpreter is closed to the account or the port to all but root, the directory is opened first, must be root's own
-(its contents then are, too), and is run by its descriptor.
+Theory of operation. ``gateway-<version>`` is a copy of an installed distribution and all that it needs; the link
+``current`` names the one in use. It is run by the interpreter that its manifest names, isolated from
+everything else (``-I -S``), as ``<python> -I -S -B <copy> <verb> …``; so what happens to the environment that
+the package was installed into harms no gateway that runs. Copies of an ordinary user lie in the home; those of an
+installation that root made lie in a directory of root's, which the home's account can read and not change.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,21 +19,36 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import PreflightError, RefusedError
-from mosaic_gateway.process.account import Account, popen_identity
+from mosaic_gateway.files import LARGE
+from mosaic_gateway.record_fields import (
+    VERSION,
+    Field,
+    RecordError,
+    digest,
+    entries,
+    integer,
+    mapping,
+    matching,
+    nested,
+    path_text,
+    read_record,
+    relative_path,
+    row,
+    text,
+)
 
 __all__ = [
     "CURRENT",
     "MANIFEST",
     "NAME",
-    "Command",
+    "OPTIONS",
     "OtherVersionError",
     "Program",
     "ProgramMissingError",
-    "UnsafeProgramError",
-    "command_for",
     "current_link",
     "current_program",
     "is_kept",
+    "program_words",
     "read_program",
     "refuse_other_version",
     "this_program",
@@ -51,23 +58,24 @@ CURRENT = "current"
 MANIFEST = "manifest.json"
 NAME = re.compile(r"gateway-[\w.+!]+")
 OPTIONS = ("-I", "-S", "-B")
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-PROBE_LIMIT = 20.0  # seconds
-OTHERS_WRITE = 0o022
-DESCRIPTORS = "/proc/self/fd/"
-FIRST_FREE_PORT = 1024
+#: A manifest that a reader can use; the writer's own module checks what else is in it.
+FIELDS = {
+    "version": Field(matching(VERSION, "a version")),
+    "python": Field(path_text),
+    "snapshot": Field(integer, 0),
+    "identity": Field(text, ""),
+    "cache_tag": Field(text, ""),
+    #: Path below the copy → size in bytes, SHA-256.
+    "files": Field(mapping(relative_path, row(integer, digest)), {}),
+    "distributions": Field(entries(nested({"name": Field(text), "digest": Field(text, "")})), ()),
+}
+STATE = {"state": Field(text), "version": Field(matching(VERSION, "a version"))}
 
 
 class ProgramMissingError(PreflightError):
     """The home's copy of the gateway, or the interpreter that it was made for, is gone or damaged."""
 
     code = "PROGRAM_MISSING"
-
-
-class UnsafeProgramError(RefusedError):
-    """Root was to run a program that somebody else can change."""
-
-    code = "PROGRAM_UNSAFE"
 
 
 class OtherVersionError(RefusedError):
@@ -78,9 +86,9 @@ class OtherVersionError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A snapshot: ``version`` of the gateway in ``directory``, made for the interpreter ``python``.
+    """A copy: ``version`` of the gateway in ``directory``, made for the interpreter ``python``.
 
-    ``manifest`` is the whole record of how it was made.
+    ``manifest`` is the record of how it was made.
     """
 
     directory: Path
@@ -88,45 +96,40 @@ class Program:
     python: Path
     manifest: dict[str, Any] = field(repr=False, compare=False)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """How to start a program: the first words, as whom (None: ourselves), and descriptors that it inherits."""
-
-    words: tuple[str, ...]
-    account: Account | None = None
-    descriptors: tuple[int, ...] = ()
-
-
-#: The package that this process runs, where there is no snapshot.
-PACKAGE = Command(words=(sys.executable, "-P", "-m", "mosaic_gateway"))
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that run it, before a verb."""
+        return (str(self.python), *OPTIONS, str(self.directory))
 
 
 def current_link(home: Home) -> Path:
-    """Return the link that names the snapshot in use."""
+    """Return the link that names the copy in use."""
     return home.runtime / CURRENT
 
 
 def current_program(home: Home) -> Program | None:
-    """Return the snapshot that *home* runs, None where it has none. Raises `ProgramMissingError`, OSError."""
+    """Return the copy that *home* runs, None where it has none. Raises `ProgramMissingError`, OSError."""
     try:
         name = os.readlink(current_link(home))  # noqa: PTH115 - a name is wanted, not a path
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:  # not a link
+        raise _damaged(current_link(home), error) from error
     if not NAME.fullmatch(name):
         raise ProgramMissingError(
             f"{current_link(home)} leads to {name!r}, which is no copy of the gateway",
-            hint="Run mosaic-gateway install, which mends it.",
+            hint="Run mosaic-gateway install, which repairs it.",
         )
     return read_program(home.runtime / name)
 
 
 def read_program(directory: Path) -> Program:
-    """Return the snapshot in *directory*. Raises `ProgramMissingError` where its manifest cannot be read."""
+    """Return the copy in *directory*. Raises `ProgramMissingError` where its manifest cannot be read."""
     try:
-        return _program(directory, (directory / MANIFEST).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = read_record(directory / MANIFEST, FIELDS, limit=LARGE)
+    except (OSError, RecordError) as error:
         raise _damaged(directory, error) from error
+    return Program(directory=directory, version=manifest["version"], python=Path(manifest["python"]), manifest=manifest)
 
 
 def is_kept(home: Home) -> bool:
@@ -135,12 +138,12 @@ def is_kept(home: Home) -> bool:
 
 
 def _installed(home: Home) -> tuple[str | None, str | None]:
-    """Return state and version from the receipt; None twice where it cannot be read, which others tell."""
+    """Return state and version from the receipt; None twice where it cannot be read, which others report."""
     try:
-        receipt = json.loads(home.receipt.read_bytes())
-        return str(receipt["state"]), str(receipt["version"])
-    except (OSError, ValueError, KeyError, TypeError):
+        receipt = read_record(home.receipt, STATE)
+    except (OSError, RecordError):
         return None, None
+    return receipt["state"], receipt["version"]
 
 
 def refuse_other_version(home: Home) -> None:
@@ -158,106 +161,36 @@ def refuse_other_version(home: Home) -> None:
         )
 
 
-def this_program() -> Command:
-    """Return the command that runs what this process runs, isolated as it is."""
+def this_program(module: str = "mosaic_gateway") -> tuple[str, ...]:
+    """Return the words that run what this process runs; *module* is what that is in an installed package."""
     snapshot = getattr(sys.modules["__main__"], "SNAPSHOT", None)
     if snapshot is None:
-        return PACKAGE
-    inherited = (int(snapshot.removeprefix(DESCRIPTORS)),) if snapshot.startswith(DESCRIPTORS) else ()
-    return Command(words=(sys.executable, *OPTIONS, snapshot), descriptors=inherited)
+        return (sys.executable, "-P", "-m", module)
+    return (sys.executable, *OPTIONS, snapshot)
 
 
-@contextmanager
-def command_for(home: Home, program: Program | None, account: Account | None, *, port: int) -> Iterator[Command]:
-    """Give the command that starts *program* (None: this package) for a home of *account*.
+def program_words(program: Program | None) -> tuple[str, ...] | None:
+    """Return the words that run *program* (None: this package); None where this user cannot run its interpreter.
 
-    *account* is None for ourselves. *port* is the one that it shall listen on. The command is good within the
-    block. Raises `ProgramMissingError`, `UnsafeProgramError`, OSError.
+    Raises `ProgramMissingError` where the interpreter is gone.
     """
     if program is None:
-        yield PACKAGE
-        return
-    if not os.access(program.python, os.X_OK):
-        raise ProgramMissingError(
-            f"{program.python} is gone, for which {program.directory} was made",
-            hint="Install mosaic-gateway with a Python of today, then run mosaic-gateway install.",
-        )
-    words = (str(program.python), *OPTIONS)
-    if account is None or os.geteuid() != 0:
-        yield Command(words=(*words, str(program.directory)))
-    elif not _is_privileged(port) and _can_run(account, words):
-        yield Command(words=(*words, str(program.directory)), account=account)
-    else:
-        descriptor = _open_own(home, program.directory.name)
-        try:
-            yield _as_root(program.directory, descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _is_privileged(port: int) -> bool:
-    """Return whether only root may listen on *port*."""
-    with suppress(OSError, ValueError):
-        return port < int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_bytes())
-    return port < FIRST_FREE_PORT
-
-
-def _can_run(account: Account, words: tuple[str, ...]) -> bool:
-    """Return whether *account* can use the interpreter; nothing of the home is run for that."""
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            [*words, "-c", "import json"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_LIMIT,
-            cwd="/", check=False, **popen_identity(account),
-        )  # fmt: skip
-        return done.returncode == 0
-    return False
-
-
-def _open_own(home: Home, name: str) -> int:
-    """Return a descriptor of the snapshot *name*, which nobody but root can have made."""
-    opened: list[int] = []
+        return this_program()
+    if os.access(program.python, os.X_OK):
+        return program.words
     try:
-        opened.append(os.open(home.path, DIRECTORY & ~os.O_NOFOLLOW))
-        for part in (home.runtime.name, name):
-            opened.append(os.open(part, DIRECTORY, dir_fd=opened[-1]))
-        status = os.fstat(opened[-1])
-        if status.st_uid == 0 and not status.st_mode & OTHERS_WRITE:
-            return opened.pop()
-    except OSError as error:
-        raise _damaged(home.runtime / name, error) from error
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-    raise UnsafeProgramError(
-        f"{home.runtime / name} is not root's own, so root does not run it",
-        hint="Run the command as the owner of the home.",
-    )
+        program.python.stat()
+    except PermissionError:
+        return None
+    except OSError:
+        raise _no_interpreter(program) from None
+    return None
 
 
-def _as_root(directory: Path, descriptor: int) -> Command:
-    """Return the command that runs what root has opened as *descriptor*, whatever *directory* leads to by now."""
-    try:
-        program = _program(directory, _read_at(descriptor, MANIFEST))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(directory, error) from error
-    words = (str(program.python), *OPTIONS)
-    if not sys.platform.startswith("linux"):  # no way there to run a directory by its descriptor
-        return Command(words=(*words, str(directory)))
-    return Command(words=(*words, f"{DESCRIPTORS}{descriptor}"), descriptors=(descriptor,))
-
-
-def _read_at(directory: int, name: str) -> bytes:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb") as stream:
-        return stream.read()
-
-
-def _program(directory: Path, content: bytes) -> Program:
-    manifest = json.loads(content)
-    return Program(
-        directory=directory,
-        version=str(manifest["version"]),
-        python=Path(manifest["python"]),
-        manifest=manifest,
+def _no_interpreter(program: Program) -> ProgramMissingError:
+    return ProgramMissingError(
+        f"{program.python} is gone, for which {program.directory} was made",
+        hint="Install mosaic-gateway with a Python of today, then run mosaic-gateway install.",
     )
 
 

@@ -16,7 +16,10 @@ from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 
-__all__ = ["ReadyPipe", "StartupFailedError", "await_line"]
+__all__ = ["SUPERVISOR_BUSY", "ReadyPipe", "StartupFailedError", "await_line"]
+
+#: The code of the error by which a supervisor says that another one holds the home's lock.
+SUPERVISOR_BUSY = "SUPERVISOR_BUSY"
 
 
 class StartupFailedError(MosaicError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mosaic_gateway.config import EngineName
@@ -28,8 +29,9 @@ MESSAGES = {
 OTHER = "Applying migrations (%s)…"
 
 
+@cache
 def load_bundles() -> tuple[Bundle, ...]:
-    """Return the packaged bundles, every hash checked. Raises `BundleError`."""
+    """Return the packaged bundles, every hash checked; read once. Raises `BundleError`."""
     return tuple(Bundle.load(name) for name in BUNDLE_NAMES)
 
 

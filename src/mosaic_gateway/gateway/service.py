@@ -1,15 +1,14 @@
 """The service manager's entry for a home, as far as starting, stopping and asking go.
 
-The installer registers it (`mosaic_gateway_installer.service`); the receipt names it. What the manager is asked
-to do is a list of commands, so that it can be told without one.
+The installer registers it (`mosaic_gateway_installer.service`). What the manager is asked to do is a list of commands,
+so that it can be tested without one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,13 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.config import Home, config_directory, process_environment
+from mosaic_gateway.files import SMALL, read_regular
+from mosaic_gateway.installation.machine_record import DIRECTORY, read_machine_record
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.record_fields import (
+    Field,
+    RecordError,
+    any_text,
+    boolean,
+    checked_record,
+    matching,
+    member,
+    read_record,
+)
+from mosaic_gateway.root_requests import Request
 
 __all__ = [
     "Manager",
     "Service",
     "home_line",
     "is_for_home",
+    "recorded_service",
     "registered_service",
     "start_commands",
     "start_service",
@@ -45,11 +58,19 @@ class Manager(StrEnum):
     LAUNCHD_AGENT = "launchd-agent"
 
 
+FIELDS = {
+    "manager": Field(member(Manager)),
+    "name": Field(matching(NAME, "the name of a unit of mosaic-gateway")),
+    "confined": Field(boolean),
+    "text": Field(any_text, ""),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A unit: its ``name`` for the manager, whether it is confined to its home, and its ``text`` as written.
 
-    Where its file is follows from that: a receipt, which the service account can write, leads root nowhere else.
+    Where its file is follows from that.
     """
 
     manager: Manager
@@ -58,18 +79,13 @@ class Service:
     text: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as kept in the receipt."""
+        """Return the JSON form, as kept in the receipt, or in root's record."""
         return {"manager": str(self.manager), "name": self.name, "confined": self.confined, "text": self.text}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Service:
-        """Return what `to_dict` gave. Raises KeyError, TypeError, ValueError."""
-        name = str(value["name"])
-        if not NAME.fullmatch(name):
-            raise ValueError(name)
-        return cls(
-            manager=Manager(value["manager"]), name=name, confined=bool(value["confined"]), text=str(value["text"])
-        )
+    def from_dict(cls, value: Any, file: Path) -> Service:
+        """Return what `to_dict` gave and *file* holds. Raises RecordError."""
+        return cls(**checked_record(file, value, FIELDS))
 
     @property
     def file(self) -> Path:
@@ -117,16 +133,24 @@ class Service:
 
 
 def registered_service(home: Home) -> Service | None:
-    """Return the service of *home*: what its receipt names, if its file is there and is for this home.
+    """Return the service of *home*, if its file is there and is for this home. Writes nothing.
 
-    A user's own manager answers nobody else: then there is none for us. Writes nothing.
+    The machine's unit stands in root's record, a user's own in the receipt; a user's manager answers nobody else.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = Service.from_dict(json.loads(home.receipt.read_bytes())["service"])
-        ours = found.is_for_root or home.path.stat().st_uid == os.geteuid()
-        if ours and is_for_home(found.file.read_text(encoding="utf-8"), home):
+    with suppress(OSError, RecordError):
+        found = recorded_service(home)
+        if found is not None and is_for_home(read_regular(found.file, SMALL).decode("utf-8", "replace"), home):
             return found
     return None
+
+
+def recorded_service(home: Home) -> Service | None:
+    """Return the service of *home* as it is recorded, be it there or not. Raises RecordError, OSError."""
+    record = read_machine_record(home.path)
+    if record is not None:
+        return Service.from_dict(record.unit, DIRECTORY) if record.unit is not None else None
+    unit = read_record(home.receipt, {"service": Field(lambda value: value, None)})["service"]
+    return Service.from_dict(unit, home.receipt) if unit is not None else None
 
 
 def is_for_home(text: str, home: Home) -> bool:
@@ -141,14 +165,23 @@ def home_line(home: Home) -> str:
     return f"# Home: {escaped}"
 
 
-def start_service(service: Service, *, timeout: float) -> None:
-    """Have it started; systemd answers when it is ready. *timeout* in seconds. Raises CommandFailedError."""
-    _run_all(start_commands(service), timeout)
+def start_service(home: Home, service: Service, *, timeout: float) -> None:
+    """Have *service* of *home* started; systemd answers when it is ready. *timeout* in seconds.
+
+    The machine's manager takes orders from root alone. Raises CommandFailedError, and MosaicError with its code.
+    """
+    if service.is_for_root and home.broker is not None:
+        home.broker.ask(Request.START_UNIT, {"timeout": timeout})
+    else:
+        _run_all(start_commands(service), timeout)
 
 
-def stop_service(service: Service) -> None:
-    """Have it stopped, and wait for its end; also one that keeps failing. Raises CommandFailedError."""
-    _run_all(stop_commands(service), STOP_LIMIT)
+def stop_service(home: Home, service: Service) -> None:
+    """Have *service* of *home* stopped and wait for its end, also one that keeps failing. Raises as `start_service`."""
+    if service.is_for_root and home.broker is not None:
+        home.broker.ask(Request.STOP_UNIT)
+    else:
+        _run_all(stop_commands(service), STOP_LIMIT)
 
 
 def start_commands(service: Service) -> Sequence[Sequence[str]]:

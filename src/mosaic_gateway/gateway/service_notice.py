@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.errors import ExitCode, MosaicError
 from mosaic_gateway.files import remove_file, write_file
 from mosaic_gateway.gateway.ready_pipe import StartupFailedError
 from mosaic_gateway.gateway.watchdog import Watchdog
 from mosaic_gateway.process.logfile import RotatingFile
 from mosaic_gateway.process.notify import notify
+from mosaic_gateway.record_fields import Field, RecordError, any_text, mapping, matching, member, nested, read_record
 
 __all__ = ["LogFileHandler", "ServiceNotice", "forget_failure", "read_failure"]
 
 LOG = logging.getLogger(__name__)
+ERROR = {
+    "code": Field(matching(re.compile(r"[A-Z][A-Z0-9_]*"), "an error code")),
+    "message": Field(any_text),
+    "hint": Field(any_text, ""),
+    "details": Field(mapping(any_text, lambda value: value), {}),
+}
+FIELDS = {"error": Field(nested(ERROR)), "exit_code": Field(member(ExitCode))}
 
 
 class ServiceNotice:
@@ -79,9 +88,8 @@ class LogFileHandler(logging.Handler):
 def read_failure(home: Home) -> StartupFailedError | None:
     """Return why the last start under a service manager failed, None where it did not say."""
     try:
-        value = json.loads(_failure_file(home).read_bytes())
-        return StartupFailedError(value["error"], int(value["exit_code"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return StartupFailedError(**read_record(_failure_file(home), FIELDS))
+    except (OSError, RecordError):
         return None
 
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mosaic_gateway.config import Config, EngineName
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.lockfile import FileLock, holder_of
 
 __all__ = ["migrations_turn"]
 
 
 @contextmanager
-def migrations_turn(config: Config, account: Account | None, timeout: float) -> Iterator[None]:
+def migrations_turn(config: Config, timeout: float) -> Iterator[None]:
     """Keep other runners of *config*'s home away inside the block; wait at most *timeout* seconds for the turn.
 
     Does nothing for engines in whose database a lock can be held. Raises `MigrationsBusyError`, OSError.
@@ -25,9 +24,7 @@ def migrations_turn(config: Config, account: Account | None, timeout: float) -> 
 
     path = config.home.run / "migrations.lock"
     with FileLock(path) as lock:
-        with assume(account):
-            taken = lock.acquire(timeout=timeout)
-        if not taken:
+        if not lock.acquire(timeout=timeout):
             holder = holder_of(path)
             pid = holder.pid if holder is not None else None
             raise MigrationsBusyError(

@@ -18,8 +18,19 @@ from pathlib import Path
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import BusyError, RefusedError
 from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.gateway.program import NAME
 from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.record_fields import (
+    BACKUP_NAME,
+    VERSION,
+    Field,
+    boolean,
+    checked_record,
+    matching,
+    member,
+    optional,
+    read_object,
+)
 
 __all__ = [
     "Phase",
@@ -77,6 +88,21 @@ class UpgradeMark:
     backup: str | None = None
 
 
+_VERSION = matching(VERSION, "a version")
+_PROGRAM = matching(NAME, "the name of a copy of the gateway")
+FIELDS = {
+    "phase": Field(member(Phase)),
+    "source_version": Field(_VERSION),
+    "source_program": Field(optional(_PROGRAM)),
+    "target_version": Field(_VERSION),
+    "target_program": Field(_PROGRAM),
+    "ran": Field(boolean),
+    "needs_setup": Field(optional(boolean), None),
+    "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup")), None),
+}
+HINT = "Nothing was changed. It says how far an upgrade was: restore the file from a backup."
+
+
 def mark_file(home: Home) -> Path:
     """Return the file that says how far an upgrade of *home* is."""
     return home.path / "upgrade.json"
@@ -85,30 +111,30 @@ def mark_file(home: Home) -> Path:
 def read_mark(home: Home) -> UpgradeMark | None:
     """Return what *home* says, None where no upgrade is under way.
 
-    Raises `UpgradeUnfinishedError` where that cannot be read.
+    Raises `UpgradeUnfinishedError` where another version wrote it in a form of its own, RecordError.
     """
+    file = mark_file(home)
     try:
-        value = json.loads(mark_file(home).read_bytes())
-        return UpgradeMark(**{**value, "phase": Phase(value["phase"])})
+        value = read_object(file, hint=HINT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    phase = value.get("phase")
+    if set(value) - set(FIELDS) or (isinstance(phase, str) and phase not in set(Phase)):
         raise UpgradeUnfinishedError(
-            f"{mark_file(home)} cannot be read: {error}",
+            f"{file} has a form that this version does not know",
             hint="It was written by another version. Run the upgrade of the newest version that was used here.",
-        ) from error
+        )
+    return UpgradeMark(**checked_record(file, value, FIELDS, hint=HINT))
 
 
-def write_mark(home: Home, mark: UpgradeMark, account: Account | None) -> None:
-    """Write *mark* as *account*; on disk before the return. Raises OSError."""
-    with assume(account):
-        write_file(mark_file(home), json.dumps(asdict(mark)) + "\n")
+def write_mark(home: Home, mark: UpgradeMark) -> None:
+    """Write *mark*; it is on disk before the return. Raises OSError."""
+    write_file(mark_file(home), json.dumps(asdict(mark)) + "\n")
 
 
-def remove_mark(home: Home, account: Account | None) -> None:
+def remove_mark(home: Home) -> None:
     """Say that no upgrade is under way any more. Raises OSError."""
-    with assume(account):
-        remove_file(mark_file(home))
+    remove_file(mark_file(home))
 
 
 def unfinished(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.process.account import Account, popen_identity
 
 __all__ = ["CommandFailedError", "die_with_parent", "ending_of", "follow_parent", "run"]
 
@@ -29,13 +28,12 @@ def run(
     argv: Sequence[str | Path],
     *,
     timeout: float,
-    account: Account | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
     stdin: bytes | None = None,
     ends_with_us: signal.Signals | None = None,
 ) -> str:
-    """Run *argv* as *account* and return its standard output. *timeout* is in seconds.
+    """Run *argv* and return its standard output. *timeout* is in seconds.
 
     With *ends_with_us* the program gets that signal when we are killed (see `die_with_parent`).
     Raises `CommandFailedError` with the end of its output when the exit code is not 0 or the time is up.
@@ -46,7 +44,7 @@ def run(
         done = subprocess.run(
             words, input=stdin if stdin is not None else b"", capture_output=True, timeout=timeout, cwd=cwd,
             env=dict(env) if env is not None else None, umask=0o077, check=False,
-            preexec_fn=die_with_parent(ends_with_us) if ends_with_us is not None else None, **popen_identity(account),
+            preexec_fn=die_with_parent(ends_with_us) if ends_with_us is not None else None,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise CommandFailedError(

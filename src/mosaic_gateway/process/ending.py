@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.errors import BusyError
+from mosaic_gateway.errors import BusyError, RefusedError
 from mosaic_gateway.process.identity import ProcessIdentity, is_running
-from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.process.lockfile import flock_holder, holder_of
 
-__all__ = ["StopTimeoutError", "end_holder", "end_process"]
+__all__ = ["OthersProcessError", "StopTimeoutError", "end_holder", "end_process"]
 
 PAUSE = 0.02  # seconds
+#: Whether the kernel tells who holds a flock; elsewhere the holder's own note has to do.
+KERNEL_TELLS = sys.platform.startswith("linux")
 
 
 class StopTimeoutError(BusyError):
@@ -25,21 +27,38 @@ class StopTimeoutError(BusyError):
     code = "STOP_TIMEOUT"
 
 
-def end_holder(lock: Path, *, timeout: float) -> int | None:
+class OthersProcessError(RefusedError):
+    """A process that should end belongs to another user."""
+
+    code = "OTHERS_PROCESS"
+
+
+def end_holder(lock: Path, *, timeout: float, end_roots: Callable[[], object] | None = None) -> int | None:
     """Ask the holder of *lock* to end (SIGTERM) and wait until the lock is free.
 
-    Returns its pid, None where nobody holds the lock. Raises `StopTimeoutError` after *timeout* seconds.
+    Who that is says the kernel, and not the file. *end_roots* ends it where it is root's and we are not. Returns its
+    pid, None where no process holds the lock. Raises `StopTimeoutError` after *timeout* seconds, and
+    `OthersProcessError` where it is another user's.
     """
     deadline = time.monotonic() + timeout
     asked: int | None = None
     while (holder := holder_of(lock)) is not None:
-        if holder.pid and holder.pid != asked and _signal_holder(lock, holder.pid):
-            asked = holder.pid
+        pid = flock_holder(lock) if KERNEL_TELLS else holder.pid
+        if pid and pid != asked:
+            try:
+                asked = pid if _signal_holder(lock, pid) else asked
+            except PermissionError:
+                if end_roots is None:
+                    raise OthersProcessError(
+                        f"process {pid} holds {lock} and belongs to another user", hint="Run the command as root."
+                    ) from None
+                end_roots()
+                asked = pid
         if time.monotonic() >= deadline:
             raise StopTimeoutError(
-                f"process {holder.pid} still runs {timeout:g} s after it was asked to end",
+                f"process {pid or 'unknown'} still runs {timeout:g} s after it was asked to end",
                 hint="Look at its log; end it by hand only if it hangs.",
-                details={"pid": holder.pid},
+                details={"pid": pid},
             )
         time.sleep(PAUSE)
     return asked
@@ -63,7 +82,7 @@ def end_process(identity: ProcessIdentity, ways: Sequence[tuple[signal.Signals, 
 
 def _signal_holder(lock: Path, pid: int) -> bool:
     """Send SIGTERM to *pid* if it holds *lock*; the process is pinned first, so that its pid cannot be reused."""
-    if not sys.platform.startswith("linux"):
+    if not KERNEL_TELLS:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         return True
@@ -72,8 +91,7 @@ def _signal_holder(lock: Path, pid: int) -> bool:
     except ProcessLookupError:
         return False
     try:
-        holder = holder_of(lock)
-        if holder is None or holder.pid != pid:
+        if flock_holder(lock) != pid:
             return False
         signal.pidfd_send_signal(pinned, signal.SIGTERM)
     except ProcessLookupError:

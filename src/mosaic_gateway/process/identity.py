@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mosaic_gateway.record_fields import LARGEST_PID, Field, nested, number, whole
+
 __all__ = ["ProcessIdentity", "identify", "is_running", "myself"]
+
+FIELDS = {"pid": Field(whole(1, LARGEST_PID)), "started": Field(number)}
 
 #: Two readings of one process's start time may differ by rounding (clock ticks), in seconds.
 TOLERANCE = 0.05
@@ -34,8 +38,8 @@ class ProcessIdentity:
     def from_dict(cls, value: Any) -> ProcessIdentity | None:
         """Return the identity that a pid file holds, or None where it holds none."""
         try:
-            return cls(int(value["pid"]), float(value["started"]))
-        except (KeyError, TypeError, ValueError):
+            return cls(**nested(FIELDS)(value))
+        except ValueError:
             return None
 
 

@@ -18,11 +18,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mosaic_gateway.files import (
+    NotARegularFileError,
+    TooLargeError,
+    open_descriptor,
+    open_regular,
+    parse_json,
+    read_regular,
+)
+from mosaic_gateway.record_fields import LARGEST_PID, whole
+
 __all__ = ["FileLock", "Holder", "flock_holder", "holder_of", "last_note"]
 
 #: `holder_of` holds a shared lock for an instant; an acquirer outwaits that, in seconds.
 PROBE_TIME = 0.2
 PAUSE = 0.01
+LONGEST_NOTE = 65536  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class FileLock:
         return True
 
     def _try(self) -> int | None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = open_descriptor(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have removed the file: then we hold a name that nobody else can see.
@@ -73,6 +84,10 @@ class FileLock:
         content = json.dumps({"pid": os.getpid(), **facts}).encode()
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content, 0)
+
+    def leave(self) -> None:
+        """Let go of the lock in a forked child: its parent goes on holding it."""
+        self.release()
 
     def release(self) -> None:
         """Free the lock; nothing happens when it is not held."""
@@ -95,23 +110,21 @@ def holder_of(path: Path) -> Holder | None:
     The pid is 0 for the instant between taking the lock and noting it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+        stream = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError):  # no lock of ours is anything else
         return None
-    try:
+    with stream:
         with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(stream.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
-        return _parse(os.pread(descriptor, 4096, 0))
-    finally:
-        os.close(descriptor)
+        return _parse(os.pread(stream.fileno(), LONGEST_NOTE, 0))
 
 
 def last_note(path: Path) -> Holder | None:
     """Return what the present or last holder of *path* noted, None where nobody ever did."""
     try:
-        return _parse(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        return _parse(read_regular(path, LONGEST_NOTE))
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
         return None
 
 
@@ -123,14 +136,22 @@ def flock_holder(path: Path) -> int | None:
     except OSError:
         return None
     # proc_locks(5): ordinal, FLOCK, ADVISORY, WRITE, pid, major:minor:inode (hexadecimal but for the inode), range
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    found = [line.split() for line in lines if f" {wanted} " in line]
-    return next((int(fields[4]) for fields in found if fields[1] == "FLOCK" and int(fields[4]) > 0), None)
+    found: dict[int, str] = {}
+    for fields in map(str.split, lines):
+        if fields[1] == "FLOCK" and int(fields[4]) > 0 and fields[5].rpartition(":")[2] == str(status.st_ino):
+            found[int(fields[4])] = fields[5]
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    exact = [pid for pid, place in found.items() if place == device]
+    if exact or len(found) == 1:
+        return (exact or list(found))[0]
+    # Overlay file systems and Btrfs tell stat(2) another device than they tell here; then the holder's note decides.
+    note = last_note(path)
+    return note.pid if note is not None and note.pid in found else None
 
 
 def _parse(content: bytes) -> Holder:
     try:
-        facts = json.loads(content)
-        return Holder(int(facts.pop("pid")), facts)
+        facts = parse_json(content)
+        return Holder(whole(0, LARGEST_PID)(facts.pop("pid")), facts)
     except (ValueError, KeyError, AttributeError, TypeError):
         return Holder(0, {})

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from mosaic_gateway.files import NotARegularFileError, open_descriptor, open_regular
+
 __all__ = ["LogPump", "RotatingFile", "read_tail", "tail_of"]
 
 DEFAULT_SIZE = 5 * 1024 * 1024  # bytes
@@ -48,10 +50,9 @@ class RotatingFile:
             self._stream = None
 
     def _open(self) -> IO[bytes]:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        stream = os.fdopen(os.open(self._path, flags, 0o600), "ab", buffering=0)
-        self._written = os.fstat(stream.fileno()).st_size
-        return stream
+        descriptor = open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._written = os.fstat(descriptor).st_size
+        return os.fdopen(descriptor, "ab", buffering=0)
 
     def _rotate(self) -> None:
         for number in range(self._keep, 0, -1):
@@ -101,14 +102,14 @@ class LogPump:
 
 
 def tail_of(path: Path, lines: int, *, since: int = 0) -> Iterable[str]:
-    """Return the last *lines* lines of *path*, none where there is no such file.
+    """Return the last *lines* lines of *path*, none where there is no such regular file.
 
     Reads at most 1 MiB, and nothing before the offset *since* (bytes) unless the file was rotated.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return read_tail(stream, lines, since=since)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError):
         return []
 
 
@@ -116,7 +117,7 @@ def read_tail(stream: BinaryIO, lines: int, *, since: int = 0) -> Iterable[str]:
     """Return the last *lines* lines of *stream*, like `tail_of`, and leave it at its end."""
     end = stream.seek(0, os.SEEK_END)
     stream.seek(max(since if since <= end else 0, end - LONGEST_TAIL))
-    content = stream.read()
+    content = stream.read(LONGEST_TAIL)
     if not content or lines == 0:
         return []
     return [line.decode(errors="replace") for line in content.removesuffix(b"\n").split(b"\n")[-lines:]]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
 
-__all__ = ["AddressUnusableError", "PortTakenError", "bind_failure", "bind_listener", "port_owner"]
+__all__ = ["AddressUnusableError", "PortTakenError", "bind_failure", "bind_listener", "is_privileged", "port_owner"]
+
+FIRST_FREE_PORT = 1024
 
 
 class PortTakenError(PreflightError):
@@ -42,6 +45,13 @@ def bind_listener(host: str, port: int) -> socket.socket:
         listener.close()
         raise bind_failure(host, port, error) from error
     return listener
+
+
+def is_privileged(port: int) -> bool:
+    """Return whether only root may listen on *port*."""
+    with suppress(OSError, ValueError):
+        return port < int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_bytes())
+    return port < FIRST_FREE_PORT
 
 
 def bind_failure(host: str, port: int, error: OSError) -> PreflightError:

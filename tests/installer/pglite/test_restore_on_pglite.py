@@ -52,7 +52,7 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
 
     assert twice.json("uninstall", f"--purge={identity}").code == 0
     assert not twice.path.exists()
-    words = ["--run-as", twice.account.name] if twice.account is not None else []
+    words = ["--run-as", twice.account_name] if twice.account_name is not None else []
     done = twice.json("backup", "restore", str(scratch / "backups" / backup.name), *words).result
     assert done["instance_id"] == identity == twice.receipt()["instance_id"]
     assert (_marks(twice), twice.receipt()["engine"]) == (["then"], "pglite")

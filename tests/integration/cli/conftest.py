@@ -34,7 +34,6 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway import control
-from mosaic_gateway.process.account import Account, assume
 
 LIMIT = 60.0  # seconds for one command
 END_LIMIT = 15.0  # seconds for a process that was told to end
@@ -72,7 +71,6 @@ class Place:
 
     home: Home
     port: int
-    account: Account | None
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line of a verb on this home."""
@@ -142,9 +140,8 @@ class Place:
             return 0
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file of the home as its owner."""
-        with assume(self.account):
-            write_file(path, text)
+        """Write a file of the home."""
+        write_file(path, text)
 
     def log(self) -> str:
         """Return the gateway's whole log."""
@@ -205,23 +202,22 @@ def _place_numbers() -> Iterator[int]:
     return itertools.count(1)
 
 
-def _directory(parent: Path, numbers: Iterator[int], account: Account | None) -> Path:
+def _directory(parent: Path, numbers: Iterator[int]) -> Path:
     path = parent / f"c{next(numbers)}"
-    with assume(account):
-        make_directory(path)
+    make_directory(path)
     return path
 
 
 @pytest.fixture(scope="session")
 def place(
-    scratch_root: Path, account: Account | None, postgres_bin: Path, _place_numbers: Iterator[int]
+    ordinary_user: None, scratch_root: Path, postgres_bin: Path, _place_numbers: Iterator[int]
 ) -> Iterator[Place]:
     """The installed home."""
-    path = _directory(scratch_root, _place_numbers, account) / "home"
-    found = Place(Home(path), free_port(), account)
+    path = _directory(scratch_root, _place_numbers) / "home"
+    found = Place(Home(path), free_port())
     words = ["install", "--port", str(found.port), "--no-start", "--postgres-bin", str(postgres_bin)]
     try:
-        found.ask(*words, *(["--run-as", account.name] if account else []))
+        found.ask(*words)
         yield found
     finally:
         found.clear()
@@ -254,22 +250,25 @@ def stopped(place: Place) -> Iterator[Place]:
 
 
 @pytest.fixture
-def make_place(scratch_root: Path, account: Account | None, _place_numbers: Iterator[int]) -> Iterator[MakePlace]:
+def make_place(
+    request: pytest.FixtureRequest, scratch_root: Path, _place_numbers: Iterator[int]
+) -> Iterator[MakePlace]:
     """Return what makes a home for the server *conninfo*; without one it is a home that nothing can serve."""
+    if request.node.get_closest_marker("root") is None:
+        request.getfixturevalue("ordinary_user")
     made: list[Place] = []
 
     def make(conninfo: str | None = None, **settings: Any) -> Place:
-        found = Place(Home(_directory(scratch_root, _place_numbers, account)), free_port(), account)
+        found = Place(Home(_directory(scratch_root, _place_numbers)), free_port())
         made.append(found)
         values = {"port": found.port, "engine": "server" if conninfo else "postgres", **settings}
         if conninfo:
             values["database_url"] = conninfo
-        with assume(account):
-            for directory in (found.home.run, found.home.logs, found.home.secrets):
-                make_directory(directory)
-            write_file(found.home.receipt, json.dumps({"instance_id": "by-hand"}))
-            write_file(found.home.auth_secret, SECRET)
-            write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        for directory in (found.home.run, found.home.logs, found.home.secrets):
+            make_directory(directory)
+        write_file(found.home.receipt, json.dumps({"instance_id": "0123456789abcdef"}))
+        write_file(found.home.auth_secret, SECRET)
+        write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
         return found
 
     yield make

@@ -57,7 +57,7 @@ def test_errors_for_people(scratch_place: Place) -> None:
 def scratch_place(make_place: MakePlace) -> Place:
     """A home that is not there."""
     made = make_place()
-    return type(made)(type(made.home)(made.home.path / "none"), made.port, made.account)
+    return type(made)(type(made.home)(made.home.path / "none"), made.port)
 
 
 def test_help() -> None:

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.process.account import assume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,8 +101,8 @@ def test_set_password_ends_sessions(people: Place, tmp_path: Path) -> None:
         ((*CREATE, "--password-stdin"), "", "PASSWORD_SOURCE"),
         ((*CREATE, "--password-stdin"), "\n", "PASSWORD_SOURCE"),
         ((*CREATE, "--password-stdin"), b"\xff\xfe long enough", "PASSWORD_SOURCE"),
-        ((*CREATE, "--password-file", "/none/such"), "", "PASSWORD_SOURCE"),
-        ((*CREATE, "--password-file", "/"), "", "PASSWORD_SOURCE"),
+        ((*CREATE, "--password-file", "/none/such"), "", "NAMED_FILE"),
+        ((*CREATE, "--password-file", "/"), "", "NAMED_FILE"),
         ((*CREATE, "--password-stdin", "--password-file", "/dev/null"), "long enough", "PASSWORD_SOURCE"),
         (CREATE, "long enough", "PASSWORD_SOURCE"),
         ((*CREATE[:-1], "no address", "--password-stdin"), "long enough", "INVALID_EMAIL"),
@@ -230,8 +229,7 @@ def test_secrets_stay_inside(people: Place, watched: set[str], tmp_path: Path) -
     sign_in(people, "ada@example.com", WORD + "wrong")
     done.append(people.run("logs", "--json"))
     assert any("auth users create" in line for line in watched)
-    with assume(people.account):
-        key = people.home.auth_secret.read_text().strip()
+    key = people.home.auth_secret.read_text().strip()
     texts = [*watched, *(f"{one.out}{one.err}" for one in done), people.log()]
     texts += [
         path.read_text(errors="replace")

@@ -90,7 +90,7 @@ def test_flags_choose_the_address(server_place: Place) -> None:
     """A port given as a flag is used instead of the configured one."""
     port = server_place.port + 1
     with server_place.popen("serve", "--port", str(port)) as process:
-        there = type(server_place)(server_place.home, port, server_place.account)
+        there = type(server_place)(server_place.home, port)
         there.wait_until(lambda: process.poll() is not None or there.status_of("/readyz") == 200)
         assert there.status_of("/readyz") == 200
         assert server_place.status_of("/readyz") == 0
@@ -197,7 +197,11 @@ def test_silent_death(server_place: Place, tmp_path_factory: pytest.TempPathFact
     traps = tmp_path_factory.mktemp("traps")
     (traps / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "if 'serve' in sys.orig_argv: print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)\n"
+        "supervisor = os.getpid()\n"
+        "def die(event, _arguments):\n"
+        "    if event == 'import' and os.getpid() != supervisor:\n"
+        "        os.write(2, b'last words\\n'); os.kill(os.getpid(), 9)\n"
+        "if 'supervise' in sys.orig_argv: sys.addaudithook(die)\n"
     )
     env = {"PYTHONPATH": os.pathsep.join([str(traps), *filter(None, [os.environ.get("PYTHONPATH")])])}
     error = server_place.ask("start", code=1, env=env)

@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import PgliteServer, pglite_server
 
 from mosaic_gateway.config import Home
-from mosaic_gateway.process.account import Account
 
 ONE_SESSION = "PGlite has one session: nobody else can hold a lock or a snapshot in it"
 REFUSED = "refused unless alone: test_session_on_pglite.py"
@@ -41,9 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def sidecar(pglite_home: Home, scratch_root: Path, account: Account | None) -> Iterator[PgliteServer]:
+def sidecar(pglite_home: Home, scratch_root: Path) -> Iterator[PgliteServer]:
     """Run a sidecar that nobody else uses."""
-    with pglite_server(pglite_home, scratch_root, account) as server:
+    with pglite_server(pglite_home, scratch_root) as server:
         yield server
 
 

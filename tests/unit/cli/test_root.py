@@ -89,6 +89,6 @@ def test_advice_holds_in_every_directory(
     """A home that was given relative to where somebody stood is named by its whole path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gw").mkdir()
-    (tmp_path / "gw/receipt.json").write_text('{"instance_id": "0"}')
+    (tmp_path / "gw/receipt.json").write_text('{"instance_id": "0123456789abcdef"}')
     assert run(RUNTIME_VERBS, ["status", "--home", "gw", "--json"]) == 3
     assert f"mosaic-gateway start --home {tmp_path}/gw" in json.loads(capsys.readouterr().out)["error"]["hint"]

@@ -44,7 +44,7 @@ def test_settings_fit_the_version(tmp_path: Path) -> None:
     """A setting that an older server does not know is left out for it; durability is always on."""
     shown = {}
     for major in (15, 18):
-        write_configuration(tmp_path, major, None)
+        write_configuration(tmp_path, major)
         shown[major] = (tmp_path / "postgresql.conf").read_text()
         assert "fsync = 'on'" in shown[major]
         assert "synchronous_commit = 'on'" in shown[major]
@@ -54,12 +54,12 @@ def test_settings_fit_the_version(tmp_path: Path) -> None:
 
 def test_settings_are_written_once(tmp_path: Path) -> None:
     """What is up to date is not written again; what differs is."""
-    write_configuration(tmp_path, 18, None)
+    write_configuration(tmp_path, 18)
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
-    write_configuration(tmp_path, 18, None)
+    write_configuration(tmp_path, 18)
     assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
     (tmp_path / "pg_hba.conf").write_text("local all all trust\n")
-    write_configuration(tmp_path, 18, None)
+    write_configuration(tmp_path, 18)
     assert "trust" not in (tmp_path / "pg_hba.conf").read_text()
 
 
@@ -105,8 +105,8 @@ def test_lock_is_taken_once_and_let_go(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.run.mkdir()
     lock = EngineLock(home)
-    lock.acquire(None)
-    lock.acquire(None)
+    lock.acquire()
+    lock.acquire()
     record = read_record(home)
     assert record is not None
     assert record.holder.pid == os.getpid()
@@ -121,7 +121,7 @@ def test_self_test_record(tmp_path: Path) -> None:
     path = tmp_path / "self-test.json"
     record = SelfTestRecord(path, "18.6", "cpu a")
     assert not record.passed()
-    record.write(None)
+    record.write()
     assert record.passed()
     assert not SelfTestRecord(path, "18.6", "cpu b").passed()
     path.write_text("{half")

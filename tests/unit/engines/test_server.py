@@ -18,7 +18,7 @@ from mosaic_gateway.errors import UsageError
 def test_engine_for_a_url() -> None:
     """The setting names the engine; the URL's parts come out as a conninfo."""
     config = Config(home=Home(Path("/h")), engine=EngineName.SERVER, database_url=Secret("postgresql://u:p%40@h:1/d"))
-    engine = engine_for(config, account=None)
+    engine = engine_for(config)
     assert engine.name is EngineName.SERVER
     assert conninfo_to_dict(engine.conninfo()) == {
         "user": "u", "password": "p@", "host": "h", "port": "1", "dbname": "d",
@@ -28,7 +28,7 @@ def test_engine_for_a_url() -> None:
 def test_engine_without_a_url() -> None:
     """The engine 'server' without a URL is a usage error that names the settings."""
     with pytest.raises(UsageError) as caught:
-        engine_for(Config(home=Home(Path("/h")), engine=EngineName.SERVER), account=None)
+        engine_for(Config(home=Home(Path("/h")), engine=EngineName.SERVER))
     assert "--database-url" in caught.value.hint
 
 

@@ -54,12 +54,12 @@ def test_a_stale_pid_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_note_that_names_another(tmp_path: Path) -> None:
-    """A holder whose note says nothing of use is waited for, and nobody is signalled in its stead."""
-    with holder(tmp_path / "a.lock") as process:
-        (tmp_path / "a.lock").write_text("")
-        with pytest.raises(StopTimeoutError):
-            end_holder(tmp_path / "a.lock", timeout=0.1)
-        assert process.poll() is None
+    """The holder is ended, not the process that its note names."""
+    with holder(tmp_path / "other.lock") as innocent, holder(tmp_path / "a.lock") as process:
+        (tmp_path / "a.lock").write_text(json.dumps({"pid": innocent.pid}))
+        assert end_holder(tmp_path / "a.lock", timeout=10) == process.pid
+        assert process.wait(10) == -15
+        assert innocent.poll() is None
 
 
 def test_deaf_holder(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import Home, load_config, process_environment
-from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.create import create_backup
 from mosaic_gateway_installer.backups.place import backups_of, find_backup
 from mosaic_gateway_installer.backups.verify import verify_backup
@@ -26,14 +25,13 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
     Raises `NotInstalledError`, `DiskFullError`, `BackupFailedError`, `BackupDamagedError`, BusyError.
     """
     installed(home)
-    account = owner_of(home.path)
-    place = directory.expanduser().absolute() if directory is not None else backups_of(home)
-    with interruptible(), reporter() as report, holding(home, "backup create", account):
+    place = directory if directory is not None else backups_of(home)
+    with interruptible(), reporter() as report, holding(home, "backup create"):
         recover(home, report)
         receipt = installed(home)
         config = load_config(home, flags={}, environ=process_environment())
-        made = create_backup(config, receipt, place, account, report)
-        verified = verify_backup(made, config, account, report) if check else None
+        made = create_backup(config, receipt, place, report)
+        verified = verify_backup(made, config, report) if check else None
         made = find_backup(home, str(made.path))
     how = f"{size_text(made.manifest.size)}, {made.manifest.kind}{', verified' if verified else ''}"
     lines = [f"Backed up to {made.path} ({how})."]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from datetime import UTC, datetime, timedelta
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import Home
-from mosaic_gateway.process.account import assume, owner_of
+from mosaic_gateway.files import remove_path
 from mosaic_gateway_installer.backups.place import backups_of, leftovers, list_backups
 from mosaic_gateway_installer.backups.prune import to_prune
 from mosaic_gateway_installer.holding import holding
@@ -25,21 +24,19 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     What cannot be read is left alone: nobody knows what it is. Raises `NotInstalledError`, BusyError, OSError.
     """
     installed(home)
-    account = owner_of(home.path)
     directory = backups_of(home)
     found, _ = list_backups(directory)
     limit = timedelta(days=older_than) if older_than is not None else None
     going = to_prune(found, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
-        with reporter() as report, holding(home, "backup prune", account):
+        with reporter() as report, holding(home, "backup prune"):
             for path in leftovers(directory):
-                shutil.rmtree(path)
+                remove_path(path)
             for backup in going:
                 # Under such a name it is no backup any more, and the next command removes what is left of it.
                 going_away = backup.path.with_name(f".{backup.name}.{secrets.token_hex(4)}.tmp")
-                with assume(account):
-                    backup.path.rename(going_away)
-                shutil.rmtree(going_away)
+                backup.path.rename(going_away)
+                remove_path(going_away)
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
     kept = len(found) - len(going)

@@ -19,14 +19,13 @@ from mosaic_gateway_installer.backups.swap import commit
 from mosaic_gateway_installer.backups.verify import check_files
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding
-from mosaic_gateway_installer.ownership import choose_account
 from mosaic_gateway_installer.preflight import check_home
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.gateway import StopStep
 from mosaic_gateway_installer.steps.restore import EmptyHomeStep, StageStep, SwapStep
-from mosaic_gateway_installer.verbs.install import install_held, make_home
+from mosaic_gateway_installer.verbs.install import RunAsError, account_of_home, install_held, make_home
 from mosaic_gateway_installer.wishes import Wishes
 
 __all__ = ["BackupForeignError", "restore"]
@@ -47,14 +46,14 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     backup = find_backup(home, name)
     present = check_home(home)
     _refuse(home, backup, present)
-    context = _context(home, run_as, present)
+    context = _context(home, run_as)
     if dry_run:
         check_files(backup)
         return _planned(context, backup, _steps(context, backup, present))
     with interruptible():
         make_home(context.new_directories)
         try:
-            with holding(home, "backup restore", context.home_owner):
+            with holding(home, "backup restore"):
                 try:
                     with reporter() as report:
                         return _restore(context, backup, report)
@@ -79,10 +78,10 @@ def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
 
     def finish() -> None:
         installed.append(install_held(home, Wishes(backup=False), report))
-        commit(home, context.home_owner)
+        commit(home)
 
     steps = [step for step in _steps(context, backup, present) if not step.done()]
-    execute("backup restore", steps, lambda: context.journal, report, finish)
+    execute("backup restore", steps, context.journal, report, finish)
     context.journal.close()
     return _outcome(context, backup, steps, installed[0])
 
@@ -98,13 +97,13 @@ def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
         )
 
 
-def _context(home: Home, run_as: str | None, present: Receipt | None) -> Context:
-    account, make = choose_account(home, run_as, present)
+def _context(home: Home, run_as: str | None) -> Context:
+    if run_as is not None and home.broker is None:
+        raise RunAsError("only root can restore for another user", hint="Leave --run-as out, or run as root.")
     return Context(
         home=home,
         config=Config(home=home),  # the steps here use none: the settings are what is being replaced
-        account_name=account,
-        make_account=make,
+        account_name=account_of_home(home),
         new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
     )
 

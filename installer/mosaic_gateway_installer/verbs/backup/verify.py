@@ -7,7 +7,6 @@ from dataclasses import asdict
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import Home, load_config, process_environment
-from mosaic_gateway.process.account import owner_of
 from mosaic_gateway_installer.backups.place import find_backup
 from mosaic_gateway_installer.backups.verify import verify_backup
 from mosaic_gateway_installer.executor import interruptible
@@ -21,11 +20,10 @@ __all__ = ["verify"]
 def verify(home: Home, name: str) -> Outcome:
     """Verify the backup *name*. Raises `BackupMissingError`, `BackupDamagedError`, `DiskFullError`, BusyError."""
     installed(home)
-    account = owner_of(home.path)
     backup = find_backup(home, name)
     config = load_config(home, flags={}, environ=process_environment())
-    with interruptible(), reporter() as report, holding(home, "backup verify", account):
-        found = verify_backup(backup, config, account, report)
+    with interruptible(), reporter() as report, holding(home, "backup verify"):
+        found = verify_backup(backup, config, report)
     compared = (
         f"{found.tables} tables with {found.rows} rows are those of {backup.manifest.created_at}"
         if found.tables is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options, with_bundle
+from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home, with_bundle
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import EngineName, Home
 
@@ -25,7 +25,7 @@ __all__ = ["baseline"]
 @click.option("--accept-differences", is_flag=True, help="Write the ledger although the schemas differ.")
 @click.option("--dry-run", is_flag=True, help="Only compare.")
 @place_options
-@verb("storage baseline")
+@verb("storage baseline", at_home=uses_home)
 def baseline(
     home: Home,
     *,
@@ -53,7 +53,7 @@ def baseline(
         open_place(
             home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, place.account, DEFAULT_LOCK_TIMEOUT),
+        migrations_turn(place.config, DEFAULT_LOCK_TIMEOUT),
     ):
         bundle = with_bundle(place, tag)
 
@@ -69,7 +69,7 @@ def baseline(
             from mosaic_gateway.engines.pglite.scratch import scratch_database
 
             with (
-                scratch_database(place.config, place.account) as conninfo,
+                scratch_database(place.config) as conninfo,
                 closing(connect(conninfo, application_name="mosaic-gateway baseline")) as connection,
             ):
                 yield connection

@@ -30,7 +30,7 @@ class LintFailedError(MigrationError):
     "directory", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="[DIR]", required=False
 )
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
-@verb("storage lint")
+@verb("storage lint", at_home=lambda _options: False)
 def lint(home: Home, *, directory: Path | None, strict: bool) -> Outcome:
     """Look for what goes wrong in the migration files of DIR, without it in those of this package.
 

@@ -9,7 +9,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home
 from mosaic_gateway.cli.storage.progress import watcher
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import EngineName, Home
@@ -23,7 +23,7 @@ __all__ = ["migrate"]
 @click.command(short_help="Apply the pending migrations.")
 @click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @place_options
-@verb("storage migrate", tells_form=True)
+@verb("storage migrate", at_home=uses_home, tells_form=True)
 def migrate(
     home: Home,
     *,
@@ -49,7 +49,7 @@ def migrate(
         open_place(
             home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, place.account, lock_timeout),
+        migrations_turn(place.config, lock_timeout),
     ):
         reports = apply_bundles(
             place.bundles,

@@ -24,7 +24,7 @@ __all__ = ["new"]
     metavar="DIR",
     help="The folder of migrations, or an empty one.",
 )
-@verb("storage new")
+@verb("storage new", at_home=lambda _options: False)
 def new(home: Home, *, name: str, directory: Path) -> Outcome:
     """Make the next migration called NAME in a folder: its file, its journal entry, its hash lock if there is one.
 

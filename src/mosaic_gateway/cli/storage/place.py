@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,11 @@ from mosaic_gateway.errors import MosaicError, UsageError
 from mosaic_gateway.gateway.opening import open_alone_if_idle
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.process.account import Account
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["DatabaseFailedError", "Place", "direct", "open_place", "place_options", "with_bundle"]
+__all__ = ["DatabaseFailedError", "Place", "direct", "open_place", "place_options", "uses_home", "with_bundle"]
 
 COMMAND = re.compile(r"mosaic-gateway storage (?:status|plan|migrate|resolve|baseline)\b")
 
@@ -38,14 +37,13 @@ class DatabaseFailedError(MosaicError):
 class Place:
     """An open connection to the database, and the bundles that belong to it, in their order.
 
-    ``alone``: nobody else can reach the database now. ``account`` owns the home (None: ourselves). ``options`` are
-    those by which a further command finds the same place.
+    ``alone``: no other process can reach the database now. ``options`` are those by which a further command finds the
+    same place.
     """
 
     connection: psycopg.Connection[tuple[Any, ...]]
     conninfo: str
     config: Config
-    account: Account | None
     alone: bool
     bundles: tuple[Bundle, ...]
     options: str
@@ -54,6 +52,11 @@ class Place:
     def engine(self) -> EngineName:
         """What runs the database."""
         return self.config.engine
+
+
+def uses_home(options: Mapping[str, Any]) -> bool:
+    """Return whether a verb with *options* works on a home's database, and not on one that a URL names."""
+    return options["database_url"] is None and options["database_url_file"] is None
 
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,14 +100,13 @@ def open_place(
     with ExitStack() as stack:
         stack.enter_context(_directed(options))
         stack.enter_context(_database_errors())
-        config, account = _settings(home, database_url, database_url_file)
-        opened = stack.enter_context(open_alone_if_idle(config, account, verify=folder is None))
+        config = _settings(home, database_url, database_url_file)
+        opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
         connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
         yield Place(
             connection=connection,
             conninfo=opened.conninfo,
             config=config,
-            account=account,
             alone=opened.alone,
             bundles=bundles,
             options=options,
@@ -154,7 +156,7 @@ def _database_errors() -> Iterator[None]:
         ) from error
 
 
-def _settings(home: Home, url: str | None, file: Path | None) -> tuple[Config, Account | None]:
+def _settings(home: Home, url: str | None, file: Path | None) -> Config:
     """Return the settings of the home, or, with a URL, such as need no home at all."""
     if file is not None:
         if url is not None:
@@ -164,10 +166,9 @@ def _settings(home: Home, url: str | None, file: Path | None) -> tuple[Config, A
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{file} cannot be read: {error}", hint="Name a readable file.") from error
     if url is None:
-        installation = installation_of(home)
-        return installation.config, installation.account
+        return installation_of(home).config
     flags = {"engine": EngineName.SERVER, "database_url": url}
-    return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment()), None
+    return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment())
 
 
 def with_bundle(place: Place, tag: str) -> Bundle:

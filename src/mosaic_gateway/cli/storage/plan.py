@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options
+from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 
@@ -22,7 +22,7 @@ __all__ = ["plan"]
 @click.command(short_help="What migrate would run, statement by statement; writes nothing.")
 @click.option("--sql", "whole", is_flag=True, help="Show the statements whole.")
 @place_options
-@verb("storage plan")
+@verb("storage plan", at_home=uses_home)
 def plan(
     home: Home, *, whole: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
 ) -> Outcome:

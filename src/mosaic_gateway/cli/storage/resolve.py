@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options, with_bundle
+from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home, with_bundle
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import UsageError
@@ -20,7 +20,7 @@ __all__ = ["resolve"]
 @click.option("--applied", is_flag=True, help="It took effect: go on behind it.")
 @click.option("--retry", is_flag=True, help="It did not: run it again.")
 @place_options
-@verb("storage resolve")
+@verb("storage resolve", at_home=uses_home)
 def resolve(
     home: Home,
     *,
@@ -43,7 +43,7 @@ def resolve(
         open_place(
             home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, place.account, DEFAULT_LOCK_TIMEOUT),
+        migrations_turn(place.config, DEFAULT_LOCK_TIMEOUT),
     ):
         answer = Answer.APPLIED if applied else Answer.RETRY
         resolution = answer_for(with_bundle(place, tag), place.connection, tag, answer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import direct, open_place, place_options
+from mosaic_gateway.cli.storage.place import direct, open_place, place_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
@@ -22,7 +22,7 @@ __all__ = ["status"]
 
 @click.command(short_help="Which migrations are applied, half applied, pending.")
 @place_options
-@verb("storage status")
+@verb("storage status", at_home=uses_home)
 def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
     """Say which migrations are applied, half applied and pending. Writes nothing to the schema."""
     from mosaic_gateway.migrations.runner import read_plan, read_state

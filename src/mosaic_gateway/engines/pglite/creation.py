@@ -32,7 +32,6 @@ from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.files import make_directory
 from mosaic_gateway.flushing import flush_tree
-from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["create_data", "make_database", "new_database"]
 
@@ -42,70 +41,58 @@ TEMPORARY = re.compile(r"\.pglite\.[0-9a-f]{8}\.tmp")
 SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes a private directory in it; a socket's path must be short
 
 
-def create_data(
-    home: Home, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None, cache: Path
-) -> tuple[Path, ...]:
+def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: Path) -> tuple[Path, ...]:
     """Make the data directory of *home* if it has none; return what was made for it in *cache* (`Template.made`).
 
     Raises `ForeignClusterError` where something else is in its place, `UnfitAccountError`, `DiskFullError`,
-    `PackagesMissingError`, `PackagesAlteredError`, EngineStartError, OSError.
+    `PackagesMissingError`, `PackagesAlteredError`, `RuntimeMissingError`, EngineStartError, OSError.
     """
-    check_account(account)
+    check_account()
     target = data_directory(home)
     if target.exists():
         check_major(target)
         return ()
-    prepare(home, runtime, shipped=shipped, account=account)
-    with assume(account):
-        make_directory(home.data)
-        make_directory(home.logs)
-        for path in home.data.iterdir():  # what killed calls left
-            if TEMPORARY.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
-    template = Template(cache, shipped, runtime.node, account)
+    prepare(home, runtime, shipped=shipped)
+    make_directory(home.data)
+    make_directory(home.logs)
+    for path in home.data.iterdir():  # what killed calls left
+        if TEMPORARY.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    template = Template(cache, shipped, runtime.node)
     log = home.pglite_log
     with _told_when_full(home):
         with suppress(TemplateUnusableError):
-            template.ensure(lambda place: make_database(place, runtime, account=account, log=log))
-        with (
-            new_database(home.data, runtime, template=template, account=account, log=log) as data,
-            assume(account),
-        ):
+            template.ensure(lambda place: make_database(place, runtime, log=log))
+        with new_database(home.data, runtime, template=template, log=log) as data:
             flush_tree(data)
             data.rename(target)
             flush_tree(home.data)
     with suppress(OSError):  # it is tested at the first start then
-        self_test_record(home, shipped, runtime).write(account)
+        self_test_record(home, shipped, runtime).write()
     return template.made
 
 
 @contextmanager
-def new_database(
-    parent: Path, runtime: PgliteRuntime, *, template: Template, account: Account | None, log: Path
-) -> Iterator[Path]:
+def new_database(parent: Path, runtime: PgliteRuntime, *, template: Template, log: Path) -> Iterator[Path]:
     """Give a new data directory in *parent*, copied from *template* if there is one; it goes with the block."""
     temporary = parent / f".pglite.{secrets.token_hex(4)}.tmp"
     try:
         try:
-            with assume(account):
-                template.copy(temporary)
+            template.copy(temporary)
         except TemplateUnusableError:
-            with assume(account):
-                shutil.rmtree(temporary, ignore_errors=True)
-            make_database(temporary, runtime, account=account, log=log)
+            shutil.rmtree(temporary, ignore_errors=True)
+            make_database(temporary, runtime, log=log)
         yield temporary
     finally:
-        with assume(account):
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def make_database(target: Path, runtime: PgliteRuntime, *, account: Account | None, log: Path) -> None:
+def make_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
     """Have PGlite make an empty database in *target*, test pgvector, and end. Raises EngineStartError, OSError."""
-    with assume(account):
-        sockets = Path(tempfile.mkdtemp(prefix="mosaic-", dir=SHORT))
+    sockets = Path(tempfile.mkdtemp(prefix="mosaic-", dir=SHORT))
     try:
         command = sidecar_command(runtime, target, socket_path(sockets), brief=True)
-        sidecar = Sidecar(command, account=account, log=log)
+        sidecar = Sidecar(command, log=log)
         sidecar.start()
         try:
             open_sidecar(sidecar, log, limit=CREATION_LIMIT)
@@ -121,8 +108,7 @@ def make_database(target: Path, runtime: PgliteRuntime, *, account: Account | No
                 hint=f"The whole log: {log}",
             )
     finally:
-        with assume(account):
-            shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 @contextmanager

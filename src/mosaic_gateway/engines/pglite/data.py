@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import ClusterMissingError, ForeignClusterError
+from mosaic_gateway.engines.postgres.cluster import LONGEST_VERSION
+from mosaic_gateway.files import read_regular
 
 __all__ = ["MAJOR", "check_major", "data_directory", "data_of", "has_data"]
 
@@ -39,7 +41,7 @@ def check_major(directory: Path) -> None:
     PGlite itself says of such a directory only that it 'failed to initialize properly'.
     """
     try:
-        major = int((directory / "PG_VERSION").read_bytes())
+        major = int(read_regular(directory / "PG_VERSION", LONGEST_VERSION))
         (directory / "global" / "pg_control").stat()
     except (OSError, ValueError) as error:
         raise ForeignClusterError(

@@ -23,7 +23,6 @@ from mosaic_gateway.engines.postgres.ballast import drop_ballast, keep_ballast
 from mosaic_gateway.engines.postgres.lock import EngineLock, EngineRecord
 from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
 from mosaic_gateway.files import make_directory, remove_file
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.identity import identify, myself
 
 __all__ = ["Pglite"]
@@ -40,7 +39,6 @@ class Pglite:
         runtime: PgliteRuntime,
         *,
         shipped: Shipped,
-        account: Account | None,
         runtime_directory: Path,
         published: bool = True,
     ) -> None:
@@ -52,7 +50,6 @@ class Pglite:
         self._home = home
         self._runtime = runtime
         self._shipped = shipped
-        self._account = account
         self._runtime_directory = runtime_directory
         self._published = published
         self._lock = EngineLock(home, lock_file(home))
@@ -69,19 +66,18 @@ class Pglite:
         """Start the sidecar without waiting for it: Node.js takes half a second, in which a caller may do other things.
 
         `start` completes it, and raises what becomes known later. Raises `EngineBusyError`, `ClusterMissingError`,
-        `ForeignClusterError`, `UnfitAccountError`, `PackagesMissingError`, `PackagesAlteredError`, `EngineStartError`,
-        OSError.
+        `ForeignClusterError`, `UnfitAccountError`, `PackagesMissingError`, `PackagesAlteredError`,
+        `RuntimeMissingError`, `EngineStartError`, OSError.
         """
         if self.alive():
             return
-        check_account(self._account)
+        check_account()
         self._tell_of_the_last()
         data = data_of(self._home)
-        prepare(self._home, self._runtime, shipped=self._shipped, account=self._account)
-        with assume(self._account):
-            make_directory(self._home.run)
-            make_directory(self._home.logs)
-        orphan = take(self._lock, self._home, self._account)
+        prepare(self._home, self._runtime, shipped=self._shipped)
+        make_directory(self._home.run)
+        make_directory(self._home.logs)
+        orphan = take(self._lock, self._home)
         try:
             self._recovered = [orphan] if orphan is not None else []
             self._spawn(data)
@@ -106,7 +102,7 @@ class Pglite:
         except BaseException:
             self.stop()
             raise
-        keep_ballast(self._home, self._account)
+        keep_ballast(self._home)
 
     def verify(self) -> EngineReport:
         """Check version, pgvector and, once for each version, what it can do; see ``Engine.verify``.
@@ -116,7 +112,7 @@ class Pglite:
         from mosaic_gateway.engines.pglite.examination import examine, self_test_record  # noqa: PLC0415 - as above
 
         record = self_test_record(self._home, self._shipped, self._runtime)
-        facts = examine(self.conninfo(), self._runtime, record, self._account, self._failed)
+        facts = examine(self.conninfo(), self._runtime, record, self._failed)
         return EngineReport(
             engine=self.name,
             server_version=facts.server_version,
@@ -143,7 +139,7 @@ class Pglite:
             self._lock.release()
 
     def _sockets(self) -> Path:
-        return socket_directory(self._home, self._account, self._runtime_directory)
+        return socket_directory(self._home, self._runtime_directory)
 
     def _tell_of_the_last(self) -> None:
         """Log why the sidecar before this one ended, when it said so."""
@@ -160,7 +156,7 @@ class Pglite:
         try:
             self._await()
         except EngineStartError as error:
-            if not any(text in error.message for text in FULL) or not drop_ballast(self._home, self._account):
+            if not any(text in error.message for text in FULL) or not drop_ballast(self._home):
                 raise
             self._recovered.append("gave up the ballast file: the disk was full")
             self._spawn(data_of(self._home))
@@ -168,14 +164,12 @@ class Pglite:
 
     def _spawn(self, data: Path) -> None:
         sockets = self._sockets()
-        with assume(self._account):
-            remove_file(socket_path(sockets))
+        remove_file(socket_path(sockets))
         descriptor = self._lock.descriptor
         if descriptor is None:
             raise ValueError("the lock is not held")
         self._sidecar = Sidecar(
             sidecar_command(self._runtime, data, socket_path(sockets), lock=descriptor),
-            account=self._account,
             log=self._home.pglite_log,
             inherited=(descriptor,),
         )

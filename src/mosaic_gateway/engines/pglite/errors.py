@@ -6,7 +6,6 @@ from mosaic_gateway.errors import PreflightError
 
 __all__ = [
     "NODE_HINT",
-    "NodeClosedError",
     "NodeMissingError",
     "NodeTooOldError",
     "NpmMissingError",
@@ -19,7 +18,7 @@ NODE_HINT = "Install Node.js 20 or later, or the extra: pip install 'mosaic-gate
 
 
 class NodeMissingError(PreflightError):
-    """There is no Node.js on this machine."""
+    """There is no Node.js that this user can run."""
 
     code = "NODE_MISSING"
 
@@ -28,12 +27,6 @@ class NodeTooOldError(PreflightError):
     """There is a Node.js, but it is older than PGlite needs."""
 
     code = "NODE_TOO_OLD"
-
-
-class NodeClosedError(PreflightError):
-    """There is a Node.js, but the account that PGlite runs as cannot run it."""
-
-    code = "NODE_CLOSED"
 
 
 class NpmMissingError(PreflightError):

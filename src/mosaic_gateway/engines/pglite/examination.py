@@ -15,7 +15,6 @@ from mosaic_gateway.engines.pglite.shipped import PGVECTOR, Shipped
 from mosaic_gateway.engines.postgres.selftest import SelfTestRecord, run_self_test
 from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.process.account import Account
 
 __all__ = ["APPLICATION", "examine", "self_test_record", "update_vector"]
 
@@ -38,16 +37,14 @@ def update_vector(conninfo: str, failed: Failed) -> str | None:
         return f"pgvector {row[0]} was updated to {row[1]}"
 
 
-def examine(
-    conninfo: str, runtime: PgliteRuntime, record: SelfTestRecord, account: Account | None, failed: Failed
-) -> ServerFacts:
+def examine(conninfo: str, runtime: PgliteRuntime, record: SelfTestRecord, failed: Failed) -> ServerFacts:
     """Return the versions; pgvector is tested unless *record* says that it was. Raises `VectorMissingError`."""
     with _session(conninfo, failed, "PGlite failed while it was examined") as connection:
         facts = _facts(connection, runtime)
         if not record.passed():
             run_self_test(connection)
             with suppress(OSError):  # it will be tried again at the next start
-                record.write(account)
+                record.write()
         return facts
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from mosaic_gateway.engines.process import EngineProcess
-from mosaic_gateway.process.account import Account
 
 __all__ = ["Sidecar"]
 
@@ -29,14 +28,9 @@ Event = dict[str, Any]
 class Sidecar(EngineProcess):
     """A sidecar that is our child."""
 
-    def __init__(
-        self, argv: Sequence[str | Path], *, account: Account | None, log: Path, inherited: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, argv: Sequence[str | Path], *, log: Path, inherited: tuple[int, ...] = ()) -> None:
         """*log* is PGlite's log file; *inherited* are descriptors that the sidecar keeps open until it ends."""
-        super().__init__(
-            argv, name="pglite", account=account, log=log, orphan_signal=signal.SIGTERM, inherited=inherited,
-            reports=True,
-        )  # fmt: skip
+        super().__init__(argv, name="pglite", log=log, orphan_signal=signal.SIGTERM, inherited=inherited, reports=True)
         self._changed = threading.Condition()
         self._events: list[Event] = []
 

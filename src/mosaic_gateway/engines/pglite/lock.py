@@ -16,7 +16,6 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.lock import EngineLock, read_record, running_sockets
 from mosaic_gateway.engines.postgres.lock import conninfo_of as postgres_conninfo_of
-from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.ending import end_process
 from mosaic_gateway.process.identity import is_running
 
@@ -42,32 +41,32 @@ def running_conninfo(home: Home) -> str | None:
     return conninfo_of(sockets) if sockets is not None else None
 
 
-def take(lock: EngineLock, home: Home, account: Account | None) -> str | None:
+def take(lock: EngineLock, home: Home) -> str | None:
     """Take *lock*; end a sidecar that a dead process left with it, and say so.
 
     Raises `EngineBusyError`, OSError.
     """
     try:
-        lock.acquire(account)
+        lock.acquire()
     except EngineBusyError:
         record = read_record(home, lock_file(home))
         if record is None or record.postmaster is None or is_running(record.holder):
             raise
         if not (is_running(record.postmaster) and end_process(record.postmaster, ORPHAN)):
             raise
-        lock.acquire(account)
+        lock.acquire()
         return f"ended a sidecar that a dead process had left (pid {record.postmaster.pid})"
     return None
 
 
 @contextmanager
-def at_rest(home: Home, account: Account | None) -> Iterator[None]:
+def at_rest(home: Home) -> Iterator[None]:
     """Keep everybody from PGlite's data of *home* inside the block. Raises `EngineBusyError`, OSError."""
     if not home.data.is_dir():  # then nobody can have it open
         yield
         return
     lock = EngineLock(home, lock_file(home))
-    take(lock, home, account)
+    take(lock, home)
     try:
         yield
     finally:

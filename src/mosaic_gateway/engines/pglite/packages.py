@@ -1,7 +1,7 @@
 """PGlite's packages: fetched by npm, or in a directory that is there already; every file that is opened is checked.
 
-npm runs as ourselves, in a directory that only we can write to, with a lock that pins each archive, and without
-the packages' own scripts. What it leaves is not trusted: only the files whose hashes this package knows are taken.
+npm runs in a directory that only this user can write to, with a lock that pins each archive, and without the
+packages' own scripts. What it leaves is not trusted: only the files whose hashes this package knows are taken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError, RegistryError
 from mosaic_gateway.engines.pglite.node import Node
 from mosaic_gateway.engines.pglite.shipped import PGLITE, Shipped
+from mosaic_gateway.files import LARGE, NotARegularFileError, TooLargeError, read_regular
 from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
@@ -57,14 +58,16 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
     """Return the content of the file *name* below *modules*, which must be the published one; raises as `verify`."""
     package = "/".join(name.split("/")[:2])
     try:
-        content = (modules / name).read_bytes()
+        content: bytes | None = read_regular(modules / name, LARGE)
+    except (NotARegularFileError, TooLargeError):
+        content = None
     except (FileNotFoundError, NotADirectoryError):
         raise PackagesMissingError(
             f"The package {package} is not whole: {modules / name} is missing",
             hint="Run mosaic-gateway install again; with --pglite-dir, install the packages there anew.",
             details={"package": package, "file": str(modules / name)},
         ) from None
-    if hashlib.sha256(content).hexdigest() != shipped.hashes[name]:
+    if content is None or hashlib.sha256(content).hexdigest() != shipped.hashes[name]:
         raise PackagesAlteredError(
             f"{modules / name} is not the file of {package} {shipped.version_of(package)} as it was published",
             hint="Run mosaic-gateway install again; with --pglite-dir, install exactly this version there (before an"
@@ -75,10 +78,8 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
 
 
 @contextmanager
-def fetched(
-    shipped: Shipped, node: Node, environ: Mapping[str, str], *, parent: Path | None, prefix: str
-) -> Iterator[Path]:
-    """Give the ``node_modules`` that npm fetches, for the length of the block; it lies in *parent* (None: the usual).
+def fetched(shipped: Shipped, node: Node, environ: Mapping[str, str], *, parent: Path, prefix: str) -> Iterator[Path]:
+    """Give the ``node_modules`` that npm fetches, for the length of the block; it lies in *parent*.
 
     Raises `NpmMissingError`, `RegistryError`, OSError.
     """

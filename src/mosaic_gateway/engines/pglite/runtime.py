@@ -10,6 +10,7 @@ All of it lies below ``runtime/``, written beside its target and renamed::
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -29,21 +30,22 @@ from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.files import make_directory, remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import make_directory, read_regular, remove_path, write_file
+from mosaic_gateway.record_fields import Field, RecordError, path_text, read_record
 
 __all__ = [
     "PgliteRuntime",
     "find_runtime",
     "has_packages",
     "install_runtime",
+    "install_scripts",
     "is_installed",
     "node_for",
     "noted_binary",
     "noted_node",
     "packages_directory",
     "prepare",
-    "remove_unused",
+    "unused_programs",
     "uses_extra",
 ]
 
@@ -52,6 +54,8 @@ SIDECAR = "pglite-sidecar-"
 NOTE = "node.json"
 VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
 TEMPORARY = re.compile(r"\.(pglite-|node-|node\.json\.)[\w.-]+\.tmp")
+#: How writing into a directory of programs fails that belongs to root, or lies on a read-only file system.
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it takes packages that are there."
 
 
@@ -70,9 +74,7 @@ def packages_directory(home: Home, shipped: Shipped) -> Path:
     return home.runtime / f"pglite-{shipped.pglite}"
 
 
-def find_runtime(
-    home: Home, pglite_dir: Path | None, *, shipped: Shipped, account: Account | None, search_path: str | None
-) -> PgliteRuntime:
+def find_runtime(home: Home, pglite_dir: Path | None, *, shipped: Shipped, search_path: str | None) -> PgliteRuntime:
     """Return what `install_runtime` made ready; the files are checked by `prepare`.
 
     Raises `RuntimeMissingError`, `PackagesMissingError`, and what `find_node` raises.
@@ -84,14 +86,13 @@ def find_runtime(
         version=shipped.pglite,
         modules=packages.modules_of(directory, shipped),
         script=_scripts_directory(home, shipped) / SCRIPT,
-        node=node_for(home, search_path, account=account),
+        node=node_for(home, search_path),
     )
 
 
-def node_for(home: Home, search_path: str | None, *, account: Account | None, stranger: bool = False) -> Node:
+def node_for(home: Home, search_path: str | None) -> Node:
     """Return the Node.js that *home* has noted, as long as it runs; else what `find_node` finds, raising as that."""
-    noted = None if stranger else noted_node(home, account)
-    return noted or find_node(search_path, account=account, stranger=stranger)
+    return noted_node(home) or find_node(search_path)
 
 
 def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
@@ -103,23 +104,30 @@ def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bo
     return True
 
 
-def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped, account: Account | None) -> bool:
+def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
     """Return whether packages and sidecar are there, and a Node.js is noted that runs. Changes nothing."""
     return (
         has_packages(home, pglite_dir, shipped=shipped)
         and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
-        and _kept_node(home, account) is not None
+        and _kept_node(home) is not None
     )
 
 
-def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, account: Account | None) -> None:
+def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped) -> None:
     """Check every file that is going to be opened (20 ms), and bring the sidecar's scripts up to date.
 
-    Raises `PackagesMissingError`, `PackagesAlteredError`, OSError.
+    Raises `PackagesMissingError`, `PackagesAlteredError`, OSError; `RuntimeMissingError` where the scripts are not
+    those of this version and their directory is closed to this user.
     """
-    with assume(account):
-        packages.verify(runtime.modules, shipped)
+    packages.verify(runtime.modules, shipped)
+    try:
         _write_scripts(home, shipped)
+    except OSError as error:
+        if error.errno not in CLOSED:
+            raise
+        raise RuntimeMissingError(
+            f"{home.runtime} does not hold the sidecar's scripts of this version", hint=INSTALL_HINT
+        ) from error
 
 
 def install_runtime(
@@ -127,7 +135,6 @@ def install_runtime(
     *,
     pglite_dir: Path | None,
     shipped: Shipped,
-    account: Account | None,
     environ: Mapping[str, str],
 ) -> PgliteRuntime:
     """Make everything ready for *home* and return it; changes nothing the second time.
@@ -136,28 +143,19 @@ def install_runtime(
     `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`,
     `DiskFullError`, OSError.
     """
-    search_path = environ.get("PATH")
-    with _told_when_full(home), assume(account):
+    with _told_when_full(home):
         make_directory(home.runtime)
         _remove_leftovers(home.runtime)
-    node = _kept_node(home, account)
-    with _told_when_full(home):
         directory = pglite_dir or packages_directory(home, shipped)
         if pglite_dir is not None:
-            with assume(account):
-                packages.verify(packages.modules_of(directory, shipped), shipped)
-        elif not _has_packages_for(account, home, shipped):
-            parent = home.runtime if account is None else None  # where npm runs as root, only root may write
-            # npm runs as ourselves, and never by the noted Node.js, which the account can change.
-            found = find_node(search_path, account=account)
-            with packages.fetched(shipped, found, environ, parent=parent, prefix=f".{directory.name}.") as modules:
-                _take(modules, directory, shipped, account)
-        if node is None:
-            node = find_node(search_path, account=account)
-            node = _copied(node, home, account) if node.from_wheel else node
-        with assume(account):
-            _write_scripts(home, shipped)
-            _note_node(home, node)
+            packages.verify(packages.modules_of(directory, shipped), shipped)
+        elif not has_packages(home, None, shipped=shipped):
+            found = find_node(environ.get("PATH"))  # not the noted one, which may be a copy that has no npm
+            with packages.fetched(
+                shipped, found, environ, parent=home.runtime, prefix=f".{directory.name}."
+            ) as modules:
+                _take(modules, directory, shipped)
+        node = install_scripts(home, shipped=shipped, search_path=environ.get("PATH"))
     return PgliteRuntime(
         version=shipped.pglite,
         modules=packages.modules_of(directory, shipped),
@@ -166,73 +164,76 @@ def install_runtime(
     )
 
 
+def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) -> Node:
+    """Put the sidecar's scripts into *home*, and note the Node.js that is to run them; return it.
+
+    Raises what `find_node` raises, `DiskFullError`, OSError.
+    """
+    with _told_when_full(home):
+        make_directory(home.runtime)
+        node = _kept_node(home)
+        if node is None:
+            node = find_node(search_path)
+            node = _copied(node, home) if node.from_wheel else node
+        _write_scripts(home, shipped)
+        _note_node(home, node)
+    return node
+
+
 def uses_extra(home: Home) -> bool:
     """Return whether the Node.js of *home* is its copy of the one that the extra ``pglite`` brought."""
     binary = noted_binary(home)
     return binary is not None and _is_copy(home, binary)
 
 
-def remove_unused(home: Home, versions: Collection[str], *, shipped: Shipped) -> tuple[str, ...]:
-    """Remove packages of other *versions*, other scripts than ours and other copies of Node.js; return their names.
+def unused_programs(home: Home, versions: Collection[str], *, shipped: Shipped) -> tuple[str, ...]:
+    """Return the names of packages of other *versions*, other scripts than ours and other copies of Node.js.
 
-    Scripts that another version needs it writes anew. Call as the home's account. Raises OSError.
+    Scripts that another version needs are written anew with it. Raises OSError.
     """
     binary = noted_binary(home)
     kept = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
     if binary is not None and _is_copy(home, binary):
         kept.add(binary.relative_to(home.runtime).parts[0])
     ours = (path for path in home.runtime.iterdir() if VERSIONED.fullmatch(path.name) or path.name.startswith(SIDECAR))
-    unused = sorted(path for path in ours if path.name not in kept)
-    for path in unused:
-        shutil.rmtree(path)
-    return tuple(path.name for path in unused)
+    return tuple(sorted(path.name for path in ours if path.name not in kept))
 
 
-def _has_packages_for(account: Account | None, home: Home, shipped: Shipped) -> bool:
-    with assume(account):
-        return has_packages(home, None, shipped=shipped)
-
-
-def _take(modules: Path, target: Path, shipped: Shipped, account: Account | None) -> None:
-    """Move what was fetched to *target*: read as ourselves, checked, written as *account*."""
-    with _replaced(target, account) as temporary:
+def _take(modules: Path, target: Path, shipped: Shipped) -> None:
+    """Copy the files that a sidecar opens, each checked, from what was fetched to *target*."""
+    with _replaced(target) as temporary:
         for name in shipped.hashes:
             content = packages.checked_file(modules, name, shipped)
-            with assume(account):
-                _put(temporary / "node_modules" / PurePosixPath(name), content)
+            _put(temporary / "node_modules" / PurePosixPath(name), content)
 
 
-def _copied(node: Node, home: Home, account: Account | None) -> Node:
-    """Copy the wheel's Node.js: the wheel may be closed to the account, or be gone tomorrow."""
+def _copied(node: Node, home: Home) -> Node:
+    """Copy the wheel's Node.js, which may be upgraded or removed while the home needs it."""
     target = home.runtime / f"node-{node.version}"
     binary = target / "bin" / "node"
     size = node.binary.stat().st_size
-    with assume(account):
-        there = binary.is_file() and binary.stat().st_size == size
+    there = binary.is_file() and binary.stat().st_size == size
     if not there:
-        with _replaced(target, account) as temporary, node.binary.open("rb", buffering=0) as source, assume(account):
+        with _replaced(target) as temporary, node.binary.open("rb", buffering=0) as source:
             make_directory(temporary / "bin")
             copy_file(source.fileno(), temporary / "bin" / "node")
             (temporary / "bin" / "node").chmod(0o700)
-    return examine(binary, account=account)
+    return examine(binary)
 
 
 @contextmanager
-def _replaced(target: Path, account: Account | None) -> Iterator[Path]:
+def _replaced(target: Path) -> Iterator[Path]:
     """Give a directory to be filled, which becomes *target* when the block ends well."""
     temporary, aside = (target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp") for _ in range(2))
     try:
-        with assume(account):
-            temporary.mkdir(mode=0o700)
+        temporary.mkdir(mode=0o700)
         yield temporary
-        with assume(account):
-            if target.exists():  # it was found not to be whole
-                target.rename(aside)
-            temporary.rename(target)
+        if target.exists():  # it was found not to be whole
+            target.rename(aside)
+        temporary.rename(target)
     finally:
-        with assume(account):
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _scripts_directory(home: Home, shipped: Shipped) -> Path:
@@ -241,7 +242,7 @@ def _scripts_directory(home: Home, shipped: Shipped) -> Path:
 
 def _scripts_are_whole(directory: Path, shipped: Shipped) -> bool:
     try:
-        return all((directory / name).read_bytes() == content for name, content in shipped.scripts.items())
+        return all(read_regular(directory / name) == content for name, content in shipped.scripts.items())
     except OSError:
         return False
 
@@ -251,7 +252,7 @@ def _write_scripts(home: Home, shipped: Shipped) -> None:
     if _scripts_are_whole(directory, shipped):
         return
     make_directory(home.runtime)
-    with _replaced(directory, None) as temporary:
+    with _replaced(directory) as temporary:
         for name, content in shipped.scripts.items():
             _put(temporary / name, content)
 
@@ -265,19 +266,19 @@ def _put(path: Path, content: bytes) -> None:
 def _note_node(home: Home, node: Node) -> None:
     path = home.runtime / NOTE
     content = json.dumps({"binary": str(node.binary), "version": node.version})
-    with suppress(FileNotFoundError):
-        if path.read_text(encoding="utf-8") == content:
+    with suppress(OSError):
+        if read_regular(path) == content.encode():
             return
     write_file(path, content)
 
 
-def noted_node(home: Home, account: Account | None) -> Node | None:
+def noted_node(home: Home) -> Node | None:
     """Return the Node.js that was chosen for *home*, None where it is gone or too old by now."""
     binary = noted_binary(home)
     if binary is None:
         return None
     try:
-        return examine(binary, account=account)
+        return examine(binary)
     except PreflightError:
         return None
 
@@ -285,14 +286,14 @@ def noted_node(home: Home, account: Account | None) -> Node | None:
 def noted_binary(home: Home) -> Path | None:
     """Return where the Node.js is that was chosen for *home*, whatever became of it; None where none was."""
     try:
-        return Path(json.loads((home.runtime / NOTE).read_text(encoding="utf-8"))["binary"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Path(read_record(home.runtime / NOTE, {"binary": Field(path_text)})["binary"])
+    except (OSError, RecordError):
         return None
 
 
-def _kept_node(home: Home, account: Account | None) -> Node | None:
+def _kept_node(home: Home) -> Node | None:
     """Return the noted Node.js, unless it is a copy of the extra's and that brings another version by now."""
-    noted = noted_node(home, account)
+    noted = noted_node(home)
     if noted is None or not _is_copy(home, noted.binary):
         return noted
     brought = node_of_extra()
@@ -306,10 +307,8 @@ def _is_copy(home: Home, binary: Path) -> bool:
 def _remove_leftovers(directory: Path) -> None:
     for path in directory.iterdir():
         if TEMPORARY.fullmatch(path.name):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                remove_file(path)
+            with suppress(OSError):
+                remove_path(path)
 
 
 @contextmanager

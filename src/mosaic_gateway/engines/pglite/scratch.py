@@ -16,27 +16,24 @@ from mosaic_gateway.engines.pglite.runtime import find_runtime
 from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import Template
 from mosaic_gateway.engines.postgres.sockets import socket_path
-from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["scratch_database"]
 
 
 @contextmanager
-def scratch_database(config: Config, account: Account | None) -> Iterator[str]:
+def scratch_database(config: Config) -> Iterator[str]:
     """Give the conninfo of an empty PGlite database, which is gone after the block; nobody else knows of it.
 
     Raises what `create_data` raises.
     """
     home, environ, brought = config.home, process_environment(), shipped()
-    runtime = find_runtime(home, config.pglite_dir, shipped=brought, account=account, search_path=environ.get("PATH"))
-    template = Template(cache_directory(environ), brought, runtime.node, account)
+    runtime = find_runtime(home, config.pglite_dir, shipped=brought, search_path=environ.get("PATH"))
+    template = Template(cache_directory(environ), brought, runtime.node)
     with (
-        _private_directory(account) as place,
-        new_database(place, runtime, template=template, account=account, log=home.pglite_log) as data,
+        _private_directory() as place,
+        new_database(place, runtime, template=template, log=home.pglite_log) as data,
     ):
-        sidecar = Sidecar(
-            sidecar_command(runtime, data, socket_path(place), brief=True), account=account, log=home.pglite_log
-        )
+        sidecar = Sidecar(sidecar_command(runtime, data, socket_path(place), brief=True), log=home.pglite_log)
         sidecar.start()
         try:
             open_sidecar(sidecar, home.pglite_log)
@@ -46,11 +43,9 @@ def scratch_database(config: Config, account: Account | None) -> Iterator[str]:
 
 
 @contextmanager
-def _private_directory(account: Account | None) -> Iterator[Path]:
-    with assume(account):
-        directory = tempfile.TemporaryDirectory(prefix="mosaic-", dir=SHORT)
+def _private_directory() -> Iterator[Path]:
+    directory = tempfile.TemporaryDirectory(prefix="mosaic-", dir=SHORT)
     try:
         yield Path(directory.name)
     finally:
-        with assume(account):
-            directory.cleanup()
+        directory.cleanup()

@@ -51,7 +51,7 @@ class Shipped:
 
 @cache
 def shipped() -> Shipped:
-    """Return it, read once: a process that has given root up may not be able to read the package any more."""
+    """Return it, read once: after root's privileges were dropped, the package may not be readable any more."""
     here = files("mosaic_gateway.engines.pglite")
     pinned = json.loads((here / "files.json").read_bytes())
     sidecar = here / "sidecar"

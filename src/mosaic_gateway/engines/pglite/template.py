@@ -1,8 +1,8 @@
-"""An empty database that this machine made once, outside of every home, to be copied into new ones.
+"""An empty database that was made once, outside of every home, to be copied into new ones.
 
-It lies in the machine's cache: one directory for each account, which belongs to that account, and in it one for each
-set of programs. It is made beside its target and renamed, with a manifest of every file's hash, which each copy
-is held against. What others could have written is not used. Losing it costs the next installation five seconds.
+It lies in the cache, in a directory that only this user can write to: one template for each set of programs. It is
+made beside its target and renamed, with a manifest of every file's hash, against which each copy is verified. What
+others could have written is not used. Losing it costs the next installation five seconds.
 """
 
 from __future__ import annotations
@@ -21,17 +21,28 @@ from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.pglite.node import Node
 from mosaic_gateway.engines.pglite.shipped import Shipped
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import make_directory, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import (
+    LARGE,
+    NotARegularFileError,
+    TooLargeError,
+    make_directory,
+    read_json,
+    read_regular,
+    write_file,
+)
 from mosaic_gateway.process.lockfile import FileLock
+from mosaic_gateway.record_fields import digest, mapping, relative_path
 
 __all__ = ["Template", "TemplateUnusableError", "has_template", "remove_made"]
 
+PLACE = "pglite"  # the templates' directory in the cache
 MANIFEST = "manifest.json"
 DATA = "data"
 LOCK_LIMIT = 60.0  # seconds that another installer may take to make it
 WORK = "work"
 LOCK = ".lock"
+#: Checks a manifest: path below the data → SHA-256.
+HASHES = mapping(relative_path, digest)
 
 
 class TemplateUnusableError(MosaicError):
@@ -40,13 +51,9 @@ class TemplateUnusableError(MosaicError):
     code = "TEMPLATE_UNUSABLE"
 
 
-def has_template(cache: Path, shipped: Shipped, account: Account | None) -> bool:
-    """Return whether *cache* seems to have a template for *account*, made by whatever Node.js. Reads only."""
-    return any((cache / _owner_directory(account)).glob(f"{_programs(shipped)}-node*"))
-
-
-def _owner_directory(account: Account | None) -> str:
-    return "pglite" if account is None else f"pglite-{account.uid}"
+def has_template(cache: Path, shipped: Shipped) -> bool:
+    """Return whether *cache* seems to have a template, made by whatever Node.js. Reads only."""
+    return any((cache / PLACE).glob(f"{_programs(shipped)}-node*"))
 
 
 def _programs(shipped: Shipped) -> str:
@@ -54,13 +61,11 @@ def _programs(shipped: Shipped) -> str:
 
 
 class Template:
-    """The template for one set of programs and one account."""
+    """The template for one set of programs."""
 
-    def __init__(self, cache: Path, shipped: Shipped, node: Node, account: Account | None) -> None:
-        """*cache* is the machine's directory for what can be made again."""
-        self._account = account
-        self._uid = os.geteuid() if account is None else account.uid
-        self._directory = cache / _owner_directory(account)
+    def __init__(self, cache: Path, shipped: Shipped, node: Node) -> None:
+        """*cache* is the directory for what can be made again."""
+        self._directory = cache / PLACE
         #: What `ensure` made, outermost first: the cache with what is above it, the template.
         self.made: tuple[Path, ...] = ()
         self.path = self._directory / f"{_programs(shipped)}-node{node.version}"
@@ -72,9 +77,8 @@ class Template:
             if self._is_trusted():
                 return
             with FileLock(self._directory / LOCK) as lock:
-                with assume(self._account):
-                    if not lock.acquire(timeout=LOCK_LIMIT):
-                        raise TemplateUnusableError("another installer takes too long to make the template")
+                if not lock.acquire(timeout=LOCK_LIMIT):
+                    raise TemplateUnusableError("another installer takes too long to make the template")
                 if not self._is_trusted():
                     self._make(make)
         except (OSError, EngineError) as error:
@@ -88,53 +92,42 @@ class Template:
         if not self._is_trusted():
             raise TemplateUnusableError(f"there is no template in {self.path}")
         try:
-            expected = json.loads((self.path / MANIFEST).read_bytes())
+            expected = HASHES(read_json(self.path / MANIFEST, LARGE))
         except (OSError, ValueError) as error:
             raise TemplateUnusableError(f"{self.path} has no manifest") from error
-        if copy_tree(self.path / DATA, target) != expected:
+        try:
+            copied = copy_tree(self.path / DATA, target)
+        except (NotARegularFileError, TooLargeError):
+            copied = {}
+        if copied != expected:
             shutil.rmtree(self.path, ignore_errors=True)  # the next installation makes it anew
             raise TemplateUnusableError(f"{self.path} is not as it was made")
 
     def _make(self, make: Callable[[Path], None]) -> None:
         work = self._directory / f".{WORK}.{secrets.token_hex(4)}.tmp"
         try:
-            with assume(self._account):
-                for path in self._directory.glob(f".{WORK}.*.tmp"):  # what killed installers left
-                    shutil.rmtree(path, ignore_errors=True)
-                work.mkdir(mode=0o700)
+            for path in self._directory.glob(f".{WORK}.*.tmp"):  # what killed installers left
+                shutil.rmtree(path, ignore_errors=True)
+            work.mkdir(mode=0o700)
             make(work / DATA)
-            with assume(self._account):
-                write_file(work / MANIFEST, json.dumps(_hashes(work / DATA)))
-                if self.path.exists():  # not to be trusted
-                    self.path.rename(work / "aside")
-                work.rename(self.path)
+            write_file(work / MANIFEST, json.dumps(_hashes(work / DATA)))
+            if self.path.exists():  # not to be trusted
+                self.path.rename(work / "aside")
+            work.rename(self.path)
             self.made = (*self.made, self.path)
         finally:
-            with assume(self._account):
-                shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
 
     def _is_trusted(self) -> bool:
-        return (
-            all(_is_private(path, self._uid) for path in (self.path, self.path / DATA))
-            and (self.path / MANIFEST).is_file()
-        )
+        return all(_is_private(path) for path in (self.path, self.path / DATA)) and (self.path / MANIFEST).is_file()
 
     def _make_private(self) -> None:
-        """Make the account's directory in the cache; as root it is given to the account."""
+        """Make the templates' directory in the cache. Raises `TemplateUnusableError` where others can write to it."""
         cache = self._directory.parent
         missing = [path for path in (*reversed(cache.parents), cache, self._directory) if not path.exists()]
-        make_directory(cache, 0o755 if self._account is not None and os.geteuid() == 0 else 0o700)
-        with suppress(FileExistsError):
-            self._directory.mkdir(mode=0o700)
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                os.fchmod(descriptor, 0o700)
-                if self._account is not None:
-                    os.fchown(descriptor, self._account.uid, self._account.gid)
-            finally:
-                os.close(descriptor)
+        make_directory(self._directory)
         self.made = tuple(missing)
-        if not _is_private(self._directory, self._uid):
+        if not _is_private(self._directory):
             raise TemplateUnusableError(f"{self._directory} is open to others")
 
 
@@ -147,9 +140,7 @@ def copy_tree(source: Path, target: Path) -> dict[str, str]:
         directories.sort()
         for name in names:
             path = Path(root, name)
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, "rb", buffering=0) as stream:
-                content = stream.read()
+            content = read_regular(path, LARGE)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             with os.fdopen(os.open(place / name, flags, 0o600), "wb", buffering=0) as stream:
                 stream.write(content)
@@ -157,16 +148,13 @@ def copy_tree(source: Path, target: Path) -> dict[str, str]:
     return hashes
 
 
-def remove_made(made: Sequence[Path], account: Account | None) -> list[Path]:
-    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went.
-
-    As root everything but empty directories is removed as *account*, whose list it may be.
-    """
+def remove_made(made: Sequence[Path]) -> list[Path]:
+    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went."""
     gone = []
     for path in reversed(made):
         if not path.is_dir() or path.is_symlink():
             continue
-        with assume(account), suppress(OSError):
+        with suppress(OSError):
             if (path / MANIFEST).is_file():
                 shutil.rmtree(path)
             elif {entry.name for entry in path.iterdir()} == {LOCK}:
@@ -180,15 +168,15 @@ def remove_made(made: Sequence[Path], account: Account | None) -> list[Path]:
 
 def _hashes(directory: Path) -> dict[str, str]:
     return {
-        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(directory).as_posix(): hashlib.sha256(read_regular(path, LARGE)).hexdigest()
         for path in directory.rglob("*")
         if path.is_file()
     }
 
 
-def _is_private(path: Path, uid: int) -> bool:
+def _is_private(path: Path) -> bool:
     try:
         status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.files import remove_file
-from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["drop_ballast", "keep_ballast"]
 
@@ -22,10 +21,10 @@ def ballast_file(home: Home) -> Path:
     return home.data / ".ballast"
 
 
-def keep_ballast(home: Home, account: Account | None) -> None:
+def keep_ballast(home: Home) -> None:
     """Make the ballast if it is not there and there is room; never an error."""
     path = ballast_file(home)
-    with suppress(OSError), assume(account):
+    with suppress(OSError):
         if path.exists() or shutil.disk_usage(home.data).free < ROOM or not hasattr(os, "posix_fallocate"):
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -37,11 +36,10 @@ def keep_ballast(home: Home, account: Account | None) -> None:
             os.close(descriptor)
 
 
-def drop_ballast(home: Home, account: Account | None) -> bool:
+def drop_ballast(home: Home) -> bool:
     """Give the space back; return whether there was any."""
     path = ballast_file(home)
-    with assume(account):
-        if not path.exists():
-            return False
-        remove_file(path)
+    if not path.exists():
+        return False
+    remove_file(path)
     return True

@@ -19,14 +19,14 @@ from mosaic_gateway.engines.base import DiskFullError, EngineError, ForeignClust
 from mosaic_gateway.engines.postgres.configuration import ROLE, check_account, write_configuration
 from mosaic_gateway.engines.postgres.postmaster import kill_processes
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK, Runtime
-from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import make_directory, open_regular, read_regular
 from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identifier"]
 
 INITDB_LIMIT = 300.0  # seconds; a slow disk needs minutes to flush
-NAME = re.compile(r"postgres-(\d+)")
+LONGEST_VERSION = 16  # bytes of PG_VERSION
+NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
 TEMPORARY = re.compile(r"\.postgres-\d+\.[0-9a-f]{8}\.tmp")
 BUILTIN_LOCALES = 17  # first major version with --locale-provider=builtin
 CHECKSUMS_BY_DEFAULT = 18  # first major version whose initdb must be told not to
@@ -46,7 +46,7 @@ def cluster_of(home: Home) -> Path | None:
 def major_of(cluster: Path) -> int:
     """Return the major version that made *cluster*. Raises `ForeignClusterError` where none did."""
     try:
-        major = int((cluster / "PG_VERSION").read_bytes())
+        major = int(read_regular(cluster / "PG_VERSION", LONGEST_VERSION))
         (cluster / "global" / "pg_control").stat()
     except (OSError, ValueError) as error:
         raise ForeignClusterError(
@@ -57,22 +57,28 @@ def major_of(cluster: Path) -> int:
 
 
 def system_identifier(cluster: Path) -> int:
-    """Return the number that initdb gave *cluster*: the first field of pg_control. Raises OSError.
+    """Return the number that initdb gave *cluster*: the first field of pg_control. Raises `ForeignClusterError`.
 
     Source: ``ControlFileData`` in src/include/catalog/pg_control.h (uint64, the machine's byte order).
     """
-    with (cluster / "global" / "pg_control").open("rb") as stream:
-        number: int = struct.unpack("=Q", stream.read(8))[0]
+    try:
+        with open_regular(cluster / "global" / "pg_control") as stream:
+            number: int = struct.unpack("=Q", stream.read(8))[0]
+    except (OSError, struct.error) as error:
+        raise ForeignClusterError(
+            f"{cluster} is damaged: its global/pg_control cannot be read ({error})",
+            hint="Nothing was changed. Put a backup in its place: mosaic-gateway backup restore NAME",
+        ) from error
     return number
 
 
-def create_cluster(home: Home, runtime: Runtime, *, account: Account | None) -> Path:
+def create_cluster(home: Home, runtime: Runtime) -> Path:
     """Make the home's cluster if it has none, and return it.
 
     Raises `ForeignClusterError` where another major version's cluster or something else is in its place,
     `UnfitAccountError`, `DiskFullError`, EngineError, OSError.
     """
-    check_account(account)
+    check_account()
     existing = cluster_of(home)
     if existing is not None:
         check_major(existing, runtime)
@@ -80,14 +86,12 @@ def create_cluster(home: Home, runtime: Runtime, *, account: Account | None) -> 
     target = home.data / f"postgres-{runtime.major}"
     temporary = home.data / f".postgres-{runtime.major}.{secrets.token_hex(4)}.tmp"
     try:
-        with assume(account):
-            make_directory(home.data)
-        _remove_leftovers(home.data, account)
-        initdb(temporary, runtime, account)
-        write_configuration(temporary, runtime.major, account)
-        with assume(account):
-            temporary.rename(target)
-            _sync(home.data)
+        make_directory(home.data)
+        _remove_leftovers(home.data)
+        initdb(temporary, runtime)
+        write_configuration(temporary, runtime.major)
+        temporary.rename(target)
+        _sync(home.data)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise _disk_full(home) from error
@@ -97,8 +101,7 @@ def create_cluster(home: Home, runtime: Runtime, *, account: Account | None) -> 
             raise _disk_full(home) from error
         raise EngineError(f"The database cluster could not be made: {error.message}", details=error.details) from error
     finally:
-        with assume(account):
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -112,9 +115,7 @@ def check_major(cluster: Path, runtime: Runtime) -> None:
         )
 
 
-def initdb(
-    target: Path, runtime: Runtime, account: Account | None, *, checksums: bool = True, segment_size: int = 16
-) -> None:
+def initdb(target: Path, runtime: Runtime, *, checksums: bool = True, segment_size: int = 16) -> None:
     """Make the new cluster *target*; *segment_size* is that of the log's files in MB. Raises CommandFailedError."""
     provider = "builtin" if runtime.major >= BUILTIN_LOCALES else "libc"
     sums = ["--data-checksums"] if checksums else ["--no-data-checksums"] * (runtime.major >= CHECKSUMS_BY_DEFAULT)
@@ -124,17 +125,16 @@ def initdb(
             "--locale=C.UTF-8", "--auth=peer", "--no-instructions", *sums, f"--wal-segsize={segment_size}",
             *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004 - a version
         ],
-        timeout=INITDB_LIMIT, account=account, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,
+        timeout=INITDB_LIMIT, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,
     )  # fmt: skip
 
 
-def _remove_leftovers(directory: Path, account: Account | None) -> None:
+def _remove_leftovers(directory: Path) -> None:
     """Remove what killed calls left; a killed initdb's own child may still write there."""
     for path in directory.iterdir():
         if TEMPORARY.fullmatch(path.name):
             kill_processes(path)
-            with assume(account):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:

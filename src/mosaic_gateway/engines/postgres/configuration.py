@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from mosaic_gateway.engines.base import UnfitAccountError
-from mosaic_gateway.files import write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import NotARegularFileError, TooLargeError, read_regular, write_file
 
 __all__ = ["DATABASE", "PORT", "ROLE", "check_account", "command_line_settings", "write_configuration"]
 
@@ -54,18 +53,17 @@ MACOS_SETTINGS = (("wal_sync_method", "fsync_writethrough", 0),)
 LINUX_ONLY = {"client_connection_check_interval"}
 
 
-def write_configuration(cluster: Path, major: int, account: Account | None) -> None:
+def write_configuration(cluster: Path, major: int) -> None:
     """Bring the configuration files of *cluster* up to date. Raises OSError."""
     wanted = {
         "postgresql.conf": _settings(major),
         "pg_hba.conf": f"{HEADER}local all {ROLE} peer map=gw\n",
-        "pg_ident.conf": _ident(account),
+        "pg_ident.conf": _ident(),
     }
-    with assume(account):
-        for name, text in wanted.items():
-            path = cluster / name
-            if _content(path) != text.encode():
-                write_file(path, text)
+    for name, text in wanted.items():
+        path = cluster / name
+        if _content(path) != text.encode():
+            write_file(path, text)
 
 
 def command_line_settings(sockets: Path) -> list[str]:
@@ -81,9 +79,9 @@ def command_line_settings(sockets: Path) -> list[str]:
     ]
 
 
-def check_account(account: Account | None) -> None:
-    """Raise `UnfitAccountError` where PostgreSQL would refuse the user it is to run as."""
-    uid = os.geteuid() if account is None else account.uid
+def check_account() -> None:
+    """Raise `UnfitAccountError` where PostgreSQL would refuse to run as this user."""
+    uid = os.geteuid()
     if uid == 0:
         raise UnfitAccountError(
             "PostgreSQL does not run as root", hint="Name a service account with --run-as USER; it must exist."
@@ -107,15 +105,15 @@ def _settings(major: int) -> str:
     return f"{HEADER}{''.join(lines)}# Your own settings:\ninclude_if_exists = 'postgresql.local.conf'\n"
 
 
-def _ident(account: Account | None) -> str:
-    """Root may always connect: it could become the account anyway."""
-    owner = account.name if account is not None else pwd.getpwuid(os.geteuid()).pw_name
-    users = dict.fromkeys((owner, "root"))
+def _ident() -> str:
+    """Map this user and root to our role: root could become this user anyway."""
+    users = dict.fromkeys((pwd.getpwuid(os.geteuid()).pw_name, "root"))
     return HEADER + "".join(f'gw "{user}" {ROLE}\n' for user in users)
 
 
 def _content(path: Path) -> bytes | None:
+    """Return what *path* holds, None where it is to be written anew."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        return read_regular(path)
+    except (FileNotFoundError, NotARegularFileError, TooLargeError):
         return None

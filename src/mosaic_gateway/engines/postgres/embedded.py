@@ -48,7 +48,6 @@ from mosaic_gateway.engines.postgres.sockets import socket_directory
 from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
 from mosaic_gateway.process.identity import identify, myself
 
 __all__ = ["EmbeddedPostgres"]
@@ -64,13 +63,10 @@ APPLICATION = "mosaic-gateway engine"
 class EmbeddedPostgres:
     """The PostgreSQL of one home; implements ``Engine``. Not for use by several threads at once."""
 
-    def __init__(
-        self, home: Home, runtime: Runtime, *, account: Account | None, log: Path, runtime_directory: Path
-    ) -> None:
+    def __init__(self, home: Home, runtime: Runtime, *, log: Path, runtime_directory: Path) -> None:
         """*log*: the server's log file; *runtime_directory*: where a socket goes whose path would be too long."""
         self._home = home
         self._runtime = runtime
-        self._account = account
         self._log = log
         self._runtime_directory = runtime_directory
         self._lock = EngineLock(home)
@@ -90,23 +86,22 @@ class EmbeddedPostgres:
         """
         if self.alive():
             return
-        check_account(self._account)
+        check_account()
         cluster = self._cluster()
-        with assume(self._account):
-            make_directory(self._home.run)
-            make_directory(self._log.parent)
-        self._lock.acquire(self._account)
+        make_directory(self._home.run)
+        make_directory(self._log.parent)
+        self._lock.acquire()
         try:
             self._recovered = []
-            sockets = socket_directory(self._home, self._account, self._runtime_directory)
-            write_configuration(cluster, self._runtime.major, self._account)
+            sockets = socket_directory(self._home, self._runtime_directory)
+            write_configuration(cluster, self._runtime.major)
             process = self._launch_with_mending(cluster, sockets)
             self._ensure_database(sockets)
             self._lock.write(EngineRecord(holder=myself(), postmaster=identify(process.pid), sockets=sockets))
         except BaseException:
             self.stop()
             raise
-        keep_ballast(self._home, self._account)
+        keep_ballast(self._home)
 
     def verify(self) -> EngineReport:
         """Check the server and, once for each runtime and CPU, pgvector's machine code; see ``Engine.verify``.
@@ -155,7 +150,7 @@ class EmbeddedPostgres:
         return cluster
 
     def _sockets(self) -> Path:
-        return socket_directory(self._home, self._account, self._runtime_directory)
+        return socket_directory(self._home, self._runtime_directory)
 
     def _end_orphans(self) -> None:
         """A postmaster that died by force leaves busy backends; they would refuse the next start."""
@@ -166,21 +161,21 @@ class EmbeddedPostgres:
 
     def _launch_with_mending(self, cluster: Path, sockets: Path) -> ServerProcess:
         """Launch; when the log names a cause that we can remove, remove it and launch once more."""
-        self._note(clear_leftovers(cluster, sockets, self._account))
+        self._note(clear_leftovers(cluster, sockets))
         try:
             return self._launch(cluster, sockets)
         except EngineStartError as error:
-            if "No space left on device" in error.message and drop_ballast(self._home, self._account):
+            if "No space left on device" in error.message and drop_ballast(self._home):
                 self._note("gave up the ballast file: the disk was full")
             elif "pre-existing shared memory block" in error.message:
-                self._note(clear_leftovers(cluster, sockets, self._account))
+                self._note(clear_leftovers(cluster, sockets))
             else:
                 raise
         return self._launch(cluster, sockets)
 
     def _launch(self, cluster: Path, sockets: Path) -> ServerProcess:
         words: list[str | Path] = [self._runtime.bindir / "postgres", "-D", cluster, *command_line_settings(sockets)]
-        process = ServerProcess(words, cwd=cluster, account=self._account, log=self._log)
+        process = ServerProcess(words, cwd=cluster, log=self._log)
         self._process = process
         process.start()
         self._await_ready(process, cluster)
@@ -239,7 +234,7 @@ class EmbeddedPostgres:
                 ) from error
             raise
         with suppress(OSError):  # it will be tried again at the next start
-            record.write(self._account)
+            record.write()
 
     def _died_of_illegal_instruction(self) -> bool:
         """Return whether the server says that a session died of SIGILL (signal 4 everywhere)."""

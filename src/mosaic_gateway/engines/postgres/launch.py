@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mosaic_gateway.engines.process import EngineProcess
-from mosaic_gateway.process.account import Account
 
 __all__ = ["ServerProcess"]
 
@@ -18,8 +17,8 @@ STOPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 class ServerProcess(EngineProcess):
     """A postmaster that is our child."""
 
-    def __init__(self, argv: Sequence[str | Path], *, cwd: Path, account: Account | None, log: Path) -> None:
-        super().__init__(argv, name="postgres", account=account, log=log, orphan_signal=signal.SIGINT, cwd=cwd)
+    def __init__(self, argv: Sequence[str | Path], *, cwd: Path, log: Path) -> None:
+        super().__init__(argv, name="postgres", log=log, orphan_signal=signal.SIGINT, cwd=cwd)
 
     def stop(self) -> None:
         """End the server within 20 s: fast, then at once, then by force; harmless when it has ended."""

@@ -12,14 +12,17 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
 from mosaic_gateway.engines.postgres.sockets import socket_path
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import open_descriptor
 from mosaic_gateway.process.identity import ProcessIdentity, is_running, myself
 from mosaic_gateway.process.lockfile import flock_holder, holder_of
+from mosaic_gateway.record_fields import ClosedRecordError, Field, RecordError, naming_the_file, optional, path_text
+from mosaic_gateway.record_fields import read_record as read_fields
 
 __all__ = [
     "EngineLock",
@@ -39,6 +42,20 @@ class EngineRecord:
     holder: ProcessIdentity
     postmaster: ProcessIdentity | None = None
     sockets: Path | None = None
+
+
+def _process(value: Any) -> ProcessIdentity:
+    found = ProcessIdentity.from_dict(value)
+    if found is None:
+        raise ValueError("it must name a process by its pid and the time of its start")
+    return found
+
+
+FIELDS = {
+    "holder": Field(_process),
+    "postmaster": Field(optional(_process), None),
+    "sockets": Field(optional(lambda value: Path(path_text(value))), None),
+}
 
 
 def lock_file(home: Home) -> Path:
@@ -64,20 +81,13 @@ def conninfo_of(sockets: Path, *, role: str = ROLE, database: str = DATABASE) ->
 
 
 def read_record(home: Home, file: Path | None = None) -> EngineRecord | None:
-    """Return what the lock *file* (of *home*) says, None where it says nothing. Raises PermissionError."""
+    """Return what the lock *file* (of *home*) says, None where it says nothing. Raises ClosedRecordError."""
     try:
-        value = json.loads((file or lock_file(home)).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return EngineRecord(**read_fields(file or lock_file(home), FIELDS))
+    except ClosedRecordError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, RecordError):
         return None
-    holder = ProcessIdentity.from_dict(value.get("holder")) if isinstance(value, dict) else None
-    if holder is None:
-        return None
-    sockets = value.get("sockets")
-    return EngineRecord(
-        holder=holder,
-        postmaster=ProcessIdentity.from_dict(value.get("postmaster")),
-        sockets=Path(sockets) if isinstance(sockets, str) else None,
-    )
 
 
 def running_sockets(record: EngineRecord | None) -> Path | None:
@@ -109,16 +119,16 @@ class EngineLock:
         """The locked file's descriptor; a process that inherits it holds the lock as well. None: not held."""
         return self._descriptor
 
-    def acquire(self, account: Account | None, *, wait: float = 0.2) -> None:
+    def acquire(self, *, wait: float = 0.2) -> None:
         """Take the lock, waiting at most *wait* seconds; does nothing while we hold it.
 
-        Raises `EngineBusyError`, which names the holder's pid, and OSError.
+        Raises `EngineBusyError`, which names the holder's pid, RecordError where no file of ours lies in its place,
+        and OSError.
         """
         if self._descriptor is not None:
             return
-        with assume(account):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self._file, flags, 0o600)
+        with naming_the_file(self._file, hint="Remove it: it is made anew."):
+            descriptor = open_descriptor(self._file, os.O_RDWR | os.O_CREAT)
         deadline = time.monotonic() + wait
         while True:
             try:

@@ -21,8 +21,8 @@ from mosaic_gateway.engines.base import DiskFullError, EngineError
 from mosaic_gateway.engines.postgres.cluster import ENVIRONMENT, initdb, major_of
 from mosaic_gateway.engines.postgres.configuration import PORT, ROLE, write_configuration
 from mosaic_gateway.engines.postgres.runtime import Runtime
-from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.logfile import tail_of
 
 __all__ = ["MajorDecision", "MajorUpgradeError", "OldCluster", "Transfer", "decide_major", "upgrade_cluster"]
 
@@ -78,9 +78,7 @@ class OldCluster:
     databases: Collection[str]
 
 
-def upgrade_cluster(
-    old: OldCluster, new: Path, after: Runtime, *, sockets: Path, transfer: Transfer, account: Account | None
-) -> None:
+def upgrade_cluster(old: OldCluster, new: Path, after: Runtime, *, sockets: Path, transfer: Transfer) -> None:
     """Make the cluster *new*, which must not exist, from *old*, for the programs *after*.
 
     *sockets* is a private directory whose path holds no apostrophe. Where *old* has no database ``postgres``, *new*
@@ -88,19 +86,19 @@ def upgrade_cluster(
     then *new* may be there in part.
     """
     before = old.runtime
-    traits = _traits(old.path, before, account)
+    traits = _traits(old.path, before)
     try:
-        initdb(new, after, account, checksums=traits.checksums, segment_size=traits.segment_size)
-        write_configuration(old.path, before.major, account)
-        write_configuration(new, after.major, account)
+        initdb(new, after, checksums=traits.checksums, segment_size=traits.segment_size)
+        write_configuration(old.path, before.major)
+        write_configuration(new, after.major)
         if INITIAL not in old.databases:
-            _renumber_initial(new, after, account)
+            _renumber_initial(new, after)
         run(
             [
                 after.bindir / "pg_upgrade", "-b", before.bindir, "-B", after.bindir, "-d", old.path, "-D", new,
                 "-U", ROLE, "-s", sockets, "-p", str(PORT), "-P", str(PORT), transfer.value,
             ],
-            timeout=LIMIT, account=account, env=ENVIRONMENT, cwd=new, ends_with_us=signal.SIGTERM,
+            timeout=LIMIT, env=ENVIRONMENT, cwd=new, ends_with_us=signal.SIGTERM,
         )  # fmt: skip
     except CommandFailedError as error:
         text = f"{error.message}\n{_logs(new)}".strip()
@@ -116,7 +114,7 @@ def upgrade_cluster(
         ) from error
 
 
-def _renumber_initial(new: Path, runtime: Runtime, account: Account | None) -> None:
+def _renumber_initial(new: Path, runtime: Runtime) -> None:
     """Give the database that initdb made in *new* another number.
 
     Ours is that database under another name, and pg_upgrade gives it its old number; it also works from
@@ -124,7 +122,7 @@ def _renumber_initial(new: Path, runtime: Runtime, account: Account | None) -> N
     """
     statements = f"DROP DATABASE {INITIAL}\nCREATE DATABASE {INITIAL} OID = {SPARE_NUMBER}\n"
     run(
-        [runtime.bindir / "postgres", "--single", "-D", new, "template1"], timeout=CONTROL_LIMIT, account=account,
+        [runtime.bindir / "postgres", "--single", "-D", new, "template1"], timeout=CONTROL_LIMIT,
         env=ENVIRONMENT, stdin=statements.encode(), ends_with_us=signal.SIGKILL,
     )  # fmt: skip
 
@@ -137,12 +135,10 @@ class _Traits:
     segment_size: int
 
 
-def _traits(cluster: Path, runtime: Runtime, account: Account | None) -> _Traits:
+def _traits(cluster: Path, runtime: Runtime) -> _Traits:
     major_of(cluster)
     try:
-        text = run(
-            [runtime.bindir / "pg_controldata", "-D", cluster], timeout=CONTROL_LIMIT, account=account, env=ENVIRONMENT
-        )
+        text = run([runtime.bindir / "pg_controldata", "-D", cluster], timeout=CONTROL_LIMIT, env=ENVIRONMENT)
     except CommandFailedError as error:
         raise MajorUpgradeError(f"{cluster} cannot be examined: {error.message}") from error
     return _Traits(
@@ -163,7 +159,7 @@ def _logs(new: Path) -> str:
     lines: list[str] = []
     with suppress(OSError):
         for path in sorted((new / "pg_upgrade_output.d").rglob("*.txt")):  # its findings, object by object
-            lines += [f"{path.name}:", *path.read_text(errors="replace").splitlines()[-10:]]
+            lines += [f"{path.name}:", *tail_of(path, 10)]
         for path in sorted((new / "pg_upgrade_output.d").rglob("*.log")):
-            lines += path.read_text(errors="replace").splitlines()[-3:]
+            lines += tail_of(path, 3)
     return "\n".join(lines[-30:])

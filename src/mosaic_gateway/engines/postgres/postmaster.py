@@ -17,14 +17,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import socket_path
-from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.files import read_regular, remove_file, write_file
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
+from mosaic_gateway.record_fields import LARGEST_PID, read_content, whole
 
 __all__ = ["PidFile", "clear_leftovers", "end_processes", "kill_processes", "processes_of", "read_pid_file"]
 
@@ -45,8 +46,9 @@ class PidFile:
 def read_pid_file(cluster: Path) -> PidFile | None:
     """Return the contents of *cluster*'s postmaster.pid, None where there is none to be read."""
     try:
-        lines = (cluster / "postmaster.pid").read_text(errors="replace").splitlines()
-        return PidFile(abs(int(lines[0])), lines[STATUS_LINE].strip() if len(lines) > STATUS_LINE else "")
+        lines = read_regular(_pid_file(cluster)).decode(errors="replace").splitlines()
+        pid = whole(1, LARGEST_PID)(abs(int(lines[0])))
+        return PidFile(pid, lines[STATUS_LINE].strip() if len(lines) > STATUS_LINE else "")
     except (OSError, ValueError, IndexError):
         return None
 
@@ -61,11 +63,14 @@ def processes_of(cluster: Path) -> list[ProcessIdentity]:
     return [identity for identity in found if identity is not None]
 
 
-def clear_leftovers(cluster: Path, sockets: Path, account: Account | None) -> str | None:
+def clear_leftovers(cluster: Path, sockets: Path) -> str | None:
     """End what a dead engine left running on *cluster* and free its stale files; say what was done.
 
-    Raises EngineStartError where a process does not end, OSError.
+    Raises EngineStartError where a process does not end, RecordError where no file of PostgreSQL's lies in the place
+    of its postmaster.pid, OSError.
     """
+    with suppress(FileNotFoundError):
+        read_content(_pid_file(cluster), hint="PostgreSQL does not run. Remove it, then start again.")
     done = []
     living = processes_of(cluster)
     if living:
@@ -76,11 +81,10 @@ def clear_leftovers(cluster: Path, sockets: Path, account: Account | None) -> st
         done.append(f"stopped {what} that a dead process had left (pid {(postmaster or living[0]).pid})")
     pid_file = read_pid_file(cluster)
     if pid_file is not None and pid_file.pid != os.getpid() and _exists(pid_file.pid):
-        _disown(cluster, account)
+        _disown(cluster)
         done.append(f"cleared a stale postmaster.pid whose pid {pid_file.pid} now belongs to another process")
-    with assume(account):
-        remove_file(socket_path(sockets))
-        remove_file(socket_path(sockets).with_name(f"{socket_path(sockets).name}.lock"))
+    remove_file(socket_path(sockets))
+    remove_file(socket_path(sockets).with_name(f"{socket_path(sockets).name}.lock"))
     return "; ".join(done) or None
 
 
@@ -127,11 +131,14 @@ def _wait(living: Sequence[ProcessIdentity], limit: float) -> list[ProcessIdenti
     return remaining
 
 
-def _disown(cluster: Path, account: Account | None) -> None:
-    path = cluster / "postmaster.pid"
-    with assume(account):
-        _, newline, rest = path.read_bytes().partition(b"\n")
-        write_file(path, str(os.getpid()).encode() + newline + rest)
+def _disown(cluster: Path) -> None:
+    path = _pid_file(cluster)
+    _, newline, rest = read_regular(path).partition(b"\n")
+    write_file(path, str(os.getpid()).encode() + newline + rest)
+
+
+def _pid_file(cluster: Path) -> Path:
+    return cluster / "postmaster.pid"
 
 
 def _exists(pid: int) -> bool:

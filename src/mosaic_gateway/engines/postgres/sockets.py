@@ -13,7 +13,6 @@ from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.configuration import PORT
 from mosaic_gateway.files import make_directory
-from mosaic_gateway.process.account import Account, assume
 
 __all__ = ["outside_directories", "socket_directory", "socket_path", "socket_place"]
 
@@ -27,19 +26,17 @@ def socket_path(directory: Path) -> Path:
     return directory / f".s.PGSQL.{PORT}"
 
 
-def socket_directory(home: Home, account: Account | None, runtime_directory: Path) -> Path:
+def socket_directory(home: Home, runtime_directory: Path) -> Path:
     """Return the directory of the home's socket, made and checked to be private.
 
-    It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (``/tmp`` when another account runs
-    the server, to which the caller's own run-time directory is closed) if the path would be too long or
-    hold a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
+    It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (else ``/tmp``) if the path would be
+    too long or hold a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
     """
-    directory = socket_place(home, runtime_directory if account is None else FALLBACK)
+    directory = socket_place(home, runtime_directory)
     if directory == home.run:
-        with assume(account):
-            make_directory(directory)
+        make_directory(directory)
     else:
-        _make_private(directory, account)
+        _make_private(directory)
     return directory
 
 
@@ -77,12 +74,11 @@ def _fits(directory: Path) -> bool:
     return len(path) <= LONGEST and b"," not in path
 
 
-def _make_private(directory: Path, account: Account | None) -> None:
+def _make_private(directory: Path) -> None:
     """Make *directory* or refuse one that somebody else put there: its parent is open to everybody."""
-    with assume(account):
-        make_directory(directory)
-        status = directory.lstat()
-        owner = os.geteuid()
+    make_directory(directory)
+    status = directory.lstat()
+    owner = os.geteuid()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
         raise EngineStartError(
             f"{directory} is not a private directory of user id {owner}",

@@ -1,0 +1,51 @@
+"""Program copies in a home that belong to root: version 0.1.0 of root's command put them there.
+
+Root looks at them by descriptors, follows no link, and runs nothing of them. An account cannot move a directory of
+root's into its own, so what is root's there is nobody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from mosaic_gateway.process.trusted_path import FoundPath
+
+__all__ = ["remove_roots_programs", "roots_programs"]
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def roots_programs(home: FoundPath) -> list[str]:
+    """Return the names of root's own directories among the programs in *home*."""
+    with suppress(OSError), _programs_in(home) as directory:
+        return [name for name in os.listdir(directory) if _is_roots(directory, name)]  # noqa: PTH208 - of a descriptor
+    return []
+
+
+def remove_roots_programs(home: FoundPath) -> None:
+    """Remove them. Raises OSError."""
+    with suppress(FileNotFoundError), _programs_in(home) as directory:
+        for name in roots_programs(home):
+            shutil.rmtree(name, dir_fd=directory)
+
+
+@contextmanager
+def _programs_in(home: FoundPath) -> Iterator[int]:
+    outer = os.open(home.name, DIRECTORY, dir_fd=home.parent)
+    try:
+        inner = os.open("runtime", DIRECTORY, dir_fd=outer)
+    finally:
+        os.close(outer)
+    try:
+        yield inner
+    finally:
+        os.close(inner)
+
+
+def _is_roots(directory: int, name: str) -> bool:
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and name.startswith(("gateway-", ".gateway-"))

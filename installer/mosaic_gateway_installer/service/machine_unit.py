@@ -1,0 +1,163 @@
+"""The machine's unit of an installation that root made: composed from root's record, in root's process.
+
+A verb, which runs as the account, says three things of it and no more (`UnitWish`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
+from mosaic_gateway.files import make_directory, write_file
+from mosaic_gateway.gateway.program import CURRENT
+from mosaic_gateway.gateway.service import Manager, Service, is_for_home
+from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
+from mosaic_gateway.process.ports import is_privileged
+from mosaic_gateway_installer.service.choice import can_confine, interpreter, unit_name
+from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.registry import (
+    READABLE,
+    enable,
+    is_in_place,
+    present_text,
+    register,
+    reload,
+    unregister,
+)
+from mosaic_gateway_installer.service.systemd import systemd_unit
+from mosaic_gateway_installer.service.unit import UnitFacts
+
+__all__ = ["MachineUnit", "UnitWish", "unit_for"]
+
+UNITS = {Manager.SYSTEMD: Path("/etc/systemd/system"), Manager.LAUNCHD: Path("/Library/LaunchDaemons")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitWish:
+    """What only the home's settings say of its unit.
+
+    ``waits_for_network``: the database is elsewhere. ``reads_homes``: the engine's programs lie where people's files
+    are. ``socket_outside``: the database's socket lies outside of the home, because its path would be too long.
+    """
+
+    waits_for_network: bool
+    reads_homes: bool
+    socket_outside: bool
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> UnitWish:
+        """Return what *values* of a request say. Raises KeyError."""
+        return cls(**{name: values[name] is True for name in ("waits_for_network", "reads_homes", "socket_outside")})
+
+    def to_dict(self) -> dict[str, bool]:
+        """Return the values for a request."""
+        return {
+            "waits_for_network": self.waits_for_network,
+            "reads_homes": self.reads_homes,
+            "socket_outside": self.socket_outside,
+        }
+
+
+class MachineUnit:
+    """The unit of the installation that *record* is of."""
+
+    def __init__(self, home: Home, record: MachineRecord) -> None:
+        self._home = home
+        self._record = record
+        self._manager = Manager.LAUNCHD if sys.platform == "darwin" else Manager.SYSTEMD
+        self._recorded = Service.from_dict(record.unit, DIRECTORY) if record.unit is not None else None
+        self._text_before: str | None = None
+
+    def is_in_place(self, wish: UnitWish) -> bool:
+        """Return whether the unit is there as it shall be. Raises OSError."""
+        recorded = self._recorded
+        if recorded is None or recorded.manager is not self._manager:
+            return False
+        wanted = self._composed(wish, confined=recorded.confined)
+        return wanted == recorded and is_in_place(wanted, self._home)
+
+    def write(self, wish: UnitWish, note: Callable[[Service], None]) -> tuple[Service, list[str]]:
+        """Write the unit and have it started with the machine; return it, and what is worth saying.
+
+        *note* records it before it is written. Raises `UnitForeignError`, `ServiceFailedError`, OSError.
+        """
+        wanted = self._composed(wish, confined=True)
+        if not can_confine(wanted, self._home):
+            wanted = self._composed(wish, confined=False)
+        self._text_before = present_text(wanted)
+        note(wanted)
+        return wanted, register(wanted, self._home, self._recorded.text if self._recorded is not None else "")
+
+    def restore(self) -> Service | None:
+        """Put the unit back as it was before `write` or `remove`; return what is recorded then. Raises OSError."""
+        place = Service(manager=self._manager, name=self._name())
+        if self._text_before is None:
+            unregister(place, self._home)
+            return None
+        make_directory(place.file.parent, 0o755)
+        write_file(place.file, self._text_before, READABLE)
+        reload(place)
+        enable(place)
+        return self._recorded
+
+    def remove(self) -> list[str]:
+        """Stop the unit and take it away; return what is worth saying. Raises OSError."""
+        if self._recorded is None:
+            return []
+        self._text_before = present_text(self._recorded)
+        return unregister(self._recorded, self._home)
+
+    def enable(self) -> None:
+        """Have it started with the machine. Raises `ServiceFailedError`."""
+        if self._recorded is not None:
+            enable(self._recorded)
+
+    def _name(self) -> str:
+        return (
+            self._recorded.name
+            if self._recorded is not None
+            else unit_name(self._manager, self._home, key_of(self._home.path))
+        )
+
+    def _composed(self, wish: UnitWish, *, confined: bool) -> Service:
+        home, record = self._home, self._record
+        service = Service(manager=self._manager, name=self._name(), confined=confined)
+        facts = UnitFacts(
+            service=service,
+            home=home,
+            program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
+            interpreter=interpreter(),
+            account=record.account,
+            waits_for_network=wish.waits_for_network,
+            privileged_port=record.port is not None and is_privileged(record.port),
+            outside=_socket_parent(home) if wish.socket_outside else None,
+            reads_homes=wish.reads_homes,
+        )
+        text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
+        return replace(service, text=text)
+
+
+def unit_for(home: Path) -> Service | None:
+    """Return the machine's unit that an earlier version wrote for *home*, found by what root wrote into it."""
+    for manager, directory in UNITS.items():
+        files = sorted(directory.glob("*mosaic-gateway*")) if directory.is_dir() else []
+        for file in files:
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+            if is_for_home(text, Home(home)):
+                name = file.name.removesuffix(".plist")
+                return Service(manager=manager, name=name, confined="ProtectSystem=strict" in text, text=text)
+    return None
+
+
+def _socket_parent(home: Home) -> Path | None:
+    try:
+        place = socket_place(home, FALLBACK)
+    except EngineStartError:
+        return None
+    return None if place == home.run else place.parent

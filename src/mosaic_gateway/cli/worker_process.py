@@ -1,0 +1,338 @@
+"""A verb's worker: the process of a home's owner in which root's command runs, and root's end of it.
+
+Theory of operation. Root's process forks. The child takes a session of its own, keeps no descriptor but three standard
+streams and one socket, gives root up for good, and ends when root's process does. Then it starts the program anew, if
+the account can run the interpreter and read the package; if not, it goes on as it is, with everything loaded that the
+verb needs: from then on it can import nothing. Either way it runs the whole verb as an ordinary user's process would.
+
+Root's terminal stays with root: the child writes into pipes, whose content root's process passes on, and what a person
+has to type is asked by root's process. Over the socket the child sends requests (`root_requests`), each answered before
+the next. Signals are passed on; the child's end, by code or signal, is also the end of root's process.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Any
+
+from mosaic_gateway.cli.invocation import Invocation
+from mosaic_gateway.config import process_environment
+from mosaic_gateway.errors import InternalError, MosaicError
+from mosaic_gateway.gateway.program import this_program
+from mosaic_gateway.process.account import Account
+from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
+from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.privileges import account_environment, give_up_root
+from mosaic_gateway.root_requests import Answer, Request
+
+__all__ = ["WORKER", "Answerer", "accept_work", "can_use_program", "run_worker"]
+
+#: The first word of a command line that makes a process a worker; its words come over the socket.
+WORKER = "worker"
+CHANNEL = 3  # the socket's descriptor in the worker
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CHUNK = 65536
+POLL = 0.05  # seconds, where the system has no descriptor for a process's end
+
+#: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
+Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Answer]
+#: Runs a command line: words, facts of root's process, the channel → exit code.
+RunWords = Callable[[Sequence[str], BrokerClient], int]
+
+
+def can_use_program(account: Account) -> bool:
+    """Return whether *account* can run our interpreter and read all that we import; asked of the kernel, as it."""
+    places = [place for place in (*sys.path, str(Path(os.__file__).parent)) if os.path.exists(place)]  # noqa: PTH110 - texts
+    pid = os.fork()
+    if pid == 0:
+        usable = False
+        try:
+            give_up_root(account, {})
+            usable = os.access(sys.executable, os.X_OK) and all(os.access(place, os.R_OK | os.X_OK) for place in places)
+        finally:
+            os._exit(0 if usable else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def run_worker(
+    invocation: Invocation,
+    account: Account,
+    *,
+    facts: Mapping[str, Any],
+    answer: Answerer,
+    run: RunWords,
+    verb: str,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    quiet: bool = False,
+) -> int:
+    """Run the command line of *invocation* as *account* and return its exit code; ends as it ends, if by a signal.
+
+    *facts* are handed to it, *answer* answers its requests, *run* runs it where the program cannot be started anew;
+    *verb* says what is loaded for that. Its environment has *environ* besides what `account_environment` gives. With
+    *quiet* its output is shown only if it fails.
+    """
+    restart = can_use_program(account)
+    if not restart:
+        invocation.load(verb)
+    ours, theirs = socket.socketpair()
+    output, error = os.pipe(), os.pipe()
+    hello = {"words": list(invocation.words), "facts": {**facts, **_terminal(), "directory": str(invocation.directory)}}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with _signals() as forward:
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            _be_worker(
+                parent,
+                account,
+                {**account_environment(process_environment(), account), **environ},
+                _Streams(output[1], error[1], theirs.detach()),
+                (*this_program(invocation.module), WORKER) if restart else None,
+                run,
+            )
+        forward(pid)
+        theirs.close()
+        os.close(output[1])
+        os.close(error[1])
+        shown = _Output(quiet=quiet)
+        with ours:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                send(ours, hello)
+            status = _attend(pid, {output[0]: 1, error[0]: 2}, ours, answer, shown)
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        shown.release()
+    if code < 0:
+        _end_like(-code)
+    return code
+
+
+def accept_work(channel: int = CHANNEL) -> tuple[list[str], BrokerClient]:
+    """Return the words that this worker is to run, and its end of the channel. Raises InternalError."""
+    connection = socket.socket(fileno=channel)
+    connection.set_inheritable(False)
+    received = receive(connection)
+    if received is None:
+        raise InternalError("root's process, which started this one, has ended")
+    message = received[0]
+    client = BrokerClient(connection, dict(message["facts"]))
+    _show_on_terminal(client.facts)
+    return [str(word) for word in message["words"]], client
+
+
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    output: int
+    error: int
+    channel: int
+
+
+def _be_worker(
+    parent: int,
+    account: Account,
+    environ: Mapping[str, str],
+    streams: _Streams,
+    program: Sequence[str] | None,
+    run: RunWords,
+) -> None:
+    """Be the worker, in the forked child; does not return."""
+    code = 1
+    try:
+        for number in PASSED_ON:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+        os.setsid()
+        _take_streams(streams)
+        os.chdir("/")
+        os.umask(0o077)
+        give_up_root(account, environ)
+        follow_parent(parent, signal.SIGKILL)
+        if program is not None:
+            os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - as the system call has it
+            os.execve(program[0], list(program), environ)  # noqa: S606 - no shell is wanted
+        words, client = accept_work()
+        code = run(words, client)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else code
+    except BrokenPipeError:
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _take_streams(streams: _Streams) -> None:
+    """Keep three standard streams and the channel, and nothing else. Root's terminal is no stream of ours."""
+    inherited = 0 if sys.__stdin__ is not None and not os.isatty(0) else os.open(os.devnull, os.O_RDONLY)
+    high = [os.dup(descriptor) for descriptor in (inherited, streams.output, streams.error, streams.channel)]
+    high = [descriptor if descriptor > CHANNEL else _above(descriptor) for descriptor in high]
+    for target, descriptor in enumerate(high):
+        os.dup2(descriptor, target)
+    os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _above(descriptor: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, CHANNEL + 1)
+
+
+def _terminal() -> dict[str, Any]:
+    """Return what a worker cannot see for itself: which of our streams are a terminal, and how wide it is."""
+    streams = {"input": sys.__stdin__, "output": sys.__stdout__, "error": sys.__stderr__}
+    shown = {name: stream is not None and stream.isatty() for name, stream in streams.items()}
+    return {"terminal": shown, "columns": shutil.get_terminal_size().columns}
+
+
+class _Shown(io.TextIOWrapper):
+    """A stream whose other end shows what is written on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _show_on_terminal(facts: Mapping[str, Any]) -> None:
+    os.environ["COLUMNS"] = str(facts.get("columns", 80))
+    terminal = facts.get("terminal", {})
+    if terminal.get("output"):
+        sys.stdout = _Shown(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
+    if terminal.get("error"):
+        sys.stderr = _Shown(os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[int], None]]:
+    """Pass signals on to the process whose pid is given to what this yields; those before are not lost."""
+    target: list[int] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if not target:
+            early.append(number)
+            return
+        with suppress(ProcessLookupError):
+            os.kill(target[0], number)
+
+    def forward(pid: int) -> None:
+        target.append(pid)
+        for number in early:
+            os.kill(pid, number)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        yield forward
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Output:
+    """Our standard output and error; *quiet*: what is written is held until `release`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._held: list[tuple[int, bytes]] | None = [] if quiet else None
+
+    def write(self, target: int, data: bytes) -> None:
+        """Write *data* to the stream *target*. Raises OSError."""
+        if self._held is not None:
+            self._held.append((target, data))
+            return
+        written = 0
+        while written < len(data):
+            written += os.write(target, data[written:])
+
+    def release(self) -> None:
+        """Write what was held."""
+        held, self._held = self._held or [], None
+        with suppress(BrokenPipeError):
+            for target, data in held:
+                self.write(target, data)
+
+
+def _attend(pid: int, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output) -> int:
+    """Pass on what comes from *pipes* (theirs → our stream) and answer requests until *pid* ends; return its status."""
+    ending = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+    open_channel: socket.socket | None = channel
+    try:
+        while True:
+            watched = [*pipes, *([] if open_channel is None else [open_channel.fileno()])]
+            watched += [] if ending is None else [ending]
+            readable, _, _ = select.select(watched, [], [], None if ending is not None else POLL)
+            for source in [one for one in pipes if one in readable]:
+                if not _pass_on(source, pipes[source], shown):
+                    os.close(source)
+                    del pipes[source]
+            if open_channel is not None and open_channel.fileno() in readable and not _answer_one(open_channel, answer):
+                open_channel = None
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                for source, target in pipes.items():
+                    os.set_blocking(source, False)
+                    while _pass_on(source, target, shown):
+                        pass
+                return status
+    finally:
+        for source in pipes:
+            os.close(source)
+        if ending is not None:
+            os.close(ending)
+
+
+def _pass_on(source: int, target: int, shown: _Output) -> bool:
+    """Write what *source* has to *target*; return whether more may come."""
+    try:
+        data = os.read(source, CHUNK)
+        shown.write(target, data)
+    except (BlockingIOError, BrokenPipeError):
+        return False
+    return bool(data)
+
+
+def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
+    """Answer the next request; return whether the other end is still to be served."""
+    try:
+        received = receive(channel)
+    except (ValueError, OSError):  # not one of ours any more
+        return False
+    if received is None:
+        return False
+    message, descriptors = received
+    passed: list[int] = []
+    try:
+        values, passed = answer(Request(str(message.get("request"))), dict(message.get("values") or {}), descriptors)
+        reply: dict[str, Any] = {"values": values}
+    except MosaicError as error:
+        reply = error_message(error)
+    except (ValueError, TypeError, KeyError) as error:
+        reply = error_message(InternalError(f"root's process does not take such a request: {error!r}"))
+    except OSError as error:
+        reply = error_message(InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}"))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    try:
+        send(channel, reply, passed)
+    except OSError:
+        return False
+    finally:
+        for descriptor in passed:
+            os.close(descriptor)
+    return True
+
+
+def _end_like(number: int) -> None:
+    """End by the signal that the worker ended by, so that whoever waits for us sees the same."""
+    with suppress(OSError, ValueError):  # SIGKILL and SIGSTOP have no handlers
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,1 @@
+"""What an installation is on disk, beyond the places in its home."""

@@ -1,0 +1,43 @@
+"""Root's rights given up for good, and what of root's environment an account's process may have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from mosaic_gateway.process.account import Account
+
+__all__ = ["account_environment", "give_up_root"]
+
+#: What is passed on: where programs are, how texts are shown, how the network is reached, and our own settings.
+ALLOWED = frozenset(
+    {"PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "DATABASE_URL", "BETTER_AUTH_SECRET"}
+    | {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+)
+ALLOWED_PREFIXES = ("LC_", "MOSAIC_GATEWAY_")
+
+
+def account_environment(environ: Mapping[str, str], account: Account) -> dict[str, str]:
+    """Return the environment of a process of *account*: of root's *environ* only what is allowed. Pure."""
+    passed = {name: value for name, value in environ.items() if name in ALLOWED or name.startswith(ALLOWED_PREFIXES)}
+    return {**passed, "HOME": account.directory, "USER": account.name, "LOGNAME": account.name, "SHELL": "/bin/sh"}
+
+
+def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
+    """Become *account*: real, effective and saved ids, its groups, and *environ* as the environment.
+
+    There is no way back. The kernel forgets a parent-death signal with the ids (prctl(2)), and keeps other processes
+    of the account from reading this one's memory, which was root's (PR_SET_DUMPABLE).
+    """
+    os.environ.clear()
+    os.environ.update(environ)
+    os.setgroups(_groups(account))
+    os.setresgid(account.gid, account.gid, account.gid)
+    os.setresuid(account.uid, account.uid, account.uid)
+
+
+def _groups(account: Account) -> list[int]:
+    try:
+        return os.getgrouplist(account.name, account.gid)
+    except OSError:  # more groups than the system supports
+        return [account.gid]

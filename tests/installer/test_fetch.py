@@ -1,0 +1,362 @@
+"""Another version's package: which wheels are refused, and what signals and kills leave of its fetching."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mosaic_gateway_installer.upgrading.fetch import (
+    METADATA_LIMIT,
+    PREFIX,
+    NotOurWheelError,
+    Wish,
+    _check_wheel,
+    run_fetched,
+)
+
+LIMIT = 60.0  # seconds
+VERSION = "9.0"
+INFO = f"mosaic_gateway-{VERSION}.dist-info"
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2) is Linux's")
+#: Fetches the wheel of the first argument as the command line does. The others are where pip looks.
+DRIVER = """
+import sys
+from pathlib import Path
+from mosaic_gateway.cli.envelope import run_verb
+from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
+wish = Wish(wheel=Path(sys.argv[1]), find_links=tuple(sys.argv[2:]), no_index=True)
+sys.exit(run_verb("upgrade", lambda: sys.exit(run_fetched(wish, ["upgrade"])), as_json=True))
+"""
+#: An installer, or a build of an sdist, that says that it runs, and goes on for long.
+ENDLESS = """
+import os, time
+from pathlib import Path
+def main(*_args, **_options):
+    Path(os.environ["TEST_RUNS"]).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+HANDLER = """
+import signal, sys
+signal.signal(signal.{name}, lambda *_: sys.exit(7))
+"""
+
+
+def _metadata(name: str = "mosaic-gateway", version: str = VERSION, *lines: str) -> str:
+    return "\n".join(("Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines, "", "Words.", ""))
+
+
+def _wheel(
+    place: Path,
+    *,
+    metadata: str = _metadata(),
+    info: str = INFO,
+    code: str = "",
+    compression: int = zipfile.ZIP_DEFLATED,
+) -> Path:
+    """Write a wheel whose command line runs *code*, which defines ``main``."""
+    path = place / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
+    files = {
+        "mosaic_gateway_installer/__init__.py": "",
+        "mosaic_gateway_installer/cli.py": code or "def main(): return 5",
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+    return path
+
+
+def _add(wheel: Path, *names: str) -> Path:
+    with zipfile.ZipFile(wheel, "a") as archive:
+        for name in names:
+            archive.writestr(name, _metadata("idna", "99.0"))
+    return wheel
+
+
+def _refusal(wheel: Path) -> str:
+    with pytest.raises(NotOurWheelError) as caught:
+        run_fetched(Wish(wheel=wheel, no_index=True), [])
+    assert str(wheel) in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("idna", VERSION), ("mosaic-gateway", "9.1"), ("mosaic-gateway", "latest"), ("", "")]
+)
+def test_metadata_that_disagree_with_the_name(tmp_path: Path, name: str, version: str) -> None:
+    """The refusal names what the file is by its name, and what it is by its METADATA."""
+    said = _refusal(_wheel(tmp_path, metadata=_metadata(name, version)))
+    assert f"is named as mosaic-gateway {VERSION}, but is {name} {version} by its METADATA" in said
+
+
+@pytest.mark.parametrize("info", ["idna-9.0.dist-info", "mosaic_gateway-9.1.dist-info", "mosaic_gateway.dist-info"])
+def test_a_metadata_directory_that_disagrees_with_the_name(tmp_path: Path, info: str) -> None:
+    """The directory *.dist-info is compared with the name as well."""
+    assert "by its directory *.dist-info" in _refusal(_wheel(tmp_path, info=info))
+
+
+def test_a_name_that_is_given_twice(tmp_path: Path) -> None:
+    """METADATA with two names is of neither."""
+    assert "(no name)" in _refusal(_wheel(tmp_path, metadata=_metadata("mosaic-gateway", VERSION, "Name: idna")))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("idna-99.0.dist-info/METADATA", "2 directories"),
+        (f"{INFO.upper()}/METADATA", "a name occurs twice"),
+        (f"{INFO}/METADATA", "a name occurs twice"),
+        (f"{INFO}/../{INFO}/METADATA", "leads elsewhere"),
+        (f"./{INFO}/METADATA", "leads elsewhere"),
+        ("/etc/file", "leads elsewhere"),
+        ("mosaic_gateway//file", "leads elsewhere"),
+    ],
+)
+def test_names_that_could_stand_for_the_metadata(tmp_path: Path, more: str, said: str) -> None:
+    """A wheel has one directory *.dist-info and one METADATA, whichever way it is unpacked."""
+    assert said in _refusal(_add(_wheel(tmp_path), more))
+
+
+def test_no_metadata(tmp_path: Path) -> None:
+    """A zip archive without any is no wheel."""
+    path = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
+    _add(path, "mosaic_gateway/__init__.py")
+    assert "0 directories" in _refusal(path)
+    _add(path, f"{INFO}/WHEEL")
+    assert "METADATA" in _refusal(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_endless_metadata(tmp_path: Path, compression: int) -> None:
+    """What is decompressed is bounded."""
+    said = _refusal(_wheel(tmp_path, metadata=_metadata() + "x" * METADATA_LIMIT, compression=compression))
+    assert "longer than" in said or "neither stored nor deflated" in said
+
+
+def test_a_link_to_a_wheel(tmp_path: Path) -> None:
+    """The link's name counts."""
+    (tmp_path / "store").mkdir()
+    link = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
+    link.symlink_to(_wheel(tmp_path / "store"))
+    _check_wheel(link)
+
+
+def test_damaged_archives(tmp_path: Path) -> None:
+    """Whatever bytes are altered, the wheel is refused or its identity is as it was."""
+    chance = random.Random(10)
+    wheel = _wheel(tmp_path)
+    whole = wheel.read_bytes()
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 8))):
+            content[chance.randrange(len(content))] = chance.choice((0, 1, 0x80, 0xFF))
+        wheel.write_bytes(content)
+        with suppress(NotOurWheelError):
+            _check_wheel(wheel)
+            continue
+        refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "loop"])
+def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
+    """It is refused without waiting for a writer."""
+    path = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    assert "cannot be read" in _refusal(path)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return the directory that the started processes take for temporary files."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def begin(place: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return what starts `DRIVER`; whatever still runs in the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(wheel: Path, *links: Path) -> subprocess.Popen[str]:
+        environ = {**os.environ, "TMPDIR": str(place), "TEST_RUNS": str(tmp_path / "runs")}
+        words: list[str | Path] = [sys.executable, "-P", "-c", DRIVER, wheel, *links]
+        process = subprocess.Popen(
+            words, env=environ, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+    for left in psutil.process_iter():
+        with suppress(psutil.Error):
+            if left.environ().get("TEST_RUNS") == str(tmp_path / "runs"):
+                left.kill()
+    for process in started:
+        process.communicate()
+
+
+def _endless_download(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a wheel for which pip builds an sdist without end, and the place of the sdist."""
+    links = tmp_path / "links"
+    links.mkdir()
+    hooks = ("get_requires_for_build_wheel", "prepare_metadata_for_build_wheel", "build_wheel")
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "endless"\nbackend-path = ["."]\n',
+        "endless.py": ENDLESS + "".join(f"{hook} = main\n" for hook in hooks),
+        "PKG-INFO": _metadata("endless", "1.0"),
+    }
+    with tarfile.open(links / "endless-1.0.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"endless-1.0/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return _wheel(tmp_path, metadata=_metadata("mosaic-gateway", VERSION, "Requires-Dist: endless")), links
+
+
+def _children(driver: subprocess.Popen[str], runs: Path) -> list[psutil.Process]:
+    """Return the processes that work for *driver*, once the last of them says that it runs."""
+    deadline = time.monotonic() + LIMIT
+    while not (runs.exists() and runs.read_text()):
+        assert time.monotonic() < deadline
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
+    runs.unlink()
+    return psutil.Process(driver.pid).children(recursive=True)
+
+
+def _assert_gone(processes: Sequence[psutil.Process]) -> None:
+    deadline = time.monotonic() + 10
+    while left := [process for process in processes if _runs(process)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_download_leaves_nothing(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path, number: signal.Signals
+) -> None:
+    """Pip ends with the build that it has started, no temporary file stays, and the exit code is that of any verb."""
+    driver = begin(*_endless_download(tmp_path))
+    working = _children(driver, tmp_path / "runs")
+    assert len(working) >= 2  # pip and the build
+    driver.send_signal(number)
+    out, _ = driver.communicate(timeout=LIMIT)
+    assert driver.returncode == 130
+    assert json.loads(out)["error"]["message"] == "interrupted"
+    _assert_gone(working)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.slow
+@LINUX
+def test_a_killed_download_ends_and_the_next_run_removes_it(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path
+) -> None:
+    """Pip does not outlive us. What is in use, or not ours by name or kind, is never removed."""
+    endless, links = _endless_download(tmp_path)
+    quick = tmp_path / "quick"
+    (quick / "kept").mkdir(parents=True)
+    (place / f"{PREFIX}link").symlink_to(quick)
+    (place / f"{PREFIX}file").touch()
+    (place / "mosaic-gateway-other").mkdir()
+    others = set(place.iterdir())
+
+    killed = begin(endless, links)
+    pip, *builds = _children(killed, tmp_path / "runs")
+    killed.kill()
+    killed.wait()
+    _assert_gone([pip])
+    for build in builds:  # which pip alone could have ended
+        with suppress(psutil.Error):
+            build.kill()
+    (left,) = set(place.iterdir()) - others
+
+    living = begin(endless, links)
+    _children(living, tmp_path / "runs")
+    (in_use,) = set(place.iterdir()) - others
+    assert in_use != left
+    assert begin(_wheel(quick)).wait(LIMIT) == 5
+    assert set(place.iterdir()) == others | {in_use}
+    living.terminate()
+    assert living.wait(LIMIT) == 130
+    assert set(place.iterdir()) == others
+    assert (quick / "kept").is_dir()
+
+
+@pytest.mark.slow
+@LINUX
+def test_a_killed_upgrade_does_not_go_on(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path
+) -> None:
+    """The fetched installer is killed with the process that runs it; the next run removes its directory."""
+    driver = begin(_wheel(tmp_path, code=ENDLESS))
+    (installer,) = _children(driver, tmp_path / "runs")
+    driver.kill()
+    driver.wait()
+    _assert_gone([installer])
+    assert len(list(place.iterdir())) == 1
+    assert begin(_wheel(tmp_path)).wait(LIMIT) == 5
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("handled", [True, False])
+def test_the_installer_decides_what_a_signal_means(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path, number: signal.Signals, *, handled: bool
+) -> None:
+    """It gets the signal, and its exit code is ours; where it had no handler yet, the verb was interrupted."""
+    code = (
+        HANDLER.format(name=number.name) if handled else "import signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)"
+    )
+    driver = begin(_wheel(tmp_path, code=f"{code}\n{ENDLESS}"))
+    working = _children(driver, tmp_path / "runs")
+    driver.send_signal(number)
+    assert driver.wait(LIMIT) == (7 if handled else 130)
+    _assert_gone(working)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_installer_that_is_killed(begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path) -> None:
+    """Nothing else would report it, so we do."""
+    driver = begin(_wheel(tmp_path, code="import os\ndef main(): os.kill(os.getpid(), 9)"))
+    out, _ = driver.communicate(timeout=LIMIT)
+    assert driver.returncode == 1
+    assert "signal SIGKILL" in json.loads(out)["error"]["message"]
+    assert list(place.iterdir()) == []

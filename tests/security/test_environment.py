@@ -1,0 +1,84 @@
+"""What root has in its environment stays with root."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.security.installation import Installation, Watch
+from tests.security.machine import Machine
+
+SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "CLOUD_TOKEN": f"{SECRET}2",
+    "SSH_AUTH_SOCK": f"/run/{SECRET}",
+    "PGPASSWORD": SECRET,
+}
+PAUSE = 0.01  # seconds
+LOOKS = 3
+
+
+@pytest.mark.parametrize("verb", ["start", "install --no-service", "restart", "backup restore {backup}"])
+def test_the_gateway_has_nothing_of_roots_environment(attacked: Installation, watch: Watch, verb: str) -> None:
+    """The processes that stay, and everything in the home, are free of what root's shell had exported."""
+    ended = attacked.verb(*verb.format(backup=attacked.backup).split(), environ=SECRETS)
+    watch.check(ended)
+    assert ended.code == 0, ended
+    found = environments(attacked.machine)
+    assert any(line.startswith("postgres") for line in found), found
+    assert [line for line, environment in found.items() if SECRET.encode() in environment] == []
+    assert files_with_secret(attacked) == []
+
+
+@pytest.mark.parametrize(
+    "verb", ["auth users list", "storage status", "backup create", "backup verify", "doctor", "upgrade", "uninstall"]
+)
+def test_no_process_of_a_verb_has_it(attacked: Installation, watch: Watch, verb: str) -> None:
+    """Those that run as the account only for a verb have it at no moment."""
+    seen: Counter[str] = Counter()
+    has_ended = threading.Event()
+
+    def look() -> None:
+        while not has_ended.is_set():
+            found = environments(attacked.machine)
+            seen.update(line for line in found if SECRET.encode() in found[line])
+            time.sleep(PAUSE)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        ended = attacked.verb(*verb.split(), environ=SECRETS)
+    finally:
+        has_ended.set()
+        looking.join()
+    watch.check(ended)
+    # Between giving root up and execve a new process has its parent's for an instant.
+    assert not [line for line, count in seen.items() if count >= LOOKS]
+    assert files_with_secret(attacked) == []
+
+
+def environments(machine: Machine) -> dict[str, bytes]:
+    """Return the environment of every process in there that is not root's, by its name and command line."""
+    found = {}
+    for process in machine.processes():
+        with suppress(OSError, psutil.Error):
+            if process.uids().effective != 0:
+                line = f"{process.name()} {process.pid} {process.cmdline()} {process.uids()}"
+                found[line] = Path(f"/proc/{process.pid}/environ").read_bytes()
+    return found
+
+
+def files_with_secret(installation: Installation) -> list[str]:
+    """Return the files of the machine in which a secret of root's stands."""
+    machine = installation.machine
+    tops = [machine.ground.seen_from_here(f"{machine.layer}/{part}") for part in ("homes", "upper")]
+    words = ["grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings", "--devices=skip", SECRET]
+    done = subprocess.run([*words, *map(str, tops)], capture_output=True, text=True, check=False, timeout=120)
+    return [path.partition(machine.layer)[2] for path in done.stdout.splitlines()]

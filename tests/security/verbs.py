@@ -1,0 +1,73 @@
+"""Every verb as root runs it on an account's home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.security.installation import Installation
+from tests.security.machine import HOMES, LIMIT, Ended
+
+__all__ = ["BUNDLE", "CHANGING", "VERBS", "Verb"]
+
+BUNDLE = f"{HOMES}/bundle.tar.gz"
+#: Ends the gateway in the foreground after some seconds, as Ctrl-C does.
+FOREGROUND = ("timeout", "--preserve-status", "--signal=INT", "4")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb with its options; ``{id}``, ``{backup}`` and ``{bundle}`` stand for what an installation has.
+
+    With ``running`` the gateway was started before.
+    """
+
+    text: str
+    running: bool = False
+    changes: bool = False
+
+    def words(self, installation: Installation) -> tuple[str, ...]:
+        """Return the words of the command line."""
+        values = {"id": installation.identity, "backup": installation.backup, "bundle": BUNDLE}
+        return tuple(word.format(**values) for word in self.text.split())
+
+    def run(
+        self, installation: Installation, words: tuple[str, ...], prefix: tuple[str, ...] = (), *, limit: float = LIMIT
+    ) -> Ended:
+        """Run it with *words*, which `words` gave before anything was planted."""
+        foreground = FOREGROUND if self.text == "serve" else ()
+        return installation.verb(*words, prefix=(*prefix, *foreground), limit=limit)
+
+
+VERBS = (
+    Verb("install --no-service", changes=True),
+    Verb("install --dry-run"),
+    Verb("upgrade", running=True, changes=True),
+    Verb("upgrade --dry-run"),
+    Verb("upgrade --abort", changes=True),
+    Verb("upgrade --revert", changes=True),
+    Verb("uninstall", running=True, changes=True),
+    Verb("uninstall --purge={id}", changes=True),
+    Verb("uninstall --dry-run"),
+    Verb("doctor"),
+    Verb("doctor --fix", changes=True),
+    Verb("doctor --bundle {bundle}", running=True),
+    Verb("backup create", running=True, changes=True),
+    Verb("backup list"),
+    Verb("backup verify {backup}", changes=True),
+    Verb("backup restore {backup}", changes=True),
+    Verb("backup prune --keep 1", changes=True),
+    Verb("start", changes=True),
+    Verb("stop", running=True, changes=True),
+    Verb("restart", running=True, changes=True),
+    Verb("status", running=True),
+    Verb("logs"),
+    Verb("storage status"),
+    Verb("storage plan"),
+    Verb("storage migrate", changes=True),
+    Verb("bootstrap status"),
+    Verb("bootstrap link"),
+    Verb("auth users list", running=True),
+    Verb("config show"),
+    Verb("serve", changes=True),
+)
+CHANGING = tuple(verb for verb in VERBS if verb.changes)

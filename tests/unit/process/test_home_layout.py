@@ -1,0 +1,106 @@
+"""A home's directories are directories and its locks are files, or nothing is done in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.planted import NO_FILES, within
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.gateway import control
+from mosaic_gateway.process.home_layout import HomeLayoutError, check_layout, check_run_directory
+from mosaic_gateway_installer.holding import holding
+
+DIRECTORIES = ("backups", "bin", "data", "logs", "run", "runtime", "secrets")
+LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home with all its directories and locks."""
+    monkeypatch.chdir(tmp_path)
+    made = Home(tmp_path / "home")
+    for name in DIRECTORIES:
+        (made.path / name).mkdir(parents=True, mode=0o700)
+    for name in LOCKS:
+        (made.path / name).touch(0o600)
+    yield made
+    for path in made.path.iterdir():
+        if not path.is_symlink():
+            path.chmod(0o700)
+
+
+def hold(home: Home) -> None:
+    """Hold the home's lock for a moment."""
+    with holding(home, "test"):
+        pass
+
+
+def test_a_home_as_it_should_be(home: Home) -> None:
+    """All is well; what is missing is made by whoever needs it. The home itself may be reached through a link."""
+    hold(home)
+    (home.path.with_name("link")).symlink_to(home.path)
+    check_layout(Home(home.path.with_name("link")))
+    for name in DIRECTORIES:
+        for path in (home.path / name).iterdir():
+            path.unlink()
+        (home.path / name).rmdir()
+    check_layout(home)
+    check_layout(Home(home.path / "missing"))
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+@pytest.mark.parametrize("kind", [*sorted(set(NO_FILES) - {"directory"}), "link to a directory"])
+def test_another_thing_in_the_place_of_a_directory(home: Home, name: str, kind: str, tmp_path: Path) -> None:
+    """A verb that changes the home does not begin, and what a link leads to stays."""
+    place = home.path / name
+    place.rename(tmp_path / "elsewhere")
+    if kind == "link to a directory":
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        NO_FILES[kind](place)
+    before = sorted((tmp_path / "elsewhere").iterdir())
+    for act in (check_layout, hold):
+        with pytest.raises(HomeLayoutError, match=f"home/{name} must be a directory") as caught:
+            within(lambda act=act: act(home))  # type: ignore[misc]
+    assert (caught.value.code, caught.value.exit_code) == ("HOME_LAYOUT", 7)
+    assert ("symbolic link" in caught.value.message) == place.is_symlink()
+    assert sorted((tmp_path / "elsewhere").iterdir()) == before
+
+
+@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_another_thing_in_the_place_of_a_lock(home: Home, name: str, kind: str) -> None:
+    """No verb waits for it, or has a file elsewhere for its lock."""
+    (home.path / name).unlink()
+    NO_FILES[kind](home.path / name)
+    with pytest.raises(HomeLayoutError, match=f"home/{name} must be a regular file"):
+        within(lambda: hold(home))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter what is closed")
+@pytest.mark.parametrize("name", [*DIRECTORIES, *LOCKS])
+def test_closed_to_its_owner(home: Home, name: str) -> None:
+    """The error says what sets the modes right."""
+    (home.path / name).chmod(0)
+    with pytest.raises(HomeLayoutError, match=f"home/{name} is closed to its owner.*0000") as caught:
+        hold(home)
+    assert "doctor --fix" in caught.value.hint
+
+
+def test_stopping_asks_only_for_what_says_who_runs(home: Home, tmp_path: Path) -> None:
+    """A gateway can be stopped whatever else is wrong, but never another home's."""
+    home.data.rmdir()
+    home.data.symlink_to(tmp_path)
+    assert control.stop(home) is None
+    for name in LOCKS[1:]:
+        (home.path / name).unlink()
+    home.run.rmdir()
+    home.run.symlink_to(tmp_path)
+    acts: tuple[Callable[[Home], object], ...] = (check_run_directory, control.stop)
+    for act in acts:
+        with pytest.raises(HomeLayoutError, match="home/run"):
+            act(home)

