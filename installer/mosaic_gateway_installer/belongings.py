@@ -96,8 +96,9 @@ def erased(home: Home) -> tuple[Path, ...]:
 def erase_leftovers(home: Home) -> None:
     """Delete what `erased` names; what is only set aside stays. Raises OSError."""
     leftovers = erased(home)
-    if home.broker is not None and _former_programs(home):
-        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS)
+    roots = [path.name for path in leftovers if path.lstat().st_uid == 0 and not path.is_symlink()]
+    if roots and home.broker is not None:
+        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": roots})
     for path in leftovers:
         remove_path(path)
     for directory in {path.parent for path in leftovers} & {launcher(Home(home.path)).parent, home.path / "runtime"}:

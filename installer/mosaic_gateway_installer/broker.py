@@ -198,9 +198,9 @@ class Broker:
         self._programs().put_back()
         return {}, []
 
-    def _remove_former_programs(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _remove_former_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         with find_path(self._home) as found:
-            remove_roots_programs(found)
+            remove_roots_programs(found, values["names"])
         return {}, []
 
     def _check_package(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:

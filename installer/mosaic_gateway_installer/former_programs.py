@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from mosaic_gateway.process.trusted_path import FoundPath
@@ -26,11 +26,12 @@ def roots_programs(home: FoundPath) -> list[str]:
     return []
 
 
-def remove_roots_programs(home: FoundPath) -> None:
-    """Remove them. Raises OSError."""
+def remove_roots_programs(home: FoundPath, names: Collection[str]) -> None:
+    """Remove those of them that have one of *names*. Raises OSError."""
     with suppress(FileNotFoundError), _programs_in(home) as directory:
         for name in roots_programs(home):
-            shutil.rmtree(name, dir_fd=directory)
+            if name in names:
+                shutil.rmtree(name, dir_fd=directory)
 
 
 @contextmanager

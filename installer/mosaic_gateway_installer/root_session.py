@@ -364,8 +364,8 @@ class Session:
             write_machine_record(replace(record, complete=True))
         if code and not record.complete and self._is_empty():
             self._take_back(broker, record)
-        elif code and before is None and record.complete and not (record.programs / "current").is_symlink():
-            # Taken over for this verb, which failed: the installation is as it was.
+        elif before is None and record.complete and not (record.programs / "current").is_symlink():
+            # Taken over for this verb, which put no programs in place: the installation is as it was.
             broker.forget_programs()
             remove_machine_record(self._home)
 

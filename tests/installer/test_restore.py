@@ -32,7 +32,7 @@ KILLS: dict[str, tuple[str, str, int]] = {
     "no settings": ("os.rename", "/config.toml'", 2),
     "before the data": ("os.rename", "/data'", 1),
     "no data": ("os.rename", "/data'", 2),
-    "exchanged": ("subprocess.Popen", "supervisor", 1),
+    "exchanged": ("subprocess.Popen", "supervise", 1),
     "started": ("socket.connect", "127.0.0.1", 1),
     "tested, not yet final": ("os.rename", ".restored", 1),
     "final, old parts not yet gone": ("shutil.rmtree", ".restored", 1),

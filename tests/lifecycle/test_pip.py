@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tests.installer.conftest import END_LIMIT, MakeSite, Site, finish
 
-from mosaic_gateway.gateway.program import current_program
+from mosaic_gateway.gateway.program import MANIFEST, current_program
 
 OLD, NEW = "0.0.9", "0.1.0"
 LIMIT = 240.0  # seconds
@@ -134,7 +134,8 @@ def test_upgrade_fetches_another_version_itself(
     assert list(tmp_path.iterdir()) == []
     program = current_program(site.home)
     assert program is not None
-    assert [part["verified"] for part in program.manifest["distributions"]].count(False) == 0
+    parts = json.loads((program.directory / MANIFEST).read_text())["distributions"]
+    assert [part["verified"] for part in parts].count(False) == 0
     further = site.json("upgrade", "--version", "0.2.0", *links, **scratch).result
     assert (further["from"], further["to"]) == (NEW, "0.2.0")
     older = site.json("upgrade", "--version", NEW, *links, **scratch)

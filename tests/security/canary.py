@@ -157,9 +157,9 @@ def leaks(machine: Machine, since: Path) -> list[str]:
 
 
 def _holds_token(path: Path) -> bool:
-    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
-        for member in archive.getmembers():
-            stream = archive.extractfile(member)
-            if stream is not None and TOKEN.encode() in stream.read():
-                return True
-    return False
+    content = path.read_bytes()
+    if not content:  # the verb failed before it wrote anything
+        return False
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        streams = [archive.extractfile(member) for member in archive.getmembers()]
+        return any(stream is not None and TOKEN.encode() in stream.read() for stream in streams)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 from tests.security import race
-from tests.security.canary import CANARY, TENANT
+from tests.security.canary import CANARY, TENANT, TENANT_UID
 from tests.security.conftest import MakeBase
 from tests.security.installation import THEIRS, Installation, Watch, recorder
 from tests.security.interpreters import OPEN
@@ -158,16 +158,17 @@ def test_prune_removes_nothing_behind_a_link(attacked: Installation, watch: Watc
     "verb",
     ["install --no-start", "start", "stop", "config show", "logs", "backup create", "backup list", "uninstall"],
 )
-def test_a_home_below_a_directory_of_the_account_is_refused(attacked: Installation, watch: Watch, verb: str) -> None:
-    """The account could exchange the home itself, at any moment, for a link to what belongs to root."""
+def test_a_home_below_a_directory_of_another_user_is_refused(attacked: Installation, watch: Watch, verb: str) -> None:
+    """That user could exchange the home itself, at any moment, for a link to what belongs to somebody else."""
     moved = move_below_account(attacked)
+    moved.machine.check("chown", str(TENANT_UID), THEIRS)
     ended = moved.verb(*verb.split())
     watch.check(ended)
     assert ended.code != 0, ended
 
 
 def test_a_home_exchanged_for_a_link_runs_nothing_as_root(attacked: Installation, watch: Watch, whole: bool) -> None:
-    """The home is the account's in one moment and a directory of root's in the next."""
+    """Below a directory of the account, the home is its own in one moment and a directory of root's in the next."""
     moved = move_below_account(attacked)
     moved.write_program(f"{THEIRS}/bin/python3", recorder("python3"))
     program = {"version": "9.9.9", "python": f"{THEIRS}/bin/python3", "files": {}}

@@ -2,9 +2,9 @@
 
 An ordinary user's command is executed as it is. Root's is executed as an unprivileged account of the machine, in a
 mount namespace of its own: directories that are closed to that account, but hold what it needs (the interpreter, its
-libraries, the programs on PATH, this tree), are covered by an overlay in memory and opened there, and
-HOME is a directory of such an overlay. Small file systems for tests of full disks are mounted there too. The machine
-itself stays as it is; all mounts end with the last process of the namespace.
+libraries, the programs on PATH, this tree), are covered by an overlay in memory and opened there, and HOME is a
+directory of such an overlay. Small file systems for tests of full disks are mounted there too. The machine itself
+stays as it is; all mounts end with the last process of the namespace.
 
 This process becomes the command, so that its exit status and its signals are the command's. The command is terminated
 when our parent ends.
@@ -180,7 +180,7 @@ def _set_environment(account: pwd.struct_passwd, home: Path, disks: Path) -> Non
     """Leave out what is root's own, and let git read a repository that root owns."""
     environ = os.environ
     for name in list(environ):
-        if name.startswith(("XDG_", "SUDO_")):
+        if name.startswith(("XDG_", "SUDO_")) or name in {"TMPDIR", "TEMP", "TMP"}:
             del environ[name]
     environ.update({"HOME": str(home), "USER": account.pw_name, "LOGNAME": account.pw_name, DISKS: str(disks)})
     count = int(environ.get("GIT_CONFIG_COUNT", "0"))

@@ -11,7 +11,7 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import EngineName, Home, NotInstalledError
+from mosaic_gateway.config import EngineName, Home, NotInstalledError, load_config, process_environment
 from mosaic_gateway.engines.pglite.runtime import uses_extra
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway import control
@@ -29,7 +29,7 @@ from mosaic_gateway_installer.findings import Finding
 from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.preflight.run import check_install
-from mosaic_gateway_installer.programs import programs_of
+from mosaic_gateway_installer.programs import program_names, programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import launcher
@@ -94,6 +94,7 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
     with interruptible(), reporter() as report, holding(home, "upgrade"):
         taken_back = _settle(home, report)
         recover(home, report, upgrade_too=False)
+        _take_engine_along(home)
         look = _look(home)
         check_install(look.findings)
         if not is_needed(look.facts) and read_mark(home) is None:
@@ -147,6 +148,17 @@ def _finish(home: Home, mark: UpgradeMark) -> None:
         control.start(home)
     else:
         control.stop(home)
+
+
+def _take_engine_along(home: Home) -> None:
+    """Put the engine's programs where root keeps them now, if version 0.1.0 put them into the home."""
+    if home.programs is None or program_names(home) or not (home.path / "runtime").is_dir():
+        return
+    config = load_config(home, flags={}, environ=process_environment())
+    if config.engine is EngineName.POSTGRES and config.postgres_bin is None:
+        programs_of(home).place_postgres()
+    elif config.engine is EngineName.PGLITE:
+        programs_of(home).place_pglite(config.pglite_dir)
 
 
 def _look(home: Home) -> _Look:

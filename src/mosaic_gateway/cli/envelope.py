@@ -7,17 +7,26 @@ import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import click
 
-from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
+from mosaic_gateway.errors import ExitCode, InternalError, MosaicError, RefusedError
+from mosaic_gateway.files import NotARegularFileError, TooLargeError
+from mosaic_gateway.record_fields import RecordError
 
 __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 
 #: Version of the envelope; raised when a field changes its meaning.
 SCHEMA = 1
 INTERRUPTED = 130
+
+
+class NotPermittedError(RefusedError):
+    """The system does not let this user do what the verb has to do."""
+
+    code = "NOT_PERMITTED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +43,15 @@ class Outcome:
 
 def run_verb(
     command: str,
-    function: Callable[[], Outcome],
+    function: Callable[[], Outcome | int],
     *,
     as_json: bool,
     advise: Callable[[str], str] | None = None,
 ) -> int:
-    """Call *function*, show what it gives or raises, and return the exit code. Hints are shown as *advise* has them."""
+    """Call *function*, show what it gives or raises, and return the exit code. Hints are shown as *advise* has them.
+
+    Where it gives an exit code, another process has shown the rest.
+    """
     try:
         outcome = function()
     except MosaicError as error:
@@ -66,6 +78,8 @@ def run_verb(
         )
         render_error(command, fault, as_json=as_json)
         return fault.exit_code
+    if isinstance(outcome, int):
+        return outcome
     if advise is not None:
         outcome = _advised(outcome, advise)
     render_outcome(command, outcome, as_json=as_json)
@@ -73,14 +87,19 @@ def run_verb(
 
 
 def _of_system(error: OSError) -> MosaicError:
-    """Return what an error of the system means; a full disk is one, wherever it showed."""
+    """Return what an error of the system means, wherever it showed: a full disk, a planted or a closed file."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         from mosaic_gateway.engines.base import DiskFullError
 
         return DiskFullError(
             f"there is no room for {error.filename or 'a file'}", hint="Make room there, then run the command again."
         )
-    return InternalError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    named = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    if isinstance(error, NotARegularFileError | TooLargeError):
+        return RecordError(Path(str(error.filename)), "", error.strerror or "it is no regular file")
+    if isinstance(error, PermissionError):
+        return NotPermittedError(named, hint="Run the command as the owner of the home, or as root.")
+    return InternalError(named)
 
 
 def _advised(outcome: Outcome, advise: Callable[[str], str]) -> Outcome:

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome, render_error, run_verb
+from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.cli.naming import name_home
 from mosaic_gateway.config import Home, default_home, process_environment
-from mosaic_gateway.errors import MosaicError, UsageError
+from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.machine_record import read_machine_record
 
 __all__ = ["home_option", "json_option", "verb"]
@@ -62,20 +62,14 @@ def verb(
             verbs = invocation.verbs
             advise = partial(name_home, home=_advised(invocation, home), verbs=verbs) if home else None
 
-            def run() -> Outcome:
-                return function(_home(invocation, home), **given)
-
-            try:
+            def run() -> Outcome | int:
                 place = _place(invocation, home)
                 code = before(place, given) if before is not None and invocation.broker is None else None
                 if code is None and invocation.root_side is not None and at_home(options) and os.geteuid() == 0:
                     code = invocation.root_side.run(invocation, name, place, options)
-            except MosaicError as error:
-                if advise is not None:
-                    error.hint = advise(error.hint)
-                render_error(name, error, as_json=as_json)
-                code = error.exit_code
-            context.exit(code if code is not None else run_verb(name, run, as_json=as_json, advise=advise))
+                return code if code is not None else function(_home(invocation, home), **given)
+
+            context.exit(run_verb(name, run, as_json=as_json, advise=advise))
 
         return body
 

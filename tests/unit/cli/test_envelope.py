@@ -11,6 +11,7 @@ import pytest
 from mosaic_gateway import errors
 from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.files import NotARegularFileError
 
 
 def failing(error: BaseException) -> Callable[[], Outcome]:
@@ -68,7 +69,9 @@ def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (PermissionError(13, "Permission denied", "/a/b"), 1, "Permission denied: /a/b"),
+        (PermissionError(13, "Permission denied", "/a/b"), 7, "Permission denied: /a/b"),
+        (NotARegularFileError(0, "it is a FIFO", "/a/b"), 7, "/a/b cannot be used: it is a FIFO"),
+        (IsADirectoryError(21, "Is a directory", "/a/b"), 1, "Is a directory: /a/b"),
         (OSError("odd"), 1, "odd"),
         (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh"),
         (KeyboardInterrupt(), 130, "interrupted"),
