@@ -69,8 +69,6 @@ def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (PermissionError(13, "Permission denied", "/a/b"), 7, "Permission denied: /a/b"),
-        (NotARegularFileError(0, "it is a FIFO", "/a/b"), 7, "/a/b cannot be used: it is a FIFO"),
         (IsADirectoryError(21, "Is a directory", "/a/b"), 1, "Is a directory: /a/b"),
         (OSError("odd"), 1, "odd"),
         (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh"),
@@ -85,6 +83,21 @@ def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseExce
     envelope = json.loads(shown.out)
     assert (envelope["ok"], envelope["error"]["code"], envelope["error"]["message"]) == (False, "INTERNAL", text)
     assert ("Traceback" in shown.err) == isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/a/b"), "NOT_PERMITTED", "Permission denied: /a/b"),
+        (NotARegularFileError(0, "it is a FIFO", "/a/b"), "RECORD_INVALID", "/a/b cannot be used: it is a FIFO"),
+        (OSError(28, "No space left on device", "/a/b"), "DISK_FULL", "there is no room for /a/b"),
+    ],
+)
+def test_what_the_system_refuses(capsys: pytest.CaptureFixture[str], error: OSError, code: str, text: str) -> None:
+    """A closed file, a planted one and a full disk are no faults of ours, wherever they show."""
+    assert run_verb("v", failing(error), as_json=True) != 1
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert (found["code"], found["message"]) == (code, text)
 
 
 def test_reader_that_left() -> None:
