@@ -122,7 +122,16 @@ else
   package=mosaic-gateway
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -P -m venv "$venv"
+# An environment that was being made when this was killed is made anew; one of yours is never touched.
+begun=$venv.begun
+if [ -e "$begun" ] || [ ! -x "$venv/bin/python" ]; then
+  clear=
+  [ ! -e "$begun" ] || clear=--clear
+  mkdir -p "$(dirname -- "$venv")"
+  : >"$begun"
+  "$python" -P -m venv ${clear:+"$clear"} "$venv"
+  rm -f "$begun"
+fi
 if [ -n "$offline" ]; then
   # The version is the archive's own, whatever else may be found.
   package=$(ls "$offline"/mosaic_gateway-*.whl)

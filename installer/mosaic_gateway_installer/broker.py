@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import base64
 import os
-import re
+import pwd
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ from typing import Any
 import click
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.named_file import NamedFileError, read_all
+from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.config import Home, process_environment
-from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.files import open_regular
 from mosaic_gateway.gateway.control import supervisor_words
-from mosaic_gateway.gateway.program import read_program, this_program
+from mosaic_gateway.gateway.program import NAME, read_program, this_program
 from mosaic_gateway.gateway.service import Service, start_service, stop_service
 from mosaic_gateway.installation.machine_record import (
     DIRECTORY,
@@ -43,23 +44,25 @@ from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.command import run
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.process.privileges import account_environment
-from mosaic_gateway.process.trusted_path import find_path
+from mosaic_gateway.process.trusted_path import FoundPath, find_path
 from mosaic_gateway.record_fields import INSTANCE_ID
 from mosaic_gateway.root_requests import Answer, Request
 from mosaic_gateway_installer.former_programs import remove_roots_programs
+from mosaic_gateway_installer.grants import Call
 from mosaic_gateway_installer.process_search import end_roots_supervisors, process_running_as
 from mosaic_gateway_installer.programs import LocalPrograms, open_to_all, program_names
+from mosaic_gateway_installer.service.choice import closed_part
 from mosaic_gateway_installer.service.machine_unit import MachineUnit, UnitWish, unit_for
 
-__all__ = ["CACHES", "Broker", "may_pass", "remove_account"]
+__all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots", "may_pass", "remove_account"]
 
 CACHES = Path("/var/cache/mosaic-gateway")
+PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
+MOST_LAUNCHES = 8
 COMMAND_LIMIT = 30.0  # seconds
 LONGEST_START = 3600.0  # seconds
 #: Options whose files root reads, or makes, for the worker.
 INPUTS = frozenset({"password_file", "database_url_file"})
-#: How a shell names what it has opened for root's command: ``--password-file <(…)``.
-OUR_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 OUTPUT = "bundle"
 DIRECTORY_OPTION = "directory"
 INHERITED = ("ready-fd", "go-fd", "tether-fd", "listen-fd")
@@ -74,14 +77,16 @@ class NotGrantedError(RefusedError):
 class Broker:
     """Answers the requests of one verb on one home."""
 
-    def __init__(self, record: MachineRecord | None, home: Path, account: Account, options: Mapping[str, Any]) -> None:
-        """*record* is root's of the installation in *home* (None: it is the account's own), *options* root's."""
+    def __init__(self, record: MachineRecord | None, home: Path, account: Account, call: Call) -> None:
+        """*record* is root's of the installation in *home* (None: it is the account's own), *call* what root typed."""
         self.record = record
         self.account = account
         self.left = False
         self._home = home
-        self._options = options
-        self._begun: Path | None = None
+        self._call = call
+        self._options = call.options
+        self._begun: _Begun | None = None
+        self._launched = 0
         self._unit: MachineUnit | None = None
         self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Answer]] = {
             Request.PROGRAM_STATE: self._program_state,
@@ -115,6 +120,8 @@ class Broker:
 
     def answer(self, request: Request, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
         """Answer *request*. Raises MosaicError, OSError; ValueError, KeyError and TypeError for what is none."""
+        if not self._call.grants(request):
+            raise NotGrantedError(f"{self._call.verb}, as root has called it, has no need of {request}")
         return self._answers[request](values, descriptors)
 
     def known_account(self) -> Account | None:
@@ -144,7 +151,7 @@ class Broker:
 
     def _switch_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         programs, name = self._programs(), values["name"]
-        if name is not None and name not in program_names(programs.home):
+        if name is not None and not (name in program_names(programs.home) and NAME.fullmatch(name)):
             raise NotGrantedError(f"there is no program {name!r} in {programs.home.runtime}")
         programs.switch(name)
         self._link_command()
@@ -232,8 +239,9 @@ class Broker:
             if Path(os.readlink(record.command)) == target:  # noqa: PTH115 - a text is compared
                 record.command.unlink()
         shutil.rmtree(record.programs, ignore_errors=True)
-        with suppress(OSError):  # those of other installations
-            record.programs.parent.rmdir()
+        if record.programs.parent == PROGRAMS:
+            with suppress(OSError):  # those of other installations
+                PROGRAMS.rmdir()
 
     @property
     def cache(self) -> Path:
@@ -314,9 +322,16 @@ class Broker:
         if len(names) != len(descriptors) or len(set(names)) != len(names):
             raise ValueError(values["descriptors"])
         words = self._program_words(values["name"])
+        python = Path(words[0])
+        if all(closed_part(path, self.account) is None for path in (python, python.resolve())):
+            raise NotGrantedError(f"{self.account.name} can run {python} itself")
+        self._launched += 1
+        if self._launched > MOST_LAUNCHES:
+            raise NotGrantedError(f"{self._launched - 1} gateways were started for one verb")
         inherited = dict(zip(names, descriptors, strict=True))
         options = supervisor_words(Home(self._home), inherited, issue_link=values["issue_link"] is True)
-        environ = account_environment(process_environment(), self.account)
+        # Root's own directory until it is the account: Python looks for modules of the user in HOME.
+        environ = {**account_environment(process_environment(), self.account), "HOME": pwd.getpwuid(0).pw_dir}
         subprocess.Popen(
             [*words, *options, "--account", self.account.name],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -328,7 +343,8 @@ class Broker:
         if name is None or self.record is None:
             return this_program()
         home = Home(self._home, self.record.programs)
-        if name not in program_names(home):
+        check_roots(self.record.programs)
+        if name not in program_names(home) or not NAME.fullmatch(str(name)):
             raise NotGrantedError(f"there is no program {name!r} in {home.runtime}")
         return read_program(home.runtime / str(name)).words
 
@@ -336,12 +352,12 @@ class Broker:
         end_roots_supervisors(self._home)
         return {}, []
 
-    def _bind(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        record = self._granted()
-        if record.port is None:
+    def _bind(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        record, port = self._granted(), int(values["port"])
+        if record.port is None or record.port != port:
             raise NotGrantedError(
-                "root has not said that this gateway may listen on a port below 1024",
-                hint="Run as root: mosaic-gateway install --port N",
+                f"root has not said that this gateway may listen on port {port}",
+                hint=f"Run as root: mosaic-gateway install --port {port}",
             )
         listener = bind_listener(record.host or "127.0.0.1", record.port)
         return {}, [listener.detach()]
@@ -356,7 +372,7 @@ class Broker:
         ours = OUR_DESCRIPTOR.fullmatch(str(path))
         try:
             if ours is not None:
-                with open(int(ours[1]), "rb", closefd=False) as stream:
+                with open(int(ours[1] or 0), "rb", closefd=False) as stream:
                     content = read_all(stream, path)
             else:
                 with find_path(path) as found, open_regular(found.name, dir_fd=found.parent) as stream:
@@ -378,12 +394,12 @@ class Broker:
             return {}, [os.open(found.name, flags, 0o600, dir_fd=found.parent)]
 
     def _make_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        """Make a new directory in the one that root named, and hand it over to the account."""
+        """Make a new directory in the one that root named, which must be root's alone; hand it over to the account."""
         path = self._options.get(DIRECTORY_OPTION)
-        if not isinstance(path, Path):
-            raise NotGrantedError("root named no directory")
-        with find_path(path) as found:
-            if found.status is None and len(found.missing) == 1 and os.fstat(found.parent).st_uid == 0:
+        if not isinstance(path, Path) or self._begun is not None:
+            raise NotGrantedError("root named no directory for that")
+        with find_path(path, roots=True) as found:
+            if found.status is None and len(found.missing) == 1:
                 os.mkdir(found.name, 0o755, dir_fd=found.parent)
             elif not found.is_directory:
                 raise NamedFileError(f"{path} is not a directory", hint="Make it first.")
@@ -393,30 +409,34 @@ class Broker:
                     f"{self.account.name}, as whom the backup is made, may not enter {closed}",
                     hint="Name a directory below one that is open to all: --to DIR",
                 )
-            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{__version__}"
-            names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
-            name = next(name for name in names if not os.path.lexists(found.path / name))
-            self._begun = found.path / f".{name}.{os.urandom(4).hex()}.tmp"
-            self._begun.mkdir(mode=0o700)
-            os.chown(self._begun, self.account.uid, self.account.gid, follow_symlinks=False)
-        return {"path": str(self._begun), "name": name}, []
+            self._begun = _Begun.in_directory(found)
+            self._begun.make(self.account)
+        return {"path": str(found.path / self._begun.temporary), "name": self._begun.name}, []
 
     def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         if self._begun is None:
             raise NotGrantedError("no directory was made")
-        final = self._begun.with_name(self._begun.name[1:].rpartition(".tmp")[0].rpartition(".")[0])
-        self._begun.rename(final)
-        self._begun = None
-        return {"path": str(final)}, []
+        begun, self._begun = self._begun, None
+        begun.keep()
+        return {"path": str(begun.place / begun.name)}, []
 
     def _prompt(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        if values["what"] == "password":
-            return {"text": click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)}, []
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return {"text": self._asked(values)}, []
+        except (KeyboardInterrupt, click.Abort):
+            raise InternalError("interrupted", hint="Run the command again to go on.") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _asked(self, values: Mapping[str, Any]) -> str:
+        if self._call.verb != "uninstall":
+            return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
         identity = str(values["instance_id"])
         if not INSTANCE_ID.fullmatch(identity):
             raise ValueError(identity)
         click.echo(f"This removes all data and all backups of {self._home} for good.", err=True)
-        return {"text": click.prompt(f"Type the instance id ({identity}) to go on", err=True)}, []
+        return str(click.prompt(f"Type the instance id ({identity}) to go on", err=True))
 
     # The end.
 
@@ -447,8 +467,7 @@ class Broker:
     def close(self, code: int) -> None:
         """End the session: what was not kept goes, and after a purge the account and the record. Raises OSError."""
         if self._begun is not None:
-            with suppress(OSError):  # the account has left something in it
-                self._begun.rmdir()
+            self._begun.give_up()
         if self.record is not None and self.left:
             if code == 0 and self.record.account_created and self._account_is_free():
                 remove_account(self.record.account)
@@ -461,6 +480,48 @@ class Broker:
     def _note(self, **changes: Any) -> None:
         self.record = replace(self._granted(), **changes)
         write_machine_record(self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A directory that is made for the account as ``temporary`` in ``place`` of root's, and is to be ``name``."""
+
+    place: Path
+    directory: int
+    temporary: str
+    name: str
+
+    @classmethod
+    def in_directory(cls, found: FoundPath) -> _Begun:
+        directory = os.open(found.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=found.parent)
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{__version__}"
+        there = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
+        names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+        name = next(name for name in names if name not in there)
+        return cls(found.path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
+
+    def make(self, account: Account) -> None:
+        os.mkdir(self.temporary, 0o700, dir_fd=self.directory)
+        made = os.open(self.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.directory)
+        try:
+            os.fchown(made, account.uid, account.gid)
+        finally:
+            os.close(made)
+
+    def keep(self) -> None:
+        os.rename(self.temporary, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        os.close(self.directory)
+
+    def give_up(self) -> None:
+        with suppress(OSError):  # the account has left something in it
+            os.rmdir(self.temporary, dir_fd=self.directory)
+        os.close(self.directory)
+
+
+def check_roots(directory: Path) -> None:
+    """Raise UnsafePathError unless *directory*, and all on the way to it, is root's alone."""
+    with find_path(directory, roots=True):
+        pass
 
 
 def may_pass(directory: Path, account: Account | None) -> bool:

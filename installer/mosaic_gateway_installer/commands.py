@@ -119,7 +119,7 @@ def _confirmed(home: Home, instance_id: str, *, asked: bool) -> str:
             hint="Give the instance id: --purge=INSTANCE_ID",
         )
     if broker is not None:
-        return str(broker.ask(Request.PROMPT, {"what": "purge", "instance_id": instance_id})[0]["text"])
+        return str(broker.ask(Request.PROMPT, {"instance_id": instance_id})[0]["text"])
     click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
     return str(click.prompt(f"Type the instance id ({instance_id}) to go on", err=True))
 

@@ -27,9 +27,14 @@ def process_running_as(account: Account, *, but: int) -> int | None:
 
 
 def _has_our_root(pid: int) -> bool:
-    """Return whether the process sees the file system that we see. Raises OSError where it has ended."""
-    root = Path(f"/proc/{pid}/root")
-    return not Path("/proc/self").is_dir() or root.samefile("/")
+    """Return whether the process sees the file system that we see, or has left it by itself.
+
+    Only root can have given it another one, unless it has a user namespace of its own. Raises OSError.
+    """
+    process = Path(f"/proc/{pid}")
+    if not Path("/proc/self").is_dir():
+        return True
+    return (process / "root").samefile("/") or not (process / "ns/user").samefile("/proc/self/ns/user")
 
 
 def end_roots_supervisors(home: Path) -> None:

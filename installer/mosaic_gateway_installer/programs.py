@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mosaic_gateway.config import Home, process_environment
+from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.runtime import install_runtime as install_pglite
 from mosaic_gateway.engines.pglite.runtime import install_scripts
 from mosaic_gateway.engines.pglite.shipped import shipped
@@ -220,6 +221,8 @@ class _RootsPrograms:
 
     def tools(self, scratch: Home) -> Runtime:
         del scratch
+        with suppress(RuntimeMissingError):
+            return find_runtime(self.home, None)
         return self.place_postgres()
 
     def _state(self) -> dict[str, object]:

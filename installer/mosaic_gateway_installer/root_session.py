@@ -29,8 +29,9 @@ from mosaic_gateway.process.account import Account, HomeOwnerError, account_name
 from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.command import run
 from mosaic_gateway.process.trusted_path import FoundPath, UnsafePathError, find_path
-from mosaic_gateway_installer.broker import Broker, may_pass, remove_account
+from mosaic_gateway_installer.broker import PROGRAMS, Broker, check_roots, may_pass, remove_account
 from mosaic_gateway_installer.former_programs import roots_programs
+from mosaic_gateway_installer.grants import Call
 from mosaic_gateway_installer.root_side import TAKING_OVER
 from mosaic_gateway_installer.service.choice import interpreter_closed_to
 from mosaic_gateway_installer.service.machine_unit import unit_for
@@ -39,7 +40,6 @@ __all__ = ["SERVICE_ACCOUNT", "Session"]
 
 SERVICE_ACCOUNT = "mosaic-gateway"
 COMMENT = "mosaic-gateway service"
-PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
 COMMAND = Path("/usr/local/bin/mosaic-gateway")
 COMMAND_LIMIT = 30.0  # seconds
 HIGHEST_PORT = 65535
@@ -85,6 +85,7 @@ class Session:
         self._verb = verb
         self._found = found
         self._options = options
+        self._call = Call(verb, options)
         self._home = found.path
         self._record = read_machine_record(found.path)
 
@@ -118,7 +119,9 @@ class Session:
         if self._changes(TAKING_OVER):
             record = self._taken_over(account) if record is None else replace(record, uid=account.uid)
             record = self._prepared(record) if record is not None else None
-        broker = Broker(record, self._home, account, self._options)
+        elif record is not None:
+            record = replace(record, host=self._host(), port=self._port())
+        broker = Broker(record, self._home, account, self._call)
         code = self._work(account, broker, {})
         self._settle(broker, code, before=before)
         return code
@@ -126,7 +129,8 @@ class Session:
     def look(self, planned: Planned | None, nobody: Account) -> int:
         """Run a verb that only looks, or finds nothing to do, where no account's home is."""
         account = planned.account or nobody if planned is not None else nobody
-        broker = Broker(planned.record if planned is not None else None, self._home, account, self._options)
+        record = planned.record if planned is not None else None
+        broker = Broker(record, self._home, account, replace(self._call, looking=True))
         return self._work(account, broker, _facts(planned))
 
     def create(self) -> int:
@@ -134,14 +138,14 @@ class Session:
         planned = self.planned()
         if self._verb == "install":
             looking = planned.account or nobody()
-            broker = Broker(planned.record, self._home, looking, self._options)
+            broker = Broker(planned.record, self._home, looking, replace(self._call, looking=True))
             code = self._work(looking, broker, {**_facts(planned), "only_checks": True}, quiet=True)
             if code:
                 return code
         account = self._make(planned)
         if self._record is None:
             raise LookupError(self._home)
-        broker = Broker(self._record, self._home, account, self._options)
+        broker = Broker(self._record, self._home, account, self._call)
         code = self._work(account, broker, {})
         self._settle(broker, code, before=None)
         return code
@@ -151,7 +155,7 @@ class Session:
         if self._record is None or self._options.get("purge") is None or self._options.get("dry_run"):
             return False
         account = account_named(self._record.account)
-        broker = Broker(self._record, self._home, account or _gone(self._record), self._options)
+        broker = Broker(self._record, self._home, account or _gone(self._record), self._call)
         broker.left = True
         broker.forget_programs()
         broker.close(0)
@@ -254,12 +258,7 @@ class Session:
             return self._record.programs
         named = self._options.get("program_dir")
         directory = Path(named) if named is not None else PROGRAMS / key_of(self._home)
-        with find_path(directory) as found:
-            if found.owner or os.fstat(found.parent).st_uid != 0:
-                raise UnsafePathError(
-                    f"{directory} is not root's own, so root puts no programs there",
-                    hint="Name a directory below one of root's with --program-dir.",
-                )
+        with find_path(directory, roots=True) as found:
             if found.is_directory and named is not None and any(found.path.iterdir()):
                 raise HomeForeignError(
                     f"{directory} is not empty", hint="Name an empty or new directory with --program-dir."
@@ -290,9 +289,7 @@ class Session:
 
     def _prepared(self, record: MachineRecord) -> MachineRecord:
         """See to it that root's directory of programs is there, and that the record has what root says now."""
-        with find_path(record.programs) as found:
-            if found.owner or os.fstat(found.parent).st_uid != 0:
-                raise UnsafePathError(f"{record.programs} is not root's own", hint="Make it root's, or remove it.")
+        check_roots(record.programs)
         for directory in (*reversed(record.programs.parents), record.programs):
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o755)

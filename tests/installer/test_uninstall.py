@@ -37,14 +37,14 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
     done = site.json("uninstall").result
     assert done["removed"] == planned["removed"]
-    assert {path.removeprefix(f"{site.path}/").split("/")[0] for path in done["removed"]} == {
-        "bin",
-        "runtime",
-        "run",
-        "logs",
-    }
+    outside = {path for path in done["removed"] if not path.startswith(f"{site.path}/")}
+    assert {path.removeprefix(f"{site.path}/").split("/")[0] for path in {*done["removed"]} - outside} == {
+        "run", "logs", *(("bin", "runtime") if site.account_name is None else ()),
+    }  # fmt: skip
+    assert bool(outside) is (site.account_name is not None)  # the programs
     assert done["steps"] == planned["steps"]
-    assert [step["id"] for step in done["steps"]] == ["stop", "note", "set-aside", "erase"]
+    steps = ["stop", "note", "set-aside", *(["remove-programs"] if outside else []), "erase"]
+    assert [step["id"] for step in done["steps"]] == steps
     names = ["data/.ballast", "data/postgres-18", "secrets/auth-secret", "config.toml"]
     assert done["kept"] == planned["kept"] == [str(site.path / name) for name in names]
     site.assert_nothing_runs()

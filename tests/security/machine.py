@@ -66,9 +66,8 @@ if [ -e "$layer/programs/systemctl" ]; then
     mount --bind "$layer/programs/systemctl" "$place"
   done
 fi
-trap '' CHLD
 echo ready
-exec cat
+exec env --ignore-signal=CHLD cat
 """
 #: An account of this name that the machine has keeps its user id under another name.
 FREE_THE_NAME = """

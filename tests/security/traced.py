@@ -22,8 +22,9 @@ from dataclasses import dataclass, field, replace
 
 __all__ = ["STRACE", "Call", "Ids", "Touch", "calls", "touches", "violations"]
 
+#: With -D the traced program stays the child of who starts it, whose end does not wait for all others.
 STRACE = (
-    "strace", "-f", "-y", "-qq", "-s", "4096",
+    "strace", "-D", "-f", "--seccomp-bpf", "-y", "-qq", "-s", "4096",
     "-e", "trace=%file,%process,%creds,fchdir,fchown,fchmod,connect,bind",
 )  # fmt: skip
 LINE = re.compile(r"(?P<pid>\d+) +(?P<rest>.*)")

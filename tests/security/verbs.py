@@ -11,7 +11,7 @@ __all__ = ["BUNDLE", "CHANGING", "VERBS", "Verb"]
 
 BUNDLE = f"{HOMES}/bundle.tar.gz"
 #: Ends the gateway in the foreground after some seconds, as Ctrl-C does.
-FOREGROUND = ("timeout", "--preserve-status", "--signal=INT", "4")
+FOREGROUND = ("timeout", "--foreground", "--preserve-status", "--signal=INT", "4")
 
 
 @dataclass(frozen=True, slots=True)

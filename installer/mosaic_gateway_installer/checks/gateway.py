@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.listening import listener_for
 from mosaic_gateway.gateway.program import current_program
 from mosaic_gateway.gateway.service import recorded_service, registered_service
 from mosaic_gateway.process.lockfile import holder_of
-from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
 from mosaic_gateway_installer.checks.patient import Patient
@@ -99,7 +99,7 @@ def _port(patient: Patient) -> str:
     config = patient.config
     if holder is not None:
         return f"the gateway has {holder.facts.get('local_url', config.local_url)}, or is about to"
-    with bind_listener(config.host, config.port):
+    with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free for the gateway"
 
 

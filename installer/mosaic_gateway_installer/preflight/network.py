@@ -10,8 +10,8 @@ from mosaic_gateway.config import EngineName, process_environment, runtime_direc
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import socket_place
 from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.gateway.listening import listener_for
 from mosaic_gateway.process.lockfile import holder_of
-from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway_installer.findings import Check, NotCheckedError
 from mosaic_gateway_installer.preflight.subject import Subject
 
@@ -30,7 +30,7 @@ def port(subject: Subject) -> str:
     holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
     if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
         return f"our own gateway has {config.local_url}, or is about to"
-    with bind_listener(config.host, config.port):
+    with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free"
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "Found",
     "available_manager",
     "can_confine",
+    "closed_part",
     "interpreter",
     "interpreter_closed_to",
     "lingers",
@@ -117,10 +118,18 @@ def interpreter() -> Path:
 def interpreter_closed_to(account: Account | None) -> Path | None:
     """Return the directory or file that keeps *account* (None: one yet to be made) from the interpreter, if any."""
     for path in (interpreter(), Path(sysconfig.get_path("stdlib")).resolve()):
-        for part in (*reversed(path.parents), path):
-            status = part.stat()
-            wanted = stat.S_IXOTH if account is None or status.st_gid != account.gid else stat.S_IXGRP
-            owns = account is not None and status.st_uid == account.uid
-            if not owns and not status.st_mode & wanted:
-                return part
+        closed = closed_part(path, account)
+        if closed is not None:
+            return closed
+    return None
+
+
+def closed_part(path: Path, account: Account | None) -> Path | None:
+    """Return the part of *path* that *account* (None: one yet to be made) may not enter or run, if any."""
+    for part in (*reversed(path.parents), path):
+        status = part.stat()
+        wanted = stat.S_IXOTH if account is None or status.st_gid != account.gid else stat.S_IXGRP
+        owns = account is not None and status.st_uid == account.uid
+        if not owns and not status.st_mode & wanted:
+            return part
     return None

@@ -98,7 +98,7 @@ class LaunchStep:
         home = self.context.home
         if registered_service(home) is not None:
             return
-        self.launched = control.launch(home, current_program(home), port=self.context.config.port, issue_link=True)
+        self.launched = control.launch(self.context.config, current_program(home), issue_link=True)
 
     def undo(self) -> None:
         """End what was loaded."""

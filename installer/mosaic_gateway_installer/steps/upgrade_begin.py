@@ -177,7 +177,7 @@ class LaunchNewStep:
         """Load it."""
         context = self.upgrade.context
         program = read_program(context.home.runtime / self.upgrade.target)
-        self.upgrade.launched = control.launch(context.home, program, port=context.config.port, tethered=True)
+        self.upgrade.launched = control.launch(context.config, program, tethered=True)
 
     def undo(self) -> None:
         """End it."""

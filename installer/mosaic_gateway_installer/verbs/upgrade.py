@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -78,7 +79,8 @@ def fetch_and_upgrade(home: Home, wish: Wish, words: Sequence[str]) -> int:
 
     Root does this itself, before it has a process of the home's owner run anything: what is fetched becomes root's.
     """
-    extras = ("pglite",) if uses_extra(home) else ()
+    reads = os.geteuid() != 0 or home.programs is not None  # root reads nothing in a home
+    extras = ("pglite",) if reads and uses_extra(home) else ()
     return run_fetched(replace(wish, extras=extras), ["upgrade", "--home", str(home.path), *words])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -98,7 +99,9 @@ def _of_system(error: OSError) -> MosaicError:
     if isinstance(error, NotARegularFileError | TooLargeError):
         return RecordError(Path(str(error.filename)), "", error.strerror or "it is no regular file")
     if isinstance(error, PermissionError):
-        return NotPermittedError(named, hint="Run the command as the owner of the home, or as root.")
+        return NotPermittedError(
+            named, hint=f"Let user id {os.geteuid()}, as whom this runs, read, write and enter it."
+        )
     return InternalError(named)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import IO
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.root_requests import Request
+from mosaic_gateway.root_requests import Broker, Request
 
-__all__ = ["NamedFileError", "read_all", "read_named_file"]
+__all__ = ["OUR_DESCRIPTOR", "NamedFileError", "read_all", "read_named_file"]
 
 LARGEST = 64 * 1024  # bytes
+#: How a shell names what it has opened for the command: ``--password-file <(…)``, ``--password-file /dev/stdin``.
+OUR_DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 
 
 class NamedFileError(UsageError):
@@ -26,13 +29,20 @@ def read_named_file(option: str, path: Path, invocation: Invocation | None) -> b
 
     Raises `NamedFileError`.
     """
+    broker = invocation.broker if invocation is not None else None
     try:
+        if broker is not None and OUR_DESCRIPTOR.fullmatch(str(path)):
+            return _read_by_root(broker, option)
         with path.open("rb") as stream:
             return read_all(stream, path)
     except OSError as error:
-        if invocation is not None and invocation.broker is not None:
-            return base64.b64decode(invocation.broker.ask(Request.READ_INPUT, {"option": option})[0]["content"])
+        if broker is not None:
+            return _read_by_root(broker, option)
         raise NamedFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_by_root(broker: Broker, option: str) -> bytes:
+    return base64.b64decode(broker.ask(Request.READ_INPUT, {"option": option})[0]["content"])
 
 
 def read_all(stream: IO[bytes], path: Path) -> bytes:

@@ -26,7 +26,10 @@ class PasswordSourceError(UsageError):
 def password_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--password-stdin`` and ``--password-file`` to a command."""
     function = click.option(
-        "--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Read the password from a file."
+        "--password-file",
+        type=click.Path(path_type=Path, readable=False),
+        metavar="FILE",
+        help="Read the password from a file.",
     )(function)
     return click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(function)
 
@@ -43,7 +46,7 @@ def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
     if password_file is not None:
         return _decode(read_named_file("password_file", password_file, invocation), str(password_file))
     if invocation is not None and invocation.broker is not None and invocation.broker.facts["terminal"]["input"]:
-        return str(invocation.broker.ask(Request.PROMPT, {"what": "password"})[0]["text"])
+        return str(invocation.broker.ask(Request.PROMPT)[0]["text"])
     if sys.stdin is None or not sys.stdin.isatty():
         raise PasswordSourceError(
             "there is no terminal to ask for the password", hint="Give --password-stdin or --password-file."

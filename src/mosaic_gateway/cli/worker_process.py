@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.config import process_environment
@@ -41,8 +42,16 @@ __all__ = ["WORKER", "Answerer", "accept_work", "can_use_program", "run_worker"]
 #: The first word of a command line that makes a process a worker; its words come over the socket.
 WORKER = "worker"
 CHANNEL = 3  # the socket's descriptor in the worker
+#: The one option by which a verb reads what root's standard input has.
+READS_INPUT = "--password-stdin"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MOST_SIGNALS = 3  # the last of which kills
 CHUNK = 65536
+PIPE = 1 << 20  # bytes that a pipe can hold (pipe(7))
+MOST_HELD = 1 << 20  # bytes of output that are held
+CHANNEL_LIMIT = 30.0  # seconds for the rest of a message, or for its being read
+#: What a terminal does more with than to show it: all but new lines, colours, and what `reporter` uses.
+CONTROLS = re.compile(rb"\x1b(?!\[[0-9;]*[mK]|\[\?25[lh])|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]")
 POLL = 0.05  # seconds, where the system has no descriptor for a process's end
 
 #: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
@@ -86,22 +95,23 @@ def run_worker(
     if not restart:
         invocation.load(verb)
     ours, theirs = socket.socketpair()
+    ours.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
     hello = {"words": list(invocation.words), "facts": {**facts, **_terminal(), "directory": str(invocation.directory)}}
     sys.stdout.flush()
     sys.stderr.flush()
-    with _signals() as forward:
+    with _Signals() as signals:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             _be_worker(
                 parent,
                 account,
                 {**account_environment(process_environment(), account), **environ},
-                _Streams(output[1], error[1], theirs.detach()),
+                _Streams(output[1], error[1], theirs.detach(), READS_INPUT in invocation.words),
                 (*this_program(invocation.module), WORKER) if restart else None,
                 run,
             )
-        forward(pid)
+        signals.forward_to(pid)
         theirs.close()
         os.close(output[1])
         os.close(error[1])
@@ -109,7 +119,7 @@ def run_worker(
         with ours:
             with suppress(BrokenPipeError, ConnectionResetError):
                 send(ours, hello)
-            status = _attend(pid, {output[0]: 1, error[0]: 2}, ours, answer, shown)
+            status = _attend(pid, {output[0]: 1, error[0]: 2}, ours, answer, shown, signals)
     code = os.waitstatus_to_exitcode(status)
     if code:
         shown.release()
@@ -136,6 +146,7 @@ class _Streams:
     output: int
     error: int
     channel: int
+    reads_input: bool
 
 
 def _be_worker(
@@ -150,6 +161,8 @@ def _be_worker(
     code = 1
     try:
         for number in PASSED_ON:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
         os.setsid()
         _take_streams(streams)
@@ -174,11 +187,15 @@ def _be_worker(
 
 def _take_streams(streams: _Streams) -> None:
     """Keep three standard streams and the channel, and nothing else. Root's terminal is no stream of ours."""
-    inherited = 0 if sys.__stdin__ is not None and not os.isatty(0) else os.open(os.devnull, os.O_RDONLY)
+    inherited = 0 if streams.reads_input and not os.isatty(0) else os.open(os.devnull, os.O_RDONLY)
     high = [os.dup(descriptor) for descriptor in (inherited, streams.output, streams.error, streams.channel)]
     high = [descriptor if descriptor > CHANNEL else _above(descriptor) for descriptor in high]
     for target, descriptor in enumerate(high):
         os.dup2(descriptor, target)
+    with suppress(FileNotFoundError):
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers; some may lie above the limit of today
+            with suppress(OSError):
+                os.close(int(name) if int(name) > CHANNEL else -1)
     os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
 
 
@@ -211,43 +228,62 @@ def _show_on_terminal(facts: Mapping[str, Any]) -> None:
         sys.stderr = _Shown(os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-@contextmanager
-def _signals() -> Iterator[Callable[[int], None]]:
-    """Pass signals on to the process whose pid is given to what this yields; those before are not lost."""
-    target: list[int] = []
-    early: list[int] = []
+class _Signals:
+    """Passes signals on to the worker, once there is one and as long as it is there; a context manager.
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        if not target:
-            early.append(number)
-            return
-        with suppress(ProcessLookupError):
-            os.kill(target[0], number)
+    One that lets the third pass without ending is killed: nothing of a home is lost by that, and a person is heard.
+    """
 
-    def forward(pid: int) -> None:
-        target.append(pid)
-        for number in early:
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._early: list[int] = []
+        self._count = 0
+        self._before: dict[int, Any] = {}
+
+    def forward_to(self, pid: int) -> None:
+        """Pass on to *pid*, first of all what has come already."""
+        self._pid = pid
+        for number in self._early:
             os.kill(pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    try:
-        yield forward
-    finally:
-        for number, handler in before.items():
+    def forget(self) -> None:
+        """Pass nothing on any more: the worker has been waited for, and its pid may be another's."""
+        self._pid = None
+
+    def __enter__(self) -> Self:
+        heard = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]  # nohup(1)
+        self._before = {number: signal.signal(number, self._pass_on) for number in heard}
+        return self
+
+    def __exit__(self, *_of_an_error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if self._pid is None:
+            self._early.append(number)
+            return
+        self._count += 1
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number if self._count < MOST_SIGNALS else signal.SIGKILL)
 
 
 class _Output:
-    """Our standard output and error; *quiet*: what is written is held until `release`."""
+    """Our standard output and error; *quiet*: what is written is held until `release`, up to `MOST_HELD` bytes."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._held: list[tuple[int, bytes]] | None = [] if quiet else None
+        self._room = MOST_HELD
 
     def write(self, target: int, data: bytes) -> None:
-        """Write *data* to the stream *target*. Raises OSError."""
+        """Write *data* to the stream *target*; to a terminal only what moves and colours lines. Raises OSError."""
         if self._held is not None:
+            data = data[: self._room]
+            self._room -= len(data)
             self._held.append((target, data))
             return
+        if os.isatty(target):
+            data = CONTROLS.sub(b"?", data)
         written = 0
         while written < len(data):
             written += os.write(target, data[written:])
@@ -260,7 +296,9 @@ class _Output:
                 self.write(target, data)
 
 
-def _attend(pid: int, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output) -> int:
+def _attend(
+    pid: int, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output, signals: _Signals
+) -> int:
     """Pass on what comes from *pipes* (theirs → our stream) and answer requests until *pid* ends; return its status."""
     ending = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
     open_channel: socket.socket | None = channel
@@ -277,16 +315,23 @@ def _attend(pid: int, pipes: dict[int, int], channel: socket.socket, answer: Ans
                 open_channel = None
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                for source, target in pipes.items():
-                    os.set_blocking(source, False)
-                    while _pass_on(source, target, shown):
-                        pass
+                signals.forget()
+                _drain(pipes, shown)
                 return status
     finally:
         for source in pipes:
             os.close(source)
         if ending is not None:
             os.close(ending)
+
+
+def _drain(pipes: Mapping[int, int], shown: _Output) -> None:
+    """Pass on what the worker has left in *pipes*, and no more: another process may write on."""
+    for source, target in pipes.items():
+        os.set_blocking(source, False)
+        for _ in range(PIPE // CHUNK):
+            if not _pass_on(source, target, shown):
+                break
 
 
 def _pass_on(source: int, target: int, shown: _Output) -> bool:
@@ -323,7 +368,7 @@ def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
             os.close(descriptor)
     try:
         send(channel, reply, passed)
-    except OSError:
+    except (OSError, InternalError):
         return False
     finally:
         for descriptor in passed:

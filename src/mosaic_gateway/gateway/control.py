@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mosaic_gateway.config import Home, instance_id, load_config, process_environment
+from mosaic_gateway.config import Config, Home, instance_id, load_config, process_environment
 from mosaic_gateway.errors import BusyError, InternalError, MosaicError
 from mosaic_gateway.files import open_regular
+from mosaic_gateway.gateway.listening import listener_for
 from mosaic_gateway.gateway.program import Program, current_program, program_words, refuse_other_version
 from mosaic_gateway.gateway.ready_pipe import SUPERVISOR_BUSY, StartupFailedError, await_line
 from mosaic_gateway.gateway.service import Service, registered_service, start_service, stop_service
@@ -117,28 +118,27 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     service = registered_service(home)
     if service is not None:
         return _start_service(home, service, timeout)
-    port = load_config(home, flags={}, environ=process_environment()).port
+    config = load_config(home, flags={}, environ=process_environment())
     program = current_program(home)
     if program is None:
         refuse_other_version(home)
-    with launch(home, program, port=port) as launched:
+    with launch(config, program) as launched:
         return launched.go(timeout)
 
 
-def launch(
-    home: Home, program: Program | None, *, port: int, issue_link: bool = False, tethered: bool = False
-) -> Launched:
+def launch(config: Config, program: Program | None, *, issue_link: bool = False, tethered: bool = False) -> Launched:
     """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it touches anything.
 
-    It ends by itself when this process does. *port* is the one that it will listen on; where only root may bind it,
-    root's process does. With *issue_link* it gives back a set-up link if there is no admin yet and no earlier link
-    that still works. *tethered*: it ends when we do, or let go of it, unless `Launched.untie` was called.
+    It ends by itself when this process does. Where only root may bind its port, root's process does.
+    With *issue_link* it gives back a set-up link if there is no admin yet and no earlier link that still works.
+    *tethered*: it ends when we do, or let go of it, unless `Launched.untie` was called.
     Raises `ProgramMissingError`, and what binding raises.
     """
-    words = program_words(program)
+    home, words = config.home, program_words(program)
     if words is None and home.broker is None:
         raise InternalError("the interpreter of the gateway's program cannot be run by this user")
-    listener = home.broker.ask(Request.BIND)[1] if home.broker is not None and is_privileged(port) else []
+    bound = home.broker is not None and is_privileged(config.port)
+    listener = [listener_for(home, config.host, config.port).detach()] if bound else []
     ready, ready_writer = os.pipe()
     go_reader, go = os.pipe()
     tether_reader, tether = os.pipe()

@@ -26,11 +26,11 @@ from mosaic_gateway.engines.open import engine_for
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.gateway.http import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.keeper import EngineKeeper
+from mosaic_gateway.gateway.listening import listener_for
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of
-from mosaic_gateway.process.ports import bind_listener
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -133,7 +133,7 @@ class _Announcement:
 def _listener(config: Config, descriptor: int | None) -> socket.socket:
     """Return a socket bound to the address; one that was passed on stays open for the next gateway."""
     if descriptor is None:
-        return bind_listener(config.host, config.port)
+        return listener_for(config.home, config.host, config.port)
     return socket.socket(fileno=os.dup(descriptor))
 
 

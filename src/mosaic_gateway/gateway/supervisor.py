@@ -250,7 +250,11 @@ def main(words: Sequence[str], run_words: RunWords) -> int:
             listener=arguments.listen_fd,
             issue_link=arguments.issue_link,
         )
-        return supervisor.run()
+        try:
+            return supervisor.run()
+        finally:
+            if arguments.listen_fd is not None:
+                os.close(arguments.listen_fd)  # whoever finds the lock free finds the port free, too
 
 
 def _become(name: str) -> None:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.files import parse_json
 from mosaic_gateway.root_requests import NONE, Answer, Request
 
-__all__ = ["BrokerClient", "Message", "error_message", "receive", "send"]
+__all__ = ["BrokerClient", "Message", "Receiver", "error_message", "receive", "send"]
 
 LARGEST = 1 << 20  # bytes of one message
 MOST_DESCRIPTORS = 4
 HEADER = 4
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Message = dict[str, Any]
 
@@ -55,21 +59,62 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
 
     Raises ValueError for what is no message; then the other end is not to be trusted further.
     """
-    received, descriptors = _first(channel)
+    return Receiver(channel).next()
+
+
+class Receiver:
+    """Receives messages; an interruption in the middle of one loses nothing of it: `next` goes on."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._received = b""
+        self._descriptors: list[int] = []
+        self.count = 0  # messages
+
+    def next(self) -> tuple[Message, list[int]] | None:
+        """Return the next message, as `receive` does."""
+        try:
+            while (missing := self._missing()) > 0:
+                if not self._more(missing):
+                    _close(self._descriptors)
+                    return None
+            message, descriptors = _message(self._received[HEADER:]), self._descriptors
+        except (OSError, ValueError):
+            _close(self._descriptors)
+            raise
+        with _uninterrupted():
+            self._received, self._descriptors = b"", []
+            self.count += 1
+        return message, descriptors
+
+    def _missing(self) -> int:
+        if len(self._received) < HEADER:
+            return HEADER - len(self._received)
+        return HEADER + _bounded(int.from_bytes(self._received[:HEADER], "big")) - len(self._received)
+
+    def _more(self, count: int) -> bool:
+        """Receive up to *count* bytes and keep them; return whether there were any."""
+        # Here an interruption harms nothing.
+        if not select.select([self._channel], [], [], self._channel.gettimeout())[0]:
+            raise TimeoutError("the other end sends no more of a message")
+        with _uninterrupted():
+            data, descriptors, _flags, _address = socket.recv_fds(
+                self._channel, min(count, 65536), MOST_DESCRIPTORS if not self._received else 0
+            )
+            self._received += data
+            self._descriptors += descriptors
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the system call has it
+        return bool(data)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
     try:
-        while len(received) < HEADER:
-            received += _some(channel, HEADER - len(received))
-        length = int.from_bytes(received[:HEADER], "big")
-        while len(received) < HEADER + length:
-            received += _some(channel, HEADER + _bounded(length) - len(received))
-        message = _message(received[HEADER:])
-    except EOFError:
-        _close(descriptors)
-        return None
-    except BaseException:
-        _close(descriptors)
-        raise
-    return message, descriptors
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def error_message(error: MosaicError) -> Message:
@@ -82,13 +127,25 @@ class BrokerClient:
 
     def __init__(self, channel: socket.socket, facts: Mapping[str, Any]) -> None:
         self._channel = channel
+        self._receiver = Receiver(channel)
+        self._sent = 0
         self.facts = facts
 
     def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Answer:
-        """Send *request* and wait for its answer, however long it takes. Raises MosaicError."""
+        """Send *request* and wait for its answer, however long it takes. Raises MosaicError.
+
+        What an interruption leaves unanswered, root's process still does; the next request waits for that.
+        """
         try:
-            send(self._channel, {"request": str(request), "values": dict(values)}, descriptors)
-            answer = receive(self._channel)
+            while self._receiver.count < self._sent:  # the asker was interrupted
+                late = self._receiver.next()
+                if late is None:
+                    break
+                _close(late[1])
+            with _uninterrupted():
+                send(self._channel, {"request": str(request), "values": dict(values)}, descriptors)
+                self._sent += 1
+            answer = self._receiver.next()
         except OSError:
             answer = None
         if answer is None:
@@ -111,20 +168,6 @@ def _message(body: bytes) -> Message:
     if not isinstance(message, dict):
         raise ValueError("a message is no JSON object")  # noqa: TRY004 - as what cannot be read
     return message
-
-
-def _first(channel: socket.socket) -> tuple[bytes, list[int]]:
-    data, descriptors, _flags, _address = socket.recv_fds(channel, HEADER, MOST_DESCRIPTORS)
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the system call has it
-    return data, list(descriptors)
-
-
-def _some(channel: socket.socket, count: int) -> bytes:
-    data = channel.recv(min(count, 65536))
-    if not data:
-        raise EOFError
-    return data
 
 
 def _close(descriptors: Sequence[int]) -> None:

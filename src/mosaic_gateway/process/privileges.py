@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Mapping
 
 from mosaic_gateway.process.account import Account
@@ -14,6 +16,7 @@ ALLOWED = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "DATABASE_URL", "BETTER_AUTH_SECRET"}
     | {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 )
+JOIN_SESSION_KEYRING = 1  # <linux/keyctl.h>
 ALLOWED_PREFIXES = ("LC_", "MOSAIC_GATEWAY_")
 
 
@@ -31,9 +34,17 @@ def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
     """
     os.environ.clear()
     os.environ.update(environ)
+    _leave_keyring()
     os.setgroups(_groups(account))
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
+
+
+def _leave_keyring() -> None:
+    """Take a new session keyring: root's may hold keys (keyctl(2)). Does nothing where the kernel has none."""
+    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+    if sys.platform.startswith("linux") and number is not None:
+        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(JOIN_SESSION_KEYRING), None)
 
 
 def _groups(account: Account) -> list[int]:

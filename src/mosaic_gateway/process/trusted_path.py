@@ -61,9 +61,12 @@ class FoundPath:
 
 
 @contextmanager
-def find_path(path: Path) -> Iterator[FoundPath]:
-    """Give what the absolute *path* leads to, for the length of the block. Raises `UnsafePathError`, OSError."""
-    walk = _Walk(path)
+def find_path(path: Path, *, roots: bool = False) -> Iterator[FoundPath]:
+    """Give what the absolute *path* leads to, for the length of the block. Raises `UnsafePathError`, OSError.
+
+    With *roots*, all of it must be root's, and nothing on the way a directory that others may write, sticky or not.
+    """
+    walk = _Walk(path, roots=roots)
     try:
         yield walk.run()
     finally:
@@ -73,8 +76,9 @@ def find_path(path: Path) -> Iterator[FoundPath]:
 class _Walk:
     """The way from the root directory down."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, roots: bool) -> None:
         self._asked = path
+        self._roots = roots
         self._links = 0
         self._foreign: int | None = None  # the one user besides root to whom components belong
         self._passed: list[str] = []
@@ -124,7 +128,8 @@ class _Walk:
 
     def _check_directory(self, status: os.stat_result) -> None:
         """A directory that others may write is refused, unless its sticky bit keeps entries in their place."""
-        if status.st_mode & OTHERS_WRITE and not (status.st_uid == 0 and status.st_mode & stat.S_ISVTX):
+        sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX and not self._roots
+        if status.st_mode & OTHERS_WRITE and not sticky:
             raise self._unsafe(f"others than its owner may write into {self._named()}")
 
     def _check_entry(self, name: str, here: os.stat_result, status: os.stat_result) -> None:
@@ -134,6 +139,10 @@ class _Walk:
             raise self._unsafe(f"{self._named(name)} lies in a directory of another user")
         if status.st_uid != 0:
             self._foreign = status.st_uid
+        if self._roots and self._foreign is not None:
+            raise self._unsafe(f"{self._named(name)} belongs to another user")
+        if self._roots and stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE:
+            raise self._unsafe(f"others than its owner may write into {self._named(name)}")
 
     def _named(self, name: str = "") -> str:
         return "/" + "/".join((*self._passed, *([name] if name else [])))
@@ -141,7 +150,9 @@ class _Walk:
     def _unsafe(self, why: str) -> UnsafePathError:
         return UnsafePathError(
             f"root does not work in {self._asked}: {why}",
-            hint="Run the command as the owner of the directory, or choose a --home of which only root, or only its "
+            hint="Name a directory of which root alone can change the way to it (below /usr/local, say)."
+            if self._roots
+            else "Run the command as the owner of the directory, or choose a --home of which only root, or only its "
             "owner, can change the way to it (such as /var/lib/mosaic-gateway).",
         )
 

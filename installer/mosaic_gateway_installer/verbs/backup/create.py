@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.named_file import NamedFileError
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import Home, load_config, process_environment
 from mosaic_gateway_installer.backups.create import create_backup
@@ -19,12 +21,28 @@ from mosaic_gateway_installer.verbs.uninstall import installed
 __all__ = ["create"]
 
 
+def _check_entry(directory: Path) -> None:
+    """Raise NamedFileError where this user may not even see whether *directory* is there, or not enter it."""
+    try:
+        there = directory.is_dir()
+        closed = there and not os.access(directory, os.X_OK)
+    except PermissionError:
+        closed = True
+    if closed:
+        raise NamedFileError(
+            f"{directory} is closed to user id {os.geteuid()}, as whom the backup is made",
+            hint="Name a directory that every user may enter, such as one below /var/backups: --to DIR",
+        )
+
+
 def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
     """Back up *home* into *directory* (None: its own); with *check* the backup is verified.
 
     Raises `NotInstalledError`, `DiskFullError`, `BackupFailedError`, `BackupDamagedError`, BusyError.
     """
     installed(home)
+    if directory is not None:
+        _check_entry(directory)
     place = directory if directory is not None else backups_of(home)
     with interruptible(), reporter() as report, holding(home, "backup create"):
         recover(home, report)

@@ -1,0 +1,104 @@
+"""A worker that the account has taken over asks for what it likes: root's process does what the verb can need."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.security import hijacked
+from tests.security.installation import Installation, Watch
+
+from mosaic_gateway.root_requests import Request
+
+pytestmark = pytest.mark.skipif(not Path(hijacked.PYTHON).exists(), reason="needs the system's Python")
+
+ASKS = """
+import json, os, socket, sys, time
+channel = socket.socket(fileno=3)
+def receive(count):
+    data = b""
+    while len(data) < count:
+        data += channel.recv(count - len(data)) or sys.exit(0)
+    return data
+def answer():
+    return json.loads(receive(int.from_bytes(receive(4), "big")))
+answer()
+for name, values in json.loads(REQUESTS):
+    body = json.dumps({"request": name, "values": values}).encode()
+    channel.sendall(len(body).to_bytes(4, "big") + body)
+    print(json.dumps([name, answer().get("error", {}).get("code")]), flush=True)
+"""
+STUBBORN = """
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(600)
+"""
+#: What Python runs for a user in a directory of that user's, as whomever it runs then.
+CUSTOM = """
+import os
+with open("{home}/ran", "a") as stream:
+    print(os.getuid(), file=stream)
+"""
+VALUES: dict[str, Any] = {
+    "name": None, "names": ["current"], "descriptors": [], "issue_link": False, "durable": False, "packages": False,
+    "timeout": 1, "waits_for_network": False, "reads_homes": False, "socket_outside": False, "option": "password_file",
+    "instance_id": "0123456789abcdef",
+}  # fmt: skip
+LOOKING = {"bind", "program-state", "check-package", "service-manager", "unit-state", "read-input"}
+
+
+def _words(attacked: Installation, program: str, *words: str) -> tuple[str, ...]:
+    attacked.write("hijack.py", program)
+    attacked.account("chmod 644 hijack.py")
+    here = str(Path(hijacked.__file__))
+    return (attacked.python, "-P", here, f"{attacked.home}/hijack.py", *words, "--home", attacked.home)
+
+
+def _asked(attacked: Installation, requests: list[tuple[str, dict[str, Any]]], *words: str) -> dict[str, str | None]:
+    """Return each request's error code, None where it was granted."""
+    program = f"REQUESTS = {json.dumps(requests)!r}\n{ASKS}"
+    ended = attacked.machine.run(*_words(attacked, program, *words), limit=120)
+    return dict(map(json.loads, ended.out.splitlines()))
+
+
+@pytest.mark.parametrize("verb", ["status", "config show", "install --dry-run", "backup list"])
+def test_a_verb_that_looks_gets_nothing_done(attacked: Installation, watch: Watch, verb: str) -> None:
+    """Neither programs nor unit nor gateway are touched, and no one is asked for a password."""
+    codes = _asked(attacked, [(str(request), VALUES) for request in Request], *verb.split())
+    assert set(codes) == {str(request) for request in Request}
+    assert {name for name, code in codes.items() if code != "NOT_GRANTED"} <= LOOKING
+    assert watch.harm() == []
+
+
+def test_root_starts_no_python_in_the_accounts_surroundings(attacked: Installation, watch: Watch) -> None:
+    """What Python would run at its start, from HOME, is the account's and never runs as root."""
+    version = attacked.machine.check(attacked.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    directory = f".local/lib/python{version}/site-packages"
+    attacked.write(f"{directory}/usercustomize.py", CUSTOM.format(home=attacked.home))
+    _asked(attacked, [("launch", VALUES)], "start")
+    time.sleep(2)
+    attacked.verb("stop")
+    ran = attacked.file("ran")
+    assert "0" not in (ran.read_text().split() if ran.exists() else [])
+    assert watch.harm() == []
+
+
+def test_a_worker_that_ends_for_no_signal_is_killed(attacked: Installation, watch: Watch) -> None:
+    """Whoever presses Ctrl-C again and again gets the terminal back."""
+    process = attacked.machine.popen(_words(attacked, STUBBORN, "status"))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    root = next(one for one in attacked.machine.processes() if hijacked.__file__ in one.cmdline())
+    for _ in range(3):
+        assert root.is_running()
+        root.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    process.communicate(timeout=30)
+    assert not root.is_running()
+    assert watch.harm() == []
