@@ -68,6 +68,7 @@ MIGRATIONS = (
     "mosaic_gateway.migrations.runner",
 )
 INSTALLER = (
+    "gzip",
     "mosaic_gateway.cli.config",
     "mosaic_gateway.cli.serve",
     "mosaic_gateway.engines.postgres.major",

@@ -23,12 +23,37 @@ from tests.security.machine import Ground, NamespacesMissingError
 from tests.security.planted import prepare
 
 MakeBase = Callable[[str], Base]
+#: Tests of which each case runs with one kind of interpreter.
+ALTERNATING: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Only where tests/security is named on the command line."""
     with suppress(ValueError):  # tests/sweep has it, too
         parser.addoption("--whole", action="store_true", help="all of it, not only a part")
+
+
+def alternating(function: Callable[..., None]) -> Callable[..., None]:
+    """Let each case of a test with many run with one kind of interpreter, in turn; with ``--whole`` with both."""
+    ALTERNATING.add(function.__qualname__)
+    return function
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out every other case of the tests that are `alternating`."""
+    if config.getoption("--whole", default=False):
+        return
+    seen: dict[tuple[str, str], int] = {}
+    left_out = []
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.function.__qualname__ not in ALTERNATING:
+            continue
+        name, kind = item.function.__qualname__, str(item.callspec.params["kind"])
+        number = seen[name, kind] = seen.get((name, kind), -1) + 1
+        if KINDS[number % len(KINDS)] != kind:
+            left_out.append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

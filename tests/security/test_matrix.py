@@ -22,14 +22,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pairs" not in metafunc.fixturenames:
         return
     whole = bool(metafunc.config.getoption("--whole", default=False))
-    found = [
-        pytest.param(verb, tuple(pairs), kind, number, id=f"{verb.text}-{number}-{kind}")
-        for index, verb in enumerate(VERBS)
-        for number, pairs in enumerate(
-            [[pair] for pair in planted.products()] if whole else planted.rounds(index, len(VERBS))
-        )
-        for kind in (KINDS if whole else [KINDS[(index + number) % len(KINDS)]])
-    ]
+    found = []
+    for index, verb in enumerate(VERBS):
+        runs = [[pair] for pair in planted.products()] if whole else planted.rounds(index, len(VERBS))
+        for number, pairs in enumerate(runs):
+            interpreter = KINDS[(index + number) % len(KINDS)]
+            case = f"{verb.text}-{number}-{interpreter}"
+            found.append(pytest.param(verb, tuple(pairs), interpreter, number, id=case))
     metafunc.parametrize(("verb", "pairs", "interpreter", "number"), found)
 
 

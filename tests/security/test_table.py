@@ -14,16 +14,17 @@ from dataclasses import replace
 import pytest
 from tests.security import race
 from tests.security.canary import CANARY, TENANT, TENANT_UID
-from tests.security.conftest import MakeBase
+from tests.security.conftest import MakeBase, alternating
 from tests.security.installation import THEIRS, Installation, Watch, recorder
 from tests.security.interpreters import OPEN
 from tests.security.machine import HOMES
 
-MANY = 20_000  # files of a backup: to copy them takes a while
+MANY = 8000  # files of a backup: to copy them takes a while
 PROGRAMS = ("postgres", "initdb", "pg_ctl", "pg_config", "pg_dump", "pg_restore", "psql", "pg_checksums")
 VERBS_THAT_CHOOSE_PROGRAMS = ("install --no-start", "install --dry-run", "upgrade", "upgrade --dry-run")
 
 
+@alternating
 @pytest.mark.parametrize("directory", ["logs", "run", "secrets", "data"])
 def test_doctor_gives_away_nothing_behind_a_link(attacked: Installation, watch: Watch, directory: str) -> None:
     """A directory of the home leads to root's: owner and mode of what lies there stay as they are."""
@@ -38,6 +39,7 @@ def test_programs_that_the_settings_name_never_run_as_root(attacked: Installatio
     watch.check(attacked.verb(*verb.split()))
 
 
+@alternating
 @pytest.mark.parametrize("name", ["root", "tenant", "victim"])
 @pytest.mark.parametrize("verb", ["install --no-start", "upgrade"])
 def test_the_receipt_does_not_say_whose_the_home_is(attacked: Installation, watch: Watch, verb: str, name: str) -> None:
@@ -48,6 +50,7 @@ def test_the_receipt_does_not_say_whose_the_home_is(attacked: Installation, watc
     watch.check(ended)
 
 
+@alternating
 @pytest.mark.parametrize("name", ["root", "tenant", "victim"])
 @pytest.mark.parametrize("verb", ["install --no-start", "install --dry-run"])
 def test_the_receipt_does_not_say_as_whom_programs_run(
@@ -108,6 +111,7 @@ def test_no_unit_gets_a_name_from_the_receipt(make_made: MakeBase, identity: str
         assert all(re.search(r"^/etc/systemd/system/mosaic-gateway(-[0-9a-f]{8})?\.service$", name) for name in names)
 
 
+@alternating
 @pytest.mark.parametrize("lock", ["supervisor", "gateway"])
 @pytest.mark.parametrize("verb", ["stop", "uninstall", "restart"])
 def test_only_who_holds_the_lock_is_signalled(attacked: Installation, watch: Watch, lock: str, verb: str) -> None:
@@ -124,6 +128,7 @@ def test_only_who_holds_the_lock_is_signalled(attacked: Installation, watch: Wat
     assert not victim_killed
 
 
+@alternating
 @pytest.mark.parametrize(
     ("verb", "path", "target"),
     [
@@ -154,6 +159,7 @@ def test_prune_removes_nothing_behind_a_link(attacked: Installation, watch: Watc
     watch.check(attacked.verb(*verb.split()))
 
 
+@alternating
 @pytest.mark.parametrize(
     "verb",
     ["install --no-start", "start", "stop", "config show", "logs", "backup create", "backup list", "uninstall"],
@@ -179,6 +185,7 @@ def test_a_home_exchanged_for_a_link_runs_nothing_as_root(attacked: Installation
             watch.check_race(moved.verb("start"))
 
 
+@alternating
 @pytest.mark.parametrize(
     ("verb", "path", "what"),
     [

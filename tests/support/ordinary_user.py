@@ -183,6 +183,8 @@ def _set_environment(account: pwd.struct_passwd, home: Path, disks: Path) -> Non
         if name.startswith(("XDG_", "SUDO_")) or name in {"TMPDIR", "TEMP", "TMP"}:
             del environ[name]
     environ.update({"HOME": str(home), "USER": account.pw_name, "LOGNAME": account.pw_name, DISKS: str(disks)})
+    # A tree that every user may enter is not covered: pytest could not write its cache there, which fails a run.
+    environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} -p no:cacheprovider".strip()
     count = int(environ.get("GIT_CONFIG_COUNT", "0"))
     environ[f"GIT_CONFIG_KEY_{count}"], environ[f"GIT_CONFIG_VALUE_{count}"] = "safe.directory", "*"
     environ["GIT_CONFIG_COUNT"] = str(count + 1)

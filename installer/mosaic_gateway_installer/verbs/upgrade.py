@@ -166,6 +166,7 @@ def _take_engine_along(home: Home) -> None:
 def _look(home: Home) -> _Look:
     receipt, context, findings = looked_at(home, Wishes(), upgrading=True)
     if receipt is None:
+        check_install(findings)  # which have found why it cannot be used now
         raise LookupError(home.receipt)  # the caller has read it
     _check_state(receipt, home)
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
