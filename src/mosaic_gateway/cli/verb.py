@@ -20,9 +20,18 @@ from mosaic_gateway.installation.machine_record import read_machine_record
 
 __all__ = ["home_option", "json_option", "verb"]
 
+
+class _HomePath(click.Path):
+    """A path that is not looked at: as root, nothing of a home is, before its owner was found."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        del param, ctx
+        return Path(value)
+
+
 home_option = click.option(
     "--home",
-    type=click.Path(path_type=Path, readable=False),
+    type=_HomePath(path_type=Path, readable=False),
     metavar="DIR",
     help="The installation's directory. [MOSAIC_GATEWAY_HOME]",
 )
