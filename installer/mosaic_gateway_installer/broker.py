@@ -14,18 +14,15 @@ import os
 import pwd
 import shutil
 import signal
-import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mosaic_gateway import __version__
 from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.config import Home, process_environment
 from mosaic_gateway.errors import InternalError, RefusedError
@@ -41,25 +38,24 @@ from mosaic_gateway.installation.machine_record import (
     write_machine_record,
 )
 from mosaic_gateway.process.account import Account, account_named
-from mosaic_gateway.process.command import run
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.process.privileges import account_environment
-from mosaic_gateway.process.trusted_path import FoundPath, find_path
+from mosaic_gateway.process.trusted_path import find_path, open_directory
 from mosaic_gateway.record_fields import INSTANCE_ID
 from mosaic_gateway.root_requests import Answer, Request
 from mosaic_gateway_installer.former_programs import remove_roots_programs
 from mosaic_gateway_installer.grants import Call
+from mosaic_gateway_installer.handed_directory import HandedDirectory
 from mosaic_gateway_installer.process_search import end_roots_supervisors, process_running_as
 from mosaic_gateway_installer.programs import LocalPrograms, open_to_all, program_names
-from mosaic_gateway_installer.service.choice import closed_part
 from mosaic_gateway_installer.service.machine_unit import MachineUnit, UnitWish, unit_for
+from mosaic_gateway_installer.service_account import account_is_free, closed_part, remove_account
 
-__all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots", "may_pass", "remove_account"]
+__all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots"]
 
 CACHES = Path("/var/cache/mosaic-gateway")
 PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
 MOST_LAUNCHES = 8
-COMMAND_LIMIT = 30.0  # seconds
 LONGEST_START = 3600.0  # seconds
 #: Options whose files root reads, or makes, for the worker.
 INPUTS = frozenset({"password_file", "database_url_file"})
@@ -85,7 +81,7 @@ class Broker:
         self._home = home
         self._call = call
         self._options = call.options
-        self._begun: _Begun | None = None
+        self._begun: HandedDirectory | None = None
         self._launched = 0
         self._unit: MachineUnit | None = None
         self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Answer]] = {
@@ -166,7 +162,6 @@ class Broker:
 
     def _place_pglite(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         programs = LocalPrograms(self._programs().home, self._search_path())
-        before = set(program_names(programs.home))
         if values["packages"] is True:
             programs.place_pglite(None)
         else:
@@ -176,24 +171,23 @@ class Broker:
                 open_to_all(path)
         (programs.home.runtime / "node.json").chmod(0o644)
         self._make_cache()
-        return {"placed": [name for name in program_names(programs.home) if name not in before]}, []
+        return {}, []
 
     def _search_path(self) -> str:
         """Return root's PATH without places whose Node.js the account could not run."""
         places = process_environment().get("PATH", os.defpath).split(os.pathsep)
-        nodes = {place: Path(place, "node") for place in places}
-        return os.pathsep.join(
-            place
-            for place, node in nodes.items()
-            if not node.exists() or all(may_pass(one, self.account) for one in (*node.parents, *node.resolve().parents))
-        )
+        return os.pathsep.join(place for place in places if not self._is_closed(Path(place, "node")))
+
+    def _is_closed(self, program: Path) -> bool:
+        """Return whether the account may not run *program*, by its path or where links lead."""
+        return any(closed_part(path, self.account) is not None for path in (program, program.resolve()))
 
     def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         programs = self._programs()
         names = [name for name in program_names(programs.home) if name in values["names"]]
         removed = programs.remove(names)
         if not program_names(programs.home):
-            self._remove_program_directory()
+            self.remove_program_directory()
         return {"removed": list(removed)}, []
 
     def _set_aside_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
@@ -224,15 +218,8 @@ class Broker:
         with suppress(OSError):  # a convenience: without it the command has a longer name
             link.symlink_to(record.programs / "bin" / "mosaic-gateway")
 
-    def forget_programs(self) -> None:
+    def remove_program_directory(self) -> None:
         """Remove the directory of programs, and the command's link to it."""
-        self._remove_program_directory()
-
-    def remove_home(self) -> None:
-        """Remove the home and the directories above it that root made, as far as they are empty."""
-        self._remove_home(self._granted())
-
-    def _remove_program_directory(self) -> None:
         record = self._granted()
         if record.command is not None and record.command.is_symlink():
             target = record.programs / "bin" / "mosaic-gateway"
@@ -251,8 +238,8 @@ class Broker:
     def _make_cache(self) -> None:
         if self._granted().cache is not None:
             return
-        CACHES.mkdir(mode=0o755, exist_ok=True)
-        CACHES.chmod(0o755)
+        with find_path(CACHES, roots=True) as found:
+            os.close(open_directory(found))
         self._note(cache=self.cache)
         with suppress(FileExistsError):
             self.cache.mkdir(mode=0o700)
@@ -323,7 +310,7 @@ class Broker:
             raise ValueError(values["descriptors"])
         words = self._program_words(values["name"])
         python = Path(words[0])
-        if all(closed_part(path, self.account) is None for path in (python, python.resolve())):
+        if not self._is_closed(python):
             raise NotGrantedError(f"{self.account.name} can run {python} itself")
         self._launched += 1
         if self._launched > MOST_LAUNCHES:
@@ -398,20 +385,17 @@ class Broker:
         path = self._options.get(DIRECTORY_OPTION)
         if not isinstance(path, Path) or self._begun is not None:
             raise NotGrantedError("root named no directory for that")
-        with find_path(path, roots=True) as found:
-            if found.status is None and len(found.missing) == 1:
-                os.mkdir(found.name, 0o755, dir_fd=found.parent)
-            elif not found.is_directory:
-                raise NamedFileError(f"{path} is not a directory", hint="Make it first.")
-            closed = next((one for one in (found.path, *found.path.parents) if not may_pass(one, self.account)), None)
-            if closed is not None:
-                raise NamedFileError(
-                    f"{self.account.name}, as whom the backup is made, may not enter {closed}",
-                    hint="Name a directory below one that is open to all: --to DIR",
-                )
-            self._begun = _Begun.in_directory(found)
-            self._begun.make(self.account)
-        return {"path": str(found.path / self._begun.temporary), "name": self._begun.name}, []
+        closed = closed_part(path, self.account)
+        if closed is not None:
+            raise NamedFileError(
+                f"{self.account.name}, as whom the backup is made, may not enter {closed}",
+                hint="Name a directory below one that is open to all: --to DIR",
+            )
+        try:
+            self._begun = HandedDirectory.make(path, self.account)
+        except NotADirectoryError as error:
+            raise NamedFileError(f"{path} is not a directory", hint="Name another: --to DIR") from error
+        return {"path": str(self._begun.place / self._begun.temporary), "name": self._begun.name}, []
 
     def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         if self._begun is None:
@@ -445,97 +429,38 @@ class Broker:
         record = self._granted()
         if record.unit is not None:
             self._machine_unit().remove()
-        self._remove_program_directory()
+        self.remove_program_directory()
         if record.cache is not None:
             with suppress(OSError):  # what is in it the account has to remove
                 record.cache.rmdir()
                 CACHES.rmdir()
-        gone = self._remove_home(record)
+        self.remove_home()
         self.left = True
         used = process_running_as(self.account, but=os.getpid()) if record.account_created else None
-        return {"home_removed": gone, "account": record.account, "used_by": used}, []
+        return {"account": record.account, "used_by": used}, []
 
-    def _remove_home(self, record: MachineRecord) -> bool:
+    def remove_home(self) -> None:
         """Remove the home and the directories above it that root made for it, as far as they are empty."""
-        for directory in reversed(record.directories):
+        for directory in reversed(self._granted().directories):
             with suppress(OSError), find_path(directory) as found:
                 if found.is_directory:
                     os.rmdir(found.name, dir_fd=found.parent)
-        with find_path(self._home) as found:
-            return found.status is None
 
     def close(self, code: int) -> None:
         """End the session: what was not kept goes, and after a purge the account and the record. Raises OSError."""
         if self._begun is not None:
             self._begun.give_up()
         if self.record is not None and self.left:
-            if code == 0 and self.record.account_created and self._account_is_free():
+            if code == 0 and self.record.account_created and account_is_free(self.account, self._home):
                 remove_account(self.record.account)
             remove_machine_record(self._home)
-
-    def _account_is_free(self) -> bool:
-        with find_path(self._home) as found:
-            return found.owner != self.account.uid and process_running_as(self.account, but=os.getpid()) is None
 
     def _note(self, **changes: Any) -> None:
         self.record = replace(self._granted(), **changes)
         write_machine_record(self.record)
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A directory that is made for the account as ``temporary`` in ``place`` of root's, and is to be ``name``."""
-
-    place: Path
-    directory: int
-    temporary: str
-    name: str
-
-    @classmethod
-    def in_directory(cls, found: FoundPath) -> _Begun:
-        directory = os.open(found.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=found.parent)
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{__version__}"
-        there = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
-        names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
-        name = next(name for name in names if name not in there)
-        return cls(found.path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
-
-    def make(self, account: Account) -> None:
-        os.mkdir(self.temporary, 0o700, dir_fd=self.directory)
-        made = os.open(self.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.directory)
-        try:
-            os.fchown(made, account.uid, account.gid)
-        finally:
-            os.close(made)
-
-    def keep(self) -> None:
-        os.rename(self.temporary, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-        os.close(self.directory)
-
-    def give_up(self) -> None:
-        with suppress(OSError):  # the account has left something in it
-            os.rmdir(self.temporary, dir_fd=self.directory)
-        os.close(self.directory)
-
-
 def check_roots(directory: Path) -> None:
     """Raise UnsafePathError unless *directory*, and all on the way to it, is root's alone."""
     with find_path(directory, roots=True):
         pass
-
-
-def may_pass(directory: Path, account: Account | None) -> bool:
-    """Return whether *account* (None: one that is still to be made) may enter *directory*."""
-    status = directory.stat()
-    if account is not None and status.st_uid == account.uid:
-        return bool(status.st_mode & stat.S_IXUSR)
-    if account is not None and status.st_gid == account.gid:
-        return bool(status.st_mode & stat.S_IXGRP)
-    return bool(status.st_mode & stat.S_IXOTH)
-
-
-def remove_account(name: str) -> None:
-    """Remove the account *name* and its group. Raises CommandFailedError."""
-    userdel = shutil.which("userdel")
-    if userdel is not None and account_named(name) is not None:
-        run([userdel, name], timeout=COMMAND_LIMIT)

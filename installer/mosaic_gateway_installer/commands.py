@@ -90,12 +90,12 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
     With --purge they go as well, once the instance id has been given (as --purge=ID in scripts).
     """
-    from mosaic_gateway_installer.verbs import uninstall as module
+    from mosaic_gateway_installer.receipt import installed
+    from mosaic_gateway_installer.verbs.uninstall import uninstall as run
 
     if purge == ASK:
-        receipt = module.installed(home)
-        purge = _confirmed(home, receipt.instance_id, asked=not yes)
-    return module.uninstall(home, purge=purge, dry_run=dry_run)
+        purge = _confirmed(home, installed(home).instance_id, asked=not yes)
+    return run(home, purge=purge, dry_run=dry_run)
 
 
 @click.command(short_help="Look for faults of an installation.")

@@ -14,6 +14,7 @@ from types import FrameType
 
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.process.interruptions import INTERRUPTIONS
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.steps.base import Step
 
@@ -84,7 +85,7 @@ def uninterruptible() -> Iterator[None]:
         return
 
     # Not SIG_IGN, which the programs that the undoing starts would inherit.
-    yield from _with_handlers((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), ignore)
+    yield from _with_handlers(INTERRUPTIONS, ignore)
 
 
 def _with_handlers(

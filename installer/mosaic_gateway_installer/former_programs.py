@@ -1,7 +1,7 @@
 """Program copies in a home that belong to root: version 0.1.0 of root's command put them there.
 
 Root looks at them by descriptors, follows no link, and runs nothing of them. An account cannot move a directory of
-root's into its own, so what is root's there is nobody else's.
+root's into its own, so what is root's there was put there by root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from mosaic_gateway.process.trusted_path import FoundPath
+from mosaic_gateway.process.trusted_path import FoundPath, open_directory
 
 __all__ = ["remove_roots_programs", "roots_programs"]
 
@@ -36,7 +36,9 @@ def remove_roots_programs(home: FoundPath, names: Collection[str]) -> None:
 
 @contextmanager
 def _programs_in(home: FoundPath) -> Iterator[int]:
-    outer = os.open(home.name, DIRECTORY, dir_fd=home.parent)
+    if not home.is_directory:
+        raise FileNotFoundError(home.path)
+    outer = open_directory(home)
     try:
         inner = os.open("runtime", DIRECTORY, dir_fd=outer)
     finally:

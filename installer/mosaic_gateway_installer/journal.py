@@ -59,11 +59,6 @@ class Journal:
                         found.append(checked_record(self._path, entry, FIELDS, hint=HINT))
         return found
 
-    def was_begun(self, step: str) -> bool:
-        """Return whether a run that did not end had begun *step* (and not undone it)."""
-        events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
-        return bool(events) and events[-1] != "undone"
-
     def was_done(self, step: str) -> bool:
         """Return whether a run that did not end had completed *step* (and not undone it)."""
         events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.config import EngineName, Home, NotInstalledError
 from mosaic_gateway.files import write_file
 from mosaic_gateway.gateway.service import Service
 from mosaic_gateway.process.account import HomeOwnerError
@@ -36,7 +36,7 @@ from mosaic_gateway.record_fields import (
     text,
 )
 
-__all__ = ["SCHEMA", "Receipt", "ReceiptState", "read_receipt", "write_receipt"]
+__all__ = ["SCHEMA", "Receipt", "ReceiptState", "installed", "read_receipt", "write_receipt"]
 
 #: Version of the file's form.
 SCHEMA = 1
@@ -120,6 +120,16 @@ def read_receipt(home: Home) -> Receipt | None:
     if value["service"] is not None:
         value["service"] = Service.from_dict(value["service"], home.receipt)
     return Receipt(**value)
+
+
+def installed(home: Home) -> Receipt:
+    """Return the receipt of *home*, which must be there. Raises NotInstalledError, RecordError, OSError."""
+    receipt = read_receipt(home)
+    if receipt is None:
+        raise NotInstalledError(
+            f"there is no installation in {home.path}", hint="Name the right place with --home. Nothing was changed."
+        )
+    return receipt
 
 
 def write_receipt(home: Home, receipt: Receipt) -> None:

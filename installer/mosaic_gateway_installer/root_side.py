@@ -9,6 +9,7 @@ and the directory of programs, and lets the account install. What root has made 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,20 +69,24 @@ MIGRATIONS = (
     "mosaic_gateway.migrations.runner",
 )
 INSTALLER = (
-    "gzip",
     "mosaic_gateway.cli.config",
     "mosaic_gateway.cli.serve",
     "mosaic_gateway.engines.postgres.major",
-    "mosaic_gateway_installer.backup_commands",
-    "mosaic_gateway_installer.checks.run",
     "mosaic_gateway_installer.commands",
     "mosaic_gateway_installer.smoke",
     "mosaic_gateway_installer.steps.fill",
     "mosaic_gateway_installer.steps.pglite",
-    "mosaic_gateway_installer.support",
-    "mosaic_gateway_installer.upgrade_command",
     "mosaic_gateway_installer.upgrading.new_cluster",
     "mosaic_gateway_installer.upgrading.rollback",
+    "packaging.requirements",
+    "tomlkit",
+)
+OTHER_VERBS = (
+    "gzip",
+    "mosaic_gateway_installer.backup_commands",
+    "mosaic_gateway_installer.checks.run",
+    "mosaic_gateway_installer.support",
+    "mosaic_gateway_installer.upgrade_command",
     "mosaic_gateway_installer.verbs.backup.create",
     "mosaic_gateway_installer.verbs.backup.list",
     "mosaic_gateway_installer.verbs.backup.prune",
@@ -91,11 +96,9 @@ INSTALLER = (
     "mosaic_gateway_installer.verbs.revert",
     "mosaic_gateway_installer.verbs.uninstall",
     "mosaic_gateway_installer.verbs.upgrade",
-    "packaging.requirements",
     "tarfile",
-    "tomlkit",
 )
-#: First word of a verb → what it may import besides `FEW`; any other verb: all of it, and what it reads of the package.
+#: First word of a verb → what it may import besides `FEW`; any other verb: all of it.
 LOADED = {
     **dict.fromkeys(("start", "stop", "restart", "status", "logs"), ()),
     "config": ("mosaic_gateway.cli.config",),
@@ -103,13 +106,15 @@ LOADED = {
     "auth": DATABASE,
     "bootstrap": DATABASE,
     "storage": (*DATABASE, *MIGRATIONS),
+    "install": (*DATABASE, *MIGRATIONS, *INSTALLER),
 }
+EVERYTHING = (*DATABASE, *MIGRATIONS, *INSTALLER, *OTHER_VERBS)
 
 
 def load(verb: str) -> None:
     """Load what *verb* may need, for a process that will not be able to read it: modules, and what they read once."""
     first = verb.partition(" ")[0]
-    for name in (*FEW, *LOADED.get(first, (*DATABASE, *MIGRATIONS, *INSTALLER))):
+    for name in (*FEW, *LOADED.get(first, EVERYTHING)):
         import_module(name)
     if first == "serve":
         from mosaic_gateway.gateway.http import preload, preload_engines
@@ -120,7 +125,7 @@ def load(verb: str) -> None:
         from mosaic_gateway.gateway.schema import load_bundles
 
         load_bundles()
-    elif first not in LOADED:
+    if first == "install" or first not in LOADED:
         from mosaic_gateway_installer.preload import read_package
 
         read_package()
@@ -131,17 +136,20 @@ class RootSide:
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
         """Run it; see ``mosaic_gateway.cli.invocation.RootSide.run``."""
-        from mosaic_gateway.cli.owner_process import nobody
         from mosaic_gateway.process.trusted_path import find_path
-        from mosaic_gateway_installer.root_session import Session
+        from mosaic_gateway_installer.root_session import Session, unusable
 
-        with find_path(home) as found:
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(find_path(home))
+            except OSError as error:
+                raise unusable(home, error) from error
             session = Session(invocation, verb, found, options)
             if found.owner and found.is_directory:
                 return session.run_as(session.owner())
             if verb in CREATING and not options.get("dry_run"):
                 return session.create()
-            planned = session.planned() if verb in CREATING else None
+            planned = session.plan() if verb in CREATING else None
             if verb == "uninstall" and found.status is None and session.forget():
                 return 0
-            return session.look(planned, nobody())
+            return session.look(planned)

@@ -60,7 +60,7 @@ def open_descriptor(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, d
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, PRIVATE_FILE, dir_fd=dir_fd)
     except OSError as error:
-        # O_NOFOLLOW: a link; ENXIO: a socket, a FIFO that nobody reads, or a device without a driver
+        # O_NOFOLLOW: a link; ENXIO: a socket, a FIFO without a reader, or a device without a driver
         if error.errno in NOT_REGULAR:
             what = "a symbolic link" if error.errno == errno.ELOOP else "no regular file"
             raise NotARegularFileError(errno.EINVAL, f"it is {what}", str(path)) from error

@@ -23,6 +23,7 @@ from mosaic_gateway.gateway.program import (
     program_words,
     read_program,
 )
+from mosaic_gateway_installer.programs import LocalPrograms
 from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
 from mosaic_gateway_installer.snapshot.parts import SourceFile
 from mosaic_gateway_installer.snapshot.store import (
@@ -31,7 +32,6 @@ from mosaic_gateway_installer.snapshot.store import (
     is_whole,
     launcher,
     make_snapshot,
-    remove_snapshots,
     snapshots,
     switch_to,
     wanted_snapshot,
@@ -228,7 +228,7 @@ def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home) ->
     second = make_snapshot(empty, wanted)
     assert second.name.startswith(f"{first.name}_")
     assert snapshots(empty) == (first, second)
-    assert remove_snapshots(empty, keep={first.name}) == (second.name,)
+    assert LocalPrograms(empty).remove([second.name]) == (second.name,)
     assert snapshots(empty) == (first,)
 
 

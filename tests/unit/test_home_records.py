@@ -311,7 +311,7 @@ def test_a_torn_journal(home: Home) -> None:
     assert [entry["step"] for entry in journal.entries()] == ["home", "data"]
     journal.append("install", "data", "dreamt")
     with pytest.raises(RecordError, match=r"'event'.*begin, done, undone"):
-        journal.was_begun("data")
+        journal.was_done("data")
 
 
 @pytest.mark.parametrize("kind", NO_FILES)

@@ -12,6 +12,7 @@ from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.process.home_layout import check_layout
 from mosaic_gateway_installer.findings import Check, NotCheckedError
+from mosaic_gateway_installer.home_errors import HomeForeignError, HomeUnusableError
 from mosaic_gateway_installer.preflight.subject import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 
@@ -21,7 +22,6 @@ __all__ = [
     "HomeModeError",
     "HomeUnusableError",
     "check_home",
-    "is_roots_to_make",
     "look_at_home",
 ]
 
@@ -29,12 +29,6 @@ __all__ = [
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: What may lie in a directory that is to become a home: what a killed first step, or restore, leaves.
 LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
-
-
-class HomeUnusableError(PreflightError):
-    """The home cannot be made or used where it was asked for."""
-
-    code = "HOME_UNUSABLE"
 
 
 class HomeModeError(PreflightError):
@@ -47,12 +41,6 @@ class HomeNoExecError(PreflightError):
     """The file system of the home runs no programs."""
 
     code = "HOME_NOEXEC"
-
-
-class HomeForeignError(RefusedError):
-    """The directory holds something that no installation of ours put there."""
-
-    code = "HOME_FOREIGN"
 
 
 class PurgeInterruptedError(RefusedError):
@@ -75,7 +63,7 @@ def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
 
 def check_home(home: Home) -> Receipt | None:
     """Return the receipt in *home*, which is known to be usable then. Raises the faults of `look_at_home`."""
-    if is_roots_to_make(home):  # root's process has looked at the place
+    if home.broker is not None and "account_to_make" in home.broker.facts:  # root's process has looked at the place
         return None
     try:
         _check_place(home.path)
@@ -98,11 +86,6 @@ def check_home(home: Home) -> Receipt | None:
                 hint="Nothing was changed. Choose an empty or new directory with --home.",
             )
     return receipt
-
-
-def is_roots_to_make(home: Home) -> bool:
-    """Return whether root's process is going to make *home*, and no one may look at its place yet."""
-    return home.broker is not None and "account_to_make" in home.broker.facts
 
 
 def home(subject: Subject) -> str:

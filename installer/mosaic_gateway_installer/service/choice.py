@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import sys
 import sysconfig
@@ -16,12 +15,12 @@ from mosaic_gateway.config import Home, default_home
 from mosaic_gateway.gateway.service import Manager, Service
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.root_requests import Broker, Request
+from mosaic_gateway_installer.service_account import closed_part
 
 __all__ = [
     "Found",
     "available_manager",
     "can_confine",
-    "closed_part",
     "interpreter",
     "interpreter_closed_to",
     "lingers",
@@ -121,15 +120,4 @@ def interpreter_closed_to(account: Account | None) -> Path | None:
         closed = closed_part(path, account)
         if closed is not None:
             return closed
-    return None
-
-
-def closed_part(path: Path, account: Account | None) -> Path | None:
-    """Return the part of *path* that *account* (None: one yet to be made) may not enter or run, if any."""
-    for part in (*reversed(path.parents), path):
-        status = part.stat()
-        wanted = stat.S_IXOTH if account is None or status.st_gid != account.gid else stat.S_IXGRP
-        owns = account is not None and status.st_uid == account.uid
-        if not owns and not status.st_mode & wanted:
-            return part
     return None

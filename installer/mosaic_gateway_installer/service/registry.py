@@ -72,13 +72,13 @@ def _stays(service: Service, home: Home, present: str, written: str) -> bool:
 
 
 def register(service: Service, home: Home, written: str) -> list[str]:
-    """Write the unit and have it started with the machine or the session; return what is worth telling.
+    """Write the unit and have it started with the machine or the session; return what is worth saying.
 
     *written* is what we wrote the last time, by which a person's changes are known; they are kept.
     Raises `UnitForeignError`, `ServiceFailedError`, OSError.
     """
     present = present_text(service)
-    told: list[str] = []
+    notes: list[str] = []
     if present is not None and not is_for_home(present, home):
         raise UnitForeignError(
             f"{service.file} is not a unit of {home.path}",
@@ -88,16 +88,16 @@ def register(service: Service, home: Home, written: str) -> list[str]:
     if present is None or is_unchanged(present):
         write_file(service.file, service.text, READABLE)
     elif _stays(service, home, present, written or service.text):
-        told.append(f"{service.file} was changed by hand and stays as it is: {_remedy(service)}")
+        notes.append(f"{service.file} was changed by hand and stays as it is: {_remedy(service)}")
     else:
         kept = drop_ins_of(service) / KEPT
         make_directory(kept.parent, 0o755)
         write_file(kept, as_drop_in(written or service.text, present) or "", READABLE)
         write_file(service.file, service.text, READABLE)
-        told.append(f"{service.file} had been changed by hand; the changes are in {kept} now")
+        notes.append(f"{service.file} had been changed by hand; the changes are in {kept} now")
     reload(service)
     enable(service)
-    return told
+    return notes
 
 
 def enable(service: Service) -> None:
@@ -125,7 +125,7 @@ def _remedy(service: Service) -> str:
 
 
 def unregister(service: Service, home: Home) -> list[str]:
-    """Stop and disable *service* and remove its file; return what is worth telling.
+    """Stop and disable *service* and remove its file; return what is worth saying.
 
     What a person changed stays beside it. Does nothing where the file is not there or not for *home*. Raises OSError.
     """
@@ -133,18 +133,18 @@ def unregister(service: Service, home: Home) -> list[str]:
     if present is None or not is_for_home(present, home):
         return []
     _forget(service)
-    told = []
+    notes = []
     if is_unchanged(present):
         remove_file(service.file)
     else:
         aside = service.file.with_name(f"{service.file.name}{ASIDE}")
         service.file.rename(aside)
-        told.append(f"{service.file} had been changed by hand and is {aside} now")
+        notes.append(f"{service.file} had been changed by hand and is {aside} now")
     with suppress(ServiceFailedError):
         reload(service)
     if drop_ins_of(service).exists():
-        told.append(f"your own settings stay in {drop_ins_of(service)}")
-    return told
+        notes.append(f"your own settings stay in {drop_ins_of(service)}")
+    return notes
 
 
 def _forget(service: Service) -> None:

@@ -14,7 +14,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -53,7 +53,6 @@ __all__ = [
     "is_whole",
     "launcher",
     "make_snapshot",
-    "remove_snapshots",
     "snapshots",
     "switch_to",
     "wanted_snapshot",
@@ -245,16 +244,6 @@ def switch_to(home: Home, name: str | None) -> None:
     if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - a text is compared
         command.unlink(missing_ok=True)
         command.symlink_to(target)
-
-
-def remove_snapshots(home: Home, *, keep: Collection[str] = ()) -> tuple[str, ...]:
-    """Remove the snapshots of *home* but those named in *keep*, and return the names of what went. Raises OSError."""
-    gone = [path for path in snapshots(home) if path.name not in keep]
-    for path in gone:
-        shutil.rmtree(path)
-    if home.runtime.is_dir():
-        _remove_unfinished(home.runtime)
-    return tuple(path.name for path in gone)
 
 
 def _names(wanted: Wanted) -> tuple[str, str]:

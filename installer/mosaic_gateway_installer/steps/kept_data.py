@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import EngineName
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt
 from mosaic_gateway_installer.steps.base import Context
 
 __all__ = ["KeptDataStep"]
@@ -59,9 +59,7 @@ class KeptDataStep:
         from mosaic_gateway_installer.backups.place import backups_of
 
         config, home = self.context.config, self.context.home
-        receipt, place = read_receipt(home), backups_of(home)
-        if receipt is None:
-            raise LookupError(home.receipt)
+        receipt, place = installed(home), backups_of(home)
         if config.engine is EngineName.SERVER:
             try:
                 self.made = create_backup(config, receipt, place, _Quiet()).path

@@ -179,13 +179,13 @@ class RemoveProgramsStep:
 class LeaveStep:
     """Removes receipt, lock and home; what is not ours keeps the home in place.
 
-    ``told`` is what a person should know afterwards.
+    ``notes`` is what a person should know afterwards.
     """
 
     context: Context
     receipt: Receipt
     id: str = "leave"
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -198,7 +198,7 @@ class LeaveStep:
         return not self.context.home.receipt.exists()
 
     def apply(self) -> None:
-        """Remove them: the receipt first of these, because with it a killed purge could be told from none."""
+        """Remove them, the receipt first: while it is there, a purge that was killed looks like one not begun."""
         home = self.context.home
         self.context.journal.close()
         remove_file(home.receipt)
@@ -218,7 +218,7 @@ class LeaveStep:
         if answer["used_by"] is not None:
             name = answer["account"]
             user = answer["used_by"]
-            self.told = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
+            self.notes = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""

@@ -17,7 +17,7 @@ from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway.program import CURRENT
 from mosaic_gateway.gateway.service import Manager, Service, registered_service
 from mosaic_gateway.root_requests import Request
-from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
+from mosaic_gateway_installer.receipt import Receipt, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.service.choice import can_confine, interpreter, unit_name
 from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.machine_unit import UnitWish
@@ -52,7 +52,7 @@ class MachineServiceStep:
     context: Context
     manager: Manager | None
     id: str = "service"
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _begun: bool = False
 
     @property
@@ -69,7 +69,7 @@ class MachineServiceStep:
     def apply(self) -> None:
         """Have it written, or removed. Raises MosaicError."""
         self._begun = True
-        self.told += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
+        self.notes += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
 
     def undo(self) -> None:
         """Have the unit put back as it was."""
@@ -85,12 +85,12 @@ class MachineServiceStep:
 
 @dataclass(slots=True)
 class ServiceStep:
-    """Registers the gateway with *manager*; ``told`` is then what a person should know. None: takes it away."""
+    """Registers the gateway with *manager*; ``notes`` is then what a person should know. None: takes it away."""
 
     context: Context
     manager: Manager | None
     id: str = "service"
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _begun: bool = False
     _before: Receipt | None = None
     _text_before: str | None = None
@@ -115,14 +115,12 @@ class ServiceStep:
     def apply(self) -> None:
         """Note it in the receipt, then write the unit. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
         home = self.context.home
-        receipt = read_receipt(home)
-        if receipt is None:
-            raise LookupError(home.receipt)
+        receipt = installed(home)
         recorded = service_of(receipt)
         self._begun, self._before = True, receipt
         if recorded is not None and (self.manager is None or recorded.manager is not self.manager):
             self._changed, self._text_before = recorded, present_text(recorded)
-            self.told += unregister(recorded, home)
+            self.notes += unregister(recorded, home)
         if self.manager is None:
             write_receipt(home, replace(receipt, service=None))
             return
@@ -132,7 +130,7 @@ class ServiceStep:
         if self._changed is None:
             self._changed, self._text_before = wanted, present_text(wanted)
         write_receipt(home, replace(receipt, service=wanted))
-        self.told += register(wanted, home, recorded.text if recorded is not None else "")
+        self.notes += register(wanted, home, recorded.text if recorded is not None else "")
 
     def undo(self) -> None:
         """Put the unit back as it was, or take it away."""
@@ -175,7 +173,7 @@ class UnregisterStep:
     context: Context
     receipt: Receipt
     id: str = "unregister"
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _text: str | None = None
 
     @property
@@ -195,9 +193,9 @@ class UnregisterStep:
             return
         self._text = present_text(service)
         if service.is_for_root and home.broker is not None:
-            self.told += home.broker.ask(Request.REMOVE_UNIT)[0]["notes"]
+            self.notes += home.broker.ask(Request.REMOVE_UNIT)[0]["notes"]
         else:
-            self.told += unregister(service, home)
+            self.notes += unregister(service, home)
 
     def undo(self) -> None:
         """Register it as it was."""

@@ -22,17 +22,18 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, PreflightError, UsageError
 from mosaic_gateway.files import open_regular
-from mosaic_gateway.process.command import die_with_parent, ending_of
+from mosaic_gateway.process.command import ending_of, follow_parent
+from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION
 from mosaic_gateway_installer.snapshot.store import base_interpreter
 
@@ -46,7 +47,6 @@ METADATA_LIMIT = 1 << 20  # bytes
 #: Of the names of our temporary directories.
 PREFIX = "mosaic-gateway-fetch-"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: What zipfile raises for archives that are none.
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
 #: What the other version is run by: everything that it imports comes from the directory.
@@ -126,57 +126,13 @@ class _Scratch:
         return self.path / "package"
 
 
-class _Signals:
-    """Interruptions, passed to the program that works for us.
-
-    The handlers raise nothing: an exception between a fork and the assignment of its result would lose the child.
-    """
-
-    def __init__(self) -> None:
-        self._arrived = False
-        self._pending: list[int] = []
-        self._receiver: Callable[[int], object] | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in INTERRUPTIONS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def passed_to(self, receiver: Callable[[int], object]) -> Iterator[None]:
-        """Call *receiver* for each signal that arrives in the block, or arrived before and had no receiver."""
-        self._receiver = receiver
-        self._deliver()
-        try:
-            yield
-        finally:
-            self._receiver = None
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal has arrived."""
-        if self._arrived:
-            raise KeyboardInterrupt
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._arrived = True
-        self._pending.append(number)
-        self._deliver()
-
-    def _deliver(self) -> None:
-        while self._receiver is not None and self._pending:
-            self._receiver(self._pending.pop(0))
-
-
 def run_fetched(wish: Wish, words: Sequence[str]) -> int:
     """Fetch *wish*, run its command line with *words*, and return its exit code. Call it from the main thread.
 
     Raises `NotOurWheelError`, `PipMissingError`, `FetchFailedError`, OSError, KeyboardInterrupt; then nothing was
     changed. Raises InternalError if the installer was killed.
     """
-    with _Signals() as signals:
+    with Interruptions() as signals:
         if wish.wheel is not None:
             _check_wheel(wish.wheel)
         with _scratch() as scratch:
@@ -302,7 +258,7 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _fetch(wish: Wish, scratch: _Scratch, signals: _Signals) -> None:
+def _fetch(wish: Wish, scratch: _Scratch, signals: Interruptions) -> None:
     """Have pip put what *wish* asks for into *scratch*."""
     options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.places)]
     what = wish.requirement
@@ -315,7 +271,7 @@ def _fetch(wish: Wish, scratch: _Scratch, signals: _Signals) -> None:
         )
 
 
-def _pip(scratch: _Scratch, signals: _Signals) -> list[str]:
+def _pip(scratch: _Scratch, signals: Interruptions) -> list[str]:
     for interpreter in dict.fromkeys((sys.executable, str(base_interpreter()))):
         words = [interpreter, "-m", "pip"]
         with suppress(OSError):
@@ -327,18 +283,18 @@ def _pip(scratch: _Scratch, signals: _Signals) -> list[str]:
     )
 
 
-def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: _Signals) -> tuple[int, str]:
+def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: Interruptions) -> tuple[int, str]:
     """Return the exit code of a program and the end of its output.
 
     It is killed with its children when a signal arrives, which raises KeyboardInterrupt, and after *limit* seconds.
-    When we are killed, it is too (see `_ends_with_us`), but not its children, such as the build of an sdist: nothing is
+    When we are killed, it is too, but not its children, such as the build of an sdist: nothing is
     left that could signal the group. They end by themselves.
     """
     with tempfile.TemporaryFile(dir=scratch.path) as output:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", umask=0o077,
             env={**process_environment(), "TMPDIR": str(scratch.path)}, start_new_session=True,
-            preexec_fn=_ends_with_us(), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
+            preexec_fn=partial(follow_parent, os.getpid(), signal.SIGKILL), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
 
         def end(_number: int) -> None:
@@ -356,11 +312,11 @@ def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: _Si
         return process.returncode, output.read().decode(errors="replace").strip()
 
 
-def _run_installer(scratch: _Scratch, words: Sequence[str], signals: _Signals) -> int:
+def _run_installer(scratch: _Scratch, words: Sequence[str], signals: Interruptions) -> int:
     """Run the fetched package's command line, and return its exit code."""
     child = subprocess.Popen(
         [base_interpreter(), "-I", "-S", "-B", "-c", RUN, scratch.package, *words], start_new_session=True,
-        preexec_fn=_ends_with_us(), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
+        preexec_fn=partial(follow_parent, os.getpid(), signal.SIGKILL), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
     )  # fmt: skip
     with signals.passed_to(child.send_signal):
         _ended(child, math.inf)
@@ -385,18 +341,3 @@ def _ended(process: subprocess.Popen[bytes], limit: float) -> bool:
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
     return process.returncode is not None
-
-
-def _ends_with_us() -> Callable[[], None] | None:
-    """Return a ``preexec_fn`` by which the kernel kills the child when we, the main thread, are killed. Linux only."""
-    request = die_with_parent(signal.SIGKILL)
-    if request is None:
-        return None
-    parent = os.getpid()
-
-    def follow() -> None:
-        request()
-        if os.getppid() != parent:  # we were killed before the request
-            os._exit(1)
-
-    return follow

@@ -13,8 +13,8 @@ from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.checks.run import checks_for
 from mosaic_gateway_installer.findings import Check, Finding, Level, examine, finding_lines, mend
+from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.support import write_support_archive
-from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["doctor"]
 

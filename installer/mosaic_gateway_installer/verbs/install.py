@@ -33,7 +33,7 @@ from mosaic_gateway_installer.host import read_host
 from mosaic_gateway_installer.majors import forget_record
 from mosaic_gateway_installer.preflight import check_install, examine_install, look_at_home
 from mosaic_gateway_installer.preflight.subject import Subject
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.recover import needs_recovery, recover
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.steps.base import Context, Step
@@ -213,9 +213,7 @@ def _engine(config: Config, wishes: Wishes, receipt: Receipt | None) -> Choice:
 
 def _complete(context: Context, wishes: Wishes) -> None:
     """The last word: the receipt says that all is there, and the journal goes."""
-    receipt = read_receipt(context.home)
-    if receipt is None:
-        raise LookupError(context.home.receipt)
+    receipt = installed(context.home)
     marks = marks_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,

@@ -13,7 +13,7 @@ from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.service.choice import lingers
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.kept_data import KeptDataStep
-from mosaic_gateway_installer.steps.service import ServiceStep
+from mosaic_gateway_installer.steps.service import MachineServiceStep, ServiceStep
 
 __all__ = ["done_outcome", "planned_outcome"]
 
@@ -65,7 +65,7 @@ def _told(context: Context) -> str:
 
 def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
     """Return what is to be said of the service; nothing where nothing was changed."""
-    told = [line for step in pending if isinstance(step, ServiceStep) for line in step.told]
+    told = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
     service = registered_service(context.home)
     if service is None and pending:
         told.append("It is no service: after a restart of the machine, run mosaic-gateway start.")

@@ -19,6 +19,7 @@ from mosaic_gateway_installer.backups.verify import check_files
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.majors import forget_reverted, old_clusters
+from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.snapshot.store import is_whole
@@ -36,7 +37,6 @@ from mosaic_gateway_installer.steps.revert import (
 from mosaic_gateway_installer.upgrading.last import LastUpgrade, forget_last, read_last
 from mosaic_gateway_installer.upgrading.written import losses
 from mosaic_gateway_installer.verbs.install import account_of_home
-from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["NoWayBackError", "revert"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import Config, EngineName, Home, NotInstalledError
+from mosaic_gateway.config import Config, EngineName, Home
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.belongings import belongings, data_and_settings
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding
 from mosaic_gateway_installer.programs import program_names
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step
 from mosaic_gateway_installer.steps.gateway import StopStep
@@ -30,23 +30,13 @@ from mosaic_gateway_installer.steps.removal import (
 )
 from mosaic_gateway_installer.steps.service import UnregisterStep
 
-__all__ = ["PurgeNotConfirmedError", "installed", "uninstall"]
+__all__ = ["PurgeNotConfirmedError", "uninstall"]
 
 
 class PurgeNotConfirmedError(RefusedError):
     """The instance id that was given is not this installation's."""
 
     code = "PURGE_NOT_CONFIRMED"
-
-
-def installed(home: Home) -> Receipt:
-    """Return the receipt of *home*. Raises `NotInstalledError`."""
-    receipt = read_receipt(home)
-    if receipt is None:
-        raise NotInstalledError(
-            f"there is no installation in {home.path}", hint="Name the right place with --home. Nothing was changed."
-        )
-    return receipt
 
 
 def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
@@ -158,7 +148,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
-    lines += [line for step in removal.steps if isinstance(step, UnregisterStep | LeaveStep) for line in step.told]
+    lines += [line for step in removal.steps if isinstance(step, UnregisterStep | LeaveStep) for line in step.notes]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:

@@ -31,7 +31,7 @@ from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.preflight.run import check_install
 from mosaic_gateway_installer.programs import program_names, programs_of
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import launcher
 from mosaic_gateway_installer.steps.base import Context, Step
@@ -54,7 +54,6 @@ from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
 from mosaic_gateway_installer.upgrading.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrading.rollback import take_back
 from mosaic_gateway_installer.verbs.install import looked_at
-from mosaic_gateway_installer.verbs.uninstall import installed
 from mosaic_gateway_installer.wishes import Wishes
 
 __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
@@ -167,7 +166,7 @@ def _look(home: Home) -> _Look:
     receipt, context, findings = looked_at(home, Wishes(), upgrading=True)
     if receipt is None:
         check_install(findings)  # which have found why it cannot be used now
-        raise LookupError(home.receipt)  # the caller has read it
+        receipt = installed(home)
     _check_state(receipt, home)
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:

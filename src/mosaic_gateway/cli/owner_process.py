@@ -13,7 +13,7 @@ from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.trusted_path import FoundPath, find_path
 from mosaic_gateway.root_requests import Answer, Request
 
-__all__ = ["OwnerOnly", "nobody", "owner_of"]
+__all__ = ["OwnerOnly", "owner_of", "unprivileged"]
 
 
 class NotHereError(RefusedError):
@@ -47,12 +47,12 @@ class OwnerOnly:
 
 
 def owner_of(found: FoundPath) -> Account:
-    """Return the account that owns what was *found*; nobody's rights, where nothing is there or it is root's.
+    """Return the account that owns what was *found*; one without rights, where nothing is there or it is root's.
 
     Raises `HomeOwnerError` for an owner that the machine does not know.
     """
     if not found.owner:
-        return nobody()
+        return unprivileged()
     account = account_of(found.owner)
     if account is None:
         raise HomeOwnerError(
@@ -62,7 +62,7 @@ def owner_of(found: FoundPath) -> Account:
     return account
 
 
-def nobody() -> Account:
+def unprivileged() -> Account:
     """Return the account without rights that this machine has, or the number that every kernel has for one."""
     found = account_named(NOBODY.name)
     return found if found is not None and found.uid != 0 else NOBODY

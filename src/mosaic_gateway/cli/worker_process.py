@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, MappingProxyType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.config import process_environment
@@ -34,6 +34,7 @@ from mosaic_gateway.gateway.program import this_program
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway.process.privileges import account_environment, give_up_root
 from mosaic_gateway.root_requests import Answer, Request
 
@@ -44,7 +45,6 @@ WORKER = "worker"
 CHANNEL = 3  # the socket's descriptor in the worker
 #: The one option by which a verb reads what root's standard input has.
 READS_INPUT = "--password-stdin"
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_SIGNALS = 3  # the last of which kills
 CHUNK = 65536
 PIPE = 1 << 20  # bytes that a pipe can hold (pipe(7))
@@ -100,7 +100,7 @@ def run_worker(
     hello = {"words": list(invocation.words), "facts": {**facts, **_terminal(), "directory": str(invocation.directory)}}
     sys.stdout.flush()
     sys.stderr.flush()
-    with _Signals() as signals:
+    with Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             _be_worker(
@@ -111,15 +111,15 @@ def run_worker(
                 (*this_program(invocation.module), WORKER) if restart else None,
                 run,
             )
-        signals.forward_to(pid)
         theirs.close()
         os.close(output[1])
         os.close(error[1])
         shown = _Output(quiet=quiet)
-        with ours:
+        worker = _Worker(pid)
+        with ours, signals.passed_to(worker.send):
             with suppress(BrokenPipeError, ConnectionResetError):
                 send(ours, hello)
-            status = _attend(pid, {output[0]: 1, error[0]: 2}, ours, answer, shown, signals)
+            status = _attend(worker, {output[0]: 1, error[0]: 2}, ours, answer, shown)
     code = os.waitstatus_to_exitcode(status)
     if code:
         shown.release()
@@ -160,7 +160,7 @@ def _be_worker(
     """Be the worker, in the forked child; does not return."""
     code = 1
     try:
-        for number in PASSED_ON:
+        for number in INTERRUPTIONS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
@@ -228,44 +228,32 @@ def _show_on_terminal(facts: Mapping[str, Any]) -> None:
         sys.stderr = _Shown(os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-class _Signals:
-    """Passes signals on to the worker, once there is one and as long as it is there; a context manager.
+class _Worker:
+    """The child *pid*, to which signals are sent until it has been waited for: then its pid may be another's.
 
     One that lets the third pass without ending is killed: nothing of a home is lost by that, and a person is heard.
     """
 
-    def __init__(self) -> None:
-        self._pid: int | None = None
-        self._early: list[int] = []
+    def __init__(self, pid: int) -> None:
+        self._pid: int | None = pid
         self._count = 0
-        self._before: dict[int, Any] = {}
+        #: A descriptor that is readable when it has ended, None where the system has none.
+        self.ending = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
 
-    def forward_to(self, pid: int) -> None:
-        """Pass on to *pid*, first of all what has come already."""
-        self._pid = pid
-        for number in self._early:
-            os.kill(pid, number)
-
-    def forget(self) -> None:
-        """Pass nothing on any more: the worker has been waited for, and its pid may be another's."""
-        self._pid = None
-
-    def __enter__(self) -> Self:
-        heard = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]  # nohup(1)
-        self._before = {number: signal.signal(number, self._pass_on) for number in heard}
-        return self
-
-    def __exit__(self, *_of_an_error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
-        if self._pid is None:
-            self._early.append(number)
-            return
+    def send(self, number: int) -> None:
+        """Send *number* to it, SIGKILL in the end."""
         self._count += 1
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, number if self._count < MOST_SIGNALS else signal.SIGKILL)
+        if self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number if self._count < MOST_SIGNALS else signal.SIGKILL)
+
+    def ended(self) -> int | None:
+        """Return its status once it has ended."""
+        pid = self._pid
+        if pid is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        self._pid = None
+        return os.waitpid(pid, 0)[1]
 
 
 class _Output:
@@ -296,12 +284,10 @@ class _Output:
                 self.write(target, data)
 
 
-def _attend(
-    pid: int, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output, signals: _Signals
-) -> int:
-    """Pass on what comes from *pipes* (theirs → our stream) and answer requests until *pid* ends; return its status."""
-    ending = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+def _attend(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output) -> int:
+    """Pass *pipes* on (theirs → our stream) and answer requests until *worker* ends; return its status."""
     open_channel: socket.socket | None = channel
+    ending = worker.ending
     try:
         while True:
             watched = [*pipes, *([] if open_channel is None else [open_channel.fileno()])]
@@ -313,9 +299,8 @@ def _attend(
                     del pipes[source]
             if open_channel is not None and open_channel.fileno() in readable and not _answer_one(open_channel, answer):
                 open_channel = None
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                signals.forget()
+            status = worker.ended()
+            if status is not None:
                 _drain(pipes, shown)
                 return status
     finally:
@@ -377,7 +362,7 @@ def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
 
 
 def _end_like(number: int) -> None:
-    """End by the signal that the worker ended by, so that whoever waits for us sees the same."""
+    """End by the signal that the worker ended by, so that the process that waits for us sees the same."""
     with suppress(OSError, ValueError):  # SIGKILL and SIGSTOP have no handlers
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

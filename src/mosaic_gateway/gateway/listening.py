@@ -1,4 +1,4 @@
-"""The address that a gateway listens on, bound by whoever may bind it."""
+"""The address that a gateway listens on, bound by the process that may bind it."""
 
 from __future__ import annotations
 

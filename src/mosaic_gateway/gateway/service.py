@@ -135,7 +135,7 @@ class Service:
 def registered_service(home: Home) -> Service | None:
     """Return the service of *home*, if its file is there and is for this home. Writes nothing.
 
-    The machine's unit stands in root's record, a user's own in the receipt; a user's manager answers nobody else.
+    The machine's unit stands in root's record, a user's own in the receipt; a user's manager answers that user alone.
     """
     with suppress(OSError, RecordError):
         found = recorded_service(home)

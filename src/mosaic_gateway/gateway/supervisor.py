@@ -254,7 +254,7 @@ def main(words: Sequence[str], run_words: RunWords) -> int:
             return supervisor.run()
         finally:
             if arguments.listen_fd is not None:
-                os.close(arguments.listen_fd)  # whoever finds the lock free finds the port free, too
+                os.close(arguments.listen_fd)  # where the lock is free, the port is free, too
 
 
 def _become(name: str) -> None:

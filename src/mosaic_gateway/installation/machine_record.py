@@ -7,13 +7,14 @@ can name another's record. Every process may read a record: it says where the pr
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "machine_records",
     "read_machine_record",
     "record_file",
+    "records_locked",
     "remove_machine_record",
     "write_machine_record",
 ]
@@ -141,12 +143,33 @@ def machine_records() -> Iterator[MachineRecord]:
                         yield found
 
 
+@contextmanager
+def records_locked() -> Iterator[None]:
+    """Let no other command of root's make an installation during the block. Raises `RecordsUnwritableError`."""
+    with _naming_the_directory():
+        make_directory(DIRECTORY, 0o755)
+        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+        with suppress(OSError):  # it holds records
+            DIRECTORY.rmdir()
+
+
 def write_machine_record(record: MachineRecord) -> None:
     """Write *record*; on disk before the return. Raises `RecordsUnwritableError`."""
     value = {"record": SCHEMA, **asdict(record)}
-    try:
+    with _naming_the_directory():
         make_directory(DIRECTORY, 0o755)
         write_file(record_file(record.home), json.dumps(value, indent=2, default=str) + "\n", READABLE)
+
+
+@contextmanager
+def _naming_the_directory() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RecordsUnwritableError(
             f"root's record of the installation cannot be written into {DIRECTORY}: {error.strerror}",

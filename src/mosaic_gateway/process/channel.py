@@ -18,6 +18,7 @@ from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.files import parse_json
+from mosaic_gateway.process.interruptions import INTERRUPTIONS
 from mosaic_gateway.root_requests import NONE, Answer, Request
 
 __all__ = ["BrokerClient", "Message", "Receiver", "error_message", "receive", "send"]
@@ -25,7 +26,6 @@ __all__ = ["BrokerClient", "Message", "Receiver", "error_message", "receive", "s
 LARGEST = 1 << 20  # bytes of one message
 MOST_DESCRIPTORS = 4
 HEADER = 4
-INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Message = dict[str, Any]
 
@@ -110,7 +110,7 @@ class Receiver:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
     try:
         yield
     finally:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
 
-__all__ = ["FoundPath", "UnsafePathError", "find_path"]
+__all__ = ["FoundPath", "UnsafePathError", "find_path", "open_directory"]
 
 OPEN_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_LINKS = 16
+MODE = 0o755  # of what is made
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -71,6 +72,27 @@ def find_path(path: Path, *, roots: bool = False) -> Iterator[FoundPath]:
         yield walk.run()
     finally:
         os.close(walk.directory)
+
+
+def open_directory(found: FoundPath) -> int:
+    """Return a descriptor of the directory that was *found*; what is missing of it is made, as root's own (0755).
+
+    Raises FileExistsError where another process makes it just now, NotADirectoryError, OSError.
+    """
+    directory = os.dup(found.parent)
+    try:
+        for name in found.missing or (found.name,):
+            if found.missing:
+                os.mkdir(name, MODE, dir_fd=directory)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+            if found.missing:
+                os.fchmod(directory, MODE)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
 
 
 class _Walk:

@@ -14,9 +14,9 @@ from mosaic_gateway_installer.backups.place import backups_of, find_backup
 from mosaic_gateway_installer.backups.verify import verify_backup
 from mosaic_gateway_installer.executor import interruptible
 from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.verbs.backup.shown import backup_facts, size_text
-from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["create"]
 

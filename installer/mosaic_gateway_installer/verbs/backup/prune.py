@@ -12,8 +12,8 @@ from mosaic_gateway.files import remove_path
 from mosaic_gateway_installer.backups.place import backups_of, leftovers, list_backups
 from mosaic_gateway_installer.backups.prune import to_prune
 from mosaic_gateway_installer.holding import holding
+from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.verbs.backup.shown import backup_facts
-from mosaic_gateway_installer.verbs.uninstall import installed
 
 __all__ = ["prune"]
 

@@ -1,0 +1,57 @@
+"""A new directory for the account, in a place that root named and that is root's alone."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosaic_gateway import __version__
+from mosaic_gateway.process.account import Account
+from mosaic_gateway.process.trusted_path import find_path, open_directory
+
+__all__ = ["HandedDirectory"]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedDirectory:
+    """A directory that the account fills as ``temporary`` in ``place``, and that is ``name`` in the end.
+
+    ``directory`` is an open descriptor of the place, by which everything is done.
+    """
+
+    place: Path
+    directory: int
+    temporary: str
+    name: str
+
+    @classmethod
+    def make(cls, place: Path, account: Account) -> HandedDirectory:
+        """Make it, and *place* if it is not there; hand it over to *account*. Raises UnsafePathError, OSError."""
+        with find_path(place, roots=True) as found:
+            directory, path = open_directory(found), found.path
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{__version__}"
+        there = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
+        names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+        name = next(name for name in names if name not in there)
+        made = cls(path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
+        os.mkdir(made.temporary, 0o700, dir_fd=directory)
+        inner = os.open(made.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            os.fchown(inner, account.uid, account.gid)
+        finally:
+            os.close(inner)
+        return made
+
+    def keep(self) -> None:
+        """Give it its name. Raises OSError."""
+        os.rename(self.temporary, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        os.close(self.directory)
+
+    def give_up(self) -> None:
+        """Remove it, if the account has left nothing in it."""
+        with suppress(OSError):
+            os.rmdir(self.temporary, dir_fd=self.directory)
+        os.close(self.directory)

@@ -1,0 +1,59 @@
+"""Interruptions (SIGINT, SIGTERM, SIGHUP) passed on to a process that works for this one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+__all__ = ["INTERRUPTIONS", "Interruptions"]
+
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruptions:
+    """Takes the signals while it is entered; those that this process ignores stay ignored, as under nohup(1).
+
+    The handlers raise nothing: an exception between a fork and the assignment of its result would lose the child.
+    """
+
+    def __init__(self) -> None:
+        self._arrived = False
+        self._pending: list[int] = []
+        self._receiver: Callable[[int], object] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        taken = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in taken}
+        return self
+
+    def __exit__(self, *_of_an_error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def passed_to(self, receiver: Callable[[int], object]) -> Iterator[None]:
+        """Call *receiver* for each signal that arrives in the block, or arrived before and had no receiver."""
+        self._receiver = receiver
+        self._deliver()
+        try:
+            yield
+        finally:
+            self._receiver = None
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has arrived."""
+        if self._arrived:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived = True
+        self._pending.append(number)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._receiver is not None and self._pending:
+            self._receiver(self._pending.pop(0))
