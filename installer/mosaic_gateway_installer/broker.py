@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,9 +27,7 @@ from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_a
 from mosaic_gateway.config import Home, process_environment
 from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.files import open_regular
-from mosaic_gateway.gateway.control import supervisor_words
 from mosaic_gateway.gateway.program import NAME, read_program, this_program
-from mosaic_gateway.gateway.service import Service, start_service, stop_service
 from mosaic_gateway.installation.machine_record import (
     DIRECTORY,
     MachineRecord,
@@ -43,13 +41,18 @@ from mosaic_gateway.process.privileges import account_environment
 from mosaic_gateway.process.trusted_path import find_path, open_directory
 from mosaic_gateway.record_fields import INSTANCE_ID
 from mosaic_gateway.root_requests import Answer, Request
+from mosaic_gateway_installer.account_access import closed_part
 from mosaic_gateway_installer.former_programs import remove_roots_programs
 from mosaic_gateway_installer.grants import Call
 from mosaic_gateway_installer.handed_directory import HandedDirectory
 from mosaic_gateway_installer.process_search import end_roots_supervisors, process_running_as
-from mosaic_gateway_installer.programs import LocalPrograms, open_to_all, program_names
-from mosaic_gateway_installer.service.machine_unit import MachineUnit, UnitWish, unit_for
-from mosaic_gateway_installer.service_account import account_is_free, closed_part, remove_account
+from mosaic_gateway_installer.program_directory import open_to_all, program_names
+from mosaic_gateway_installer.service_account import account_is_free, remove_account
+
+if TYPE_CHECKING:
+    from mosaic_gateway.gateway.service import Service
+    from mosaic_gateway_installer.programs import LocalPrograms
+    from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
 __all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots"]
 
@@ -135,12 +138,18 @@ class Broker:
         return self.record
 
     def _programs(self) -> LocalPrograms:
+        from mosaic_gateway_installer.programs import LocalPrograms
+
         return LocalPrograms(Home(self._home, self._granted().programs))
 
-    def _program_state(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _program_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         programs = self._programs()
-        state = {"can_place": programs.can_place(), "is_ours": programs.gateway_is_ours()}
-        return {**state, "found": programs.find_gateway()}, []
+        answers: dict[str, Callable[[], object]] = {
+            "can_place": programs.can_place,
+            "is_ours": programs.gateway_is_ours,
+            "found": programs.find_gateway,
+        }
+        return {"answer": answers[values["question"]]()}, []
 
     def _place_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         return {"name": self._programs().place_gateway(durable=values["durable"] is True)}, []
@@ -161,7 +170,7 @@ class Broker:
         return {"version": runtime.version}, []
 
     def _place_pglite(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        programs = LocalPrograms(self._programs().home, self._search_path())
+        programs = replace(self._programs(), search_path=self._search_path())
         if values["packages"] is True:
             programs.place_pglite(None)
         else:
@@ -248,6 +257,8 @@ class Broker:
     # The unit.
 
     def _machine_unit(self) -> MachineUnit:
+        from mosaic_gateway_installer.service.machine_unit import MachineUnit
+
         if self._unit is None:
             self._unit = MachineUnit(Home(self._home, self._granted().programs), self._granted())
         return self._unit
@@ -261,9 +272,13 @@ class Broker:
         return {"manager": found.manager, "reason": found.reason}, []
 
     def _unit_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.service.machine_unit import UnitWish
+
         return {"in_place": self._machine_unit().is_in_place(UnitWish.of(values))}, []
 
     def _write_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.service.machine_unit import UnitWish
+
         unit = self._machine_unit()
         service, notes = unit.write(UnitWish.of(values), lambda planned: self._note(unit=planned.to_dict()))
         self._note(unit=service.to_dict())
@@ -285,6 +300,9 @@ class Broker:
 
     def _service(self) -> Service:
         """Return the machine's unit; before 0.2.0 it stood in no record of root's, only where it is."""
+        from mosaic_gateway.gateway.service import Service
+        from mosaic_gateway_installer.service.machine_unit import unit_for
+
         if self.record is not None and self.record.unit is not None:
             return Service.from_dict(self.record.unit, DIRECTORY)
         found = unit_for(self._home)
@@ -293,11 +311,15 @@ class Broker:
         return found
 
     def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway.gateway.service import start_service
+
         timeout = min(max(float(values["timeout"]), 1.0), LONGEST_START)
         start_service(Home(self._home), self._service(), timeout=timeout)
         return {}, []
 
     def _stop_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway.gateway.service import stop_service
+
         stop_service(Home(self._home), self._service())
         return {}, []
 
@@ -305,6 +327,8 @@ class Broker:
 
     def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
         """Start root's own copy of the program, which becomes the account before it looks at the home."""
+        from mosaic_gateway.gateway.control import supervisor_words
+
         names = [name for name in values["descriptors"] if name in INHERITED]
         if len(names) != len(descriptors) or len(set(names)) != len(names):
             raise ValueError(values["descriptors"])

@@ -26,9 +26,10 @@ VERBS: Verbs = {
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
-    from mosaic_gateway_installer.root_side import RootSide, load  # imports nothing of the verbs
+    from mosaic_gateway_installer.preload import load
+    from mosaic_gateway_installer.root_side import RootSide
 
-    return run(VERBS, module="mosaic_gateway_installer.cli", root_side=RootSide(), load=load)
+    return run(VERBS, root_side=RootSide(), load=load)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from mosaic_gateway.files import remove_file, write_file
 from mosaic_gateway.record_fields import Field, RecordError, integer
 from mosaic_gateway.record_fields import read_record as read_fields
 from mosaic_gateway_installer.backups.copy import sync_directory
-from mosaic_gateway_installer.programs import program_names, programs_of
+from mosaic_gateway_installer.program_directory import program_names
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import read_receipt
 
 __all__ = [

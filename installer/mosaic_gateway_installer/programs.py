@@ -6,8 +6,6 @@ directory of root's; there root's process does the same, on request (`broker`).
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
 import shutil
 from collections.abc import Collection
@@ -26,6 +24,7 @@ from mosaic_gateway.engines.postgres.runtime import install_runtime as install_p
 from mosaic_gateway.gateway.program import ProgramMissingError, current_program
 from mosaic_gateway.root_requests import Broker, Request
 from mosaic_gateway_installer.backups.copy import sync_directory
+from mosaic_gateway_installer.program_directory import ASIDE, program_names
 from mosaic_gateway_installer.snapshot.store import (
     find_snapshot,
     is_of_this_package,
@@ -36,11 +35,7 @@ from mosaic_gateway_installer.snapshot.store import (
     wanted_snapshot,
 )
 
-__all__ = ["LocalPrograms", "Programs", "open_to_all", "program_names", "programs_of"]
-
-#: Names of ours in a directory of programs; in what they name, everything is ours.
-OURS = re.compile(r"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current")
-ASIDE = re.compile(r"\.(postgresql-[\w.]+)\.reverted")
+__all__ = ["LocalPrograms", "Programs", "programs_of"]
 
 
 class Programs(Protocol):
@@ -85,14 +80,6 @@ def programs_of(home: Home) -> Programs:
     if home.broker is not None and home.programs is not None:
         return _RootsPrograms(home, home.broker)
     return LocalPrograms(home)
-
-
-def program_names(home: Home) -> tuple[str, ...]:
-    """Return the names of all that is ours among the programs of *home*, set aside or not."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        names = sorted(os.listdir(home.runtime))  # noqa: PTH208 - names suffice
-        return tuple(name for name in names if OURS.fullmatch(name) or ASIDE.fullmatch(name))
-    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +174,13 @@ class _RootsPrograms:
     broker: Broker
 
     def can_place(self) -> bool:
-        return bool(self._state()["can_place"])
+        return bool(self._state("can_place"))
 
     def gateway_is_ours(self) -> bool:
-        return bool(self._state()["is_ours"])
+        return bool(self._state("is_ours"))
 
     def find_gateway(self) -> str | None:
-        found = self._state()["found"]
+        found = self._state("found")
         return str(found) if found is not None else None
 
     def place_gateway(self, *, durable: bool = False) -> str:
@@ -225,16 +212,5 @@ class _RootsPrograms:
             return find_runtime(self.home, None)
         return self.place_postgres()
 
-    def _state(self) -> dict[str, object]:
-        return self.broker.ask(Request.PROGRAM_STATE)[0]
-
-
-def open_to_all(directory: Path) -> None:
-    """Let every user read what lies below *directory*, and run what its owner may run; the top last. Raises OSError."""
-    for root, directories, names in os.walk(directory):
-        for name in (*directories, *names):
-            path = os.path.join(root, name)  # noqa: PTH118 - os.walk gives texts
-            status = os.lstat(path)
-            if not os.path.islink(path):  # noqa: PTH114 - as above
-                os.chmod(path, 0o755 if status.st_mode & 0o100 else 0o644)  # noqa: PTH101 - as above
-    directory.chmod(0o755)
+    def _state(self, question: str) -> object:
+        return self.broker.ask(Request.PROGRAM_STATE, {"question": question})[0]["answer"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mosaic_gateway.installation.machine_record import (
 from mosaic_gateway.process.account import Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.trusted_path import FoundPath, find_path, open_directory
+from mosaic_gateway_installer.account_access import closed_part, interpreter_closed_to
 from mosaic_gateway_installer.broker import Broker
 from mosaic_gateway_installer.former_programs import roots_programs
 from mosaic_gateway_installer.grants import Call
@@ -42,17 +44,16 @@ from mosaic_gateway_installer.root_plan import (
     program_directory,
 )
 from mosaic_gateway_installer.root_side import TAKING_OVER
-from mosaic_gateway_installer.service.choice import interpreter_closed_to
-from mosaic_gateway_installer.service.machine_unit import unit_for
 from mosaic_gateway_installer.service_account import (
     COMMENT,
     SERVICE_ACCOUNT,
-    closed_part,
     make_account,
     remove_account,
 )
 
 __all__ = ["Session", "unusable"]
+
+INSTALL = "mosaic_gateway_installer.verbs.install"
 
 
 class Session:
@@ -140,6 +141,7 @@ class Session:
         """Run the checks of an installation that is to be made, and return the exit code."""
         if self._verb != "install" or self._found.status is not None:
             return 0
+        import_module(INSTALL)  # once, for the process that checks and for the one that installs
         looking = planned.account or unprivileged()
         broker = Broker(planned.record, self._home, looking, replace(self._call, looking=True))
         return self._work(looking, broker, {**_facts(planned), "only_checks": True}, quiet=True)
@@ -203,6 +205,8 @@ class Session:
         Nothing of the home is believed: that the account is the installation's own say its name, its home directory and
         its comment, and whose the home is; that there is a unit says what root wrote into it.
         """
+        from mosaic_gateway_installer.service.machine_unit import unit_for
+
         created = account.name.startswith(SERVICE_ACCOUNT) and account.comment == COMMENT
         created = created and Path(account.directory) == self._home
         unit = unit_for(self._home)
@@ -227,8 +231,8 @@ class Session:
     def _work(self, account: Account, broker: Broker, facts: Mapping[str, Any], *, quiet: bool = False) -> int:
         invocation = self._invocation
 
-        def run_here(words: Sequence[str], client: BrokerClient) -> int:
-            return run_words(invocation.verbs, words, module=invocation.module, broker=client)
+        def run(client: BrokerClient) -> int:
+            return run_words(invocation.verbs, invocation.words, broker=client)
 
         own: dict[str, Any] = {"account": None}
         environ = {}
@@ -241,7 +245,7 @@ class Session:
             account,
             facts={"home": str(self._home), **own, **facts},
             answer=broker.answer,
-            run=run_here,
+            run=run,
             verb=self._verb,
             environ=environ,
             quiet=quiet,

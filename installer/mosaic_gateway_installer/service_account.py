@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
@@ -19,7 +18,6 @@ __all__ = [
     "SERVICE_ACCOUNT",
     "UserAddMissingError",
     "account_is_free",
-    "closed_part",
     "make_account",
     "remove_account",
 ]
@@ -67,22 +65,3 @@ def account_is_free(account: Account, home: Path) -> bool:
     """Return whether *home* is not the account's any more, and nothing runs as it but our own children."""
     with find_path(home) as found:
         return found.owner != account.uid and process_running_as(account, but=os.getpid()) is None
-
-
-def closed_part(path: Path, account: Account | None) -> Path | None:
-    """Return the part of *path* that *account* (None: one yet to be made) may not enter or run, if any.
-
-    By modes, owners and the account's primary group. What is not there is not looked at. Raises OSError.
-    """
-    return next(
-        (part for part in (*reversed(path.parents), path) if part.exists() and not _may_pass(part, account)), None
-    )
-
-
-def _may_pass(part: Path, account: Account | None) -> bool:
-    status = part.stat()
-    if account is not None and status.st_uid == account.uid:
-        return bool(status.st_mode & stat.S_IXUSR)
-    if account is not None and status.st_gid == account.gid:
-        return bool(status.st_mode & stat.S_IXGRP)
-    return bool(status.st_mode & stat.S_IXOTH)

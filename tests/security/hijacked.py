@@ -5,15 +5,27 @@ Arguments: a program of the account's, then the words of root's command. The pro
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
-from mosaic_gateway.cli import worker_process
-from mosaic_gateway_installer.cli import main
+from mosaic_gateway_installer import cli, root_session
 
 PYTHON = "/usr/bin/python3"
+CHANNEL = 3
+
+
+def main() -> int:
+    """Run root's command, whose worker becomes the account's program."""
+    program = sys.argv.pop(1)
+
+    def become_it(*_words: object, **_facts: object) -> NoReturn:
+        os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - as the system call has it
+        os.execv(PYTHON, [PYTHON, "-I", program])  # noqa: S606 - no shell is wanted
+
+    setattr(root_session, "run_words", become_it)  # noqa: B010 - an attack is no interface
+    return cli.main()
+
+
 if __name__ == "__main__":
-    program = sys.argv[1]
-    del sys.argv[1]
-    setattr(worker_process, "can_use_program", lambda _account: True)  # noqa: B010 - an attack is no interface
-    setattr(worker_process, "this_program", lambda _module="": (PYTHON, "-I", program))  # noqa: B010 - as above
     sys.exit(main())

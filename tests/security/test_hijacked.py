@@ -26,7 +26,6 @@ def receive(count):
     return data
 def answer():
     return json.loads(receive(int.from_bytes(receive(4), "big")))
-answer()
 for name, values in json.loads(REQUESTS):
     body = json.dumps({"request": name, "values": values}).encode()
     channel.sendall(len(body).to_bytes(4, "big") + body)

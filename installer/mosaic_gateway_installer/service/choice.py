@@ -7,7 +7,6 @@ import pwd
 import shutil
 import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,12 @@ from mosaic_gateway.config import Home, default_home
 from mosaic_gateway.gateway.service import Manager, Service
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.root_requests import Broker, Request
-from mosaic_gateway_installer.service_account import closed_part
+from mosaic_gateway_installer.account_access import interpreter_closed_to
 
 __all__ = [
     "Found",
     "available_manager",
     "can_confine",
-    "interpreter",
-    "interpreter_closed_to",
     "lingers",
     "machine_manager",
     "unit_name",
@@ -107,17 +104,3 @@ def unit_name(manager: Manager, home: Home, identity: str) -> str:
 def lingers() -> bool:
     """Return whether this user's services run without a session (loginctl(1), enable-linger)."""
     return Path("/var/lib/systemd/linger", pwd.getpwuid(os.geteuid()).pw_name).exists()
-
-
-def interpreter() -> Path:
-    """Return the interpreter beneath any virtual environment."""
-    return Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
-
-
-def interpreter_closed_to(account: Account | None) -> Path | None:
-    """Return the directory or file that keeps *account* (None: one yet to be made) from the interpreter, if any."""
-    for path in (interpreter(), Path(sysconfig.get_path("stdlib")).resolve()):
-        closed = closed_part(path, account)
-        if closed is not None:
-            return closed
-    return None

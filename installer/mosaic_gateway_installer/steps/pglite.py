@@ -15,7 +15,8 @@ from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.engines.pglite.template import remove_made
 from mosaic_gateway.engines.postgres.ballast import ballast_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
-from mosaic_gateway_installer.programs import program_names, programs_of
+from mosaic_gateway_installer.program_directory import program_names
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 

@@ -25,7 +25,8 @@ from mosaic_gateway_installer.belongings import (
     set_aside,
 )
 from mosaic_gateway_installer.holding import forget_lock
-from mosaic_gateway_installer.programs import program_names, programs_of
+from mosaic_gateway_installer.program_directory import program_names
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.steps.base import Context
 

@@ -20,7 +20,8 @@ from mosaic_gateway_installer.backups.create import seal_backup
 from mosaic_gateway_installer.backups.place import backups_of
 from mosaic_gateway_installer.backups.room import full_disk_named
 from mosaic_gateway_installer.majors import forget_old_clusters, forget_record
-from mosaic_gateway_installer.programs import program_names, programs_of
+from mosaic_gateway_installer.program_directory import program_names
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.smoke import smoke_test
 from mosaic_gateway_installer.snapshot.store import snapshots

@@ -15,7 +15,7 @@ from mosaic_gateway.root_requests import Request
 from mosaic_gateway_installer.belongings import belongings, data_and_settings
 from mosaic_gateway_installer.executor import execute, interruptible
 from mosaic_gateway_installer.holding import forget_lock, holding
-from mosaic_gateway_installer.programs import program_names
+from mosaic_gateway_installer.program_directory import program_names
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.steps.base import Context, Step

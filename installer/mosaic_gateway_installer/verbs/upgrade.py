@@ -30,7 +30,8 @@ from mosaic_gateway_installer.findings import Finding
 from mosaic_gateway_installer.holding import holding
 from mosaic_gateway_installer.journal import Journal
 from mosaic_gateway_installer.preflight.run import check_install
-from mosaic_gateway_installer.programs import program_names, programs_of
+from mosaic_gateway_installer.program_directory import program_names
+from mosaic_gateway_installer.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recover import recover
 from mosaic_gateway_installer.snapshot.store import launcher

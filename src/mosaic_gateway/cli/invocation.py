@@ -28,14 +28,13 @@ class RootSide(Protocol):
 class Invocation:
     """A call of the command line.
 
-    ``words`` are its arguments, ``module`` the one whose ``main`` was called, ``directory`` where relative paths
-    begin. ``broker`` answers what only root can do; it is there where root's process has started this one.
-    ``root_side`` is what root's process hands a verb to, None where verbs run as they are.
+    ``words`` are its arguments, ``directory`` is where relative paths begin. ``broker`` answers what only root can do;
+    it is there where root's process has started this one. ``root_side`` is what root's process hands a verb to, None
+    where verbs run as they are; ``load`` loads what a verb needs.
     """
 
     verbs: Verbs
     words: Sequence[str]
-    module: str
     directory: Path
     broker: Broker | None = None
     root_side: RootSide | None = None

@@ -32,8 +32,8 @@ class OwnerOnly:
 
         del options
 
-        def run(words: Sequence[str], broker: BrokerClient) -> int:
-            return run_words(invocation.verbs, words, module=invocation.module, broker=broker)
+        def run(broker: BrokerClient) -> int:
+            return run_words(invocation.verbs, invocation.words, broker=broker)
 
         with find_path(home) as found:
             return run_worker(

@@ -47,37 +47,29 @@ def run(
     verbs: Verbs,
     arguments: Sequence[str] | None = None,
     *,
-    module: str = "mosaic_gateway",
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
 ) -> int:
     """Run the command line *arguments* (default: this process's) over *verbs* and return the exit code.
 
-    *module* is the one whose ``main`` calls this, *root_side* what root hands verbs to, *load* loads what a verb needs.
+    *root_side* is what root hands verbs to, *load* loads what a verb needs.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["worker"] and arguments is None:
-        from mosaic_gateway.cli.worker_process import accept_work
-
-        words, broker = accept_work()
-        return run_words(verbs, words, module=module, broker=broker)
-    return run_words(verbs, words, module=module, root_side=root_side, load=load)
+    return run_words(verbs, words, root_side=root_side, load=load)
 
 
 def run_words(
     verbs: Verbs,
     words: Sequence[str],
     *,
-    module: str,
     broker: Broker | None = None,
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
 ) -> int:
-    """Run the command line *words*; *broker* where root's process has started this one."""
+    """Run the command line *words*; *broker* where it is a worker of root's process."""
     invocation = Invocation(
         verbs=verbs,
         words=words,
-        module=module,
         directory=_directory(broker),
         broker=broker,
         root_side=root_side,

@@ -1,9 +1,9 @@
 """A verb's worker: the process of a home's owner in which root's command runs, and root's end of it.
 
 Theory of operation. Root's process forks. The child takes a session of its own, keeps no descriptor but three standard
-streams and one socket, gives root up for good, and ends when root's process does. Then it starts the program anew, if
-the account can run the interpreter and read the package; if not, it goes on as it is, with everything loaded that the
-verb needs: from then on it can import nothing. Either way it runs the whole verb as an ordinary user's process would.
+streams and one socket, gives root up for good, ends when root's process does, and runs the whole verb as an ordinary
+user's process would. Where the account cannot read the program, everything that the verb needs was loaded before.
+The kernel keeps the account's other processes from reading or tracing such a process (PR_SET_DUMPABLE, prctl(2)).
 
 Root's terminal stays with root: the child writes into pipes, whose content root's process passes on, and what a person
 has to type is asked by root's process. Over the socket the child sends requests (`root_requests`), each answered before
@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from typing import Any
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, MosaicError
-from mosaic_gateway.gateway.program import this_program
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
@@ -38,10 +38,8 @@ from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway.process.privileges import account_environment, give_up_root
 from mosaic_gateway.root_requests import Answer, Request
 
-__all__ = ["WORKER", "Answerer", "accept_work", "can_use_program", "run_worker"]
+__all__ = ["Answerer", "Run", "can_use_program", "run_worker"]
 
-#: The first word of a command line that makes a process a worker; its words come over the socket.
-WORKER = "worker"
 CHANNEL = 3  # the socket's descriptor in the worker
 #: The one option by which a verb reads what root's standard input has.
 READS_INPUT = "--password-stdin"
@@ -56,8 +54,8 @@ POLL = 0.05  # seconds, where the system has no descriptor for a process's end
 
 #: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
 Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Answer]
-#: Runs a command line: words, facts of root's process, the channel → exit code.
-RunWords = Callable[[Sequence[str], BrokerClient], int]
+#: Runs the verb in the worker, with its end of the channel, and returns the exit code.
+Run = Callable[[BrokerClient], int]
 
 
 def can_use_program(account: Account) -> bool:
@@ -80,24 +78,23 @@ def run_worker(
     *,
     facts: Mapping[str, Any],
     answer: Answerer,
-    run: RunWords,
+    run: Run,
     verb: str,
     environ: Mapping[str, str] = MappingProxyType({}),
     quiet: bool = False,
 ) -> int:
-    """Run the command line of *invocation* as *account* and return its exit code; ends as it ends, if by a signal.
+    """Call *run* as *account* in a process of its own and return its exit code; ends as it ends, if by a signal.
 
-    *facts* are handed to it, *answer* answers its requests, *run* runs it where the program cannot be started anew;
-    *verb* says what is loaded for that. Its environment has *environ* besides what `account_environment` gives. With
+    *facts* are what it is told of root's process, *answer* answers its requests, *verb* says what is loaded for it
+    where it cannot read the program. Its environment has *environ* besides what `account_environment` gives. With
     *quiet* its output is shown only if it fails.
     """
-    restart = can_use_program(account)
-    if not restart:
+    if not can_use_program(account):
         invocation.load(verb)
     ours, theirs = socket.socketpair()
     ours.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
-    hello = {"words": list(invocation.words), "facts": {**facts, **_terminal(), "directory": str(invocation.directory)}}
+    told = {**facts, **_terminal(), "directory": str(invocation.directory)}
     sys.stdout.flush()
     sys.stderr.flush()
     with Interruptions() as signals:
@@ -108,7 +105,7 @@ def run_worker(
                 account,
                 {**account_environment(process_environment(), account), **environ},
                 _Streams(output[1], error[1], theirs.detach(), READS_INPUT in invocation.words),
-                (*this_program(invocation.module), WORKER) if restart else None,
+                told,
                 run,
             )
         theirs.close()
@@ -117,8 +114,6 @@ def run_worker(
         shown = _Output(quiet=quiet)
         worker = _Worker(pid)
         with ours, signals.passed_to(worker.send):
-            with suppress(BrokenPipeError, ConnectionResetError):
-                send(ours, hello)
             status = _attend(worker, {output[0]: 1, error[0]: 2}, ours, answer, shown)
     code = os.waitstatus_to_exitcode(status)
     if code:
@@ -126,19 +121,6 @@ def run_worker(
     if code < 0:
         _end_like(-code)
     return code
-
-
-def accept_work(channel: int = CHANNEL) -> tuple[list[str], BrokerClient]:
-    """Return the words that this worker is to run, and its end of the channel. Raises InternalError."""
-    connection = socket.socket(fileno=channel)
-    connection.set_inheritable(False)
-    received = receive(connection)
-    if received is None:
-        raise InternalError("root's process, which started this one, has ended")
-    message = received[0]
-    client = BrokerClient(connection, dict(message["facts"]))
-    _show_on_terminal(client.facts)
-    return [str(word) for word in message["words"]], client
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +136,8 @@ def _be_worker(
     account: Account,
     environ: Mapping[str, str],
     streams: _Streams,
-    program: Sequence[str] | None,
-    run: RunWords,
+    facts: Mapping[str, Any],
+    run: Run,
 ) -> None:
     """Be the worker, in the forked child; does not return."""
     code = 1
@@ -170,17 +152,17 @@ def _be_worker(
         os.umask(0o077)
         give_up_root(account, environ)
         follow_parent(parent, signal.SIGKILL)
-        if program is not None:
-            os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - as the system call has it
-            os.execve(program[0], list(program), environ)  # noqa: S606 - no shell is wanted
-        words, client = accept_work()
-        code = run(words, client)
+        _show_on_terminal(facts)
+        code = run(BrokerClient(socket.socket(fileno=CHANNEL), facts))
         sys.stdout.flush()
         sys.stderr.flush()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code
     except BrokenPipeError:
         code = 1
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(code)
 

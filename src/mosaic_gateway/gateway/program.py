@@ -161,11 +161,11 @@ def refuse_other_version(home: Home) -> None:
         )
 
 
-def this_program(module: str = "mosaic_gateway") -> tuple[str, ...]:
-    """Return the words that run what this process runs; *module* is what that is in an installed package."""
+def this_program() -> tuple[str, ...]:
+    """Return the words that run what this process runs."""
     snapshot = getattr(sys.modules["__main__"], "SNAPSHOT", None)
     if snapshot is None:
-        return (sys.executable, "-P", "-m", module)
+        return (sys.executable, "-P", "-m", "mosaic_gateway")
     return (sys.executable, *OPTIONS, snapshot)
 
 
