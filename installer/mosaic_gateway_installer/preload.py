@@ -3,56 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import import_module
+
+from mosaic_gateway.cli import preload as runtime
+from mosaic_gateway.cli.preload import DATABASE, MIGRATIONS
 
 __all__ = ["load"]
 
-#: What verbs import when they run; a process that has given root up may not be able to read it any more.
-FEW = (
-    "ctypes",
-    "encodings.ascii",
-    "encodings.idna",
-    "encodings.latin_1",
-    "http.client",
-    "mosaic_gateway.cli.process",
-    "mosaic_gateway.engines.base",
-    "mosaic_gateway.gateway.asking",
-    "mosaic_gateway.gateway.control",
-    "platformdirs",
-    "psutil",
-    "socket",
-    "stringprep",
-    "traceback",
-)
-DATABASE = (
-    "concurrent.futures.thread",
-    "locale",
-    "mosaic_gateway.auth.accounts",
-    "mosaic_gateway.auth.links",
-    "mosaic_gateway.cli.auth",
-    "mosaic_gateway.cli.bootstrap",
-    "mosaic_gateway.engines.pglite.engine",
-    "mosaic_gateway.engines.pglite.examination",
-    "mosaic_gateway.engines.pglite.lock",
-    "mosaic_gateway.engines.postgres.embedded",
-    "mosaic_gateway.engines.server",
-    "tempfile",
-    "zoneinfo",
-)
-MIGRATIONS = (
-    "glob",
-    "importlib_resources.readers",
-    "mosaic_gateway.cli.storage.group",
-    "mosaic_gateway.engines.pglite.creation",
-    "mosaic_gateway.engines.pglite.scratch",
-    "mosaic_gateway.gateway.http",
-    "mosaic_gateway.gateway.lifecycle",
-    "mosaic_gateway.gateway.preparing",
-    "mosaic_gateway.migrations.baseline",
-    "mosaic_gateway.migrations.fingerprint",
-    "mosaic_gateway.migrations.resolve",
-    "mosaic_gateway.migrations.runner",
-)
 INSTALLER = (
     "mosaic_gateway.cli.config",
     "mosaic_gateway.cli.serve",
@@ -91,36 +47,22 @@ OTHER_VERBS = (
     "mosaic_gateway_installer.verbs.upgrade",
     "packaging.metadata",
 )
-#: First word of a verb → what it may import besides `FEW`; any other verb: all of it.
+#: First word of a verb → what it imports when it runs.
 LOADED = {
-    **dict.fromkeys(("start", "stop", "restart", "status", "logs"), ()),
-    "config": ("mosaic_gateway.cli.config",),
-    "serve": (*DATABASE, *MIGRATIONS),
-    "auth": DATABASE,
-    "bootstrap": DATABASE,
-    "storage": (*DATABASE, *MIGRATIONS),
     "install": (*DATABASE, *MIGRATIONS, *INSTALLER),
     "doctor": (*DATABASE, *MIGRATIONS, *DOCTOR),
+    **dict.fromkeys(("upgrade", "uninstall", "backup"), (*DATABASE, *MIGRATIONS, *INSTALLER, *DOCTOR, *OTHER_VERBS)),
 }
-EVERYTHING = (*DATABASE, *MIGRATIONS, *INSTALLER, *DOCTOR, *OTHER_VERBS)
 
 
 def load(verb: str) -> None:
     """Load what *verb* may need, for a process that will not be able to read it: modules, and what they read once."""
     first = verb.partition(" ")[0]
-    for name in (*FEW, *LOADED.get(first, EVERYTHING)):
-        import_module(name)
-    if first == "serve":
-        from mosaic_gateway.gateway.http import preload, preload_engines
-
-        preload()
-        preload_engines()
-    if first == "storage":
-        from mosaic_gateway.gateway.schema import load_bundles
-
-        load_bundles()
-    if first in {"install", "doctor"} or first not in LOADED:
-        _read_package()
+    if first not in LOADED:
+        runtime.load(verb)
+        return
+    runtime.load_modules(LOADED[first])
+    _read_package()
 
 
 def _read_package() -> None:

@@ -104,5 +104,6 @@ def _directory(broker: Broker | None) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point without the installer's verbs."""
     from mosaic_gateway.cli.owner_process import OwnerOnly
+    from mosaic_gateway.cli.preload import load
 
-    return run(RUNTIME_VERBS, arguments, root_side=OwnerOnly())
+    return run(RUNTIME_VERBS, arguments, root_side=OwnerOnly(), load=load)

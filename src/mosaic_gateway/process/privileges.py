@@ -17,6 +17,7 @@ ALLOWED = frozenset(
     | {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 )
 JOIN_SESSION_KEYRING = 1  # <linux/keyctl.h>
+PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 ALLOWED_PREFIXES = ("LC_", "MOSAIC_GATEWAY_")
 
 
@@ -30,7 +31,7 @@ def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
     """Become *account*: real, effective and saved ids, its groups, and *environ* as the environment.
 
     There is no way back. The kernel forgets a parent-death signal with the ids (prctl(2)), and keeps other processes
-    of the account from reading this one's memory, which was root's (PR_SET_DUMPABLE).
+    of the account from reading this one's memory, which was root's (PR_SET_DUMPABLE), whatever fs.suid_dumpable says.
     """
     os.environ.clear()
     os.environ.update(environ)
@@ -38,6 +39,8 @@ def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
     os.setgroups(_groups(account))
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _leave_keyring() -> None:

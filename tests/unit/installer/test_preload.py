@@ -30,7 +30,7 @@ ELSEWHERE = {
     ("mosaic_gateway.cli.root", "main"),
     ("mosaic_gateway.migrations.hashlock", "main"),
     (f"{INSTALLER}.cli", "main"),
-    (f"{INSTALLER}.preload", "load"),
+    ("mosaic_gateway.cli.preload", "load"),
     (f"{INSTALLER}.preload", "_read_package"),
 }
 #: Functions of one verb in a module of several.

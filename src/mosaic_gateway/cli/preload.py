@@ -1,0 +1,83 @@
+"""What a verb imports when it runs, loaded before root is given up: afterwards it may not be readable any more."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__all__ = ["DATABASE", "MIGRATIONS", "load", "load_modules"]
+
+#: What every verb imports when it runs.
+FEW = (
+    "ctypes",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+    "http.client",
+    "mosaic_gateway.cli.process",
+    "mosaic_gateway.engines.base",
+    "mosaic_gateway.gateway.asking",
+    "mosaic_gateway.gateway.control",
+    "platformdirs",
+    "psutil",
+    "socket",
+    "stringprep",
+    "traceback",
+)
+DATABASE = (
+    "concurrent.futures.thread",
+    "locale",
+    "mosaic_gateway.auth.accounts",
+    "mosaic_gateway.auth.links",
+    "mosaic_gateway.cli.auth",
+    "mosaic_gateway.cli.bootstrap",
+    "mosaic_gateway.engines.pglite.engine",
+    "mosaic_gateway.engines.pglite.examination",
+    "mosaic_gateway.engines.pglite.lock",
+    "mosaic_gateway.engines.postgres.embedded",
+    "mosaic_gateway.engines.server",
+    "tempfile",
+    "zoneinfo",
+)
+MIGRATIONS = (
+    "glob",
+    "importlib_resources.readers",
+    "mosaic_gateway.cli.storage.group",
+    "mosaic_gateway.engines.pglite.creation",
+    "mosaic_gateway.engines.pglite.scratch",
+    "mosaic_gateway.gateway.http",
+    "mosaic_gateway.gateway.lifecycle",
+    "mosaic_gateway.gateway.preparing",
+    "mosaic_gateway.migrations.baseline",
+    "mosaic_gateway.migrations.fingerprint",
+    "mosaic_gateway.migrations.resolve",
+    "mosaic_gateway.migrations.runner",
+)
+#: First word of a verb → what it imports besides.
+LOADED = {
+    "config": ("mosaic_gateway.cli.config",),
+    "serve": (*DATABASE, *MIGRATIONS),
+    "auth": DATABASE,
+    "bootstrap": DATABASE,
+    "storage": (*DATABASE, *MIGRATIONS),
+}
+
+
+def load(verb: str) -> None:
+    """Load what *verb*, one of the runtime's, may need: modules, and what they read once."""
+    first = verb.partition(" ")[0]
+    load_modules(LOADED.get(first, ()))
+    if first == "serve":
+        from mosaic_gateway.gateway.http import preload, preload_engines
+
+        preload()
+        preload_engines()
+    if first == "storage":
+        from mosaic_gateway.gateway.schema import load_bundles
+
+        load_bundles()
+
+
+def load_modules(names: tuple[str, ...]) -> None:
+    """Import *names*, and what every verb imports."""
+    for name in (*FEW, *names):
+        import_module(name)
