@@ -98,7 +98,7 @@ class Supervisor:
         self._options = ["--upgrading"] if tether is not None else []
         self._options += [] if listener is None else ["--listen-fd", str(listener)]
         self._first_options = _options(ready=ready, go=go, issue_link=issue_link)
-        self._for_first = tuple(descriptor for descriptor in (ready, go) if descriptor is not None)
+        self._ready, self._go = ready, go
         self._log = RotatingFile(home.gateway_log)
         self._child: _Gateway | None = None
         self._stopping = False
@@ -133,14 +133,17 @@ class Supervisor:
                 ends_with_us()
             self._serve(words, writer, unused=(output,))
         self._child = _Gateway(pid)
-        for descriptor in (writer, *(self._for_first if first else ())):
-            os.close(descriptor)
+        os.close(writer)
+        if first and self._go is not None:
+            os.close(self._go)
         if self._stopping:
             self._child.signal(signal.SIGTERM)
         try:
             self._pass_on(output)
         finally:
             os.close(output)
+            if first and self._ready is not None:  # not before: the starter reads the log when this pipe ends
+                os.close(self._ready)
         return self._child.wait()
 
     def _serve(self, words: Sequence[str], output: int, *, unused: Sequence[int]) -> None:

@@ -192,16 +192,20 @@ def test_lost_secret(server_place: Place) -> None:
 
 
 def test_silent_death(server_place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A gateway that dies without a word is an error with the end of what it logged this time."""
+    """A gateway that dies without a word is an error with the end of what it logged, however late that is written."""
     server_place.write(server_place.home.gateway_log, "from the last time\n")
     traps = tmp_path_factory.mktemp("traps")
     (traps / "sitecustomize.py").write_text(
-        "import os, sys\n"
+        "import os, select, sys, time\n"
         "supervisor = os.getpid()\n"
+        "waiting = select.select\n"
+        "def late(*arguments):\n"
+        "    time.sleep(0.5 if os.getpid() == supervisor else 0)\n"
+        "    return waiting(*arguments)\n"
         "def die(event, _arguments):\n"
         "    if event == 'import' and os.getpid() != supervisor:\n"
         "        os.write(2, b'last words\\n'); os.kill(os.getpid(), 9)\n"
-        "if 'supervise' in sys.orig_argv: sys.addaudithook(die)\n"
+        "if 'supervise' in sys.orig_argv: sys.addaudithook(die); select.select = late\n"
     )
     env = {"PYTHONPATH": os.pathsep.join([str(traps), *filter(None, [os.environ.get("PYTHONPATH")])])}
     error = server_place.ask("start", code=1, env=env)
