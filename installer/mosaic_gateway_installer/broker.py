@@ -35,13 +35,13 @@ from mosaic_gateway.installation.machine_record import (
     remove_machine_record,
     write_machine_record,
 )
+from mosaic_gateway.process.access import closed_part
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.process.privileges import account_environment
 from mosaic_gateway.process.trusted_path import find_path, open_directory
 from mosaic_gateway.record_fields import INSTANCE_ID
 from mosaic_gateway.root_requests import Answer, Request
-from mosaic_gateway_installer.account_access import closed_part
 from mosaic_gateway_installer.former_programs import remove_roots_programs
 from mosaic_gateway_installer.grants import Call
 from mosaic_gateway_installer.handed_directory import HandedDirectory
@@ -194,6 +194,7 @@ class Broker:
     def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
         programs = self._programs()
         names = [name for name in program_names(programs.home) if name in values["names"]]
+        _load_compiled()
         removed = programs.remove(names)
         if not program_names(programs.home):
             self.remove_program_directory()
@@ -229,6 +230,7 @@ class Broker:
 
     def remove_program_directory(self) -> None:
         """Remove the directory of programs, and the command's link to it."""
+        _load_compiled()
         record = self._granted()
         if record.command is not None and record.command.is_symlink():
             target = record.programs / "bin" / "mosaic-gateway"
@@ -482,6 +484,11 @@ class Broker:
     def _note(self, **changes: Any) -> None:
         self.record = replace(self._granted(), **changes)
         write_machine_record(self.record)
+
+
+def _load_compiled() -> None:
+    """Load the compiled modules that root's process needs later: it may run from the very programs that go."""
+    import psutil  # noqa: F401
 
 
 def check_roots(directory: Path) -> None:

@@ -65,7 +65,7 @@ class Check(Generic[S]):
 
     ``run`` returns what is well in a sentence and raises MosaicError for a fault, `AdviceError` for a warning,
     `NotCheckedError`. ``fix`` mends what ``run`` raised, if that is safe, and says what it did; otherwise it
-    raises MosaicError.
+    raises MosaicError, or `NotCheckedError` where what it needs has gone meanwhile.
     """
 
     id: str
@@ -94,7 +94,7 @@ def mend(check: Check[S], subject: S, finding: Finding) -> Finding:
         return finding
     try:
         done = check.fix(subject, finding.error)
-    except (MosaicError, OSError) as error:
+    except (MosaicError, OSError, NotCheckedError) as error:
         if error is finding.error:
             return finding
         return replace(finding, not_mended=str(error))

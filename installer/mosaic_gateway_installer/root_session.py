@@ -24,10 +24,10 @@ from mosaic_gateway.installation.machine_record import (
     remove_machine_record,
     write_machine_record,
 )
+from mosaic_gateway.process.access import closed_part, interpreter_closed_to
 from mosaic_gateway.process.account import Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.trusted_path import FoundPath, find_path, open_directory
-from mosaic_gateway_installer.account_access import closed_part, interpreter_closed_to
 from mosaic_gateway_installer.broker import Broker
 from mosaic_gateway_installer.former_programs import roots_programs
 from mosaic_gateway_installer.grants import Call

@@ -15,9 +15,9 @@ import pytest
 
 from mosaic_gateway.config import Home
 from mosaic_gateway.gateway.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway.process.access import interpreter_closed_to
 from mosaic_gateway.process.account import account_of
 from mosaic_gateway.record_fields import RecordError
-from mosaic_gateway_installer.account_access import interpreter_closed_to
 from mosaic_gateway_installer.service.choice import available_manager, can_confine, unit_name
 from mosaic_gateway_installer.service.edits import as_drop_in
 from mosaic_gateway_installer.service.launchd import launchd_job

@@ -24,6 +24,7 @@ SECRETS = {
     "PGPASSWORD": SECRET,
 }
 PAUSE = 0.01  # seconds
+SETTLED = 1.0  # seconds after which a worker is at its verb
 
 
 @pytest.mark.parametrize("verb", ["start", "install --no-service", "restart", "backup restore {backup}"])
@@ -70,7 +71,7 @@ def test_a_worker_is_closed_to_the_accounts_other_processes(attacked: Installati
     words = (*attacked.verb_words, "logs", "--follow", "--home", attacked.home)
     started = attacked.machine.popen(words, environ=SECRETS)
     try:
-        root, worker = two_processes(attacked.machine, "logs")
+        root, worker = two_processes(attacked.machine, "logs", started)
         number = Path(f"/proc/{worker.pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()[-1]
         for name in ("environ", "maps", "mem", "fd/3"):
             said = attacked.account('head -c 1 "/proc/$1/$2" 2>&1 >/dev/null || true', number, name)
@@ -81,14 +82,46 @@ def test_a_worker_is_closed_to_the_accounts_other_processes(attacked: Installati
     assert watch.harm() == []
 
 
-def two_processes(machine: Machine, verb: str) -> tuple[psutil.Process, psutil.Process]:
-    """Return root's process of *verb* and its worker, once both are there."""
-    while True:
+def test_a_worker_has_no_capabilities(attacked: Installation, watch: Watch) -> None:
+    """Not even where root's securebits have them stay when ids change (capabilities(7))."""
+    keeping = ("setpriv", "--securebits", "+no_setuid_fixup")
+    words = (*keeping, *attacked.verb_words, "logs", "--follow", "--home", attacked.home)
+    started = attacked.machine.popen(words)
+    try:
+        root, worker = two_processes(attacked.machine, "logs", started)
+        time.sleep(SETTLED)
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+        found = {line.split(":")[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
+        root.send_signal(signal.SIGTERM)
+    finally:
+        started.communicate(timeout=30)
+    assert {name: found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {
+        "CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapAmb": 0,
+    }  # fmt: skip
+    assert watch.harm() == []
+
+
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nobody_elses(attacked: Installation, watch: Watch, closing: str) -> None:
+    """No file takes the number of a standard stream that the caller has closed."""
+    script = f'exec "$@" {closing}'
+    command = ("sh", "-c", script, "sh", *attacked.verb_words)
+    for verb in (("status",), ("auth", "users", "list")):
+        ended = attacked.machine.run(*command, *verb, "--home", attacked.home)
+        watch.check(ended)
+        assert ended.code == attacked.verb(*verb).code, ended
+
+
+def two_processes(machine: Machine, verb: str, started: subprocess.Popen[str]) -> tuple[psutil.Process, psutil.Process]:
+    """Return root's process of *verb* and its worker, once the worker has given root up; *started* runs them."""
+    while started.poll() is None:
         both = [one for one in machine.processes() if verb in one.cmdline()]
         for worker in both:
-            if worker.uids().effective != 0:
-                return next(root for root in both if root.pid == worker.ppid()), worker
+            root = next((root for root in both if root.pid == worker.ppid()), None)
+            if root is not None and worker.uids().effective != 0:
+                return root, worker
         time.sleep(PAUSE)
+    raise AssertionError(started.communicate())
 
 
 def environments(machine: Machine) -> dict[str, bytes]:

@@ -31,6 +31,13 @@ for name, values in json.loads(REQUESTS):
     channel.sendall(len(body).to_bytes(4, "big") + body)
     print(json.dumps([name, answer().get("error", {}).get("code")]), flush=True)
 """
+TOO_LARGE = """
+import json, socket
+channel = socket.socket(fileno=3)
+body = b'{"request": "bind", "values": {"port": 1e999}}'
+channel.sendall(len(body).to_bytes(4, "big") + body)
+print(channel.recv(1 << 16)[4:].decode(), flush=True)
+"""
 STUBBORN = """
 import signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -85,6 +92,14 @@ def test_root_starts_no_python_in_the_accounts_surroundings(attacked: Installati
     attacked.verb("stop")
     ran = attacked.file("ran")
     assert "0" not in (ran.read_text().split() if ran.exists() else [])
+    assert watch.harm() == []
+
+
+def test_no_value_ends_roots_process(attacked: Installation, watch: Watch) -> None:
+    """A number that no integer can be is answered like any other wrong value."""
+    ended = attacked.machine.run(*_words(attacked, TOO_LARGE, "doctor"), limit=60)
+    assert json.loads(ended.out)["error"]["code"] == "INTERNAL"
+    assert ended.code == 0, ended
     assert watch.harm() == []
 
 

@@ -34,8 +34,12 @@ class Verb:
         self, installation: Installation, words: tuple[str, ...], prefix: tuple[str, ...] = (), *, limit: float = LIMIT
     ) -> Ended:
         """Run it with *words*, which `words` gave before anything was planted."""
-        foreground = FOREGROUND if self.text == "serve" else ()
-        return installation.verb(*words, prefix=(*prefix, *foreground), limit=limit)
+        return installation.verb(*words, prefix=(*prefix, *self.around), limit=limit)
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The words before the command: those that end one that would not end."""
+        return FOREGROUND if self.text == "serve" else ()
 
 
 VERBS = (

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mosaic_gateway.config import Home, default_home
 from mosaic_gateway.gateway.service import Manager, Service
+from mosaic_gateway.process.access import interpreter_closed_to
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.root_requests import Broker, Request
-from mosaic_gateway_installer.account_access import interpreter_closed_to
 
 __all__ = [
     "Found",

@@ -18,8 +18,8 @@ from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway.program import CURRENT
 from mosaic_gateway.gateway.service import Manager, Service, is_for_home
 from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
+from mosaic_gateway.process.access import interpreter
 from mosaic_gateway.process.ports import is_privileged
-from mosaic_gateway_installer.account_access import interpreter
 from mosaic_gateway_installer.service.choice import can_confine, unit_name
 from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.registry import (

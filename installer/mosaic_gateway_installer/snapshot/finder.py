@@ -22,7 +22,7 @@ __all__ = ["ARCHIVE", "INDEX", "ModuleFinder", "ModuleLoader", "install"]
 
 ARCHIVE = "modules.zip"
 INDEX = "modules.index"
-STANDARD = 3  # descriptors that are standard input, output and error
+LOWEST = 10  # below it are descriptors that others put in their place: standard streams, a worker's channel
 
 
 class ModuleLoader(SourceFileLoader):
@@ -60,7 +60,8 @@ class ModuleFinder:
         self._top = top
         with open(f"{top}/{INDEX}", encoding="utf-8") as stream:  # noqa: PTH123 - nothing is imported for it
             self._index = {path: numbers for numbers, path in map(str.split, stream)}
-        self._archive = _opened(f"{top}/{ARCHIVE}")
+        #: The descriptor of the archive.
+        self.archive = _opened(f"{top}/{ARCHIVE}")
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -73,7 +74,7 @@ class ModuleFinder:
             numbers = self._index.get(stem + ending)
             if numbers is not None:
                 file = f"{self._top}/{stem}{ending}"
-                loader = ModuleLoader(name, file, numbers, self._archive)
+                loader = ModuleLoader(name, file, numbers, self.archive)
                 inside = [f"{self._top}/{stem}"] if package else None
                 return spec_from_file_location(name, file, loader=loader, submodule_search_locations=inside)
         return None
@@ -89,9 +90,9 @@ def install(top: str) -> None:
 
 
 def _opened(path: str) -> int:
-    """Return a descriptor of *path* that is in nobody's way: a closed standard stream may be put in its place."""
+    """Return a descriptor of *path* that no other one takes the place of."""
     opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
-    while opened[-1] < STANDARD:
+    while opened[-1] < LOWEST:
         opened.append(os.dup(opened[-1]))
     for descriptor in opened[:-1]:
         os.close(descriptor)

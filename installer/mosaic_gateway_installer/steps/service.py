@@ -16,8 +16,8 @@ from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.files import make_directory, write_file
 from mosaic_gateway.gateway.program import CURRENT
 from mosaic_gateway.gateway.service import Manager, Service, registered_service
+from mosaic_gateway.process.access import interpreter
 from mosaic_gateway.root_requests import Request
-from mosaic_gateway_installer.account_access import interpreter
 from mosaic_gateway_installer.receipt import Receipt, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.service.choice import can_confine, unit_name
 from mosaic_gateway_installer.service.launchd import launchd_job

@@ -54,6 +54,7 @@ def run(
 
     *root_side* is what root hands verbs to, *load* loads what a verb needs.
     """
+    _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     return run_words(verbs, words, root_side=root_side, load=load)
 
@@ -91,6 +92,15 @@ def run_words(
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the caller has closed, so that no other file gets their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _directory(broker: Broker | None) -> Path:

@@ -24,13 +24,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, MosaicError
+from mosaic_gateway.gateway.program import archive_descriptors
+from mosaic_gateway.process.access import unreadable_part
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
@@ -38,7 +39,7 @@ from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway.process.privileges import account_environment, give_up_root
 from mosaic_gateway.root_requests import Answer, Request
 
-__all__ = ["Answerer", "Run", "can_use_program", "run_worker"]
+__all__ = ["Answerer", "Run", "run_worker"]
 
 CHANNEL = 3  # the socket's descriptor in the worker
 #: The one option by which a verb reads what root's standard input has.
@@ -50,26 +51,13 @@ MOST_HELD = 1 << 20  # bytes of output that are held
 CHANNEL_LIMIT = 30.0  # seconds for the rest of a message, or for its being read
 #: What a terminal does more with than to show it: all but new lines, colours, and what `reporter` uses.
 CONTROLS = re.compile(rb"\x1b(?!\[[0-9;]*[mK]|\[\?25[lh])|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]")
+CONTROL_LEAD = b"\xc2"  # the first of the two bytes of a control character of ISO 8859, in UTF-8
 POLL = 0.05  # seconds, where the system has no descriptor for a process's end
 
 #: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
 Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Answer]
 #: Runs the verb in the worker, with its end of the channel, and returns the exit code.
 Run = Callable[[BrokerClient], int]
-
-
-def can_use_program(account: Account) -> bool:
-    """Return whether *account* can run our interpreter and read all that we import; asked of the kernel, as it."""
-    places = [place for place in (*sys.path, str(Path(os.__file__).parent)) if os.path.exists(place)]  # noqa: PTH110 - texts
-    pid = os.fork()
-    if pid == 0:
-        usable = False
-        try:
-            give_up_root(account, {})
-            usable = os.access(sys.executable, os.X_OK) and all(os.access(place, os.R_OK | os.X_OK) for place in places)
-        finally:
-            os._exit(0 if usable else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def run_worker(
@@ -89,14 +77,13 @@ def run_worker(
     where it cannot read the program. Its environment has *environ* besides what `account_environment` gives. With
     *quiet* its output is shown only if it fails.
     """
-    if not can_use_program(account):
+    if unreadable_part(account) is not None:
         invocation.load(verb)
     ours, theirs = socket.socketpair()
     ours.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
     told = {**facts, **_terminal(), "directory": str(invocation.directory)}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     with Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
@@ -154,8 +141,7 @@ def _be_worker(
         follow_parent(parent, signal.SIGKILL)
         _show_on_terminal(facts)
         code = run(BrokerClient(socket.socket(fileno=CHANNEL), facts))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code
     except BrokenPipeError:
@@ -167,18 +153,32 @@ def _be_worker(
         os._exit(code)
 
 
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where the caller has closed it
+            stream.flush()
+
+
 def _take_streams(streams: _Streams) -> None:
-    """Keep three standard streams and the channel, and nothing else. Root's terminal is no stream of ours."""
+    """Keep three standard streams, the channel and the program's archive, and nothing else.
+
+    Root's terminal is no stream of ours.
+    """
     inherited = 0 if streams.reads_input and not os.isatty(0) else os.open(os.devnull, os.O_RDONLY)
     high = [os.dup(descriptor) for descriptor in (inherited, streams.output, streams.error, streams.channel)]
     high = [descriptor if descriptor > CHANNEL else _above(descriptor) for descriptor in high]
     for target, descriptor in enumerate(high):
         os.dup2(descriptor, target)
+    archives = archive_descriptors()
     with suppress(FileNotFoundError):
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers; some may lie above the limit of today
-            with suppress(OSError):
-                os.close(int(name) if int(name) > CHANNEL else -1)
-    os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+            if int(name) > CHANNEL and int(name) not in archives:
+                with suppress(OSError):
+                    os.close(int(name))
+    low = CHANNEL + 1
+    for high_one in (*sorted(archives), os.sysconf("SC_OPEN_MAX")):
+        os.closerange(low, high_one)
+        low = high_one + 1
 
 
 def _above(descriptor: int) -> int:
@@ -244,6 +244,7 @@ class _Output:
     def __init__(self, *, quiet: bool) -> None:
         self._held: list[tuple[int, bytes]] | None = [] if quiet else None
         self._room = MOST_HELD
+        self._begun: dict[int, bytes] = {}  # of a character whose rest has not come
 
     def write(self, target: int, data: bytes) -> None:
         """Write *data* to the stream *target*; to a terminal only what moves and colours lines. Raises OSError."""
@@ -253,6 +254,9 @@ class _Output:
             self._held.append((target, data))
             return
         if os.isatty(target):
+            data = self._begun.pop(target, b"") + data
+            if data.endswith(CONTROL_LEAD):
+                data, self._begun[target] = data[:-1], CONTROL_LEAD
             data = CONTROLS.sub(b"?", data)
         written = 0
         while written < len(data):
@@ -326,10 +330,10 @@ def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
         reply: dict[str, Any] = {"values": values}
     except MosaicError as error:
         reply = error_message(error)
-    except (ValueError, TypeError, KeyError) as error:
-        reply = error_message(InternalError(f"root's process does not take such a request: {error!r}"))
     except OSError as error:
         reply = error_message(InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}"))
+    except Exception as error:  # noqa: BLE001 - the boundary: no request ends root's process
+        reply = error_message(InternalError(f"root's process does not take such a request: {error!r}"))
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -45,6 +45,7 @@ __all__ = [
     "OtherVersionError",
     "Program",
     "ProgramMissingError",
+    "archive_descriptors",
     "current_link",
     "current_program",
     "is_kept",
@@ -159,6 +160,12 @@ def refuse_other_version(home: Home) -> None:
             f"For {installed}: the package of that version.",
             details={"installed": installed, "version": __version__},
         )
+
+
+def archive_descriptors() -> frozenset[int]:
+    """Return the descriptors that this process imports its modules from: of a copy's archive (`snapshot.finder`)."""
+    found = (getattr(finder, "archive", None) for finder in sys.meta_path)
+    return frozenset(descriptor for descriptor in found if isinstance(descriptor, int))
 
 
 def this_program() -> tuple[str, ...]:

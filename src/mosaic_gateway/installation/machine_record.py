@@ -13,13 +13,14 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.errors import BusyError, PreflightError
 from mosaic_gateway.files import make_directory, remove_file, write_file
 from mosaic_gateway.record_fields import (
     Field,
@@ -38,6 +39,7 @@ from mosaic_gateway.record_fields import (
 __all__ = [
     "DIRECTORY",
     "MachineRecord",
+    "RecordsBusyError",
     "RecordsUnwritableError",
     "key_of",
     "machine_records",
@@ -52,9 +54,17 @@ DIRECTORY = Path("/etc/mosaic-gateway")
 #: Version of the file's form.
 SCHEMA = 1
 READABLE = 0o644
+LONGEST_WAIT = 60.0  # seconds for another command of root's to have looked and made what is root's
+PAUSE = 0.1  # seconds
 NAME = re.compile(r"[0-9a-f]{16}\.json")
 #: useradd(8), and what this product calls its own.
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
+
+
+class RecordsBusyError(BusyError):
+    """Another command of root's is making an installation on this machine."""
+
+    code = "INSTALLATION_BUSY"
 
 
 class RecordsUnwritableError(PreflightError):
@@ -145,17 +155,34 @@ def machine_records() -> Iterator[MachineRecord]:
 
 @contextmanager
 def records_locked() -> Iterator[None]:
-    """Let no other command of root's make an installation during the block. Raises `RecordsUnwritableError`."""
+    """Let no other command of root's make an installation during the block.
+
+    Raises `RecordsBusyError` after `LONGEST_WAIT`, `RecordsUnwritableError`.
+    """
     with _naming_the_directory():
         make_directory(DIRECTORY, 0o755)
         directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        _lock(directory)
         yield
     finally:
         os.close(directory)
         with suppress(OSError):  # it holds records
             DIRECTORY.rmdir()
+
+
+def _lock(directory: int) -> None:
+    deadline = time.monotonic() + LONGEST_WAIT
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > deadline:
+            raise RecordsBusyError(
+                "another command of root's has been making an installation for some time",
+                hint=f"See who has {DIRECTORY} open (fuser {DIRECTORY}), end that command, then run this one again.",
+            )
+        time.sleep(PAUSE)
 
 
 def write_machine_record(record: MachineRecord) -> None:

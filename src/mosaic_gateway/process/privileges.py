@@ -18,6 +18,7 @@ ALLOWED = frozenset(
 )
 JOIN_SESSION_KEYRING = 1  # <linux/keyctl.h>
 PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
 ALLOWED_PREFIXES = ("LC_", "MOSAIC_GATEWAY_")
 
 
@@ -40,7 +41,17 @@ def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        _drop_capabilities(libc)
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Keep none (capset(2)); securebits can make the change of ids leave them (capabilities(7)). Raises OSError."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _leave_keyring() -> None:
