@@ -116,9 +116,9 @@ def test_no_unit_gets_a_name_from_the_receipt(make_made: MakeBase, identity: str
 @pytest.mark.parametrize("verb", ["stop", "uninstall", "restart"])
 def test_only_who_holds_the_lock_is_signalled(attacked: Installation, watch: Watch, lock: str, verb: str) -> None:
     """The account holds the lock of the gateway and writes the pid of a process of root's into it."""
-    with attacked.machine.popen(["sleep", "600"]) as victim:
-        pid = attacked.machine.check("sh", "-c", "pgrep -x sleep | head -n 1").strip()
-        assert pid
+    with attacked.machine.popen(["sh", "-c", "echo $$; exec sleep 600"]) as victim:
+        assert victim.stdout is not None
+        pid = victim.stdout.readline().strip()
         with race.started(attacked, race.HOLD_LOCK, f"run/{lock}.lock", pid):
             ended = attacked.verb(verb, limit=90)
         died = victim.poll() is not None
