@@ -25,19 +25,25 @@ PACKAGED: Bundles = ("gateway", "storage")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How often to kill: ``random_kills`` runners, ``server_kills`` servers, at each ``step``-th point of the wire."""
+    """How often to kill: ``random_kills`` runners, ``server_kills`` servers, at each ``step``-th point of the wire.
+
+    Of installations: ``verb_kills`` verbs, ``full_disks`` disks, ``soak`` seconds of sign-ins with kills.
+    """
 
     random_kills: int
     server_kills: int
     step: int
+    verb_kills: int
+    full_disks: int
+    soak: float
 
 
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> Scale:
     """How much of the sweep runs."""
     if request.config.getoption("--whole"):
-        return Scale(random_kills=300, server_kills=60, step=1)
-    return Scale(random_kills=15, server_kills=3, step=29)
+        return Scale(random_kills=300, server_kills=60, step=1, verb_kills=60, full_disks=30, soak=1080.0)
+    return Scale(random_kills=15, server_kills=3, step=29, verb_kills=2, full_disks=2, soak=10.0)
 
 
 @pytest.fixture(scope="session")
