@@ -43,7 +43,6 @@ from mosaic_gateway_installer.root_plan import (
     port_of,
     program_directory,
 )
-from mosaic_gateway_installer.root_side import TAKING_OVER
 from mosaic_gateway_installer.service_account import (
     COMMENT,
     SERVICE_ACCOUNT,
@@ -54,6 +53,8 @@ from mosaic_gateway_installer.service_account import (
 __all__ = ["Session", "unusable"]
 
 INSTALL = "mosaic_gateway_installer.verbs.install"
+#: Verbs that change an installation so that root's record must be there first.
+TAKING_OVER = frozenset({"install", "upgrade", "uninstall", "backup restore"})
 
 
 class Session:

@@ -19,8 +19,6 @@ __all__ = ["RootSide"]
 
 #: Verbs that make an installation where there is none.
 CREATING = frozenset({"install", "backup restore"})
-#: Verbs that change an installation so that root's record must be there first.
-TAKING_OVER = frozenset({"install", "upgrade", "uninstall", "backup restore"})
 
 
 class RootSide:

@@ -102,7 +102,7 @@ def test_a_worker_has_no_capabilities(attacked: Installation, watch: Watch) -> N
 
 
 @pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_nobody_elses(attacked: Installation, watch: Watch, closing: str) -> None:
+def test_closed_streams_stay_closed(attacked: Installation, watch: Watch, closing: str) -> None:
     """No file takes the number of a standard stream that the caller has closed."""
     script = f'exec "$@" {closing}'
     command = ("sh", "-c", script, "sh", *attacked.verb_words)

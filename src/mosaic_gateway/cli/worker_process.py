@@ -82,7 +82,7 @@ def run_worker(
     ours, theirs = socket.socketpair()
     ours.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
-    told = {**facts, **_terminal(), "directory": str(invocation.directory)}
+    known = {**facts, **_terminal(), "directory": str(invocation.directory)}
     _flush()
     with Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()
@@ -92,7 +92,7 @@ def run_worker(
                 account,
                 {**account_environment(process_environment(), account), **environ},
                 _Streams(output[1], error[1], theirs.detach(), READS_INPUT in invocation.words),
-                told,
+                known,
                 run,
             )
         theirs.close()
