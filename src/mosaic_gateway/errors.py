@@ -13,6 +13,7 @@ __all__ = [
     "BusyError",
     "ExitCode",
     "InternalError",
+    "InterruptionError",
     "MigrationError",
     "MosaicError",
     "PreflightError",
@@ -33,6 +34,7 @@ class ExitCode(IntEnum):
     SMOKE_TEST = 5
     BUSY = 6
     REFUSED = 7
+    INTERRUPTED = 130
 
 
 class MosaicError(Exception):
@@ -63,6 +65,13 @@ class InternalError(MosaicError):
     """Something that should not happen; the message names the place."""
 
     code = "INTERNAL"
+
+
+class InterruptionError(MosaicError):
+    """A signal or Ctrl-C ended the command before it was done."""
+
+    code = "INTERRUPTED"
+    exit_code = ExitCode.INTERRUPTED
 
 
 class UsageError(MosaicError):

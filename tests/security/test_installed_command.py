@@ -18,6 +18,6 @@ def test_a_verb_finds_its_modules(attacked: Installation, watch: Watch, verb: Ve
     if verb.running:
         attacked.started()
     before = TAKEN if VERBS.index(verb) % 2 else ()
-    ended = attacked.machine.run(*before, *verb.around, command, *words, "--home", attacked.home)
+    ended = attacked.machine.run(*before, *verb.around(), command, *words, "--home", attacked.home)
     watch.check(ended)
     assert "INTERNAL" not in ended.out + ended.err, ended

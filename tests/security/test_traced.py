@@ -43,7 +43,9 @@ def test_root_names_no_path_of_the_home(make_made: MakeBase, verb: Verb, interpr
         if verb.running:
             attacked.started()
         watch = Watch(attacked)
-        ended = verb.run(attacked, words, ("sh", "-c", IN_FILES, "sh", *STRACE, "-o", TRACE), limit=LIMIT)
+        ended = verb.run(
+            attacked, words, ("sh", "-c", IN_FILES, "sh", *STRACE, "-o", TRACE), limit=LIMIT, foreground=20.0
+        )
         end_all(attacked.machine)
         lines = attacked.machine.check("cat", TRACE).splitlines()
         watch.check(ended)

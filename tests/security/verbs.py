@@ -10,8 +10,8 @@ from tests.security.machine import HOMES, LIMIT, Ended
 __all__ = ["BUNDLE", "CHANGING", "VERBS", "Verb"]
 
 BUNDLE = f"{HOMES}/bundle.tar.gz"
-#: Ends the gateway in the foreground after some seconds, as Ctrl-C does.
-FOREGROUND = ("timeout", "--foreground", "--preserve-status", "--signal=INT", "4")
+#: Ends the gateway in the foreground after the seconds that follow, as Ctrl-C does.
+FOREGROUND = ("timeout", "--foreground", "--preserve-status", "--signal=INT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,23 @@ class Verb:
         return tuple(word.format(**values) for word in self.text.split())
 
     def run(
-        self, installation: Installation, words: tuple[str, ...], prefix: tuple[str, ...] = (), *, limit: float = LIMIT
+        self,
+        installation: Installation,
+        words: tuple[str, ...],
+        prefix: tuple[str, ...] = (),
+        *,
+        limit: float = LIMIT,
+        foreground: float = 4.0,
     ) -> Ended:
-        """Run it with *words*, which `words` gave before anything was planted."""
-        return installation.verb(*words, prefix=(*prefix, *self.around), limit=limit)
+        """Run it with *words*, which `words` gave before anything was planted.
 
-    @property
-    def around(self) -> tuple[str, ...]:
-        """The words before the command: those that end one that would not end."""
-        return FOREGROUND if self.text == "serve" else ()
+        `serve` is ended after *foreground* seconds.
+        """
+        return installation.verb(*words, prefix=(*prefix, *self.around(foreground)), limit=limit)
+
+    def around(self, foreground: float = 4.0) -> tuple[str, ...]:
+        """Return the words before the command that end one that would not end by itself."""
+        return (*FOREGROUND, str(foreground)) if self.text == "serve" else ()
 
 
 VERBS = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.errors import ExitCode, InternalError, MosaicError, RefusedError
+from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError, RefusedError
 from mosaic_gateway.files import NotARegularFileError, TooLargeError
 from mosaic_gateway.record_fields import RecordError
 
@@ -21,7 +21,6 @@ __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 
 #: Version of the envelope; raised when a field changes its meaning.
 SCHEMA = 1
-INTERRUPTED = 130
 
 
 class NotPermittedError(RefusedError):
@@ -61,9 +60,9 @@ def run_verb(
         render_error(command, error, as_json=as_json)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        stopped = InternalError("interrupted", hint="Run the command again to go on.")
+        stopped = InterruptionError("interrupted", hint="Run the command again to go on.")
         render_error(command, stopped, as_json=as_json)
-        return INTERRUPTED
+        return stopped.exit_code
     except BrokenPipeError:
         raise  # whoever read our output has gone: click ends quietly
     except OSError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.envelope import INTERRUPTED, render_error
+from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
 from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.errors import ExitCode, UsageError
@@ -90,7 +90,7 @@ def run_words(
         error.show()
         return ExitCode.FAILED
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     return code if isinstance(code, int) else ExitCode.DONE
 
 

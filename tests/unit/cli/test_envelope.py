@@ -72,8 +72,6 @@ def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
         (IsADirectoryError(21, "Is a directory", "/a/b"), 1, "Is a directory: /a/b"),
         (OSError("odd"), 1, "odd"),
         (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (click.Abort(), 130, "interrupted"),
     ],
 )
 def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str) -> None:
@@ -83,6 +81,15 @@ def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseExce
     envelope = json.loads(shown.out)
     assert (envelope["ok"], envelope["error"]["code"], envelope["error"]["message"]) == (False, "INTERNAL", text)
     assert ("Traceback" in shown.err) == isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_interruption(capsys: pytest.CaptureFixture[str], error: BaseException) -> None:
+    """Ctrl-C and a signal are no faults of ours: they have a code of their own."""
+    assert run_verb("v", failing(error), as_json=True) == 130
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["code"] == "INTERRUPTED"
+    assert shown.err == ""
 
 
 @pytest.mark.parametrize(
