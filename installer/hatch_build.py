@@ -16,8 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SQL = "src/mosaic_gateway/sql"
-HASHLOCK = "src/mosaic_gateway/migrations/hashlock.py"
-ARCHIVE = "installer/mosaic_gateway_installer/archive.py"
+HASHLOCK = "src/mosaic_gateway/migrations/gate.py"
+ARCHIVE = "installer/mosaic_gateway_installer/check_dist/archive.py"
 
 
 class MigrationsRefusedError(Exception):

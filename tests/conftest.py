@@ -35,14 +35,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import die_with_parent
-from mosaic_gateway.process.lockfile import FileLock
+from mosaic_gateway.process.file_lock import FileLock
 
 if TYPE_CHECKING:
     from mosaic_gateway.engines.pglite.engine import Pglite
-    from mosaic_gateway.engines.pglite.launch import Sidecar
     from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
+    from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
     from mosaic_gateway.engines.postgres.runtime import Runtime
 
@@ -326,11 +326,11 @@ def pglite_cache(scratch_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> Home:
     """A home with PGlite's programs and data that tests share: whoever starts its engine stops it."""
-    from mosaic_gateway.engines.pglite.creation import create_data  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.data_creation import create_data  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.errors import RegistryError  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.node import find_node  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import install_runtime  # noqa: PLC0415
-    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
     from mosaic_gateway.errors import PreflightError  # noqa: PLC0415
 
     try:
@@ -350,8 +350,8 @@ def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> 
 def make_pglite(pglite_home: Home) -> Iterator[Callable[..., Pglite]]:
     """Return what makes PGlite engines (of ``pglite_home``, if no other is given), stopped after the test."""
     from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime, packages_directory  # noqa: PLC0415
-    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
 
     with ExitStack() as stack:
 
@@ -396,14 +396,14 @@ class PgliteServer:
     @property
     def conninfo(self) -> str:
         """Return the conninfo of its one database."""
-        from mosaic_gateway.engines.pglite.lock import conninfo_of  # noqa: PLC0415 - see the module's docstring
+        from mosaic_gateway.engines.pglite.engine_lock import conninfo_of  # noqa: PLC0415 - see the module's docstring
 
         return conninfo_of(self.place)
 
     def start(self) -> None:
         """Start it, whatever became of the last one."""
-        from mosaic_gateway.engines.pglite.launch import Sidecar  # noqa: PLC0415
-        from mosaic_gateway.engines.pglite.opening import open_sidecar, sidecar_command  # noqa: PLC0415
+        from mosaic_gateway.engines.pglite.sidecar_process import Sidecar  # noqa: PLC0415
+        from mosaic_gateway.engines.pglite.sidecar_startup import open_sidecar, sidecar_command  # noqa: PLC0415
         from mosaic_gateway.engines.postgres.sockets import socket_path  # noqa: PLC0415
 
         self.stop()
@@ -439,8 +439,8 @@ class PgliteServer:
 def pglite_server(home: Home, parent: Path) -> Iterator[PgliteServer]:
     """Run a sidecar on a copy of the data of the stopped *home* for the length of the block."""
     from mosaic_gateway.engines.pglite.data import data_directory  # noqa: PLC0415 - see the module's docstring
+    from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime, prepare  # noqa: PLC0415
-    from mosaic_gateway.engines.pglite.shipped import shipped  # noqa: PLC0415
 
     runtime = find_runtime(home, None, shipped=shipped(), search_path=None)
     prepare(home, runtime, shipped=shipped())

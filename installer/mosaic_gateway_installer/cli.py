@@ -9,25 +9,21 @@ from mosaic_gateway.cli.root import RUNTIME_VERBS, run
 
 __all__ = ["VERBS", "main"]
 
-_COMMANDS = "mosaic_gateway_installer.commands"
+_PACKAGE = "mosaic_gateway_installer"
 VERBS: Verbs = {
-    "install": (_COMMANDS, "install", "Install, and start the gateway."),
-    "upgrade": (
-        "mosaic_gateway_installer.upgrade_command",
-        "upgrade",
-        "Bring an installation to this version, or another.",
-    ),
-    "uninstall": (_COMMANDS, "uninstall", "Remove the programs, keep the data."),
-    "backup": ("mosaic_gateway_installer.backup_commands", "backup", "Backups: create, list, verify, restore, prune."),
-    "doctor": (_COMMANDS, "doctor", "Look for faults of an installation."),
+    "install": (f"{_PACKAGE}.install.command", "install", "Install, and start the gateway."),
+    "upgrade": (f"{_PACKAGE}.upgrade.command", "upgrade", "Bring an installation to this version, or another."),
+    "uninstall": (f"{_PACKAGE}.uninstall.command", "uninstall", "Remove the programs, keep the data."),
+    "backup": (f"{_PACKAGE}.backup.command", "backup", "Backups: create, list, verify, restore, prune."),
+    "doctor": (f"{_PACKAGE}.checks.command", "doctor", "Look for faults of an installation."),
     **RUNTIME_VERBS,
 }
 
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
-    from mosaic_gateway_installer.preload import load
-    from mosaic_gateway_installer.root_side import RootSide
+    from mosaic_gateway_installer.root.entry import RootSide
+    from mosaic_gateway_installer.root.preload import load
 
     return run(VERBS, root_side=RootSide(), load=load)
 

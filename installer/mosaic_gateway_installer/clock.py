@@ -7,10 +7,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.schema import load_bundles
-from mosaic_gateway_installer.findings import AdviceError
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.checks.finding import AdviceError
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = ["ClockError", "check_clock"]

@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from mosaic_gateway.config import EngineName, Home, NotInstalledError
-from mosaic_gateway.files import write_file
-from mosaic_gateway.gateway.service import Service
-from mosaic_gateway.process.account import HomeOwnerError
-from mosaic_gateway.record_fields import (
+from mosaic_gateway.config import NotInstalledError
+from mosaic_gateway.fs.files import write_file
+from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
     ClosedRecordError,
@@ -35,6 +33,10 @@ from mosaic_gateway.record_fields import (
     relative_path,
     text,
 )
+from mosaic_gateway.gateway.control.service import Service
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.account import HomeOwnerError
 
 __all__ = ["SCHEMA", "Receipt", "ReceiptState", "installed", "read_receipt", "write_receipt"]
 

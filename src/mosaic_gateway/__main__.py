@@ -12,7 +12,7 @@ from collections.abc import Sequence
 def main() -> int:
     """Run the command line of this process and return its exit code."""
     if sys.argv[1:2] == ["supervise"]:
-        from mosaic_gateway.gateway.supervisor import main as supervise  # noqa: PLC0415 - see above
+        from mosaic_gateway.gateway.control.supervisor import main as supervise  # noqa: PLC0415 - see above
 
         return supervise(sys.argv[2:], run_words)
     from mosaic_gateway.cli.root import main as run  # noqa: PLC0415 - the supervisor does not need it

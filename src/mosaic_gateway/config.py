@@ -10,15 +10,15 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mosaic_gateway.errors import PreflightError, UsageError
-from mosaic_gateway.files import parse_toml, read_regular
-from mosaic_gateway.record_fields import INSTANCE_ID, Field, RecordError, matching, read_record
-from mosaic_gateway.root_requests import Broker
+from mosaic_gateway.fs.files import parse_toml, read_regular
+from mosaic_gateway.fs.record_fields import INSTANCE_ID, Field, RecordError, matching, read_record
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 __all__ = [
     "DEFAULT_HOST",
@@ -26,8 +26,6 @@ __all__ = [
     "SYSTEM_HOME",
     "Config",
     "ConfigError",
-    "EngineName",
-    "Home",
     "NotInstalledError",
     "Secret",
     "cache_directory",
@@ -59,14 +57,6 @@ class NotInstalledError(PreflightError):
     code = "NOT_INSTALLED"
 
 
-class EngineName(StrEnum):
-    """What runs the database."""
-
-    POSTGRES = "postgres"
-    PGLITE = "pglite"
-    SERVER = "server"
-
-
 class Secret:
     """A text that never shows itself: ``str`` and ``repr`` are masked, `reveal` gives the value."""
 
@@ -89,94 +79,6 @@ class Secret:
         return "Secret('****')"
 
     __str__ = __repr__
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The one directory that an installation owns, and the places in it.
-
-    ``programs`` is the directory of programs that root made for it elsewhere, None where they lie in the home.
-    ``broker`` is who does what only root can do, None for an ordinary user's own work.
-    """
-
-    path: Path
-    programs: Path | None = field(default=None, compare=False)
-    broker: Broker | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def receipt(self) -> Path:
-        """What the installation owns, here and elsewhere (JSON)."""
-        return self.path / "receipt.json"
-
-    @property
-    def journal(self) -> Path:
-        """Installer steps under way (JSON lines)."""
-        return self.path / "journal.jsonl"
-
-    @property
-    def config_file(self) -> Path:
-        """Settings (TOML, 0600)."""
-        return self.path / "config.toml"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the verb that changes the installation."""
-        return self.path / ".lock"
-
-    @property
-    def secrets(self) -> Path:
-        """One file for each secret (0600)."""
-        return self.path / "secrets"
-
-    @property
-    def auth_secret(self) -> Path:
-        """The key that signs session cookies."""
-        return self.secrets / "auth-secret"
-
-    @property
-    def data(self) -> Path:
-        """Database clusters, one directory for each engine and major version."""
-        return self.path / "data"
-
-    @property
-    def runtime(self) -> Path:
-        """Copies of the programs that run, one directory for each version."""
-        return self.programs or self.path / "runtime"
-
-    @property
-    def run(self) -> Path:
-        """Sockets, pid files, locks of running processes."""
-        return self.path / "run"
-
-    @property
-    def gateway_lock(self) -> Path:
-        """Held by the gateway that serves this home."""
-        return self.run / "gateway.lock"
-
-    @property
-    def supervisor_lock(self) -> Path:
-        """Held by the supervisor that keeps the gateway running in the background."""
-        return self.run / "supervisor.lock"
-
-    @property
-    def logs(self) -> Path:
-        """Rotated log files."""
-        return self.path / "logs"
-
-    @property
-    def gateway_log(self) -> Path:
-        """What the gateway in the background writes."""
-        return self.logs / "gateway.log"
-
-    @property
-    def postgres_log(self) -> Path:
-        """What the embedded PostgreSQL writes."""
-        return self.logs / "postgres.log"
-
-    @property
-    def pglite_log(self) -> Path:
-        """What PGlite writes."""
-        return self.logs / "pglite.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

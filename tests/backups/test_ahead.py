@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway_installer.backups.ahead import bring_up_to_date, copy_ahead
-from mosaic_gateway_installer.backups.compare import compare_trees, hash_files
+from mosaic_gateway_installer.backup.copy_ahead import bring_up_to_date, copy_ahead
+from mosaic_gateway_installer.backup.tree_comparison import compare_trees, hash_files
 
 SIZE = 300_000  # bytes
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway_installer.backups.compare import Difference, DifferenceKind, compare_trees, hash_files
-from mosaic_gateway_installer.backups.copy import copy_tree
+from mosaic_gateway_installer.backup.tree_comparison import Difference, DifferenceKind, compare_trees, hash_files
+from mosaic_gateway_installer.backup.tree_copy import copy_tree
 
 HOLE = 8 << 20  # bytes
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mosaic_gateway_installer.backups.online import copy_running_cluster
+from mosaic_gateway_installer.backup.online_copy import copy_running_cluster
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer

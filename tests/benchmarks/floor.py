@@ -14,9 +14,9 @@ from pathlib import Path
 
 from importlib_resources import files
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.runtime import install_runtime
-from mosaic_gateway_installer.snapshot.store import make_snapshot, wanted_snapshot
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.program_copy.store import make_snapshot, wanted_snapshot
 
 INITDB = ("-U", "mosaic", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--auth=trust",
           "--no-instructions", "--data-checksums", "-c", "dynamic_shared_memory_type=mmap")  # fmt: skip

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.runtime import install_runtime
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import die_with_parent
 
 USER = "bench"

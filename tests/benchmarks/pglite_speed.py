@@ -17,9 +17,9 @@ from pathlib import Path
 from importlib_resources import as_file, files
 from measured_home import MeasuredHome
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.installation.layout import Home
 
 INTEROP = Path(__file__).parents[1] / "interop"
 PEER = Path(__file__).with_name("pglite_peer.mjs")

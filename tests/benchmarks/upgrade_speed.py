@@ -21,9 +21,9 @@ from pathlib import Path
 
 from measured_home import MeasuredHome
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.installation.layout import Home
 
 TREE = Path(__file__).resolve().parents[2]
 ROWS = 130_000  # of 8 kB each

@@ -16,9 +16,11 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests.conftest import SYSTEM_SERVERS, settings_for
 
-from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import Engine
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.factory import engine_for
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer

@@ -9,10 +9,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.failure import StatementFailedError
 from mosaic_gateway.migrations.runner import read_plan

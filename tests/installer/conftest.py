@@ -30,8 +30,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.gateway import control
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import read_machine_record, record_file
 
 LIMIT = 90.0  # seconds for one command on a busy machine
@@ -215,7 +215,7 @@ class Site:
                 child.kill()
             child.communicate()
         with suppress(OSError):
-            control.stop(self.home)
+            gateway_process.stop(self.home)
         deadline = time.monotonic() + END_LIMIT
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)

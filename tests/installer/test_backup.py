@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
 
 if TYPE_CHECKING:

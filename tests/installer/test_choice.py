@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.pglite.errors import NodeMissingError
 from mosaic_gateway.engines.pglite.node import Node
-from mosaic_gateway_installer import choice
-from mosaic_gateway_installer.choice import NoEngineError, choose
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway_installer.install import engine_selection
+from mosaic_gateway_installer.install.engine_selection import NoEngineError, choose
 
 NODE = Node(binary=Path("/usr/bin/node"), version="20.1.0")
 NONE = NodeMissingError("there is none", hint="get one")
@@ -56,7 +56,7 @@ def test_what_the_processor_lacks(
     description = tmp_path / "cpuinfo"
     description.write_text(f"model name : Old One\n{line}\n")
     monkeypatch.setattr("platform.machine", lambda: machine)
-    refusal = choice._refusal(description)
+    refusal = engine_selection._refusal(description)
     assert (refusal is None) is (missing is None)
     if missing is not None and refusal is not None:
         assert missing in refusal

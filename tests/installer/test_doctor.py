@@ -20,11 +20,11 @@ import pytest
 
 import mosaic_gateway
 import mosaic_gateway_installer
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.parse import prefix_hash
-from mosaic_gateway_installer.snapshot.store import launcher
-from mosaic_gateway_installer.verbs.doctor import doctor
+from mosaic_gateway_installer.checks.doctor import doctor
+from mosaic_gateway_installer.program_copy.store import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.errors import InternalError, PreflightError
-from mosaic_gateway_installer.executor import execute
-from mosaic_gateway_installer.journal import Journal
+from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step_runner import execute
 
 
 class Silent:

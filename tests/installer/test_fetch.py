@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mosaic_gateway_installer.upgrading.fetch import (
+from mosaic_gateway_installer.upgrade.fetch import (
     METADATA_LIMIT,
     PREFIX,
     NotOurWheelError,
@@ -37,7 +37,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from mosaic_gateway.cli.envelope import run_verb
-from mosaic_gateway_installer.upgrading.fetch import Wish, run_fetched
+from mosaic_gateway_installer.upgrade.fetch import Wish, run_fetched
 wish = Wish(wheel=Path(sys.argv[1]), find_links=tuple(sys.argv[2:]), no_index=True)
 sys.exit(run_verb("upgrade", lambda: sys.exit(run_fetched(wish, ["upgrade"])), as_json=True))
 """

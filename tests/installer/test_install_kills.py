@@ -34,7 +34,7 @@ WITHIN: dict[str, tuple[str, str, int]] = {
     "runtime, not yet in place": ("os.rename", "postgresql-", 1),
     "cluster, before initdb": ("subprocess.Popen", "initdb", 1),
     "cluster, not yet in place": ("os.rename", "postgres-1", 1),
-    "start, while the gateway works on its schema": ("import", "mosaic_gateway.gateway.asking", 1),
+    "start, while the gateway works on its schema": ("import", "mosaic_gateway.gateway.local_client", 1),
     "smoke test": ("socket.connect", "127.0.0.1", 1),
     "receipt of the end": ("os.rename", "receipt.json", 2),
     "journal not yet gone": ("os.remove", "journal.jsonl", 1),

@@ -21,12 +21,12 @@ import pytest
 from tests.conftest import make_scratch
 from tests.support.namespaces import in_namespaces
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
+from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway.engines.postgres.lock import read_record
+from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.postgres.runtime import locate_wheel
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations import Bundle
 
 if TYPE_CHECKING:

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, initdb, system_identifier
 from mosaic_gateway.engines.postgres.configuration import write_configuration
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
-from mosaic_gateway.engines.postgres.lock import running_conninfo
-from mosaic_gateway.engines.postgres.major import MajorDecision, decide_major
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
+from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
-from mosaic_gateway_installer.backups.rows import Contents, table_rows
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mosaic_gateway.config import EngineName, Home
-from mosaic_gateway.engines.pglite.lock import lock_file
+from mosaic_gateway.engines.pglite.engine_lock import lock_file
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway.engines.postgres.lock import read_record
+from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.opening import running_database
+from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from pathlib import Path

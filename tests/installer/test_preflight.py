@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.postgres import runtime
 from mosaic_gateway.engines.postgres.cpu import Cpu
 from mosaic_gateway.engines.postgres.runtime import locate_wheel
 from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
-from mosaic_gateway_installer.findings import Finding, Level, examine
-from mosaic_gateway_installer.host import HostFacts, free_memory, read_host
-from mosaic_gateway_installer.preflight import PreflightFailedError, check_install
-from mosaic_gateway_installer.preflight.home import HomeForeignError
-from mosaic_gateway_installer.preflight.run import CHECKS
-from mosaic_gateway_installer.preflight.space import needs, program_needs
-from mosaic_gateway_installer.preflight.subject import Subject
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.checks.finding import Finding, Level, examine
+from mosaic_gateway_installer.checks.host import HostFacts, free_memory, read_host
+from mosaic_gateway_installer.checks.preflight import PreflightFailedError, check_install
+from mosaic_gateway_installer.checks.preflight.disk_space import needs, program_needs
+from mosaic_gateway_installer.checks.preflight.home import HomeForeignError
+from mosaic_gateway_installer.checks.preflight.run import CHECKS
+from mosaic_gateway_installer.checks.preflight.target import Subject
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 
 MEGABYTE = 1024**2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.namespaces import in_namespaces
 
-from mosaic_gateway_installer.preflight.run import CHECKS
+from mosaic_gateway_installer.checks.preflight.run import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.opening import running_database
-from mosaic_gateway_installer.backups.rows import Contents, table_rows
+from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site

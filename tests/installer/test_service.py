@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.gateway.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway.fs.record_fields import RecordError
+from mosaic_gateway.gateway.control.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.access import interpreter_closed_to
 from mosaic_gateway.process.account import account_of
-from mosaic_gateway.record_fields import RecordError
-from mosaic_gateway_installer.service.choice import available_manager, can_confine, unit_name
 from mosaic_gateway_installer.service.edits import as_drop_in
 from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.manager_selection import available_manager, can_confine, unit_name
 from mosaic_gateway_installer.service.registry import UnitForeignError, is_in_place, register, unregister
 from mosaic_gateway_installer.service.systemd import systemd_unit
-from mosaic_gateway_installer.service.unit import UnitFacts, is_unchanged
+from mosaic_gateway_installer.service.unit_facts import UnitFacts, is_unchanged
 
 if TYPE_CHECKING:
     from tests.installer.conftest import Site
@@ -154,7 +154,7 @@ def test_a_name_that_is_none_of_ours_is_refused(name: str) -> None:
 
 def test_names_tell_homes_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The usual home has the plain name, any other one a part of its id."""
-    monkeypatch.setattr("mosaic_gateway_installer.service.choice.default_home", lambda _environ: HOME.path)
+    monkeypatch.setattr("mosaic_gateway_installer.service.manager_selection.default_home", lambda _environ: HOME.path)
     assert unit_name(Manager.SYSTEMD, HOME, "0123456789abcdef") == "mosaic-gateway.service"
     assert unit_name(Manager.SYSTEMD, Home(tmp_path), "0123456789abcdef") == "mosaic-gateway-01234567.service"
     assert unit_name(Manager.LAUNCHD_AGENT, Home(tmp_path), "0123456789abcdef") == "org.mosaic-gateway.01234567"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mosaic_gateway.errors import ExitCode, SmokeTestError
-from mosaic_gateway_installer.smoke import smoke_test
+from mosaic_gateway_installer.install.smoke_test import smoke_test
 
 FRESH = (200, {"needsSetup": True})
 REFUSAL = (400, {"message": "[body.name] x; [body.email] x; [body.password] x", "code": "VALIDATION_ERROR"})

@@ -16,17 +16,16 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway import __version__
-from mosaic_gateway.config import Home
-from mosaic_gateway.gateway.program import (
+from mosaic_gateway.gateway.control.program import (
     ProgramMissingError,
     current_program,
     program_words,
     read_program,
 )
-from mosaic_gateway_installer.programs import LocalPrograms
-from mosaic_gateway_installer.snapshot.copying import FilesAlteredError, TreeWriter
-from mosaic_gateway_installer.snapshot.parts import SourceFile
-from mosaic_gateway_installer.snapshot.store import (
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
+from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+from mosaic_gateway_installer.program_copy.store import (
     find_snapshot,
     is_untouched,
     is_whole,
@@ -36,6 +35,7 @@ from mosaic_gateway_installer.snapshot.store import (
     switch_to,
     wanted_snapshot,
 )
+from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError, TreeWriter
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def test_it_runs_without_the_environment_that_it_came_from(home: Home) -> None:
     assert program.directory.name == f"gateway-{__version__}"
     code = (
         f"{_on_path(program.directory)}\n"
-        "import mosaic_gateway_installer.commands, mosaic_gateway.gateway.http as http; http.preload()\n"
+        "import mosaic_gateway_installer.install.command, mosaic_gateway.gateway.run.server as http; http.preload()\n"
         "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)), sep='\\n')"
     )
     found = _run(program.python, "-I", "-S", "-B", "-c", code).splitlines()

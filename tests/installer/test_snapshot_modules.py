@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway_installer.snapshot.archive import ModuleArchive, archived
-from mosaic_gateway_installer.snapshot.copying import TreeWriter
-from mosaic_gateway_installer.snapshot.parts import SourceFile
+from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
+from mosaic_gateway_installer.program_copy.module_archive import ModuleArchive, archived
+from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
 
 LIMIT = 60.0  # seconds
 TAG = sys.implementation.cache_tag
@@ -48,7 +48,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run *code* where the modules of the snapshot *top* can be found, after *before* in a shell."""
     ready = (
-        f"import sys; from mosaic_gateway_installer.snapshot.finder import install; install({str(top)!r});"
+        f"import sys; from mosaic_gateway_installer.program_copy.finder import install; install({str(top)!r});"
         f"sys.path.insert(0, {str(top / below)!r})\n"
     )
     return subprocess.run(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mosaic_gateway_installer.support import Scrubber
+from mosaic_gateway_installer.checks.support_archive import Scrubber
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import split
-from mosaic_gateway_installer.upgrading.fetch import Wish
-from mosaic_gateway_installer.upgrading.plan import (
+from mosaic_gateway_installer.upgrade.fetch import Wish
+from mosaic_gateway_installer.upgrade.plan import (
     UpgradeFacts,
     downgrade,
     is_needed,

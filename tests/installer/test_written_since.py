@@ -8,7 +8,7 @@ import threading
 
 import psycopg
 
-from mosaic_gateway_installer.upgrading.written import Means, losses, read_written
+from mosaic_gateway_installer.upgrade.later_writes import Means, losses, read_written
 
 
 def test_a_session_that_is_still_ending_is_counted(database: str) -> None:

@@ -20,17 +20,18 @@ import psutil
 import psycopg
 import pytest
 
-from mosaic_gateway.config import Config, Home
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import (
     EngineBusyError,
 )
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
-from mosaic_gateway.engines.postgres.lock import read_record, running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import read_record, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.installation.layout import Home
 
 LIMIT = 20.0  # seconds
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import (
     DiskFullError,
     ForeignClusterError,
@@ -24,6 +23,7 @@ from mosaic_gateway.engines.base import (
 )
 from mosaic_gateway.engines.postgres.cluster import create_cluster, system_identifier
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime
+from mosaic_gateway.installation.layout import Home
 
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 

@@ -17,21 +17,23 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from mosaic_gateway.config import Config, EngineName, Home
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import (
     ClusterMissingError,
     CpuUnsupportedError,
     EngineStartError,
     UnfitAccountError,
 )
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.cluster import create_cluster
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
-from mosaic_gateway.engines.postgres.lock import read_record, running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import read_record, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import processes_of
 from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
 from mosaic_gateway.engines.postgres.sockets import LONGEST, socket_directory, socket_path
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 LIMIT = 20.0  # seconds
 

@@ -8,7 +8,7 @@ from mosaic_gateway.auth import accounts
 #: Serves requests while no file of the interpreter, of the package or of a dependency can be opened.
 SCRIPT = """
 import asyncio, json, sys, sysconfig
-from mosaic_gateway.gateway.http import preload
+from mosaic_gateway.gateway.run.server import preload
 
 preload()
 

@@ -15,7 +15,7 @@ import pytest
 
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.failure import ConnectionLostError
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, make_lock
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -29,7 +29,7 @@ import os, pathlib, signal, sys, time
 import psycopg
 import pytest
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
-from mosaic_gateway.migrations.hashlock import read_directory
+from mosaic_gateway.migrations.gate import read_directory
 from mosaic_gateway.migrations.runner import migrate
 
 ledger = LedgerName("drizzle", "__drizzle_migrations")

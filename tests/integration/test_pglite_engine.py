@@ -20,14 +20,14 @@ import psycopg
 import pytest
 from tests.conftest import make_scratch
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineBusyError, EngineStartError, ForeignClusterError
 from mosaic_gateway.engines.pglite.data import data_directory
 from mosaic_gateway.engines.pglite.engine import Pglite
-from mosaic_gateway.engines.pglite.lock import lock_file, running_conninfo
-from mosaic_gateway.engines.postgres.lock import read_record
+from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,10 @@ BUSY = b"SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1
 OWNER = """
 import os, signal, sys
 from pathlib import Path
-from mosaic_gateway.config import Config, EngineName, Home
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.config import Config
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.engines.factory import engine_for
 engine = engine_for(Config(home=Home(Path(sys.argv[1])), engine=EngineName.PGLITE))
 engine.start()
 print(engine.conninfo(), flush=True)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import make_scratch
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.pglite.creation import create_data
 from mosaic_gateway.engines.pglite.data import data_directory
+from mosaic_gateway.engines.pglite.data_creation import create_data
 from mosaic_gateway.engines.pglite.engine import Pglite
 from mosaic_gateway.engines.pglite.errors import (
     NodeMissingError,
@@ -25,7 +24,8 @@ from mosaic_gateway.engines.pglite.errors import (
     RegistryError,
 )
 from mosaic_gateway.engines.pglite.node import Node, find_node
-from mosaic_gateway.engines.pglite.packages import check_registry
+from mosaic_gateway.engines.pglite.npm_packages import check_registry
+from mosaic_gateway.engines.pglite.pinned_versions import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.runtime import (
     find_runtime,
     install_runtime,
@@ -35,8 +35,8 @@ from mosaic_gateway.engines.pglite.runtime import (
     unused_programs,
     uses_extra,
 )
-from mosaic_gateway.engines.pglite.shipped import PGVECTOR, shipped
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
+from mosaic_gateway.installation.layout import Home
 
 pytestmark = pytest.mark.slow
 

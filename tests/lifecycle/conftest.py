@@ -25,11 +25,11 @@ from tests.conftest import make_scratch
 from tests.installer.conftest import Site, _place, finish, free_port, make_site
 from tests.lifecycle.wheels import Tree, build_wheel, pack_needs
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway import control
-from mosaic_gateway.gateway.opening import running_database
-from mosaic_gateway_installer.backups.rows import Contents, table_rows
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
 
 __all__ = ["EMAIL", "NEW", "OLD", "PASSWORD", "Old", "_place", "free_port", "make_site", "rows_of"]
 
@@ -184,7 +184,7 @@ def seeded_home(place: Path, package: Path, port: int, **environ: str) -> Old:
     _seed(site, package)
     site.cookie = _sign_in(site)
     site.before, site.before_documents = rows_of(site), tuple(documents_of(site))
-    control.stop(site.home)
+    gateway_process.stop(site.home)
     shutil.copytree(site.path, place / "kept", symlinks=True, copy_function=_copy)
     return site
 

@@ -15,9 +15,9 @@ import pytest
 from tests.lifecycle.conftest import NEW, OLD
 from tests.lifecycle.test_upgrade import assert_serves
 
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway_installer.backups.rows import table_rows
+from mosaic_gateway_installer.backup.row_checksums import table_rows
 
 if TYPE_CHECKING:
     from tests.lifecycle.conftest import Old

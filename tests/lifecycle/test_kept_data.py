@@ -14,7 +14,7 @@ from tests.lifecycle.test_upgrade import assert_serves
 if TYPE_CHECKING:
     from tests.lifecycle.conftest import Old
 
-    from mosaic_gateway_installer.backups.rows import Contents
+    from mosaic_gateway_installer.backup.row_checksums import Contents
 
 Version = Callable[[str], Path]
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tests.installer.conftest import END_LIMIT, MakeSite, Site, finish
 
-from mosaic_gateway.gateway.program import MANIFEST, current_program
+from mosaic_gateway.gateway.control.program import MANIFEST, current_program
 
 OLD, NEW = "0.0.9", "0.1.0"
 LIMIT = 240.0  # seconds

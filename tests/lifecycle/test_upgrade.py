@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mosaic_gateway.gateway.program import current_program
-from mosaic_gateway.gateway.upgrade_mark import mark_file
+from mosaic_gateway.gateway.control.program import current_program
+from mosaic_gateway.installation.upgrade_state import mark_file
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite

@@ -18,11 +18,11 @@ from tests.lifecycle.other_pglite import Release, fetch_release, node_wheel
 from tests.lifecycle.test_upgrade import assert_serves
 from tests.lifecycle.wheels import build_wheel
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
-from mosaic_gateway_installer.snapshot.store import base_interpreter
-from mosaic_gateway_installer.upgrading.fetch import RUN
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.program_copy.store import base_interpreter
+from mosaic_gateway_installer.upgrade.fetch import RUN
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite

@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.migrations.hashlock import LOCK_NAME, make_lock, read_directory
-from mosaic_gateway_installer.snapshot.closure import closure
+from mosaic_gateway.migrations.gate import LOCK_NAME, make_lock, read_directory
+from mosaic_gateway_installer.program_copy.distributions import closure
 
 BUILD_LIMIT = 120.0  # seconds
 SOURCES = ("src", "installer", "pyproject.toml", "README.md", "LICENSE")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import mosaic_gateway
-from mosaic_gateway_installer.archive import Archive, read_archive
-from mosaic_gateway_installer.check_dist import check_archive, main
+from mosaic_gateway_installer.check_dist.__main__ import check_archive, main
+from mosaic_gateway_installer.check_dist.archive import Archive, read_archive
 
 Edit = Callable[[dict[str, bytes]], object]
 

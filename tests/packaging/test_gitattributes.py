@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mosaic_gateway
-from mosaic_gateway.migrations.hashlock import check_bundles, read_directory
+from mosaic_gateway.migrations.gate import check_bundles, read_directory
 
 SQL = "src/mosaic_gateway/sql"
 

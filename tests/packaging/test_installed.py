@@ -16,7 +16,7 @@ import pytest
 import mosaic_gateway
 import mosaic_gateway_installer
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.hashlock import BUNDLES, check_bundles, read_directory
+from mosaic_gateway.migrations.gate import BUNDLES, check_bundles, read_directory
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock, read_directory
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, make_lock, read_directory
 
 SQL = "src/mosaic_gateway/sql"
 NO_HOOKS = {"HATCH_BUILD_NO_HOOKS": "1"}

@@ -9,7 +9,8 @@ import os
 import sys
 from typing import NoReturn
 
-from mosaic_gateway_installer import cli, root_session
+from mosaic_gateway_installer import cli
+from mosaic_gateway_installer.root import session
 
 PYTHON = "/usr/bin/python3"
 CHANNEL = 3
@@ -23,7 +24,7 @@ def main() -> int:
         os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - as the system call has it
         os.execv(PYTHON, [PYTHON, "-I", program])  # noqa: S606 - no shell is wanted
 
-    setattr(root_session, "run_words", become_it)  # noqa: B010 - an attack is no interface
+    setattr(session, "run_words", become_it)  # noqa: B010 - an attack is no interface
     return cli.main()
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.security import hijacked
 from tests.security.installation import Installation, Watch
 
-from mosaic_gateway.root_requests import Request
+from mosaic_gateway.process.root_requests import Request
 
 pytestmark = pytest.mark.skipif(not Path(hijacked.PYTHON).exists(), reason="needs the system's Python")
 

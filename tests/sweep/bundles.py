@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, make_lock
 
 MARK = "\n--> statement-breakpoint\n"
 SEED = 20

@@ -22,7 +22,7 @@ import psycopg
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.migrations import runner
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
-from mosaic_gateway.migrations.hashlock import read_directory
+from mosaic_gateway.migrations.gate import read_directory
 from mosaic_gateway.migrations.runner import _Run, migrate
 from mosaic_gateway.process.command import die_with_parent
 

@@ -19,9 +19,9 @@ import pytest
 from tests.installer.conftest import MakeSite, Result, Site, _place, free_port, make_site
 from tests.sweep.conftest import Scale
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.opening import running_database
+from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.installation.engine_name import EngineName
 
 __all__ = ["_place", "free_port", "make_site"]
 

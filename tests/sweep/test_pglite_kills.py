@@ -14,7 +14,7 @@ from tests.sweep.conftest import Bundles, Scale
 from tests.sweep.runners import Nursery
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.installation.layout import Home
 
 LIMIT = 1200.0  # seconds
 LOST = {None, "MIGRATION_CONNECTION_LOST", "OPERATIONAL"}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mosaic_gateway.files import LARGE
+from mosaic_gateway.fs.files import LARGE
 
 __all__ = ["NO_FILES", "PLANTED", "within"]
 

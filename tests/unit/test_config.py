@@ -10,8 +10,6 @@ import pytest
 from mosaic_gateway.config import (
     Config,
     ConfigError,
-    EngineName,
-    Home,
     NotInstalledError,
     Secret,
     default_home,
@@ -20,6 +18,8 @@ from mosaic_gateway.config import (
     load_config,
 )
 from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 URL = "postgresql://u:hidden-word@h/db"
 #: Setting, its default, and for each source what is given there and what comes out of it.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.unit.planted import NO_FILES, PLANTED, within
 
-from mosaic_gateway.files import (
+from mosaic_gateway.fs.files import (
     SMALL,
     NotARegularFileError,
     TooLargeError,
@@ -76,7 +76,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     code = (
-        "import resource, signal, sys; from pathlib import Path; from mosaic_gateway.files import write_file\n"
+        "import resource, signal, sys; from pathlib import Path; from mosaic_gateway.fs.files import write_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: write_file(Path(sys.argv[1]), 'x' * 10000)\n"
         "except OSError as error: sys.exit(error.errno)"
@@ -100,7 +100,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     code = (
-        "import os, sys; from pathlib import Path; from mosaic_gateway.files import write_file\n"
+        "import os, sys; from pathlib import Path; from mosaic_gateway.fs.files import write_file\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), 9)\n"
         "write_file(Path(sys.argv[1]), 'new')"
     )

@@ -13,35 +13,36 @@ from typing import Any
 import pytest
 from tests.unit.planted import NO_FILES, PLANTED, within
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import ForeignClusterError, RuntimeMissingError
 from mosaic_gateway.engines.pglite import data as pglite_data
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError
-from mosaic_gateway.engines.pglite.packages import checked_file
-from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.engines.pglite.npm_packages import checked_file
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.template import copy_tree as copy_template
-from mosaic_gateway.engines.postgres import lock, runtime, selftest
+from mosaic_gateway.engines.postgres import engine_lock, runtime, self_test
 from mosaic_gateway.engines.postgres.cluster import major_of, system_identifier
 from mosaic_gateway.engines.postgres.configuration import write_configuration
 from mosaic_gateway.engines.postgres.postmaster import clear_leftovers, read_pid_file
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import NotARegularFileError
-from mosaic_gateway.gateway import program, service_notice, upgrade_mark
-from mosaic_gateway.gateway.control import state_of
-from mosaic_gateway.gateway.upgrade_mark import UpgradeUnfinishedError, read_mark
-from mosaic_gateway.process.lockfile import FileLock
-from mosaic_gateway.record_fields import Field, RecordError
-from mosaic_gateway.records import is_as_recorded
-from mosaic_gateway_installer import journal as journals
-from mosaic_gateway_installer import majors, receipt
-from mosaic_gateway_installer.adoption import marks_of
-from mosaic_gateway_installer.backups import compare, manifest, swap
-from mosaic_gateway_installer.backups.copy import copy_tree
-from mosaic_gateway_installer.backups.place import list_backups
-from mosaic_gateway_installer.journal import Journal
-from mosaic_gateway_installer.steps.settings import has_secret
-from mosaic_gateway_installer.support import secrets_of
-from mosaic_gateway_installer.upgrading import last
+from mosaic_gateway.fs.files import NotARegularFileError
+from mosaic_gateway.fs.record_fields import Field, RecordError
+from mosaic_gateway.fs.recorded_files import is_as_recorded
+from mosaic_gateway.gateway.control import program, service_notice
+from mosaic_gateway.gateway.control.gateway_process import state_of
+from mosaic_gateway.installation import upgrade_state
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.upgrade_state import UpgradeUnfinishedError, read_mark
+from mosaic_gateway.process.file_lock import FileLock
+from mosaic_gateway_installer import receipt
+from mosaic_gateway_installer import step_journal as journals
+from mosaic_gateway_installer.backup import data_swap, manifest, tree_comparison
+from mosaic_gateway_installer.backup.stored_backups import list_backups
+from mosaic_gateway_installer.backup.tree_copy import copy_tree
+from mosaic_gateway_installer.checks.support_archive import secrets_of
+from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.install.steps.settings import has_secret
+from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.upgrade import last_upgrade, major_version
 
 DIGEST, BACKUP, AT = "0" * 64, "20261125T134500Z-0.1.0", "2026-11-25T13:45:00+00:00"
 #: Values of every type, and texts that lead elsewhere.
@@ -67,14 +68,14 @@ def _read_manifest(home: Home) -> manifest.Manifest:
 
 
 def _put_back(home: Home) -> bool:
-    assert swap.interrupted(home)
-    swap.put_back(home)
-    return not swap.interrupted(home)
+    assert data_swap.interrupted(home)
+    data_swap.put_back(home)
+    return not data_swap.interrupted(home)
 
 
 RECORDS = {
     "upgrade": Record(
-        upgrade_mark.FIELDS,
+        upgrade_state.FIELDS,
         {
             "phase": "changing", "source_version": "0.1.0", "source_program": "gateway-0.1.0",
             "target_version": "0.2.0", "target_program": "gateway-0.2.0", "ran": True, "needs_setup": False,
@@ -83,16 +84,16 @@ RECORDS = {
         "upgrade.json", read_mark, RecordError,
     ),
     "last upgrade": Record(
-        last.FIELDS,
+        last_upgrade.FIELDS,
         {
             "source_version": "0.1.0", "source_program": "gateway-0.1.0", "source_schema": DIGEST,
             "target_version": "0.2.0", "backup": BACKUP,
             "written": {"means": "rows", "at": "2026-11-25 13:45:00", "since": "7", "tables": {"public.a": [1, 0, 0]}},
         },
-        "last-upgrade.json", last.read_last, None,
+        "last-upgrade.json", last_upgrade.read_last, None,
     ),
     "major upgrade": Record(
-        majors.FIELDS, {"before": 1, "after": 2**63}, "data/.major-upgrade.json", majors.read_record, None
+        major_version.FIELDS, {"before": 1, "after": 2**63}, "data/.major-upgrade.json", major_version.read_record, None
     ),
     "start failure": Record(
         service_notice.FIELDS,
@@ -100,18 +101,18 @@ RECORDS = {
         "run/start-failure.json", service_notice.read_failure, None,
     ),
     "engine lock": Record(
-        lock.FIELDS,
+        engine_lock.FIELDS,
         {"holder": {"pid": 1, "started": 1.5}, "postmaster": {"pid": 2, "started": 2}, "sockets": "/run/x"},
-        "run/engine.lock", lock.read_record, None,
+        "run/engine.lock", engine_lock.read_record, None,
     ),
     "self test": Record(
-        selftest.FIELDS,
+        self_test.FIELDS,
         {"passed": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"},  # of x
         "run/self-test.json",
-        lambda home: selftest.SelfTestRecord(home.run / "self-test.json", "x").passed() or None, None,
+        lambda home: self_test.SelfTestRecord(home.run / "self-test.json", "x").passed() or None, None,
     ),
     "restoring": Record(
-        swap.FIELDS, {"parts": ["data", "secrets"], "present": ["data"]}, ".restoring/state.json", _put_back,
+        data_swap.FIELDS, {"parts": ["data", "secrets"], "present": ["data"]}, ".restoring/state.json", _put_back,
         RecordError,
     ),
     "backup": Record(
@@ -259,7 +260,7 @@ def test_an_upgrade_of_another_version(home: Home) -> None:
     """A phase or a field that this version does not know is another version's form, and no damage."""
     right = RECORDS["upgrade"].right
     for value in ({**right, "phase": "dreaming"}, {**right, "more": 1}):
-        upgrade_mark.mark_file(home).write_text(json.dumps(value))
+        upgrade_state.mark_file(home).write_text(json.dumps(value))
         with pytest.raises(UpgradeUnfinishedError, match="form"):
             read_mark(home)
 
@@ -325,9 +326,9 @@ def test_nothing_is_appended_to_what_is_no_journal(home: Home, kind: str) -> Non
 @pytest.mark.parametrize("kind", NO_FILES)
 def test_the_engine_is_locked_by_a_file_alone(home: Home, kind: str) -> None:
     """Another kind of thing in the place of the lock is an error that names it."""
-    NO_FILES[kind](lock.lock_file(home))
+    NO_FILES[kind](engine_lock.lock_file(home))
     with pytest.raises(RecordError, match=r"engine\.lock"):
-        within(lambda: lock.EngineLock(home).acquire())
+        within(lambda: engine_lock.EngineLock(home).acquire())
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
@@ -418,9 +419,9 @@ def test_files_exchanged_while_they_are_read(home: Home, kind: str) -> None:
     place(home, "tree/file").parent.joinpath("more").write_text("x")
     NO_FILES[kind](home.path / "tree" / "file")
     with pytest.raises(NotARegularFileError):
-        within(lambda: compare._look(home.path / "tree", "file", None))
+        within(lambda: tree_comparison._look(home.path / "tree", "file", None))
     with pytest.raises(NotARegularFileError):
-        within(lambda: compare._same_share(home.path / "tree", home.path / "tree", "file", 0))
+        within(lambda: tree_comparison._same_share(home.path / "tree", home.path / "tree", "file", 0))
     if kind != "directory":
         with pytest.raises(NotARegularFileError):
             within(lambda: copy_template(home.path / "tree", home.path / "copy"))
@@ -434,8 +435,8 @@ def test_a_tree_with_what_is_no_file(home: Home) -> None:
     NO_FILES["device"](tree / "link")
     within(lambda: copy_tree(tree, home.path / "copy"))
     assert sorted(path.name for path in (home.path / "copy").iterdir()) == ["link"]
-    assert within(lambda: compare.compare_trees(tree, home.path / "copy")).equal
-    assert within(lambda: compare.hash_files(tree)) == ()
+    assert within(lambda: tree_comparison.compare_trees(tree, home.path / "copy")).equal
+    assert within(lambda: tree_comparison.hash_files(tree)) == ()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "directory", "too large"])

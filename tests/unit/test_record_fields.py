@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.planted import PLANTED, within
 
-from mosaic_gateway.record_fields import (
+from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
     INSTANCE_ID,
     VERSION,

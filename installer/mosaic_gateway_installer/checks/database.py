@@ -15,21 +15,21 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.auth.errors import SchemaMissingError
 from mosaic_gateway.auth.links import setup_url
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import EngineError
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.requirements import version_text
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.opening import running_database
+from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.migrations.fingerprint import schema_lines
+from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.runner import read_plan
-from mosaic_gateway_installer.checks.patient import Patient
-from mosaic_gateway_installer.checks.picture import read_picture
+from mosaic_gateway.migrations.schema_fingerprint import schema_lines
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.schema_snapshot import read_picture
 from mosaic_gateway_installer.checks.versions import check_minor
-from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 
 __all__ = ["CHECKS"]
 

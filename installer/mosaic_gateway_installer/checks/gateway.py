@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway import control
-from mosaic_gateway.gateway.listening import listener_for
-from mosaic_gateway.gateway.program import current_program
-from mosaic_gateway.gateway.service import recorded_service, registered_service
-from mosaic_gateway.process.lockfile import holder_of
-from mosaic_gateway.root_requests import Request
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.gateway.control.program import current_program
+from mosaic_gateway.gateway.control.service import recorded_service, registered_service
+from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.checks.installed_target import Patient
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
-from mosaic_gateway_installer.checks.patient import Patient
-from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.program_copy.store import altered_files
 from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
-from mosaic_gateway_installer.service.unit import is_unchanged
-from mosaic_gateway_installer.snapshot.store import altered_files
+from mosaic_gateway_installer.service.unit_facts import is_unchanged
 
 __all__ = ["CHECKS"]
 
@@ -104,7 +104,7 @@ def _port(patient: Patient) -> str:
 
 
 def _gateway(patient: Patient) -> str:
-    state = control.state_of(patient.home)
+    state = gateway_process.state_of(patient.home)
     if not state.running and patient.receipt.state is ReceiptState.KEPT:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
@@ -117,9 +117,9 @@ def _gateway(patient: Patient) -> str:
 
 
 def _start(patient: Patient, fault: MosaicError) -> str:
-    if control.state_of(patient.home, ask=False).running:
+    if gateway_process.state_of(patient.home, ask=False).running:
         raise fault  # it may be at work on its start: restarting it could do harm
-    started = control.start(patient.home)
+    started = gateway_process.start(patient.home)
     return f"started the gateway: {started.url}"
 
 

@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway.config import EngineName, Home, load_auth_secret
+from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.engines.postgres.ballast import ballast_file, keep_ballast
+from mosaic_gateway.engines.postgres.disk_reserve import ballast_file, keep_ballast
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.upgrade_mark import read_mark, unfinished
-from mosaic_gateway.process.home_layout import check_layout
-from mosaic_gateway.process.lockfile import holder_of
-from mosaic_gateway_installer.belongings import erase_leftovers, erased
-from mosaic_gateway_installer.checks.patient import Patient
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.upgrade_state import read_mark, unfinished
+from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.checks.installed_target import Patient
 from mosaic_gateway_installer.clock import check_clock
-from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.holding import holding
-from mosaic_gateway_installer.programs import programs_of
+from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import ReceiptState
+from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
 
 __all__ = ["CHECKS"]
 

@@ -7,12 +7,12 @@ from importlib import metadata
 from typing import Any
 
 from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
-from mosaic_gateway.records import altered_files_of
-from mosaic_gateway.root_requests import Request
-from mosaic_gateway_installer.checks.patient import Patient
-from mosaic_gateway_installer.findings import Check, NotCheckedError
-from mosaic_gateway_installer.snapshot.closure import DISTRIBUTION, closure
+from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
+from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 
 __all__ = ["CHECKS", "FilesAlteredError", "package_faults", "told"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.lock import EngineLock, running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import EngineLock, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find_runtime, wheel_version
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import remove_file
+from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.checks.installed_target import Patient
 from mosaic_gateway_installer.checks.package import FilesAlteredError, told
-from mosaic_gateway_installer.checks.patient import Patient
 from mosaic_gateway_installer.checks.versions import check_minor
-from mosaic_gateway_installer.findings import AdviceError, Check, NotCheckedError
 
 __all__ = ["CHECKS"]
 

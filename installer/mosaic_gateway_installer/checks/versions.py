@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mosaic_gateway_installer.findings import AdviceError
+from mosaic_gateway_installer.checks.finding import AdviceError
 
 __all__ = ["OutdatedMinorError", "check_minor"]
 

@@ -1,5 +1,5 @@
 """The gateway as a service of systemd or launchd.
 
 `choice` says with which manager, `systemd` and `launchd` write the unit, `edits` finds what a person changed in it,
-`registry` puts it in place and takes it away. `mosaic_gateway.gateway.service` starts and stops it.
+`registry` puts it in place and takes it away. `mosaic_gateway.gateway.control.service` starts and stops it.
 """

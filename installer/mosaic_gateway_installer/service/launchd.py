@@ -8,7 +8,7 @@ from __future__ import annotations
 import plistlib
 from typing import Any
 
-from mosaic_gateway_installer.service.unit import UnitFacts, mark
+from mosaic_gateway_installer.service.unit_facts import UnitFacts, mark
 
 __all__ = ["launchd_job"]
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
-from mosaic_gateway.files import make_directory, write_file
-from mosaic_gateway.gateway.program import CURRENT
-from mosaic_gateway.gateway.service import Manager, Service, is_for_home
+from mosaic_gateway.fs.files import make_directory, write_file
+from mosaic_gateway.gateway.control.program import CURRENT
+from mosaic_gateway.gateway.control.service import Manager, Service, is_for_home
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
 from mosaic_gateway.process.access import interpreter
 from mosaic_gateway.process.ports import is_privileged
-from mosaic_gateway_installer.service.choice import can_confine, unit_name
 from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
 from mosaic_gateway_installer.service.registry import (
     READABLE,
     enable,
@@ -32,7 +32,7 @@ from mosaic_gateway_installer.service.registry import (
     unregister,
 )
 from mosaic_gateway_installer.service.systemd import systemd_unit
-from mosaic_gateway_installer.service.unit import UnitFacts
+from mosaic_gateway_installer.service.unit_facts import UnitFacts
 
 __all__ = ["MachineUnit", "UnitWish", "unit_for"]
 

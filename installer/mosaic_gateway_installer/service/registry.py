@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import PreflightError, RefusedError
-from mosaic_gateway.files import make_directory, read_regular, remove_file, write_file
-from mosaic_gateway.gateway.service import Service, is_for_home, stop_commands
+from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
+from mosaic_gateway.gateway.control.service import Service, is_for_home, stop_commands
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.service.edits import as_drop_in
-from mosaic_gateway_installer.service.unit import is_unchanged
+from mosaic_gateway_installer.service.unit_facts import is_unchanged
 
 __all__ = [
     "READABLE",

@@ -6,7 +6,8 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import VARIABLES, Home, Secret, load_config, process_environment
+from mosaic_gateway.config import VARIABLES, Secret, load_config, process_environment
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["config", "show"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError, RefusedError
-from mosaic_gateway.files import NotARegularFileError, TooLargeError
-from mosaic_gateway.record_fields import RecordError
+from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError
+from mosaic_gateway.fs.record_fields import RecordError
 
 __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import click
 
-from mosaic_gateway.root_requests import Broker
+from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["Invocation", "RootSide", "Verbs", "current_invocation"]
 

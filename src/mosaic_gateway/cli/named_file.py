@@ -9,7 +9,7 @@ from typing import IO
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.root_requests import Broker, Request
+from mosaic_gateway.process.root_requests import Broker, Request
 
 __all__ = ["OUR_DESCRIPTOR", "NamedFileError", "read_all", "read_named_file"]
 

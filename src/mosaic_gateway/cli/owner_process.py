@@ -10,8 +10,8 @@ from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.process.account import NOBODY, Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
+from mosaic_gateway.process.root_requests import Answer, Request
 from mosaic_gateway.process.trusted_path import FoundPath, find_path
-from mosaic_gateway.root_requests import Answer, Request
 
 __all__ = ["OwnerOnly", "owner_of", "unprivileged"]
 

@@ -12,7 +12,7 @@ import click
 from mosaic_gateway.cli.invocation import current_invocation
 from mosaic_gateway.cli.named_file import read_named_file
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.root_requests import Request
+from mosaic_gateway.process.root_requests import Request
 
 __all__ = ["PasswordSourceError", "password_options", "read_password"]
 

@@ -13,10 +13,10 @@ FEW = (
     "encodings.idna",
     "encodings.latin_1",
     "http.client",
-    "mosaic_gateway.cli.process",
+    "mosaic_gateway.cli.gateway",
     "mosaic_gateway.engines.base",
-    "mosaic_gateway.gateway.asking",
-    "mosaic_gateway.gateway.control",
+    "mosaic_gateway.gateway.local_client",
+    "mosaic_gateway.gateway.control.gateway_process",
     "platformdirs",
     "psutil",
     "socket",
@@ -31,8 +31,8 @@ DATABASE = (
     "mosaic_gateway.cli.auth",
     "mosaic_gateway.cli.bootstrap",
     "mosaic_gateway.engines.pglite.engine",
-    "mosaic_gateway.engines.pglite.examination",
-    "mosaic_gateway.engines.pglite.lock",
+    "mosaic_gateway.engines.pglite.self_test",
+    "mosaic_gateway.engines.pglite.engine_lock",
     "mosaic_gateway.engines.postgres.embedded",
     "mosaic_gateway.engines.server",
     "tempfile",
@@ -42,13 +42,13 @@ MIGRATIONS = (
     "glob",
     "importlib_resources.readers",
     "mosaic_gateway.cli.storage.group",
-    "mosaic_gateway.engines.pglite.creation",
-    "mosaic_gateway.engines.pglite.scratch",
-    "mosaic_gateway.gateway.http",
-    "mosaic_gateway.gateway.lifecycle",
-    "mosaic_gateway.gateway.preparing",
+    "mosaic_gateway.engines.pglite.data_creation",
+    "mosaic_gateway.engines.pglite.scratch_database",
+    "mosaic_gateway.gateway.run.server",
+    "mosaic_gateway.gateway.run.lifecycle",
+    "mosaic_gateway.gateway.run.startup",
     "mosaic_gateway.migrations.baseline",
-    "mosaic_gateway.migrations.fingerprint",
+    "mosaic_gateway.migrations.schema_fingerprint",
     "mosaic_gateway.migrations.resolve",
     "mosaic_gateway.migrations.runner",
 )
@@ -67,7 +67,7 @@ def load(verb: str) -> None:
     first = verb.partition(" ")[0]
     load_modules(LOADED.get(first, ()))
     if first == "serve":
-        from mosaic_gateway.gateway.http import preload, preload_engines
+        from mosaic_gateway.gateway.run.server import preload, preload_engines
 
         preload()
         preload_engines()

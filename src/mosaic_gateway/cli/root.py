@@ -15,11 +15,11 @@ from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
 from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.errors import ExitCode, UsageError
-from mosaic_gateway.root_requests import Broker
+from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["RUNTIME_VERBS", "main", "make_root", "run", "run_words"]
 
-_PROCESS = "mosaic_gateway.cli.process"
+_PROCESS = "mosaic_gateway.cli.gateway"
 RUNTIME_VERBS: Verbs = {
     "start": (_PROCESS, "start", "Start the gateway in the background."),
     "stop": (_PROCESS, "stop", "Stop the gateway and its database."),

@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.settings import installation_of
+from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home, process_environment
+from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, MosaicError
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["serve"]
 
@@ -41,12 +42,12 @@ def serve(
     **options: Any,
 ) -> Outcome:
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
-    from mosaic_gateway.gateway import lifecycle
-    from mosaic_gateway.gateway.program import refuse_other_version
-    from mosaic_gateway.gateway.ready_pipe import ReadyPipe
-    from mosaic_gateway.gateway.service_notice import LogFileHandler, ServiceNotice
-    from mosaic_gateway.gateway.upgrade_mark import check_may_start
-    from mosaic_gateway.gateway.watchdog import watchdog_limit
+    from mosaic_gateway.gateway.control.program import refuse_other_version
+    from mosaic_gateway.gateway.control.ready_pipe import ReadyPipe
+    from mosaic_gateway.gateway.control.service_notice import LogFileHandler, ServiceNotice
+    from mosaic_gateway.gateway.control.watchdog import watchdog_limit
+    from mosaic_gateway.gateway.run import lifecycle
+    from mosaic_gateway.installation.upgrade_state import check_may_start
 
     ready: lifecycle.Readiness = ReadyPipe(ready_fd)
     if service:  # standard error is the service manager's, which may keep it elsewhere or not at all
@@ -81,7 +82,7 @@ def serve(
 
 def _await_go(descriptor: int) -> bool:
     """Load what serving needs while there is time, and wait for the word; False when it will never come."""
-    from mosaic_gateway.gateway.http import preload
+    from mosaic_gateway.gateway.run.server import preload
 
     preload(enough=lambda: bool(select.select([descriptor], [], [], 0)[0]))
     word = os.read(descriptor, 1)

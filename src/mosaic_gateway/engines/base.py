@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.errors import BusyError, MosaicError, PreflightError, RefusedError
+from mosaic_gateway.installation.engine_name import EngineName
 
 __all__ = [
     "OLDEST_MAJOR",

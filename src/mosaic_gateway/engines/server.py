@@ -9,11 +9,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.config import EngineName, Secret
+from mosaic_gateway.config import Secret
 from mosaic_gateway.engines.base import EngineError, EngineReport, ServerLoginError, ServerUnreachableError
 from mosaic_gateway.engines.requirements import check_server
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import PreflightError, UsageError
+from mosaic_gateway.installation.engine_name import EngineName
 
 __all__ = ["DatabaseUrlError", "ServerEngine"]
 

@@ -25,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from mosaic_gateway.auth.connection import SETTINGS
 from mosaic_gateway.auth.errors import DatabaseUnavailableError
-from mosaic_gateway.config import EngineName
+from mosaic_gateway.installation.engine_name import EngineName
 
 __all__ = ["Database", "make_pool"]
 

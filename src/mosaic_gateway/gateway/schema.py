@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mosaic_gateway.config import EngineName
+from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations.bundle import Bundle
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.errors import BusyError, PreflightError
-from mosaic_gateway.files import make_directory, remove_file, write_file
-from mosaic_gateway.record_fields import (
+from mosaic_gateway.fs.files import make_directory, remove_file, write_file
+from mosaic_gateway.fs.record_fields import (
     Field,
     RecordError,
     boolean,

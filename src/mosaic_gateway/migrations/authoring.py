@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.errors import BusyError, RefusedError, UsageError
-from mosaic_gateway.files import remove_file, write_file
-from mosaic_gateway.migrations.hashlock import (
+from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.migrations.gate import (
     JOURNAL_NAME,
     LOCK_NAME,
     Problem,
@@ -176,7 +176,7 @@ def _faulty(directory: Path, faults: list[str]) -> BundleFaultyError:
     return BundleFaultyError(
         f"{directory} is not a whole bundle: " + "; ".join(faults),
         hint="Nothing was changed. Mend it first; if you changed its files on purpose, write the lock anew: "
-        "python -m mosaic_gateway.migrations.hashlock DIR",
+        "python -m mosaic_gateway.migrations.gate DIR",
         details={"findings": faults},
     )
 

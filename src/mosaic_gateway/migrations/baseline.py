@@ -18,11 +18,11 @@ from psycopg import sql
 from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.fingerprint import differences, schema_lines
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
-from mosaic_gateway.migrations.one_session import has_one_session
 from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import migrate, read_state
+from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
+from mosaic_gateway.migrations.shared_session import has_one_session
 
 __all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDatabaseError", "baseline", "scratch_on"]
 

@@ -12,7 +12,7 @@ from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
 

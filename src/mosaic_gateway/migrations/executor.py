@@ -26,8 +26,9 @@ from typing import Any
 
 import psycopg
 
-from mosaic_gateway.migrations import alone, ledger, progress, session_state
+from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.event_emitter import Teller
 from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.failure import (
     ChunkRefusedError,
@@ -37,15 +38,15 @@ from mosaic_gateway.migrations.failure import (
     describe,
 )
 from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
-from mosaic_gateway.migrations.outside import Verdict
+from mosaic_gateway.migrations.nontransactional import runner
+from mosaic_gateway.migrations.nontransactional.statements import Verdict
 from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
 from mosaic_gateway.migrations.pooler import refuse_session_statements
 from mosaic_gateway.migrations.progress import ADVANCE, FencedError
 from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
 from mosaic_gateway.migrations.script import PREPARE, PREPARED, Phrases, Script, Work, compose, execute, works_of
-from mosaic_gateway.migrations.sending import Answer, ServerError, send
-from mosaic_gateway.migrations.telling import Teller
-from mosaic_gateway.migrations.traits import traits_of
+from mosaic_gateway.migrations.statement_traits import traits_of
+from mosaic_gateway.migrations.wire import Answer, ServerError, send
 
 __all__ = ["Executor", "FencedError"]
 
@@ -296,30 +297,30 @@ class Executor:
     # Statements outside of transactions.
 
     def _run_outside(self, item: Work) -> None:
-        self._run_alone(item, alone.intend(self._connection, self._bundle.ledger, item))
+        self._run_alone(item, runner.intend(self._connection, self._bundle.ledger, item))
 
     def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is written, and record it as applied."""
         self._tell.sent(item, 1)
         began = time.perf_counter()
         attempt = 0
-        while (error := alone.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
+        while (error := runner.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
             attempt += 1
             if error.sqlstate in RETRIED and attempt < ATTEMPTS:
                 self._tell.retried(item, error.sqlstate, attempt)
                 pause(attempt)
-                finding = alone.look(self._connection, item.statement.sql, note)
+                finding = runner.look(self._connection, item.statement.sql, note)
                 if finding.verdict is not Verdict.UNDECIDED:
-                    alone.mend(self._connection, finding, pooled=self._pooled)
+                    runner.mend(self._connection, finding, pooled=self._pooled)
                     if finding.verdict is Verdict.APPLIED:
                         break
                     continue
-            alone.give_up(self._connection, self._bundle.ledger, item)
+            runner.give_up(self._connection, self._bundle.ledger, item)
             raise self._failed(item, error, error.position, outside=True)
         self._finish(item, time.perf_counter() - began)
 
     def _finish(self, item: Work, seconds: float) -> None:
-        alone.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
+        runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
         self._tell.applied(item, seconds)
 
     def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
@@ -329,13 +330,13 @@ class Executor:
         """
         item = next(works_of(planned), None)
         sql = str(row.intent_note.get("sql") or (item.statement.sql if item is not None else ""))
-        finding = alone.look(self._connection, sql, row.intent_note)
+        finding = runner.look(self._connection, sql, row.intent_note)
         number = planned.start + 1
         if finding.verdict is Verdict.UNDECIDED:
             line = 1 if item is None else item.statement.line
             raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
         self._tell.recovered(planned, finding)
-        alone.mend(self._connection, finding, pooled=self._pooled)
+        runner.mend(self._connection, finding, pooled=self._pooled)
         if item is None or item.statement.sql != sql:
             return self._without_intent(planned, sql, finding.verdict)
         if finding.verdict is Verdict.APPLIED:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway.errors import MigrationError
-from mosaic_gateway.migrations.excerpt import excerpt, line_in_block
 from mosaic_gateway.migrations.model import Migration, Statement
-from mosaic_gateway.migrations.sending import ServerError
-from mosaic_gateway.migrations.traits import AUTHORIZATION
+from mosaic_gateway.migrations.sql_excerpt import excerpt, line_in_block
+from mosaic_gateway.migrations.statement_traits import AUTHORIZATION
+from mosaic_gateway.migrations.wire import ServerError
 
 __all__ = [
     "ChunkRefusedError",

@@ -24,8 +24,8 @@ from mosaic_gateway.migrations.model import (
     Statement,
 )
 from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
-from mosaic_gateway.migrations.reach import lasting, temporary_names
-from mosaic_gateway.migrations.traits import traits_of
+from mosaic_gateway.migrations.side_effects import lasting, temporary_names
+from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [
     "DatabaseNewerError",

@@ -20,8 +20,8 @@ import psycopg
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.lock import Holder, acquire, migration_lock, try_in_transaction
 from mosaic_gateway.migrations.model import Plan
-from mosaic_gateway.migrations.one_session import has_one_session
-from mosaic_gateway.migrations.traits import traits_of
+from mosaic_gateway.migrations.shared_session import has_one_session
+from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = ["PoolerSessionError", "lock_by_any_way", "pinned_lock", "pooler_reason", "refuse_session_statements"]
 

@@ -31,9 +31,9 @@ from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, Holder, hold_again, migration_lock
 from mosaic_gateway.migrations.model import LedgerState, Plan
-from mosaic_gateway.migrations.one_session import has_one_session, refuse_what_is_shared
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
+from mosaic_gateway.migrations.shared_session import has_one_session, refuse_what_is_shared
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
 

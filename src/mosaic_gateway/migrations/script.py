@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hashes, statement_digests
-from mosaic_gateway.migrations.traits import traits_of
+from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [
     "PREPARE",

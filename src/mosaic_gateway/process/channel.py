@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
-from mosaic_gateway.files import parse_json
+from mosaic_gateway.fs.files import parse_json
 from mosaic_gateway.process.interruptions import INTERRUPTIONS
-from mosaic_gateway.root_requests import NONE, Answer, Request
+from mosaic_gateway.process.root_requests import NONE, Answer, Request
 
 __all__ = ["BrokerClient", "Message", "Receiver", "error_message", "receive", "send"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.record_fields import LARGEST_PID, Field, nested, number, whole
+from mosaic_gateway.fs.record_fields import LARGEST_PID, Field, nested, number, whole
 
 __all__ = ["ProcessIdentity", "identify", "is_running", "myself"]
 

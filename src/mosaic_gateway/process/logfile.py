@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from mosaic_gateway.files import NotARegularFileError, open_descriptor, open_regular
+from mosaic_gateway.fs.files import NotARegularFileError, open_descriptor, open_regular
 
 __all__ = ["LogPump", "RotatingFile", "read_tail", "tail_of"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site

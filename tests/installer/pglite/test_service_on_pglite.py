@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.installer.test_service_systemd import UNIT, machine
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.pglite.errors import RegistryError
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
-from mosaic_gateway.engines.pglite.shipped import shipped
 from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from tests.installer.test_service_systemd import Machine

@@ -30,10 +30,10 @@ from typing import Any
 import psutil
 import pytest
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import make_directory, write_file
-from mosaic_gateway.gateway import control
+from mosaic_gateway.fs.files import make_directory, write_file
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.layout import Home
 
 LIMIT = 60.0  # seconds for one command
 END_LIMIT = 15.0  # seconds for a process that was told to end
@@ -177,7 +177,7 @@ class Place:
     def clear(self) -> None:
         """End everything, at last by force, whatever happened before."""
         with suppress(OSError, MosaicError):
-            control.stop(self.home, timeout=END_LIMIT)
+            gateway_process.stop(self.home, timeout=END_LIMIT)
         for _ in range(50):
             processes = self.processes()
             if not processes:
@@ -239,11 +239,11 @@ def running(place: Place) -> Place:
 @pytest.fixture
 def stopped(place: Place) -> Iterator[Place]:
     """The installed home while nothing of it runs, before and after."""
-    control.stop(place.home)
+    gateway_process.stop(place.home)
     place.assert_nothing_runs()
     yield place
     try:
-        control.stop(place.home)
+        gateway_process.stop(place.home)
         place.assert_nothing_runs()
     finally:
         place.clear()

@@ -71,4 +71,4 @@ def test_asking_for_verbs_imports_none_of_them(command: dict[str, str]) -> None:
     assert "plain,install" in done.stdout.splitlines()
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mosaic_gateway.cli.root" in loaded
-    assert not {"psycopg", "mosaic_gateway.cli.process", "mosaic_gateway_installer.commands"} & loaded
+    assert not {"psycopg", "mosaic_gateway.cli.gateway", "mosaic_gateway_installer.install.command"} & loaded

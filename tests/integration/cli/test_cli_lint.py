@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME
 
 LIMIT = 30  # seconds
 CLI = (sys.executable, "-P", "-m", "mosaic_gateway_installer.cli")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.process.file_lock import holder_of
 
 if TYPE_CHECKING:
     from tests.integration.cli.conftest import Place

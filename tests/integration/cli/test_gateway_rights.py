@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from mosaic_gateway.engines.postgres.lock import running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: it does where root has started it.
 WATCHED = """
 import os, sys
-from mosaic_gateway.gateway.http import preload
+from mosaic_gateway.gateway.run.server import preload
 from mosaic_gateway_installer.cli import VERBS
 from mosaic_gateway.cli.root import run
 

@@ -16,7 +16,7 @@ import pytest
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.lock import migration_lock
-from mosaic_gateway.process.lockfile import holder_of
+from mosaic_gateway.process.file_lock import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

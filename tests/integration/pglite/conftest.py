@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import PgliteServer, pglite_server
 
-from mosaic_gateway.config import Home
+from mosaic_gateway.installation.layout import Home
 
 ONE_SESSION = "PGlite has one session: nobody else can hold a lock or a snapshot in it"
 REFUSED = "refused unless alone: test_session_on_pglite.py"

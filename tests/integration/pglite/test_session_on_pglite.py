@@ -12,8 +12,8 @@ from tests.sweep.bundles import contents, write
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.baseline import ScratchDatabaseError, baseline, scratch_on
-from mosaic_gateway.migrations.one_session import SharedSessionError
 from mosaic_gateway.migrations.runner import read_plan
+from mosaic_gateway.migrations.shared_session import SharedSessionError
 
 CUSTOM = ("SET my.step = '7'", "CREATE TABLE made AS SELECT current_setting('my.step')::int AS n")
 TEMPORARY = ("CREATE TEMPORARY TABLE work AS SELECT 7 AS n", "CREATE TABLE made AS SELECT n FROM work")

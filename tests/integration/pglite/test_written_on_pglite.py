@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.conftest import PgliteServer
 
-from mosaic_gateway_installer.upgrading.written import Means, losses, read_written
+from mosaic_gateway_installer.upgrade.later_writes import Means, losses, read_written
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -11,7 +11,7 @@ import pytest
 from mosaic_gateway import errors
 from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import NotARegularFileError
+from mosaic_gateway.fs.files import NotARegularFileError
 
 
 def failing(error: BaseException) -> Callable[[], Outcome]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mosaic_gateway.cli.naming import name_home
+from mosaic_gateway.cli.hints import name_home
 from mosaic_gateway.cli.root import make_root
 from mosaic_gateway_installer.cli import VERBS
 

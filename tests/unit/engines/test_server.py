@@ -8,11 +8,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from mosaic_gateway.config import Config, EngineName, Home, Secret
+from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import ServerLoginError, ServerUnreachableError
-from mosaic_gateway.engines.open import engine_for
+from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.server import ServerEngine
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 
 def test_engine_for_a_url() -> None:

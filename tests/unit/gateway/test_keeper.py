@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mosaic_gateway.config import EngineName
 from mosaic_gateway.engines.base import EngineReport, EngineStartError
-from mosaic_gateway.gateway.keeper import EngineKeeper
+from mosaic_gateway.gateway.run.engine_supervisor import EngineKeeper
+from mosaic_gateway.installation.engine_name import EngineName
 
 
 class FakeEngine:

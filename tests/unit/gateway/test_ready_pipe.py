@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mosaic_gateway.errors import ExitCode, RefusedError
-from mosaic_gateway.gateway.ready_pipe import ReadyPipe, StartupFailedError, await_line
+from mosaic_gateway.gateway.control.ready_pipe import ReadyPipe, StartupFailedError, await_line
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway_installer.findings import Check, Level, NotCheckedError, examine, mend
+from mosaic_gateway_installer.checks.finding import Check, Level, NotCheckedError, examine, mend
 
 
 @pytest.mark.parametrize(

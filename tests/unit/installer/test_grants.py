@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.root_requests import Request
-from mosaic_gateway_installer.grants import INSTALLING, LOOKING, RUNNING, Call
+from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway_installer.root.grants import INSTALLING, LOOKING, RUNNING, Call
 
 LEAVING = {Request.LEAVE, Request.PROMPT}
 

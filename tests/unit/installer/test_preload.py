@@ -16,7 +16,8 @@ from mosaic_gateway_installer.cli import VERBS
 LOADED = """
 import json, sys
 from mosaic_gateway.cli.root import make_root
-from mosaic_gateway_installer import cli, preload
+from mosaic_gateway_installer import cli
+from mosaic_gateway_installer.root import preload
 make_root(cli.VERBS).get_command(None, sys.argv[1])
 preload.load(sys.argv[1])
 ours = {"mosaic_gateway", "mosaic_gateway_installer"}
@@ -28,17 +29,17 @@ INSTALLER = "mosaic_gateway_installer"
 ELSEWHERE = {
     ("mosaic_gateway.cli.lazy", "shell_complete"),
     ("mosaic_gateway.cli.root", "main"),
-    ("mosaic_gateway.migrations.hashlock", "main"),
+    ("mosaic_gateway.migrations.gate", "main"),
     (f"{INSTALLER}.cli", "main"),
     ("mosaic_gateway.cli.preload", "load"),
-    (f"{INSTALLER}.preload", "_read_package"),
+    (f"{INSTALLER}.root.preload", "_read_package"),
 }
 #: Functions of one verb in a module of several.
 OF_VERBS = {
-    ("mosaic_gateway.gateway.http", "serve_http"): "serve",
-    (f"{INSTALLER}.commands", "install"): "install",
-    (f"{INSTALLER}.commands", "uninstall"): "uninstall",
-    (f"{INSTALLER}.commands", "doctor"): "doctor",
+    ("mosaic_gateway.gateway.run.server", "serve_http"): "serve",
+    (f"{INSTALLER}.install.command", "install"): "install",
+    (f"{INSTALLER}.uninstall.command", "uninstall"): "uninstall",
+    (f"{INSTALLER}.checks.command", "doctor"): "doctor",
 }
 
 

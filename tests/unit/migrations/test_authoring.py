@@ -22,7 +22,7 @@ from mosaic_gateway.migrations.authoring import (
     slug_of,
 )
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, check_bundle, make_lock, read_directory
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, make_lock, read_directory
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
 
 LATER = 1_900_000_000_000

@@ -12,7 +12,7 @@ import pytest
 import mosaic_gateway
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, make_lock, read_directory
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, make_lock, read_directory
 
 PACKAGE = Path(mosaic_gateway.__file__).parent
 LEDGER = LEDGERS["gateway"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mosaic_gateway.migrations.excerpt import excerpt, line_in_block
+from mosaic_gateway.migrations.sql_excerpt import excerpt, line_in_block
 
 
 def rows(sql: str, line: int | None = None, column: int | None = None, first_line: int = 9) -> list[str]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosaic_gateway.migrations import hashlock
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME, LOCK_NAME, Finding, Problem, check_bundle, make_lock
+from mosaic_gateway.migrations import gate
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, Finding, Problem, check_bundle, make_lock
 
 SQL = {"0000_a.sql": b"CREATE TABLE a ();\n", "0001_b.sql": "-- ü\n".encode()}
 
@@ -166,7 +166,7 @@ def test_check_bundles_names_bundle_and_strays() -> None:
     """Faults are told with their bundle, and SQL outside the bundles is one."""
     whole = {f"gateway/{name}": data for name, data in _bundle().items()}
 
-    faults = hashlock.check_bundles({**whole, "third/0000_a.sql": b"", "0000_b.sql": b""})
+    faults = gate.check_bundles({**whole, "third/0000_a.sql": b"", "0000_b.sql": b""})
 
     assert "storage: there is no SQL at all in storage" in faults
     assert faults[-2:] == ("0000_b.sql belongs to no bundle", "third/0000_a.sql belongs to no bundle")
@@ -185,17 +185,17 @@ def directory(tmp_path: Path) -> Path:
 
 def test_command_writes_the_lock_and_says_what_changed(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first run locks all, the second nothing, the third the file that was edited."""
-    assert hashlock.main([str(directory)]) == 0
+    assert gate.main([str(directory)]) == 0
     assert f"{directory}: added 0000_a.sql" in capsys.readouterr().out
-    assert check_bundle("gateway", hashlock.read_directory(directory)) == ()
+    assert check_bundle("gateway", gate.read_directory(directory)) == ()
 
-    assert hashlock.main([str(directory)]) == 0
+    assert gate.main([str(directory)]) == 0
     assert "up to date" in capsys.readouterr().out
 
     (directory / "0001_b.sql").write_bytes(b"-- edited\n")
-    assert hashlock.main(["--check", str(directory)]) == 1
+    assert gate.main(["--check", str(directory)]) == 1
     assert "0001_b.sql differs" in capsys.readouterr().err
-    assert hashlock.main([str(directory)]) == 0
+    assert gate.main([str(directory)]) == 0
     assert f"{directory}: changed 0001_b.sql" in capsys.readouterr().out
 
 
@@ -203,20 +203,20 @@ def test_command_locks_no_faulty_bundle(directory: Path, capsys: pytest.CaptureF
     """What a new lock would not mend is said, and no lock is written."""
     (directory / "0002_c.sql").write_bytes(b"")
 
-    assert hashlock.main([str(directory)]) == 1
+    assert gate.main([str(directory)]) == 1
     assert "0002_c.sql has no entry in the journal" in capsys.readouterr().err
     assert not (directory / LOCK_NAME).exists()
 
 
 def test_command_refuses_what_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistyped directory is a usage error."""
-    assert hashlock.main(["--check", str(tmp_path / "gatewey")]) == 2
+    assert gate.main(["--check", str(tmp_path / "gatewey")]) == 2
     assert "gatewey" in capsys.readouterr().err
 
 
 def test_module_works_by_its_path_without_any_package(directory: Path) -> None:
     """The build hook can use the file with the standard library alone, as `finalize` does."""
-    command = [sys.executable, "-I", "-S", str(hashlock.__file__), "--check", str(directory)]
+    command = [sys.executable, "-I", "-S", str(gate.__file__), "--check", str(directory)]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 

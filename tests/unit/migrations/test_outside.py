@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mosaic_gateway.migrations.outside import Kind, Outside, classify
+from mosaic_gateway.migrations.nontransactional.statements import Kind, Outside, classify
 
 
 def index(name: str, table: str) -> Outside:

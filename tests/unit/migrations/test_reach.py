@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.reach import lasting, temporary_names
+from mosaic_gateway.migrations.side_effects import lasting, temporary_names
 
 TABLE = "CREATE TEMP TABLE t (n integer, s varchar(10) CHECK (n > 0), UNIQUE (n))"
 GONE = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mosaic_gateway.migrations.traits import traits_of
+from mosaic_gateway.migrations.statement_traits import traits_of
 
 PLAIN = [
     "SELECT 1",

@@ -13,7 +13,7 @@ import pytest
 
 from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.process.channel import BrokerClient, Receiver, error_message, receive, send
-from mosaic_gateway.root_requests import Request
+from mosaic_gateway.process.root_requests import Request
 
 Pair = tuple[socket.socket, socket.socket]
 

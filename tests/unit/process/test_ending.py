@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.errors import ExitCode
-from mosaic_gateway.process.ending import StopTimeoutError, end_holder
+from mosaic_gateway.process.termination import StopTimeoutError, end_holder
 
 HOLD = (
-    "import signal, sys, time; from pathlib import Path; from mosaic_gateway.process.lockfile import FileLock\n"
+    "import signal, sys, time; from pathlib import Path; from mosaic_gateway.process.file_lock import FileLock\n"
     "if sys.argv[2] == 'deaf': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "lock = FileLock(Path(sys.argv[1])); assert lock.acquire(); print('held', flush=True); time.sleep(60)"
 )

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.unit.planted import NO_FILES, within
 
-from mosaic_gateway.config import Home
-from mosaic_gateway.gateway import control
-from mosaic_gateway.process.home_layout import HomeLayoutError, check_layout, check_run_directory
-from mosaic_gateway_installer.holding import holding
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.layout_check import HomeLayoutError, check_layout, check_run_directory
+from mosaic_gateway_installer.home_lock import holding
 
 DIRECTORIES = ("backups", "bin", "data", "logs", "run", "runtime", "secrets")
 LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")
@@ -95,12 +95,12 @@ def test_stopping_asks_only_for_what_says_who_runs(home: Home, tmp_path: Path) -
     """A gateway can be stopped whatever else is wrong, but never another home's."""
     home.data.rmdir()
     home.data.symlink_to(tmp_path)
-    assert control.stop(home) is None
+    assert gateway_process.stop(home) is None
     for name in LOCKS[1:]:
         (home.path / name).unlink()
     home.run.rmdir()
     home.run.symlink_to(tmp_path)
-    acts: tuple[Callable[[Home], object], ...] = (check_run_directory, control.stop)
+    acts: tuple[Callable[[Home], object], ...] = (check_run_directory, gateway_process.stop)
     for act in acts:
         with pytest.raises(HomeLayoutError, match="home/run"):
             act(home)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.process.lockfile import FileLock, Holder, holder_of, last_note
+from mosaic_gateway.process.file_lock import FileLock, Holder, holder_of, last_note
 
 #: Takes the lock argv[1], says so, and keeps it until it is killed.
 HOLD = (
-    "import sys, time; from pathlib import Path; from mosaic_gateway.process.lockfile import FileLock;"
+    "import sys, time; from pathlib import Path; from mosaic_gateway.process.file_lock import FileLock;"
     "lock = FileLock(Path(sys.argv[1])); assert lock.acquire(url='u'); print('held', flush=True); time.sleep(60)"
 )
 
@@ -96,7 +96,7 @@ def test_probes_do_not_stand_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     path.touch()
     code = (
-        "import sys; from pathlib import Path; from mosaic_gateway.process.lockfile import holder_of\n"
+        "import sys; from pathlib import Path; from mosaic_gateway.process.file_lock import holder_of\n"
         "print('go', flush=True)\nwhile True: holder_of(Path(sys.argv[1]))"
     )
     with subprocess.Popen([sys.executable, "-P", "-c", code, path], stdout=subprocess.PIPE) as process:

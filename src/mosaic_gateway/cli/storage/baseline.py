@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home, with_bundle
+from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home, with_bundle
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     import psycopg
@@ -44,7 +45,7 @@ def baseline(
     from psycopg.conninfo import make_conninfo
 
     from mosaic_gateway.engines.session import connect
-    from mosaic_gateway.gateway.turns import migrations_turn
+    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
     from mosaic_gateway.migrations.baseline import baseline as take_over
     from mosaic_gateway.migrations.baseline import scratch_on
     from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
@@ -66,7 +67,7 @@ def baseline(
                 with scratch_on(place.connection, open_other) as connection:
                     yield connection
                 return
-            from mosaic_gateway.engines.pglite.scratch import scratch_database
+            from mosaic_gateway.engines.pglite.scratch_database import scratch_database
 
             with (
                 scratch_database(place.config) as conninfo,

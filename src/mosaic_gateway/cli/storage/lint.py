@@ -10,8 +10,8 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MigrationError, UsageError
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from mosaic_gateway.migrations.lint.finding import Finding
@@ -51,7 +51,7 @@ def lint(home: Home, *, directory: Path | None, strict: bool) -> Outcome:
 
 
 def _bundles(directory: Path | None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    from mosaic_gateway.migrations.hashlock import BUNDLES, read_directory
+    from mosaic_gateway.migrations.gate import BUNDLES, read_directory
     from mosaic_gateway.migrations.lint.engine import packaged_files
 
     if directory is None:

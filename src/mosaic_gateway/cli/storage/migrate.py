@@ -9,10 +9,11 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home
-from mosaic_gateway.cli.storage.progress import watcher
+from mosaic_gateway.cli.storage.progress_output import watcher
+from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import EngineName, Home
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from mosaic_gateway.migrations.runner import MigrationReport
@@ -38,9 +39,9 @@ def migrate(
     An installation of another version is left alone: ``upgrade`` migrates it, with a backup and a way back.
     With --json each event of the run is a JSON object on standard error, one a line.
     """
-    from mosaic_gateway.gateway.program import refuse_other_version
+    from mosaic_gateway.gateway.control.program import refuse_other_version
+    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
     from mosaic_gateway.gateway.schema import apply_bundles
-    from mosaic_gateway.gateway.turns import migrations_turn
 
     if folder is None and database_url is None and database_url_file is None:
         refuse_other_version(home)

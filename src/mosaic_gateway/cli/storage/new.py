@@ -9,7 +9,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["new"]
 
@@ -50,4 +50,4 @@ def _next_steps(directory: Path, *, locked: bool) -> tuple[str, ...]:
     check = f"Write its statements, then: mosaic-gateway storage lint {directory}"
     if not locked:
         return (check,)
-    return (check, f"and write the lock anew: python -m mosaic_gateway.migrations.hashlock {directory}")
+    return (check, f"and write the lock anew: python -m mosaic_gateway.migrations.gate {directory}")

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import open_place, place_options, uses_home, with_bundle
+from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home, with_bundle
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["resolve"]
 
@@ -32,7 +32,7 @@ def resolve(
     database_url_file: Path | None,
 ) -> Outcome:
     """Answer for the statement of TAG that was cut off, or that failed and was done by hand. Runs nothing."""
-    from mosaic_gateway.gateway.turns import migrations_turn
+    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
     from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
     from mosaic_gateway.migrations.resolve import Answer
     from mosaic_gateway.migrations.resolve import resolve as answer_for

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.place import direct, open_place, place_options, uses_home
+from mosaic_gateway.cli.storage.target import direct, open_place, place_options, uses_home
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import Home
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
     from mosaic_gateway.migrations.bundle import Bundle

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import ClusterMissingError, ForeignClusterError
 from mosaic_gateway.engines.postgres.cluster import LONGEST_VERSION
-from mosaic_gateway.files import read_regular
+from mosaic_gateway.fs.files import read_regular
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["MAJOR", "check_major", "data_directory", "data_of", "has_data"]
 

@@ -11,18 +11,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.engines.base import EngineError, EngineReport, EngineStartError
 from mosaic_gateway.engines.pglite.data import data_of
-from mosaic_gateway.engines.pglite.launch import Sidecar
-from mosaic_gateway.engines.pglite.lock import conninfo_of, lock_file, take
-from mosaic_gateway.engines.pglite.opening import FULL, check_account, failure, open_sidecar, sidecar_command
+from mosaic_gateway.engines.pglite.engine_lock import conninfo_of, lock_file, take
+from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
-from mosaic_gateway.engines.pglite.shipped import Shipped
-from mosaic_gateway.engines.postgres.ballast import drop_ballast, keep_ballast
-from mosaic_gateway.engines.postgres.lock import EngineLock, EngineRecord
+from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
+from mosaic_gateway.engines.pglite.sidecar_startup import FULL, check_account, failure, open_sidecar, sidecar_command
+from mosaic_gateway.engines.postgres.disk_reserve import drop_ballast, keep_ballast
+from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord
 from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
-from mosaic_gateway.files import make_directory, remove_file
+from mosaic_gateway.fs.files import make_directory, remove_file
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.identity import identify, myself
 
 __all__ = ["Pglite"]
@@ -94,7 +95,7 @@ class Pglite:
         try:
             self._await_with_mending()
             # Imported when the sidecar runs: the driver takes as long as half of Node.js's own start.
-            from mosaic_gateway.engines.pglite.examination import update_vector  # noqa: PLC0415 - see above
+            from mosaic_gateway.engines.pglite.self_test import update_vector  # noqa: PLC0415 - see above
 
             updated = update_vector(self.conninfo(), self._failed)
             self._recovered += [updated] if updated is not None else []
@@ -109,7 +110,7 @@ class Pglite:
 
         Raises `VectorMissingError`, EngineError.
         """
-        from mosaic_gateway.engines.pglite.examination import examine, self_test_record  # noqa: PLC0415 - as above
+        from mosaic_gateway.engines.pglite.self_test import examine, self_test_record  # noqa: PLC0415 - as above
 
         record = self_test_record(self._home, self._shipped, self._runtime)
         facts = examine(self.conninfo(), self._runtime, record, self._failed)

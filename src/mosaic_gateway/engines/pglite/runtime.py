@@ -21,17 +21,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
-from mosaic_gateway.engines.pglite import packages
+from mosaic_gateway.engines.pglite import npm_packages
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
 from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of_extra
-from mosaic_gateway.engines.pglite.shipped import Shipped
+from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.files import make_directory, read_regular, remove_path, write_file
-from mosaic_gateway.record_fields import Field, RecordError, path_text, read_record
+from mosaic_gateway.fs.files import make_directory, read_regular, remove_path, write_file
+from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record
+from mosaic_gateway.installation.layout import Home
 
 __all__ = [
     "PgliteRuntime",
@@ -84,7 +84,7 @@ def find_runtime(home: Home, pglite_dir: Path | None, *, shipped: Shipped, searc
         raise RuntimeMissingError(f"{home.runtime} holds no PGlite {shipped.pglite}", hint=INSTALL_HINT)
     return PgliteRuntime(
         version=shipped.pglite,
-        modules=packages.modules_of(directory, shipped),
+        modules=npm_packages.modules_of(directory, shipped),
         script=_scripts_directory(home, shipped) / SCRIPT,
         node=node_for(home, search_path),
     )
@@ -98,7 +98,7 @@ def node_for(home: Home, search_path: str | None) -> Node:
 def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
     """Return whether the packages are there, every file as published. Reads only."""
     try:
-        packages.verify(packages.modules_of(pglite_dir or packages_directory(home, shipped), shipped), shipped)
+        npm_packages.verify(npm_packages.modules_of(pglite_dir or packages_directory(home, shipped), shipped), shipped)
     except (PackagesMissingError, PackagesAlteredError, OSError):
         return False
     return True
@@ -119,7 +119,7 @@ def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped) -> None:
     Raises `PackagesMissingError`, `PackagesAlteredError`, OSError; `RuntimeMissingError` where the scripts are not
     those of this version and their directory is closed to this user.
     """
-    packages.verify(runtime.modules, shipped)
+    npm_packages.verify(runtime.modules, shipped)
     try:
         _write_scripts(home, shipped)
     except OSError as error:
@@ -148,17 +148,17 @@ def install_runtime(
         _remove_leftovers(home.runtime)
         directory = pglite_dir or packages_directory(home, shipped)
         if pglite_dir is not None:
-            packages.verify(packages.modules_of(directory, shipped), shipped)
+            npm_packages.verify(npm_packages.modules_of(directory, shipped), shipped)
         elif not has_packages(home, None, shipped=shipped):
             found = find_node(environ.get("PATH"))  # not the noted one, which may be a copy that has no npm
-            with packages.fetched(
+            with npm_packages.fetched(
                 shipped, found, environ, parent=home.runtime, prefix=f".{directory.name}."
             ) as modules:
                 _take(modules, directory, shipped)
         node = install_scripts(home, shipped=shipped, search_path=environ.get("PATH"))
     return PgliteRuntime(
         version=shipped.pglite,
-        modules=packages.modules_of(directory, shipped),
+        modules=npm_packages.modules_of(directory, shipped),
         script=_scripts_directory(home, shipped) / SCRIPT,
         node=node,
     )
@@ -203,7 +203,7 @@ def _take(modules: Path, target: Path, shipped: Shipped) -> None:
     """Copy the files that a sidecar opens, each checked, from what was fetched to *target*."""
     with _replaced(target) as temporary:
         for name in shipped.hashes:
-            content = packages.checked_file(modules, name, shipped)
+            content = npm_packages.checked_file(modules, name, shipped)
             _put(temporary / "node_modules" / PurePosixPath(name), content)
 
 

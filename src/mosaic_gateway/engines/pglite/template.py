@@ -19,9 +19,9 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.pglite.node import Node
-from mosaic_gateway.engines.pglite.shipped import Shipped
+from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.files import (
+from mosaic_gateway.fs.files import (
     LARGE,
     NotARegularFileError,
     TooLargeError,
@@ -30,8 +30,8 @@ from mosaic_gateway.files import (
     read_regular,
     write_file,
 )
-from mosaic_gateway.process.lockfile import FileLock
-from mosaic_gateway.record_fields import digest, mapping, relative_path
+from mosaic_gateway.fs.record_fields import digest, mapping, relative_path
+from mosaic_gateway.process.file_lock import FileLock
 
 __all__ = ["Template", "TemplateUnusableError", "has_template", "remove_made"]
 

@@ -14,12 +14,12 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import DiskFullError, EngineError, ForeignClusterError
 from mosaic_gateway.engines.postgres.configuration import ROLE, check_account, write_configuration
 from mosaic_gateway.engines.postgres.postmaster import kill_processes
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK, Runtime
-from mosaic_gateway.files import make_directory, open_regular, read_regular
+from mosaic_gateway.fs.files import make_directory, open_regular, read_regular
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identifier"]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mosaic_gateway.engines.base import UnfitAccountError
-from mosaic_gateway.files import NotARegularFileError, TooLargeError, read_regular, write_file
+from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, read_regular, write_file
 
 __all__ = ["DATABASE", "PORT", "ROLE", "check_account", "command_line_settings", "write_configuration"]
 

@@ -17,7 +17,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.config import EngineName, Home
 from mosaic_gateway.engines.base import (
     ClusterMissingError,
     CpuUnsupportedError,
@@ -25,7 +24,6 @@ from mosaic_gateway.engines.base import (
     EngineReport,
     EngineStartError,
 )
-from mosaic_gateway.engines.postgres.ballast import drop_ballast, keep_ballast
 from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
 from mosaic_gateway.engines.postgres.configuration import (
     DATABASE,
@@ -34,8 +32,8 @@ from mosaic_gateway.engines.postgres.configuration import (
     write_configuration,
 )
 from mosaic_gateway.engines.postgres.cpu import this_cpu
-from mosaic_gateway.engines.postgres.launch import ServerProcess
-from mosaic_gateway.engines.postgres.lock import EngineLock, EngineRecord, conninfo_of
+from mosaic_gateway.engines.postgres.disk_reserve import drop_ballast, keep_ballast
+from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord, conninfo_of
 from mosaic_gateway.engines.postgres.postmaster import (
     clear_leftovers,
     end_processes,
@@ -43,11 +41,14 @@ from mosaic_gateway.engines.postgres.postmaster import (
     read_pid_file,
 )
 from mosaic_gateway.engines.postgres.runtime import Runtime
-from mosaic_gateway.engines.postgres.selftest import SelfTestRecord, run_self_test
+from mosaic_gateway.engines.postgres.self_test import SelfTestRecord, run_self_test
+from mosaic_gateway.engines.postgres.server_process import ServerProcess
 from mosaic_gateway.engines.postgres.sockets import socket_directory
 from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.identity import identify, myself
 
 __all__ = ["EmbeddedPostgres"]

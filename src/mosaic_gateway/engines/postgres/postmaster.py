@@ -23,9 +23,9 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import socket_path
-from mosaic_gateway.files import read_regular, remove_file, write_file
+from mosaic_gateway.fs.files import read_regular, remove_file, write_file
+from mosaic_gateway.fs.record_fields import LARGEST_PID, read_content, whole
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
-from mosaic_gateway.record_fields import LARGEST_PID, read_content, whole
 
 __all__ = ["PidFile", "clear_leftovers", "end_processes", "kill_processes", "processes_of", "read_pid_file"]
 

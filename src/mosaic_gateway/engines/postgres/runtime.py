@@ -22,14 +22,14 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.files import LARGE, make_directory
+from mosaic_gateway.fs.files import LARGE, make_directory
+from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
-from mosaic_gateway.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
-from mosaic_gateway.records import is_as_recorded, recorded_files
 
 __all__ = [
     "FULL_DISK",

@@ -9,10 +9,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.config import Home
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.configuration import PORT
-from mosaic_gateway.files import make_directory
+from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["outside_directories", "socket_directory", "socket_path", "socket_place"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from pglast import ast, enums
 
+from mosaic_gateway.migrations.lint.ast_utils import qualified, strings, table_name
+from mosaic_gateway.migrations.lint.created_objects import Made, alterations, has_value, with_made
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.made import Made, alterations, has_value, with_made
 from mosaic_gateway.migrations.lint.source import Script
-from mosaic_gateway.migrations.lint.tree import qualified, strings, table_name
 
 __all__ = ["check_breaking"]
 

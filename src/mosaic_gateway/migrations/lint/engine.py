@@ -12,7 +12,7 @@ from pathlib import Path
 from importlib_resources import as_file, files
 
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.migrations.hashlock import read_directory
+from mosaic_gateway.migrations.gate import read_directory
 from mosaic_gateway.migrations.lint.finding import Finding
 from mosaic_gateway.migrations.lint.journal import check_folder
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
 
 __all__ = ["check_folder"]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from pglast import ast, enums
 
+from mosaic_gateway.migrations.lint.ast_utils import table_name
+from mosaic_gateway.migrations.lint.created_objects import added_columns, alterations, with_made
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.made import added_columns, alterations, with_made
 from mosaic_gateway.migrations.lint.source import Script
-from mosaic_gateway.migrations.lint.tree import table_name
 
 __all__ = ["check_locking"]
 

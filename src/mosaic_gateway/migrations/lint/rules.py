@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from mosaic_gateway.migrations.lint import alone, breaking, locking, session, text, transactions
+from mosaic_gateway.migrations.lint import breaking, locking, nontransactional, session, text, transactions
 from mosaic_gateway.migrations.lint.allow import Allowance, allowances_of
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
 from mosaic_gateway.migrations.lint.source import Script, read_script
@@ -17,8 +17,8 @@ SCRIPT_RULES: tuple[Callable[[Script], Iterator[Finding]], ...] = (
     transactions.check_transaction_control,
     transactions.check_transaction_scope,
     transactions.check_enum_values,
-    alone.check_own_chunk,
-    alone.check_concurrently_if_not_exists,
+    nontransactional.check_own_chunk,
+    nontransactional.check_concurrently_if_not_exists,
     session.check_temporary_objects,
     session.check_session_settings,
     breaking.check_breaking,

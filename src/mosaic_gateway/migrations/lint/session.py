@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from pglast import ast, enums
 
+from mosaic_gateway.migrations.lint.ast_utils import strings, walk
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
 from mosaic_gateway.migrations.lint.source import Script
-from mosaic_gateway.migrations.lint.tree import strings, walk
 
 __all__ = ["check_session_settings", "check_temporary_objects"]
 

@@ -12,7 +12,7 @@ from mosaic_gateway.migrations.lexer import Lexed, lex
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
 from mosaic_gateway.migrations.lint.source import Chunk, Script
 from mosaic_gateway.migrations.parse import BREAKPOINT
-from mosaic_gateway.migrations.traits import is_word
+from mosaic_gateway.migrations.statement_traits import is_word
 
 __all__ = ["check_bytes", "check_chunks", "check_copy"]
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.lint.ast_utils import body_of, constants, qualified, strings, walk
 from mosaic_gateway.migrations.lint.finding import Finding, Rule
 from mosaic_gateway.migrations.lint.source import Chunk, Script
-from mosaic_gateway.migrations.lint.tree import body_of, constants, qualified, strings, walk
-from mosaic_gateway.migrations.traits import is_word
+from mosaic_gateway.migrations.statement_traits import is_word
 
 __all__ = ["check_enum_values", "check_transaction_control", "check_transaction_scope"]
 

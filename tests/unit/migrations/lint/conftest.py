@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
 MARK = "--> statement-breakpoint"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from pglast.parser import parse_sql
 
-from mosaic_gateway.migrations.lint.alone import outside_of_transactions
+from mosaic_gateway.migrations.lint.nontransactional import outside_of_transactions
 
 TABLES = (
     "CREATE TABLE t (a int) PARTITION BY LIST (a)", "CREATE TABLE p PARTITION OF t FOR VALUES IN (1)",

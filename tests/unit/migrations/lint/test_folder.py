@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
 FILES = {"0000_a.sql": b"SELECT 1;", "0001_b.sql": b"SELECT 2;", "0002_c.sql": b"SELECT 3;"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.migrations.hashlock import BUNDLES, check_bundle
+from mosaic_gateway.migrations.gate import BUNDLES, check_bundle
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
 from mosaic_gateway.migrations.lint.finding import SEVERITIES
 

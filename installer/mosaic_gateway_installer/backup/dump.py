@@ -1,0 +1,119 @@
+"""A dump of a PostgreSQL server that is not ours, by ``pg_dump`` of a version that fits."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from mosaic_gateway.config import process_environment
+from mosaic_gateway.engines.postgres.runtime import Runtime
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.fs.files import open_regular, remove_file, write_file
+from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts
+from mosaic_gateway_installer.backup.row_checksums import objects_hash, table_rows
+
+__all__ = ["DumpClientTooOldError", "dump_server", "restore_dump"]
+
+Connection = psycopg.Connection[TupleRow]
+APPLICATION = "mosaic-gateway backup"
+LIMIT = 24 * 3600.0  # seconds
+SERVICE = "mosaic"
+
+
+class DumpClientTooOldError(PreflightError):
+    """The server is newer than the ``pg_dump`` that we have, which refuses such servers."""
+
+    code = "DUMP_CLIENT_TOO_OLD"
+
+
+class RestoreFailedError(MosaicError):
+    """``pg_restore`` did not get through."""
+
+    code = "RESTORE_FAILED"
+
+
+def dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
+    """Dump the database of *conninfo* into the new file *target*; rows are counted in the dump's own snapshot.
+
+    Raises `DumpClientTooOldError`, `BackupFailedError`, OSError.
+    """
+    try:
+        with closing(connect(conninfo, application_name=APPLICATION)) as session:
+            version = _check_version(session, runtime)
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot = _value(session, "SELECT pg_export_snapshot()")
+            with _service(conninfo, target.parent) as environ:
+                words: list[str | Path] = [
+                    "-Fc",
+                    "--no-password",
+                    "--snapshot",
+                    snapshot,
+                    "-f",
+                    target,
+                    "-d",
+                    f"service={SERVICE}",
+                ]
+                run([runtime.bindir / "pg_dump", *words], timeout=LIMIT, env=environ)
+            _flush(target)
+            return OnlineFacts(tables=table_rows(session), objects=objects_hash(session), server_version=version)
+    except psycopg.Error as error:
+        # The text of a connection's error names host and role, never the password.
+        raise BackupFailedError(f"The server did not let itself be dumped: {' '.join(str(error).split())}") from None
+    except CommandFailedError as error:
+        raise BackupFailedError(f"The dump failed: {error.message}", details=error.details) from error
+
+
+def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path) -> None:
+    """Restore *dump* into the empty database of *conninfo*, in one transaction.
+
+    *scratch* is a private directory for what must not be seen. Raises `RestoreFailedError`, OSError.
+    """
+    words = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--no-password"]
+    try:
+        with _service(conninfo, scratch) as environ:
+            arguments: list[str | Path] = [runtime.bindir / "pg_restore", *words, "-d", f"service={SERVICE}", dump]
+            run(arguments, timeout=LIMIT, env=environ)
+    except CommandFailedError as error:
+        raise RestoreFailedError(f"The dump could not be restored: {error.message}", details=error.details) from error
+
+
+def _check_version(session: Connection, runtime: Runtime) -> str:
+    number = int(_value(session, "SELECT current_setting('server_version_num')"))
+    version = _value(session, "SELECT split_part(current_setting('server_version'), ' ', 1)")
+    if number // 10000 > runtime.major:
+        raise DumpClientTooOldError(
+            f"the server is PostgreSQL {version}; pg_dump {runtime.version} cannot dump it",
+            hint=f"Give --postgres-bin DIR with the programs of PostgreSQL {number // 10000} or later.",
+        )
+    return version
+
+
+@contextmanager
+def _service(conninfo: str, directory: Path) -> Iterator[Mapping[str, str]]:
+    """Give an environment in which libpq's service ``mosaic`` is the database; no argument names a secret."""
+    file = directory / f".service.{secrets.token_hex(4)}.tmp"
+    lines = [f"{name}={value}\n" for name, value in conninfo_to_dict(conninfo).items() if value is not None]
+    write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
+    try:
+        yield {**process_environment(), "PGSERVICEFILE": str(file)}
+    finally:
+        remove_file(file)
+
+
+def _value(session: Connection, query: str) -> str:
+    row = session.execute(query.encode()).fetchone()
+    return str(row[0]) if row is not None else ""
+
+
+def _flush(path: Path) -> None:
+    with open_regular(path) as stream:
+        os.fsync(stream.fileno())

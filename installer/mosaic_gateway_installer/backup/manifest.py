@@ -1,0 +1,176 @@
+"""The manifest of a backup: what it is of, how it was made, and every file with its hash.
+
+Written last into the backup, so that a directory without one is no backup. ``manifest.json``::
+
+    {"backup": 1, "instance_id": …, "created_at": …, "version": …, "engine": …, "kind": "cold", "files": [[path, size,
+     sha256], …], …}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.fs.files import LARGE, write_file
+from mosaic_gateway.fs.record_fields import (
+    INSTANCE_ID,
+    VERSION,
+    Field,
+    RecordError,
+    any_text,
+    checked_record,
+    digest,
+    entries,
+    integer,
+    matching,
+    member,
+    moment,
+    optional,
+    read_object,
+    relative_path,
+    row,
+    text,
+)
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway_installer.backup.tree_comparison import FileEntry
+
+__all__ = [
+    "DUMP",
+    "MANIFEST",
+    "SCHEMA",
+    "BackupKind",
+    "Manifest",
+    "ManifestError",
+    "TableRows",
+    "read_manifest",
+    "write_manifest",
+]
+
+MANIFEST = "manifest.json"
+#: A dump's place below a backup's ``data``.
+DUMP = "database.dump"
+#: Version of the file's form.
+SCHEMA = 1
+
+
+class ManifestError(RefusedError):
+    """The directory is no backup, or its manifest cannot be read."""
+
+    code = "BACKUP_UNREADABLE"
+
+
+class BackupKind(StrEnum):
+    """How the data was taken; see the package's docstring."""
+
+    COLD = "cold"
+    ONLINE = "online"
+    DUMP = "dump"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """The rows of one table: qualified name, how many, and a hash over all of them in no order."""
+
+    table: str
+    count: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What one backup is.
+
+    ``created_at`` and ``verified_at`` are UTC (ISO 8601), the latter None until a restore of it was compared.
+    ``version`` is the gateway's, ``server_version`` PostgreSQL's (like 18.6; None for another engine).
+    ``system_identifier`` is the cluster's. ``schema`` is the digest of the applied migrations that the receipt
+    names. ``tables`` are the rows of the instant that the backup is of, and ``objects`` a hash over the
+    schema's objects; both None where they could not be known (a cold copy is compared as files).
+    """
+
+    instance_id: str
+    created_at: str
+    version: str
+    engine: str
+    kind: BackupKind
+    files: tuple[FileEntry, ...]
+    server_version: str | None = None
+    system_identifier: int | None = None
+    schema: str | None = None
+    tables: tuple[TableRows, ...] | None = None
+    objects: str | None = None
+    verified_at: str | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(entry.size for entry in self.files)
+
+
+def write_manifest(backup: Path, manifest: Manifest) -> None:
+    """Write *manifest* into the directory *backup*. Raises OSError."""
+    value = asdict(manifest)
+    value["files"] = [[entry.path, entry.size, entry.sha256] for entry in manifest.files]
+    if manifest.tables is not None:
+        value["tables"] = [[rows.table, rows.count, rows.checksum] for rows in manifest.tables]
+    write_file(backup / MANIFEST, json.dumps({"backup": SCHEMA, **value}, indent=1) + "\n")
+
+
+def read_manifest(backup: Path) -> Manifest:
+    """Return the manifest of the directory *backup*. Raises `ManifestError`."""
+    file = backup / MANIFEST
+    try:
+        value = read_object(file, limit=LARGE)
+        if checked_record(file, value, FORM)["backup"] != SCHEMA:
+            raise ManifestError(
+                f"{backup} was made by a later version",
+                hint="Install that version: pip install --upgrade mosaic-gateway",
+            )
+        return Manifest(**checked_record(file, value, FIELDS))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{backup} is no backup: it has no {MANIFEST}", hint="See what there is: mosaic-gateway backup list"
+        ) from error
+    except RecordError as error:
+        raise ManifestError(
+            error.message, hint="Take another backup: mosaic-gateway backup list", details=error.details
+        ) from error
+    except OSError as error:
+        raise ManifestError(
+            f"{file} cannot be read: {error.strerror}", hint="Take another backup: mosaic-gateway backup list"
+        ) from error
+
+
+def _files(value: Any) -> tuple[FileEntry, ...]:
+    found = tuple(FileEntry(*one) for one in _ROWS_OF_FILES(value))
+    if len({entry.path for entry in found}) != len(found):
+        raise ValueError("it must name each path once")
+    return found
+
+
+def _tables(value: Any) -> tuple[TableRows, ...]:
+    return tuple(TableRows(*one) for one in _ROWS_OF_TABLES(value))
+
+
+_HASH = matching(re.compile(r"([0-9a-f]{64})?"), "a digest of 64 hexadecimal digits, or empty")
+_ROWS_OF_FILES = entries(row(relative_path, integer, _HASH))
+_ROWS_OF_TABLES = entries(row(any_text, integer, text))
+FORM = {"backup": Field(integer)}
+FIELDS = {
+    "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
+    "created_at": Field(moment),
+    "version": Field(matching(VERSION, "a version")),
+    "engine": Field(lambda value: str(member(EngineName)(value))),
+    "kind": Field(member(BackupKind)),
+    "files": Field(_files),
+    "server_version": Field(optional(text), None),
+    "system_identifier": Field(optional(integer), None),
+    "schema": Field(optional(digest), None),
+    "tables": Field(optional(_tables), None),
+    "objects": Field(optional(digest), None),
+    "verified_at": Field(optional(moment), None),
+}

@@ -1,0 +1,96 @@
+"""Where backups lie, how they are called, and which there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.fs.record_fields import BACKUP_NAME
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
+
+__all__ = ["Backup", "BackupMissingError", "backup_name", "backups_of", "find_backup", "leftovers", "list_backups"]
+
+NAME = BACKUP_NAME
+LEFTOVER = re.compile(r"\.(\d{8}T\d{6}Z-[0-9A-Za-z.+!_-]+|verify)\.[0-9a-f]{8}\.tmp")
+
+
+class BackupMissingError(RefusedError):
+    """There is no backup of that name."""
+
+    code = "BACKUP_MISSING"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The directory's name, by which people call it."""
+        return self.path.name
+
+
+def backups_of(home: Home) -> Path:
+    """Return where the backups of *home* are kept."""
+    return home.path / "backups"
+
+
+def backup_name(at: datetime, version: str, directory: Path) -> str:
+    """Return a name for a backup made *at* (UTC) by *version* that is free in *directory*."""
+    stamp = f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{version}"
+    names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+    return next(name for name in names if not (directory / name).exists())
+
+
+def list_backups(directory: Path) -> tuple[tuple[Backup, ...], tuple[ManifestError, ...]]:
+    """Return the backups in *directory*, newest first, and what is wrong with those that cannot be read."""
+    found, broken = [], []
+    for path in _named(directory):
+        try:
+            found.append(Backup(path, read_manifest(path)))
+        except ManifestError as error:
+            broken.append(error)
+    found.sort(key=lambda backup: (backup.manifest.created_at, backup.name), reverse=True)
+    return tuple(found), tuple(broken)
+
+
+def find_backup(home: Home, name: str) -> Backup:
+    """Return the backup called *name*: one of *home*'s, a path elsewhere, or ``latest``.
+
+    Raises `BackupMissingError`, `ManifestError`.
+    """
+    directory = backups_of(home)
+    if name == "latest":
+        found, _ = list_backups(directory)
+        if not found:
+            raise BackupMissingError(
+                f"there is no backup in {directory}", hint="Make one: mosaic-gateway backup create"
+            )
+        return found[0]
+    path = directory / name if NAME.fullmatch(name) else Path(name).expanduser().absolute()
+    if not (path / MANIFEST).exists():
+        raise BackupMissingError(
+            f"{path} is no backup", hint="Give a name that mosaic-gateway backup list shows, or a backup's directory."
+        )
+    return Backup(path, read_manifest(path))
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """Return what killed commands left unfinished in *directory*."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if LEFTOVER.fullmatch(path.name))
+
+
+def _named(directory: Path) -> Iterator[Path]:
+    if directory.is_dir():
+        paths = (path for path in directory.iterdir() if NAME.fullmatch(path.name))
+        yield from sorted(path for path in paths if path.is_dir() and not path.is_symlink())

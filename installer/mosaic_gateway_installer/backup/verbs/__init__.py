@@ -1,0 +1,1 @@
+"""What each verb of ``mosaic-gateway backup`` does."""

@@ -1,0 +1,59 @@
+"""backup create: data, secrets and settings into a new directory, while the gateway serves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.named_file import NamedFileError
+from mosaic_gateway.cli.reporter import reporter
+from mosaic_gateway.config import load_config, process_environment
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.creation import create_backup
+from mosaic_gateway_installer.backup.stored_backups import backups_of, find_backup
+from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
+from mosaic_gateway_installer.backup.verification import verify_backup
+from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.receipt import installed
+from mosaic_gateway_installer.recovery import recover
+from mosaic_gateway_installer.step_runner import interruptible
+
+__all__ = ["create"]
+
+
+def _check_entry(directory: Path) -> None:
+    """Raise NamedFileError where this user may not even see whether *directory* is there, or not enter it."""
+    try:
+        there = directory.is_dir()
+        closed = there and not os.access(directory, os.X_OK)
+    except PermissionError:
+        closed = True
+    if closed:
+        raise NamedFileError(
+            f"{directory} is closed to user id {os.geteuid()}, as whom the backup is made",
+            hint="Name a directory that every user may enter, such as one below /var/backups: --to DIR",
+        )
+
+
+def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
+    """Back up *home* into *directory* (None: its own); with *check* the backup is verified.
+
+    Raises `NotInstalledError`, `DiskFullError`, `BackupFailedError`, `BackupDamagedError`, BusyError.
+    """
+    installed(home)
+    if directory is not None:
+        _check_entry(directory)
+    place = directory if directory is not None else backups_of(home)
+    with interruptible(), reporter() as report, holding(home, "backup create"):
+        recover(home, report)
+        receipt = installed(home)
+        config = load_config(home, flags={}, environ=process_environment())
+        made = create_backup(config, receipt, place, report)
+        verified = verify_backup(made, config, report) if check else None
+        made = find_backup(home, str(made.path))
+    how = f"{size_text(made.manifest.size)}, {made.manifest.kind}{', verified' if verified else ''}"
+    lines = [f"Backed up to {made.path} ({how})."]
+    if verified is None:
+        lines.append(f"To be sure of it: mosaic-gateway backup verify {made.name if directory is None else made.path}")
+    return Outcome(result={**backup_facts(made), "verified": verified is not None}, lines=tuple(lines))

@@ -1,0 +1,148 @@
+"""backup restore: a backup in the place of the present data, or into an empty home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from mosaic_gateway import __version__
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.config import Config
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.data_swap import commit
+from mosaic_gateway_installer.backup.manifest import BackupKind
+from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageStep, SwapStep
+from mosaic_gateway_installer.backup.stored_backups import Backup, find_backup
+from mosaic_gateway_installer.backup.verification import check_files
+from mosaic_gateway_installer.checks.preflight import check_home
+from mosaic_gateway_installer.home_lock import forget_lock, holding
+from mosaic_gateway_installer.install.options import Wishes
+from mosaic_gateway_installer.install.steps.gateway import StopStep
+from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_held, make_home
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState
+from mosaic_gateway_installer.recovery import recover
+from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step_runner import execute, interruptible
+
+__all__ = ["BackupForeignError", "restore"]
+
+
+class BackupForeignError(RefusedError):
+    """The home belongs to another instance than the backup."""
+
+    code = "BACKUP_FOREIGN"
+
+
+def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outcome:
+    """Restore the backup *name* into *home*, start the gateway, and test it.
+
+    Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `DatabaseNotEmptyError`, BusyError, and
+    what an install raises; what was there before serves again then.
+    """
+    backup = find_backup(home, name)
+    present = check_home(home)
+    _refuse(home, backup, present)
+    context = _context(home, run_as)
+    if dry_run:
+        check_files(backup)
+        return _planned(context, backup, _steps(context, backup, present))
+    with interruptible():
+        make_home(context.new_directories)
+        try:
+            with holding(home, "backup restore"):
+                try:
+                    with reporter() as report:
+                        return _restore(context, backup, report)
+                finally:
+                    if not home.receipt.exists():
+                        context.journal.close()
+                        forget_lock(home)
+        finally:
+            for directory in reversed(context.new_directories):
+                with suppress(OSError):
+                    directory.rmdir()
+
+
+def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
+    home = context.home
+    recover(home, report)
+    report.begin("Hashing the files")
+    check_files(backup)
+    present = check_home(home)
+    _refuse(home, backup, present)
+    installed: list[Outcome] = []
+
+    def finish() -> None:
+        installed.append(install_held(home, Wishes(backup=False), report))
+        commit(home)
+
+    steps = [step for step in _steps(context, backup, present) if not step.done()]
+    execute("backup restore", steps, context.journal, report, finish)
+    context.journal.close()
+    return _outcome(context, backup, steps, installed[0])
+
+
+def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
+    """Refuse what would put the wrong thing in the place of something. Reads only."""
+    manifest = backup.manifest
+    holds = present is not None and (present.state is not ReceiptState.INSTALLING or cluster_of(home) is not None)
+    if present is not None and holds and present.instance_id != manifest.instance_id:
+        raise BackupForeignError(
+            f"{backup.path} is of instance {manifest.instance_id}; {home.path} is instance {present.instance_id}",
+            hint="Nothing was changed. Restore it into an empty home: --home DIR.",
+        )
+
+
+def _context(home: Home, run_as: str | None) -> Context:
+    if run_as is not None and home.broker is None:
+        raise RunAsError("only root can restore for another user", hint="Leave --run-as out, or run as root.")
+    return Context(
+        home=home,
+        config=Config(home=home),  # the steps here use none: the settings are what is being replaced
+        account_name=account_of_home(home),
+        new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
+    )
+
+
+def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
+    steps = EmptyHomeStep(context, backup), StageStep(context, backup, present), StopStep(context), SwapStep(context)
+    if backup.manifest.kind is not BackupKind.DUMP:
+        return steps
+    from mosaic_gateway_installer.backup.dump_restore_step import FillStep
+
+    return (*steps, FillStep(context, backup))
+
+
+def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
+    pending = [step for step in steps if not step.done()]
+    lines = [f"Would restore {backup.path} into {context.home.path}:"]
+    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
+    lines.append("  then start the gateway and test it; what is there now stays until that has passed")
+    return Outcome(result={"dry_run": True, **_facts(context, backup, pending)}, lines=tuple(lines))
+
+
+def _outcome(context: Context, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
+    manifest = backup.manifest
+    other = manifest.schema != schema_digest(load_bundles())
+    migrated = f", its schema migrated to version {__version__}" if other else ""
+    lines = [
+        f"{context.home.path} is what it was on {manifest.created_at} (backup {backup.name}){migrated}.",
+        f"The gateway runs at {installed.result['url']} and passed its smoke test.",
+    ]
+    result = {"dry_run": False, **_facts(context, backup, steps), "smoke_test": installed.result["smoke_test"]}
+    return Outcome(result={**result, "url": installed.result["url"]}, lines=tuple(lines))
+
+
+def _facts(context: Context, backup: Backup, steps: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "home": str(context.home.path),
+        "backup": str(backup.path),
+        "instance_id": backup.manifest.instance_id,
+        "created_at": backup.manifest.created_at,
+        "steps": [{"id": step.id, "description": step.description} for step in steps],
+    }

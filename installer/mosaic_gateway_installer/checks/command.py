@@ -1,0 +1,24 @@
+"""The command line of ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.installation.layout import Home
+
+__all__ = ["doctor"]
+
+
+@click.command(short_help="Look for faults of an installation.")
+@click.option("--fix", is_flag=True, help="Mend what can safely be mended.")
+@click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Also write a support archive there.")
+@verb("doctor")
+def doctor(home: Home, *, fix: bool, bundle: Path | None) -> Outcome:
+    """Check an installation. The exit code is 0 if no fault was found, or none is left."""
+    from mosaic_gateway_installer.checks.doctor import doctor as run
+
+    return run(home, fix=fix, bundle=bundle.absolute() if bundle is not None else None)

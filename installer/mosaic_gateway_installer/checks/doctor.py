@@ -1,0 +1,78 @@
+"""doctor: every check of an installation, each with a code and what to do; reads only, unless it is to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.config import Config, load_config, process_environment
+from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.checks.doctor_checks import checks_for
+from mosaic_gateway_installer.checks.finding import Check, Finding, Level, examine, finding_lines, mend
+from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.support_archive import write_support_archive
+from mosaic_gateway_installer.receipt import installed
+
+__all__ = ["doctor"]
+
+
+class FaultsFoundError(PreflightError):
+    """The doctor found faults; the result lists them."""
+
+    code = "FAULTS_FOUND"
+
+
+def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outcome:
+    """Check the installation in *home*; with *fix* mend what can safely be mended, and check that again.
+
+    *bundle* is where a support archive goes. Raises `NotInstalledError`, `SupportFileError`; every other fault is
+    a finding.
+    """
+    findings = tuple(_findings(home, fix=fix))
+    faults = [finding for finding in findings if finding.level is Level.FAULT]
+    error = None
+    if faults:
+        error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says what mends it.")
+    result = {
+        "findings": [finding.to_dict() for finding in findings],
+        "mended": [finding.check for finding in findings if finding.mended],
+    }
+    lines = finding_lines(findings)
+    if bundle is not None:
+        files = write_support_archive(bundle, home, _config(home), [_without_link(one) for one in findings])
+        result["bundle"] = {"file": str(bundle), "files": files}
+        lines = (*lines, f"{bundle} holds what is needed to help from afar, without secrets. Look into it before you")
+        lines = (*lines, "pass it on: names, addresses and what people wrote into logs are in it.")
+    return Outcome(result=result, lines=lines, error=error)
+
+
+def _config(home: Home) -> Config | None:
+    with suppress(MosaicError):
+        return load_config(home, flags={}, environ=process_environment())
+    return None
+
+
+def _without_link(finding: Finding) -> Finding:
+    """A fresh set-up link is for the person who asked for it."""
+    return replace(finding, mended="done") if finding.mended else finding
+
+
+def _findings(home: Home, *, fix: bool) -> Iterator[Finding]:
+    receipt = installed(home)
+    settings = examine(Check(id="settings", run=_settings), home)
+    yield settings
+    if settings.level is not Level.OK:
+        return
+    patient = Patient(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
+    for check in checks_for(patient.config.engine):
+        finding = examine(check, patient)
+        yield mend(check, patient, finding) if fix else finding
+
+
+def _settings(home: Home) -> str:
+    load_config(home, flags={}, environ=process_environment())
+    return f"{home.config_file} is valid"

@@ -1,0 +1,24 @@
+"""What the checks of an installation are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mosaic_gateway.config import Config
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.receipt import Receipt
+
+__all__ = ["Patient"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """An installation: its settings and its receipt."""
+
+    config: Config
+    receipt: Receipt
+
+    @property
+    def home(self) -> Home:
+        """Where it is."""
+        return self.config.home

@@ -1,0 +1,60 @@
+"""Where the gateway and its database shall listen."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from mosaic_gateway.config import process_environment, runtime_directory
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.postgres.sockets import socket_place
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
+from mosaic_gateway_installer.checks.preflight.target import Subject
+
+__all__ = ["CHECKS"]
+
+
+class SocketPathError(PreflightError):
+    """There is no place for the database's socket: every path is too long, or another user's."""
+
+    code = "SOCKET_PATH"
+
+
+def port(subject: Subject) -> str:
+    """Take the port for an instant, unless our own gateway has it. Raises `PortTakenError`, `AddressUnusableError`."""
+    config = subject.config
+    holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
+    if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
+        return f"our own gateway has {config.local_url}, or is about to"
+    with listener_for(config.home, config.host, config.port):
+        return f"port {config.port} on {config.host} is free"
+
+
+def socket(subject: Subject) -> str:
+    """Find the place of PostgreSQL's socket, whose path may have 107 bytes. Raises `SocketPathError`."""
+    home = subject.config.home
+    if subject.config.engine is EngineName.SERVER:
+        raise NotCheckedError("not needed: the database is elsewhere")
+    outside = runtime_directory(process_environment())
+    try:
+        place = socket_place(home, outside)
+    except EngineStartError as error:
+        raise SocketPathError(error.message, hint=error.hint) from error
+    if place == home.run:
+        return f"in {place}"
+    with suppress(FileNotFoundError):
+        status = place.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise SocketPathError(
+                f"{home.run} is too long for a socket, and {place}, where it would go, belongs to another user",
+                hint=f"Remove {place}, or choose a --home with a shorter path.",
+            )
+    return f"in {place}, because the path in the home would be too long"
+
+
+CHECKS: tuple[Check[Subject], ...] = (Check(id="port", run=port), Check(id="socket", run=socket))

@@ -1,0 +1,27 @@
+"""The engine ``pglite``: can it be made ready on this machine? Asked before anything is made."""
+
+from __future__ import annotations
+
+from mosaic_gateway.config import Config, process_environment
+from mosaic_gateway.engines.pglite.node import find_node
+from mosaic_gateway.engines.pglite.npm_packages import check_registry, modules_of, verify
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
+
+__all__ = ["check_pglite"]
+
+
+def check_pglite(config: Config) -> str:
+    """Check Node.js, and the packages or npm's way to them; return what was found (data is for `retained`).
+
+    Raises what `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
+    `PackagesAlteredError`.
+    """
+    environ = process_environment()
+    path = environ.get("PATH")
+    node = node_for(config.home, path)
+    if config.pglite_dir is not None:
+        verify(modules_of(config.pglite_dir, shipped()), shipped())
+    elif not has_packages(config.home, None, shipped=shipped()):
+        check_registry(shipped(), find_node(path), environ)
+    return f"PGlite {shipped().pglite} on Node.js {node.version}"

@@ -1,0 +1,86 @@
+"""Data that is there already must fit: same engine, secret present, and all that `check_adoption` looks at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mosaic_gateway import __version__
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway_installer.checks.finding import Check
+from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.install.adoption import check_adoption
+from mosaic_gateway_installer.install.steps.settings import has_secret
+from mosaic_gateway_installer.receipt import ReceiptState
+from mosaic_gateway_installer.upgrade.plan import downgrade
+
+__all__ = ["CHECKS", "EngineMismatchError", "SecretLostError"]
+
+
+class EngineMismatchError(RefusedError):
+    """The home's data belongs to another engine."""
+
+    code = "ENGINE_MISMATCH"
+
+
+class SecretLostError(RefusedError):
+    """There is data, but the secret that belongs to it is gone."""
+
+    code = "SECRET_LOST"
+
+
+class UpgradeNeededError(RefusedError):
+    """The home is an installation of another version."""
+
+    code = "UPGRADE_NEEDED"
+
+
+def retained(subject: Subject) -> str:
+    """Hold what the home has against what is wanted.
+
+    Raises `EngineMismatchError`, `SecretLostError`, and what `check_adoption` does.
+    """
+    subject.need_home()
+    config, receipt = subject.config, subject.receipt
+    if receipt is None:
+        return "a fresh home"
+    if receipt.engine != config.engine:
+        raise EngineMismatchError(
+            f"{config.home.path} holds data of the engine {receipt.engine}, not {config.engine}",
+            hint=f"Leave --engine out, or choose another --home. The data stays with {receipt.engine}.",
+        )
+    has_data = subject.has_database or receipt.state is not ReceiptState.INSTALLING
+    if has_data and config.auth_secret is None and not has_secret(config.home):
+        raise SecretLostError(
+            f"{config.home.path} holds data, but its secret {config.home.auth_secret} is gone",
+            hint="Restore the file from a backup, or give the old value in BETTER_AUTH_SECRET. "
+            "A new secret is never made over old data.",
+        )
+    if has_data:
+        known = replace(receipt, secret_check=None) if subject.accept_secret else receipt
+        check_adoption(config, known, schema_digest(load_bundles()))
+    return "what the home holds fits"
+
+
+def version(subject: Subject) -> str:
+    """An installation of another version is upgraded, with a backup and a way back. Raises `UpgradeNeededError`."""
+    subject.need_home()
+    receipt = subject.receipt
+    if receipt is None or receipt.state is not ReceiptState.INSTALLED or subject.upgrading:
+        return f"version {__version__}"
+    schema = schema_digest(load_bundles())
+    if downgrade(receipt.version, __version__, receipt.schema, schema) is not None:
+        return f"version {receipt.version} is installed"  # `retained` refuses its data
+    if receipt.version != __version__ or receipt.schema not in {None, schema}:
+        raise UpgradeNeededError(
+            f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
+            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+            details={"installed": receipt.version, "version": __version__},
+        )
+    return f"version {__version__} is installed"
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    Check(id="retained data", run=retained),
+    Check(id="version", run=version),
+)

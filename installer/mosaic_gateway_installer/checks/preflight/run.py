@@ -1,0 +1,72 @@
+"""The list of the checks, and what becomes of what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway_installer.checks.finding import Check, Finding, Level, examine
+from mosaic_gateway_installer.checks.preflight import (
+    account,
+    disk_space,
+    engine,
+    home,
+    machine,
+    network,
+    other_installations,
+    retained_data,
+)
+from mosaic_gateway_installer.checks.preflight.target import Subject
+
+__all__ = ["CHECKS", "PreflightFailedError", "check_install", "examine_install"]
+
+
+class PreflightFailedError(PreflightError):
+    """Several checks failed; ``details`` lists each with its code, message and hint."""
+
+    code = "PREFLIGHT_FAILED"
+
+
+def _package(_subject: Subject) -> str:
+    count = sum(len(bundle.migrations) for bundle in load_bundles())
+    return f"{count} migrations, every hash as built"
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    *machine.CHECKS,
+    *home.CHECKS,
+    Check(id="package", run=_package),
+    *retained_data.CHECKS,
+    *disk_space.CHECKS,
+    *network.CHECKS,
+    *account.CHECKS,
+    *engine.CHECKS,
+    *other_installations.CHECKS,
+)
+
+
+def examine_install(subject: Subject) -> tuple[Finding, ...]:
+    """Run every check and return what each found."""
+    return tuple(examine(check, subject) for check in CHECKS)
+
+
+def check_install(findings: Sequence[Finding]) -> None:
+    """Raise the one fault among *findings*, or `PreflightFailedError` with all of them."""
+    faults = [finding.error for finding in findings if finding.level is Level.FAULT and finding.error is not None]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise _all_of(faults)
+
+
+def _all_of(faults: Sequence[MosaicError]) -> MosaicError:
+    listed = "".join(f"\n  [{fault.code}] {fault.message}\n      {fault.hint}" for fault in faults)
+    worst = max(faults, key=lambda fault: fault.exit_code)
+    together = PreflightFailedError(
+        f"{len(faults)} things are in the way; nothing was changed:{listed}",
+        hint="Repair them, then run the command again.",
+        details={"faults": [fault.to_dict() for fault in faults]},
+    )
+    together.exit_code = worst.exit_code
+    return together

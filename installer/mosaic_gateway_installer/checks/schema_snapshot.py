@@ -1,0 +1,55 @@
+"""How the schema looks when every migration is applied, as it was when this package was made.
+
+``schema.txt`` holds the digest of the migrations and then the lines of `migrations.fingerprint`; a test holds
+it equal to what the migrations make. Written by ``python -m mosaic_gateway_installer.checks.schema_snapshot CONNINFO``
+from a database that has just been migrated.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+from importlib_resources import files
+
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.migrations.schema_fingerprint import schema_lines
+
+__all__ = ["Picture", "read_picture", "take_picture"]
+
+NAME = "schema.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The lines of a schema, and the digest of the migrations that make it."""
+
+    digest: str
+    lines: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """Return the file's form: the digest, then one JSON string a line."""
+        return "".join(f"{line}\n" for line in (self.digest, *map(json.dumps, self.lines)))
+
+
+@cache
+def read_picture() -> Picture | None:
+    """Return the packaged picture, None where there is none."""
+    try:
+        digest, *lines = (files(__package__) / NAME).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    return Picture(digest, tuple(json.loads(line) for line in lines))
+
+
+def take_picture(conninfo: str) -> Picture:
+    """Return the picture of the migrated database at *conninfo*."""
+    with connect(conninfo, application_name="mosaic-gateway picture") as connection:
+        return Picture(schema_digest(load_bundles()), schema_lines(connection))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(take_picture(sys.argv[1]).to_text())

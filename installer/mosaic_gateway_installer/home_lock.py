@@ -1,0 +1,66 @@
+"""One changing verb at a time in a home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from mosaic_gateway.errors import BusyError, MosaicError
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.process.account import check_owner
+from mosaic_gateway.process.file_lock import FileLock, Holder, holder_of
+
+__all__ = ["HomeBusyError", "forget_lock", "holding", "naming_the_holder"]
+
+
+class HomeBusyError(BusyError):
+    """Another process changes this installation; the message names it and its verb."""
+
+    code = "HOME_BUSY"
+
+
+@contextmanager
+def holding(home: Home, verb: str) -> Iterator[None]:
+    """Hold the lock of the existing *home* inside the block.
+
+    Raises `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError.
+    """
+    check_owner(home.path)
+    check_layout(home)
+    lock = FileLock(home.lock)
+    if not lock.acquire(verb=verb):
+        raise _busy(home, holder_of(home.lock))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def naming_the_holder(home: Home) -> Iterator[None]:
+    """Raise `HomeBusyError` for an error of the block while another process changes *home*: it is the cause."""
+    try:
+        yield
+    except MosaicError as error:
+        holder = None
+        with suppress(OSError):  # the place itself may be what is wrong
+            holder = holder_of(home.lock)
+        if holder is not None:
+            raise _busy(home, holder) from error
+        raise
+
+
+def forget_lock(home: Home) -> None:
+    """Remove the lock file of a home that is going away; only its holder may."""
+    with suppress(FileNotFoundError):
+        home.lock.unlink()
+
+
+def _busy(home: Home, holder: Holder | None) -> HomeBusyError:
+    who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
+    return HomeBusyError(
+        f"{home.path} is being changed by {who}",
+        hint="Wait until it ends, then run the command again.",
+        details={"pid": holder.pid, "verb": holder.facts.get("verb")} if holder else {},
+    )

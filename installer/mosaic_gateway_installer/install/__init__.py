@@ -1,0 +1,1 @@
+"""``mosaic-gateway install``: command, plan, steps, report."""

@@ -1,0 +1,89 @@
+"""What an install says: what it would do, what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mosaic_gateway import __version__
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.gateway.control.service import Manager, registered_service
+from mosaic_gateway_installer.checks.finding import Finding, finding_lines
+from mosaic_gateway_installer.install.steps.retained_data import KeptDataStep
+from mosaic_gateway_installer.receipt import read_receipt
+from mosaic_gateway_installer.service.manager_selection import lingers
+from mosaic_gateway_installer.service.steps import MachineServiceStep, ServiceStep
+from mosaic_gateway_installer.step import Context, Step
+
+__all__ = ["done_outcome", "planned_outcome"]
+
+LINGER = "loginctl enable-linger"
+
+
+def planned_outcome(context: Context, findings: Sequence[Finding], pending: Sequence[Step]) -> Outcome:
+    """Return what is said of *pending* steps that were not to run."""
+    checks = {"checks": [finding.to_dict() for finding in findings]}
+    lines = [f"Would install into {context.home.path} (engine {_told(context)}):"]
+    lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
+    if not pending:
+        lines = [f"{context.home.path} is installed; nothing would change."]
+    return Outcome(
+        result={"dry_run": True, **_facts(context, pending), **checks}, lines=(*finding_lines(findings), *lines)
+    )
+
+
+def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
+    """Return what is said once *pending* has run: *smoke* is what the gateway answered, *link* is for an admin."""
+    receipt = read_receipt(context.home)
+    instance = receipt.instance_id if receipt else ""
+    lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
+    lines.append(f"The database is run by {_told(context)}.")
+    if not pending:
+        lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
+    if smoke is None:
+        lines.append("Start it: mosaic-gateway start")
+    else:
+        lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
+    lines += [
+        f"The backup of what was before: {step.made}"
+        for step in pending
+        if isinstance(step, KeptDataStep) and step.made
+    ]
+    lines += _service_lines(context, pending)
+    if link is not None:
+        lines += ["", "Make the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
+    elif smoke is not None and smoke["needsSetup"]:
+        lines.append("No admin yet. The link from before still works; for a new one: mosaic-gateway bootstrap link")
+    result = {"dry_run": False, **_facts(context, pending), "instance_id": instance, "smoke_test": smoke}
+    return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
+
+
+def _told(context: Context) -> str:
+    reason = context.engine_reason
+    return f"{context.config.engine}: {reason}" if reason else str(context.config.engine)
+
+
+def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
+    """Return what is to be said of the service; nothing where nothing was changed."""
+    told = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
+    service = registered_service(context.home)
+    if service is None and pending:
+        told.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
+    if service is not None and any(isinstance(step, ServiceStep) for step in pending):
+        told.append(f"It starts with the machine ({service.described}).")
+        if service.manager is Manager.SYSTEMD_USER and not lingers():
+            told[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"
+    return told
+
+
+def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "home": str(context.home.path),
+        "engine": str(context.config.engine),
+        "engine_reason": context.engine_reason,
+        "url": context.config.url,
+        "account": context.account_name,
+        "service": service.described if (service := registered_service(context.home)) is not None else None,
+        "changed": bool(pending),
+        "steps": [{"id": step.id, "description": step.description} for step in pending],
+    }

@@ -1,0 +1,50 @@
+"""The smoke test: the running gateway, asked over HTTP like a stranger would."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from mosaic_gateway.errors import SmokeTestError
+
+__all__ = ["SETUP_FIELDS", "smoke_test"]
+
+SETUP_FIELDS = ("name", "email", "password")
+STATUS = "/api/bootstrap/status"
+SETUP = "/api/bootstrap/setup"
+
+
+def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:
+    """Ask the gateway at *url* and return what it said.
+
+    *needs_setup* is what it must say about its first admin: True for a fresh installation, None where
+    both are right. Raises `SmokeTestError` that names request, expectation and answer.
+    """
+    status, body = _ask(url, STATUS)
+    said = body.get("needsSetup") if isinstance(body, dict) and set(body) == {"needsSetup"} else None
+    expected = [True, False] if needs_setup is None else [needs_setup]
+    if status != HTTPStatus.OK or not isinstance(said, bool) or said not in expected:
+        wanted = " or ".join(f'{{"needsSetup": {str(value).lower()}}}' for value in expected)
+        raise _failed("GET", url + STATUS, f"200 {wanted}", status, body)
+    code, refusal = _ask(url, SETUP, {})
+    message = str(refusal.get("message", "")) if isinstance(refusal, dict) else ""
+    if code != HTTPStatus.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
+        raise _failed("POST", url + SETUP, f"400 naming {', '.join(SETUP_FIELDS)}", code, refusal)
+    return {"url": url, "needsSetup": said, "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
+
+
+def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
+    from mosaic_gateway.gateway.local_client import NoAnswerError, ask
+
+    try:
+        return ask(url, path, body=body)
+    except NoAnswerError as error:
+        raise SmokeTestError(error.message, hint=error.hint) from error
+
+
+def _failed(method: str, url: str, expected: str, status: int, body: Any) -> SmokeTestError:
+    return SmokeTestError(
+        f"{method} {url}: expected {expected}, got {status} {body}",
+        hint="Look at the log: mosaic-gateway logs",
+        details={"request": f"{method} {url}", "expected": expected, "status": status, "body": body},
+    )

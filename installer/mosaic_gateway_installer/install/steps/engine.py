@@ -1,0 +1,110 @@
+"""PostgreSQL's programs and the database cluster."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.config import process_environment, runtime_directory
+from mosaic_gateway.engines.base import RuntimeMissingError
+from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
+from mosaic_gateway.engines.postgres.disk_reserve import ballast_file
+from mosaic_gateway.engines.postgres.runtime import (
+    copy_of,
+    examine_programs,
+    find_runtime,
+    is_whole,
+    wheel_version,
+)
+from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["ClusterStep", "RuntimeStep"]
+
+
+@dataclass(slots=True)
+class RuntimeStep:
+    """Copies PostgreSQL's programs, so that an upgrade of the package harms no running server."""
+
+    context: Context
+    id: str = "runtime"
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Copy PostgreSQL into {self.context.home.runtime}"
+
+    def done(self) -> bool:
+        """Return whether the programs that this package brings are there, every file as it came."""
+        if self.context.config.postgres_bin is not None:
+            return _is_there(self.context)
+        return is_whole(copy_of(self.context.home, wheel_version()))
+
+    def apply(self) -> None:
+        """Copy them, or examine the system's."""
+        self._begun = True
+        if self.context.config.postgres_bin is not None:
+            examine_programs(self.context.config.postgres_bin)
+        else:
+            programs_of(self.context.home).place_postgres()
+
+    def undo(self) -> None:
+        """Remove the copy that this run made; one of another version stays."""
+        home = self.context.home
+        if self._begun and self.context.config.postgres_bin is None:
+            programs_of(home).remove([copy_of(home, wheel_version()).name])
+        if home.programs is None:
+            _remove_if_empty(home.runtime)
+
+
+@dataclass(slots=True)
+class ClusterStep:
+    """Makes the database cluster."""
+
+    context: Context
+    id: str = "cluster"
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Create the database cluster in {self.context.home.data}"
+
+    def done(self) -> bool:
+        """Return whether there is one."""
+        return cluster_of(self.context.home) is not None
+
+    def apply(self) -> None:
+        """Run initdb in a temporary sibling and rename it."""
+        self._begun = True
+        runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
+        create_cluster(self.context.home, runtime)
+
+    def undo(self) -> None:
+        """Remove the cluster that this run made; nobody has used it yet."""
+        if not self._begun:
+            return
+        for sockets in outside_directories(self.context.home, runtime_directory(process_environment())):
+            shutil.rmtree(sockets, ignore_errors=True)
+        cluster = cluster_of(self.context.home)
+        if cluster is not None:
+            shutil.rmtree(cluster)
+        ballast_file(self.context.home).unlink(missing_ok=True)
+        _remove_if_empty(self.context.home.data)
+
+
+def _is_there(context: Context) -> bool:
+    try:
+        find_runtime(context.home, context.config.postgres_bin)
+    except RuntimeMissingError:
+        return False
+    return True
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()

@@ -1,0 +1,153 @@
+"""The schema without a running gateway, or the gateway itself, which brings the schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mosaic_gateway import __version__
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.gateway.control.program import current_program
+from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.gateway.database_access import open_database
+from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
+from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway_installer.backup.disk_space import full_disk_named, is_full_disk
+from mosaic_gateway_installer.receipt import read_receipt
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStep:
+    """Applies the migrations, for an installation that is not to be started."""
+
+    context: Context
+    id: str = "schema"
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Apply the schema migrations"
+
+    def done(self) -> bool:
+        """Return whether an earlier run applied these very migrations."""
+        receipt = read_receipt(self.context.home)
+        return receipt is not None and receipt.schema == schema_digest(load_bundles())
+
+    def apply(self) -> None:
+        """Apply what is pending. Raises `DiskFullError`, and what the engine and the migrations raise."""
+        config = self.context.config
+        with full_disk_named(config.home.path, "The migrations"), open_database(config) as conninfo:
+            prepare_schema(load_bundles(), conninfo, config.engine)
+
+    def undo(self) -> None:
+        """Nothing: migrations only go forward, and a later run goes on where this one stopped."""
+
+
+@dataclass(slots=True)
+class StopStep:
+    """Stops a gateway that runs with what is about to change; undone, after the rest, it runs again as before."""
+
+    context: Context
+    id: str = "stop"
+    _stopped: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Stop the running gateway"
+
+    def done(self) -> bool:
+        """Return whether nothing runs."""
+        home = self.context.home
+        return holder_of(home.supervisor_lock) is None and holder_of(home.gateway_lock) is None
+
+    def apply(self) -> None:
+        """Stop it."""
+        self._stopped = True
+        gateway_process.stop(self.context.home)
+
+    def undo(self) -> None:
+        """Start it again, with the settings that have been restored."""
+        if self._stopped:
+            gateway_process.start(self.context.home)
+
+
+@dataclass(slots=True)
+class LaunchStep:
+    """Loads the gateway's program while PostgreSQL is made; it waits, and ends by itself if we do."""
+
+    context: Context
+    id: str = "launch"
+    launched: gateway_process.Launched | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return "Load the gateway, which waits for its database"
+
+    def done(self) -> bool:
+        """Return whether there is nothing to load because the gateway runs as it shall."""
+        return is_current(self.context)
+
+    def apply(self) -> None:
+        """Load it, unless a service manager does that."""
+        home = self.context.home
+        if registered_service(home) is not None:
+            return
+        self.launched = gateway_process.launch(self.context.config, current_program(home), issue_link=True)
+
+    def undo(self) -> None:
+        """End what was loaded."""
+        if self.launched is not None:
+            self.launched.close()
+
+
+@dataclass(slots=True)
+class StartStep:
+    """Lets the loaded gateway start; it applies the migrations before it listens."""
+
+    context: Context
+    launch: LaunchStep
+    id: str = "start"
+    started: gateway_process.Started | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Start the gateway at {self.context.config.local_url} (applies the schema migrations)"
+
+    def done(self) -> bool:
+        """Return whether this version of the gateway runs with the settings as they are now."""
+        return is_current(self.context)
+
+    def apply(self) -> None:
+        """Let it start, and wait until it accepts requests. Raises `DiskFullError` where its database finds no room."""
+        try:
+            if self.launch.launched is None:
+                self.started = gateway_process.start(self.context.home)
+                return
+            with self.launch.launched as launched:
+                self.started = launched.go()
+        except MosaicError as error:
+            if is_full_disk(error):
+                raise DiskFullError(error.message, hint="Make room, or choose another --home.") from error
+            raise
+
+    def undo(self) -> None:
+        """Stop it."""
+        gateway_process.stop(self.context.home)
+
+
+def is_current(context: Context) -> bool:
+    """Return whether this version of the gateway runs with the settings as *context* wants them."""
+    home = context.home
+    state = gateway_process.state_of(home)
+    holder = holder_of(home.gateway_lock)
+    if not state.ready or holder is None or state.version != __version__ or not home.config_file.exists():
+        return False
+    began = float(holder.facts.get("began", 0))
+    return state.url == context.config.url and home.config_file.stat().st_mtime < began

@@ -1,0 +1,95 @@
+"""The home directory and its receipt."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mosaic_gateway import __version__
+from mosaic_gateway.fs.files import make_directory, remove_file
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["HomeStep", "torn_files"]
+
+#: Names that `files.write_file` gives to what it has not finished.
+TORN = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8}\.tmp")
+
+
+@dataclass(slots=True)
+class HomeStep:
+    """Makes the home, and writes the receipt first of all: from then on it is known to be ours."""
+
+    context: Context
+    id: str = "home"
+    _made: list[Path] = field(default_factory=list)
+    _wrote_receipt: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Create {self.context.home.path}"
+
+    def done(self) -> bool:
+        """Return whether home and receipt are there, and nothing that a killed run was writing."""
+        home = self.context.home
+        complete = read_receipt(home) is not None and all(path.is_dir() for path in _directories(home))
+        return complete and not torn_files(home)
+
+    def apply(self) -> None:
+        """Make what is missing of them."""
+        context = self.context
+        for path in torn_files(context.home):
+            remove_file(path)
+        if read_receipt(context.home) is None:
+            self._wrote_receipt = True
+            write_receipt(context.home, _first_receipt(context))
+        for directory in _directories(context.home):
+            if not directory.is_dir():
+                self._made.append(directory)
+                make_directory(directory)
+
+    def undo(self) -> None:
+        """Remove what this run made of them, and the directories of steps that were undone before."""
+        home = self.context.home
+        for directory in self._made:
+            shutil.rmtree(directory, ignore_errors=True)
+        for directory in (*([home.runtime] if home.programs is None else []), home.data):
+            with suppress(OSError):  # not empty, or never made
+                directory.rmdir()
+        if self._wrote_receipt:
+            remove_file(home.receipt)
+
+
+def torn_files(home: Home) -> list[Path]:
+    """Return what killed runs were writing (`files.write_file`), in the home and among its secrets."""
+    return [
+        path
+        for directory in (home.path, home.secrets)
+        if directory.is_dir()
+        for path in directory.iterdir()
+        if TORN.fullmatch(path.name)
+    ]
+
+
+def _first_receipt(context: Context) -> Receipt:
+    return Receipt(
+        instance_id=secrets.token_hex(8),
+        state=ReceiptState.INSTALLING,
+        version=__version__,
+        engine=context.config.engine,
+        engine_reason=context.engine_reason,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        home_created=bool(context.new_directories),
+        parents_created=tuple(map(str, context.new_directories[:-1])),
+    )
+
+
+def _directories(home: Home) -> tuple[Path, ...]:
+    return home.secrets, home.run, home.logs

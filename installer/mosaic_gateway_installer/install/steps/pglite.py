@@ -1,0 +1,116 @@
+"""PGlite's programs and its data directory."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mosaic_gateway.config import cache_directory, process_environment, runtime_directory
+from mosaic_gateway.engines.pglite.data import data_directory, has_data
+from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.runtime import find_runtime, is_installed
+from mosaic_gateway.engines.pglite.template import remove_made
+from mosaic_gateway.engines.postgres.disk_reserve import ballast_file
+from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.receipt import read_receipt, write_receipt
+from mosaic_gateway_installer.root.program_directory import program_names
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
+
+
+@dataclass(slots=True)
+class PgliteRuntimeStep:
+    """Fetches PGlite's packages with npm, or checks those that are there, and puts the sidecar beside them."""
+
+    context: Context
+    id: str = "runtime"
+    _made: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        directory = self.context.config.pglite_dir
+        return f"Check PGlite in {directory}" if directory else f"Fetch PGlite into {self.context.home.runtime}"
+
+    def done(self) -> bool:
+        """Return whether all of it is there, every file as published."""
+        return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
+
+    def apply(self) -> None:
+        """Make it ready."""
+        home, pglite_dir = self.context.home, self.context.config.pglite_dir
+        before = set(program_names(home))
+        if pglite_dir is not None:
+            verify(modules_of(pglite_dir, shipped()), shipped())
+        try:
+            programs_of(home).place_pglite(pglite_dir)
+        finally:
+            made = [name for name in program_names(home) if name not in before]
+            # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
+            noted = "node.json" in before
+            self._made = tuple(name for name in made if not (noted and name.startswith("node-")))
+
+    def undo(self) -> None:
+        """Remove what this run made; packages of another version stay."""
+        home = self.context.home
+        programs_of(home).remove(self._made)
+        if home.programs is None:
+            _remove_if_empty(home.runtime)
+
+
+@dataclass(slots=True)
+class PgliteDataStep:
+    """Makes the database, from the machine's template if there is one; else it makes that first."""
+
+    context: Context
+    id: str = "cluster"
+    _begun: bool = False
+    _made: tuple[Path, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Create the database in {data_directory(self.context.home)}"
+
+    def done(self) -> bool:
+        """Return whether there is one."""
+        return has_data(self.context.home)
+
+    def apply(self) -> None:
+        """Make it in a temporary sibling and rename it; a template that was made for it goes into the receipt."""
+        # Loaded now, beside the gateway that loads as well: PostgreSQL's driver takes its time.
+        from mosaic_gateway.engines.pglite.data_creation import create_data
+
+        self._begun = True
+        context, environ, brought = self.context, process_environment(), shipped()
+        runtime = find_runtime(
+            context.home, context.config.pglite_dir, shipped=brought, search_path=environ.get("PATH")
+        )
+        self._made = create_data(context.home, runtime, shipped=brought, cache=cache_directory(environ))
+        receipt = read_receipt(context.home)
+        if self._made and receipt is not None:
+            caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._made))))
+            write_receipt(context.home, replace(receipt, caches=caches))
+
+    def undo(self) -> None:
+        """Remove what this run made; nobody has used it yet."""
+        if not self._begun:
+            return
+        home = self.context.home
+        for sockets in outside_directories(home, runtime_directory(process_environment())):
+            shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(data_directory(home), ignore_errors=True)
+        for path in (ballast_file(home), home.data / "pglite.lock"):
+            path.unlink(missing_ok=True)
+        remove_made(self._made)
+        _remove_if_empty(home.data)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()

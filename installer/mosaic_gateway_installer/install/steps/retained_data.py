@@ -1,0 +1,85 @@
+"""The step that backs up kept data before migrations come over it that were not known when it was left."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["KeptDataStep"]
+
+#: The steps that migrate; once one of them was begun, the backup is the only picture of before.
+MIGRATING = ("schema", "start", "major-upgrade")
+
+
+class _Quiet:
+    """Tells nobody how far a copy is: the step itself is told."""
+
+    def begin(self, text: str) -> None:
+        """Say nothing."""
+
+    def done(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class KeptDataStep:
+    """Backs up what an uninstall kept, if this version will migrate it; ``made`` is where it is."""
+
+    context: Context
+    id: str = "backup"
+    made: Path | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        if self.context.config.engine is EngineName.SERVER:
+            return "Dump the server's database, which has to be migrated"
+        return "Back up the kept data, which has to be migrated"
+
+    def done(self) -> bool:
+        """Return whether there is no such data, or a killed run has backed it up."""
+        home = self.context.home
+        receipt = read_receipt(home)
+        if receipt is None or not _is_to_be_migrated(receipt):
+            return True
+        on_server = self.context.config.engine is EngineName.SERVER
+        return not (on_server or any(home.data.glob("*"))) or self.context.journal.was_done(self.id)
+
+    def apply(self) -> None:
+        """Copy and compare, or dump. Raises BackupFailedError, BusyError, PreflightError, OSError."""
+        from mosaic_gateway_installer.backup.creation import cold_backup, create_backup
+        from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
+        from mosaic_gateway_installer.backup.dump import DumpClientTooOldError
+        from mosaic_gateway_installer.backup.stored_backups import backups_of
+
+        config, home = self.context.config, self.context.home
+        receipt, place = installed(home), backups_of(home)
+        if config.engine is EngineName.SERVER:
+            try:
+                self.made = create_backup(config, receipt, place, _Quiet()).path
+            except DumpClientTooOldError as error:
+                error.hint = f"{error.hint} Or make a backup by the server's own means, and install with --no-backup."
+                raise
+        else:
+            with database_at_rest(home):
+                self.made = cold_backup(home, receipt, config.engine, place, _Quiet()).path
+
+    def undo(self) -> None:
+        """Remove the backup, unless the data may have been changed since."""
+        from mosaic_gateway_installer.backup.creation import remove_leftovers
+
+        context = self.context
+        if self.made is None or any(context.journal.was_ever_begun(step) for step in MIGRATING):
+            return
+        shutil.rmtree(self.made, ignore_errors=True)
+        remove_leftovers(context.home)
+
+
+def _is_to_be_migrated(receipt: Receipt) -> bool:
+    return receipt.state is ReceiptState.KEPT and receipt.schema not in {None, schema_digest(load_bundles())}

@@ -1,0 +1,35 @@
+"""The gateway's own copy of itself: ``<python> -I -S -B <this directory> <verb> …``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# The link "current" may lead elsewhere while this process runs.
+SNAPSHOT = sys.path[0] = os.path.realpath(sys.argv[0])
+
+
+import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, as a snapshot has it
+
+try:
+    mosaic_modules.install(SNAPSHOT)
+except (OSError, ValueError) as error:
+    sys.exit(
+        f"the gateway's program in {SNAPSHOT} is damaged: {error}\n"
+        "Install the package (pip install mosaic-gateway), and run its mosaic-gateway install."
+    )
+
+
+def _main() -> int:
+    if sys.argv[1:2] == ["supervise"]:
+        from mosaic_gateway.__main__ import run_words
+        from mosaic_gateway.gateway.control.supervisor import main as supervise
+
+        return supervise(sys.argv[2:], run_words)
+    from mosaic_gateway_installer.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,350 @@
+"""The snapshots of a home: made, found, switched, removed in its directory of programs.
+
+One is made in a temporary sibling, its manifest last, and renamed; so what has a name is whole, but for a power
+failure, after which the sizes in the manifest tell. In a directory of root's every user may read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from importlib_resources import files
+
+from mosaic_gateway import __version__
+from mosaic_gateway.engines.base import DiskFullError
+from mosaic_gateway.engines.postgres.runtime import FULL_DISK
+from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular
+from mosaic_gateway.fs.flush import flush_tree
+from mosaic_gateway.fs.record_fields import PROGRAM_NAME
+from mosaic_gateway.gateway.control.program import (
+    CURRENT,
+    MANIFEST,
+    Program,
+    ProgramMissingError,
+    read_program,
+    this_program,
+)
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.tree_copy import sync_directory
+from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
+from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
+from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
+
+__all__ = [
+    "Wanted",
+    "altered_files",
+    "base_interpreter",
+    "find_snapshot",
+    "is_of_this_package",
+    "is_untouched",
+    "is_whole",
+    "launcher",
+    "make_snapshot",
+    "snapshots",
+    "switch_to",
+    "wanted_snapshot",
+]
+
+#: Version of the manifest's form, and of what else a snapshot consists of.
+FORM = 2
+COMMAND = "mosaic-gateway"
+#: The module that finds all others.
+FINDER = "mosaic_modules"
+TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The snapshot that this process would make: what goes into it, and a digest of all that."""
+
+    python: Path
+    parts: tuple[Part, ...]
+    programs: tuple[tuple[str, str], ...]
+
+    @property
+    def identity(self) -> str:
+        """A digest by which a snapshot of the very same files for the same interpreter is known."""
+        listed = [[part.name, part.version, part.digest] for part in self.parts]
+        facts = [FORM, str(self.python), sys.implementation.cache_tag, listed, self.programs]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def wanted_snapshot() -> Wanted | None:
+    """Return the snapshot that this process would make, None where it runs from one itself.
+
+    Raises `PackageIncompleteError`, OSError.
+    """
+    if is_snapshot():
+        return None
+    found, programs = closure()
+    return Wanted(
+        python=base_interpreter(),
+        parts=tuple(part_of(name, distribution) for name, distribution in sorted(found.items())),
+        programs=tuple(sorted(programs.items())),
+    )
+
+
+def launcher(home: Home) -> Path:
+    """Return the command that runs the current snapshot of *home*."""
+    return (home.programs or home.path) / "bin" / COMMAND
+
+
+def snapshots(home: Home) -> tuple[Path, ...]:
+    """Return the snapshots in *home*."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return tuple(sorted(path for path in home.runtime.iterdir() if PROGRAM_NAME.fullmatch(path.name)))
+    return ()
+
+
+def find_snapshot(home: Home, wanted: Wanted) -> Path | None:
+    """Return the snapshot that *wanted* asks for, if *home* has it, whole."""
+    for path in (home.runtime / name for name in _names(wanted)):
+        with suppress(ProgramMissingError):
+            if read_program(path).manifest.get("identity") == wanted.identity and not altered_files(path):
+                return path
+    return None
+
+
+def is_of_this_package(program: Program) -> bool:
+    """Return whether *program* is a whole copy of what is installed here, for this interpreter.
+
+    Asks only for what its manifest lists: what a distribution needs stands in its metadata, which it has a digest of;
+    so it takes a tenth of the time of `wanted_snapshot`. True for a copy that asks about itself. Raises OSError.
+    """
+    if is_snapshot():
+        return is_whole(program.directory)
+    listed = program.manifest.get("distributions", [])
+    made_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
+    if made_for != (FORM, sys.implementation.cache_tag, base_interpreter()) or program.version != __version__:
+        return False
+    try:
+        same = all(part_of(one["name"], metadata.distribution(one["name"])).digest == one["digest"] for one in listed)
+    except (metadata.PackageNotFoundError, KeyError):
+        return False
+    return bool(listed) and same and is_untouched(program.directory)
+
+
+def is_snapshot() -> bool:
+    """Return whether this process runs from a snapshot."""
+    return this_program()[1] == "-I"
+
+
+def altered_files(path: Path) -> list[str]:
+    """Return the files of the snapshot *path* that are missing or not as they were copied.
+
+    Raises `ProgramMissingError`, OSError.
+    """
+    recorded = read_program(path).manifest["files"]
+    return [name for name, (size, digest) in recorded.items() if not _is_as_copied(f"{path}/{name}", size, digest)]
+
+
+def is_untouched(path: Path) -> bool:
+    """Return whether every file of the snapshot *path* is as it was copied; quicker than `altered_files`.
+
+    The manifest was written last. A file with a later time of change (ctime, which nobody can set) is hashed; all are
+    if the manifest itself has one later than its content, because then the tree was copied, or modes were set anew.
+    """
+    try:
+        recorded = read_program(path).manifest["files"]
+        status = (path / MANIFEST).stat()
+        made = status.st_ctime_ns if status.st_ctime_ns == status.st_mtime_ns else 0
+        return all(_is_untouched(f"{path}/{name}", size, digest, made) for name, (size, digest) in recorded.items())
+    except (ProgramMissingError, OSError, KeyError):
+        return False
+
+
+def _is_untouched(name: str, size: int, digest: str, made: int) -> bool:
+    status = os.lstat(name)
+    if status.st_ctime_ns <= made:
+        return status.st_size == size
+    return _is_as_copied(name, size, digest)
+
+
+def _is_as_copied(name: str, size: int, digest: str) -> bool:
+    try:
+        content = read_regular(name, size)
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
+        return False
+    return len(content) == size and hashlib.sha256(content).hexdigest() == digest
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether every file of the snapshot *path* is there in its length."""
+    with suppress(ProgramMissingError, OSError, KeyError):
+        sizes = read_program(path).manifest["files"]
+        # Not Path's own joining: it takes ten times as long, and there are hundreds.
+        return all(os.lstat(f"{path}/{name}").st_size == size for name, (size, _) in sizes.items())
+    return False
+
+
+def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
+    """Return the snapshot *wanted* of *home*, made if it is not there. *durable*: it is on disk before the return.
+
+    Raises `FilesAlteredError`, `DiskFullError`, OSError.
+    """
+    present = find_snapshot(home, wanted)
+    if present is not None:
+        return present
+    runtime = home.runtime
+    make_directory(runtime, _mode(home))
+    target = runtime / _free_name(home, wanted)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        _remove_unfinished(runtime)
+        _fill(temporary, home, wanted)
+        if durable:
+            flush_tree(temporary)
+        if target.exists():  # damaged: a whole one would have been found
+            aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+            target.rename(aside)
+            shutil.rmtree(aside)
+        temporary.rename(target)
+        sync_directory(runtime)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise DiskFullError(
+                f"There is no room for the gateway's program (30 MB) in {runtime}",
+                hint="Free some space there, or choose another --home, then try again.",
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def switch_to(home: Home, name: str | None) -> None:
+    """Let ``current`` lead to the snapshot *name* (None: to none), and make the home's command. Raises OSError."""
+    runtime = home.runtime
+    _remove_unfinished(runtime)
+    link = runtime / CURRENT
+    if name is None:
+        link.unlink(missing_ok=True)
+        return
+    temporary = link.with_name(f".{CURRENT}.{secrets.token_hex(4)}.tmp")
+    temporary.symlink_to(name)
+    temporary.rename(link)
+    sync_directory(runtime)
+    command = launcher(home)
+    target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
+    make_directory(command.parent, _mode(home))
+    if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - a text is compared
+        command.unlink(missing_ok=True)
+        command.symlink_to(target)
+
+
+def _names(wanted: Wanted) -> tuple[str, str]:
+    """Return the names that the snapshot may have: the second where the first is taken by other files."""
+    name = f"gateway-{__version__}"
+    return name, f"{name}_{wanted.identity[:8]}"
+
+
+def _free_name(home: Home, wanted: Wanted) -> str:
+    first, second = _names(wanted)
+    return second if is_whole(home.runtime / first) else first
+
+
+def _mode(home: Home) -> int:
+    """Return the mode of the directories of *home*'s programs."""
+    return 0o755 if home.programs is not None else 0o700
+
+
+def _fill(temporary: Path, home: Home, wanted: Wanted) -> None:
+    temporary.mkdir(mode=0o700)
+    top = os.open(temporary, DIRECTORY)
+    try:
+        writer = TreeWriter(top, public=home.programs is not None)
+        recorded: list[tuple[Part, list[str]]] = []
+        for part in wanted.parts:
+            before = len(writer.written)
+            writer.copy(part.name, part.files())
+            recorded.append((part, list(writer.written)[before:]))
+        of_all = writer.write_modules()
+        for part, names in recorded:
+            listed = [*names, *of_all] if part.name == DISTRIBUTION else names
+            writer.write(
+                f"{part.info}/RECORD", _record(part, [(name, writer.written[name]) for name in listed]).encode()
+            )
+        writer.write(f"{FINDER}.py", (files(__package__) / "finder.py").read_bytes())
+        writer.write("__main__.py", (files(__package__) / "entry.py").read_bytes())
+        writer.write(f"bin/{COMMAND}", _script(home, wanted.python).encode(), executable=True)
+        writer.write(MANIFEST, json.dumps(_manifest(wanted, writer)).encode())
+        os.fchmod(top, _mode(home))
+    finally:
+        os.close(top)
+
+
+def _record(part: Part, written: Sequence[tuple[str, tuple[int, str]]]) -> str:
+    """Return a RECORD of what was *written* of *part*, by which a later look finds what was changed."""
+    import base64
+
+    lines = [
+        f"{_quoted(name)},sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip('=')},{size}"
+        for name, (size, digest) in written
+    ]
+    return "".join(f"{line}\n" for line in [*lines, f"{part.info}/RECORD,,"])
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""')) if "," in name or '"' in name else name
+
+
+def _manifest(wanted: Wanted, writer: TreeWriter) -> dict[str, object]:
+    return {
+        "snapshot": FORM,
+        "version": __version__,
+        "identity": wanted.identity,
+        "python": str(wanted.python),
+        "cache_tag": sys.implementation.cache_tag,
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "distributions": [
+            {"name": part.name, "version": part.version, "verified": part.verified, "digest": part.digest}
+            for part in wanted.parts
+        ],
+        "programs": dict(wanted.programs),
+        "files": writer.written,
+    }
+
+
+def _script(home: Home, python: Path) -> str:
+    current = shlex.quote(str(home.runtime / CURRENT))
+    return (
+        "#!/bin/sh\n"
+        f"MOSAIC_GATEWAY_HOME={shlex.quote(str(home.path))}\n"
+        "export MOSAIC_GATEWAY_HOME\n"
+        f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
+    )
+
+
+def _remove_unfinished(runtime: Path) -> None:
+    """Remove what killed runs were making in *runtime*. Raises OSError."""
+    for path in runtime.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@cache
+def base_interpreter() -> Path:
+    """Return the interpreter beneath any virtual environment, under the name that stays with its version.
+
+    ``python3`` may mean another version after an upgrade of the system; byte code and compiled modules do not fit then.
+    """
+    found = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    versioned = found.with_name(f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    return versioned if versioned.exists() and versioned.samefile(found) else found

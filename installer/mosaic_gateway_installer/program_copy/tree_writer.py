@@ -1,0 +1,150 @@
+"""Copies the files of a snapshot into a directory that is open already, each held against its recorded hash.
+
+Modules go into one archive (`archive`), the rest stays files. Byte code comes along where it fits its
+source, and is compiled where it does not, because nobody may write it later; by the source's time of change it is
+known to fit (PEP 3147, PEP 552).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import marshal
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mosaic_gateway.errors import PreflightError
+from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
+from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
+from mosaic_gateway_installer.program_copy.module_archive import ModuleArchive, archived
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+__all__ = ["FilesAlteredError", "TreeWriter"]
+
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LAST = 0xFFFFFFFF
+HEADER = 16  # bytes before the code: magic, flags, time, size
+
+
+class FilesAlteredError(PreflightError):
+    """Files of the package are missing or were changed after they had been installed."""
+
+    code = "FILES_ALTERED"
+
+
+@dataclass(slots=True)
+class TreeWriter:
+    """Writes files below the directory that *top* is open on; ``written`` maps path → size and SHA-256 (hex).
+
+    With *public* every user may read what is written, else only we may.
+    """
+
+    top: int
+    public: bool
+    written: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _modules: ModuleArchive = field(default_factory=ModuleArchive)
+    _directories: set[str] = field(default_factory=set)
+
+    def copy(self, package: str, files: Sequence[SourceFile]) -> None:
+        """Copy *files* of *package*, its modules into the archive. Raises `FilesAlteredError`, OSError."""
+        modules = archived([file.target for file in files])
+        for file in files:
+            try:
+                descriptor = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise _altered(package, file) from error
+            with os.fdopen(descriptor, "rb", buffering=0) as stream:
+                status = os.fstat(descriptor)
+                content = stream.readall()
+            digest = hashlib.sha256(content)
+            if file.recorded is not None and not _fits(digest, content, file.recorded):
+                raise _altered(package, file)
+            cached, code = _code(file, content, status) if file.target.endswith(".py") else ("", b"")
+            if file.target in modules:
+                self._modules.add(file.target, content, cached, code, int(status.st_mtime) & LAST)
+                continue
+            self._write(file.target, content, digest, mtime_ns=status.st_mtime_ns)
+            if code:
+                self.write(cached, code)
+
+    def write_modules(self) -> tuple[str, ...]:
+        """Write the archive of the modules that were copied; return the names of its files. Raises OSError."""
+        self.write(ARCHIVE, self._modules.content())
+        self.write(INDEX, self._modules.index())
+        return ARCHIVE, INDEX
+
+    def write(self, path: str, content: bytes, *, executable: bool = False) -> None:
+        """Write the new file *path*. Raises OSError."""
+        self._write(path, content, hashlib.sha256(content), executable=executable)
+
+    def _write(
+        self, path: str, content: bytes, digest: Hash, *, mtime_ns: int | None = None, executable: bool = False
+    ) -> None:
+        self._make_directories(path)
+        mode = (0o755 if executable else 0o644) if self.public else (0o700 if executable else 0o600)
+        descriptor = os.open(path, NEW_FILE, mode, dir_fd=self.top)
+        try:
+            os.fchmod(descriptor, mode)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if mtime_ns is not None:
+                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(descriptor)
+        self.written[path] = len(content), digest.hexdigest()
+
+    def _make_directories(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if not parent or parent in self._directories:
+            return
+        self._make_directories(parent)
+        mode = 0o755 if self.public else 0o700
+        os.mkdir(parent, mode, dir_fd=self.top)
+        os.chmod(parent, mode, dir_fd=self.top)
+        self._directories.add(parent)
+
+
+def _code(file: SourceFile, content: bytes, status: os.stat_result) -> tuple[str, bytes]:
+    """Return where the byte code of *file* belongs, and the code: none of one that is for another Python."""
+    directory, _, name = file.target.rpartition("/")
+    cached = f"{CACHE}/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+    place = f"{directory}/{cached}" if directory else cached
+    header = _header(status)
+    code = b""
+    with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123 - quicker
+        code = stream.readall()
+    if code[:HEADER] != header:
+        try:
+            code = header + marshal.dumps(compile(content, file.target, "exec", dont_inherit=True))
+        except (SyntaxError, ValueError):
+            return place, b""
+    return place, code
+
+
+def _header(status: os.stat_result) -> bytes:
+    """Return how byte code of a file with *status* begins, if it is known by time and size."""
+    time, size = int(status.st_mtime) & LAST, status.st_size & LAST
+    return importlib.util.MAGIC_NUMBER + bytes(4) + time.to_bytes(4, "little") + size.to_bytes(4, "little")
+
+
+def _fits(digest: Hash, content: bytes, recorded: str) -> bool:
+    """Return whether *content*, whose SHA-256 is *digest*, is what *recorded* (``algorithm=base64``) says."""
+    algorithm, _, value = recorded.partition("=")
+    found = digest if algorithm == digest.name else hashlib.new(algorithm, content)
+    return value == base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
+
+
+def _altered(package: str, file: SourceFile) -> FilesAlteredError:
+    return FilesAlteredError(
+        f"{file.source} is missing, or is not as it was installed",
+        hint=f"Install the package anew: pip install --force-reinstall --no-deps {package}",
+        details={"file": file.source},
+    )

@@ -1,0 +1,61 @@
+"""What a killed restore, upgrade or uninstall left is put right before any other verb changes the home."""
+
+from __future__ import annotations
+
+from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.upgrade_state import Phase, mark_file, read_mark, remove_mark
+from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
+from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
+from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
+from mosaic_gateway_installer.uninstall.inventory import bring_back, erase_leftovers, is_erased
+from mosaic_gateway_installer.upgrade.major_version import is_reverting, put_back_reverted
+
+__all__ = ["needs_recovery", "recover"]
+
+
+def needs_recovery(home: Home) -> bool:
+    """Return whether `recover` has something to do in *home*."""
+    return interrupted(home) or not is_erased(home) or mark_file(home).exists() or is_reverting(home)
+
+
+def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
+    """Bring back what a restore or uninstall that did not come to its end had set aside.
+
+    So it does with an upgrade, but for a caller that says otherwise with *upgrade_too*.
+    What a killed removal had already given up is deleted.
+    The caller holds the home's lock. What a purge set aside is left alone: it can only go on. A gateway that runs on
+    the data that goes is stopped. Raises BusyError, OSError.
+    """
+    if interrupted(home):
+        report.begin("Putting back what an interrupted restore had set aside")
+        gateway_process.stop(home)
+        with database_at_rest(home):
+            put_back(home)
+    clean_up(home)
+    if is_reverting(home):
+        report.begin("Putting back what an interrupted way back had set aside")
+        gateway_process.stop(home)
+        with database_at_rest(home):
+            put_back_reverted(home)
+    if upgrade_too:
+        _take_upgrade_back(home, report)
+    receipt = read_receipt(home)
+    if receipt is not None and receipt.state is not ReceiptState.PURGING:
+        bring_back(home)
+    erase_leftovers(home)
+
+
+def _take_upgrade_back(home: Home, report: Reporter) -> None:
+    """Go back to what was before an upgrade that was killed, unless all that it changes was in force already."""
+    from mosaic_gateway_installer.upgrade.rollback import take_back  # much comes along
+
+    mark = read_mark(home)
+    if mark is None:
+        return
+    if mark.phase is Phase.DONE:
+        remove_mark(home)
+        return
+    report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
+    take_back(home, mark)

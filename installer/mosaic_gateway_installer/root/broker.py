@@ -1,0 +1,498 @@
+"""Answers what only root can do for one installation, in the process that root started.
+
+Theory of operation. The verb runs in a worker, as the account (`mosaic_gateway.cli.worker_process`). Everything that
+root acts on here comes from root's record of the installation, from the command line that root typed, and from root's
+own directories: no path is taken from a request, a name only if an entry of a directory of root's has it, and
+nothing in the home is opened. So a worker that the account has taken over can have its own installation
+stopped, started and removed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
+from mosaic_gateway.config import process_environment
+from mosaic_gateway.errors import InternalError, RefusedError
+from mosaic_gateway.fs.files import open_regular
+from mosaic_gateway.fs.record_fields import INSTANCE_ID, PROGRAM_NAME
+from mosaic_gateway.gateway.control.program import read_program, this_program
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.machine_record import (
+    DIRECTORY,
+    MachineRecord,
+    key_of,
+    remove_machine_record,
+    write_machine_record,
+)
+from mosaic_gateway.process.access import closed_part
+from mosaic_gateway.process.account import Account, account_named
+from mosaic_gateway.process.ports import bind_listener
+from mosaic_gateway.process.privileges import account_environment
+from mosaic_gateway.process.root_requests import Answer, Request
+from mosaic_gateway.process.trusted_path import find_path, open_directory
+from mosaic_gateway_installer.root.former_programs import remove_roots_programs
+from mosaic_gateway_installer.root.grants import Call
+from mosaic_gateway_installer.root.handed_directory import HandedDirectory
+from mosaic_gateway_installer.root.process_search import end_roots_supervisors, process_running_as
+from mosaic_gateway_installer.root.program_directory import open_to_all, program_names
+from mosaic_gateway_installer.root.service_account import account_is_free, remove_account
+
+if TYPE_CHECKING:
+    from mosaic_gateway.gateway.control.service import Service
+    from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+    from mosaic_gateway_installer.service.machine_unit import MachineUnit
+
+__all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots"]
+
+CACHES = Path("/var/cache/mosaic-gateway")
+PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
+MOST_LAUNCHES = 8
+LONGEST_START = 3600.0  # seconds
+#: Options whose files root reads, or makes, for the worker.
+INPUTS = frozenset({"password_file", "database_url_file"})
+OUTPUT = "bundle"
+DIRECTORY_OPTION = "directory"
+INHERITED = ("ready-fd", "go-fd", "tether-fd", "listen-fd")
+
+
+class NotGrantedError(RefusedError):
+    """Root's record of the installation does not allow what was asked for."""
+
+    code = "NOT_GRANTED"
+
+
+class Broker:
+    """Answers the requests of one verb on one home."""
+
+    def __init__(self, record: MachineRecord | None, home: Path, account: Account, call: Call) -> None:
+        """*record* is root's of the installation in *home* (None: it is the account's own), *call* what root typed."""
+        self.record = record
+        self.account = account
+        self.left = False
+        self._home = home
+        self._call = call
+        self._options = call.options
+        self._begun: HandedDirectory | None = None
+        self._launched = 0
+        self._unit: MachineUnit | None = None
+        self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Answer]] = {
+            Request.PROGRAM_STATE: self._program_state,
+            Request.PLACE_PROGRAM: self._place_program,
+            Request.SWITCH_PROGRAM: self._switch_program,
+            Request.PLACE_POSTGRES: self._place_postgres,
+            Request.PLACE_PGLITE: self._place_pglite,
+            Request.REMOVE_PROGRAMS: self._remove_programs,
+            Request.SET_ASIDE_PROGRAMS: self._set_aside_programs,
+            Request.PUT_BACK_PROGRAMS: self._put_back_programs,
+            Request.REMOVE_FORMER_PROGRAMS: self._remove_former_programs,
+            Request.CHECK_PACKAGE: self._check_package,
+            Request.SERVICE_MANAGER: self._service_manager,
+            Request.UNIT_STATE: self._unit_state,
+            Request.WRITE_UNIT: self._write_unit,
+            Request.RESTORE_UNIT: self._restore_unit,
+            Request.REMOVE_UNIT: self._remove_unit,
+            Request.ENABLE_UNIT: self._enable_unit,
+            Request.START_UNIT: self._start_unit,
+            Request.STOP_UNIT: self._stop_unit,
+            Request.LAUNCH: self._launch,
+            Request.END_SUPERVISOR: self._end_supervisor,
+            Request.BIND: self._bind,
+            Request.READ_INPUT: self._read_input,
+            Request.OPEN_OUTPUT: self._open_output,
+            Request.MAKE_DIRECTORY: self._make_directory,
+            Request.KEEP_DIRECTORY: self._keep_directory,
+            Request.PROMPT: self._prompt,
+            Request.LEAVE: self._leave,
+        }
+
+    def answer(self, request: Request, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
+        """Answer *request*. Raises MosaicError, OSError; ValueError, KeyError and TypeError for what is none."""
+        if not self._call.grants(request):
+            raise NotGrantedError(f"{self._call.verb}, as root has called it, has no need of {request}")
+        return self._answers[request](values, descriptors)
+
+    def known_account(self) -> Account | None:
+        """Return the account of the record, None where it is still to be made."""
+        return account_named(self._granted().account)
+
+    # The programs.
+
+    def _granted(self) -> MachineRecord:
+        if self.record is None:
+            raise NotGrantedError(
+                f"the installation in {self._home} is its owner's own: root does nothing for it",
+                hint=f"Run the command as {self.account.name}.",
+            )
+        return self.record
+
+    def _programs(self) -> LocalPrograms:
+        from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+
+        return LocalPrograms(Home(self._home, self._granted().programs))
+
+    def _program_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        programs = self._programs()
+        answers: dict[str, Callable[[], object]] = {
+            "can_place": programs.can_place,
+            "is_ours": programs.gateway_is_ours,
+            "found": programs.find_gateway,
+        }
+        return {"answer": answers[values["question"]]()}, []
+
+    def _place_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        return {"name": self._programs().place_gateway(durable=values["durable"] is True)}, []
+
+    def _switch_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        programs, name = self._programs(), values["name"]
+        if name is not None and not (name in program_names(programs.home) and PROGRAM_NAME.fullmatch(name)):
+            raise NotGrantedError(f"there is no program {name!r} in {programs.home.runtime}")
+        programs.switch(name)
+        self._link_command()
+        return {}, []
+
+    def _place_postgres(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        runtime = self._programs().place_postgres()
+        for directory in runtime.bindir.parents:
+            if directory.parent == self._granted().programs:
+                open_to_all(directory)
+        return {"version": runtime.version}, []
+
+    def _place_pglite(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        programs = replace(self._programs(), search_path=self._search_path())
+        if values["packages"] is True:
+            programs.place_pglite(None)
+        else:
+            programs.place_scripts()
+        for path in programs.home.runtime.iterdir():
+            if path.name.startswith(("pglite-", "node-")) and path.is_dir():
+                open_to_all(path)
+        (programs.home.runtime / "node.json").chmod(0o644)
+        self._make_cache()
+        return {}, []
+
+    def _search_path(self) -> str:
+        """Return root's PATH without places whose Node.js the account could not run."""
+        places = process_environment().get("PATH", os.defpath).split(os.pathsep)
+        return os.pathsep.join(place for place in places if not self._is_closed(Path(place, "node")))
+
+    def _is_closed(self, program: Path) -> bool:
+        """Return whether the account may not run *program*, by its path or where links lead."""
+        return any(closed_part(path, self.account) is not None for path in (program, program.resolve()))
+
+    def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        programs = self._programs()
+        names = [name for name in program_names(programs.home) if name in values["names"]]
+        _load_compiled()
+        removed = programs.remove(names)
+        if not program_names(programs.home):
+            self.remove_program_directory()
+        return {"removed": list(removed)}, []
+
+    def _set_aside_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        programs = self._programs()
+        programs.set_aside([name for name in program_names(programs.home) if name in values["names"]])
+        return {}, []
+
+    def _put_back_programs(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        self._programs().put_back()
+        return {}, []
+
+    def _remove_former_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        with find_path(self._home) as found:
+            remove_roots_programs(found, values["names"])
+        return {}, []
+
+    def _check_package(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.checks.package import package_faults
+
+        return package_faults(), []
+
+    def _link_command(self) -> None:
+        """Link the command of the usual home to where root finds commands, if nothing else is there."""
+        record = self._granted()
+        link = record.command
+        if link is None or link.exists() or link.is_symlink():
+            return
+        with suppress(OSError):  # a convenience: without it the command has a longer name
+            link.symlink_to(record.programs / "bin" / "mosaic-gateway")
+
+    def remove_program_directory(self) -> None:
+        """Remove the directory of programs, and the command's link to it."""
+        _load_compiled()
+        record = self._granted()
+        if record.command is not None and record.command.is_symlink():
+            target = record.programs / "bin" / "mosaic-gateway"
+            if Path(os.readlink(record.command)) == target:  # noqa: PTH115 - a text is compared
+                record.command.unlink()
+        shutil.rmtree(record.programs, ignore_errors=True)
+        if record.programs.parent == PROGRAMS:
+            with suppress(OSError):  # those of other installations
+                PROGRAMS.rmdir()
+
+    @property
+    def cache(self) -> Path:
+        """Where the account may keep what it can make again."""
+        return CACHES / key_of(self._home)
+
+    def _make_cache(self) -> None:
+        if self._granted().cache is not None:
+            return
+        with find_path(CACHES, roots=True) as found:
+            os.close(open_directory(found))
+        self._note(cache=self.cache)
+        with suppress(FileExistsError):
+            self.cache.mkdir(mode=0o700)
+            os.chown(self.cache, self.account.uid, self.account.gid)
+
+    # The unit.
+
+    def _machine_unit(self) -> MachineUnit:
+        from mosaic_gateway_installer.service.machine_unit import MachineUnit
+
+        if self._unit is None:
+            self._unit = MachineUnit(Home(self._home, self._granted().programs), self._granted())
+        return self._unit
+
+    def _service_manager(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.service.manager_selection import machine_manager
+
+        if self.record is None:
+            return {"manager": None, "reason": "the installation is its owner's own"}, []
+        found = machine_manager(self.account)
+        return {"manager": found.manager, "reason": found.reason}, []
+
+    def _unit_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.service.machine_unit import UnitWish
+
+        return {"in_place": self._machine_unit().is_in_place(UnitWish.of(values))}, []
+
+    def _write_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway_installer.service.machine_unit import UnitWish
+
+        unit = self._machine_unit()
+        service, notes = unit.write(UnitWish.of(values), lambda planned: self._note(unit=planned.to_dict()))
+        self._note(unit=service.to_dict())
+        return {"notes": notes}, []
+
+    def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        before = self._machine_unit().restore()
+        self._note(unit=before.to_dict() if before is not None else None)
+        return {}, []
+
+    def _remove_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        notes = self._machine_unit().remove()
+        self._note(unit=None)
+        return {"notes": notes}, []
+
+    def _enable_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        self._machine_unit().enable()
+        return {}, []
+
+    def _service(self) -> Service:
+        """Return the machine's unit; before 0.2.0 it stood in no record of root's, only where it is."""
+        from mosaic_gateway.gateway.control.service import Service
+        from mosaic_gateway_installer.service.machine_unit import unit_for
+
+        if self.record is not None and self.record.unit is not None:
+            return Service.from_dict(self.record.unit, DIRECTORY)
+        found = unit_for(self._home)
+        if found is None:
+            raise NotGrantedError(f"the machine has no unit for {self._home}")
+        return found
+
+    def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway.gateway.control.service import start_service
+
+        timeout = min(max(float(values["timeout"]), 1.0), LONGEST_START)
+        start_service(Home(self._home), self._service(), timeout=timeout)
+        return {}, []
+
+    def _stop_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        from mosaic_gateway.gateway.control.service import stop_service
+
+        stop_service(Home(self._home), self._service())
+        return {}, []
+
+    # The gateway's process.
+
+    def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
+        """Start root's own copy of the program, which becomes the account before it looks at the home."""
+        from mosaic_gateway.gateway.control.gateway_process import supervisor_words
+
+        names = [name for name in values["descriptors"] if name in INHERITED]
+        if len(names) != len(descriptors) or len(set(names)) != len(names):
+            raise ValueError(values["descriptors"])
+        words = self._program_words(values["name"])
+        python = Path(words[0])
+        if not self._is_closed(python):
+            raise NotGrantedError(f"{self.account.name} can run {python} itself")
+        self._launched += 1
+        if self._launched > MOST_LAUNCHES:
+            raise NotGrantedError(f"{self._launched - 1} gateways were started for one verb")
+        inherited = dict(zip(names, descriptors, strict=True))
+        options = supervisor_words(Home(self._home), inherited, issue_link=values["issue_link"] is True)
+        # Root's own directory until it is the account: Python looks for modules of the user in HOME.
+        environ = {**account_environment(process_environment(), self.account), "HOME": pwd.getpwuid(0).pw_dir}
+        subprocess.Popen(
+            [*words, *options, "--account", self.account.name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=tuple(descriptors), cwd="/", umask=0o077, start_new_session=True, env=environ,
+        )  # fmt: skip
+        return {}, []
+
+    def _program_words(self, name: object) -> Sequence[str]:
+        if name is None or self.record is None:
+            return this_program()
+        home = Home(self._home, self.record.programs)
+        check_roots(self.record.programs)
+        if name not in program_names(home) or not PROGRAM_NAME.fullmatch(str(name)):
+            raise NotGrantedError(f"there is no program {name!r} in {home.runtime}")
+        return read_program(home.runtime / str(name)).words
+
+    def _end_supervisor(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        end_roots_supervisors(self._home)
+        return {}, []
+
+    def _bind(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        record, port = self._granted(), int(values["port"])
+        if record.port is None or record.port != port:
+            raise NotGrantedError(
+                f"root has not said that this gateway may listen on port {port}",
+                hint=f"Run as root: mosaic-gateway install --port {port}",
+            )
+        listener = bind_listener(record.host or "127.0.0.1", record.port)
+        return {}, [listener.detach()]
+
+    # What root named on the command line, and root's terminal.
+
+    def _read_input(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        option = values["option"]
+        path = self._options.get(option) if option in INPUTS else None
+        if not isinstance(path, Path):
+            raise NotGrantedError(f"root named no file with {option!r}")
+        ours = OUR_DESCRIPTOR.fullmatch(str(path))
+        try:
+            if ours is not None:
+                with open(int(ours[1] or 0), "rb", closefd=False) as stream:
+                    content = read_all(stream, path)
+            else:
+                with find_path(path) as found, open_regular(found.name, dir_fd=found.parent) as stream:
+                    content = read_all(stream, path)
+        except OSError as error:
+            raise NamedFileError(f"{path} cannot be read: {error.strerror}") from error
+        return {"content": base64.b64encode(content).decode()}, []
+
+    def _open_output(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        path = self._options.get(OUTPUT)
+        if not isinstance(path, Path):
+            raise NotGrantedError("root named no file to write")
+        with find_path(path) as found:
+            if found.status is not None or len(found.missing) != 1:
+                raise NamedFileError(
+                    f"{path} cannot be written", hint="Name a file that is not there yet, in a directory that is."
+                )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return {}, [os.open(found.name, flags, 0o600, dir_fd=found.parent)]
+
+    def _make_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        """Make a new directory in the one that root named, which must be root's alone; hand it over to the account."""
+        path = self._options.get(DIRECTORY_OPTION)
+        if not isinstance(path, Path) or self._begun is not None:
+            raise NotGrantedError("root named no directory for that")
+        closed = closed_part(path, self.account)
+        if closed is not None:
+            raise NamedFileError(
+                f"{self.account.name}, as whom the backup is made, may not enter {closed}",
+                hint="Name a directory below one that is open to all: --to DIR",
+            )
+        try:
+            self._begun = HandedDirectory.make(path, self.account)
+        except NotADirectoryError as error:
+            raise NamedFileError(f"{path} is not a directory", hint="Name another: --to DIR") from error
+        return {"path": str(self._begun.place / self._begun.temporary), "name": self._begun.name}, []
+
+    def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        if self._begun is None:
+            raise NotGrantedError("no directory was made")
+        begun, self._begun = self._begun, None
+        begun.keep()
+        return {"path": str(begun.place / begun.name)}, []
+
+    def _prompt(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return {"text": self._asked(values)}, []
+        except (KeyboardInterrupt, click.Abort):
+            raise InternalError("interrupted", hint="Run the command again to go on.") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _asked(self, values: Mapping[str, Any]) -> str:
+        if self._call.verb != "uninstall":
+            return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+        identity = str(values["instance_id"])
+        if not INSTANCE_ID.fullmatch(identity):
+            raise ValueError(identity)
+        click.echo(f"This removes all data and all backups of {self._home} for good.", err=True)
+        return str(click.prompt(f"Type the instance id ({identity}) to go on", err=True))
+
+    # The end.
+
+    def _leave(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+        """Remove what root has made of the installation, but for the account, as which the worker still runs."""
+        record = self._granted()
+        if record.unit is not None:
+            self._machine_unit().remove()
+        self.remove_program_directory()
+        if record.cache is not None:
+            with suppress(OSError):  # what is in it the account has to remove
+                record.cache.rmdir()
+                CACHES.rmdir()
+        self.remove_home()
+        self.left = True
+        used = process_running_as(self.account, but=os.getpid()) if record.account_created else None
+        return {"account": record.account, "used_by": used}, []
+
+    def remove_home(self) -> None:
+        """Remove the home and the directories above it that root made for it, as far as they are empty."""
+        for directory in reversed(self._granted().directories):
+            with suppress(OSError), find_path(directory) as found:
+                if found.is_directory:
+                    os.rmdir(found.name, dir_fd=found.parent)
+
+    def close(self, code: int) -> None:
+        """End the session: what was not kept goes, and after a purge the account and the record. Raises OSError."""
+        if self._begun is not None:
+            self._begun.give_up()
+        if self.record is not None and self.left:
+            if code == 0 and self.record.account_created and account_is_free(self.account, self._home):
+                remove_account(self.record.account)
+            remove_machine_record(self._home)
+
+    def _note(self, **changes: Any) -> None:
+        self.record = replace(self._granted(), **changes)
+        write_machine_record(self.record)
+
+
+def _load_compiled() -> None:
+    """Load the compiled modules that root's process needs later: it may run from the very programs that go."""
+    import psutil  # noqa: F401
+
+
+def check_roots(directory: Path) -> None:
+    """Raise UnsafePathError unless *directory*, and all on the way to it, is root's alone."""
+    with find_path(directory, roots=True):
+        pass

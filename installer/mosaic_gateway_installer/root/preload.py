@@ -1,0 +1,85 @@
+"""What a verb needs of modules and of its own package, loaded before root is given up: afterwards it cannot be read."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from mosaic_gateway.cli import preload as runtime
+from mosaic_gateway.cli.preload import DATABASE, MIGRATIONS
+
+__all__ = ["load"]
+
+INSTALLER = (
+    "mosaic_gateway.cli.config",
+    "mosaic_gateway.cli.serve",
+    "mosaic_gateway.engines.postgres.major_upgrade",
+    "mosaic_gateway_installer.install.command",
+    "mosaic_gateway_installer.install.smoke_test",
+    "mosaic_gateway_installer.backup.dump_restore_step",
+    "mosaic_gateway_installer.install.steps.pglite",
+    "mosaic_gateway_installer.upgrade.new_cluster",
+    "mosaic_gateway_installer.upgrade.rollback",
+    "mosaic_gateway_installer.install.verb",
+    "mosaic_gateway_installer.install.options",
+    "packaging.requirements",
+    "tomlkit",
+)
+DOCTOR = (
+    "gzip",
+    "mosaic_gateway_installer.checks.command",
+    "mosaic_gateway_installer.checks.doctor_checks",
+    "mosaic_gateway_installer.install.smoke_test",
+    "mosaic_gateway_installer.checks.support_archive",
+    "mosaic_gateway_installer.checks.doctor",
+    "packaging.requirements",
+    "tarfile",
+    "tomlkit",
+)
+OTHER_VERBS = (
+    "mosaic_gateway_installer.backup.command",
+    "mosaic_gateway_installer.upgrade.command",
+    "mosaic_gateway_installer.backup.verbs.create",
+    "mosaic_gateway_installer.backup.verbs.list",
+    "mosaic_gateway_installer.backup.verbs.prune",
+    "mosaic_gateway_installer.backup.verbs.restore",
+    "mosaic_gateway_installer.backup.verbs.verify",
+    "mosaic_gateway_installer.upgrade.revert",
+    "mosaic_gateway_installer.uninstall.command",
+    "mosaic_gateway_installer.uninstall.verb",
+    "mosaic_gateway_installer.upgrade.verb",
+    "packaging.metadata",
+)
+#: First word of a verb → what it imports when it runs.
+LOADED = {
+    "install": (*DATABASE, *MIGRATIONS, *INSTALLER),
+    "doctor": (*DATABASE, *MIGRATIONS, *DOCTOR),
+    **dict.fromkeys(("upgrade", "uninstall", "backup"), (*DATABASE, *MIGRATIONS, *INSTALLER, *DOCTOR, *OTHER_VERBS)),
+}
+
+
+def load(verb: str) -> None:
+    """Load what *verb* may need, for a process that will not be able to read it: modules, and what they read once."""
+    first = verb.partition(" ")[0]
+    if first not in LOADED:
+        runtime.load(verb)
+        return
+    runtime.load_modules(LOADED[first])
+    _read_package()
+
+
+def _read_package() -> None:
+    """Read what verbs keep of the package. What is missing is found missing again, and said, where it is needed."""
+    from mosaic_gateway.engines.pglite.pinned_versions import shipped
+    from mosaic_gateway.engines.postgres.runtime import examine_wheel, locate_wheel, wheel_version
+    from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
+    from mosaic_gateway.errors import MosaicError
+    from mosaic_gateway.gateway.schema import load_bundles
+    from mosaic_gateway_installer.checks.schema_snapshot import read_picture
+    from mosaic_gateway_installer.program_copy.store import base_interpreter
+
+    base_interpreter()
+    for read in (load_bundles, shipped, read_picture, wheel_version, examine_wheel):
+        with suppress(MosaicError, OSError):
+            read()
+    with suppress(MosaicError, OSError):
+        size_of_copy(locate_wheel())

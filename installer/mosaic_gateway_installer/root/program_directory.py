@@ -1,0 +1,35 @@
+"""What lies in a directory of programs, by name, and who may read it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from mosaic_gateway.installation.layout import Home
+
+__all__ = ["ASIDE", "open_to_all", "program_names"]
+
+#: Names of ours in a directory of programs; in what they name, everything is ours.
+OURS = re.compile(r"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current")
+ASIDE = re.compile(r"\.(postgresql-[\w.]+)\.reverted")
+
+
+def program_names(home: Home) -> tuple[str, ...]:
+    """Return the names of all that is ours among the programs of *home*, set aside or not."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = sorted(os.listdir(home.runtime))  # noqa: PTH208 - names suffice
+        return tuple(name for name in names if OURS.fullmatch(name) or ASIDE.fullmatch(name))
+    return ()
+
+
+def open_to_all(directory: Path) -> None:
+    """Let every user read what lies below *directory*, and run what its owner may run; the top last. Raises OSError."""
+    for root, directories, names in os.walk(directory):
+        for name in (*directories, *names):
+            path = os.path.join(root, name)  # noqa: PTH118 - os.walk gives texts
+            status = os.lstat(path)
+            if not os.path.islink(path):  # noqa: PTH114 - as above
+                os.chmod(path, 0o755 if status.st_mode & 0o100 else 0o644)  # noqa: PTH101 - as above
+    directory.chmod(0o755)

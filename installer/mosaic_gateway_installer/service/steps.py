@@ -1,0 +1,248 @@
+"""The service manager's unit: registered by an install, taken away by an uninstall.
+
+A user's own unit is written here; the machine's is written by root's process (`service.machine_unit`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mosaic_gateway.config import process_environment, runtime_directory
+from mosaic_gateway.engines.base import EngineStartError
+from mosaic_gateway.engines.pglite.runtime import noted_binary
+from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
+from mosaic_gateway.fs.files import make_directory, write_file
+from mosaic_gateway.gateway.control.program import CURRENT
+from mosaic_gateway.gateway.control.service import Manager, Service, registered_service
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.access import interpreter
+from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway_installer.receipt import Receipt, installed, read_receipt, write_receipt
+from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway_installer.service.machine_unit import UnitWish
+from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
+from mosaic_gateway_installer.service.registry import (
+    READABLE,
+    ServiceFailedError,
+    is_in_place,
+    present_text,
+    register,
+    reload,
+    unregister,
+)
+from mosaic_gateway_installer.service.systemd import is_below_homes, systemd_unit
+from mosaic_gateway_installer.service.unit_facts import UnitFacts
+from mosaic_gateway_installer.step import Context
+
+__all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", "service_step"]
+
+
+def service_step(context: Context, manager: Manager | None) -> ServiceStep | MachineServiceStep:
+    """Return the step that registers the gateway of *context* with *manager* (None: that takes it away)."""
+    home = context.home
+    if home.broker is not None and home.programs is not None:
+        return MachineServiceStep(context, manager)
+    return ServiceStep(context, manager)
+
+
+@dataclass(slots=True)
+class MachineServiceStep:
+    """Has root's process register the gateway with the machine's *manager*; None: take it away."""
+
+    context: Context
+    manager: Manager | None
+    id: str = "service"
+    notes: list[str] = field(default_factory=list)
+    _begun: bool = False
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return _description(self.manager)
+
+    def done(self) -> bool:
+        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        if self.manager is None:
+            return registered_service(self.context.home) is None
+        return bool(self._ask(Request.UNIT_STATE)["in_place"])
+
+    def apply(self) -> None:
+        """Have it written, or removed. Raises MosaicError."""
+        self._begun = True
+        self.notes += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
+
+    def undo(self) -> None:
+        """Have the unit put back as it was."""
+        if self._begun:
+            self._ask(Request.RESTORE_UNIT)
+
+    def _ask(self, request: Request) -> dict[str, list[str]]:
+        broker = self.context.home.broker
+        if broker is None:
+            raise LookupError(self.id)
+        return broker.ask(request, _wish(self.context).to_dict())[0]
+
+
+@dataclass(slots=True)
+class ServiceStep:
+    """Registers the gateway with *manager*; ``notes`` is then what a person should know. None: takes it away."""
+
+    context: Context
+    manager: Manager | None
+    id: str = "service"
+    notes: list[str] = field(default_factory=list)
+    _begun: bool = False
+    _before: Receipt | None = None
+    _text_before: str | None = None
+    _changed: Service | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return _description(self.manager)
+
+    def done(self) -> bool:
+        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        receipt = read_receipt(self.context.home)
+        recorded = service_of(receipt)
+        if self.manager is None:
+            return receipt is None or (recorded is None and receipt.service is None)
+        if receipt is None or recorded is None or recorded.manager is not self.manager:
+            return False
+        wanted = self._unit(receipt.instance_id, confined=recorded.confined)
+        return wanted == recorded and is_in_place(wanted, self.context.home)
+
+    def apply(self) -> None:
+        """Note it in the receipt, then write the unit. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
+        home = self.context.home
+        receipt = installed(home)
+        recorded = service_of(receipt)
+        self._begun, self._before = True, receipt
+        if recorded is not None and (self.manager is None or recorded.manager is not self.manager):
+            self._changed, self._text_before = recorded, present_text(recorded)
+            self.notes += unregister(recorded, home)
+        if self.manager is None:
+            write_receipt(home, replace(receipt, service=None))
+            return
+        wanted = self._unit(receipt.instance_id, confined=True)
+        if not can_confine(wanted, home):
+            wanted = self._unit(receipt.instance_id, confined=False)
+        if self._changed is None:
+            self._changed, self._text_before = wanted, present_text(wanted)
+        write_receipt(home, replace(receipt, service=wanted))
+        self.notes += register(wanted, home, recorded.text if recorded is not None else "")
+
+    def undo(self) -> None:
+        """Put the unit back as it was, or take it away."""
+        if not self._begun or self._before is None:
+            return
+        home = self.context.home
+        with suppress(ServiceFailedError):
+            new = registered_service(home)
+            if new is not None and (self._text_before is None or new != self._changed):
+                unregister(new, home)
+            if self._changed is not None and self._text_before is not None:
+                make_directory(self._changed.file.parent, 0o755)
+                write_file(self._changed.file, self._text_before, READABLE)
+                reload(self._changed)
+        write_receipt(home, self._before)
+
+    def _unit(self, instance_id: str, *, confined: bool) -> Service:
+        """Return the unit with the text that it shall have."""
+        if self.manager is None:
+            raise LookupError(self.id)
+        context, home = self.context, self.context.home
+        service = Service(manager=self.manager, name=unit_name(self.manager, home, instance_id), confined=confined)
+        facts = UnitFacts(
+            service=service,
+            home=home,
+            program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
+            interpreter=interpreter(),
+            account=None,
+            waits_for_network=context.config.engine is EngineName.SERVER,
+            outside=_outside(context),
+        )
+        text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
+        return replace(service, text=text)
+
+
+@dataclass(slots=True)
+class UnregisterStep:
+    """Takes the unit away, for an uninstall; taken back, it is there again and runs."""
+
+    context: Context
+    receipt: Receipt
+    id: str = "unregister"
+    notes: list[str] = field(default_factory=list)
+    _text: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return _description(None)
+
+    def done(self) -> bool:
+        """Return whether the service manager knows nothing of this home."""
+        return registered_service(self.context.home) is None
+
+    def apply(self) -> None:
+        """Disable it and remove its file. Raises MosaicError, OSError."""
+        home = self.context.home
+        service = registered_service(home)
+        if service is None:
+            return
+        self._text = present_text(service)
+        if service.is_for_root and home.broker is not None:
+            self.notes += home.broker.ask(Request.REMOVE_UNIT)[0]["notes"]
+        else:
+            self.notes += unregister(service, home)
+
+    def undo(self) -> None:
+        """Register it as it was."""
+        home, service = self.context.home, service_of(self.receipt)
+        if self._text is None:
+            return
+        if home.broker is not None and home.programs is not None:
+            home.broker.ask(Request.RESTORE_UNIT)
+        elif service is not None:
+            register(replace(service, text=self._text), home, service.text)
+
+
+def service_of(receipt: Receipt | None) -> Service | None:
+    """Return the user's own service that *receipt* names."""
+    return receipt.service if receipt is not None else None
+
+
+def _description(manager: Manager | None) -> str:
+    if manager is None:
+        return "Take the gateway out of the service manager"
+    kind = {Manager.SYSTEMD: "a systemd service", Manager.SYSTEMD_USER: "a systemd user service"}
+    return f"Register the gateway as {kind.get(manager, 'a launchd job')}"
+
+
+def _wish(context: Context) -> UnitWish:
+    """Return what the home's settings mean for its unit."""
+    config = context.config
+    places = {
+        EngineName.POSTGRES: (config.postgres_bin,),
+        EngineName.PGLITE: (config.pglite_dir, noted_binary(config.home)),
+    }.get(config.engine, ())
+    found = tuple(path for path in places if path is not None)
+    return UnitWish(
+        waits_for_network=config.engine is EngineName.SERVER,
+        reads_homes=is_below_homes(*found, *(path.resolve() for path in found)),
+        socket_outside=_outside(context) is not None,
+    )
+
+
+def _outside(context: Context) -> Path | None:
+    """Return the directory beyond the home in which the database's socket has its own, if it is not in the home."""
+    if context.config.engine is EngineName.SERVER:
+        return None
+    elsewhere = runtime_directory(process_environment()) if context.home.programs is None else FALLBACK
+    with suppress(EngineStartError):
+        place = socket_place(context.home, elsewhere)
+        return None if place == context.home.run else place.parent
+    return None

@@ -1,0 +1,1 @@
+"""``mosaic-gateway uninstall``: command, steps, and the inventory of what is removed."""

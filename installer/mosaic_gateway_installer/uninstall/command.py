@@ -1,0 +1,56 @@
+"""The command line of ``uninstall``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.errors import UsageError
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.root_requests import Request
+
+__all__ = ["uninstall"]
+
+ASK = "?"
+
+
+class ConfirmationMissingError(UsageError):
+    """A purge was asked for where nobody can be asked for the instance id."""
+
+    code = "CONFIRMATION_MISSING"
+
+
+@click.command(short_help="Remove the programs, keep the data.")
+@click.option("--purge", is_flag=False, flag_value=ASK, metavar="[=INSTANCE_ID]", help="Give up the data as well.")
+@click.option("--yes", is_flag=True, help="Ask nothing; never enough for a purge.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@verb("uninstall")
+def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Outcome:
+    """Stop the gateway and remove what was installed; data, secrets, settings and backups stay.
+
+    With --purge they go as well, once the instance id has been given (as --purge=ID in scripts).
+    """
+    from mosaic_gateway_installer.receipt import installed
+    from mosaic_gateway_installer.uninstall.verb import uninstall as run
+
+    if purge == ASK:
+        purge = _confirmed(home, installed(home).instance_id, asked=not yes)
+    return run(home, purge=purge, dry_run=dry_run)
+
+
+def _confirmed(home: Home, instance_id: str, *, asked: bool) -> str:
+    """Return what a person types for the instance id. Raises `ConfirmationMissingError`."""
+    broker = home.broker
+    terminal = broker.facts["terminal"]["input"] if broker is not None else sys.stdin.isatty()
+    if not asked or not terminal:
+        raise ConfirmationMissingError(
+            "a purge must be confirmed with the instance id, and there is no terminal to ask at",
+            hint="Give the instance id: --purge=INSTANCE_ID",
+        )
+    if broker is not None:
+        return str(broker.ask(Request.PROMPT, {"instance_id": instance_id})[0]["text"])
+    click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
+    return str(click.prompt(f"Type the instance id ({instance_id}) to go on", err=True))

@@ -1,0 +1,143 @@
+"""What is there, and what this package would bring: read, and nothing written."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+
+import psycopg
+
+from mosaic_gateway import __version__
+from mosaic_gateway.config import Config
+from mosaic_gateway.engines.base import EngineError, RuntimeMissingError
+from mosaic_gateway.engines.factory import engine_for
+from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.runtime import is_installed
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
+from mosaic_gateway.engines.postgres.runtime import (
+    examine_programs,
+    examine_wheel,
+    find_runtime,
+    runtimes_of,
+    wheel_version,
+)
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.migrations.compatibility import breaking
+from mosaic_gateway.migrations.runner import read_plan
+from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.receipt import Receipt
+from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, order_of
+
+__all__ = ["upgrade_facts"]
+
+APPLICATION = "mosaic-gateway upgrade"
+#: What a gateway's own sessions are called (`gateway.database`).
+SESSIONS = (
+    "SELECT client_port FROM pg_stat_activity"
+    " WHERE application_name = 'mosaic-gateway' AND datname = current_database()"
+)
+
+
+def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
+    """Return what decides about an upgrade of *config*'s home.
+
+    A database that runs is asked; one that does not is left alone. Raises what the migration layer raises for
+    a database that this package must not touch, PreflightError, OSError.
+    """
+    home = config.home
+    installed, offered = _programs(config)
+    server = _server(config)
+    vector, tags, others = _database(config, server)
+    cluster = cluster_of(home) if config.engine is EngineName.POSTGRES else None
+    return UpgradeFacts(
+        installed_version=receipt.version,
+        version=__version__,
+        installed_schema=receipt.schema,
+        schema=schema_digest(load_bundles()),
+        same_program=_is_same(config),
+        cluster_major=major_of(cluster) if cluster is not None else None,
+        programs_major=order_of(offered[0])[0] if offered is not None else None,
+        majors=tuple(runtime.major for runtime in runtimes_of(home)),
+        installed_programs=installed,
+        programs=offered[0] if offered is not None else None,
+        vector=vector,
+        offered_vector=offered[1] if offered is not None else None,
+        breaking=tags,
+        others=others,
+        pglite=config.engine is EngineName.PGLITE and not is_installed(home, config.pglite_dir, shipped=shipped()),
+        server_major=order_of(server[1])[0] if server is not None else None,
+        dump_major=order_of(_dump_version(config))[0] if server is not None else None,
+    )
+
+
+def _is_same(config: Config) -> bool:
+    programs = programs_of(config.home)
+    with suppress(ProgramMissingError):
+        program = current_program(config.home)
+        if program is not None:
+            if programs.can_place():
+                return program.directory.name == programs.find_gateway()
+            return program.version == __version__
+    return False
+
+
+def _programs(config: Config) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the version of PostgreSQL's programs in the home, and version and pgvector of those that would come."""
+    if config.engine is not EngineName.POSTGRES:
+        return None, None
+    installed = None
+    with suppress(RuntimeMissingError):
+        installed = find_runtime(config.home, config.postgres_bin).version
+    if config.postgres_bin is not None:
+        return installed, (installed, examine_programs(config.postgres_bin)[1]) if installed else None
+    _, vector = examine_wheel()
+    return installed, (wheel_version(), vector)
+
+
+def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | None, tuple[str, ...], int]:
+    """Return pgvector's version, pending migrations that break others, and how many others there seem to be."""
+    conninfo = server[0] if server is not None else running_database(config.home, config.engine)
+    if conninfo is None:
+        return None, (), 0
+    try:
+        with closing(connect(conninfo, application_name=APPLICATION)) as connection:
+            pending = [one.migration for bundle in load_bundles() for one in read_plan(connection, bundle).pending]
+            row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+            ports = [int(found[0] or 0) for found in connection.execute(SESSIONS)]
+    except psycopg.Error as error:
+        raise EngineError(f"the database cannot be asked: {error}", hint="See its log, or the server's.") from None
+    return (str(row[0]) if row else None), breaking(pending), _strangers(config, ports) if server is not None else 0
+
+
+def _server(config: Config) -> tuple[str, str] | None:
+    """Return conninfo and version of a server that is not ours, None where the database is the home's own."""
+    if config.engine is not EngineName.SERVER:
+        return None
+    server = engine_for(config)
+    server.start()
+    return server.conninfo(), server.verify().server_version
+
+
+def _dump_version(config: Config) -> str:
+    if config.postgres_bin is None:
+        return wheel_version()
+    return find_runtime(config.home, config.postgres_bin).version
+
+
+def _strangers(config: Config, ports: list[int]) -> int:
+    """Return how many sessions of gateways are not of the one that serves this home.
+
+    Through a unix socket no session has a port; then ours cannot be told from another's, and counts as ours.
+    """
+    import psutil
+
+    holder = holder_of(config.home.gateway_lock)
+    ours: set[int] = set()
+    if holder is not None:
+        with suppress(psutil.Error):
+            ours = {one.laddr.port for one in psutil.Process(holder.pid).net_connections(kind="tcp")}
+    return len([port for port in ports if port not in ours and not (port < 0 and holder is not None)])

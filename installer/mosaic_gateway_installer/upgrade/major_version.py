@@ -1,0 +1,185 @@
+"""Which major version of PostgreSQL the data is of, which runs it, and what is to be done about a difference."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mosaic_gateway.config import Config
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
+from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
+from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runtimes_of, wheel_version
+from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.fs.record_fields import Field, RecordError, integer
+from mosaic_gateway.fs.record_fields import read_record as read_fields
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway_installer.backup.tree_copy import sync_directory
+from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.receipt import read_receipt
+from mosaic_gateway_installer.root.program_directory import program_names
+
+__all__ = [
+    "MajorRecord",
+    "decision_for",
+    "forget_old_clusters",
+    "forget_record",
+    "forget_reverted",
+    "is_reverting",
+    "old_clusters",
+    "programs_major",
+    "put_back_reverted",
+    "read_record",
+    "record_file",
+    "remove_newer_programs",
+    "reverted_name",
+    "undo_major",
+    "write_record",
+]
+
+NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class MajorRecord:
+    """Which cluster became which, by system identifiers."""
+
+    before: int
+    after: int
+
+
+FIELDS = {"before": Field(integer), "after": Field(integer)}
+
+
+def record_file(home: Home) -> Path:
+    """Return where the record of the last upgrade to a new major version lies, beside the clusters."""
+    return home.data / ".major-upgrade.json"
+
+
+def read_record(home: Home) -> MajorRecord | None:
+    """Return the record of the last upgrade to a new major version, None where there is none that can be read."""
+    try:
+        return MajorRecord(**read_fields(record_file(home), FIELDS))
+    except (OSError, RecordError):
+        return None
+
+
+def write_record(home: Home, record: MajorRecord) -> None:
+    """Write *record*. Raises OSError."""
+    write_file(record_file(home), json.dumps(asdict(record)) + "\n")
+
+
+def forget_record(home: Home) -> None:
+    """Say that no upgrade to a new major version is under way: the receipt knows the new cluster. Raises OSError."""
+    remove_file(record_file(home))
+
+
+def decision_for(config: Config) -> MajorDecision:
+    """Return what is to be done about the major version of the cluster in *config*'s home. Reads only.
+
+    Raises `ForeignClusterError` where what lies there is no cluster, `RuntimeMissingError`.
+    """
+    cluster = cluster_of(config.home) if config.engine is EngineName.POSTGRES else None
+    if cluster is None:
+        return MajorDecision.NOTHING
+    major, programs = major_of(cluster), programs_major(config)
+    available = {runtime.major for runtime in runtimes_of(config.home)} if major < programs else ()
+    return decide_major(major, programs, available)
+
+
+def programs_major(config: Config) -> int:
+    """Return the major version of the programs that shall run the cluster. Raises `RuntimeMissingError`."""
+    if config.postgres_bin is not None:
+        return find_runtime(config.home, config.postgres_bin).major
+    return int(wheel_version().partition(".")[0])
+
+
+def old_clusters(home: Home) -> tuple[Path, ...]:
+    """Return the clusters beside the one that runs, by version: those that an upgrade left."""
+    newest = cluster_of(home)
+    if newest is None:
+        return ()
+    found = [path for path in home.data.iterdir() if NAME.fullmatch(path.name) and path != newest]
+    return tuple(sorted(found, key=lambda path: int(path.name.removeprefix("postgres-"))))
+
+
+def remove_newer_programs(home: Home) -> None:
+    """Remove programs of later major versions than the cluster's, which an earlier gateway would take for its own.
+
+    Raises OSError.
+    """
+    cluster = cluster_of(home)
+    if cluster is None:
+        return
+    newer = [runtime for runtime in runtimes_of(home) if runtime.major > major_of(cluster)]
+    programs_of(home).remove([copy_of(home, runtime.version).name for runtime in newer])
+
+
+def undo_major(home: Home) -> bool:
+    """Remove the cluster that an upgrade under way made, so that the old one is the newest again; say if there was one.
+
+    An upgrade is under way while the record is there and the receipt does not yet have the new cluster's mark. Nobody
+    may use the database meanwhile. Raises OSError.
+    """
+    record, new, receipt = read_record(home), cluster_of(home), read_receipt(home)
+    if record is None:
+        return False
+    if receipt is not None and receipt.system_identifier == record.after:  # it came to its end
+        return False
+    ours = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
+    if new is not None and ours:
+        _discard(new)
+    remove_file(record_file(home))
+    return ours
+
+
+def forget_old_clusters(home: Home) -> tuple[str, ...]:
+    """Remove the clusters that an upgrade left to go back to, and their programs; return the names. Raises OSError."""
+    old = old_clusters(home)
+    for path in old:
+        _discard(path)
+    majors = {int(path.name.removeprefix("postgres-")) for path in old}
+    copies = [copy_of(home, runtime.version).name for runtime in runtimes_of(home) if runtime.major in majors]
+    return (*(path.name for path in old), *programs_of(home).remove(copies))
+
+
+def reverted_name(path: Path) -> Path:
+    """Return where the cluster *path* lies while an upgrade is gone back from."""
+    return path.with_name(f".{path.name}.reverted")
+
+
+def put_back_reverted(home: Home) -> None:
+    """Put back what going back from an upgrade had set aside. Nobody may use the database. Raises OSError."""
+    for path in _reverted(home):
+        place = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
+        if not place.exists():
+            path.rename(place)
+    programs_of(home).put_back()
+
+
+def forget_reverted(home: Home) -> None:
+    """Remove what going back from an upgrade had set aside: the old cluster serves. Raises OSError."""
+    for path in _reverted(home):
+        _discard(path)
+    programs_of(home).remove([name for name in program_names(home) if name.startswith(".")])
+
+
+def is_reverting(home: Home) -> bool:
+    """Return whether something is set aside by a way back that did not come to its end."""
+    return bool(_reverted(home)) or any(name.startswith(".") for name in program_names(home))
+
+
+def _reverted(home: Home) -> list[Path]:
+    return sorted(home.data.glob(".postgres-*.reverted"))
+
+
+def _discard(path: Path) -> None:
+    """Remove *path* under a name that nothing takes for a cluster or for programs."""
+    gone = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
+    path.rename(gone)
+    sync_directory(gone.parent)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,169 @@
+"""A cluster of a new major version of PostgreSQL, grown beside the old one.
+
+Theory of operation. The new cluster grows in a home of its own, ``data/.upgrading``, where nobody finds it. There it is
+started, given statistics and newer extensions, and counted: its rows are those of the old one, or it is thrown
+away. Its rename to ``data/postgres-<new>`` is the one visible change, because the newest cluster is the one that
+runs. The old one stays, with its programs, until `majors.forget_old_clusters`; so the way back is a rename, too, for
+as long as nothing has been written that would be missed (`upgrading.written`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from mosaic_gateway.config import process_environment, runtime_directory
+from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
+from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
+from mosaic_gateway.engines.postgres.major_upgrade import (
+    MajorUpgradeError,
+    OldCluster,
+    Transfer,
+    upgrade_cluster,
+)
+from mosaic_gateway.engines.postgres.postmaster import kill_processes
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
+from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
+from mosaic_gateway.engines.session import connect
+from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
+from mosaic_gateway_installer.backup.disk_space import check_room, size_of
+from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows
+from mosaic_gateway_installer.backup.tree_copy import can_share, sync_directory
+from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.upgrade.major_version import (
+    MajorRecord,
+    write_record,
+)
+
+__all__ = ["take_to_new_major"]
+
+#: Where the new cluster grows: in ``data``, because it is renamed from there.
+STAGE = ".upgrading"
+STATISTICS_LIMIT = 3600.0  # seconds
+MISSING_STATISTICS = 18  # first major version of vacuumdb that can make only what pg_upgrade did not carry over
+APPLICATION = "mosaic-gateway upgrade"
+
+
+def take_to_new_major(context: Context) -> None:
+    """Make the new cluster of *context*'s home, compare it with the old one, and let it be the one that runs.
+
+    Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
+    """
+    home = context.home
+    old = cluster_of(home)
+    if old is None:
+        raise MajorUpgradeError(f"{home.path} has no cluster to upgrade")
+    before = find_runtime(home, None, major=major_of(old))
+    after = find_runtime(home, context.config.postgres_bin)
+    with _stage(home) as stage:
+        if not can_share(old, stage.data):
+            check_room(stage.path, size_of([old]), "The new cluster")
+        rows, databases = _counted(home, before)
+        new = stage.data / f"postgres-{after.major}"
+        transfer = Transfer.CLONE if can_share(old, stage.data) else Transfer.COPY
+        sockets = socket_directory(stage, runtime_directory(process_environment()))
+        with database_at_rest(home):
+            source = OldCluster(path=old, runtime=before, databases=databases)
+            upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
+            wrong = differing_tables(rows, _finished(stage, after, databases))
+            if wrong:
+                raise MajorUpgradeError(
+                    f"the upgraded cluster is not the old one: {'; '.join(wrong[:5])}",
+                    hint="The old cluster is as it was. Please report this.",
+                )
+            identifiers = MajorRecord(system_identifier(old), system_identifier(new))
+            write_record(home, identifiers)
+            new.rename(home.data / new.name)
+            sync_directory(home.data)
+
+
+@contextmanager
+def _stage(home: Home) -> Iterator[Home]:
+    """Give an empty home in the data of *home*, and remove it with all that belongs to it."""
+    stage = Home(home.data / STAGE)
+    _clear(stage)
+    make_directory(stage.data)
+    make_directory(stage.run)
+    try:
+        yield stage
+    finally:
+        _clear(stage)
+
+
+def _clear(stage: Home) -> None:
+    """End the servers that pg_upgrade may have left there, and remove *stage* with its sockets elsewhere."""
+    if not stage.path.exists():
+        return
+    for cluster in stage.data.glob("postgres-*"):
+        kill_processes(cluster)
+    for place in (*outside_directories(stage, runtime_directory(process_environment())), stage.path):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _running(home: Home, runtime: Runtime) -> Iterator[str]:
+    """Run the newest cluster of *home* inside the block, and stop it cleanly; give its conninfo."""
+    engine = EmbeddedPostgres(
+        home,
+        runtime,
+        log=home.postgres_log,
+        runtime_directory=runtime_directory(process_environment()),
+    )
+    engine.start()
+    try:
+        yield engine.conninfo()
+    finally:
+        engine.stop()
+
+
+def _counted(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
+    """Count the old cluster, and name its databases; it is recovered first, should its last server have been killed."""
+    with (
+        _running(home, runtime) as conninfo,
+        closing(connect(conninfo, application_name=APPLICATION)) as connection,
+    ):
+        return table_rows(connection), tuple(name for (name,) in connection.execute("SELECT datname FROM pg_database"))
+
+
+def _finished(stage: Home, runtime: Runtime, databases: Collection[str]) -> Contents:
+    """Give the new cluster what pg_upgrade leaves to do, drop what is not among *databases*, and count it."""
+    with _running(stage, runtime) as conninfo:
+        with closing(connect(conninfo, application_name=APPLICATION)) as connection:
+            for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall():
+                if name not in databases:
+                    connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        _make_statistics(conninfo, runtime)
+        with closing(connect(conninfo, application_name=APPLICATION)) as connection:
+            names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
+        for (name,) in names:
+            _update_extensions(make_conninfo(conninfo, dbname=name))
+        with closing(connect(conninfo, application_name=APPLICATION)) as connection:
+            return table_rows(connection)
+
+
+def _make_statistics(conninfo: str, runtime: Runtime) -> None:
+    place = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    words = ["-h", place["host"], "-p", place["port"], "-U", place["user"], "-w", "--all", "--analyze-only", "--quiet"]
+    if runtime.major >= MISSING_STATISTICS:
+        words.append("--missing-stats-only")
+    words += ["--maintenance-db", place["dbname"]]
+    try:
+        run([runtime.bindir / "vacuumdb", *words], timeout=STATISTICS_LIMIT)
+    except CommandFailedError as error:
+        raise MajorUpgradeError(f"the upgraded cluster got no statistics: {error.message}") from error
+
+
+def _update_extensions(conninfo: str) -> None:
+    with closing(connect(conninfo, application_name=APPLICATION)) as connection:
+        outdated = connection.execute(
+            "SELECT name FROM pg_available_extensions WHERE installed_version <> default_version"
+        ).fetchall()
+        for (name,) in outdated:
+            connection.execute(sql.SQL("ALTER EXTENSION {} UPDATE").format(sql.Identifier(name)))

@@ -1,0 +1,181 @@
+"""Which database, and which migrations: the home's, or others that are named."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mosaic_gateway.cli.installed_home import installation_of
+from mosaic_gateway.config import Config, default_home, load_config, process_environment
+from mosaic_gateway.errors import MosaicError, UsageError
+from mosaic_gateway.gateway.database_access import open_alone_if_idle
+from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.migrations.bundle import Bundle
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["DatabaseFailedError", "Place", "direct", "open_place", "place_options", "uses_home", "with_bundle"]
+
+COMMAND = re.compile(r"mosaic-gateway storage (?:status|plan|migrate|resolve|baseline)\b")
+
+
+class DatabaseFailedError(MosaicError):
+    """PostgreSQL refused a statement of a verb, or went away."""
+
+    code = "DATABASE_FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An open connection to the database, and the bundles that belong to it, in their order.
+
+    ``alone``: no other process can reach the database now. ``options`` are those by which a further command finds the
+    same place.
+    """
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    conninfo: str
+    config: Config
+    alone: bool
+    bundles: tuple[Bundle, ...]
+    options: str
+
+    @property
+    def engine(self) -> EngineName:
+        """What runs the database."""
+        return self.config.engine
+
+
+def uses_home(options: Mapping[str, Any]) -> bool:
+    """Return whether a verb with *options* works on a home's database, and not on one that a URL names."""
+    return options["database_url"] is None and options["database_url_file"] is None
+
+
+def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--from``, ``--database-url`` and ``--database-url-file`` to a command."""
+    for decorate in (
+        click.option(
+            "--from",
+            "folder",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Another folder of migrations (drizzle-kit's form) instead of the packaged ones.",
+        ),
+        click.option(
+            "--database-url-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="The URL of another database than the home's, from a file.",
+        ),
+        click.option(
+            "--database-url", metavar="URL", help="The same as an argument, which others on this machine can read."
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+@contextmanager
+def open_place(
+    home: Home,
+    verb: str,
+    *,
+    folder: Path | None = None,
+    database_url: str | None = None,
+    database_url_file: Path | None = None,
+) -> Iterator[Place]:
+    """Open what the options name. Raises `BundleError`, UsageError, and what the engine raises."""
+    from mosaic_gateway.engines.session import connect
+
+    bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
+    options = _options(home, folder, database_url, database_url_file)
+    with ExitStack() as stack:
+        stack.enter_context(_directed(options))
+        stack.enter_context(_database_errors())
+        config = _settings(home, database_url, database_url_file)
+        opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
+        connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
+        yield Place(
+            connection=connection,
+            conninfo=opened.conninfo,
+            config=config,
+            alone=opened.alone,
+            bundles=bundles,
+            options=options,
+        )
+
+
+def direct(error: MosaicError, options: str) -> MosaicError:
+    """Complete the commands that the hint of *error* names by *options*: without them they would go elsewhere."""
+    error.hint = COMMAND.sub(lambda found: f"{found[0]}{options}", error.hint)
+    return error
+
+
+def _options(home: Home, folder: Path | None, url: str | None, file: Path | None) -> str:
+    """Return the options, with a blank before each; a URL is left out, for it may hold a password."""
+    words = []
+    if folder is not None:
+        words += ["--from", shlex.quote(str(folder))]
+    if file is not None:
+        words += ["--database-url-file", shlex.quote(str(file))]
+    elif url is not None:
+        words += ["--database-url", "…"]
+    elif home.path != default_home(process_environment()).expanduser().absolute():
+        words += ["--home", shlex.quote(str(home.path))]
+    return "".join(f" {word}" for word in words)
+
+
+@contextmanager
+def _directed(options: str) -> Iterator[None]:
+    try:
+        yield
+    except MosaicError as error:
+        direct(error, options)
+        raise
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Name what PostgreSQL refuses while a verb reads."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DatabaseFailedError(
+            f"the database refused: {str(error).strip()} (SQLSTATE {error.sqlstate or 'none'})",
+            hint="Make sure that the database user may read the schemas drizzle and mosaic, and that the server runs.",
+        ) from error
+
+
+def _settings(home: Home, url: str | None, file: Path | None) -> Config:
+    """Return the settings of the home, or, with a URL, such as need no home at all."""
+    if file is not None:
+        if url is not None:
+            raise UsageError("--database-url and --database-url-file exclude each other", hint="Give one of the two.")
+        try:
+            url = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} cannot be read: {error}", hint="Name a readable file.") from error
+    if url is None:
+        return installation_of(home).config
+    flags = {"engine": EngineName.SERVER, "database_url": url}
+    return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment())
+
+
+def with_bundle(place: Place, tag: str) -> Bundle:
+    """Return the bundle of *place* that has the migration *tag*. Raises UsageError."""
+    for bundle in place.bundles:
+        if any(migration.tag == tag for migration in bundle.migrations):
+            return bundle
+    raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")

@@ -1,0 +1,58 @@
+"""From settings to the engine they name."""
+
+from __future__ import annotations
+
+from mosaic_gateway.config import Config, process_environment, runtime_directory
+from mosaic_gateway.engines.base import Engine
+from mosaic_gateway.errors import UsageError
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout_check import check_layout
+
+__all__ = ["engine_for"]
+
+
+def engine_for(config: Config, *, published: bool = True) -> Engine:
+    """Return the engine that *config* names, not yet started.
+
+    *published*: other processes of the home may work through it; only PGlite, whose session they would share,
+    keeps them away otherwise. Raises `RuntimeMissingError` where the engine's programs are not installed, and what
+    `find_node` raises; UsageError where the database URL is missing; HomeLayoutError.
+    """
+    # Imported here: each engine loads what the other does not need.
+    if config.engine is EngineName.SERVER:
+        from mosaic_gateway.engines.server import ServerEngine  # noqa: PLC0415
+
+        if config.database_url is None:
+            raise UsageError(
+                "The engine 'server' needs a database URL",
+                hint="Give --database-url, or set MOSAIC_GATEWAY_DATABASE_URL or DATABASE_URL.",
+            )
+        return ServerEngine(config.database_url)
+    check_layout(config.home)
+    if config.engine is EngineName.PGLITE:
+        return _pglite(config, published=published)
+    from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415
+    from mosaic_gateway.engines.postgres.runtime import find_runtime  # noqa: PLC0415
+
+    return EmbeddedPostgres(
+        config.home,
+        find_runtime(config.home, config.postgres_bin),
+        log=config.home.logs / "postgres.log",
+        runtime_directory=runtime_directory(process_environment()),
+    )
+
+
+def _pglite(config: Config, *, published: bool) -> Engine:
+    from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - as above
+    from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.runtime import find_runtime  # noqa: PLC0415
+
+    environ, brought = process_environment(), shipped()
+    runtime = find_runtime(config.home, config.pglite_dir, shipped=brought, search_path=environ.get("PATH"))
+    return Pglite(
+        config.home,
+        runtime,
+        shipped=brought,
+        runtime_directory=runtime_directory(environ),
+        published=published,
+    )

@@ -1,0 +1,62 @@
+"""Starting a sidecar and hearing that its database is open; needs no PostgreSQL driver, which takes long to load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mosaic_gateway.engines.base import EngineStartError, UnfitAccountError
+from mosaic_gateway.engines.pglite.errors import PackagesMissingError
+from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
+from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
+
+__all__ = ["FULL", "check_account", "failure", "open_sidecar", "sidecar_command"]
+
+START_LIMIT = 120.0  # seconds; a recovery included
+TAIL = 20  # lines of PGlite's log in an error
+FULL = ("No space left on device", "ENOSPC")
+
+
+def check_account() -> None:
+    """Raise `UnfitAccountError` where we are root."""
+    if os.geteuid() == 0:
+        raise UnfitAccountError(
+            "PGlite is not run as root", hint="Name a service account with --run-as USER; it must exist."
+        )
+
+
+def sidecar_command(
+    runtime: PgliteRuntime, data: Path, socket: Path, *, lock: int | None = None, brief: bool = False
+) -> list[str | Path]:
+    """Return the words that start a sidecar; *brief* for one that ends soon."""
+    words: list[str | Path] = [*runtime.node.command(brief=brief), runtime.script, "--modules", runtime.modules]
+    words += ["--data", data, "--socket", socket]
+    return words if lock is None else [*words, "--lock-fd", str(lock)]
+
+
+def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> dict[str, Any]:
+    """Return what the started *sidecar* says when it is ready.
+
+    Raises `PackagesMissingError`, `EngineStartError` with the end of PGlite's log; then it does not run.
+    """
+    event = sidecar.await_event("ready", "failed", limit=limit)
+    if event is not None and event["event"] == "ready":
+        return event
+    late = event is None and sidecar.running()
+    sidecar.stop()
+    if event is not None and event.get("code") == "MODULES_MISSING":
+        raise PackagesMissingError(
+            f"PGlite's packages cannot be loaded: {event.get('message')}", hint="Run mosaic-gateway install again."
+        )
+    if event is not None:
+        why = f"{event.get('message')} ({event.get('code')})"
+    else:
+        why = f"it was not ready within {limit:.0f} s" if late else sidecar.ending()
+    raise failure(f"PGlite did not start: {why}", sidecar, log)
+
+
+def failure(message: str, sidecar: Sidecar | None, log: Path) -> EngineStartError:
+    """Return an error that ends with the tail of PGlite's log."""
+    lines = sidecar.tail().splitlines()[-TAIL:] if sidecar is not None else []
+    return EngineStartError("\n".join([message, *lines]), hint=f"The whole log: {log}", details={"log": str(log)})

@@ -1,0 +1,45 @@
+"""64 MB that can be given back: PostgreSQL cannot even recover on a disk without any room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway.installation.layout import Home
+
+__all__ = ["drop_ballast", "keep_ballast"]
+
+SIZE = 64 * 1024 * 1024  # bytes: four WAL segments
+ROOM = 4 * SIZE  # bytes that must be free for it to be made
+
+
+def ballast_file(home: Home) -> Path:
+    """Return where the ballast of *home* lies: on the file system of the clusters, outside of them."""
+    return home.data / ".ballast"
+
+
+def keep_ballast(home: Home) -> None:
+    """Make the ballast if it is not there and there is room; never an error."""
+    path = ballast_file(home)
+    with suppress(OSError):
+        if path.exists() or shutil.disk_usage(home.data).free < ROOM or not hasattr(os, "posix_fallocate"):
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, SIZE)
+        except OSError:
+            remove_file(path)
+        finally:
+            os.close(descriptor)
+
+
+def drop_ballast(home: Home) -> bool:
+    """Give the space back; return whether there was any."""
+    path = ballast_file(home)
+    if not path.exists():
+        return False
+    remove_file(path)
+    return True

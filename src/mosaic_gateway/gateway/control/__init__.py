@@ -1,0 +1,1 @@
+"""Starting, stopping and supervising a gateway from outside of its process."""

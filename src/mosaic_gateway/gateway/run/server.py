@@ -1,0 +1,125 @@
+"""The HTTP server around the app: listens only when told to, and says so."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mosaic_gateway import __version__
+from mosaic_gateway.config import Config, Secret
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.ports import bind_failure
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+__all__ = ["preload", "preload_engine", "preload_engines", "serve_http"]
+
+BACKLOG = 512
+#: What is imported on first use somewhere below; a failing import after root was given up would be a 500.
+PRELOADED = (
+    "anyio._backends._asyncio",
+    "concurrent.futures.thread",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8_sig",
+    "glob",
+    "mosaic_gateway.engines.postgres.embedded",
+    "mosaic_gateway.engines.server",
+    "mosaic_gateway.gateway.app",
+    "mosaic_gateway.gateway.run.lifecycle",
+    "mosaic_gateway.gateway.run.startup",
+    "mosaic_gateway.cli.root",
+    "mosaic_gateway.cli.serve",
+    "mosaic_gateway.gateway.control.ready_pipe",
+    "mosaic_gateway.gateway.control.service_notice",
+    "mosaic_gateway.installation.upgrade_state",
+    "mosaic_gateway.migrations.runner",
+    "mosaic_gateway.gateway.database",
+    "mosaic_gateway.storage.documents",
+    "psutil",
+    "stringprep",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.server",
+)
+GRACE = 5  # seconds that open requests have to end
+
+
+def preload(enough: Callable[[], bool] = lambda: False) -> None:
+    """Import all that serving needs, for a process that may not be able to read it later; less if it is *enough*."""
+    for name in PRELOADED:
+        if enough():
+            return
+        import_module(name)
+
+
+def preload_engine(engine: EngineName) -> None:
+    """Load what *engine* alone takes from this package, for the same reason."""
+    if engine is EngineName.PGLITE:
+        import mosaic_gateway.engines.pglite.engine
+        import mosaic_gateway.engines.pglite.self_test  # noqa: F401 - to have it
+        from mosaic_gateway.engines.pglite.pinned_versions import shipped
+
+        shipped()
+
+
+def preload_engines() -> None:
+    """Load what any engine, and the schema, take from this package: which engine is known only in the home."""
+    from mosaic_gateway.gateway.schema import load_bundles
+
+    for engine in EngineName:
+        preload_engine(engine)
+    load_bundles()
+
+
+def serve_http(
+    config: Config, conninfo: str, listener: socket.socket, secret: Secret, identity: str, on_ready: Callable[[], None]
+) -> None:
+    """Serve the app on the bound *listener* until SIGTERM or SIGINT; call *on_ready* when requests are accepted.
+
+    Raises `PortTakenError` when another process began to listen on the same port first.
+    """
+    import asyncio
+
+    import uvicorn
+
+    from mosaic_gateway.gateway.app import Services, create_app
+    from mosaic_gateway.gateway.database import make_pool
+
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise bind_failure(config.host, config.port, error) from error
+
+    async def main() -> None:
+        services = Services(
+            pool=make_pool(conninfo, config.engine),
+            auth_secret=secret,
+            base_url=config.url,
+            version=__version__,
+            instance_id=identity,
+        )
+        await _Server(_settings(create_app(services)), on_ready).serve(sockets=[listener])
+
+    class _Server(uvicorn.Server):
+        def __init__(self, settings: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+            super().__init__(settings)
+            self._on_ready = on_ready
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                self._on_ready()
+
+    def _settings(app: Starlette) -> uvicorn.Config:
+        return uvicorn.Config(
+            app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=GRACE, backlog=BACKLOG,
+        )  # fmt: skip
+
+    asyncio.run(main())

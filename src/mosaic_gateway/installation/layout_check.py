@@ -1,0 +1,64 @@
+"""Is every directory of a home a directory, and every lock a file?
+
+A verb that writes or removes below a link would do so elsewhere; so a verb that changes a home, or starts something in
+it, begins with this question. The home itself may be reached through links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.installation.layout import Home
+
+__all__ = ["HomeLayoutError", "check_layout", "check_run_directory"]
+
+
+class HomeLayoutError(RefusedError):
+    """Something else lies where a directory, or a lock, of the home belongs."""
+
+    code = "HOME_LAYOUT"
+
+
+def check_layout(home: Home) -> None:
+    """Raise `HomeLayoutError` unless what is there of the directories of *home* are directories; OSError."""
+    for path in (home.data, home.logs, home.secrets, *(home.path / name for name in ("backups", "bin", "runtime"))):
+        _check(path, stat.S_ISDIR, stat.S_IRWXU, "directory")
+    _check_file(home.lock)
+    check_run_directory(home)
+
+
+def check_run_directory(home: Home) -> None:
+    """Do as `check_layout` for the directory that says what runs. Raises `HomeLayoutError`, OSError."""
+    _check(home.run, stat.S_ISDIR, stat.S_IRWXU, "directory")
+    for path in home.run.glob("*.lock"):
+        _check_file(path)
+
+
+def _check_file(path: Path) -> None:
+    _check(path, stat.S_ISREG, stat.S_IRUSR | stat.S_IWUSR, "regular file")
+
+
+def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str) -> None:
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not fits(status.st_mode):
+        what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
+        raise HomeLayoutError(
+            f"{path} must be a {kind}, and is {what}",
+            hint="Nothing was changed. Put what it leads to in its place; a directory may be a mount (mount --bind)."
+            if kind == "directory"
+            else "Nothing was changed. Remove it: it is made anew.",
+            details={"path": str(path)},
+        )
+    if status.st_uid == os.geteuid() != 0 and status.st_mode & needed != needed:
+        raise HomeLayoutError(
+            f"{path} is closed to its owner (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint="Set the modes: mosaic-gateway doctor --fix",
+            details={"path": str(path)},
+        )

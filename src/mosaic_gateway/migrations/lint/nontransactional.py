@@ -1,0 +1,112 @@
+"""Rules on statements that PostgreSQL runs only outside of a transaction (SQLSTATE 25001).
+
+The runner learns that from the server and gives each such statement its own way. In a chunk with
+others it cannot: PostgreSQL makes one transaction of the statements of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pglast import ast, enums
+
+from mosaic_gateway.migrations.lint.ast_utils import option
+from mosaic_gateway.migrations.lint.finding import Finding, Rule
+from mosaic_gateway.migrations.lint.source import Script
+
+__all__ = ["check_concurrently_if_not_exists", "check_own_chunk", "outside_of_transactions"]
+
+SIMPLE: tuple[tuple[type[ast.Node], str], ...] = (
+    (ast.AlterSystemStmt, "ALTER SYSTEM"),
+    (ast.CreatedbStmt, "CREATE DATABASE"),
+    (ast.DropdbStmt, "DROP DATABASE"),
+    (ast.CreateTableSpaceStmt, "CREATE TABLESPACE"),
+    (ast.DropTableSpaceStmt, "DROP TABLESPACE"),
+    (ast.CreateSubscriptionStmt, "CREATE SUBSCRIPTION"),
+    (ast.DropSubscriptionStmt, "DROP SUBSCRIPTION"),
+)
+REINDEX_ALL = {
+    enums.ReindexObjectType.REINDEX_OBJECT_SCHEMA,
+    enums.ReindexObjectType.REINDEX_OBJECT_SYSTEM,
+    enums.ReindexObjectType.REINDEX_OBJECT_DATABASE,
+}
+
+
+def check_own_chunk(script: Script) -> Iterator[Finding]:
+    """Yield statements that need a chunk of their own and share one."""
+    for chunk in script.chunks:
+        if len(chunk.commands) < 2:  # noqa: PLR2004 - "share" begins at two
+            continue
+        for command in chunk.commands:
+            name = outside_of_transactions(command.node)
+            if name is not None:
+                why = f"{name} cannot run in a transaction (25001), which the statements of a chunk share"
+                instead = "Give it a chunk of its own: a breakpoint before and after it."
+                yield Finding(rule=Rule.NEEDS_OWN_CHUNK, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def check_concurrently_if_not_exists(script: Script) -> Iterator[Finding]:
+    """Yield CREATE INDEX CONCURRENTLY IF NOT EXISTS."""
+    for command in script.commands:
+        node = command.node
+        if isinstance(node, ast.IndexStmt) and node.concurrent and node.if_not_exists:
+            why = (
+                "a build that failed leaves an invalid index of that name, which IF NOT EXISTS takes for done: "
+                "our runner looks whether it is valid, other runners do not"
+            )
+            instead = "Leave IF NOT EXISTS out; for other runners, DROP INDEX CONCURRENTLY IF EXISTS in a chunk before."
+            yield Finding(
+                rule=Rule.CONCURRENTLY_IF_NOT_EXISTS, file=script.file, line=command.line, why=why, instead=instead
+            )
+
+
+def outside_of_transactions(node: ast.Node) -> str | None:
+    """Return the name of the statement if it cannot run in a transaction, None if it can."""
+    for kind, name in SIMPLE:
+        if isinstance(node, kind):
+            return None if _connects_nowhere(node) else name
+    return _index(node) or _upkeep(node) or _detach(node)
+
+
+def _connects_nowhere(node: ast.Node) -> bool:
+    """Return whether a subscription is made without a slot on the other server, which needs no transaction."""
+    if not isinstance(node, ast.CreateSubscriptionStmt):
+        return False
+    for name in ("connect", "create_slot"):
+        given = option(node.options, name)
+        text = given.sval if isinstance(given, ast.String) else ""
+        if (text or "").lower() in {"false", "off", "0"}:
+            return True
+    return False
+
+
+def _index(node: ast.Node) -> str | None:
+    if isinstance(node, ast.IndexStmt) and node.concurrent:
+        return "CREATE INDEX CONCURRENTLY"
+    if isinstance(node, ast.DropStmt) and node.concurrent:
+        return "DROP INDEX CONCURRENTLY"
+    if isinstance(node, ast.ReindexStmt) and option(node.params, "concurrently"):
+        return "REINDEX CONCURRENTLY"
+    if isinstance(node, ast.ReindexStmt) and node.kind in REINDEX_ALL:
+        return "REINDEX of a schema or a database"
+    return None
+
+
+def _upkeep(node: ast.Node) -> str | None:
+    if isinstance(node, ast.VacuumStmt) and node.is_vacuumcmd:
+        return "VACUUM"
+    if isinstance(node, ast.ClusterStmt) and node.relation is None:
+        return "CLUSTER of all tables"
+    if isinstance(node, ast.DiscardStmt) and node.target == enums.DiscardMode.DISCARD_ALL:
+        return "DISCARD ALL"
+    return None
+
+
+def _detach(node: ast.Node) -> str | None:
+    if not isinstance(node, ast.AlterTableStmt):
+        return None
+    for command in node.cmds or ():
+        part = command.def_ if isinstance(command, ast.AlterTableCmd) else None
+        if isinstance(part, ast.PartitionCmd) and part.concurrent:
+            return "DETACH PARTITION CONCURRENTLY"
+    return None

@@ -1,0 +1,1 @@
+"""Statements that PostgreSQL refuses inside a transaction block."""
