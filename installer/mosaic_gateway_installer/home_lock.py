@@ -9,9 +9,9 @@ from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.process.account import check_owner
-from mosaic_gateway.process.file_lock import FileLock, Holder, holder_of
+from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of
 
-__all__ = ["HomeBusyError", "forget_lock", "holding", "naming_the_holder"]
+__all__ = ["HomeBusyError", "forget_lock", "home_locked", "naming_lock_holder"]
 
 
 class HomeBusyError(BusyError):
@@ -21,7 +21,7 @@ class HomeBusyError(BusyError):
 
 
 @contextmanager
-def holding(home: Home, verb: str) -> Iterator[None]:
+def home_locked(home: Home, verb: str) -> Iterator[None]:
     """Hold the lock of the existing *home* inside the block.
 
     Raises `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError.
@@ -38,7 +38,7 @@ def holding(home: Home, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def naming_the_holder(home: Home) -> Iterator[None]:
+def naming_lock_holder(home: Home) -> Iterator[None]:
     """Raise `HomeBusyError` for an error of the block while another process changes *home*: it is the cause."""
     try:
         yield
@@ -57,7 +57,7 @@ def forget_lock(home: Home) -> None:
         home.lock.unlink()
 
 
-def _busy(home: Home, holder: Holder | None) -> HomeBusyError:
+def _busy(home: Home, holder: FileLockHolder | None) -> HomeBusyError:
     who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
     return HomeBusyError(
         f"{home.path} is being changed by {who}",

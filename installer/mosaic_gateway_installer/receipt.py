@@ -50,7 +50,7 @@ class ReceiptState(StrEnum):
 
     INSTALLING = "installing"
     INSTALLED = "installed"
-    KEPT = "kept"
+    RETAINED = "kept"
     PURGING = "purging"
 
 
@@ -60,7 +60,7 @@ class Receipt:
 
     ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
     ``parents_created`` which directories above it, outermost first. ``schema`` is the digest of the
-    migrations that are applied, None before the first. ``kept`` names what an uninstall left, below the home.
+    migrations that are applied, None before the first. ``retained`` names what an uninstall left, below the home.
     ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
     earlier version wrote the receipt. ``engine_reason`` says why ``engine`` was chosen, ``caches`` names what was
     made outside of the home for other homes as well. ``service`` is a user's own unit,
@@ -75,7 +75,7 @@ class Receipt:
     home_created: bool
     parents_created: tuple[str, ...] = ()
     schema: str | None = None
-    kept: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
     system_identifier: int | None = None
     secret_check: str | None = None
     engine_reason: str = ""
@@ -121,6 +121,7 @@ def read_receipt(home: Home) -> Receipt | None:
         )  # fmt: skip
     if value["service"] is not None:
         value["service"] = Service.from_dict(value["service"], home.receipt)
+    value["retained"] = value.pop("kept")
     return Receipt(**value)
 
 
@@ -137,4 +138,5 @@ def installed(home: Home) -> Receipt:
 def write_receipt(home: Home, receipt: Receipt) -> None:
     """Write *receipt*. Raises OSError."""
     value: dict[str, Any] = {"receipt": SCHEMA, **asdict(receipt)}
+    value["kept"] = value.pop("retained")
     write_file(home.receipt, json.dumps(value, indent=2, default=str) + "\n")

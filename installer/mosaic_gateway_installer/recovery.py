@@ -9,7 +9,7 @@ from mosaic_gateway.installation.upgrade_state import Phase, mark_file, read_mar
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
-from mosaic_gateway_installer.uninstall.inventory import bring_back, erase_leftovers, is_erased
+from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, is_erased, put_back_removed
 from mosaic_gateway_installer.upgrade.major_version import is_reverting, put_back_reverted
 
 __all__ = ["needs_recovery", "recover"]
@@ -40,16 +40,16 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
         with database_at_rest(home):
             put_back_reverted(home)
     if upgrade_too:
-        _take_upgrade_back(home, report)
+        _roll_back_upgrade(home, report)
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is not ReceiptState.PURGING:
-        bring_back(home)
+        put_back_removed(home)
     erase_leftovers(home)
 
 
-def _take_upgrade_back(home: Home, report: Reporter) -> None:
+def _roll_back_upgrade(home: Home, report: Reporter) -> None:
     """Go back to what was before an upgrade that was killed, unless all that it changes was in force already."""
-    from mosaic_gateway_installer.upgrade.rollback import take_back  # much comes along
+    from mosaic_gateway_installer.upgrade.rollback import roll_back  # much comes along
 
     mark = read_mark(home)
     if mark is None:
@@ -58,4 +58,4 @@ def _take_upgrade_back(home: Home, report: Reporter) -> None:
         remove_mark(home)
         return
     report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
-    take_back(home, mark)
+    roll_back(home, mark)

@@ -64,7 +64,7 @@ class Journal:
         events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
         return bool(events) and events[-1] == "done"
 
-    def was_ever_begun(self, step: str) -> bool:
+    def was_ever_started(self, step: str) -> bool:
         """Return whether a run that did not end had begun *step*, undone or not."""
         return any(entry.get("step") == step for entry in self.entries())
 

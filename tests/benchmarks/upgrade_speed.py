@@ -84,8 +84,8 @@ def measure(scratch: Path, rounds: int, port: int) -> list[tuple[str, str, str]]
             downtimes.append(watch.downtime / floor)
             wholes.append(whole / floor)
             floors.append(floor)
-            told = f"{whole:.2f} s, down {watch.downtime:.2f} s, cp -a {floor:.2f} s"
-            print(f"upgrade {number}: {told}", file=sys.stderr, flush=True)
+            summary = f"{whole:.2f} s, down {watch.downtime:.2f} s, cp -a {floor:.2f} s"
+            print(f"upgrade {number}: {summary}", file=sys.stderr, flush=True)
     finally:
         home.purge()
     copied = f"{statistics.median(floors):.2f} s"

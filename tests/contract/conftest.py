@@ -106,9 +106,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """One engine of each kind, not started; stopped when the test is over. A server of each version that is here."""
     kind, _, which = request.param.partition(" ")
     make: Callable[[str], Engine] = request.getfixturevalue(MAKERS[EngineName(kind)])
-    made = make(which or SHIPPED)
-    yield made
-    made.stop()
+    created = make(which or SHIPPED)
+    yield created
+    created.stop()
 
 
 @pytest.fixture

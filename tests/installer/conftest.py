@@ -295,9 +295,9 @@ def make_site(_place: Callable[[], Path], free_port: Callable[[], int]) -> Itera
 @pytest.fixture
 def site(make_site: MakeSite) -> Iterator[Site]:
     """Return a fresh site, which ends with the test."""
-    made = make_site()
-    yield made
-    made.remove()
+    created = make_site()
+    yield created
+    created.remove()
 
 
 @pytest.fixture
@@ -311,10 +311,10 @@ def scratch(scratch: Path) -> Path:
 @pytest.fixture(scope="module")
 def installed(make_site: MakeSite) -> Site:
     """Return a site that is installed and runs; the module's tests leave it as it is."""
-    made = make_site()
-    made.first = made.install()
-    assert made.first.code == 0, made.first.err
-    return made
+    created = make_site()
+    created.first = created.install()
+    assert created.first.code == 0, created.first.err
+    return created
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def serving(make_site: MakeSite) -> Site:
 
 
 @pytest.fixture(scope="module")
-def made(serving: Site) -> dict[str, Any]:
+def created(serving: Site) -> dict[str, Any]:
     """Return what ``backup create`` said of a backup made while three writers were at work."""
     with _writers(serving) as changes:
         result = serving.json("backup", "create").result
@@ -93,10 +93,10 @@ def made(serving: Site) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: dict[str, Any]) -> None:
+def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, created: dict[str, Any]) -> None:
     """Restored, it has the rows that were counted in the running database, table by table."""
-    assert (made["kind"], made["verified_at"]) == ("online", None)
-    manifest = json.loads((Path(made["path"]) / "manifest.json").read_text())
+    assert (created["kind"], created["verified_at"]) == ("online", None)
+    manifest = json.loads((Path(created["path"]) / "manifest.json").read_text())
     tables = {name: count for name, count, _ in manifest["tables"]}
     assert tables['"public"."t_rows"'] > 1000
     assert tables['"public"."t_vectors"'] == 201
@@ -104,14 +104,14 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, made: 
     assert '"drizzle"."__drizzle_migrations"' in tables
     assert '"public"."t_gone"' not in tables
     with _writers(serving):  # the living data goes on meanwhile
-        found = serving.json("backup", "verify", made["name"]).result
+        found = serving.json("backup", "verify", created["name"]).result
     assert found["verification"]["tables"] == len(tables)
     assert found["verification"]["rows"] == sum(tables.values())
     assert set(found["verification"]["checks"]) == {"pg_amcheck", "pg_checksums"}
     assert found["verified_at"] is not None
     assert serving.request("GET", "/readyz")[0] == 200
     listed = serving.json("backup", "list").result["backups"]
-    assert [backup["verified_at"] is not None for backup in listed if backup["name"] == made["name"]] == [True]
+    assert [backup["verified_at"] is not None for backup in listed if backup["name"] == created["name"]] == [True]
 
 
 @pytest.mark.slow
@@ -119,10 +119,10 @@ def test_the_log_in_a_backup_ends_where_nobody_goes_on(serving: Site) -> None:
     """Where nobody writes either, the last segment in it is one that the server has done with."""
     with closing(_connect(serving)) as connection:
         serving.json("backup", "create")  # what is read for the first time is written to the log
-        made = Path(serving.json("backup", "create").result["path"])
+        created = Path(serving.json("backup", "create").result["path"])
         row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
     assert row is not None
-    segments = sorted(path.name for path in (made / "data" / "postgres-18" / "pg_wal").iterdir() if path.is_file())
+    segments = sorted(path.name for path in (created / "data" / "postgres-18" / "pg_wal").iterdir() if path.is_file())
     assert segments[-1] < row[0]
 
 
@@ -195,9 +195,9 @@ def test_what_is_being_committed_at_the_instant_is_in_both_or_in_neither(serving
 
 
 @pytest.mark.slow
-def test_a_backup_is_closed_to_others_and_holds_secrets_and_settings(serving: Site, made: dict[str, Any]) -> None:
+def test_a_backup_is_closed_to_others_and_holds_secrets_and_settings(serving: Site, created: dict[str, Any]) -> None:
     """Directories 0700, files 0600, the owner's; nothing of the running server is in it."""
-    top = Path(made["path"])
+    top = Path(created["path"])
     assert (top / "secrets" / "auth-secret").read_bytes() == serving.home.auth_secret.read_bytes()
     assert (top / "config.toml").read_bytes() == serving.home.config_file.read_bytes()
     owner = serving.path.stat().st_uid
@@ -238,11 +238,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_each_damage_is_found(serving: Site, made: dict[str, Any], scratch: Path, damage: str) -> None:
+def test_each_damage_is_found(serving: Site, created: dict[str, Any], scratch: Path, damage: str) -> None:
     """Verification names what is wrong, marks nothing as verified, and leaves no restore behind."""
     act, said = DAMAGE[damage]
-    copy = scratch / Path(made["path"]).name
-    subprocess.run(["cp", "-a", made["path"], copy], check=True)
+    copy = scratch / Path(created["path"]).name
+    subprocess.run(["cp", "-a", created["path"], copy], check=True)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "verified_at": None}))
     act(copy)

@@ -41,11 +41,11 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def patient(make_site: MakeSite) -> Site:
+def installation(make_site: MakeSite) -> Site:
     """Return a running site; each test takes its harm back."""
-    made = make_site()
-    made.installed()
-    return made
+    created = make_site()
+    created.installed()
+    return created
 
 
 def _doctor(site: Site, *, fix: bool = False) -> dict[str, Any]:
@@ -73,21 +73,21 @@ def _connect(site: Site) -> psycopg.Connection[Any]:
     return psycopg.connect(conninfo, autocommit=True)
 
 
-def test_a_healthy_installation_has_no_fault(patient: Site) -> None:
+def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
     """Every check is told, each is ok, and nothing was written."""
-    before = {path.name: path.lstat().st_mtime_ns for path in patient.path.iterdir()}
-    done = patient.json("doctor")
+    before = {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()}
+    done = installation.json("doctor")
     assert [finding["check"] for finding in done.result["findings"]] == CHECKS
     assert {finding["level"] for finding in done.result["findings"]} == {"ok"}
     assert all(finding["ok"] for finding in done.result["findings"])
-    assert {path.name: path.lstat().st_mtime_ns for path in patient.path.iterdir()} == before
+    assert {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()} == before
 
 
-def test_the_copy_in_the_home_finds_no_fault_either(patient: Site) -> None:
+def test_the_copy_in_the_home_finds_no_fault_either(installation: Site) -> None:
     """The home's own command, which holds no package of PostgreSQL's programs, looks at its files all the same."""
-    command = str(launcher(patient.home))
+    command = str(launcher(installation.home))
     words = [command, "doctor", "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=patient.environ)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=installation.environ)
     found = json.loads(done.stdout)["result"]["findings"]
     assert [finding for finding in found if finding["level"] in {"fault", "warning"}] == []
     files = next(finding for finding in found if finding["check"] == "files")
@@ -245,11 +245,11 @@ HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_each_fault_is_found(patient: Site, harm: str) -> None:
+def test_each_fault_is_found(installation: Site, harm: str) -> None:
     """Exactly the harmed part is told, with its code; a warning is no fault for the exit code."""
     make, expected = HARMS[harm]
-    with make(patient):
-        done = _doctor(patient)
+    with make(installation):
+        done = _doctor(installation)
     assert _found(done) == expected
     assert done["code"] == (3 if _found(done, "fault") else 0)
 
@@ -331,51 +331,51 @@ MENDED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", MENDED)
-def test_the_safe_faults_are_mended_once(patient: Site, harm: str) -> None:
+def test_the_safe_faults_are_mended_once(installation: Site, harm: str) -> None:
     """It is found; --fix mends it; a second --fix has nothing to do."""
     make, expected = MENDED[harm]
-    with make(patient):
-        assert _found(_doctor(patient)) == expected
-        mended = patient.json("doctor", "--fix")
-        assert mended.result["mended"] == list(expected)
-        assert _found(mended) == {}
-        again = _doctor(patient, fix=True)
+    with make(installation):
+        assert _found(_doctor(installation)) == expected
+        repaired = installation.json("doctor", "--fix")
+        assert repaired.result["mended"] == list(expected)
+        assert _found(repaired) == {}
+        again = _doctor(installation, fix=True)
         assert (again["mended"], _found(again)) == ([], {})
 
 
 @pytest.mark.root
-def test_a_file_of_another_user_is_named_with_its_remedy(patient: Site) -> None:
+def test_a_file_of_another_user_is_named_with_its_remedy(installation: Site) -> None:
     """Settings that root saved with an editor belong to root: only root can give them back, and is shown how."""
-    owner = patient.path.stat().st_uid
-    os.chown(patient.home.config_file, 0, 0)
-    done = patient.json("doctor", "--fix")
+    owner = installation.path.stat().st_uid
+    os.chown(installation.home.config_file, 0, 0)
+    done = installation.json("doctor", "--fix")
     assert (done.code, _found(done)) == (3, {"settings": "CONFIG_INVALID"})
     remedy = _finding(done, "settings")["hint"].removeprefix("As root: ")
     subprocess.run(["sh", "-c", remedy], check=True)
-    assert patient.home.config_file.stat().st_uid == owner
-    assert _found(patient.json("doctor")) == {}
+    assert installation.home.config_file.stat().st_uid == owner
+    assert _found(installation.json("doctor")) == {}
 
 
-def test_a_link_in_the_home_leads_the_mending_nowhere(patient: Site, tmp_path: Path) -> None:
+def test_a_link_in_the_home_leads_the_mending_nowhere(installation: Site, tmp_path: Path) -> None:
     """Neither a symbolic nor a second hard link lets anybody have other files opened or given away."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
     victim.chmod(0o644)
-    (patient.home.logs / "symbolic").symlink_to(victim)
+    (installation.home.logs / "symbolic").symlink_to(victim)
     try:
-        _doctor(patient, fix=True)
+        _doctor(installation, fix=True)
         assert (victim.stat().st_mode & 0o777, victim.stat().st_uid) == (0o644, os.geteuid())
     finally:
-        (patient.home.logs / "symbolic").unlink()
+        (installation.home.logs / "symbolic").unlink()
 
 
-def test_an_index_that_cannot_be_mended_stays_a_fault(patient: Site) -> None:
+def test_an_index_that_cannot_be_mended_stays_a_fault(installation: Site) -> None:
     """Duplicates stand against a unique index: the reason is told, and nothing else suffers."""
     with ExitStack() as stack:
-        stack.enter_context(_invalid_index(patient))
-        with _connect(patient) as connection:
+        stack.enter_context(_invalid_index(installation))
+        with _connect(installation) as connection:
             connection.execute("INSERT INTO twice VALUES (1), (1)")
-        done = _doctor(patient, fix=True)
+        done = _doctor(installation, fix=True)
         assert (done["code"], _found(done)) == (3, {"indexes": "INDEX_INVALID"})
         assert "twice_n" in _finding(done, "indexes")["not_mended"]
 
@@ -455,30 +455,30 @@ def _copied(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", ["altered", "missing"])
-def test_a_package_that_is_not_as_installed_is_found(patient: Site, tmp_path: Path, harm: str) -> None:
+def test_a_package_that_is_not_as_installed_is_found(installation: Site, tmp_path: Path, harm: str) -> None:
     """One changed byte, or a missing file, of what pip recorded; the command that mends it names the version."""
     copy = _copied(tmp_path)
-    path = os.pathsep.join([str(copy), *filter(None, [patient.environ.get("PYTHONPATH")])])
-    assert _found(patient.json("doctor", PYTHONPATH=path)) == {}
+    path = os.pathsep.join([str(copy), *filter(None, [installation.environ.get("PYTHONPATH")])])
+    assert _found(installation.json("doctor", PYTHONPATH=path)) == {}
     victim = copy / "mosaic_gateway" / "gateway" / "supervisor.py"
     if harm == "altered":
         with victim.open("a") as stream:
             stream.write("#\n")
     else:
         victim.unlink()
-    done = patient.json("doctor", PYTHONPATH=path)
+    done = installation.json("doctor", PYTHONPATH=path)
     assert _found(done) == {"files": "FILES_ALTERED"}
     assert "mosaic_gateway/gateway/supervisor.py" in _finding(done, "files")["details"]["files"]
     assert f"mosaic-gateway=={mosaic_gateway.__version__}" in _finding(done, "files")["hint"]
 
 
-def test_an_altered_migration_is_found_without_a_database(patient: Site, scratch: Path) -> None:
+def test_an_altered_migration_is_found_without_a_database(installation: Site, scratch: Path) -> None:
     """The hash lock tells as well, and what depends on the package is not well either."""
     copy = _copied(scratch)
     with (copy / "mosaic_gateway/sql/gateway/0000_auth.sql").open("a") as stream:
         stream.write("-- altered\n")
-    path = os.pathsep.join([str(copy), *filter(None, [patient.environ.get("PYTHONPATH")])])
-    done = patient.json("doctor", PYTHONPATH=path)
+    path = os.pathsep.join([str(copy), *filter(None, [installation.environ.get("PYTHONPATH")])])
+    done = installation.json("doctor", PYTHONPATH=path)
     assert done.code == 3
     assert done.error["code"] == "FAULTS_FOUND"
     assert {"package", "files"} <= set(_found(done))
@@ -504,9 +504,9 @@ def test_where_nothing_is_installed_there_is_nothing_to_examine(make_site: MakeS
     assert os.linesep not in done.err.strip()
 
 
-def test_doctor_leaves_nothing_running(patient: Site) -> None:
+def test_doctor_leaves_nothing_running(installation: Site) -> None:
     """A check of what runs is no reason for anything to run more."""
-    before = {process.pid for process in patient.processes()}
-    _doctor(patient)
-    assert {process.pid for process in patient.processes()} == before
+    before = {process.pid for process in installation.processes()}
+    _doctor(installation)
+    assert {process.pid for process in installation.processes()} == before
     assert all(psutil.pid_exists(pid) for pid in before)

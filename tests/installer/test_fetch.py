@@ -23,7 +23,7 @@ from mosaic_gateway_installer.upgrade.fetch import (
     METADATA_LIMIT,
     PREFIX,
     NotOurWheelError,
-    Wish,
+    PackageSource,
     _check_wheel,
     run_fetched,
 )
@@ -91,7 +91,7 @@ def _add(wheel: Path, *names: str) -> Path:
 
 def _refusal(wheel: Path) -> str:
     with pytest.raises(NotOurWheelError) as caught:
-        run_fetched(Wish(wheel=wheel, no_index=True), [])
+        run_fetched(PackageSource(wheel=wheel, no_index=True), [])
     assert str(wheel) in caught.value.message
     return caught.value.message
 

@@ -112,8 +112,10 @@ def test_the_whole_life(make: MakePglite, scratch: Path) -> None:
     directory, template = map(Path, receipt["caches"])
     assert template.parent == directory
     assert directory.parent == cache
-    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
-    assert made.code == 0, made.out
+    created = site.json(
+        "bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n"
+    )
+    assert created.code == 0, created.out
     assert site.json("doctor").code == 0
     assert site.install().steps == []
     assert "status" in site.json("storage", "status").envelope["command"]
@@ -205,8 +207,10 @@ def test_an_interrupted_install_is_undone(site: Site, act: str, event: str, text
 def test_bad_days_of_a_running_gateway(site: Site) -> None:
     """The sidecar killed: 503, then by itself again. The gateway killed: started, with all that was committed."""
     site.installed()
-    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
-    assert made.code == 0, made.out
+    created = site.json(
+        "bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n"
+    )
+    assert created.code == 0, created.out
 
     first = sidecar_of(site)
     os.kill(first, signal.SIGKILL)

@@ -202,20 +202,20 @@ def test_a_backup_of_a_server_is_a_dump_that_is_restored_and_compared(site: Site
         connection.execute(
             "CREATE TABLE t_rows AS SELECT i, i::text AS t, ARRAY[i]::vector AS v FROM generate_series(1, 500) i"
         )
-    made = site.json("backup", "create", "--to", str(scratch / "x")).result
-    assert (made["kind"], made["engine"]) == ("dump", "server")
+    created = site.json("backup", "create", "--to", str(scratch / "x")).result
+    assert (created["kind"], created["engine"]) == ("dump", "server")
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM t_rows WHERE i = 7")
-    good = site.json("backup", "verify", made["path"])
+    good = site.json("backup", "verify", created["path"])
     assert good.result["verification"]["tables"] > 10
-    manifest = scratch / "x" / made["name"] / "manifest.json"
+    manifest = scratch / "x" / created["name"] / "manifest.json"
     text = manifest.read_text()
     assert "t_rows" in text
     value = json.loads(text)
     next(rows for rows in value["tables"] if "t_rows" in rows[0])[1] = 499
     manifest.write_text(json.dumps(value))
-    assert "500 rows, not 499" in site.json("backup", "verify", made["path"]).error["message"]
-    assert {path.name for path in (scratch / "x" / made["name"]).iterdir()} == {
+    assert "500 rows, not 499" in site.json("backup", "verify", created["path"]).error["message"]
+    assert {path.name for path in (scratch / "x" / created["name"]).iterdir()} == {
         "config.toml", "data", "manifest.json", "receipt.json", "secrets",
     }  # fmt: skip
     assert not list(site.path.glob("backups/*"))
@@ -230,10 +230,10 @@ def test_a_dump_is_restored_into_an_empty_database_and_never_over_another(
     site.installed(DATABASE_URL=url)
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE t_rows AS SELECT i FROM generate_series(1, 50) i")
-    made = site.json("backup", "create", "--to", str(scratch / "x")).result
+    created = site.json("backup", "create", "--to", str(scratch / "x")).result
     with psycopg.connect(url) as connection:
         connection.execute("INSERT INTO t_rows VALUES (51)")
-    refused = site.json("backup", "restore", made["path"])
+    refused = site.json("backup", "restore", created["path"])
     assert (refused.code, refused.error["code"]) == (7, "DATABASE_NOT_EMPTY")
     assert "51 rows, not 50" in refused.error["message"]
     assert site.request("GET", "/readyz")[0] == 200
@@ -241,8 +241,8 @@ def test_a_dump_is_restored_into_an_empty_database_and_never_over_another(
     other = _url(postgres_server, postgres_server.create_database(prefix="install"))
     if killed:
         trap = {"event": "subprocess.Popen", "text": "supervise", "count": 1, "act": "SIGKILL"}
-        assert site.json("backup", "restore", made["path"], DATABASE_URL=other, trap=trap).code == -9
-    done = site.json("backup", "restore", made["path"], DATABASE_URL=other)
+        assert site.json("backup", "restore", created["path"], DATABASE_URL=other, trap=trap).code == -9
+    done = site.json("backup", "restore", created["path"], DATABASE_URL=other)
     assert done.result["smoke_test"] is not None
     with psycopg.connect(other) as connection:
         assert connection.execute("SELECT count(*) FROM t_rows").fetchone() == (50,)

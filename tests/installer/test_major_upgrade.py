@@ -119,14 +119,14 @@ def make_old(ordinary_user: None, make_site: MakeSite, postgres_16: Path) -> Ite
         shutil.rmtree(cluster)
         runtime = _bring_16(site.home, postgres_16)
         if checksums:
-            made = create_cluster(site.home, runtime)
+            created = create_cluster(site.home, runtime)
         else:
-            made = site.home.data / "postgres-16"
-            initdb(made, runtime, checksums=False, segment_size=8)
-            write_configuration(made, 16)
+            created = site.home.data / "postgres-16"
+            initdb(created, runtime, checksums=False, segment_size=8)
+            write_configuration(created, 16)
         with _server(site.home, runtime) as conninfo:
             rows = _seed(conninfo)
-        receipt = {**site.receipt(), "system_identifier": system_identifier(made)}
+        receipt = {**site.receipt(), "system_identifier": system_identifier(created)}
         site.home.receipt.write_text(json.dumps(receipt))
         return site, rows
 

@@ -44,8 +44,10 @@ done
 
 def _environ(site: Site, **more: str) -> dict[str, str]:
     """The environment without anything that tells pip of an index."""
-    kept = {name: value for name, value in site.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHONPATH"))}
-    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable, **more}
+    retained = {
+        name: value for name, value in site.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHONPATH"))
+    }
+    return {**retained, "PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable, **more}
 
 
 def _run(words: Sequence[str | Path], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -63,9 +65,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode != 0 and "No matching distribution" in done.stderr + done.stdout:
         pytest.skip(f"no package index that has the wheels: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
-    made = Path(done.stdout.splitlines()[-1])
-    assert made.is_file()
-    return made
+    created = Path(done.stdout.splitlines()[-1])
+    assert created.is_file()
+    return created
 
 
 @pytest.fixture

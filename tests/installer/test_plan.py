@@ -79,7 +79,7 @@ def test_a_database_url_of_another_program_is_not_written_down(tmp_path: Path) -
 def receipt() -> Receipt:
     """Return a receipt with every field set."""
     return Receipt(
-        instance_id="0123456789abcdef", state=ReceiptState.KEPT, version="1.2.3", engine="postgres",
+        instance_id="0123456789abcdef", state=ReceiptState.RETAINED, version="1.2.3", engine="postgres",
         created_at="2026-01-02T03:04:05+00:00", home_created=True, parents_created=("/a", "/a/b"),
         schema="ab" * 32,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from mosaic_gateway.engines.postgres.runtime import locate_wheel
 from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.checks.finding import Finding, Level, examine
+from mosaic_gateway_installer.checks.finding import CheckResult, Level, examine
 from mosaic_gateway_installer.checks.host import HostFacts, free_memory, read_host
 from mosaic_gateway_installer.checks.preflight import PreflightFailedError, check_install
 from mosaic_gateway_installer.checks.preflight.disk_space import needs, program_needs
@@ -43,7 +43,7 @@ def _subject(tmp_path: Path, **changes: Any) -> Subject:
     return Subject(**{**values, **changes})
 
 
-def _find(check: str, subject: Subject) -> Finding:
+def _find(check: str, subject: Subject) -> CheckResult:
     return next(examine(one, subject) for one in CHECKS if one.id == check)
 
 

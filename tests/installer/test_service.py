@@ -227,9 +227,9 @@ def test_a_unit_is_registered_kept_and_taken_away(users_unit: tuple[Service, Hom
     assert not service.file.exists()
     register(service, home, "")
     service.file.write_text(service.text.replace("UMask=0077", "UMask=0027"))
-    told = unregister(service, home)
+    summary = unregister(service, home)
     assert [path.name for path in service.file.parent.iterdir()] == [f"{service.name}.changed-by-hand"]
-    assert "changed-by-hand" in told[0]
+    assert "changed-by-hand" in summary[0]
 
 
 def test_a_change_that_no_drop_in_can_say_stays_in_force(users_unit: tuple[Service, Home]) -> None:
@@ -239,9 +239,9 @@ def test_a_change_that_no_drop_in_can_say_stays_in_force(users_unit: tuple[Servi
     changed = service.text.replace("PrivateTmp=yes\n", "")
     service.file.write_text(changed)
     assert is_in_place(service, home)
-    told = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home, service.text)
+    summary = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home, service.text)
     assert service.file.read_text() == changed
-    assert "stays as it is" in told[0]
+    assert "stays as it is" in summary[0]
 
 
 def test_a_later_version_s_unit_replaces_an_unchanged_one(users_unit: tuple[Service, Home]) -> None:

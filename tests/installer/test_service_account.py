@@ -40,13 +40,13 @@ def own_etc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...
     """Return the words with which a command runs where accounts can be made and nobody else sees them."""
     layer = tmp_path_factory.mktemp("etc")
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(layer)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
-        assert keeper.stdout is not None
-        if keeper.stdout.readline() != "ready\n":
-            keeper.kill()
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        if supervisor.stdout.readline() != "ready\n":
+            supervisor.kill()
             pytest.skip("this root may not mount: a container without the right to")
-        yield ("nsenter", "--target", str(keeper.pid), "--mount", "--")
-        keeper.kill()
+        yield ("nsenter", "--target", str(supervisor.pid), "--mount", "--")
+        supervisor.kill()
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def alone() -> Iterator[None]:
 @pytest.fixture
 def root_site(make_site: MakeSite, own_etc: tuple[str, ...], open_directory: Path, alone: None) -> Iterator[Site]:
     """Return a site that root installs without --run-as."""
-    made = make_site(parent=open_directory, prefix=own_etc, run_as=False)
-    yield made
-    made.close()
+    created = make_site(parent=open_directory, prefix=own_etc, run_as=False)
+    yield created
+    created.close()
 
 
 def _entries(own_etc: tuple[str, ...]) -> dict[str, int]:

@@ -27,8 +27,10 @@ def _sign_in(site: Site) -> int:
 def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) -> None:
     """Programs, processes and logs go; instance, secret, settings and users are the same afterwards."""
     site.installed()
-    made = site.json("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n")
-    assert made.code == 0, made.out
+    created = site.json(
+        "bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n"
+    )
+    assert created.code == 0, created.out
     identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
     settings = site.home.config_file.read_bytes()
 
@@ -105,14 +107,14 @@ def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
     site.json("uninstall")
     [cluster] = (path for path in site.home.data.iterdir() if path.is_dir())
     before = site.receipt()
-    kept = {path.name for path in site.path.iterdir()}
+    retained = {path.name for path in site.path.iterdir()}
     (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
     failed = site.install()
     assert failed.code == 1, failed.out
     assert failed.error["code"] == "ENGINE_START"
     assert "no_such_setting" in failed.error["message"]
     assert site.receipt() == before
-    assert {path.name for path in site.path.iterdir()} == kept
+    assert {path.name for path in site.path.iterdir()} == retained
     site.assert_nothing_runs()
     (cluster / "postgresql.auto.conf").write_text("")
     assert site.installed()["instance_id"] == before["instance_id"]
@@ -165,9 +167,9 @@ def test_the_last_line_ends_with_the_command_that_gives_up_the_data(make_site: M
 @pytest.fixture(scope="module")
 def stopped(make_site: MakeSite) -> Site:
     """Return a site that is installed and not running, for tests that are refused."""
-    made = make_site()
-    made.installed("--no-start")
-    return made
+    created = make_site()
+    created.installed("--no-start")
+    return created
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ class Machine:
     sockets: frozenset[str]
 
 
-def _look(place: Path, home: Path, port: int) -> Machine:
+def _inspect(place: Path, home: Path, port: int) -> Machine:
     """Take a picture of *place*, of what runs there, of *port*, of the users, and of *home*'s sockets elsewhere."""
     return Machine(
         files={
@@ -70,7 +70,7 @@ def _look(place: Path, home: Path, port: int) -> Machine:
 
 def _looked_when_ended(place: Path, home: Path, port: int) -> Machine:
     deadline = time.monotonic() + LIMIT
-    while (found := _look(place, home, port)).processes and time.monotonic() < deadline:
+    while (found := _inspect(place, home, port)).processes and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
@@ -85,12 +85,12 @@ def test_after_a_purge_the_machine_is_as_before(deep: Site) -> None:
     """Install, work, back up, uninstall, install again, purge: not a file, process, port or user is left or lost."""
     site, top = deep, deep.path.parents[2]
     (top / "beside").write_text("mine")
-    before = _look(top, site.path, site.port)
+    before = _inspect(top, site.path, site.port)
     site.installed()
     assert site.json("backup", "create", "--verify").code == 0
     assert site.json("uninstall").code == 0
-    kept = _looked_when_ended(top, site.path, site.port)
-    assert (kept.processes, kept.listening, kept.users, kept.sockets) == (
+    retained = _looked_when_ended(top, site.path, site.port)
+    assert (retained.processes, retained.listening, retained.users, retained.sockets) == (
         before.processes, before.listening, before.users, before.sockets,
     )  # fmt: skip
     tops = {path.name for path in site.path.iterdir()}
@@ -109,8 +109,8 @@ def test_what_is_not_ours_survives_in_every_corner_of_the_home(deep: Site) -> No
         path = site.path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-        for made in (path.parent, path):
-            os.chown(made, site.uid, -1)
+        for created in (path.parent, path):
+            os.chown(created, site.uid, -1)
     assert site.json("uninstall").code == 0
     assert all((site.path / name).read_text() == "mine" for name in FOREIGN)
     site.installed()

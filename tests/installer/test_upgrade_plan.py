@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import split
-from mosaic_gateway_installer.upgrade.fetch import Wish
+from mosaic_gateway_installer.upgrade.fetch import PackageSource
 from mosaic_gateway_installer.upgrade.plan import (
     UpgradeFacts,
     downgrade,
@@ -70,12 +70,12 @@ def test_pglite_is_fetched_before_anything_stops() -> None:
 @pytest.mark.parametrize(
     ("wish", "requirement"),
     [
-        (Wish(version="1.2"), "mosaic-gateway==1.2"),
-        (Wish(version="1.2", extras=("pglite",)), "mosaic-gateway[pglite]==1.2"),
-        (Wish(wheel=Path("/a b/g.whl"), extras=("pglite",)), "/a b/g.whl[pglite]"),
+        (PackageSource(version="1.2"), "mosaic-gateway==1.2"),
+        (PackageSource(version="1.2", extras=("pglite",)), "mosaic-gateway[pglite]==1.2"),
+        (PackageSource(wheel=Path("/a b/g.whl"), extras=("pglite",)), "/a b/g.whl[pglite]"),
     ],
 )
-def test_what_pip_is_asked_for(wish: Wish, requirement: str) -> None:
+def test_what_pip_is_asked_for(wish: PackageSource, requirement: str) -> None:
     """The extra that a home uses comes along with a version and with a wheel."""
     assert wish.requirement == requirement
 

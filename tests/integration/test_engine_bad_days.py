@@ -229,8 +229,8 @@ def test_starts_at_once(provisioned_home: Home, cluster: Path) -> None:
     outcomes = {}
     for child, (reader, writer) in zip(children, rivals, strict=True):
         os.close(writer)
-        told = select.select([reader], [], [], LIMIT)[0]
-        outcomes[child] = os.read(reader, 100).strip().decode() if told else "silent"
+        summary = select.select([reader], [], [], LIMIT)[0]
+        outcomes[child] = os.read(reader, 100).strip().decode() if summary else "silent"
         os.close(reader)
     try:
         winners = [child for child, outcome in outcomes.items() if outcome == "up"]

@@ -76,7 +76,7 @@ def test_runtime_is_a_pruned_private_copy(home: Home) -> None:
         assert path.suffix != ".a"
 
 
-def _made(path: Path) -> tuple[int, int, int]:
+def _created(path: Path) -> tuple[int, int, int]:
     """Return what tells whether *path* was written again; when it was read is no matter."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
@@ -85,9 +85,9 @@ def _made(path: Path) -> tuple[int, int, int]:
 def test_runtime_twice_changes_nothing(home: Home) -> None:
     """The second installation leaves every file as it is."""
     first = install_runtime(home, postgres_bin=None)
-    before = _made(first.bindir / "postgres")
+    before = _created(first.bindir / "postgres")
     assert install_runtime(home, postgres_bin=None) == first
-    assert _made(first.bindir / "postgres") == before
+    assert _created(first.bindir / "postgres") == before
 
 
 @pytest.mark.parametrize("harm", ["server cut short", "library gone", "no manifest"])
@@ -210,11 +210,11 @@ def test_something_else_in_the_clusters_place(home: Home, runtime: Runtime) -> N
 
 def test_cluster_of_another_major_version(home: Home, provisioned_home: Home, runtime: Runtime) -> None:
     """No empty cluster is put beside one that another major version made."""
-    made = next(provisioned_home.data.glob("postgres-*"))
+    created = next(provisioned_home.data.glob("postgres-*"))
     old = home.data / "postgres-16"
     (old / "global").mkdir(parents=True)
     (old / "PG_VERSION").write_text("16\n")
-    shutil.copy(made / "global" / "pg_control", old / "global" / "pg_control")
+    shutil.copy(created / "global" / "pg_control", old / "global" / "pg_control")
     with pytest.raises(ForeignClusterError, match="made by PostgreSQL 16"):
         create_cluster(home, runtime)
     assert names(home.data) == {"postgres-16"}

@@ -74,30 +74,32 @@ def test_nobody_listens() -> None:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    made = engine("", host="127.0.0.1", port=str(port), user="ann", password=PASSWORD, dbname="x")
+    created = engine("", host="127.0.0.1", port=str(port), user="ann", password=PASSWORD, dbname="x")
     with pytest.raises(ServerUnreachableError) as caught:
-        made.start()
+        created.start()
     assert f"127.0.0.1:{port}" in caught.value.message
     assert caught.value.exit_code is ExitCode.PREFLIGHT
     assert PASSWORD not in everything(caught.value)
-    assert not made.alive()
+    assert not created.alive()
 
 
 @pytest.mark.parametrize(("user", "dbname"), [("ann", "postgres"), ("nobody_here", "postgres")])
 def test_wrong_password(locked_server: PostgresServer, user: str, dbname: str) -> None:
     """A login that the server refuses is told apart from a server that is not there."""
     wrong = "wr0ng-secret"
-    made = engine("", host="127.0.0.1", port=str(locked_server.port), user=user, password=wrong, dbname=dbname)
+    created = engine("", host="127.0.0.1", port=str(locked_server.port), user=user, password=wrong, dbname=dbname)
     with pytest.raises(ServerLoginError, match="password authentication failed") as caught:
-        made.start()
+        created.start()
     assert wrong not in everything(caught.value)
 
 
 def test_right_password(locked_server: PostgresServer) -> None:
     """A password with percent signs and letters beyond ASCII gets through as a conninfo."""
-    made = engine("", host="127.0.0.1", port=str(locked_server.port), user="ann", password=PASSWORD, dbname="postgres")
-    made.start()
-    assert made.alive()
+    created = engine(
+        "", host="127.0.0.1", port=str(locked_server.port), user="ann", password=PASSWORD, dbname="postgres"
+    )
+    created.start()
+    assert created.alive()
 
 
 def test_no_such_database(postgres_server: PostgresServer) -> None:
@@ -118,8 +120,8 @@ def test_no_such_database(postgres_server: PostgresServer) -> None:
 )
 def test_url_that_cannot_be_read(url: str) -> None:
     """A malformed URL is a usage error that does not repeat the URL."""
-    made = ServerEngine(Secret(url))
-    for call in (made.start, made.verify, made.conninfo):
+    created = ServerEngine(Secret(url))
+    for call in (created.start, created.verify, created.conninfo):
         with pytest.raises(DatabaseUrlError) as caught:
             call()
         assert "tops3cret" not in everything(caught.value)

@@ -129,8 +129,8 @@ def test_only_what_the_file_set_is_kept_of_its_session(connection: Connection) -
     """What the runner's own BEGIN sets is no setting of the migration's."""
     with pytest.raises(StatementFailedError):
         migrate(bundle_of(("SET lock_timeout = '7s'", "SET search_path = pg_catalog", "SELECT 1 / 0")), connection)
-    kept = one(connection, "SELECT session FROM mosaic.migration_progress")
-    assert kept == {"role": "none", "lock_timeout": "7000", "search_path": "pg_catalog"}
+    retained = one(connection, "SELECT session FROM mosaic.migration_progress")
+    assert retained == {"role": "none", "lock_timeout": "7000", "search_path": "pg_catalog"}
 
 
 @pytest.mark.parametrize("done", [False, True])

@@ -173,11 +173,11 @@ def test_the_tail_of_a_half_applied_migration_can_be_mended(
 ) -> None:
     """Statements that are not applied yet may be edited, added and taken away."""
     fail(connection, bundle_of(m0=NOTES, m1=HALF))
-    mended = bundle_of(m0=NOTES, m1=MARK.join([*HALF.split(MARK)[:2], tail]))
-    assert migrate(mended, connection).applied == ("m1",)
+    repaired = bundle_of(m0=NOTES, m1=MARK.join([*HALF.split(MARK)[:2], tail]))
+    assert migrate(repaired, connection).applied == ("m1",)
     assert notes(connection) == expected
-    assert read_plan(connection, mended).up_to_date
-    assert [r.hash for r in read_state(connection, mended).applied] == [m.hash for m in mended.migrations]
+    assert read_plan(connection, repaired).up_to_date
+    assert [r.hash for r in read_state(connection, repaired).applied] == [m.hash for m in repaired.migrations]
 
 
 def test_a_tail_that_was_taken_away_can_come_back(connection: Connection) -> None:

@@ -45,7 +45,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def holding(database: str, sql: str, seconds: float) -> Iterator[None]:
+def home_locked(database: str, sql: str, seconds: float) -> Iterator[None]:
     """Keep what *sql* locks in an open transaction for some *seconds*, from before the block on."""
     held = threading.Event()
 
@@ -90,7 +90,7 @@ def test_concurrently_waits_without_a_limit_and_the_limit_comes_back(connection:
     connection.execute(TABLE.encode())
     bundle = bundle_of((CONCURRENTLY, "CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS found"))
     seen: list[Event] = []
-    with holding(database, "INSERT INTO t VALUES (1, 1)", 0.5):
+    with home_locked(database, "INSERT INTO t VALUES (1, 1)", 0.5):
         migrate(bundle, connection, statement_lock_timeout=0.1, on_event=seen.append)
     assert not [event for event in seen if isinstance(event, StatementRetried)]
     assert connection.execute("SELECT found FROM seen").fetchone() == ("100ms",)

@@ -17,12 +17,12 @@ from tests.conftest import SUPERUSER, PostgresServer
 
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
-from mosaic_gateway.migrations.events import Event, PoolerFound
+from mosaic_gateway.migrations.events import Event, PoolerDetected
 from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.pooler import PoolerSessionError, pinned_lock, pooler_reason
-from mosaic_gateway.migrations.resolve import Answer as Resolved
+from mosaic_gateway.migrations.resolve import ResolveAnswer as Resolved
 from mosaic_gateway.migrations.resolve import resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 from mosaic_gateway.process.command import die_with_parent
@@ -122,7 +122,7 @@ def test_a_transaction_pooler_is_named_and_everything_is_applied_once(bounce: Bo
 
     with ThreadPoolExecutor(2) as pool, bounce("transaction") as conninfo:
         assert sorted(pool.map(run, [conninfo] * 2, timeout=LIMIT)) == [0, len(FILES)]
-    assert any("process" in event.reason for event in seen if isinstance(event, PoolerFound))
+    assert any("process" in event.reason for event in seen if isinstance(event, PoolerDetected))
     assert_applied_once(database, BUNDLE)
 
 
@@ -184,7 +184,7 @@ def test_a_session_pooler_is_as_good_as_none(bounce: Bounce, database: str) -> N
     bundle = bundle_of(*FILES, settings)
     with bounce("session") as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
         migrate(bundle, connection, on_event=seen.append)
-    assert not [event for event in seen if isinstance(event, PoolerFound)]
+    assert not [event for event in seen if isinstance(event, PoolerDetected)]
     assert_applied_once(database, bundle)
     with psycopg.connect(database, autocommit=True) as direct:
         assert direct.execute("SELECT to_regclass('s.here') IS NOT NULL").fetchone() == (True,)

@@ -215,10 +215,10 @@ def test_the_ledger_is_drizzles(database: str, second_database: str) -> None:
     with connect(database) as ours, connect(second_database) as drizzles:
         migrate(GATEWAY, ours)
         drizzles.execute(DRIZZLE_LEDGER.encode())
-        made = fingerprint(ours, "drizzle")
+        created = fingerprint(ours, "drizzle")
         expected = fingerprint(drizzles, "drizzle")
         for kind in ("columns", "indexes", "constraints", "sequences"):
-            assert made[kind] == expected[kind], kind
+            assert created[kind] == expected[kind], kind
         assert ledger_rows(ours) == [(i, m.hash, m.when) for i, m in enumerate(GATEWAY.migrations, 1)]
 
 

@@ -19,7 +19,7 @@ from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedErr
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import DriftError, SessionLostError
-from mosaic_gateway.migrations.resolve import Answer, NothingToResolveError, resolve
+from mosaic_gateway.migrations.resolve import NothingToResolveError, ResolveAnswer, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
 
@@ -62,16 +62,16 @@ def cut_off(connection: Connection) -> Bundle:
 def test_what_took_effect_is_passed_over(connection: Connection) -> None:
     """The run goes on behind the statement, which is not run."""
     bundle = cut_off(connection)
-    assert not resolve(bundle, connection, "m1", Answer.APPLIED).finished
+    assert not resolve(bundle, connection, "m1", ResolveAnswer.APPLIED).finished
     assert migrate(bundle, connection).applied == ("m1",)
     with pytest.raises(NothingToResolveError):
-        resolve(bundle, connection, "m1", Answer.APPLIED)
+        resolve(bundle, connection, "m1", ResolveAnswer.APPLIED)
 
 
 def test_what_did_not_take_effect_is_run_again(connection: Connection) -> None:
     """The run begins with the statement."""
     bundle = cut_off(connection)
-    resolve(bundle, connection, "m1", Answer.RETRY)
+    resolve(bundle, connection, "m1", ResolveAnswer.RETRY)
     with pytest.raises(StatementFailedError, match="nobody_knows"):
         migrate(bundle, connection)
     connection.execute("CREATE PROCEDURE nobody_knows() LANGUAGE sql AS ''")
@@ -83,7 +83,7 @@ def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) 
     bundle = bundle_of(("SELECT 1", "INSERT INTO missing VALUES (1)"))
     with pytest.raises(StatementFailedError):
         migrate(bundle, connection)
-    assert resolve(bundle, connection, "m0", Answer.APPLIED).finished
+    assert resolve(bundle, connection, "m0", ResolveAnswer.APPLIED).finished
     assert read_plan(connection, bundle).up_to_date
     assert len(read_state(connection, bundle).applied) == 1
 
@@ -101,8 +101,8 @@ def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: 
             with pytest.raises(SessionLostError, match="temporary objects"):
                 migrate(bundle, fresh)
             with pytest.raises(SessionLostError):
-                resolve(bundle, fresh, "m0", Answer.RETRY)
-            assert resolve(bundle, fresh, "m0", Answer.APPLIED).statement == number
+                resolve(bundle, fresh, "m0", ResolveAnswer.RETRY)
+            assert resolve(bundle, fresh, "m0", ResolveAnswer.APPLIED).statement == number
         assert migrate(bundle, fresh).applied == ("m0",)
 
 
@@ -115,10 +115,10 @@ def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: 
         (("SELECT 1", "SELECT 2", "SELECT 3\n"), "only white space"),
     ],
 )
-def test_drift_names_the_statements(connection: Connection, edited: tuple[str, ...], told: str) -> None:
+def test_drift_names_the_statements(connection: Connection, edited: tuple[str, ...], summary: str) -> None:
     """The refusal says which statements of the applied file were changed."""
     migrate(bundle_of(("SELECT 1", "SELECT 2", "SELECT 3")), connection)
-    with pytest.raises(DriftError, match=told):
+    with pytest.raises(DriftError, match=summary):
         migrate(bundle_of(edited), connection)
 
 
@@ -276,10 +276,10 @@ def test_a_folder_of_drizzle_kit_is_a_bundle(connection: Connection, tmp_path: P
     ],
 )
 def test_a_folder_at_odds_with_its_journal_is_refused(
-    tmp_path: Path, files: dict[str, str], tags: list[str], told: str
+    tmp_path: Path, files: dict[str, str], tags: list[str], summary: str
 ) -> None:
     """Nothing is skipped silently."""
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=summary):
         Bundle.from_directory(write_folder(tmp_path / "drizzle", files, tags))
 
 

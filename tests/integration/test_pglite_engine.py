@@ -226,8 +226,8 @@ def test_the_socket_is_closed_to_others(make_pglite: Callable[..., Pglite], pgli
     engine.start()
     assert pglite_home.run.stat().st_mode & 0o777 == 0o700
     assert socket_path(pglite_home.run).stat().st_mode & 0o777 == 0o600
-    made = (data_directory(pglite_home), *data_directory(pglite_home).rglob("*"))
-    assert not [path for path in made if path.is_dir() and path.stat().st_mode & 0o077]
+    created = (data_directory(pglite_home), *data_directory(pglite_home).rglob("*"))
+    assert not [path for path in created if path.is_dir() and path.stat().st_mode & 0o077]
     assert pglite_home.pglite_log.stat().st_mode & 0o777 == 0o600
 
 

@@ -30,12 +30,12 @@ from mosaic_gateway.engines.pglite.runtime import (
     find_runtime,
     install_runtime,
     is_installed,
-    noted_node,
     packages_directory,
+    recorded_node,
     unused_programs,
     uses_extra,
 )
-from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_made
+from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError, remove_template
 from mosaic_gateway.installation.layout import Home
 
 pytestmark = pytest.mark.slow
@@ -120,13 +120,13 @@ def test_the_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, progr
 
 def test_the_noted_node_stays_whatever_else_comes(wheel: Path, bin_directory: Path, programs: Home) -> None:
     """Another one on PATH or in a wheel changes nothing; a copy of the wheel's follows the wheel's version."""
-    first = noted_node(programs)
+    first = recorded_node(programs)
     assert first is not None
     install(programs, PATH=str(bin_directory))
-    assert noted_node(programs) == first
+    assert recorded_node(programs) == first
     (programs.runtime / "node.json").unlink()
     install(programs, PATH=str(bin_directory))
-    copied = noted_node(programs)
+    copied = recorded_node(programs)
     assert copied is not None
     assert uses_extra(programs)
     newer = f'case $* in *--version*) echo v99.0.0;; *) exec {first.binary} "$@";; esac'
@@ -270,12 +270,12 @@ def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Pa
 
     def create(name: str) -> tuple[Path, ...]:
         home = Home(make_scratch(scratch, name))
-        made = create_data(home, runtime, shipped=shipped(), cache=cache)
+        created = create_data(home, runtime, shipped=shipped(), cache=cache)
         assert (data_directory(home) / "PG_VERSION").read_text() == "18\n"
         assert names(home.data) == {"pglite"}
-        return made
+        return created
 
-    *directories, template = made = create("one")
+    *directories, template = created = create("one")
     assert directories == [cache.parent, cache, template.parent]
     assert stat.S_IMODE(template.parent.stat().st_mode) == 0o700
     log = Home(scratch / "two").pglite_log
@@ -287,7 +287,7 @@ def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Pa
     assert "altered" not in (data_directory(Home(scratch / "three")) / "postgresql.conf").read_text()
     assert not template.exists()
     assert create("four") == (template,)
-    assert remove_made(made) == [template, template.parent, cache, cache.parent]
+    assert remove_template(created) == [template, template.parent, cache, cache.parent]
     assert scratch.is_dir()
 
 
@@ -300,12 +300,12 @@ def test_a_template_that_others_could_write_is_not_used(pglite_home: Home, scrat
         make_scratch(target.parent, target.name)
 
     template.ensure(make)
-    assert template.made[-1] == template.path
+    assert template.created[-1] == template.path
     template.ensure(make)
-    assert not template.made
+    assert not template.created
     template.path.chmod(0o770)
     template.ensure(make)
-    assert list(template.made)[-1] == template.path
+    assert list(template.created)[-1] == template.path
 
 
 @pytest.mark.root

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.events import Event, MigrationApplied, PlanMade, StatementApplied
+from mosaic_gateway.migrations.events import Event, MigrationApplied, PlanComputed, StatementApplied
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import read_plan
@@ -164,7 +164,9 @@ def test_at_the_same_time_one_of_the_two_gives_way(drizzle045: Drizzle, database
     rivals: list[subprocess.Popen[str]] = []
     with ExitStack() as stack, psycopg.connect(database, autocommit=True) as connection:
         start = partial(drizzle045.started, folder, database)
-        migrate(files.bundle, connection, on_event=once(PlanMade, lambda: rivals.append(stack.enter_context(start()))))
+        migrate(
+            files.bundle, connection, on_event=once(PlanComputed, lambda: rivals.append(stack.enter_context(start())))
+        )
         outcome = drizzle045.finish(rivals[0])
         assert outcome.ok or outcome.code in DUPLICATE, outcome
         assert_applied_once(connection, files)

@@ -193,8 +193,8 @@ def from_kept(template: Old) -> Old:
     """Put a home in its place as `seeded_home` left it, and start it by its own program."""
     template.close()
     shutil.rmtree(template.path, ignore_errors=True)
-    kept = template.path.with_name("kept")
-    shutil.copytree(kept, template.path, symlinks=True, copy_function=_copy)
+    retained = template.path.with_name("kept")
+    shutil.copytree(retained, template.path, symlinks=True, copy_function=_copy)
     started = subprocess.run(
         [template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
     )

@@ -20,7 +20,7 @@ LIMIT = 180.0  # seconds
 SIDECAR = "src/mosaic_gateway/engines/pglite/sidecar"
 #: The files that a sidecar of any 0.5 opens, by their names or what these begin with.
 OPENED = ("chunk-", "index.js", "nodefs.js", "initdb.wasm", "pglite.data", "pglite.wasm", "vector.tar.gz")
-KEPT = ("LICENSE", "package.json")
+RETAINED = ("LICENSE", "package.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Release:
 
 def _is_opened(path: Path) -> bool:
     if path.parent.name in {"pglite", "pglite-pgvector"}:
-        return path.name in KEPT
+        return path.name in RETAINED
     return path.parent.name in {"dist", "fs"} and path.name.startswith(OPENED) and path.suffix not in {".map", ".ts"}
 
 

@@ -58,9 +58,9 @@ def environment(ordinary_user: None, tmp_path: Path, wheelhouse: Path) -> Enviro
     """Return an environment with the old version."""
     path = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", path], check=True, capture_output=True, timeout=LIMIT)
-    made = Environment(path, wheelhouse)
-    made.install(OLD)
-    return made
+    created = Environment(path, wheelhouse)
+    created.install(OLD)
+    return created
 
 
 def _files_in_use(site: Site) -> set[str]:

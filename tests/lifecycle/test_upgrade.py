@@ -164,11 +164,11 @@ def test_older_code_is_refused_before_any_write(old: Old, version: Version) -> N
         refused = old.run_version(version(OLD), *words)
         assert (refused.code, refused.error["code"]) == (7, code), (words, refused.out)
         assert f"mosaic-gateway>={NEW}" in refused.error["hint"]
-    kept = [
+    retained = [
         path for path in before if "/logs" not in path[0] and "/data" not in path[0] and not path[0].endswith(".lock")
     ]
     after = {str(path): path.lstat().st_mtime_ns for path in old.path.rglob("*")}
-    assert [name for name, changed in kept if after.get(name) != changed] == []
+    assert [name for name, changed in retained if after.get(name) != changed] == []
     assert_serves(old, NEW)
 
 

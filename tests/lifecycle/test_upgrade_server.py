@@ -109,9 +109,9 @@ def test_a_dump_of_an_older_version_is_migrated_as_it_is_restored(
 ) -> None:
     """Into an empty database, by the newer version, which then serves from there."""
     site = gateway()
-    made = site.json("backup", "create", PYTHONPATH=str(version(OLD))).result
+    created = site.json("backup", "create", PYTHONPATH=str(version(OLD))).result
     other = postgres_server.conninfo(postgres_server.create_database())
-    done = site.json("backup", "restore", made["name"], DATABASE_URL=other, PYTHONPATH=str(version(NEW)))
+    done = site.json("backup", "restore", created["name"], DATABASE_URL=other, PYTHONPATH=str(version(NEW)))
     assert done.code == 0, (done.out, done.err)
     assert site.request("GET", "/readyz")[1]["version"] == NEW
     assert site.receipt()["version"] == NEW

@@ -119,11 +119,11 @@ def _pack(distribution: metadata.Distribution, out: Path) -> None:
     base = Path(str(distribution.locate_file("")))
     info = next(str(file).split("/")[0] for file in distribution.files or () if ".dist-info/" in str(file))
     rows = (distribution.read_text("RECORD") or "").splitlines()
-    kept = [row for row in rows if row.split(",")[1].startswith("sha256=") and not row.startswith("..")]
+    retained = [row for row in rows if row.split(",")[1].startswith("sha256=") and not row.startswith("..")]
     left_out = {f"{info}/{file}" for file in ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD")}
-    kept = [row for row in kept if row.rsplit(",", 2)[0] not in left_out]
+    retained = [row for row in retained if row.rsplit(",", 2)[0] not in left_out]
     with zipfile.ZipFile(out / f"{name}-{distribution.version}-{tag}.whl", "w") as archive:
-        for row in kept:
+        for row in retained:
             path = row.rsplit(",", 2)[0]
             archive.write(base / path, path)
-        archive.writestr(f"{info}/RECORD", "".join(f"{row}\n" for row in [*kept, f"{info}/RECORD,,"]))
+        archive.writestr(f"{info}/RECORD", "".join(f"{row}\n" for row in [*retained, f"{info}/RECORD,,"]))

@@ -55,10 +55,10 @@ def hatch() -> Callable[..., subprocess.CompletedProcess[str]]:
     def build(
         tree: Path, target: str, out: Path, *, environ: dict[str, str] | None = None, umask: int = 0o022
     ) -> subprocess.CompletedProcess[str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("HATCH_") and k != "SOURCE_DATE_EPOCH"}
+        retained = {k: v for k, v in os.environ.items() if not k.startswith("HATCH_") and k != "SOURCE_DATE_EPOCH"}
         return subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)],
-            cwd=tree, env={**kept, **(environ or {})}, umask=umask,
+            cwd=tree, env={**retained, **(environ or {})}, umask=umask,
             capture_output=True, text=True, check=False, timeout=TIMEOUT,
         )  # fmt: skip
 

@@ -45,9 +45,9 @@ def test_the_greeting(server: Sidecar) -> None:
         with client(server.directory, started=False) as raw:
             raw.send(startup(application_name="greeted"))
             answers = raw.until("Z")
-            told = dict(body.decode().split("\0")[:2] for kind, body in answers if kind == "S")
-            assert told["server_version"].startswith("18.")
-            assert (told["client_encoding"], told["application_name"]) == ("UTF8", "greeted")
+            summary = dict(body.decode().split("\0")[:2] for kind, body in answers if kind == "S")
+            assert summary["server_version"].startswith("18.")
+            assert (summary["client_encoding"], summary["application_name"]) == ("UTF8", "greeted")
             keys |= {body for kind, body in answers if kind == "K"}
     assert len(keys) == 2
 

@@ -25,11 +25,11 @@ __all__ = [
     "TENANT",
     "TENANT_UID",
     "TOKEN",
-    "Picture",
+    "TreeState",
     "leaks",
     "make_watched",
-    "picture",
     "stamp",
+    "tree_state",
 ]
 
 CANARY = f"{HOMES}/canary"
@@ -40,7 +40,7 @@ TOKEN = f"canary{secrets.token_hex(16)}"
 OLD_BACKUPS = ("20200101T000000Z-0.1.0", "20200102T000000Z-0.1.0", "20200103T000000Z-0.1.0")
 
 Facts = tuple[object, ...]
-Picture = dict[str, Facts]
+TreeState = dict[str, Facts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _make(directory: Path, files: dict[str, _File]) -> None:
         path.chmod(file.mode)
 
 
-def picture(machine: Machine) -> Picture:
+def tree_state(machine: Machine) -> TreeState:
     """Return all that can be known of every file of root's and of the tenant's."""
     tops = (machine.file(CANARY), machine.file(TENANT))
     return {str(path.relative_to(top.parent)): _facts(path) for top in tops for path in (top, *sorted(top.rglob("*")))}

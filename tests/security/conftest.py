@@ -79,14 +79,14 @@ def make_made(ground: Ground) -> MakeBase:
     """Return what gives the installation made with a kind of interpreter; skips where there is none of that kind."""
 
     @cache
-    def made(kind: str) -> Base | str:
+    def created(kind: str) -> Base | str:
         try:
             return make_base(ground, interpreter_of(kind, ground), prepare)
         except InterpreterMissingError as error:
             return str(error)
 
     def give(kind: str) -> Base:
-        found = made(kind)
+        found = created(kind)
         if isinstance(found, str):
             pytest.skip(found)
         return found

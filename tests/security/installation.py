@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.security.canary import TOKEN, Picture, leaks, make_watched, picture, stamp
+from tests.security.canary import TOKEN, TreeState, leaks, make_watched, stamp, tree_state
 from tests.security.machine import FREE_THE_NAME, HOME, HOMES, LIMIT, MEMORY, Ended, Ground, Machine
 
 __all__ = ["DROP", "EXIT_CODES", "THEIRS", "Base", "Installation", "Watch", "make_base", "recorder"]
@@ -172,7 +172,7 @@ class Watch:
 
     def __init__(self, installation: Installation) -> None:
         self._machine = installation.machine
-        self._before = picture(self._machine)
+        self._before = tree_state(self._machine)
         self._stamp = stamp(self._machine)
         self._accounts = self._read_accounts()
 
@@ -190,7 +190,7 @@ class Watch:
     def harm(self, *ended: Ended) -> list[str]:
         """Return what was done or shown that the account could not do or see by itself."""
         found = [f"ran as root: {line}" for line in self.executed_as_root()]
-        found += differences(self._before, picture(self._machine))
+        found += differences(self._before, tree_state(self._machine))
         found += [f"shown in {path}" for path in leaks(self._machine, self._stamp)]
         found += ["shown on the terminal" for one in ended if TOKEN in one.output]
         others = {"root", "victim", "tenant"}
@@ -219,7 +219,7 @@ def _faults(ended: Ended) -> list[str]:
     return found + [f"{word} in the output" for word in ("Traceback", "MemoryError") if word in ended.output]
 
 
-def differences(before: Picture, after: Picture) -> list[str]:
+def differences(before: TreeState, after: TreeState) -> list[str]:
     """Return what was changed."""
     gone = [f"removed: {path}" for path in before if path not in after]
     new = [f"made: {path}" for path in after if path not in before]

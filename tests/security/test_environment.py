@@ -54,13 +54,13 @@ def test_no_process_of_a_verb_has_it(attacked: Installation, watch: Watch, verb:
             seen.update(line for line in found if SECRET.encode() in found[line])
             time.sleep(PAUSE)
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    inspection = threading.Thread(target=look)
+    inspection.start()
     try:
         ended = attacked.verb(*verb.split(), environ=SECRETS)
     finally:
         has_ended.set()
-        looking.join()
+        inspection.join()
     watch.check(ended)
     assert not seen
     assert files_with_secret(attacked) == []

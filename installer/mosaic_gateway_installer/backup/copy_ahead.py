@@ -21,7 +21,7 @@ from mosaic_gateway_installer.backup.content_digest import hashing
 from mosaic_gateway_installer.backup.tree_comparison import Comparison, FileEntry, compare_trees
 from mosaic_gateway_installer.backup.tree_copy import Skip, copy_tree
 
-__all__ = ["Ahead", "bring_up_to_date", "copy_ahead"]
+__all__ = ["EarlyCopy", "bring_up_to_date", "copy_ahead"]
 
 COPIERS = 8  # as in copy.py: flushing waits for the disk
 COMPARERS = 2
@@ -29,7 +29,7 @@ TOP = "."
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class EarlyCopy:
     """A copy made ahead: the directory that holds it until it is needed, the copy, and a hash of each of its files."""
 
     place: Path
@@ -43,7 +43,7 @@ def copy_ahead(
     *,
     skip: Skip,
     progress: Callable[[int], None] | None = None,
-) -> Ahead:
+) -> EarlyCopy:
     """Copy *data*, which others may change meanwhile, into the new directory *place*.
 
     *skip* must leave out at least what `bring_up_to_date` will leave out. Raises OSError; then nothing is left of it.
@@ -53,7 +53,7 @@ def copy_ahead(
         make_directory(place)
         with hashing() as (follow, hashed):
             copy_tree(data, copy, skip=skip, vanishing=True, progress=progress, follow=follow)
-        return Ahead(place, copy, hashed())
+        return EarlyCopy(place, copy, hashed())
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise

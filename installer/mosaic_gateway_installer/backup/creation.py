@@ -23,7 +23,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.backup.copy_ahead import Ahead, bring_up_to_date, copy_ahead
+from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_room, full_disk_named, size_of
 from mosaic_gateway_installer.backup.dump import dump_server
@@ -107,7 +107,7 @@ def cold_backup(
     report: Reporter,
     *,
     hashes: bool = True,
-    ahead: Ahead | None = None,
+    ahead: EarlyCopy | None = None,
 ) -> Backup:
     """Back up *home*, whose database is at rest, into a new directory in *directory*; every byte is compared.
 
@@ -120,7 +120,7 @@ def cold_backup(
         return new.finish(BackupKind.COLD, report, hashes=hashes)
 
 
-def data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path, report: Reporter) -> Ahead:
+def data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path, report: Reporter) -> EarlyCopy:
     """Copy the data of *home*, at which its database works, for a `cold_backup` into *directory*.
 
     Raises `DiskFullError`, ClusterMissingError, OSError; then nothing is left of it.
@@ -135,7 +135,7 @@ def data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path
     try:
         with full_disk_named(directory, "The backup"):
             make_directory(directory)
-            return copy_ahead(data, place, skip=_left_out_at_work, progress=_told(report))
+            return copy_ahead(data, place, skip=_left_out_at_work, progress=_summary(report))
     except BaseException:
         remove_leftovers(home)
         raise
@@ -165,10 +165,10 @@ def _begun(
     engine: EngineName,
     receipt: Receipt,
     directory: Path,
-    ahead: Ahead | None = None,
+    ahead: EarlyCopy | None = None,
 ) -> Iterator[_NewBackup]:
     """Give a backup to be filled; it is in its place once the block has ended, and not there if that fails."""
-    made = not directory.exists()
+    created = not directory.exists()
     data = data_of(home, engine)
     if ahead is None and (data is None or not can_share(data, directory)):
         check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
@@ -181,7 +181,7 @@ def _begun(
             if ahead is not None:
                 ahead.place.rmdir()
     except BaseException:
-        if made:
+        if created:
             with suppress(OSError):
                 directory.rmdir()
         raise
@@ -199,10 +199,10 @@ def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Pat
         with staged(target) as stage:
             yield stage, target
         return
-    made = home.broker.ask(Request.MAKE_DIRECTORY)[0]
-    stage = Path(made["path"])
+    created = home.broker.ask(Request.MAKE_DIRECTORY)[0]
+    stage = Path(created["path"])
     try:
-        yield stage, directory / made["name"]
+        yield stage, directory / created["name"]
         home.broker.ask(Request.KEEP_DIRECTORY)
     except BaseException:
         for path in stage.iterdir():
@@ -219,13 +219,13 @@ class _NewBackup:
     receipt: Receipt
     target: Path
     stage: Path
-    ahead: Ahead | None = None
+    ahead: EarlyCopy | None = None
 
     def copy_online(self, conninfo: str, report: Reporter) -> OnlineFacts:
         """Copy the cluster that runs at *conninfo*."""
         report.begin("Copying the running database")
         cluster = self._data()
-        return copy_running_cluster(cluster, self.stage / "data" / cluster.name, conninfo, progress=_told(report))
+        return copy_running_cluster(cluster, self.stage / "data" / cluster.name, conninfo, progress=_summary(report))
 
     def copy_cold(self, report: Reporter) -> None:
         """Copy the data, which nobody uses, or take what was copied ahead."""
@@ -234,7 +234,7 @@ class _NewBackup:
             self.ahead.copy.rename(self._place(data))
             return
         report.begin("Copying the data")
-        copy_tree(data, self._place(data), skip=_left_out, progress=_told(report))
+        copy_tree(data, self._place(data), skip=_left_out, progress=_summary(report))
 
     def dump(self, config: Config) -> OnlineFacts:
         """Dump the server's database."""
@@ -345,17 +345,17 @@ def _major(cluster: Path | None) -> str | None:
     return None if cluster is None else str(major_of(cluster))
 
 
-def _told(report: Reporter) -> Callable[[int], None]:
+def _summary(report: Reporter) -> Callable[[int], None]:
     """Return what tells *report* how far a copy is, once for every 64 MB."""
     step, last = 64 * 1024 * 1024, 0
 
-    def tell(done: int) -> None:
+    def emit(done: int) -> None:
         nonlocal last
         if done - last >= step:
             last = done
             report.begin(f"Copying: {done // 1024**2} MB")
 
-    return tell
+    return emit
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def database_at_rest(home: Home) -> Iterator[None]:
     from mosaic_gateway.engines.pglite.engine_lock import at_rest  # psycopg comes along, which most verbs do without
     from mosaic_gateway.engines.postgres.engine_lock import EngineLock
 
-    made = not home.run.is_dir()
+    created = not home.run.is_dir()
     make_directory(home.run)
     lock = EngineLock(home)
     lock.acquire()
@@ -36,7 +36,7 @@ def database_at_rest(home: Home) -> Iterator[None]:
         with at_rest(home) if has_data(home) else nullcontext():
             yield
     finally:
-        if made:
+        if created:
             _remove_run(home)
         lock.release()
 

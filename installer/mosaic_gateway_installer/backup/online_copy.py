@@ -33,11 +33,11 @@ from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.fs.files import read_regular, write_file
 from mosaic_gateway_installer.backup.row_checksums import (
     Contents,
-    held_still,
-    keep_tables,
+    lock_tables,
     objects_hash,
     table_rows,
     tables_of,
+    writers_blocked,
 )
 from mosaic_gateway_installer.backup.tree_copy import copy_tree, sync_directory
 
@@ -216,7 +216,7 @@ class _Backup:
     def _choose(self, snapshot: _Snapshot) -> str:
         for left in reversed(range(LOCK_TRIES)):
             try:
-                with held_still(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
+                with writers_blocked(self.session, lock_timeout=LOCK_TIMEOUT) as tables:
                     self._wait_for_commits()
                     cut = self._cut()
                     if self._nothing_between(cut):
@@ -283,7 +283,7 @@ class _Snapshot:
         """See the snapshot *name*, and keep *tables* from being dropped, as ``pg_dump`` does."""
         self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         self.connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
-        keep_tables(self.connection, tables, lock_timeout=LOCK_TIMEOUT)
+        lock_tables(self.connection, tables, lock_timeout=LOCK_TIMEOUT)
 
     def end(self) -> None:
         if not self.connection.closed:

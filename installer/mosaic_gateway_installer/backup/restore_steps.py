@@ -15,11 +15,11 @@ from mosaic_gateway_installer.backup.disk_space import check_room, full_disk_nam
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
-from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.step import Context
 
-__all__ = ["EmptyHomeStep", "StageStep", "SwapStep"]
+__all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class EmptyHomeStep:
 
 
 @dataclass(slots=True)
-class StageStep:
+class StageBackupStep:
     """Copies the backup into the home, beside what is there."""
 
     context: Context
@@ -84,8 +84,8 @@ class StageStep:
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
         if manifest.schema != schema_digest(load_bundles()):  # an install migrates kept data, or refuses it
-            receipt = replace(receipt, state=ReceiptState.KEPT, version=manifest.version)
-        marks = asdict(marks_of(Home(place)))
+            receipt = replace(receipt, state=ReceiptState.RETAINED, version=manifest.version)
+        marks = asdict(data_identity_of(Home(place)))
         write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks))
 
     def undo(self) -> None:
@@ -107,7 +107,7 @@ class SwapStep:
         return "Put the copy in the place of the present data, secrets and settings, which are set aside"
 
     def done(self) -> bool:
-        """Return False: see `StageStep`."""
+        """Return False: see `StageBackupStep`."""
         return False
 
     def apply(self) -> None:
@@ -130,7 +130,7 @@ def receipt_of(backup: Backup, context: Context) -> Receipt:
     manifest = backup.manifest
     return Receipt(
         instance_id=manifest.instance_id,
-        state=ReceiptState.KEPT,
+        state=ReceiptState.RETAINED,
         version=manifest.version,
         engine=manifest.engine,
         created_at=manifest.created_at,

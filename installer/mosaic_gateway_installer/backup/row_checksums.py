@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.migrations.schema_fingerprint import schema_lines
 from mosaic_gateway_installer.backup.manifest import TableRows
 
-__all__ = ["Contents", "differing_tables", "held_still", "keep_tables", "objects_hash", "table_rows", "tables_of"]
+__all__ = ["Contents", "differing_tables", "lock_tables", "objects_hash", "table_rows", "tables_of", "writers_blocked"]
 
 Connection = psycopg.Connection[TupleRow]
 Contents = tuple[TableRows, ...]
@@ -73,20 +73,20 @@ def differing_tables(expected: Contents, found: Contents) -> tuple[str, ...]:
     """Return a sentence for each table whose rows are not the expected ones. Pure."""
     theirs = {rows.table: rows for rows in found}
     ours = {rows.table for rows in expected}
-    told = []
+    summary = []
     for rows in expected:
         other = theirs.get(rows.table)
         if other is None:
-            told.append(f"{rows.table} is missing")
+            summary.append(f"{rows.table} is missing")
         elif other.count != rows.count:
-            told.append(f"{rows.table} has {other.count} rows, not {rows.count}")
+            summary.append(f"{rows.table} has {other.count} rows, not {rows.count}")
         elif other.checksum != rows.checksum:
-            told.append(f"{rows.table} has other rows")
-    return (*told, *(f"{table} was not there" for table in sorted(set(theirs) - ours)))
+            summary.append(f"{rows.table} has other rows")
+    return (*summary, *(f"{table} was not there" for table in sorted(set(theirs) - ours)))
 
 
 @contextmanager
-def held_still(connection: Connection, *, lock_timeout: float) -> Iterator[tuple[sql.Identifier, ...]]:
+def writers_blocked(connection: Connection, *, lock_timeout: float) -> Iterator[tuple[sql.Identifier, ...]]:
     """Keep everybody from changing a table inside the block, which is to be short: readers go on, writers wait.
 
     Gives the tables; one that is made meanwhile is not held. Writers under way are waited for, for each table at most
@@ -99,7 +99,7 @@ def held_still(connection: Connection, *, lock_timeout: float) -> Iterator[tuple
         yield tables
 
 
-def keep_tables(connection: Connection, tables: Sequence[sql.Identifier], *, lock_timeout: float) -> None:
+def lock_tables(connection: Connection, tables: Sequence[sql.Identifier], *, lock_timeout: float) -> None:
     """Keep *tables* from being dropped or rewritten until the transaction of *connection* ends.
 
     Raises psycopg.errors.LockNotAvailable after *lock_timeout* seconds.

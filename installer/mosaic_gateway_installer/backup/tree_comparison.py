@@ -90,7 +90,7 @@ def compare_trees(source: Path, copy: Path, *, skip: Skip = lambda _name: False,
     sizes = {difference.path for difference in found if difference.kind is DifferenceKind.SIZE}
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="compare") as pool:
         if hashes:
-            looked = list(pool.map(lambda path: _look(copy, path, source if path in peers else None), files))
+            looked = list(pool.map(lambda path: _inspect(copy, path, source if path in peers else None), files))
         else:
             alike = _alike(pool, source, copy, {path: ours[path].st_size for path in files if path in peers - sizes})
             looked = [(FileEntry(path, ours[path].st_size, ""), alike.get(path, True)) for path in files]
@@ -114,7 +114,7 @@ def hash_files(
 
     def look(path: str, size: int) -> FileEntry:
         noted = known.get(path)
-        return noted if noted is not None and noted.sha256 and noted.size == size else _look(top, path, None)[0]
+        return noted if noted is not None and noted.sha256 and noted.size == size else _inspect(top, path, None)[0]
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="hash") as pool:
         return tuple(sorted(pool.map(lambda file: look(*file), files), key=lambda entry: entry.path))
@@ -177,7 +177,7 @@ def _same_share(source: Path, copy: Path, path: str, start: int) -> bool:
     return True
 
 
-def _look(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
+def _inspect(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
     """Hash the file *path* of *copy*, and read its peer in step; return its entry and whether both are the same."""
     digest, size, same = hashlib.sha256(), 0, True
     with ExitStack() as stack:

@@ -63,7 +63,7 @@ def copy_tree(
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
-    follow: Follow = lambda _path, _copy: nullcontext(_unheard),
+    follow: Follow = lambda _path, _copy: nullcontext(_missed_files),
 ) -> CopyReport:
     """Copy *source* (directory, file or link) to *target*, which must not exist.
 
@@ -249,7 +249,7 @@ def _opened(path: str | Path, flags: int = DIRECTORY, *, dir_fd: int | None = No
         os.close(descriptor)
 
 
-def _unheard(_size: int) -> None:
+def _missed_files(_size: int) -> None:
     """Follow nothing."""
 
 

@@ -231,7 +231,7 @@ class _Restored:
 def _scratch(home: Home) -> Iterator[Home]:
     """Give a home in the backups' directory of *home*, and remove it with all that belongs to it."""
     directory = backups_of(home)
-    made = not directory.exists()
+    created = not directory.exists()
     make_directory(directory)
     path = directory / f".verify.{secrets.token_hex(4)}.tmp"
     make_directory(path)
@@ -241,7 +241,7 @@ def _scratch(home: Home) -> Iterator[Home]:
     finally:
         for place in (*outside_directories(scratch, runtime_directory(process_environment())), path):
             shutil.rmtree(place, ignore_errors=True)
-        if made:
+        if created:
             with suppress(OSError):
                 directory.rmdir()
 

@@ -27,8 +27,8 @@ from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.schema_fingerprint import schema_lines
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Patient
-from mosaic_gateway_installer.checks.schema_snapshot import read_picture
+from mosaic_gateway_installer.checks.installed_target import Installation
+from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
 from mosaic_gateway_installer.checks.versions import check_minor
 
 __all__ = ["CHECKS"]
@@ -91,10 +91,10 @@ class ClockSkewError(AdviceError):
 
 
 @contextmanager
-def _session(patient: Patient) -> Iterator[psycopg.Connection[TupleRow]]:
+def _session(installation: Installation) -> Iterator[psycopg.Connection[TupleRow]]:
     """Connect to the running database, whose refusals become findings; nothing is started."""
     try:
-        with connect(_conninfo(patient), application_name="mosaic-gateway doctor") as connection:
+        with connect(_conninfo(installation), application_name="mosaic-gateway doctor") as connection:
             yield connection
     except psycopg.Error as error:
         text = error.diag.message_primary or type(error).__name__  # libpq's own text may name more than it should
@@ -103,25 +103,25 @@ def _session(patient: Patient) -> Iterator[psycopg.Connection[TupleRow]]:
         ) from None
 
 
-def _conninfo(patient: Patient) -> str:
-    if patient.config.engine is EngineName.SERVER:
-        return engine_for(patient.config).conninfo()
-    conninfo = running_database(patient.home, patient.config.engine)
+def _conninfo(installation: Installation) -> str:
+    if installation.config.engine is EngineName.SERVER:
+        return engine_for(installation.config).conninfo()
+    conninfo = running_database(installation.home, installation.config.engine)
     if conninfo is None:
         raise NotCheckedError("not checked: the database does not run")
     return conninfo
 
 
-def _database(patient: Patient) -> str:
-    if patient.config.engine is EngineName.SERVER:
-        engine = engine_for(patient.config)
+def _database(installation: Installation) -> str:
+    if installation.config.engine is EngineName.SERVER:
+        engine = engine_for(installation.config)
         engine.start()
         engine.verify()
-    with _session(patient) as connection:
+    with _session(installation) as connection:
         before = datetime.now(UTC)
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         after = datetime.now(UTC)
-        if patient.config.engine is EngineName.SERVER and row is not None:
+        if installation.config.engine is EngineName.SERVER and row is not None:
             _check_skew(row[0], before, after)
             version = version_text(connection.info.server_version)
             return f"it answers; {check_minor(version, known=(), remedy='whoever runs the server')}"
@@ -137,8 +137,8 @@ def _check_skew(theirs: datetime, before: datetime, after: datetime) -> None:
         )
 
 
-def _schema(patient: Patient) -> str:
-    with _session(patient) as connection:
+def _schema(installation: Installation) -> str:
+    with _session(installation) as connection:
         pending = [planned for bundle in load_bundles() for planned in read_plan(connection, bundle).pending]
     begun = [planned for planned in pending if _is_begun(planned)]
     if begun:
@@ -149,9 +149,9 @@ def _schema(patient: Patient) -> str:
         )
     if pending:
         tags = [planned.migration.tag for planned in pending]
-        if patient.receipt.version != __version__:  # to migrate it now would leave its program without its schema
+        if installation.receipt.version != __version__:  # to migrate it now would leave its program without its schema
             raise UpgradeNeededError(
-                f"version {patient.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
+                f"version {installation.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
                 "migration(s)",
                 hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
                 details={"tags": tags},
@@ -171,16 +171,16 @@ def _how_far(planned: PlannedMigration) -> str:
     return f"{planned.migration.tag} stopped after {planned.start} of {total} statements"
 
 
-def _objects(patient: Patient) -> str:
-    picture = read_picture()
-    if picture is None or picture.digest != schema_digest(load_bundles()):
+def _objects(installation: Installation) -> str:
+    snapshot = read_schema_snapshot()
+    if snapshot is None or snapshot.digest != schema_digest(load_bundles()):
         raise NotCheckedError("not checked: this package does not know how its schema looks in the end")
-    with _session(patient) as connection:
+    with _session(installation) as connection:
         if any(read_plan(connection, bundle).pending for bundle in load_bundles()):
             raise NotCheckedError("not checked: migrations are pending")
         there = set(schema_lines(connection))
     # What a person has added is that person's business. An invalid index has a check of its own.
-    missing = [line for line in picture.lines if line not in there and f"{line} INVALID" not in there]
+    missing = [line for line in snapshot.lines if line not in there and f"{line} INVALID" not in there]
     if missing:
         shown = "".join(f"\n{'':<25}- {line}" for line in missing[:SHOWN])
         raise SchemaDriftError(
@@ -188,11 +188,11 @@ def _objects(patient: Patient) -> str:
             hint="Restore them as shown, or restore a backup. Changes of the schema belong into migrations.",
             details={"missing": missing},
         )
-    return f"all {len(picture.lines)} objects are as the migrations made them"
+    return f"all {len(snapshot.lines)} objects are as the migrations made them"
 
 
-def _indexes(patient: Patient) -> str:
-    with _session(patient) as connection:
+def _indexes(installation: Installation) -> str:
+    with _session(installation) as connection:
         found = _invalid(connection)
     if found:
         names = ", ".join(f"{schema}.{index} (on {table})" for schema, index, table in found)
@@ -209,10 +209,10 @@ def _invalid(connection: psycopg.Connection[TupleRow]) -> Sequence[tuple[str, st
     return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(INVALID)]
 
 
-def _mend_indexes(patient: Patient, _fault: MosaicError) -> str:
+def _repair_indexes(installation: Installation, _fault: MosaicError) -> str:
     """Build them anew beside reads and writes; drop what an earlier such building left."""
     done = []
-    with _session(patient) as connection:
+    with _session(installation) as connection:
         for schema, index, _ in _invalid(connection):
             name = sql.Identifier(schema, index)
             if TRANSIENT.fullmatch(index):
@@ -224,8 +224,8 @@ def _mend_indexes(patient: Patient, _fault: MosaicError) -> str:
     return "; ".join(done)
 
 
-def _link(patient: Patient) -> str:
-    conninfo = _conninfo(patient)
+def _link(installation: Installation) -> str:
+    conninfo = _conninfo(installation)
     try:
         if not accounts.needs_setup(conninfo):
             return "there is an admin"
@@ -239,15 +239,15 @@ def _link(patient: Patient) -> str:
     )
 
 
-def _issue_link(patient: Patient, _fault: MosaicError) -> str:
-    token = accounts.issue_setup_token(_conninfo(patient))
-    return f"a new link, which works once, within 24 hours: {setup_url(patient.config.url, token)}"
+def _issue_link(installation: Installation, _fault: MosaicError) -> str:
+    token = accounts.issue_setup_token(_conninfo(installation))
+    return f"a new link, which works once, within 24 hours: {setup_url(installation.config.url, token)}"
 
 
-CHECKS: tuple[Check[Patient], ...] = (
+CHECKS: tuple[Check[Installation], ...] = (
     Check(id="database", run=_database),
     Check(id="schema", run=_schema),
     Check(id="objects", run=_objects),
-    Check(id="indexes", run=_indexes, fix=_mend_indexes),
+    Check(id="indexes", run=_indexes, fix=_repair_indexes),
     Check(id="set-up link", run=_link, fix=_issue_link),
 )

@@ -12,8 +12,8 @@ from mosaic_gateway.config import Config, load_config, process_environment
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.checks.doctor_checks import checks_for
-from mosaic_gateway_installer.checks.finding import Check, Finding, Level, examine, finding_lines, mend
-from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
+from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.support_archive import write_support_archive
 from mosaic_gateway_installer.receipt import installed
 
@@ -39,7 +39,7 @@ def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outc
         error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says what mends it.")
     result = {
         "findings": [finding.to_dict() for finding in findings],
-        "mended": [finding.check for finding in findings if finding.mended],
+        "mended": [finding.check for finding in findings if finding.repaired],
     }
     lines = finding_lines(findings)
     if bundle is not None:
@@ -56,21 +56,21 @@ def _config(home: Home) -> Config | None:
     return None
 
 
-def _without_link(finding: Finding) -> Finding:
+def _without_link(finding: CheckResult) -> CheckResult:
     """A fresh set-up link is for the person who asked for it."""
-    return replace(finding, mended="done") if finding.mended else finding
+    return replace(finding, repaired="done") if finding.repaired else finding
 
 
-def _findings(home: Home, *, fix: bool) -> Iterator[Finding]:
+def _findings(home: Home, *, fix: bool) -> Iterator[CheckResult]:
     receipt = installed(home)
     settings = examine(Check(id="settings", run=_settings), home)
     yield settings
     if settings.level is not Level.OK:
         return
-    patient = Patient(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
-    for check in checks_for(patient.config.engine):
-        finding = examine(check, patient)
-        yield mend(check, patient, finding) if fix else finding
+    installation = Installation(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
+    for check in checks_for(installation.config.engine):
+        finding = examine(check, installation)
+        yield repair(check, installation, finding) if fix else finding
 
 
 def _settings(home: Home) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check
-from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.installed_target import Installation
 
 __all__ = ["checks_for"]
 
 
-def checks_for(engine: EngineName) -> tuple[Check[Patient], ...]:
+def checks_for(engine: EngineName) -> tuple[Check[Installation], ...]:
     """Return the checks of an installation with *engine*."""
     embedded = {EngineName.POSTGRES: postgres.CHECKS, EngineName.PGLITE: pglite.CHECKS}.get(engine, ())
     return (*package.CHECKS, *installation.CHECKS, *embedded, *gateway.CHECKS, *database.CHECKS)

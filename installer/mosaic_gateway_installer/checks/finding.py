@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from mosaic_gateway.errors import MosaicError
 
-__all__ = ["AdviceError", "Check", "Finding", "Level", "NotCheckedError", "examine", "finding_lines", "mend"]
+__all__ = ["AdviceError", "Check", "CheckResult", "Level", "NotCheckedError", "examine", "finding_lines", "repair"]
 
 S = TypeVar("S")
 #: What a finding says in the ``ok`` of its JSON form, which is older than ``level``.
@@ -35,10 +35,10 @@ class NotCheckedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckResult:
     """The answer of one check: for a warning or fault with ``code`` and ``hint``.
 
-    ``mended`` says what a fix did, ``not_mended`` why it did not; ``error`` is what the check raised.
+    ``repaired`` says what a fix did, ``not_repaired`` why it did not; ``error`` is what the check raised.
     """
 
     check: str
@@ -47,15 +47,15 @@ class Finding:
     code: str = ""
     hint: str = ""
     details: dict[str, Any] = field(default_factory=dict)
-    mended: str = ""
-    not_mended: str = ""
+    repaired: str = ""
+    not_repaired: str = ""
     error: MosaicError | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         form: dict[str, Any] = {"check": self.check, "ok": OK[self.level], "level": str(self.level)}
         form |= {"message": self.message, "code": self.code, "hint": self.hint}
-        optional = {"details": self.details, "mended": self.mended, "not_mended": self.not_mended}
+        optional = {"details": self.details, "mended": self.repaired, "not_mended": self.not_repaired}
         return form | {name: value for name, value in optional.items() if value}
 
 
@@ -73,19 +73,19 @@ class Check(Generic[S]):
     fix: Callable[[S, MosaicError], str] | None = None
 
 
-def examine(check: Check[S], subject: S) -> Finding:
+def examine(check: Check[S], subject: S) -> CheckResult:
     """Return what *check* finds on *subject*; only faults of ours are raised."""
     try:
-        return Finding(check=check.id, level=Level.OK, message=check.run(subject))
+        return CheckResult(check=check.id, level=Level.OK, message=check.run(subject))
     except NotCheckedError as unknown:
-        return Finding(check=check.id, level=Level.UNCHECKED, message=str(unknown))
+        return CheckResult(check=check.id, level=Level.UNCHECKED, message=str(unknown))
     except MosaicError as error:
         return _of_error(check.id, error)
     except OSError as error:
         return _of_error(check.id, UnreadableError(str(error), hint="Run the command as the owner or as root."))
 
 
-def mend(check: Check[S], subject: S, finding: Finding) -> Finding:
+def repair(check: Check[S], subject: S, finding: CheckResult) -> CheckResult:
     """Let *check* mend what it found, if it can, and return what it finds now.
 
     A finding that cannot be mended comes back with the reason.
@@ -97,8 +97,8 @@ def mend(check: Check[S], subject: S, finding: Finding) -> Finding:
     except (MosaicError, OSError, NotCheckedError) as error:
         if error is finding.error:
             return finding
-        return replace(finding, not_mended=str(error))
-    return replace(examine(check, subject), mended=done)
+        return replace(finding, not_repaired=str(error))
+    return replace(examine(check, subject), repaired=done)
 
 
 class UnreadableError(MosaicError):
@@ -107,19 +107,19 @@ class UnreadableError(MosaicError):
     code = "UNREADABLE"
 
 
-def _of_error(check: str, error: MosaicError) -> Finding:
+def _of_error(check: str, error: MosaicError) -> CheckResult:
     level = Level.WARNING if isinstance(error, AdviceError) else Level.FAULT
-    plain = Finding(check=check, level=level, message=error.message, code=error.code, hint=error.hint)
+    plain = CheckResult(check=check, level=level, message=error.message, code=error.code, hint=error.hint)
     return replace(plain, details=error.details, error=error)
 
 
-def finding_lines(findings: Iterable[Finding]) -> tuple[str, ...]:
+def finding_lines(findings: Iterable[CheckResult]) -> tuple[str, ...]:
     """Return *findings* as lines for people."""
     lines = []
     for finding in findings:
         code = f" [{finding.code}]" if finding.code else ""
         lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
-        told = f"mended: {finding.mended}" if finding.mended else ""
-        failed = f"not mended: {finding.not_mended}" if finding.not_mended else ""
-        lines += [f"{'':<24} {text}" for text in (told, failed, finding.hint) if text]
+        summary = f"mended: {finding.repaired}" if finding.repaired else ""
+        failed = f"not mended: {finding.not_repaired}" if finding.not_repaired else ""
+        lines += [f"{'':<24} {text}" for text in (summary, failed, finding.hint) if text]
     return tuple(lines)

@@ -10,8 +10,8 @@ from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Patient
-from mosaic_gateway_installer.checks.package import FilesAlteredError, told
+from mosaic_gateway_installer.checks.installed_target import Installation
+from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
 from mosaic_gateway_installer.program_copy.store import altered_files
 from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
@@ -44,25 +44,25 @@ class ServiceEditedError(AdviceError):
     code = "SERVICE_EDITED"
 
 
-def _program(patient: Patient) -> str:
-    program = current_program(patient.home)
+def _program(installation: Installation) -> str:
+    program = current_program(installation.home)
     if program is None:
         raise NotCheckedError("the gateway runs from the installed package")
     altered = altered_files(program.directory)
     if altered:
-        raise FilesAlteredError(
-            f"{len(altered)} file(s) of {program.directory} are missing or were changed: {told(altered)}",
+        raise PackageAlteredError(
+            f"{len(altered)} file(s) of {program.directory} are missing or were changed: {summary(altered)}",
             hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
             details={"files": altered},
         )
     return f"version {program.version} in {program.directory}, every file as it was copied"
 
 
-def _service(patient: Patient) -> str:
-    recorded = recorded_service(patient.home)
+def _service(installation: Installation) -> str:
+    recorded = recorded_service(installation.home)
     if recorded is None:
         return "none: after a restart of the machine, run mosaic-gateway start"
-    service = registered_service(patient.home)
+    service = registered_service(installation.home)
     if service is None:
         raise ServiceMissingError(
             f"{recorded.described} is not there, or not for this home", hint="Register it anew: mosaic-gateway install"
@@ -81,11 +81,11 @@ def _service(patient: Patient) -> str:
     return service.described
 
 
-def _enable(patient: Patient, fault: MosaicError) -> str:
-    service = registered_service(patient.home)
+def _enable(installation: Installation, fault: MosaicError) -> str:
+    service = registered_service(installation.home)
     if service is None or not isinstance(fault, ServiceNotEnabledError):
         raise fault
-    broker = patient.home.broker
+    broker = installation.home.broker
     if service.is_for_root and broker is not None:
         broker.ask(Request.ENABLE_UNIT)
     else:
@@ -93,19 +93,19 @@ def _enable(patient: Patient, fault: MosaicError) -> str:
     return f"{service.described} starts by itself again"
 
 
-def _port(patient: Patient) -> str:
-    """Take the port for an instant, unless our gateway has it. Raises `PortTakenError`, `AddressUnusableError`."""
-    holder = holder_of(patient.home.gateway_lock)
-    config = patient.config
+def _port(installation: Installation) -> str:
+    """Take the port for an instant, unless our gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
+    holder = holder_of(installation.home.gateway_lock)
+    config = installation.config
     if holder is not None:
         return f"the gateway has {holder.facts.get('local_url', config.local_url)}, or is about to"
     with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free for the gateway"
 
 
-def _gateway(patient: Patient) -> str:
-    state = gateway_process.state_of(patient.home)
-    if not state.running and patient.receipt.state is ReceiptState.KEPT:
+def _gateway(installation: Installation) -> str:
+    state = gateway_process.state_of(installation.home)
+    if not state.running and installation.receipt.state is ReceiptState.RETAINED:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
         raise NotRunningError("the gateway does not run", hint="Start it: mosaic-gateway start")
@@ -116,14 +116,14 @@ def _gateway(patient: Patient) -> str:
     return f"ready at {state.url}"
 
 
-def _start(patient: Patient, fault: MosaicError) -> str:
-    if gateway_process.state_of(patient.home, ask=False).running:
+def _start(installation: Installation, fault: MosaicError) -> str:
+    if gateway_process.state_of(installation.home, ask=False).running:
         raise fault  # it may be at work on its start: restarting it could do harm
-    started = gateway_process.start(patient.home)
+    started = gateway_process.start(installation.home)
     return f"started the gateway: {started.url}"
 
 
-CHECKS: tuple[Check[Patient], ...] = (
+CHECKS: tuple[Check[Installation], ...] = (
     Check(id="program", run=_program),
     Check(id="service", run=_service, fix=_enable),
     Check(id="port", run=_port),

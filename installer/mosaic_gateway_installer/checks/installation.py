@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.engines.postgres.disk_reserve import ballast_file, keep_ballast
+from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -23,9 +23,9 @@ from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.upgrade_state import read_mark, unfinished
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.clock import check_clock
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
@@ -71,13 +71,13 @@ class ReserveMissingError(AdviceError):
     code = "RESERVE_MISSING"
 
 
-def _receipt(patient: Patient) -> str:
-    receipt, home = patient.receipt, patient.home
+def _receipt(installation: Installation) -> str:
+    receipt, home = installation.receipt, installation.home
     _leave_to_others(home)
     mark = read_mark(home)
     if mark is not None:
         raise unfinished(home, mark)
-    if receipt.state is ReceiptState.KEPT:
+    if receipt.state is ReceiptState.RETAINED:
         raise IncompleteError("it was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install.")
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
         raise IncompleteError("an install or uninstall did not come to its end", hint="Run mosaic-gateway install.")
@@ -100,8 +100,8 @@ class _Wrong:
     group: int
 
 
-def _modes(patient: Patient) -> str:
-    wrong = list(_wrong_paths(patient.home))
+def _modes(installation: Installation) -> str:
+    wrong = list(_wrong_paths(installation.home))
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -110,7 +110,7 @@ def _modes(patient: Patient) -> str:
             hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
         )
-    check_layout(patient.home)
+    check_layout(installation.home)
     return "the home is closed to other users, and all its owner's"
 
 
@@ -152,26 +152,26 @@ def _children(directory: Path) -> list[Path]:
     return []
 
 
-def _mend_modes(patient: Patient, fault: MosaicError) -> str:
+def _repair_modes(installation: Installation, fault: MosaicError) -> str:
     """Set the modes; a path of another user stays as it is."""
     if not isinstance(fault, ModeError):
         raise fault
-    mended, foreign = [], []
-    for wrong in _wrong_paths(patient.home):
+    repaired, foreign = [], []
+    for wrong in _wrong_paths(installation.home):
         if _is_foreign(wrong):
             foreign.append(str(wrong.path))
         else:
             wrong.path.chmod(wrong.mode)
-            mended.append(str(wrong.path))
+            repaired.append(str(wrong.path))
     left = f"another user's, which only root can change: {', '.join(foreign)}"
-    if foreign and not mended:
+    if foreign and not repaired:
         raise ModeError(left)
-    return f"set the mode of {', '.join(mended) or 'nothing'}{f' (not of {left})' if foreign else ''}"
+    return f"set the mode of {', '.join(repaired) or 'nothing'}{f' (not of {left})' if foreign else ''}"
 
 
-def _leftovers(patient: Patient) -> str:
-    _leave_to_others(patient.home)
-    found = [*_unfinished(patient.home), *erased(patient.home)]
+def _leftovers(installation: Installation) -> str:
+    _leave_to_others(installation.home)
+    found = [*_unfinished(installation.home), *erased(installation.home)]
     if found:
         raise LeftoversError(
             f"files that killed processes left: {', '.join(map(str, found))}",
@@ -186,9 +186,9 @@ def _unfinished(home: Home) -> list[Path]:
     return [path for place in places for path in _children(place) if UNFINISHED.fullmatch(path.name)]
 
 
-def _remove_leftovers(patient: Patient, _fault: MosaicError) -> str:
-    home = patient.home
-    with holding(home, "doctor"):
+def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
+    home = installation.home
+    with home_locked(home, "doctor"):
         found = _unfinished(home)
         count = len(found) + len(erased(home))
         erase_leftovers(home)
@@ -201,49 +201,49 @@ def _remove_leftovers(patient: Patient, _fault: MosaicError) -> str:
     return f"removed {count} file(s)"
 
 
-def _secret(patient: Patient) -> str:
-    load_auth_secret(patient.config)
+def _secret(installation: Installation) -> str:
+    load_auth_secret(installation.config)
     return "the authentication secret is there"
 
 
-def _room(patient: Patient) -> str:
-    home = patient.home
+def _room(installation: Installation) -> str:
+    home = installation.home
     status = os.statvfs(home.path)
     free = status.f_bavail * status.f_frsize
-    told = f"{free // MEGABYTE} MB free in {home.path}"
+    summary = f"{free // MEGABYTE} MB free in {home.path}"
     hint = "Make room, or move the home to a larger file system (stop, move, start with --home)."
     details = {"free_bytes": free, "free_files": status.f_favail}
     if free < LEAST_ROOM:
-        raise DiskFullError(f"{told}: the database will stop", hint=hint, details=details)
+        raise DiskFullError(f"{summary}: the database will stop", hint=hint, details=details)
     if status.f_files and status.f_favail < LEAST_FILES:
         raise DiskFullError(f"{home.path} can hold {status.f_favail} more files", hint=hint, details=details)
     if free < GOOD_ROOM:
-        raise DiskLowError(told, hint=hint, details=details)
-    embedded = patient.config.engine is EngineName.POSTGRES and home.data.is_dir()
-    if embedded and not ballast_file(home).exists() and hasattr(os, "posix_fallocate"):
+        raise DiskLowError(summary, hint=hint, details=details)
+    embedded = installation.config.engine is EngineName.POSTGRES and home.data.is_dir()
+    if embedded and not disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
         raise ReserveMissingError(
             "the 64 MB that recovery may use on a full disk are not set aside",
             hint="The next start does it, and so does mosaic-gateway doctor --fix.",
         )
-    return told
+    return summary
 
 
-def _set_reserve_aside(patient: Patient, fault: MosaicError) -> str:
+def _set_reserve_aside(installation: Installation, fault: MosaicError) -> str:
     if not isinstance(fault, ReserveMissingError):
         raise fault
-    keep_ballast(patient.home)
-    if not ballast_file(patient.home).exists():
+    create_disk_reserve(installation.home)
+    if not disk_reserve_file(installation.home).exists():
         raise fault
     return "set 64 MB aside"
 
 
-def _clock(patient: Patient) -> str:
-    return check_clock(datetime.now(UTC), patient.home, patient.receipt)
+def _clock(installation: Installation) -> str:
+    return check_clock(datetime.now(UTC), installation.home, installation.receipt)
 
 
-CHECKS: tuple[Check[Patient], ...] = (
+CHECKS: tuple[Check[Installation], ...] = (
     Check(id="receipt", run=_receipt),
-    Check(id="owner and modes", run=_modes, fix=_mend_modes),
+    Check(id="owner and modes", run=_modes, fix=_repair_modes),
     Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),
     Check(id="secret", run=_secret),
     Check(id="room", run=_room, fix=_set_reserve_aside),

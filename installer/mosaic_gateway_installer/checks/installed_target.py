@@ -8,11 +8,11 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.receipt import Receipt
 
-__all__ = ["Patient"]
+__all__ = ["Installation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class Installation:
     """An installation: its settings and its receipt."""
 
     config: Config

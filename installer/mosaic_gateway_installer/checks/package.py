@@ -11,38 +11,38 @@ from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Patient
+from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 
-__all__ = ["CHECKS", "FilesAlteredError", "package_faults", "told"]
+__all__ = ["CHECKS", "PackageAlteredError", "package_faults", "summary"]
 
 SHOWN = 5  # names in a message; the details have all
 
 
-class FilesAlteredError(PreflightError):
+class PackageAlteredError(PreflightError):
     """Files of the program are missing or were changed after they had been installed."""
 
     code = "FILES_ALTERED"
 
 
-def told(files: Sequence[str]) -> str:
+def summary(files: Sequence[str]) -> str:
     """Return *files* for a message: the first few, and how many more there are."""
     more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
     return f"{', '.join(files[:SHOWN])}{more}"
 
 
-def _package(_patient: Patient) -> str:
+def _package(_find_waiting: Installation) -> str:
     count = sum(len(bundle.migrations) for bundle in load_bundles())
     return f"{count} migrations, every hash as built"
 
 
-def _files(patient: Patient) -> str:
-    broker = patient.home.broker  # root's package may be closed to this user
+def _files(installation: Installation) -> str:
+    broker = installation.home.broker  # root's package may be closed to this user
     found = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
     names, pinned = found["altered"], found["pinned"]
     if names:
-        raise FilesAlteredError(
-            f"{len(names)} file(s) of the package are missing or were changed: {told(names)}",
+        raise PackageAlteredError(
+            f"{len(names)} file(s) of the package are missing or were changed: {summary(names)}",
             hint=f"Install anew: pip install --force-reinstall --no-deps {' '.join(pinned)}",
             details={"files": names},
         )
@@ -74,4 +74,4 @@ def _distributions() -> list[metadata.Distribution]:
     return [*found.values(), *map(metadata.distribution, programs)]
 
 
-CHECKS: tuple[Check[Patient], ...] = (Check(id="package", run=_package), Check(id="files", run=_files))
+CHECKS: tuple[Check[Installation], ...] = (Check(id="package", run=_package), Check(id="files", run=_files))

@@ -10,8 +10,8 @@ from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Patient
-from mosaic_gateway_installer.checks.package import FilesAlteredError, told
+from mosaic_gateway_installer.checks.installed_target import Installation
+from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
 from mosaic_gateway_installer.checks.versions import check_minor
 
 __all__ = ["CHECKS"]
@@ -23,42 +23,42 @@ class StalePidFileError(AdviceError):
     code = "STALE_PID"
 
 
-def _programs(patient: Patient) -> str:
-    own = patient.config.postgres_bin is None
-    runtime = find_runtime(patient.home, patient.config.postgres_bin)
+def _programs(installation: Installation) -> str:
+    own = installation.config.postgres_bin is None
+    runtime = find_runtime(installation.home, installation.config.postgres_bin)
     if not own:
         return f"PostgreSQL {runtime.version} in {runtime.bindir}"
-    copy = copy_of(patient.home, runtime.version)
+    copy = copy_of(installation.home, runtime.version)
     altered = altered_files(copy)
     if altered:
-        raise FilesAlteredError(
-            f"{len(altered)} file(s) of {copy} are missing or were changed: {told(altered)}",
+        raise PackageAlteredError(
+            f"{len(altered)} file(s) of {copy} are missing or were changed: {summary(altered)}",
             hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
             details={"files": altered},
         )
     return f"PostgreSQL {runtime.version} in {runtime.bindir}, every file as it was"
 
 
-def _minor(patient: Patient) -> str:
-    runtime = find_runtime(patient.home, patient.config.postgres_bin)
-    if patient.config.postgres_bin is None:
+def _minor(installation: Installation) -> str:
+    runtime = find_runtime(installation.home, installation.config.postgres_bin)
+    if installation.config.postgres_bin is None:
         return check_minor(runtime.version, known=(wheel_version(),), remedy="mosaic-gateway install")
     return check_minor(runtime.version, known=(), remedy="the system's package manager")
 
 
-def _cluster(patient: Patient) -> str:
-    cluster = cluster_of(patient.home)
+def _cluster(installation: Installation) -> str:
+    cluster = cluster_of(installation.home)
     if cluster is None:
         raise ClusterMissingError(
-            f"{patient.home.data} holds no database cluster",
+            f"{installation.home.data} holds no database cluster",
             hint="Restore it from a backup; install would begin with an empty one.",
         )
     return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
 
 
-def _pid_file(patient: Patient) -> str:
-    cluster = cluster_of(patient.home)
-    if cluster is None or running_conninfo(patient.home) is not None:
+def _pid_file(installation: Installation) -> str:
+    cluster = cluster_of(installation.home)
+    if cluster is None or running_conninfo(installation.home) is not None:
         return "no server is dead"
     pid_file = read_pid_file(cluster)
     if pid_file is None:
@@ -72,9 +72,9 @@ def _pid_file(patient: Patient) -> str:
     )
 
 
-def _remove_pid_file(patient: Patient, fault: MosaicError) -> str:
-    cluster = cluster_of(patient.home)
-    lock = EngineLock(patient.home)
+def _remove_pid_file(installation: Installation, fault: MosaicError) -> str:
+    cluster = cluster_of(installation.home)
+    lock = EngineLock(installation.home)
     try:
         lock.acquire()
     except EngineBusyError as busy:  # somebody starts it: then it is no longer stale
@@ -88,7 +88,7 @@ def _remove_pid_file(patient: Patient, fault: MosaicError) -> str:
     return "removed postmaster.pid"
 
 
-CHECKS: tuple[Check[Patient], ...] = (
+CHECKS: tuple[Check[Installation], ...] = (
     Check(id="programs", run=_programs),
     Check(id="postgres version", run=_minor),
     Check(id="cluster", run=_cluster),

@@ -18,13 +18,13 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.migrations.schema_fingerprint import schema_lines
 
-__all__ = ["Picture", "read_picture", "take_picture"]
+__all__ = ["SchemaSnapshot", "read_schema_snapshot", "take_schema_snapshot"]
 
 NAME = "schema.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SchemaSnapshot:
     """The lines of a schema, and the digest of the migrations that make it."""
 
     digest: str
@@ -36,20 +36,20 @@ class Picture:
 
 
 @cache
-def read_picture() -> Picture | None:
+def read_schema_snapshot() -> SchemaSnapshot | None:
     """Return the packaged picture, None where there is none."""
     try:
         digest, *lines = (files(__package__) / NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    return Picture(digest, tuple(json.loads(line) for line in lines))
+    return SchemaSnapshot(digest, tuple(json.loads(line) for line in lines))
 
 
-def take_picture(conninfo: str) -> Picture:
+def take_schema_snapshot(conninfo: str) -> SchemaSnapshot:
     """Return the picture of the migrated database at *conninfo*."""
     with connect(conninfo, application_name="mosaic-gateway picture") as connection:
-        return Picture(schema_digest(load_bundles()), schema_lines(connection))
+        return SchemaSnapshot(schema_digest(load_bundles()), schema_lines(connection))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(take_picture(sys.argv[1]).to_text())
+    sys.stdout.write(take_schema_snapshot(sys.argv[1]).to_text())

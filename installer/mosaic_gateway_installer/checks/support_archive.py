@@ -30,11 +30,11 @@ from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.checks.finding import Finding
+from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.service.registry import present_text
 
-__all__ = ["Scrubber", "secrets_of", "write_support_archive"]
+__all__ = ["SecretRedactor", "secrets_of", "write_support_archive"]
 
 LOG_LINES = 2_000
 MASK = "****"
@@ -60,7 +60,7 @@ class SupportFileError(UsageError):
     code = "SUPPORT_FILE"
 
 
-class Scrubber:
+class SecretRedactor:
     """Takes *secrets* out of texts, and what looks like one."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -72,8 +72,8 @@ class Scrubber:
         """Return *text* without them."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        for pattern, kept in PATTERNS:
-            text = pattern.sub(kept, text)
+        for pattern, retained in PATTERNS:
+            text = pattern.sub(retained, text)
         return text
 
 
@@ -111,9 +111,11 @@ def _parts_of_url(url: str) -> set[str]:
     return found
 
 
-def write_support_archive(target: Path, home: Home, config: Config | None, findings: Sequence[Finding]) -> list[str]:
+def write_support_archive(
+    target: Path, home: Home, config: Config | None, findings: Sequence[CheckResult]
+) -> list[str]:
     """Write the archive *target* (.tar.gz, 0600) and return the names of what is in it. Raises `SupportFileError`."""
-    scrubber = Scrubber(secrets_of(home, config))
+    scrubber = SecretRedactor(secrets_of(home, config))
     members = {name: scrubber.clean(text) for name, text in _contents(home, config, findings).items()}
     with os.fdopen(_new_file(target, home), "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, text in members.items():
@@ -136,7 +138,7 @@ def _new_file(target: Path, home: Home) -> int:
         ) from error
 
 
-def _contents(home: Home, config: Config | None, findings: Sequence[Finding]) -> dict[str, str]:
+def _contents(home: Home, config: Config | None, findings: Sequence[CheckResult]) -> dict[str, str]:
     found = {
         "findings.json": _json([finding.to_dict() for finding in findings]),
         "versions.json": _json(_versions()),

@@ -25,7 +25,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.receipt import Receipt
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, read_record
 
-__all__ = ["Marks", "SchemaNewerError", "SecretMismatchError", "check_adoption", "marks_of"]
+__all__ = ["DataIdentity", "SchemaNewerError", "SecretMismatchError", "check_adoption", "data_identity_of"]
 
 PURPOSE = b"mosaic-gateway: is this the secret of the data"
 #: What every cluster of PostgreSQL has; without one of them the server would not start, or start on rubbish.
@@ -54,20 +54,20 @@ class SchemaNewerError(RefusedError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
+class DataIdentity:
     """By what a home's data and secret are known again; None where there is none."""
 
     system_identifier: int | None
     secret_check: str | None
 
 
-def marks_of(home: Home, auth_secret: Secret | None = None) -> Marks:
+def data_identity_of(home: Home, auth_secret: Secret | None = None) -> DataIdentity:
     """Return the marks of what is in *home*; *auth_secret* counts instead of the home's file.
 
     Raises `ForeignClusterError`, RecordError, OSError.
     """
     database = _database_of(home)
-    return Marks(
+    return DataIdentity(
         system_identifier=system_identifier(database) if database is not None else None,
         secret_check=_check_value(home, auth_secret),
     )

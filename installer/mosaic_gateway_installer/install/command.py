@@ -61,14 +61,14 @@ def install(
 
     A second run completes what is missing and changes nothing else; over kept data it takes the data up.
     """
-    from mosaic_gateway_installer.install.options import Wishes
+    from mosaic_gateway_installer.install.options import InstallOptions
     from mosaic_gateway_installer.install.verb import install as run
 
     if program_dir is not None and home.broker is None:
         raise UsageError("--program-dir is for root's installations", hint="Leave it out.")
     if database_url_file is not None:
         options["database_url"] = _read_url(database_url_file)
-    return run(home, Wishes(start=not no_start, backup=not no_backup, **options))
+    return run(home, InstallOptions(start=not no_start, backup=not no_backup, **options))
 
 
 def _read_url(path: Path) -> str:

@@ -18,7 +18,7 @@ from mosaic_gateway.engines.postgres.runtime import examine_wheel
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
 
-__all__ = ["AUTO", "Choice", "NoEngineError", "choose", "look_at_engines"]
+__all__ = ["AUTO", "EngineSelection", "NoEngineError", "probe_engines", "select_engine"]
 
 AUTO = "auto"
 
@@ -30,25 +30,29 @@ class NoEngineError(PreflightError):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EngineSelection:
     """An engine, and in a sentence why it was chosen."""
 
     engine: EngineName
     reason: str
 
 
-def choose(postgres: str | None, node: Node | PreflightError, *, postgres_bin: Path | None = None) -> Choice:
+def select_engine(
+    postgres: str | None, node: Node | PreflightError, *, postgres_bin: Path | None = None
+) -> EngineSelection:
     """Return the engine. *postgres* says why PostgreSQL does not run here, None where it does.
 
     *node* is the Node.js that there is, or why there is none; *postgres_bin* the programs that were named, which
     settle it. Raises `NoEngineError`.
     """
     if postgres is None and postgres_bin is not None:
-        return Choice(EngineName.POSTGRES, f"its programs were named: {postgres_bin}")
+        return EngineSelection(EngineName.POSTGRES, f"its programs were named: {postgres_bin}")
     if postgres is None:
-        return Choice(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
+        return EngineSelection(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
     if isinstance(node, Node):
-        return Choice(EngineName.PGLITE, f"PostgreSQL does not run here: {postgres}; Node.js {node.version} does")
+        return EngineSelection(
+            EngineName.PGLITE, f"PostgreSQL does not run here: {postgres}; Node.js {node.version} does"
+        )
     raise NoEngineError(
         f"No engine runs on this machine. PostgreSQL: {postgres}. PGlite: {node.message}",
         hint="Three ways out: --postgres-bin DIR with this system's PostgreSQL and pgvector; Node.js 20 or later, or"
@@ -57,8 +61,8 @@ def choose(postgres: str | None, node: Node | PreflightError, *, postgres_bin: P
     )
 
 
-def look_at_engines(config: Config, *, postgres_failed: str | None = None) -> tuple[str | None, Node | PreflightError]:
-    """Return what `choose` wants to know of this machine. *postgres_failed*: what an attempt died of. Makes nothing."""
+def probe_engines(config: Config, *, postgres_failed: str | None = None) -> tuple[str | None, Node | PreflightError]:
+    """Return the facts of this machine for `select_engine`; *postgres_failed*: why it failed. Creates nothing."""
     postgres = postgres_failed or (None if config.postgres_bin is not None else _refusal())
     if postgres is None:
         return None, PreflightError("not looked for")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Wishes"]
+__all__ = ["InstallOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class InstallOptions:
     """What the caller asked for; None means: as it is, or the default.
 
     ``postgres_failed``: what an attempt with PostgreSQL died of, that was chosen by ourselves and taken back.

@@ -8,8 +8,8 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.gateway.control.service import Manager, registered_service
-from mosaic_gateway_installer.checks.finding import Finding, finding_lines
-from mosaic_gateway_installer.install.steps.retained_data import KeptDataStep
+from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
+from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.service.steps import MachineServiceStep, ServiceStep
@@ -20,10 +20,10 @@ __all__ = ["done_outcome", "planned_outcome"]
 LINGER = "loginctl enable-linger"
 
 
-def planned_outcome(context: Context, findings: Sequence[Finding], pending: Sequence[Step]) -> Outcome:
+def planned_outcome(context: Context, findings: Sequence[CheckResult], pending: Sequence[Step]) -> Outcome:
     """Return what is said of *pending* steps that were not to run."""
     checks = {"checks": [finding.to_dict() for finding in findings]}
-    lines = [f"Would install into {context.home.path} (engine {_told(context)}):"]
+    lines = [f"Would install into {context.home.path} (engine {_summary(context)}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     if not pending:
         lines = [f"{context.home.path} is installed; nothing would change."]
@@ -37,7 +37,7 @@ def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any
     receipt = read_receipt(context.home)
     instance = receipt.instance_id if receipt else ""
     lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
-    lines.append(f"The database is run by {_told(context)}.")
+    lines.append(f"The database is run by {_summary(context)}.")
     if not pending:
         lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
     if smoke is None:
@@ -45,9 +45,9 @@ def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any
     else:
         lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
     lines += [
-        f"The backup of what was before: {step.made}"
+        f"The backup of what was before: {step.created}"
         for step in pending
-        if isinstance(step, KeptDataStep) and step.made
+        if isinstance(step, RetainedDataBackupStep) and step.created
     ]
     lines += _service_lines(context, pending)
     if link is not None:
@@ -58,22 +58,22 @@ def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
 
-def _told(context: Context) -> str:
+def _summary(context: Context) -> str:
     reason = context.engine_reason
     return f"{context.config.engine}: {reason}" if reason else str(context.config.engine)
 
 
 def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
     """Return what is to be said of the service; nothing where nothing was changed."""
-    told = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
+    summary = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
     service = registered_service(context.home)
     if service is None and pending:
-        told.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
+        summary.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
     if service is not None and any(isinstance(step, ServiceStep) for step in pending):
-        told.append(f"It starts with the machine ({service.described}).")
+        summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():
-            told[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"
-    return told
+            summary[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"
+    return summary
 
 
 def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:

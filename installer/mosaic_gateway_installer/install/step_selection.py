@@ -5,14 +5,14 @@ from __future__ import annotations
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.control.service import Manager, registered_service
 from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway_installer.install.options import Wishes
+from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.plan import install_steps, pending_steps
 from mosaic_gateway_installer.install.steps.engine import ClusterStep, RuntimeStep
 from mosaic_gateway_installer.install.steps.gateway import LaunchStep, SchemaStep, StartStep, StopStep
 from mosaic_gateway_installer.install.steps.home import HomeStep
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.install.steps.program import ProgramStep
-from mosaic_gateway_installer.install.steps.retained_data import KeptDataStep
+from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.install.steps.settings import ConfigStep, SecretStep
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.service.manager_selection import available_manager
@@ -28,26 +28,26 @@ class ServiceUnavailableError(PreflightError):
     code = "SERVICE_UNAVAILABLE"
 
 
-def pending(context: Context, wishes: Wishes) -> list[Step]:
-    """Return the steps that an installation as *context* and *wishes* have it lacks.
+def pending(context: Context, options: InstallOptions) -> list[Step]:
+    """Return the steps that an installation as *context* and *options* have it lacks.
 
     Raises `ServiceUnavailableError`.
     """
-    manager = _manager(context, wishes, read_receipt(context.home))
+    manager = _manager(context, options, read_receipt(context.home))
     ids = install_steps(
         context.config.engine,
-        start=wishes.start,
+        start=options.start,
         service=manager is not None,
-        backup=wishes.backup,
+        backup=options.backup,
     )
     steps = {step.id: step for step in _steps(context, manager)}
     done = {step for step in ids if steps[step].done()}
     return [steps[step] for step in pending_steps(ids, done)]
 
 
-def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manager | None:
+def _manager(context: Context, options: InstallOptions, receipt: Receipt | None) -> Manager | None:
     """Return the service manager that this home has or gets. Raises `ServiceUnavailableError`."""
-    wanted = wishes.service
+    wanted = options.service
     if wanted is None:
         wanted = receipt is None or receipt.service_wanted
     if not wanted:
@@ -56,7 +56,7 @@ def _manager(context: Context, wishes: Wishes, receipt: Receipt | None) -> Manag
     if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
         return recorded.manager
     found = available_manager(context.home.broker)
-    if found.manager is None and wishes.service:
+    if found.manager is None and options.service:
         raise ServiceUnavailableError(
             f"no service can be registered: {found.reason}",
             hint="Leave --service out: the gateway then runs in the background, kept by its own supervisor.",
@@ -79,7 +79,7 @@ def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
         StopStep(context),
         ConfigStep(context),
         SecretStep(context),
-        KeptDataStep(context),
+        RetainedDataBackupStep(context),
         launch,
         runtime,
         MajorUpgradeStep(context),

@@ -23,20 +23,20 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import tail_of
-from mosaic_gateway_installer.checks.finding import Finding, finding_lines
+from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.host import read_host
-from mosaic_gateway_installer.checks.preflight import check_install, examine_install, look_at_home
+from mosaic_gateway_installer.checks.preflight import check_install, examine_install, inspect_home
 from mosaic_gateway_installer.checks.preflight.target import Subject
-from mosaic_gateway_installer.home_lock import forget_lock, holding, naming_the_holder
-from mosaic_gateway_installer.install.adoption import marks_of
-from mosaic_gateway_installer.install.engine_selection import AUTO, Choice, choose, look_at_engines
-from mosaic_gateway_installer.install.options import Wishes
+from mosaic_gateway_installer.home_lock import forget_lock, home_locked, naming_lock_holder
+from mosaic_gateway_installer.install.adoption import data_identity_of
+from mosaic_gateway_installer.install.engine_selection import AUTO, EngineSelection, probe_engines, select_engine
+from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.report import done_outcome, planned_outcome
 from mosaic_gateway_installer.install.retry_hint import advise_again
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
-from mosaic_gateway_installer.install.steps.retained_data import KeptDataStep
+from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.recovery import needs_recovery, recover
 from mosaic_gateway_installer.step import Context, Step
@@ -44,7 +44,7 @@ from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
 from mosaic_gateway_installer.upgrade.major_version import forget_record
 
-__all__ = ["RunAsError", "account_of_home", "install", "install_held", "looked_at", "make_home"]
+__all__ = ["RunAsError", "account_of_home", "inspected", "install", "install_locked", "make_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
@@ -62,40 +62,40 @@ def account_of_home(home: Home) -> str | None:
     return str(name) if name is not None else None
 
 
-def install(home: Home, wishes: Wishes) -> Outcome:
+def install(home: Home, options: InstallOptions) -> Outcome:
     """Install into *home*, or complete, adopt or re-configure what is there.
 
     Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
     run had changed is taken back first.
     """
-    if os.path.exists(home.receipt) and needs_recovery(home) and not wishes.dry_run:  # noqa: PTH110 - Path's raises for a name too long
-        with reporter() as report, holding(home, "install"):
+    if os.path.exists(home.receipt) and needs_recovery(home) and not options.dry_run:  # noqa: PTH110 - Path's raises for a name too long
+        with reporter() as report, home_locked(home, "install"):
             recover(home, report)
-    with naming_the_holder(home):
-        receipt, context, findings = looked_at(home, wishes)
-        if wishes.dry_run:
-            return _planned(context, findings, wishes)
+    with naming_lock_holder(home):
+        receipt, context, findings = inspected(home, options)
+        if options.dry_run:
+            return _planned(context, findings, options)
         check_install(findings)
     if home.broker is not None and home.broker.facts.get("only_checks"):
         return Outcome()
     try:
         with interruptible():
-            return _install(context, wishes, receipt)
+            return _install(context, options, receipt)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
             advise_again(error, "install")
             raise
         LOG.warning("PostgreSQL was tried and does not run here: %s", error.message)
-        return install(home, replace(wishes, postgres_failed=error.message))
+        return install(home, replace(options, postgres_failed=error.message))
 
 
-def looked_at(
-    home: Home, wishes: Wishes, *, upgrading: bool = False
-) -> tuple[Receipt | None, Context, tuple[Finding, ...]]:
+def inspected(
+    home: Home, options: InstallOptions, *, upgrading: bool = False
+) -> tuple[Receipt | None, Context, tuple[CheckResult, ...]]:
     """Return what is there, what shall be, and what the checks say to it."""
-    receipt, fault = look_at_home(home)
+    receipt, fault = inspect_home(home)
     try:
-        context = _context(home, wishes, receipt)
+        context = _context(home, options, receipt)
     except MosaicError:
         if fault is not None:
             raise fault from None
@@ -104,18 +104,18 @@ def looked_at(
         config=context.config,
         receipt=receipt,
         home_fault=fault,
-        accept_secret=wishes.accept_secret,
+        accept_secret=options.accept_secret,
         upgrading=upgrading,
         host=read_host(),
     )
     return receipt, context, examine_install(subject)
 
 
-def install_held(home: Home, wishes: Wishes, report: Reporter) -> Outcome:
+def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Outcome:
     """Do as `install` does in a home that is there and whose lock the caller holds."""
-    _, context, findings = looked_at(home, wishes)
+    _, context, findings = inspected(home, options)
     check_install(findings)
-    return _run(context, wishes, pending(context, wishes), report)
+    return _run(context, options, pending(context, options), report)
 
 
 def make_home(directories: Sequence[Path]) -> None:
@@ -124,18 +124,18 @@ def make_home(directories: Sequence[Path]) -> None:
         make_directory(directory)
 
 
-def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outcome:
+def _install(context: Context, options: InstallOptions, receipt: Receipt | None) -> Outcome:
     home = context.home
     make_home(context.new_directories)
     try:
-        with holding(home, "install"):
+        with home_locked(home, "install"):
             try:
                 if read_receipt(home) != receipt:  # another installer has been here since
-                    _, context, findings = looked_at(home, wishes)
+                    _, context, findings = inspected(home, options)
                     check_install(findings)
-                steps = pending(context, wishes)
+                steps = pending(context, options)
                 with reporter() as report:
-                    return _run(context, wishes, steps, report)
+                    return _run(context, options, steps, report)
             finally:
                 if read_receipt(home) is None:
                     _leave_no_trace(context)
@@ -145,20 +145,20 @@ def _install(context: Context, wishes: Wishes, receipt: Receipt | None) -> Outco
                 directory.rmdir()
 
 
-def _run(context: Context, wishes: Wishes, steps: Sequence[Step], report: Reporter) -> Outcome:
+def _run(context: Context, options: InstallOptions, steps: Sequence[Step], report: Reporter) -> Outcome:
     smoke: dict[str, Any] | None = None
     link: str | None = None
 
     def finish() -> None:
         nonlocal smoke, link
-        if wishes.start:
+        if options.start:
             report.begin("Asking the gateway")
             fresh = any(step.id == "cluster" for step in steps)
             smoke = _smoke_test(context, needs_setup=True if fresh else None)
             report.done("The gateway answers as it must")
             if smoke["needsSetup"]:
                 link = _link(context, steps)
-        _complete(context, wishes)
+        _complete(context, options)
 
     with _backup_named(steps):
         execute("install", steps, context.journal, report, finish)
@@ -173,25 +173,25 @@ def _backup_named(steps: Sequence[Step]) -> Iterator[None]:
         yield
     except MosaicError as error:
         for step in steps:
-            if isinstance(step, KeptDataStep) and step.made is not None and step.made.exists():
-                error.message = f"{error.message}\nThe backup of the data as it was kept: {step.made}"
+            if isinstance(step, RetainedDataBackupStep) and step.created is not None and step.created.exists():
+                error.message = f"{error.message}\nThe backup of the data as it was kept: {step.created}"
         raise
 
 
-def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
+def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Context:
     flags = {
-        "host": wishes.host,
-        "port": wishes.port,
-        "engine": None if wishes.engine == AUTO else wishes.engine,
-        "database_url": wishes.database_url,
-        "postgres_bin": wishes.postgres_bin,
-        "pglite_dir": wishes.pglite_dir,
-        "base_url": wishes.base_url,
+        "host": options.host,
+        "port": options.port,
+        "engine": None if options.engine == AUTO else options.engine,
+        "database_url": options.database_url,
+        "postgres_bin": options.postgres_bin,
+        "pglite_dir": options.pglite_dir,
+        "base_url": options.base_url,
     }
-    if wishes.run_as is not None and home.broker is None:
+    if options.run_as is not None and home.broker is None:
         raise RunAsError("only root can install for another user", hint="Leave --run-as out, or run as root.")
     config = load_config(home, flags=flags, environ=process_environment())
-    choice = _engine(config, wishes, receipt)
+    choice = _engine(config, options, receipt)
     return Context(
         home=home,
         config=replace(config, engine=choice.engine),
@@ -202,26 +202,26 @@ def _context(home: Home, wishes: Wishes, receipt: Receipt | None) -> Context:
     )
 
 
-def _engine(config: Config, wishes: Wishes, receipt: Receipt | None) -> Choice:
+def _engine(config: Config, options: InstallOptions, receipt: Receipt | None) -> EngineSelection:
     """Return the engine that was named, or that the home has, or that is chosen for a new one."""
     if "engine" in config.sources:
-        kept = receipt.engine_reason if receipt is not None and receipt.engine == config.engine else ""
-        return Choice(config.engine, kept or f"named: {config.sources['engine']}")
+        retained = receipt.engine_reason if receipt is not None and receipt.engine == config.engine else ""
+        return EngineSelection(config.engine, retained or f"named: {config.sources['engine']}")
     if receipt is not None:
-        return Choice(EngineName(receipt.engine), receipt.engine_reason)
-    looked = look_at_engines(config, postgres_failed=wishes.postgres_failed)
-    return choose(*looked, postgres_bin=config.postgres_bin)
+        return EngineSelection(EngineName(receipt.engine), receipt.engine_reason)
+    looked = probe_engines(config, postgres_failed=options.postgres_failed)
+    return select_engine(*looked, postgres_bin=config.postgres_bin)
 
 
-def _complete(context: Context, wishes: Wishes) -> None:
+def _complete(context: Context, options: InstallOptions) -> None:
     """The last word: the receipt says that all is there, and the journal goes."""
     receipt = installed(context.home)
-    marks = marks_of(context.home, context.config.auth_secret)
+    marks = data_identity_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,
-        service_wanted=receipt.service_wanted if wishes.service is None else wishes.service,
+        service_wanted=receipt.service_wanted if options.service is None else options.service,
         state=ReceiptState.INSTALLED,
-        kept=(),
+        retained=(),
         system_identifier=marks.system_identifier,
         secret_check=marks.secret_check,
         version=__version__,
@@ -263,10 +263,10 @@ def _leave_no_trace(context: Context) -> None:
     forget_lock(context.home)
 
 
-def _planned(context: Context, findings: Sequence[Finding], wishes: Wishes) -> Outcome:
+def _planned(context: Context, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:
     checks = {"checks": [finding.to_dict() for finding in findings]}
     try:
         check_install(findings)
     except MosaicError as error:
         return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
-    return planned_outcome(context, findings, pending(context, wishes))
+    return planned_outcome(context, findings, pending(context, options))

@@ -128,8 +128,8 @@ def is_of_this_package(program: Program) -> bool:
     if is_snapshot():
         return is_whole(program.directory)
     listed = program.manifest.get("distributions", [])
-    made_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
-    if made_for != (FORM, sys.implementation.cache_tag, base_interpreter()) or program.version != __version__:
+    created_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
+    if created_for != (FORM, sys.implementation.cache_tag, base_interpreter()) or program.version != __version__:
         return False
     try:
         same = all(part_of(one["name"], metadata.distribution(one["name"])).digest == one["digest"] for one in listed)
@@ -161,15 +161,15 @@ def is_untouched(path: Path) -> bool:
     try:
         recorded = read_program(path).manifest["files"]
         status = (path / MANIFEST).stat()
-        made = status.st_ctime_ns if status.st_ctime_ns == status.st_mtime_ns else 0
-        return all(_is_untouched(f"{path}/{name}", size, digest, made) for name, (size, digest) in recorded.items())
+        created = status.st_ctime_ns if status.st_ctime_ns == status.st_mtime_ns else 0
+        return all(_is_untouched(f"{path}/{name}", size, digest, created) for name, (size, digest) in recorded.items())
     except (ProgramMissingError, OSError, KeyError):
         return False
 
 
-def _is_untouched(name: str, size: int, digest: str, made: int) -> bool:
+def _is_untouched(name: str, size: int, digest: str, created: int) -> bool:
     status = os.lstat(name)
-    if status.st_ctime_ns <= made:
+    if status.st_ctime_ns <= created:
         return status.st_size == size
     return _is_as_copied(name, size, digest)
 

@@ -41,7 +41,7 @@ from mosaic_gateway.process.access import closed_part
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.process.privileges import account_environment
-from mosaic_gateway.process.root_requests import Answer, Request
+from mosaic_gateway.process.root_requests import Reply, Request
 from mosaic_gateway.process.trusted_path import find_path, open_directory
 from mosaic_gateway_installer.root.former_programs import remove_roots_programs
 from mosaic_gateway_installer.root.grants import Call
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from mosaic_gateway_installer.program_copy.programs import LocalPrograms
     from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
-__all__ = ["CACHES", "PROGRAMS", "Broker", "check_roots"]
+__all__ = ["CACHES", "PROGRAMS", "RootBroker", "check_roots"]
 
 CACHES = Path("/var/cache/mosaic-gateway")
 PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
@@ -74,7 +74,7 @@ class NotGrantedError(RefusedError):
     code = "NOT_GRANTED"
 
 
-class Broker:
+class RootBroker:
     """Answers the requests of one verb on one home."""
 
     def __init__(self, record: MachineRecord | None, home: Path, account: Account, call: Call) -> None:
@@ -88,7 +88,7 @@ class Broker:
         self._begun: HandedDirectory | None = None
         self._launched = 0
         self._unit: MachineUnit | None = None
-        self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Answer]] = {
+        self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Reply]] = {
             Request.PROGRAM_STATE: self._program_state,
             Request.PLACE_PROGRAM: self._place_program,
             Request.SWITCH_PROGRAM: self._switch_program,
@@ -118,8 +118,8 @@ class Broker:
             Request.LEAVE: self._leave,
         }
 
-    def answer(self, request: Request, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
-        """Answer *request*. Raises MosaicError, OSError; ValueError, KeyError and TypeError for what is none."""
+    def answer(self, request: Request, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
+        """Reply *request*. Raises MosaicError, OSError; ValueError, KeyError and TypeError for what is none."""
         if not self._call.grants(request):
             raise NotGrantedError(f"{self._call.verb}, as root has called it, has no need of {request}")
         return self._answers[request](values, descriptors)
@@ -143,7 +143,7 @@ class Broker:
 
         return LocalPrograms(Home(self._home, self._granted().programs))
 
-    def _program_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _program_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         programs = self._programs()
         answers: dict[str, Callable[[], object]] = {
             "can_place": programs.can_place,
@@ -152,10 +152,10 @@ class Broker:
         }
         return {"answer": answers[values["question"]]()}, []
 
-    def _place_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _place_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         return {"name": self._programs().place_gateway(durable=values["durable"] is True)}, []
 
-    def _switch_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _switch_program(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         programs, name = self._programs(), values["name"]
         if name is not None and not (name in program_names(programs.home) and PROGRAM_NAME.fullmatch(name)):
             raise NotGrantedError(f"there is no program {name!r} in {programs.home.runtime}")
@@ -163,14 +163,14 @@ class Broker:
         self._link_command()
         return {}, []
 
-    def _place_postgres(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _place_postgres(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         runtime = self._programs().place_postgres()
         for directory in runtime.bindir.parents:
             if directory.parent == self._granted().programs:
                 open_to_all(directory)
         return {"version": runtime.version}, []
 
-    def _place_pglite(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _place_pglite(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         programs = replace(self._programs(), search_path=self._search_path())
         if values["packages"] is True:
             programs.place_pglite(None)
@@ -192,7 +192,7 @@ class Broker:
         """Return whether the account may not run *program*, by its path or where links lead."""
         return any(closed_part(path, self.account) is not None for path in (program, program.resolve()))
 
-    def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         programs = self._programs()
         names = [name for name in program_names(programs.home) if name in values["names"]]
         _load_compiled()
@@ -201,21 +201,21 @@ class Broker:
             self.remove_program_directory()
         return {"removed": list(removed)}, []
 
-    def _set_aside_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _set_aside_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         programs = self._programs()
         programs.set_aside([name for name in program_names(programs.home) if name in values["names"]])
         return {}, []
 
-    def _put_back_programs(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _put_back_programs(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         self._programs().put_back()
         return {}, []
 
-    def _remove_former_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _remove_former_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         with find_path(self._home) as found:
             remove_roots_programs(found, values["names"])
         return {}, []
 
-    def _check_package(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _check_package(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway_installer.checks.package import package_faults
 
         return package_faults(), []
@@ -266,7 +266,7 @@ class Broker:
             self._unit = MachineUnit(Home(self._home, self._granted().programs), self._granted())
         return self._unit
 
-    def _service_manager(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _service_manager(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway_installer.service.manager_selection import machine_manager
 
         if self.record is None:
@@ -274,30 +274,30 @@ class Broker:
         found = machine_manager(self.account)
         return {"manager": found.manager, "reason": found.reason}, []
 
-    def _unit_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        from mosaic_gateway_installer.service.machine_unit import UnitWish
+    def _unit_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
+        from mosaic_gateway_installer.service.machine_unit import UnitRequest
 
-        return {"in_place": self._machine_unit().is_in_place(UnitWish.of(values))}, []
+        return {"in_place": self._machine_unit().is_in_place(UnitRequest.of(values))}, []
 
-    def _write_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
-        from mosaic_gateway_installer.service.machine_unit import UnitWish
+    def _write_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
+        from mosaic_gateway_installer.service.machine_unit import UnitRequest
 
         unit = self._machine_unit()
-        service, notes = unit.write(UnitWish.of(values), lambda planned: self._note(unit=planned.to_dict()))
+        service, notes = unit.write(UnitRequest.of(values), lambda planned: self._note(unit=planned.to_dict()))
         self._note(unit=service.to_dict())
         return {"notes": notes}, []
 
-    def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = self._machine_unit().restore()
         self._note(unit=before.to_dict() if before is not None else None)
         return {}, []
 
-    def _remove_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _remove_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         notes = self._machine_unit().remove()
         self._note(unit=None)
         return {"notes": notes}, []
 
-    def _enable_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _enable_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         self._machine_unit().enable()
         return {}, []
 
@@ -313,14 +313,14 @@ class Broker:
             raise NotGrantedError(f"the machine has no unit for {self._home}")
         return found
 
-    def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway.gateway.control.service import start_service
 
         timeout = min(max(float(values["timeout"]), 1.0), LONGEST_START)
         start_service(Home(self._home), self._service(), timeout=timeout)
         return {}, []
 
-    def _stop_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _stop_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway.gateway.control.service import stop_service
 
         stop_service(Home(self._home), self._service())
@@ -328,7 +328,7 @@ class Broker:
 
     # The gateway's process.
 
-    def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Answer:
+    def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
         """Start root's own copy of the program, which becomes the account before it looks at the home."""
         from mosaic_gateway.gateway.control.gateway_process import supervisor_words
 
@@ -362,11 +362,11 @@ class Broker:
             raise NotGrantedError(f"there is no program {name!r} in {home.runtime}")
         return read_program(home.runtime / str(name)).words
 
-    def _end_supervisor(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _end_supervisor(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         end_roots_supervisors(self._home)
         return {}, []
 
-    def _bind(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _bind(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         record, port = self._granted(), int(values["port"])
         if record.port is None or record.port != port:
             raise NotGrantedError(
@@ -378,7 +378,7 @@ class Broker:
 
     # What root named on the command line, and root's terminal.
 
-    def _read_input(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _read_input(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         option = values["option"]
         path = self._options.get(option) if option in INPUTS else None
         if not isinstance(path, Path):
@@ -395,7 +395,7 @@ class Broker:
             raise NamedFileError(f"{path} cannot be read: {error.strerror}") from error
         return {"content": base64.b64encode(content).decode()}, []
 
-    def _open_output(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _open_output(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         path = self._options.get(OUTPUT)
         if not isinstance(path, Path):
             raise NotGrantedError("root named no file to write")
@@ -407,7 +407,7 @@ class Broker:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             return {}, [os.open(found.name, flags, 0o600, dir_fd=found.parent)]
 
-    def _make_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _make_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         """Make a new directory in the one that root named, which must be root's alone; hand it over to the account."""
         path = self._options.get(DIRECTORY_OPTION)
         if not isinstance(path, Path) or self._begun is not None:
@@ -424,14 +424,14 @@ class Broker:
             raise NamedFileError(f"{path} is not a directory", hint="Name another: --to DIR") from error
         return {"path": str(self._begun.place / self._begun.temporary), "name": self._begun.name}, []
 
-    def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         if self._begun is None:
             raise NotGrantedError("no directory was made")
         begun, self._begun = self._begun, None
         begun.keep()
         return {"path": str(begun.place / begun.name)}, []
 
-    def _prompt(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _prompt(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return {"text": self._asked(values)}, []
@@ -451,7 +451,7 @@ class Broker:
 
     # The end.
 
-    def _leave(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+    def _leave(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         """Remove what root has made of the installation, but for the account, as which the worker still runs."""
         record = self._granted()
         if record.unit is not None:

@@ -27,14 +27,14 @@ class RootSide:
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
         """Run it; see ``mosaic_gateway.cli.invocation.RootSide.run``."""
         from mosaic_gateway.process.trusted_path import find_path
-        from mosaic_gateway_installer.root.session import Session, unusable
+        from mosaic_gateway_installer.root.session import RootSession, unusable
 
         with ExitStack() as stack:
             try:
                 found = stack.enter_context(find_path(home))
             except OSError as error:
                 raise unusable(home, error) from error
-            session = Session(invocation, verb, found, options)
+            session = RootSession(invocation, verb, found, options)
             if found.owner and found.is_directory:
                 return session.run_as(session.owner())
             if verb in CREATING and not options.get("dry_run"):

@@ -38,17 +38,17 @@ GRANTED: Mapping[str, frozenset[Request]] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The verb that root has run, and its ``options``. With ``looking`` it is to change nothing."""
+    """The verb that root has run, and its ``options``. With ``read_only`` it is to change nothing."""
 
     verb: str
     options: Mapping[str, Any]
-    looking: bool = False
+    read_only: bool = False
 
     def grants(self, request: Request) -> bool:
         """Return whether *request* is answered."""
         if request in LOOKING or (request is Request.BIND and self.verb in BINDING):
             return True
-        if self.looking or self.options.get("dry_run"):
+        if self.read_only or self.options.get("dry_run"):
             return False
         if self.verb == "doctor" and not self.options.get("fix"):
             return request is Request.OPEN_OUTPUT and self.options.get("bundle") is not None

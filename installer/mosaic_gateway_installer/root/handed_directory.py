@@ -36,14 +36,14 @@ class HandedDirectory:
         there = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
         names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
         name = next(name for name in names if name not in there)
-        made = cls(path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
-        os.mkdir(made.temporary, 0o700, dir_fd=directory)
-        inner = os.open(made.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        created = cls(path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
+        os.mkdir(created.temporary, 0o700, dir_fd=directory)
+        inner = os.open(created.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
         try:
             os.fchown(inner, account.uid, account.gid)
         finally:
             os.close(inner)
-        return made
+        return created
 
     def keep(self) -> None:
         """Give it its name. Raises OSError."""

@@ -74,11 +74,11 @@ def _read_package() -> None:
     from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
     from mosaic_gateway.errors import MosaicError
     from mosaic_gateway.gateway.schema import load_bundles
-    from mosaic_gateway_installer.checks.schema_snapshot import read_picture
+    from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
     from mosaic_gateway_installer.program_copy.store import base_interpreter
 
     base_interpreter()
-    for read in (load_bundles, shipped, read_picture, wheel_version, examine_wheel):
+    for read in (load_bundles, shipped, read_schema_snapshot, wheel_version, examine_wheel):
         with suppress(MosaicError, OSError):
             read()
     with suppress(MosaicError, OSError):

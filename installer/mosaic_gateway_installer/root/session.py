@@ -29,7 +29,7 @@ from mosaic_gateway.process.account import Account, HomeOwnerError, account_name
 from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.trusted_path import FoundPath, find_path, open_directory
 from mosaic_gateway_installer.checks.home_errors import HomeUnusableError
-from mosaic_gateway_installer.root.broker import Broker
+from mosaic_gateway_installer.root.broker import RootBroker
 from mosaic_gateway_installer.root.former_programs import roots_programs
 from mosaic_gateway_installer.root.grants import Call
 from mosaic_gateway_installer.root.plan import (
@@ -50,14 +50,14 @@ from mosaic_gateway_installer.root.service_account import (
     remove_account,
 )
 
-__all__ = ["Session", "unusable"]
+__all__ = ["RootSession", "unusable"]
 
 INSTALL = "mosaic_gateway_installer.install.verb"
 #: Verbs that change an installation so that root's record must be there first.
 TAKING_OVER = frozenset({"install", "upgrade", "uninstall", "backup restore"})
 
 
-class Session:
+class RootSession:
     """A verb of root's on the home that was *found*."""
 
     def __init__(self, invocation: Invocation, verb: str, found: FoundPath, options: Options) -> None:
@@ -97,11 +97,11 @@ class Session:
         check_run_as(self._home, account.name, self._options)
         before = record = self._record
         if self._changes(TAKING_OVER):
-            record = self._taken_over(account) if record is None else replace(record, uid=account.uid)
+            record = self._adopted(account) if record is None else replace(record, uid=account.uid)
             record = self._prepared(record) if record is not None else None
         elif record is not None:
             record = self._addressed(record)
-        broker = Broker(record, self._home, account, self._call)
+        broker = RootBroker(record, self._home, account, self._call)
         code = self._work(account, broker, {})
         self._settle(broker, code, before=before)
         return code
@@ -115,7 +115,7 @@ class Session:
                 f"{self._home} is root's own and closed to {account.name}: before it is handed over, no check can look",
                 hint="Remove the empty directory, or run the command without --dry-run.",
             )
-        broker = Broker(record, self._home, account, replace(self._call, looking=True))
+        broker = RootBroker(record, self._home, account, replace(self._call, read_only=True))
         return self._work(account, broker, _facts(planned))
 
     def create(self) -> int:
@@ -127,7 +127,7 @@ class Session:
         with ExitStack() as stack:
             with records_locked():
                 found = stack.enter_context(find_path(self._home))
-                session = Session(self._invocation, self._verb, found, self._options)
+                session = RootSession(self._invocation, self._verb, found, self._options)
                 if found.owner:  # another command of root's has made it meanwhile
                     account = session.owner()
                 else:
@@ -143,15 +143,15 @@ class Session:
         if self._verb != "install" or self._found.status is not None:
             return 0
         import_module(INSTALL)  # once, for the process that checks and for the one that installs
-        looking = planned.account or unprivileged()
-        broker = Broker(planned.record, self._home, looking, replace(self._call, looking=True))
-        return self._work(looking, broker, {**_facts(planned), "only_checks": True}, quiet=True)
+        read_only = planned.account or unprivileged()
+        broker = RootBroker(planned.record, self._home, read_only, replace(self._call, read_only=True))
+        return self._work(read_only, broker, {**_facts(planned), "only_checks": True}, quiet=True)
 
     def forget(self) -> bool:
         """Complete a purge that was killed when the home had gone already; return whether there was one."""
         if self._record is None or self._options.get("purge") is None or self._options.get("dry_run"):
             return False
-        broker = Broker(self._record, self._home, _account_of(self._record), self._call)
+        broker = RootBroker(self._record, self._home, _account_of(self._record), self._call)
         broker.left = True
         broker.remove_program_directory()
         broker.close(0)
@@ -181,7 +181,7 @@ class Session:
             _make_home(self._found, account)
             self._record = self._prepared(self._record)
         except (OSError, MosaicError) as error:
-            self._take_back(self._record)
+            self._roll_back(self._record)
             if isinstance(error, OSError):
                 raise unusable(self._home, error) from error
             raise
@@ -200,7 +200,7 @@ class Session:
         """Return *record* with the address that root names now, if it does."""
         return replace(record, host=host_of(record, self._options), port=port_of(record, self._options))
 
-    def _taken_over(self, account: Account) -> MachineRecord | None:
+    def _adopted(self, account: Account) -> MachineRecord | None:
         """Return a new record of an installation that root made with version 0.1.0, which had none; else None.
 
         Nothing of the home is believed: that the account is the installation's own say its name, its home directory and
@@ -229,7 +229,7 @@ class Session:
 
     # How it ends.
 
-    def _work(self, account: Account, broker: Broker, facts: Mapping[str, Any], *, quiet: bool = False) -> int:
+    def _work(self, account: Account, broker: RootBroker, facts: Mapping[str, Any], *, quiet: bool = False) -> int:
         invocation = self._invocation
 
         def run(client: BrokerClient) -> int:
@@ -252,7 +252,7 @@ class Session:
             quiet=quiet,
         )
 
-    def _settle(self, broker: Broker, code: int, *, before: MachineRecord | None) -> None:
+    def _settle(self, broker: RootBroker, code: int, *, before: MachineRecord | None) -> None:
         """After the worker: a purge is completed, a first installation that failed is taken back."""
         broker.close(code)
         record = broker.record
@@ -261,7 +261,7 @@ class Session:
         if code == 0 and not record.complete and self._verb in TAKING_OVER:
             write_machine_record(replace(record, complete=True))
         if code and not record.complete and self._is_empty():
-            self._take_back(record)
+            self._roll_back(record)
         elif before is None and record.complete and not (record.programs / "current").is_symlink():
             # Taken over for this verb, which put no programs in place: the installation is as it was.
             broker.remove_program_directory()
@@ -271,9 +271,9 @@ class Session:
         with find_path(self._home) as found:
             return not found.is_directory or not entries_of(found)
 
-    def _take_back(self, record: MachineRecord) -> None:
+    def _roll_back(self, record: MachineRecord) -> None:
         """Remove what root has made for an installation that did not come about. Raises OSError, MosaicError."""
-        broker = Broker(record, self._home, _account_of(record), self._call)
+        broker = RootBroker(record, self._home, _account_of(record), self._call)
         broker.remove_program_directory()
         broker.remove_home()
         if record.account_created:

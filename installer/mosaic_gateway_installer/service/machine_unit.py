@@ -1,6 +1,6 @@
 """The machine's unit of an installation that root made: composed from root's record, in root's process.
 
-A verb, which runs as the account, says three things of it and no more (`UnitWish`).
+A verb, which runs as the account, says three things of it and no more (`UnitRequest`).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from mosaic_gateway_installer.service.registry import (
 from mosaic_gateway_installer.service.systemd import systemd_unit
 from mosaic_gateway_installer.service.unit_facts import UnitFacts
 
-__all__ = ["MachineUnit", "UnitWish", "unit_for"]
+__all__ = ["MachineUnit", "UnitRequest", "unit_for"]
 
 UNITS = {Manager.SYSTEMD: Path("/etc/systemd/system"), Manager.LAUNCHD: Path("/Library/LaunchDaemons")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitWish:
+class UnitRequest:
     """What only the home's settings say of its unit.
 
     ``waits_for_network``: the database is elsewhere. ``reads_homes``: the engine's programs lie where people's files
@@ -52,7 +52,7 @@ class UnitWish:
     socket_outside: bool
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> UnitWish:
+    def of(cls, values: Mapping[str, Any]) -> UnitRequest:
         """Return what *values* of a request say. Raises KeyError."""
         return cls(**{name: values[name] is True for name in ("waits_for_network", "reads_homes", "socket_outside")})
 
@@ -75,22 +75,22 @@ class MachineUnit:
         self._recorded = Service.from_dict(record.unit, DIRECTORY) if record.unit is not None else None
         self._text_before: str | None = None
 
-    def is_in_place(self, wish: UnitWish) -> bool:
+    def is_in_place(self, request: UnitRequest) -> bool:
         """Return whether the unit is there as it shall be. Raises OSError."""
         recorded = self._recorded
         if recorded is None or recorded.manager is not self._manager:
             return False
-        wanted = self._composed(wish, confined=recorded.confined)
+        wanted = self._composed(request, confined=recorded.confined)
         return wanted == recorded and is_in_place(wanted, self._home)
 
-    def write(self, wish: UnitWish, note: Callable[[Service], None]) -> tuple[Service, list[str]]:
+    def write(self, request: UnitRequest, note: Callable[[Service], None]) -> tuple[Service, list[str]]:
         """Write the unit and have it started with the machine; return it, and what is worth saying.
 
         *note* records it before it is written. Raises `UnitForeignError`, `ServiceFailedError`, OSError.
         """
-        wanted = self._composed(wish, confined=True)
+        wanted = self._composed(request, confined=True)
         if not can_confine(wanted, self._home):
-            wanted = self._composed(wish, confined=False)
+            wanted = self._composed(request, confined=False)
         self._text_before = present_text(wanted)
         note(wanted)
         return wanted, register(wanted, self._home, self._recorded.text if self._recorded is not None else "")
@@ -126,7 +126,7 @@ class MachineUnit:
             else unit_name(self._manager, self._home, key_of(self._home.path))
         )
 
-    def _composed(self, wish: UnitWish, *, confined: bool) -> Service:
+    def _composed(self, request: UnitRequest, *, confined: bool) -> Service:
         home, record = self._home, self._record
         service = Service(manager=self._manager, name=self._name(), confined=confined)
         facts = UnitFacts(
@@ -135,10 +135,10 @@ class MachineUnit:
             program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
             interpreter=interpreter(),
             account=record.account,
-            waits_for_network=wish.waits_for_network,
+            waits_for_network=request.waits_for_network,
             privileged_port=record.port is not None and is_privileged(record.port),
-            outside=_socket_parent(home) if wish.socket_outside else None,
-            reads_homes=wish.reads_homes,
+            outside=_socket_parent(home) if request.socket_outside else None,
+            reads_homes=request.reads_homes,
         )
         text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
         return replace(service, text=text)

@@ -18,7 +18,7 @@ from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.root_requests import Broker, Request
 
 __all__ = [
-    "Found",
+    "AvailableManager",
     "available_manager",
     "can_confine",
     "lingers",
@@ -34,48 +34,50 @@ CONFINED = ("ProtectSystem=strict", "PrivateTmp=yes")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AvailableManager:
     """A manager, or None and the reason."""
 
     manager: Manager | None
     reason: str = ""
 
 
-def available_manager(broker: Broker | None) -> Found:
+def available_manager(broker: Broker | None) -> AvailableManager:
     """Return the manager that answers this user; *broker* asks for the machine's, where root has called the verb."""
     if broker is not None:
         answer = broker.ask(Request.SERVICE_MANAGER)[0]
         manager = answer["manager"]
-        return Found(Manager(manager) if manager is not None else None, str(answer["reason"]))
+        return AvailableManager(Manager(manager) if manager is not None else None, str(answer["reason"]))
     return _launchd(root=False) if sys.platform == "darwin" else _systemd(root=False)
 
 
-def machine_manager(account: Account) -> Found:
+def machine_manager(account: Account) -> AvailableManager:
     """Return the machine's manager, if it can run a gateway as *account*; asked by root."""
     closed = interpreter_closed_to(account)
     if closed is not None:
-        return Found(None, f"{account.name} may not use the interpreter: {closed} is closed to it")
+        return AvailableManager(None, f"{account.name} may not use the interpreter: {closed} is closed to it")
     return _launchd(root=True) if sys.platform == "darwin" else _systemd(root=True)
 
 
-def _launchd(*, root: bool) -> Found:
+def _launchd(*, root: bool) -> AvailableManager:
     if shutil.which("launchctl") is None:
-        return Found(None, "there is no launchctl")
-    return Found(Manager.LAUNCHD if root else Manager.LAUNCHD_AGENT)
+        return AvailableManager(None, "there is no launchctl")
+    return AvailableManager(Manager.LAUNCHD if root else Manager.LAUNCHD_AGENT)
 
 
-def _systemd(*, root: bool) -> Found:
+def _systemd(*, root: bool) -> AvailableManager:
     if shutil.which("systemctl") is None:
-        return Found(None, "this machine has no systemd")
+        return AvailableManager(None, "this machine has no systemd")
     words = ("systemctl", "is-system-running") if root else ("systemctl", "--user", "is-system-running")
     try:
         # Not an error where it says that units have failed: that is none of our business.
         done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return Found(None, "systemd does not answer")
+        return AvailableManager(None, "systemd does not answer")
     if done.stdout.strip() not in RUNNING:
-        return Found(None, "this machine was not started by systemd" if root else "this user has no running systemd")
-    return Found(Manager.SYSTEMD if root else Manager.SYSTEMD_USER)
+        return AvailableManager(
+            None, "this machine was not started by systemd" if root else "this user has no running systemd"
+        )
+    return AvailableManager(Manager.SYSTEMD if root else Manager.SYSTEMD_USER)
 
 
 def can_confine(service: Service, home: Home) -> bool:

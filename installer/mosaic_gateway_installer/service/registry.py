@@ -29,7 +29,7 @@ __all__ = [
 
 LIMIT = 60.0  # seconds
 READABLE = 0o644
-KEPT = "kept-changes.conf"
+RETAINED = "kept-changes.conf"
 ASIDE = ".changed-by-hand"
 
 
@@ -90,11 +90,11 @@ def register(service: Service, home: Home, written: str) -> list[str]:
     elif _stays(service, home, present, written or service.text):
         notes.append(f"{service.file} was changed by hand and stays as it is: {_remedy(service)}")
     else:
-        kept = drop_ins_of(service) / KEPT
-        make_directory(kept.parent, 0o755)
-        write_file(kept, as_drop_in(written or service.text, present) or "", READABLE)
+        retained = drop_ins_of(service) / RETAINED
+        make_directory(retained.parent, 0o755)
+        write_file(retained, as_drop_in(written or service.text, present) or "", READABLE)
         write_file(service.file, service.text, READABLE)
-        notes.append(f"{service.file} had been changed by hand; the changes are in {kept} now")
+        notes.append(f"{service.file} had been changed by hand; the changes are in {retained} now")
     reload(service)
     enable(service)
     return notes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.engines.pglite.runtime import noted_binary
+from mosaic_gateway.engines.pglite.runtime import recorded_binary
 from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control.program import CURRENT
@@ -21,7 +21,7 @@ from mosaic_gateway.process.access import interpreter
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.receipt import Receipt, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.service.launchd import launchd_job
-from mosaic_gateway_installer.service.machine_unit import UnitWish
+from mosaic_gateway_installer.service.machine_unit import UnitRequest
 from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
 from mosaic_gateway_installer.service.registry import (
     READABLE,
@@ -82,7 +82,7 @@ class MachineServiceStep:
         broker = self.context.home.broker
         if broker is None:
             raise LookupError(self.id)
-        return broker.ask(request, _wish(self.context).to_dict())[0]
+        return broker.ask(request, _request(self.context).to_dict())[0]
 
 
 @dataclass(slots=True)
@@ -222,15 +222,15 @@ def _description(manager: Manager | None) -> str:
     return f"Register the gateway as {kind.get(manager, 'a launchd job')}"
 
 
-def _wish(context: Context) -> UnitWish:
+def _request(context: Context) -> UnitRequest:
     """Return what the home's settings mean for its unit."""
     config = context.config
     places = {
         EngineName.POSTGRES: (config.postgres_bin,),
-        EngineName.PGLITE: (config.pglite_dir, noted_binary(config.home)),
+        EngineName.PGLITE: (config.pglite_dir, recorded_binary(config.home)),
     }.get(config.engine, ())
     found = tuple(path for path in places if path is not None)
-    return UnitWish(
+    return UnitRequest(
         waits_for_network=config.engine is EngineName.SERVER,
         reads_homes=is_below_homes(*found, *(path.resolve() for path in found)),
         socket_outside=_outside(context) is not None,

@@ -22,15 +22,15 @@ from mosaic_gateway_installer.backup.stored_backups import LEFTOVER, NAME, backu
 from mosaic_gateway_installer.program_copy.store import launcher
 
 __all__ = [
-    "belongings",
-    "bring_back",
     "data_and_settings",
     "erase",
     "erase_leftovers",
     "erased",
     "has_empty_directories",
+    "inventory",
     "is_erased",
     "programs",
+    "put_back_removed",
     "set_aside",
 ]
 
@@ -61,7 +61,7 @@ def data_and_settings(home: Home) -> tuple[Path, ...]:
     return tuple(path for directory, names in _data_places(home) for path in _named(directory, names))
 
 
-def belongings(home: Home, *, everything: bool) -> tuple[Path, ...]:
+def inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
     """Return what goes: of an uninstall, or with *everything* of a purge."""
     return (*programs(home), *(data_and_settings(home) if everything else ()))
 
@@ -72,7 +72,7 @@ def set_aside(paths: tuple[Path, ...]) -> None:
         path.rename(path.with_name(f".{path.name}.removed"))
 
 
-def bring_back(home: Home) -> None:
+def put_back_removed(home: Home) -> None:
     """Take back every `set_aside` in *home* that was not erased. Raises OSError."""
     for path in _renamed(home, "removed"):
         before = path.with_name(path.name.removeprefix(".").removesuffix(".removed"))

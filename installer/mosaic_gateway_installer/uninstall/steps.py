@@ -1,6 +1,6 @@
 """The steps of an uninstall and of a purge.
 
-What `NoteStep` and `SetAsideStep` do can be taken back; from `EraseStep` on there is no way back, only on.
+What `RecordStateStep` and `SetAsideStep` do can be taken back; from `EraseStep` on there is no way back, only on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mosaic_gateway.config import process_environment, runtime_directory
-from mosaic_gateway.engines.pglite.template import remove_made
+from mosaic_gateway.engines.pglite.template import remove_template
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.process.root_requests import Request
@@ -22,41 +22,41 @@ from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receip
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.uninstall.inventory import (
-    belongings,
-    bring_back,
     erase,
     has_empty_directories,
+    inventory,
     is_erased,
+    put_back_removed,
     set_aside,
 )
 
-__all__ = ["EraseStep", "LeaveStep", "NoteStep", "RemoveCachesStep", "RemoveProgramsStep", "SetAsideStep"]
+__all__ = ["EraseStep", "RecordStateStep", "RemoveCachesStep", "RemoveHomeStep", "RemoveProgramsStep", "SetAsideStep"]
 
 
 @dataclass(slots=True)
-class NoteStep:
+class RecordStateStep:
     """Says in the receipt what is kept, or that everything goes: an install then knows what it finds."""
 
     context: Context
     receipt: Receipt
     state: ReceiptState
-    kept: tuple[str, ...]
+    retained: tuple[str, ...]
     id: str = "note"
 
     @property
     def description(self) -> str:
         """What the step does."""
-        if self.state is ReceiptState.KEPT:
-            return f"Note in the receipt what is kept: {', '.join(self.kept) or 'nothing'}"
+        if self.state is ReceiptState.RETAINED:
+            return f"Note in the receipt what is kept: {', '.join(self.retained) or 'nothing'}"
         return "Note in the receipt that everything is given up"
 
     def done(self) -> bool:
         """Return whether the receipt says so."""
-        return (self.receipt.state, self.receipt.kept) == (self.state, self.kept)
+        return (self.receipt.state, self.receipt.retained) == (self.state, self.retained)
 
     def apply(self) -> None:
         """Write it."""
-        noted = replace(self.receipt, state=self.state, kept=self.kept)
+        noted = replace(self.receipt, state=self.state, retained=self.retained)
         write_receipt(self.context.home, noted)
 
     def undo(self) -> None:
@@ -80,17 +80,17 @@ class SetAsideStep:
 
     def done(self) -> bool:
         """Return whether nothing of it is left."""
-        return not belongings(self.context.home, everything=self.everything)
+        return not inventory(self.context.home, everything=self.everything)
 
     def apply(self) -> None:
         """Rename it. Raises `EngineBusyError` where another process works with the database."""
         home = self.context.home
         with database_at_rest(home):
-            set_aside(belongings(home, everything=self.everything))
+            set_aside(inventory(home, everything=self.everything))
 
     def undo(self) -> None:
         """Rename it back."""
-        bring_back(self.context.home)
+        put_back_removed(self.context.home)
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class EraseStep:
     def done(self) -> bool:
         """Return whether there is nothing to delete now, nor will be when what goes has been set aside."""
         home = self.context.home
-        left = belongings(home, everything=self.everything) or self._sockets()
+        left = inventory(home, everything=self.everything) or self._sockets()
         return is_erased(home) and not left and not has_empty_directories(home, everything=self.everything)
 
     def apply(self) -> None:
@@ -144,7 +144,7 @@ class RemoveCachesStep:
 
     def apply(self) -> None:
         """Remove it."""
-        remove_made([Path(name) for name in self.receipt.caches])
+        remove_template([Path(name) for name in self.receipt.caches])
 
     def undo(self) -> None:
         """Do nothing: it cannot be taken back."""
@@ -177,7 +177,7 @@ class RemoveProgramsStep:
 
 
 @dataclass(slots=True)
-class LeaveStep:
+class RemoveHomeStep:
     """Removes receipt, lock and home; what is not ours keeps the home in place.
 
     ``notes`` is what a person should know afterwards.

@@ -14,7 +14,7 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.home_lock import forget_lock, holding
+from mosaic_gateway_installer.home_lock import forget_lock, home_locked
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recovery import recover
@@ -22,12 +22,12 @@ from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible
-from mosaic_gateway_installer.uninstall.inventory import belongings, data_and_settings
+from mosaic_gateway_installer.uninstall.inventory import data_and_settings, inventory
 from mosaic_gateway_installer.uninstall.steps import (
     EraseStep,
-    LeaveStep,
-    NoteStep,
+    RecordStateStep,
     RemoveCachesStep,
+    RemoveHomeStep,
     RemoveProgramsStep,
     SetAsideStep,
 )
@@ -58,7 +58,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     if dry_run:
         removal = _removal(home, receipt, everything=purge is not None)
         return _outcome(removal, dry_run=True)
-    with interruptible(), reporter() as report, holding(home, "uninstall"):
+    with interruptible(), reporter() as report, home_locked(home, "uninstall"):
         recover(home, report, upgrade_too=purge is None)
         removal = _removal(home, installed(home), everything=purge is not None)
         removal.run(report)
@@ -67,16 +67,16 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Removal:
-    """What an uninstall is made of. ``removed`` and ``kept`` are paths, for people and scripts."""
+    """What an uninstall is made of. ``removed`` and ``retained`` are paths, for people and scripts."""
 
     context: Context
     receipt: Receipt
     everything: bool
     reversible: tuple[Step, ...]
     final: tuple[Step, ...]
-    leave: LeaveStep | None
+    leave: RemoveHomeStep | None
     removed: tuple[str, ...]
-    kept: tuple[str, ...]
+    retained: tuple[str, ...]
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -101,12 +101,12 @@ class _Removal:
 def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     """Plan it from what is there. Reads only."""
     context = Context(home=home, config=Config(home=home), account_name=None, new_directories=())
-    kept = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
-    state = ReceiptState.PURGING if everything else ReceiptState.KEPT
+    retained = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
+    state = ReceiptState.PURGING if everything else ReceiptState.RETAINED
     reversible: list[Step] = [
         StopStep(context),
         UnregisterStep(context, receipt),
-        NoteStep(context, receipt, state, kept),
+        RecordStateStep(context, receipt, state, retained),
         SetAsideStep(context, everything),
     ]
     final: list[Step] = [RemoveProgramsStep(context), EraseStep(context, everything)]
@@ -118,9 +118,9 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
         everything=everything,
         reversible=tuple(step for step in reversible if not step.done()),
         final=tuple(step for step in final if not step.done()),
-        leave=LeaveStep(context, receipt) if everything else None,
-        removed=(*(str(path) for path in belongings(home, everything=everything)), *_elsewhere(home)),
-        kept=tuple(str(home.path / name) for name in kept),
+        leave=RemoveHomeStep(context, receipt) if everything else None,
+        removed=(*(str(path) for path in inventory(home, everything=everything)), *_elsewhere(home)),
+        retained=tuple(str(home.path / name) for name in retained),
     )
 
 
@@ -150,13 +150,15 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
-    lines += [line for step in removal.steps if isinstance(step, UnregisterStep | LeaveStep) for line in step.notes]
+    lines += [
+        line for step in removal.steps if isinstance(step, UnregisterStep | RemoveHomeStep) for line in step.notes
+    ]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
         lines.append(f"{home.path} stays: it holds files that are not ours, or was there before.")
     if not purged:
-        what = ", ".join(_tops(removal.kept, home)) or "nothing"
+        what = ", ".join(_tops(removal.retained, home)) or "nothing"
         way = f"mosaic-gateway uninstall --home {shlex.quote(str(home.path))} --purge={receipt.instance_id}"
         lines.append("A later install takes up what is kept.")
         lines.append(f"{'Would keep' if dry_run else 'Kept'} in {home.path}: {what}. To remove that as well: {way}")
@@ -168,12 +170,12 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
             "purged": purged,
             "steps": [{"id": step.id, "description": step.description} for step in removal.steps],
             "removed": list(removal.removed),
-            "kept": list(removal.kept),
+            "kept": list(removal.retained),
         },
         lines=tuple(lines),
     )
 
 
-def _tops(kept: Sequence[str], home: Home) -> list[str]:
-    """Return the names in the home that *kept* lies under, each once."""
-    return list(dict.fromkeys(path.removeprefix(f"{home.path}/").partition("/")[0] for path in kept))
+def _tops(retained: Sequence[str], home: Home) -> list[str]:
+    """Return the names in the home that *retained* lies under, each once."""
+    return list(dict.fromkeys(path.removeprefix(f"{home.path}/").partition("/")[0] for path in retained))

@@ -19,24 +19,24 @@ __all__ = ["upgrade"]
 
 def _run_other(place: Path, options: Mapping[str, Any]) -> int | None:
     """Have the package that the options name, if they name one, do the upgrade; return its exit code."""
-    from mosaic_gateway_installer.upgrade.fetch import Wish
+    from mosaic_gateway_installer.upgrade.fetch import PackageSource
 
     abort, back = bool(options["abort"]), bool(options["revert"])
-    wish = Wish(**{name: options[name] for name in ("wheel", "version", "find_links", "no_index")})
-    if (abort or back) and (wish.given or options["no_backup"] or (abort and back)):
+    source = PackageSource(**{name: options[name] for name in ("wheel", "version", "find_links", "no_index")})
+    if (abort or back) and (source.given or options["no_backup"] or (abort and back)):
         raise UsageError(
             "--abort and --revert go with no other version, no --no-backup and not together", hint="Leave out one."
         )
     if options["accept_loss"] and not back:
         raise UsageError("--accept-loss goes with --revert", hint="Leave it out.")
-    if not wish.given:
+    if not source.given:
         return None
     from mosaic_gateway_installer.upgrade.verb import fetch_and_upgrade
 
     flags = {"--no-backup": "no_backup", "--dry-run": "dry_run", "--json": "as_json"}
     record = read_machine_record(place)
     home = Home(place, record.programs if record is not None else None)
-    return fetch_and_upgrade(home, wish, [flag for flag, name in flags.items() if options[name]])
+    return fetch_and_upgrade(home, source, [flag for flag, name in flags.items() if options[name]])
 
 
 @click.command(short_help="Bring an installation to this version, or another.")
@@ -49,7 +49,7 @@ def _run_other(place: Path, options: Mapping[str, Any]) -> int | None:
 @click.option("--revert", is_flag=True, help="Go back to the version before the last upgrade, with its data.")
 @click.option("--accept-loss", is_flag=True, help="With --revert: also if something written since is lost.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@verb("upgrade", tells_form=True, before=_run_other)
+@verb("upgrade", passes_form=True, before=_run_other)
 def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **options: Any) -> Outcome:
     """Let the gateway run the version that this command is of, or the one that is named.
 

@@ -9,11 +9,11 @@ from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.errors import InternalError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.upgrade_state import UpgradeMark, read_mark, write_mark
-from mosaic_gateway_installer.backup.copy_ahead import Ahead
-from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy
+from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.receipt import Receipt
 from mosaic_gateway_installer.step import Context
-from mosaic_gateway_installer.upgrade.later_writes import Written
+from mosaic_gateway_installer.upgrade.later_writes import WriteBaseline
 
 __all__ = ["Upgrade"]
 
@@ -36,15 +36,15 @@ class Upgrade:
     smoke: dict[str, Any] | None = None
     stopped_at: float | None = None
     downtime: float | None = None
-    ahead: Ahead | None = None
+    ahead: EarlyCopy | None = None
     backup: str | None = None
     changed_data: bool = False
-    written: Written | None = None
+    written: WriteBaseline | None = None
 
     @property
     def identifier(self) -> int | None:
         """The system identifier of the database's cluster as it is now."""
-        return marks_of(self.context.home).system_identifier
+        return data_identity_of(self.context.home).system_identifier
 
     @property
     def mark(self) -> UpgradeMark:

@@ -110,7 +110,11 @@ def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | Non
             ports = [int(found[0] or 0) for found in connection.execute(SESSIONS)]
     except psycopg.Error as error:
         raise EngineError(f"the database cannot be asked: {error}", hint="See its log, or the server's.") from None
-    return (str(row[0]) if row else None), breaking(pending), _strangers(config, ports) if server is not None else 0
+    return (
+        (str(row[0]) if row else None),
+        breaking(pending),
+        _foreign_objects(config, ports) if server is not None else 0,
+    )
 
 
 def _server(config: Config) -> tuple[str, str] | None:
@@ -128,7 +132,7 @@ def _dump_version(config: Config) -> str:
     return find_runtime(config.home, config.postgres_bin).version
 
 
-def _strangers(config: Config, ports: list[int]) -> int:
+def _foreign_objects(config: Config, ports: list[int]) -> int:
     """Return how many sessions of gateways are not of the one that serves this home.
 
     Through a unix socket no session has a port; then ours cannot be told from another's, and counts as ours.

@@ -37,7 +37,7 @@ from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION
 from mosaic_gateway_installer.program_copy.store import base_interpreter
 
-__all__ = ["Wish", "run_fetched"]
+__all__ = ["PackageSource", "run_fetched"]
 
 PIP_LIMIT = 1800.0  # seconds
 PROBE_LIMIT = 30.0
@@ -75,7 +75,7 @@ class FetchFailedError(PreflightError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class PackageSource:
     """Which package: a wheel's file or a version; where to look (``find_links``), and whether only there.
 
     ``extras`` are fetched with it.
@@ -126,17 +126,17 @@ class _Scratch:
         return self.path / "package"
 
 
-def run_fetched(wish: Wish, words: Sequence[str]) -> int:
-    """Fetch *wish*, run its command line with *words*, and return its exit code. Call it from the main thread.
+def run_fetched(source: PackageSource, words: Sequence[str]) -> int:
+    """Fetch *source*, run its command line with *words*, and return its exit code. Call it from the main thread.
 
     Raises `NotOurWheelError`, `PipMissingError`, `FetchFailedError`, OSError, KeyboardInterrupt; then nothing was
     changed. Raises InternalError if the installer was killed.
     """
     with Interruptions() as signals:
-        if wish.wheel is not None:
-            _check_wheel(wish.wheel)
+        if source.wheel is not None:
+            _check_wheel(source.wheel)
         with _scratch() as scratch:
-            _fetch(wish, scratch, signals)
+            _fetch(source, scratch, signals)
             return _run_installer(scratch, words, signals)
 
 
@@ -258,10 +258,10 @@ def _remove(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _fetch(wish: Wish, scratch: _Scratch, signals: Interruptions) -> None:
-    """Have pip put what *wish* asks for into *scratch*."""
-    options = [*(["--no-index"] if wish.no_index else []), *(f"--find-links={place}" for place in wish.places)]
-    what = wish.requirement
+def _fetch(source: PackageSource, scratch: _Scratch, signals: Interruptions) -> None:
+    """Have pip put what *source* asks for into *scratch*."""
+    options = [*(["--no-index"] if source.no_index else []), *(f"--find-links={place}" for place in source.places)]
+    what = source.requirement
     words = [*_pip(scratch, signals), "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     code, output = _run_pip([*words, "--target", str(scratch.package), *options, what], PIP_LIMIT, scratch, signals)
     if code != 0:

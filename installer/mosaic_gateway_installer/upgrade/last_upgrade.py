@@ -26,7 +26,7 @@ from mosaic_gateway.fs.record_fields import (
     text,
 )
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.upgrade.later_writes import Means, Written
+from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, WriteBaseline
 
 __all__ = ["LastUpgrade", "forget_last", "last_file", "read_last", "write_last"]
 
@@ -43,12 +43,12 @@ class LastUpgrade:
     source_schema: str | None
     target_version: str
     backup: str | None
-    written: Written | None = None
+    written: WriteBaseline | None = None
 
 
 _VERSION = matching(VERSION, "a version")
 WRITTEN = {
-    "means": Field(member(Means)),
+    "means": Field(member(DetectionMethod)),
     "at": Field(text),
     "since": Field(text),
     "tables": Field(mapping(any_text, row(integer, integer, integer))),
@@ -59,7 +59,7 @@ FIELDS = {
     "source_schema": Field(optional(digest)),
     "target_version": Field(_VERSION),
     "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup"))),
-    "written": Field(optional(lambda value: Written(**nested(WRITTEN)(value)))),
+    "written": Field(optional(lambda value: WriteBaseline(**nested(WRITTEN)(value)))),
 }
 
 

@@ -24,7 +24,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.installation.engine_name import EngineName
 
-__all__ = ["Means", "Written", "losses", "read_written"]
+__all__ = ["DetectionMethod", "WriteBaseline", "losses", "read_written"]
 
 APPLICATION = "mosaic-gateway upgrade"
 DOCUMENTS = "public.storage_documents"
@@ -58,69 +58,69 @@ ROWS_SINCE: LiteralString = """
 """
 
 
-class Means(StrEnum):
+class DetectionMethod(StrEnum):
     """What tells it: counters of changes, or rows with the transaction that made each."""
 
     COUNTERS = "counters"
     ROWS = "rows"
 
     @staticmethod
-    def of(engine: EngineName) -> Means:
+    def of(engine: EngineName) -> DetectionMethod:
         """Return what *engine* keeps over a restart."""
-        return Means.ROWS if engine is EngineName.PGLITE else Means.COUNTERS
+        return DetectionMethod.ROWS if engine is EngineName.PGLITE else DetectionMethod.COUNTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WriteBaseline:
     """What had been written by *at* (UTC without zone), by *means*.
 
     By counters: table → rows inserted, changed, deleted, and *since* when they count. By rows: table → its rows, 0, 0,
     and *since* is the transaction that was to begin next.
     """
 
-    means: Means
+    means: DetectionMethod
     at: str
     since: str
     tables: Mapping[str, tuple[int, int, int]]
 
 
-def read_written(conninfo: str, means: Means) -> Written:
+def read_written(conninfo: str, means: DetectionMethod) -> WriteBaseline:
     """Return what has been written to the database so far; every writer has closed its session.
 
     Raises psycopg.Error.
     """
     with closing(connect(conninfo, application_name=APPLICATION)) as connection:
         at = _value(connection, "SELECT (now() AT TIME ZONE 'UTC')::text")
-        if means is Means.ROWS:
+        if means is DetectionMethod.ROWS:
             since = _value(connection, NEXT)
             tables = {name: (_row(connection, ROWS, parts)[0], 0, 0) for name, parts in _tables(connection)}
         else:
             _await_others(connection)
             since = _value(connection, EPOCH)
             tables = {str(name): (int(i), int(u), int(d)) for name, i, u, d in connection.execute(COUNTERS)}
-        return Written(means=means, at=at, since=since, tables=tables)
+        return WriteBaseline(means=means, at=at, since=since, tables=tables)
 
 
-def losses(before: Written | None, conninfo: str) -> tuple[str, ...] | None:
+def losses(before: WriteBaseline | None, conninfo: str) -> tuple[str, ...] | None:
     """Return what has been written since *before*, a phrase for each table; None where nobody can say.
 
     Every writer has closed its session. Raises psycopg.Error.
     """
     if before is None:
         return None
-    changes = _by_rows(before, conninfo) if before.means is Means.ROWS else _by_counters(before, conninfo)
+    changes = _by_rows(before, conninfo) if before.means is DetectionMethod.ROWS else _by_counters(before, conninfo)
     if changes is None:
         return None
-    told = []
+    summary = []
     for table, (inserted, changed, deleted) in sorted(changes.items()):
         what = [f"{n} {verb}" for n, verb in ((inserted, "added"), (changed, "changed"), (deleted, "deleted")) if n]
         if what:
-            told.append(f"{table}: rows {', '.join(what)}")
-    return (*told, *(f"{table}: dropped" for table in before.tables if table not in changes))
+            summary.append(f"{table}: rows {', '.join(what)}")
+    return (*summary, *(f"{table}: dropped" for table in before.tables if table not in changes))
 
 
-def _by_counters(before: Written, conninfo: str) -> dict[str, tuple[int, int, int]] | None:
-    now = read_written(conninfo, Means.COUNTERS)
+def _by_counters(before: WriteBaseline, conninfo: str) -> dict[str, tuple[int, int, int]] | None:
+    now = read_written(conninfo, DetectionMethod.COUNTERS)
     if before.since != now.since:
         return None
     changes = {}
@@ -134,7 +134,7 @@ def _by_counters(before: Written, conninfo: str) -> dict[str, tuple[int, int, in
     return changes
 
 
-def _by_rows(before: Written, conninfo: str) -> dict[str, tuple[int, int, int]]:
+def _by_rows(before: WriteBaseline, conninfo: str) -> dict[str, tuple[int, int, int]]:
     """A row that is new where an old one is missing is taken for a changed one."""
     changes = {}
     with closing(connect(conninfo, application_name=APPLICATION)) as connection:

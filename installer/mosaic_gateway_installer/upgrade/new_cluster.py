@@ -42,7 +42,7 @@ from mosaic_gateway_installer.upgrade.major_version import (
     write_record,
 )
 
-__all__ = ["take_to_new_major"]
+__all__ = ["upgrade_to_new_major"]
 
 #: Where the new cluster grows: in ``data``, because it is renamed from there.
 STAGE = ".upgrading"
@@ -51,7 +51,7 @@ MISSING_STATISTICS = 18  # first major version of vacuumdb that can make only wh
 APPLICATION = "mosaic-gateway upgrade"
 
 
-def take_to_new_major(context: Context) -> None:
+def upgrade_to_new_major(context: Context) -> None:
     """Make the new cluster of *context*'s home, compare it with the old one, and let it be the one that runs.
 
     Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.

@@ -16,10 +16,10 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import MANIFEST
-from mosaic_gateway_installer.backup.restore_steps import StageStep, SwapStep
+from mosaic_gateway_installer.backup.restore_steps import StageBackupStep, SwapStep
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import account_of_home
@@ -33,17 +33,17 @@ from mosaic_gateway_installer.upgrade.later_writes import losses
 from mosaic_gateway_installer.upgrade.major_version import forget_reverted, old_clusters
 from mosaic_gateway_installer.upgrade.revert_steps import (
     CheckLossStep,
-    ClusterBackStep,
-    ProgramBackStep,
-    ReceiptBackStep,
+    RevertClusterStep,
+    RevertProgramStep,
+    RevertReceiptStep,
     ServeStep,
     check,
 )
 
-__all__ = ["NoWayBackError", "revert"]
+__all__ = ["RevertUnavailableError", "revert"]
 
 
-class NoWayBackError(RefusedError):
+class RevertUnavailableError(RefusedError):
     """There is no upgrade to go back from, or what it needs is gone."""
 
     code = "NO_WAY_BACK"
@@ -63,7 +63,7 @@ class _Revert:
 def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
     """Go back to the version before the last upgrade of *home*, if nothing that was written since is lost by it.
 
-    With *accept_loss* also if something is. Raises `NoWayBackError`, `LossError`, BusyError, and what a start
+    With *accept_loss* also if something is. Raises `RevertUnavailableError`, `LossError`, BusyError, and what a start
     raises; then the new version serves again.
     """
     installed(home)
@@ -73,7 +73,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         if running is not None and not accept_loss:
             check(losses(way.last.written, running))
         return _outcome(way, way.steps, None, dry_run=True)
-    with interruptible(), reporter() as report, holding(home, "upgrade"):
+    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
         recover(home, report)
         way = _way(home, accept_loss=accept_loss)
         if way.backup is not None:
@@ -94,12 +94,12 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
     """Plan the way back. Reads only."""
     receipt, last = installed(home), read_last(home)
     if last is None or last.target_version != receipt.version:
-        raise NoWayBackError(
+        raise RevertUnavailableError(
             f"{home.path} knows of no upgrade to go back from", hint="Restore a backup: mosaic-gateway backup list"
         )
     config = load_config(home, flags={}, environ=process_environment())
     if config.engine is EngineName.SERVER:
-        raise NoWayBackError(
+        raise RevertUnavailableError(
             "the database is on a server, which mosaic-gateway does not take back",
             hint="Restore the server's database by its own means, then install the earlier version.",
         )
@@ -111,9 +111,9 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
     )
     before = _program(home, last)
     backup = None if old_clusters(home) else _backup(home, last)
-    data: tuple[Step, ...] = (ClusterBackStep(context),)
+    data: tuple[Step, ...] = (RevertClusterStep(context),)
     if backup is not None:
-        data = StageStep(context, backup, receipt), SwapStep(context)
+        data = StageBackupStep(context, backup, receipt), SwapStep(context)
     way = _Revert(context, last, backup, ())
 
     def ask() -> None:
@@ -123,8 +123,8 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
         StopStep(context),
         CheckLossStep(context, last, accept_loss),
         *data,
-        ProgramBackStep(context, before, _current(home)),
-        ReceiptBackStep(context, receipt, last),
+        RevertProgramStep(context, before, _current(home)),
+        RevertReceiptStep(context, receipt, last),
         ServeStep(context, ask),
     )
     return way
@@ -133,7 +133,7 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
 def _program(home: Home, last: LastUpgrade) -> str:
     name = last.source_program
     if name is None or not is_whole(home.runtime / name):
-        raise NoWayBackError(
+        raise RevertUnavailableError(
             f"the program of version {last.source_version} is not in {home.runtime} any more",
             hint=f"Install it: pip install mosaic-gateway=={last.source_version}, then restore the upgrade's backup.",
         )
@@ -150,7 +150,7 @@ def _current(home: Home) -> str | None:
 
 def _backup(home: Home, last: LastUpgrade) -> Backup:
     if last.backup is None or not (backups_of(home) / last.backup / MANIFEST).exists():
-        raise NoWayBackError(
+        raise RevertUnavailableError(
             f"there is no backup of what was before the upgrade to {last.target_version}",
             hint="It was made without one, or the backup was pruned.",
         )

@@ -21,7 +21,7 @@ from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import full_disk_named
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
-from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
@@ -29,7 +29,7 @@ from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import losses
 from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_name
 
-__all__ = ["CheckLossStep", "ClusterBackStep", "LossError", "ProgramBackStep", "ReceiptBackStep", "ServeStep"]
+__all__ = ["CheckLossStep", "LossError", "RevertClusterStep", "RevertProgramStep", "RevertReceiptStep", "ServeStep"]
 
 NAMED = 8  # tables that an error names
 
@@ -89,7 +89,7 @@ def check(found: tuple[str, ...] | None) -> None:
 
 
 @dataclass(slots=True)
-class ClusterBackStep:
+class RevertClusterStep:
     """Sets the new cluster aside with the programs of its version, so that the old one is the newest again."""
 
     context: Context
@@ -124,7 +124,7 @@ class ClusterBackStep:
 
 
 @dataclass(slots=True)
-class ProgramBackStep:
+class RevertProgramStep:
     """Lets the home run the program of before."""
 
     context: Context
@@ -151,7 +151,7 @@ class ProgramBackStep:
 
 
 @dataclass(slots=True)
-class ReceiptBackStep:
+class RevertReceiptStep:
     """Writes the receipt of before: word for word that of the backup, which the old version can read."""
 
     context: Context
@@ -171,11 +171,11 @@ class ReceiptBackStep:
     def apply(self) -> None:
         """Write it."""
         home = self.context.home
-        text = _kept_receipt(home, self.last, self.receipt)
+        text = _retained_receipt(home, self.last, self.receipt)
         if text is not None:
             write_file(home.receipt, text)
             return
-        marks = marks_of(home, self.context.config.auth_secret)
+        marks = data_identity_of(home, self.context.config.auth_secret)
         before = replace(
             self.receipt,
             version=self.last.source_version,
@@ -218,14 +218,14 @@ class ServeStep:
         gateway_process.stop(self.context.home)
 
 
-def _kept_receipt(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:
+def _retained_receipt(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:
     """Return the receipt in the backup of *last* as it is, None where there is none. Raises RecordError."""
     if last.backup is None:
         return None
-    kept = Home(backups_of(home) / last.backup)
-    found = read_receipt(kept)
+    retained = Home(backups_of(home) / last.backup)
+    found = read_receipt(retained)
     if found is None:
         return None
     if found.instance_id != present.instance_id:
-        raise RecordError(kept.receipt, "instance_id", "it is another installation's")
-    return read_content(kept.receipt)
+        raise RecordError(retained.receipt, "instance_id", "it is another installation's")
+    return read_content(retained.receipt)

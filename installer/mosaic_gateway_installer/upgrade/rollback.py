@@ -25,7 +25,7 @@ from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.upgrade.major_version import remove_newer_programs, undo_major
 
-__all__ = ["bring_back_data", "take_back"]
+__all__ = ["restore_data", "roll_back"]
 
 
 class BackupGoneError(RefusedError):
@@ -39,7 +39,7 @@ PARTS = ("secrets", "config.toml", "receipt.json", "data")
 ASIDE = ".upgraded.tmp"
 
 
-def bring_back_data(home: Home, mark: UpgradeMark) -> None:
+def restore_data(home: Home, mark: UpgradeMark) -> None:
     """Put the parts of *mark*'s backup where they came from; what was there instead goes.
 
     Nobody may use the database. Can be killed and called again. Raises BusyError, OSError.
@@ -66,7 +66,7 @@ def bring_back_data(home: Home, mark: UpgradeMark) -> None:
             remove_path(aside)
         make_directory(aside)
         for part in PARTS:
-            _bring_back(backup / part, home.path / part, aside / part)
+            _restore_data(backup / part, home.path / part, aside / part)
         sync_directory(home.path)
         remove_path(aside)
         remove_path(backup)
@@ -74,14 +74,14 @@ def bring_back_data(home: Home, mark: UpgradeMark) -> None:
             backup.parent.rmdir()
 
 
-def take_back(home: Home, mark: UpgradeMark) -> None:
+def roll_back(home: Home, mark: UpgradeMark) -> None:
     """Undo the upgrade that *mark* tells of, as far as it went: then the old program serves the old data, if it ran.
 
     The caller holds the home's lock. Raises what a start raises, BusyError, OSError.
     """
     gateway_process.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
-        bring_back_data(home, mark)
+        restore_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
         remove_path(backups_of(home) / mark.backup)
     remove_leftovers(home)
@@ -108,10 +108,10 @@ def _is_dump(backup: Path) -> bool:
     return False
 
 
-def _bring_back(kept: Path, place: Path, aside: Path) -> None:
-    if not kept.exists():
+def _restore_data(retained: Path, place: Path, aside: Path) -> None:
+    if not retained.exists():
         return
     if place.is_dir():  # a file is replaced at once: without a receipt nobody would know the home
         remove_path(aside)
         place.rename(aside)
-    kept.rename(place)
+    retained.rename(place)

@@ -26,14 +26,14 @@ from mosaic_gateway_installer.backup.creation import GatewayInForegroundError, d
 from mosaic_gateway_installer.backup.disk_space import check_room, size_of
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
-from mosaic_gateway_installer.checks.finding import Finding
+from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.preflight.run import check_install
-from mosaic_gateway_installer.home_lock import holding
-from mosaic_gateway_installer.install.options import Wishes
+from mosaic_gateway_installer.home_lock import home_locked
+from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.retry_hint import advise_again
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.install.steps.pglite import PgliteRuntimeStep
-from mosaic_gateway_installer.install.verb import looked_at
+from mosaic_gateway_installer.install.verb import inspected
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
@@ -44,10 +44,16 @@ from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.step_runner import execute, interruptible, uninterruptible
 from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.facts import upgrade_facts
-from mosaic_gateway_installer.upgrade.fetch import Wish, run_fetched
+from mosaic_gateway_installer.upgrade.fetch import PackageSource, run_fetched
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
-from mosaic_gateway_installer.upgrade.rollback import take_back
-from mosaic_gateway_installer.upgrade.steps.begin import CopyAheadStep, LaunchNewStep, MarkStep, StageStep, StopOldStep
+from mosaic_gateway_installer.upgrade.rollback import roll_back
+from mosaic_gateway_installer.upgrade.steps.begin import (
+    CopyAheadStep,
+    LaunchNewStep,
+    MarkStep,
+    StageProgramStep,
+    StopOldStep,
+)
 from mosaic_gateway_installer.upgrade.steps.data import BackupStep, MigrateStep, NewMajorStep, ProgramsStep
 from mosaic_gateway_installer.upgrade.steps.end import (
     PruneStep,
@@ -67,23 +73,23 @@ FINAL = frozenset({"service", "stop-again", "seal", "prune"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class _Inspection:
     """What an upgrade of this home would be."""
 
     context: Context
     receipt: Receipt
     facts: UpgradeFacts
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
 
-def fetch_and_upgrade(home: Home, wish: Wish, words: Sequence[str]) -> int:
-    """Let the package that *wish* names upgrade *home*, with the options *words*; return its exit code.
+def fetch_and_upgrade(home: Home, source: PackageSource, words: Sequence[str]) -> int:
+    """Let the package that *source* names upgrade *home*, with the options *words*; return its exit code.
 
     Root does this itself, before it has a process of the home's owner run anything: what is fetched becomes root's.
     """
     reads = os.geteuid() != 0 or home.programs is not None  # root reads nothing in a home
     extras = ("pglite",) if reads and uses_extra(home) else ()
-    return run_fetched(replace(wish, extras=extras), ["upgrade", "--home", str(home.path), *words])
+    return run_fetched(replace(source, extras=extras), ["upgrade", "--home", str(home.path), *words])
 
 
 def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
@@ -95,14 +101,14 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
     installed(home)
     if dry_run:
         return _planned(home, backup=backup)
-    with interruptible(), reporter() as report, holding(home, "upgrade"):
-        taken_back = _settle(home, report)
+    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
+        rolled_back = _settle(home, report)
         recover(home, report, upgrade_too=False)
-        _take_engine_along(home)
-        look = _look(home)
+        _upgrade_engine(home)
+        look = _inspect(home)
         check_install(look.findings)
         if not is_needed(look.facts) and read_mark(home) is None:
-            return _nothing_to_do(home, look, taken_back)
+            return _nothing_to_do(home, look, rolled_back)
         _check(look, backup=backup)
         return _upgrade(look, report, backup=backup)
 
@@ -110,7 +116,7 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
 def abort(home: Home) -> Outcome:
     """Take back an upgrade of *home* that did not come to its end; does nothing where there is none."""
     installed(home)
-    with interruptible(), reporter() as report, holding(home, "upgrade"):
+    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
         mark = read_mark(home)
         if mark is None:
             Journal(home.journal).close()
@@ -121,7 +127,7 @@ def abort(home: Home) -> Outcome:
             line = f"The upgrade to {mark.target_version} was complete already."
             return Outcome(result={"home": str(home.path), "taken_back": None}, lines=(line,))
         report.begin(f"Going back to version {mark.source_version}")
-        take_back(home, mark)
+        roll_back(home, mark)
         line = f"{home.path} is with version {mark.source_version} again, with the data of before."
         return Outcome(result={"home": str(home.path), "taken_back": mark.target_version}, lines=(line,))
 
@@ -137,7 +143,7 @@ def _settle(home: Home, report: Reporter) -> str | None:
     if mark.phase is Phase.CHANGING and programs_of(home).find_gateway() == mark.target_program:
         return None
     report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
-    take_back(home, mark)
+    roll_back(home, mark)
     return mark.target_version
 
 
@@ -154,7 +160,7 @@ def _finish(home: Home, mark: UpgradeMark) -> None:
         gateway_process.stop(home)
 
 
-def _take_engine_along(home: Home) -> None:
+def _upgrade_engine(home: Home) -> None:
     """Put the engine's programs where root keeps them now, if version 0.1.0 put them into the home."""
     if home.programs is None or program_names(home) or not (home.path / "runtime").is_dir():
         return
@@ -165,8 +171,8 @@ def _take_engine_along(home: Home) -> None:
         programs_of(home).place_pglite(config.pglite_dir)
 
 
-def _look(home: Home) -> _Look:
-    receipt, context, findings = looked_at(home, Wishes(), upgrading=True)
+def _inspect(home: Home) -> _Inspection:
+    receipt, context, findings = inspected(home, InstallOptions(), upgrading=True)
     if receipt is None:
         check_install(findings)  # which have found why it cannot be used now
         receipt = installed(home)
@@ -174,10 +180,12 @@ def _look(home: Home) -> _Look:
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:
         raise older
-    return _Look(context=context, receipt=receipt, facts=upgrade_facts(context.config, receipt), findings=findings)
+    return _Inspection(
+        context=context, receipt=receipt, facts=upgrade_facts(context.config, receipt), findings=findings
+    )
 
 
-def _check(look: _Look, *, backup: bool) -> None:
+def _check(look: _Inspection, *, backup: bool) -> None:
     """Raise what forbids the upgrade; nothing has been written."""
     refused = refusal(look.facts, backup=backup)
     if refused is not None:
@@ -194,11 +202,11 @@ def _check(look: _Look, *, backup: bool) -> None:
         check_room(backups_of(home), size_of([data]), "The backup before the upgrade")
 
 
-def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
+def _upgrade(look: _Inspection, report: Reporter, *, backup: bool) -> Outcome:
     run, steps = _steps(look, report, backup=backup)
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in FINAL]
-    with _taken_back(look, run):
+    with _rolled_back(look, run):
         execute("upgrade", reversible, look.context.journal, report, lambda: None)
     if run.launched is not None:
         run.launched.close()
@@ -214,7 +222,7 @@ def _upgrade(look: _Look, report: Reporter, *, backup: bool) -> Outcome:
     return _outcome(look, run, pending, notes)
 
 
-def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, list[Step]]:
+def _steps(look: _Inspection, report: Reporter, *, backup: bool) -> tuple[Upgrade, list[Step]]:
     context, home = look.context, look.context.home
     if not programs_of(home).can_place():
         raise ProgramMissingError(
@@ -243,7 +251,8 @@ def _steps(look: _Look, report: Reporter, *, backup: bool) -> tuple[Upgrade, lis
     every: dict[str, Step] = {
         step.id: step
         for step in (
-            StageStep(run), CopyAheadStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run), BackupStep(run),
+            StageProgramStep(run), CopyAheadStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run),
+            BackupStep(run),
             PgliteRuntimeStep(context) if context.config.engine is EngineName.PGLITE else ProgramsStep(run),
             NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
             StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
@@ -262,13 +271,13 @@ def _current_name(home: Home) -> str | None:
 
 
 @contextmanager
-def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
+def _rolled_back(look: _Inspection, run: Upgrade) -> Iterator[None]:
     """See to it that the old version serves again after a failure of the block, and have the error say so."""
     try:
         yield
     except BaseException as error:
         with uninterruptible():
-            _make_good(look.context.home)
+            _restore_service(look.context.home)
         if isinstance(error, MosaicError):
             said, whole = _after_failure(look, run)
             error.message = f"{error.message}\n{said}"
@@ -277,17 +286,17 @@ def _taken_back(look: _Look, run: Upgrade) -> Iterator[None]:
         raise
 
 
-def _make_good(home: Home) -> None:
+def _restore_service(home: Home) -> None:
     """Take back what the undoing of this run's own steps did not cover: what a killed run had done before."""
     try:
         mark = read_mark(home)
         if mark is not None:
-            take_back(home, mark)
+            roll_back(home, mark)
     except (OSError, MosaicError) as error:
         LOG.warning("could not go back to what was before: %s", error)  # the mark stays: the next run goes on
 
 
-def _after_failure(look: _Look, run: Upgrade) -> tuple[str, bool]:
+def _after_failure(look: _Inspection, run: Upgrade) -> tuple[str, bool]:
     """Return what there is now, in words, and whether it is all as before."""
     home, receipt = look.context.home, look.receipt
     state = gateway_process.state_of(home, ask=False)
@@ -307,7 +316,7 @@ def _after_failure(look: _Look, run: Upgrade) -> tuple[str, bool]:
 
 
 def _planned(home: Home, *, backup: bool) -> Outcome:
-    look = _look(home)
+    look = _inspect(home)
     mark = read_mark(home)
     refused = refusal(look.facts, backup=backup)
     needed = is_needed(look.facts) or mark is not None
@@ -323,14 +332,14 @@ def _planned(home: Home, *, backup: bool) -> Outcome:
     return Outcome(result=result, lines=tuple(lines), error=refused)
 
 
-def _nothing_to_do(home: Home, look: _Look, taken_back: str | None) -> Outcome:
+def _nothing_to_do(home: Home, look: _Inspection, rolled_back: str | None) -> Outcome:
     lines = [f"{home.path} is with version {__version__} already; nothing was changed."]
-    if taken_back is not None:
-        lines = [f"The unfinished upgrade to {taken_back} was taken back; {home.path} is with version {__version__}."]
-    return Outcome(result={"dry_run": False, **_facts(look, []), "taken_back": taken_back}, lines=tuple(lines))
+    if rolled_back is not None:
+        lines = [f"The unfinished upgrade to {rolled_back} was taken back; {home.path} is with version {__version__}."]
+    return Outcome(result={"dry_run": False, **_facts(look, []), "taken_back": rolled_back}, lines=tuple(lines))
 
 
-def _outcome(look: _Look, run: Upgrade, pending: Sequence[Step], notes: Sequence[str]) -> Outcome:
+def _outcome(look: _Inspection, run: Upgrade, pending: Sequence[Step], notes: Sequence[str]) -> Outcome:
     home, before = look.context.home, look.receipt.version
     lines = [f"{home.path} is with version {__version__} now (before: {before})."]
     if any(step.id == "stop-again" for step in pending):
@@ -352,7 +361,7 @@ def _outcome(look: _Look, run: Upgrade, pending: Sequence[Step], notes: Sequence
     return Outcome(result=result, lines=(*lines, *notes))
 
 
-def _facts(look: _Look, pending: Sequence[Step]) -> dict[str, Any]:
+def _facts(look: _Inspection, pending: Sequence[Step]) -> dict[str, Any]:
     return {
         "home": str(look.context.home.path),
         "engine": str(look.context.config.engine),

@@ -33,7 +33,7 @@ async def needs_setup(connection: AsyncConnection) -> bool:
 
 async def issue_setup_token(connection: AsyncConnection) -> SetupToken:
     """Make the one valid set-up token; older ones stop working. Raises `AdminExistsError`."""
-    await _take_turn(connection)
+    await _lock_setup(connection)
     return await setup_tokens.issue(connection)
 
 
@@ -52,7 +52,7 @@ async def claim_first_admin(
 
     Raises `AdminExistsError`, `SetupTokenError` and `UserExistsError`; the token survives each of them.
     """
-    await _take_turn(connection)
+    await _lock_setup(connection)
     if token is None or not await setup_tokens.consume(connection, token):
         raise _token_invalid()
     return await _insert_admin(connection, new, ip_address)
@@ -63,7 +63,7 @@ async def create_first_admin(connection: AsyncConnection, new: NewUser) -> User:
 
     Outstanding tokens stop working. Raises `AdminExistsError` and `UserExistsError`.
     """
-    await _take_turn(connection)
+    await _lock_setup(connection)
     await setup_tokens.revoke(connection)
     return await _insert_admin(connection, new, None)
 
@@ -78,7 +78,7 @@ async def create_user(connection: AsyncConnection, new: NewUser) -> User:
     return user
 
 
-async def _take_turn(connection: AsyncConnection) -> None:
+async def _lock_setup(connection: AsyncConnection) -> None:
     await connection.execute(LOCK)
     if not await needs_setup(connection):
         raise _admin_exists()

@@ -38,7 +38,7 @@ class NotReadyError(PreflightError):
 @verb("start")
 def start(home: Home) -> Outcome:
     """Start the gateway in the background and wait until it accepts requests."""
-    _refuse_kept(home)
+    _refuse_retained(home)
     return _started(gateway_process.start(home))
 
 
@@ -57,7 +57,7 @@ def stop(home: Home) -> Outcome:
 def restart(home: Home) -> Outcome:
     """Stop the gateway, if it runs, and start it."""
     instance_id(home)
-    _refuse_kept(home)
+    _refuse_retained(home)
     gateway_process.stop(home)
     return _started(gateway_process.start(home))
 
@@ -78,7 +78,7 @@ def status(home: Home) -> Outcome:
         gateway = "runs, but is not ready"
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
-        lines.append(f"process   {state.pid}, {_kept_by(state)}, version {state.version or 'starting'}")
+        lines.append(f"process   {state.pid}, {_retained_by(state)}, version {state.version or 'starting'}")
     if not is_kept(home):
         lines.append(f"service   {state.service or NO_SERVICE}")
     hint = _hint(home, running=state.running or state.supervisor is not None)
@@ -106,14 +106,14 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
     return Outcome(result={"file": str(path), "lines": list(lines)}, lines=lines)
 
 
-def _refuse_kept(home: Home) -> None:
+def _refuse_retained(home: Home) -> None:
     if is_kept(home):
         raise NotInstalledError(
             f"{home.path} was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install"
         )
 
 
-def _kept_by(state: gateway_process.GatewayState) -> str:
+def _retained_by(state: gateway_process.GatewayState) -> str:
     if state.under_service:
         return "kept running by the service manager"
     return "in the background, kept running by its supervisor" if state.supervisor else "in the foreground"

@@ -10,7 +10,7 @@ from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.process.account import NOBODY, Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
-from mosaic_gateway.process.root_requests import Answer, Request
+from mosaic_gateway.process.root_requests import Reply, Request
 from mosaic_gateway.process.trusted_path import FoundPath, find_path
 
 __all__ = ["OwnerOnly", "owner_of", "unprivileged"]
@@ -68,5 +68,5 @@ def unprivileged() -> Account:
     return found if found is not None and found.uid != 0 else NOBODY
 
 
-def _refuse(request: Request, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Answer:
+def _refuse(request: Request, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
     raise NotHereError(f"{request} needs the whole command", hint="Run mosaic-gateway, which has the installer.")

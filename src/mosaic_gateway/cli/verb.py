@@ -47,13 +47,13 @@ def _always(_options: Options) -> bool:
 def verb(
     name: str,
     *,
-    tells_form: bool = False,
+    passes_form: bool = False,
     at_home: Callable[[Options], bool] = _always,
     before: Callable[[Path, Options], int | None] | None = None,
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command.
 
-    With *tells_form* the function is given ``as_json`` too, for what it shows while it runs. *at_home* says of the
+    With *passes_form* the function is given ``as_json`` too, for what it shows while it runs. *at_home* says of the
     options whether the verb works in a home: then, where root calls it, a process of the home's owner runs it.
     *before* runs in the caller's own process first, and ends the call if it returns an exit code.
     """
@@ -68,7 +68,7 @@ def verb(
             if invocation is None:
                 raise TypeError("a verb runs below the root command")
             options = {key: _absolute(invocation, value) for key, value in options.items()}
-            given = options if not tells_form else {**options, "as_json": as_json}
+            given = options if not passes_form else {**options, "as_json": as_json}
             verbs = invocation.verbs
             advise = partial(name_home, home=_advised(invocation, home), verbs=verbs) if home else None
 

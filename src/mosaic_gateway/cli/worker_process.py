@@ -36,8 +36,8 @@ from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
-from mosaic_gateway.process.privileges import account_environment, give_up_root
-from mosaic_gateway.process.root_requests import Answer, Request
+from mosaic_gateway.process.privileges import account_environment, drop_root
+from mosaic_gateway.process.root_requests import Reply, Request
 
 __all__ = ["Answerer", "Run", "run_worker"]
 
@@ -55,7 +55,7 @@ CONTROL_LEAD = b"\xc2"  # the first of the two bytes of a control character of I
 POLL = 0.05  # seconds, where the system has no descriptor for a process's end
 
 #: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
-Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Answer]
+Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Reply]
 #: Runs the verb in the worker, with its end of the channel, and returns the exit code.
 Run = Callable[[BrokerClient], int]
 
@@ -137,7 +137,7 @@ def _be_worker(
         _take_streams(streams)
         os.chdir("/")
         os.umask(0o077)
-        give_up_root(account, environ)
+        drop_root(account, environ)
         follow_parent(parent, signal.SIGKILL)
         _show_on_terminal(facts)
         code = run(BrokerClient(socket.socket(fileno=CHANNEL), facts))
@@ -316,7 +316,7 @@ def _pass_on(source: int, target: int, shown: _Output) -> bool:
 
 
 def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
-    """Answer the next request; return whether the other end is still to be served."""
+    """Reply the next request; return whether the other end is still to be served."""
     try:
         received = receive(channel)
     except (ValueError, OSError):  # not one of ours any more

@@ -63,12 +63,12 @@ class EngineProcess:
         file.write(b"")  # opened here, so that the caller gets what fails
         # Made here: the loader's and the import system's locks must not be taken by a forked child.
         before = die_with_parent(self._orphan_signal)
-        said, told = (subprocess.PIPE, subprocess.PIPE) if self._reports else (subprocess.STDOUT, subprocess.DEVNULL)
+        said, summary = (subprocess.PIPE, subprocess.PIPE) if self._reports else (subprocess.STDOUT, subprocess.DEVNULL)
 
         def supervise() -> None:
             try:
                 self._process = subprocess.Popen(
-                    self._argv, cwd=self._cwd, stdin=told, stdout=subprocess.PIPE, stderr=said,
+                    self._argv, cwd=self._cwd, stdin=summary, stdout=subprocess.PIPE, stderr=said,
                     env=ENVIRONMENT, umask=0o077, pass_fds=self._inherited,
                     preexec_fn=before,  # noqa: PLW1509 - takes no lock: everything it needs was loaded before
                     process_group=0,  # a terminal's Ctrl-C is for us; we stop the process ourselves

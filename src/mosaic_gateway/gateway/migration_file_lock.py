@@ -9,11 +9,11 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.file_lock import FileLock, holder_of
 
-__all__ = ["migrations_turn"]
+__all__ = ["migration_file_lock"]
 
 
 @contextmanager
-def migrations_turn(config: Config, timeout: float) -> Iterator[None]:
+def migration_file_lock(config: Config, timeout: float) -> Iterator[None]:
     """Keep other runners of *config*'s home away inside the block; wait at most *timeout* seconds for the turn.
 
     Does nothing for engines in whose database a lock can be held. Raises `MigrationsBusyError`, OSError.

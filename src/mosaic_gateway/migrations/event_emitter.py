@@ -14,14 +14,14 @@ from mosaic_gateway.migrations.events import (
     StatementsSent,
 )
 from mosaic_gateway.migrations.model import PlannedMigration
-from mosaic_gateway.migrations.nontransactional.statements import Finding
-from mosaic_gateway.migrations.script import Work
-from mosaic_gateway.migrations.wire import Answer
+from mosaic_gateway.migrations.nontransactional.statements import ProbeResult
+from mosaic_gateway.migrations.script import StatementTask
+from mosaic_gateway.migrations.wire import ServerReply
 
-__all__ = ["Teller"]
+__all__ = ["EventEmitter"]
 
 
-class Teller:
+class EventEmitter:
     """Tells the events of *bundle* (a name) to *on_event*; *finished*, the caller's list of tags, is added to."""
 
     def __init__(self, bundle: str, finished: list[str], on_event: Callable[[Event], None]) -> None:
@@ -40,7 +40,7 @@ class Teller:
         """How many these are."""
         return len(self._finished)
 
-    def sent(self, item: Work, statements: int) -> None:
+    def sent(self, item: StatementTask, statements: int) -> None:
         """So many *statements*, from *item* on, are on their way to the server."""
         self._on_event(
             StatementsSent(
@@ -52,7 +52,7 @@ class Teller:
             )
         )
 
-    def answered(self, work: Sequence[Work], answer: Answer) -> int:
+    def answered(self, work: Sequence[StatementTask], answer: ServerReply) -> int:
         """Tell what of *work* was committed according to *answer*; return how many statements that are."""
         done = answer.commits
         ends = (*answer.steps[1:], time.time())
@@ -60,7 +60,7 @@ class Teller:
             self.applied(item, max(ended - began, 0.0))
         return done
 
-    def applied(self, item: Work, seconds: float) -> None:
+    def applied(self, item: StatementTask, seconds: float) -> None:
         """*item* is committed, and with the last one its migration's ledger row."""
         self._on_event(
             StatementApplied(
@@ -79,7 +79,7 @@ class Teller:
         self._finished.append(tag)
         self._on_event(MigrationApplied(bundle=self._bundle, tag=tag))
 
-    def retried(self, item: Work, sqlstate: str, attempt: int) -> None:
+    def retried(self, item: StatementTask, sqlstate: str, attempt: int) -> None:
         """*item* was rolled back for want of a lock and will be tried again."""
         self._on_event(
             StatementRetried(
@@ -91,7 +91,7 @@ class Teller:
             )
         )
 
-    def recovered(self, planned: PlannedMigration, finding: Finding) -> None:
+    def recovered(self, planned: PlannedMigration, finding: ProbeResult) -> None:
         """It was found out what became of the first statement of *planned*, which an earlier run had begun."""
         self._on_event(
             StatementRecovered(

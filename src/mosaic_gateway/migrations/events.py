@@ -10,8 +10,8 @@ __all__ = [
     "LockBusy",
     "LockWaited",
     "MigrationApplied",
-    "PlanMade",
-    "PoolerFound",
+    "PlanComputed",
+    "PoolerDetected",
     "StatementApplied",
     "StatementRecovered",
     "StatementRetried",
@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanMade(Event):
+class PlanComputed(Event):
     """The run knows what to do: ``migrations`` and ``statements`` are numbers of what is pending."""
 
     name: ClassVar[str] = "plan"
@@ -124,7 +124,7 @@ class LockWaited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolerFound(Event):
+class PoolerDetected(Event):
     """The connection goes through a transaction pooler: the lock is held by a transaction on a second connection."""
 
     name: ClassVar[str] = "pooler"

@@ -28,7 +28,7 @@ import psycopg
 
 from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.event_emitter import Teller
+from mosaic_gateway.migrations.event_emitter import EventEmitter
 from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.failure import (
     ChunkRefusedError,
@@ -44,9 +44,18 @@ from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
 from mosaic_gateway.migrations.pooler import refuse_session_statements
 from mosaic_gateway.migrations.progress import ADVANCE, FencedError
 from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
-from mosaic_gateway.migrations.script import PREPARE, PREPARED, Phrases, Script, Work, compose, execute, works_of
+from mosaic_gateway.migrations.script import (
+    PREPARE,
+    PREPARED,
+    Phrases,
+    StatementBatch,
+    StatementTask,
+    compose,
+    execute,
+    works_of,
+)
 from mosaic_gateway.migrations.statement_traits import traits_of
-from mosaic_gateway.migrations.wire import Answer, ServerError, send
+from mosaic_gateway.migrations.wire import ServerError, ServerReply, send
 
 __all__ = ["Executor", "FencedError"]
 
@@ -85,12 +94,12 @@ class Executor:
         self._lock_timeout = f"{int(statement_lock_timeout * 1000)}ms"
         self._hold = hold
         self._pooled = pooled
-        self._tell = Teller(bundle.name, finished, on_event)
+        self._emitter = EventEmitter(bundle.name, finished, on_event)
         self._record = ledger.recorder(connection, bundle.ledger)
         self._phrases = self._make_phrases()
         self._baseline: Mapping[str, str] = {}
         self._size = SMALLEST
-        self._foreign_rows = ledger_rows - self._tell.count
+        self._foreign_rows = ledger_rows - self._emitter.count
 
     def run(self, plan: Plan) -> None:
         """Run *plan* to its end, and leave the session as it was.
@@ -104,7 +113,7 @@ class Executor:
             self._run_all(plan)
             return
         settings = {**session_state.OURS, "lock_timeout": self._lock_timeout}
-        with session_state.taken_over(self._connection, settings):
+        with session_state.adopted_session(self._connection, settings):
             self._prepare()
             self._baseline = session_state.baseline(self._connection)
             try:
@@ -125,7 +134,7 @@ class Executor:
         )
 
     def _run_all(self, plan: Plan) -> None:
-        plain: list[Work] = []
+        plain: list[StatementTask] = []
         for planned in plan.pending:
             if self._is_plain(planned):
                 plain += works_of(planned)
@@ -153,7 +162,7 @@ class Executor:
             return False
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
 
-    def _run_plain(self, work: list[Work]) -> None:
+    def _run_plain(self, work: list[StatementTask]) -> None:
         """Run plain statements, as many in a message as the last ones' speed suggests."""
         while work:
             self._fence()
@@ -169,23 +178,23 @@ class Executor:
     def _fence(self) -> None:
         """Raise `FencedError` if somebody else wrote to the ledger: drizzle-orm knows neither lock nor progress."""
         rows = ledger.count(self._connection, self._bundle.ledger)
-        if rows != self._foreign_rows + self._tell.count:
+        if rows != self._foreign_rows + self._emitter.count:
             raise FencedError
 
-    def _run_batch(self, batch: Sequence[Work]) -> None:
+    def _run_batch(self, batch: Sequence[StatementTask]) -> None:
         remaining = list(batch)
         attempt = 0
         while remaining:
             script, answer = self._send(remaining)
-            done = self._tell.answered(remaining, answer)
+            done = self._emitter.answered(remaining, answer)
             remaining = remaining[done:]
             if answer.error is None:
                 return
             attempt = attempt + 1 if done == 0 else 1
             remaining = self._after(remaining, script, answer, done, attempt)
 
-    def _send(self, work: Sequence[Work]) -> tuple[Script, Answer]:
-        self._tell.sent(work[0], len(work))
+    def _send(self, work: Sequence[StatementTask]) -> tuple[StatementBatch, ServerReply]:
+        self._emitter.sent(work[0], len(work))
         script = compose(work, self._phrases)
         try:
             answer = send(self._connection, script.text)
@@ -193,7 +202,9 @@ class Executor:
             session_state.leave_transaction(self._connection)
         return script, answer
 
-    def _after(self, remaining: list[Work], script: Script, answer: Answer, done: int, attempt: int) -> list[Work]:
+    def _after(
+        self, remaining: list[StatementTask], script: StatementBatch, answer: ServerReply, done: int, attempt: int
+    ) -> list[StatementTask]:
         """Decide what follows from a failure of the first of *remaining*; return what is left to run."""
         error = answer.error
         assert error is not None  # noqa: S101 - only called with one
@@ -212,7 +223,7 @@ class Executor:
             self._run_outside(remaining[0])
             return remaining[1:]
         if error.sqlstate in RETRIED and attempt < ATTEMPTS:
-            self._tell.retried(remaining[0], error.sqlstate, attempt)
+            self._emitter.retried(remaining[0], error.sqlstate, attempt)
             pause(attempt)
             return remaining
         place = None if error.position is None else script.locate(error.position)
@@ -222,13 +233,13 @@ class Executor:
         raise self._failed(remaining[0], error, place[1] if place is not None and place[0] == done else None)
 
     def _failed(
-        self, item: Work, error: ServerError, position: int | None, *, outside: bool = False
+        self, item: StatementTask, error: ServerError, position: int | None, *, outside: bool = False
     ) -> StatementFailedError:
         failure = describe(item.migration, item.statement, error, position, outside=outside)
         with session_state.as_ourselves(self._connection):
             self._fence()  # it may have failed because a rival did it already
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
-        return StatementFailedError(failure, self._tell.finished)
+        return StatementFailedError(failure, self._emitter.finished)
 
     def _unrecorded(self, error: ServerError) -> LedgerAccessError:
         return LedgerAccessError(
@@ -236,7 +247,7 @@ class Executor:
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or rolled back. Make sure that the database user may write to the "
             "schemas drizzle and mosaic, then run mosaic-gateway storage migrate.",
-            details={"applied": list(self._tell.finished), "sqlstate": error.sqlstate},
+            details={"applied": list(self._emitter.finished), "sqlstate": error.sqlstate},
         )
 
     # Migrations that need care: one statement a message, in a session of their own.
@@ -244,7 +255,7 @@ class Executor:
     def _run_with_care(self, planned: PlannedMigration) -> None:
         self._fence()
         try:
-            rest = self._take_up(planned)
+            rest = self._resume(planned)
             if rest is not None and not rest.migration.statements[rest.start :]:
                 self._record_alone(rest)
             for item in works_of(rest) if rest is not None else ():
@@ -263,7 +274,7 @@ class Executor:
             self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         self._hold()
 
-    def _take_up(self, planned: PlannedMigration) -> PlannedMigration | None:
+    def _resume(self, planned: PlannedMigration) -> PlannedMigration | None:
         """Go back to where an earlier run stopped; return what is left to do, None when nothing is."""
         row = planned.progress
         if row is None:
@@ -286,7 +297,7 @@ class Executor:
             if migration.tag not in self._pending_tags():
                 raise FencedError
             self._connection.execute(f"SET LOCAL synchronous_commit = on; {self._record(migration)}".encode())
-        self._tell.recorded(migration.tag)
+        self._emitter.recorded(migration.tag)
 
     def _pending_tags(self) -> set[str]:
         tags = [migration.tag for migration in self._bundle.migrations]
@@ -296,22 +307,22 @@ class Executor:
 
     # Statements outside of transactions.
 
-    def _run_outside(self, item: Work) -> None:
+    def _run_outside(self, item: StatementTask) -> None:
         self._run_alone(item, runner.intend(self._connection, self._bundle.ledger, item))
 
-    def _run_alone(self, item: Work, note: Mapping[str, Any]) -> None:
+    def _run_alone(self, item: StatementTask, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is written, and record it as applied."""
-        self._tell.sent(item, 1)
+        self._emitter.sent(item, 1)
         began = time.perf_counter()
         attempt = 0
         while (error := runner.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
             attempt += 1
             if error.sqlstate in RETRIED and attempt < ATTEMPTS:
-                self._tell.retried(item, error.sqlstate, attempt)
+                self._emitter.retried(item, error.sqlstate, attempt)
                 pause(attempt)
                 finding = runner.look(self._connection, item.statement.sql, note)
                 if finding.verdict is not Verdict.UNDECIDED:
-                    runner.mend(self._connection, finding, pooled=self._pooled)
+                    runner.repair(self._connection, finding, pooled=self._pooled)
                     if finding.verdict is Verdict.APPLIED:
                         break
                     continue
@@ -319,9 +330,9 @@ class Executor:
             raise self._failed(item, error, error.position, outside=True)
         self._finish(item, time.perf_counter() - began)
 
-    def _finish(self, item: Work, seconds: float) -> None:
+    def _finish(self, item: StatementTask, seconds: float) -> None:
         runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
-        self._tell.applied(item, seconds)
+        self._emitter.applied(item, seconds)
 
     def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
         """Find out what became of a statement whose intent was found, and finish it or let it run again.
@@ -335,8 +346,8 @@ class Executor:
         if finding.verdict is Verdict.UNDECIDED:
             line = 1 if item is None else item.statement.line
             raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
-        self._tell.recovered(planned, finding)
-        runner.mend(self._connection, finding, pooled=self._pooled)
+        self._emitter.recovered(planned, finding)
+        runner.repair(self._connection, finding, pooled=self._pooled)
         if item is None or item.statement.sql != sql:
             return self._without_intent(planned, sql, finding.verdict)
         if finding.verdict is Verdict.APPLIED:

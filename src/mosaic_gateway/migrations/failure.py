@@ -21,7 +21,7 @@ __all__ = [
     "describe",
 ]
 
-KEPT = "The statement was rolled back; everything before it is applied."
+RETAINED = "The statement was rolled back; everything before it is applied."
 KEPT_OUTSIDE = (
     "The statement ran outside of a transaction, and the next run looks what it left; everything before it is applied."
 )
@@ -66,8 +66,8 @@ class StatementFailedError(MigrationError):
     code = "STATEMENT_FAILED"
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
-        kept = KEPT_OUTSIDE if failure.outside else KEPT
-        hint = f"{kept} Remove the cause, then run mosaic-gateway storage migrate: it goes on with this statement."
+        retained = KEPT_OUTSIDE if failure.outside else RETAINED
+        hint = f"{retained} Remove the cause, then run mosaic-gateway storage migrate: it goes on with this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
             f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.shown()}",

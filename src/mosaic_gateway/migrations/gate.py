@@ -26,7 +26,7 @@ __all__ = [
     "BUNDLES",
     "JOURNAL_NAME",
     "LOCK_NAME",
-    "Finding",
+    "BundleFault",
     "Problem",
     "check_bundle",
     "check_bundles",
@@ -72,7 +72,7 @@ SENTENCES: Mapping[Problem, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class BundleFault:
     """One fault. ``name`` is the file's posix name in the bundle, or the bundle's own name for `Problem.EMPTY`."""
 
     problem: Problem
@@ -88,7 +88,7 @@ class _FormatError(ValueError):
     """A lock or a journal is not what it should be."""
 
 
-def check_bundle(bundle: str, files: Mapping[str, bytes]) -> tuple[Finding, ...]:
+def check_bundle(bundle: str, files: Mapping[str, bytes]) -> tuple[BundleFault, ...]:
     """Return everything that is wrong with *bundle*, nothing if it is whole.
 
     *files* holds the bytes of everything found in the bundle's directory, by its posix name there.
@@ -96,7 +96,7 @@ def check_bundle(bundle: str, files: Mapping[str, bytes]) -> tuple[Finding, ...]
     """
     findings = []
     if not any(name.endswith(".sql") for name in files):
-        findings.append(Finding(Problem.EMPTY, bundle))
+        findings.append(BundleFault(Problem.EMPTY, bundle))
     return (*findings, *_check_lock(bundle, files), *_check_journal(files))
 
 
@@ -175,36 +175,36 @@ def _check_text(name: str, data: bytes) -> None:
         raise ValueError(f"{name} begins with a byte order mark")
 
 
-def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[Finding]:
+def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[BundleFault]:
     if LOCK_NAME not in files:
-        return [Finding(Problem.NO_LOCK, LOCK_NAME)]
+        return [BundleFault(Problem.NO_LOCK, LOCK_NAME)]
     try:
         locked = _parse_lock(bundle, files[LOCK_NAME])
     except _FormatError as error:
-        return [Finding(Problem.BAD_LOCK, LOCK_NAME, reason=str(error))]
+        return [BundleFault(Problem.BAD_LOCK, LOCK_NAME, reason=str(error))]
     found = {name: data for name, data in files.items() if name != LOCK_NAME}
     return [
-        *(Finding(Problem.MISSING, name) for name in sorted(locked.keys() - found.keys())),
-        *(Finding(Problem.EXTRA, name) for name in sorted(found.keys() - locked.keys())),
+        *(BundleFault(Problem.MISSING, name) for name in sorted(locked.keys() - found.keys())),
+        *(BundleFault(Problem.EXTRA, name) for name in sorted(found.keys() - locked.keys())),
         *(
-            Finding(Problem.ALTERED, name)
+            BundleFault(Problem.ALTERED, name)
             for name in sorted(locked.keys() & found.keys())
             if _hash(found[name]) != locked[name]
         ),
     ]
 
 
-def _check_journal(files: Mapping[str, bytes]) -> list[Finding]:
+def _check_journal(files: Mapping[str, bytes]) -> list[BundleFault]:
     if JOURNAL_NAME not in files:
-        return [Finding(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it is not there")]
+        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it is not there")]
     try:
         named = _parse_journal(files[JOURNAL_NAME])
     except _FormatError as error:
-        return [Finding(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=str(error))]
+        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=str(error))]
     found = {name for name in files if name.endswith(".sql")}
     return [
-        *(Finding(Problem.JOURNAL_WITHOUT_FILE, name) for name in sorted(named - found)),
-        *(Finding(Problem.FILE_WITHOUT_JOURNAL, name) for name in sorted(found - named)),
+        *(BundleFault(Problem.JOURNAL_WITHOUT_FILE, name) for name in sorted(named - found)),
+        *(BundleFault(Problem.FILE_WITHOUT_JOURNAL, name) for name in sorted(found - named)),
     ]
 
 
@@ -271,11 +271,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _check(directory: Path) -> tuple[Finding, ...]:
+def _check(directory: Path) -> tuple[BundleFault, ...]:
     return check_bundle(_bundle_name(directory), read_directory(directory))
 
 
-def _lock(directory: Path) -> tuple[Finding, ...]:
+def _lock(directory: Path) -> tuple[BundleFault, ...]:
     """Write the lock unless the bundle would still be faulty with it; return those faults."""
     from mosaic_gateway.fs.files import write_file  # noqa: PLC0415 - the build hook loads this file without its package
 

@@ -19,11 +19,11 @@ from mosaic_gateway.errors import BusyError
 
 __all__ = [
     "DEFAULT_LOCK_TIMEOUT",
-    "Holder",
+    "LockHolder",
     "MigrationsBusyError",
     "acquire",
-    "hold_again",
     "migration_lock",
+    "reacquire",
     "try_in_transaction",
 ]
 
@@ -58,7 +58,7 @@ class MigrationsBusyError(BusyError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class LockHolder:
     """Who holds the lock: server process, program, its last query, and the seconds that it has been connected."""
 
     pid: int
@@ -69,7 +69,7 @@ class Holder:
 
 @contextmanager
 def migration_lock(
-    connection: Connection, timeout: float, on_wait: Callable[[Holder], None] | None = None
+    connection: Connection, timeout: float, on_wait: Callable[[LockHolder], None] | None = None
 ) -> Iterator[float]:
     """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
 
@@ -86,7 +86,7 @@ def migration_lock(
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", KEY)
 
 
-def hold_again(connection: Connection, timeout: float) -> None:
+def reacquire(connection: Connection, timeout: float) -> None:
     """Take the lock again if the session lost it: DISCARD ALL gives every lock back.
 
     Raises `MigrationsBusyError`.
@@ -100,7 +100,7 @@ def acquire(
     connection: Connection,
     timeout: float,
     attempt: Callable[[Connection], bool] | None = None,
-    on_wait: Callable[[Holder], None] | None = None,
+    on_wait: Callable[[LockHolder], None] | None = None,
 ) -> None:
     """Take the lock by *attempt* within *timeout* seconds. Raises `MigrationsBusyError`."""
     attempt = attempt or _try
@@ -134,12 +134,12 @@ def _try(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-def _holder(connection: Connection) -> Holder | None:
+def _holder(connection: Connection) -> LockHolder | None:
     row = connection.execute(HOLDER, KEY).fetchone()
     if row is None:
         return None
     pid, application, query, age = row
-    return Holder(pid=int(str(pid)), application=str(application), query=str(query), age_seconds=float(str(age)))
+    return LockHolder(pid=int(str(pid)), application=str(application), query=str(query), age_seconds=float(str(age)))
 
 
 def _busy(connection: Connection, timeout: float) -> MigrationsBusyError:

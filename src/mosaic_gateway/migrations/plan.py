@@ -35,8 +35,8 @@ __all__ = [
     "UnknownRowError",
     "changed_statements",
     "make_plan",
+    "remaining_statements",
     "shorten",
-    "what_is_left",
 ]
 
 SHOWN = 3  # statements whose new text a refusal shows
@@ -82,7 +82,7 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     if left_over:
         raise _refusal(bundle, state.applied, applied, left_over)
     pending = tuple(
-        what_is_left(migration, state.progress.get(migration.tag))
+        remaining_statements(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
     )
@@ -176,11 +176,11 @@ def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any
         if kind != "equal":
             numbers["removed"] += range(i1 + both + 1, i2 + 1)
             numbers["added"] += range(j1 + both + 1, j2 + 1)
-    told = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
+    summary = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
     for number in [*numbers["changed"], *numbers["added"]][:SHOWN]:
         statement = migration.statements[number - 1]
-        told.append(f"statement {number} (line {statement.line}) is now: {shorten(statement.sql)}")
-    return {**numbers, "text": "; ".join(told) or "only white space around statements"}
+        summary.append(f"statement {number} (line {statement.line}) is now: {shorten(statement.sql)}")
+    return {**numbers, "text": "; ".join(summary) or "only white space around statements"}
 
 
 def shorten(sql: str) -> str:
@@ -193,7 +193,7 @@ def _numbers(numbers: Sequence[int]) -> str:
     return f"statement{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
-def what_is_left(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
+def remaining_statements(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
     """Return what is left to do of *migration*. Raises `PrefixChangedError` and `SessionLostError`."""
     if progress is None or (progress.applied == 0 and progress.intent is None):
         return PlannedMigration(migration=migration, start=0)

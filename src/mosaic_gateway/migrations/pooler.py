@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.migrations.lock import Holder, acquire, migration_lock, try_in_transaction
+from mosaic_gateway.migrations.lock import LockHolder, acquire, migration_lock, try_in_transaction
 from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.shared_session import has_one_session
 from mosaic_gateway.migrations.statement_traits import traits_of
@@ -71,7 +71,7 @@ def lock_by_any_way(connection: Connection, timeout: float) -> Iterator[float]:
 
 @contextmanager
 def pinned_lock(
-    connection: Connection, timeout: float, on_wait: Callable[[Holder], None] | None = None
+    connection: Connection, timeout: float, on_wait: Callable[[LockHolder], None] | None = None
 ) -> Iterator[float]:
     """Hold the migration lock inside the block as `lock.migration_lock` does, through a transaction pooler.
 
@@ -90,10 +90,10 @@ def pinned_lock(
 def refuse_session_statements(plan: Plan) -> None:
     """Raise `PoolerSessionError` if *plan* holds a statement that is only right in a session of its own."""
     for planned in plan.pending:
-        kept = planned.progress.session if planned.progress is not None else {}
+        retained = planned.progress.session if planned.progress is not None else {}
         for statement in planned.migration.statements:
             traits = traits_of(statement.sql)
-            if (statement.number > planned.start or kept) and (traits.sets_session or traits.temporary):
+            if (statement.number > planned.start or retained) and (traits.sets_session or traits.temporary):
                 raise PoolerSessionError(
                     f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} sets something "
                     "for its session; through the transaction pooler it would reach other clients, and not this file",

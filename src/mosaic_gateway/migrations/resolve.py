@@ -12,16 +12,16 @@ from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.model import Migration, ProgressRow
-from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, what_is_left
+from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, remaining_statements
 from mosaic_gateway.migrations.pooler import lock_by_any_way
 from mosaic_gateway.migrations.runner import read_state
 
-__all__ = ["Answer", "NothingToResolveError", "Resolution", "resolve"]
+__all__ = ["NothingToResolveError", "Resolution", "ResolveAnswer", "resolve"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
-class Answer(StrEnum):
+class ResolveAnswer(StrEnum):
     """What became of the statement."""
 
     APPLIED = "applied"
@@ -40,7 +40,7 @@ class Resolution:
 
     tag: str
     statement: int
-    answer: Answer
+    answer: ResolveAnswer
     finished: bool
 
 
@@ -48,7 +48,7 @@ def resolve(
     bundle: Bundle,
     connection: Connection,
     tag: str,
-    answer: Answer,
+    answer: ResolveAnswer,
     *,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> Resolution:
@@ -62,16 +62,16 @@ def resolve(
     with lock_by_any_way(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
         lost = _session_lost(migration, row)
-        if lost is not None and answer is Answer.RETRY:
+        if lost is not None and answer is ResolveAnswer.RETRY:
             raise lost
         number = None if row is None else row.intent or row.failed_statement or (row.applied + 1 if lost else None)
         if row is None or number is None or row.applied >= len(migration.statements):
             raise NothingToResolveError(
                 f"no statement of {tag} waits for an answer", hint="mosaic-gateway storage status shows what does."
             )
-        if row.intent is None and answer is Answer.APPLIED:
+        if row.intent is None and answer is ResolveAnswer.APPLIED:
             progress.note_intent(connection, bundle.ledger, migration, number, {})
-        if answer is Answer.RETRY:
+        if answer is ResolveAnswer.RETRY:
             progress.forget_intent(connection, bundle.ledger, migration, number)
             return Resolution(tag=tag, statement=number, answer=answer, finished=False)
         return _finish(bundle, connection, migration, number)
@@ -80,7 +80,7 @@ def resolve(
 def _session_lost(migration: Migration, row: ProgressRow | None) -> SessionLostError | None:
     """Return why *migration* cannot go on by itself, if it is for temporary objects."""
     try:
-        what_is_left(migration, row)
+        remaining_statements(migration, row)
     except SessionLostError as error:
         return error
     except PrefixChangedError:
@@ -94,4 +94,4 @@ def _finish(bundle: Bundle, connection: Connection, migration: Migration, number
         progress.finish_intent(connection, bundle.ledger, migration, number)
         if last:
             connection.execute(ledger.recorder(connection, bundle.ledger)(migration).encode())
-    return Resolution(tag=migration.tag, statement=number, answer=Answer.APPLIED, finished=last)
+    return Resolution(tag=migration.tag, statement=number, answer=ResolveAnswer.APPLIED, finished=last)

@@ -26,10 +26,10 @@ from psycopg.pq import TransactionStatus
 from mosaic_gateway.errors import InternalError, MigrationError
 from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanMade, PoolerFound
+from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
 from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, Holder, hold_again, migration_lock
+from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
@@ -79,8 +79,8 @@ def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> 
         if migration.tag in drift.details["tags"]:
             noted = progress.digests(connection, bundle.ledger, migration.tag)
             changes.append({"tag": migration.tag, **changed_statements(noted, migration)})
-    told = "".join(f"\n  {change['tag']}: {change['text']}" for change in changes)
-    return DriftError(f"{drift.message}{told}", hint=drift.hint, details={**drift.details, "changes": changes})
+    summary = "".join(f"\n  {change['tag']}: {change['text']}" for change in changes)
+    return DriftError(f"{drift.message}{summary}", hint=drift.hint, details={**drift.details, "changes": changes})
 
 
 def migrate(
@@ -148,7 +148,7 @@ class _Run:
         self._shared = False
         self._connection = connection
         self._statement_lock_timeout = statement_lock_timeout
-        self.tell = on_event
+        self.emit = on_event
         self._hold: Callable[[], None] = lambda: None
         self._pooled = False
         self.finished: list[str] = []
@@ -161,14 +161,14 @@ class _Run:
             return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
         with self._lock(lock_timeout) as waited:
             if waited > WAITED:
-                self.tell(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
+                self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.to_the_end()
         return MigrationReport(
             bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
         )
 
-    def _tell_holder(self, holder: Holder) -> None:
-        self.tell(LockBusy(bundle=self._bundle.name, **asdict(holder)))
+    def _report_holder(self, holder: LockHolder) -> None:
+        self.emit(LockBusy(bundle=self._bundle.name, **asdict(holder)))
 
     def _lock(self, timeout: float) -> AbstractContextManager[float]:
         """Return the lock that fits the server, and note what others share with us there."""
@@ -177,15 +177,15 @@ class _Run:
             return nullcontext(0.0)
         reason = pooler_reason(self._connection)
         if reason is None:
-            self._hold = lambda: hold_again(self._connection, timeout)
-            return migration_lock(self._connection, timeout, self._tell_holder)
+            self._hold = lambda: reacquire(self._connection, timeout)
+            return migration_lock(self._connection, timeout, self._report_holder)
         self._pooled = True
-        self.tell(PoolerFound(bundle=self._bundle.name, reason=reason))
-        return pinned_lock(self._connection, timeout, self._tell_holder)
+        self.emit(PoolerDetected(bundle=self._bundle.name, reason=reason))
+        return pinned_lock(self._connection, timeout, self._report_holder)
 
     def to_the_end(self) -> None:
         """Plan and run until nothing is left; a fenced attempt plans again."""
-        told = False
+        summary = False
         # Being fenced means that a rival went on by a statement or a file: it can happen only so many times.
         for _ in range(REPLANS + sum(len(migration.statements) + 1 for migration in self._bundle.migrations)):
             rows = ledger.count(self._connection, self._bundle.ledger)  # before the plan: rows after it fence
@@ -193,9 +193,9 @@ class _Run:
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
                 return
-            if not told:
-                self.tell(_plan_made(self._bundle, plan))
-                told = True
+            if not summary:
+                self.emit(_plan_computed(self._bundle, plan))
+                summary = True
             if self._shared:
                 refuse_what_is_shared(plan)
             try:
@@ -221,12 +221,12 @@ class _Run:
             finished=self.finished,
             hold=self._hold,
             pooled=self._pooled,
-            on_event=self.tell,
+            on_event=self.emit,
         )
         executor.run(plan)
         ledger.name_rows(self._connection, self._bundle.ledger, self._bundle.migrations)
 
 
-def _plan_made(bundle: Bundle, plan: Plan) -> PlanMade:
+def _plan_computed(bundle: Bundle, plan: Plan) -> PlanComputed:
     statements = sum(len(planned.migration.statements) - planned.start for planned in plan.pending)
-    return PlanMade(bundle=bundle.name, migrations=len(plan.pending), statements=statements)
+    return PlanComputed(bundle=bundle.name, migrations=len(plan.pending), statements=statements)

@@ -7,7 +7,7 @@ first error; explicit BEGIN and COMMIT inside of it are honoured. So a row of::
 
 saves the round trips between them and changes nothing else: each statement still commits with its own
 progress. The message's text is scanned as a whole, so only chunks that end outside of quotes and
-comments share one (`traits.Traits.plain`).
+comments share one (`traits.StatementTraits.plain`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
     "PREPARE",
     "PREPARED",
     "Phrases",
-    "Script",
-    "Work",
+    "StatementBatch",
+    "StatementTask",
     "compose",
     "execute",
     "quote_name",
@@ -38,7 +38,7 @@ BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class StatementTask:
     """One statement to run: of ``migration``, with the prefix hashes ``before`` and ``after`` it.
 
     ``captures``: the session's settings are kept with the progress. ``role``: the role that earlier
@@ -60,7 +60,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class StatementBatch:
     """A message, and where in it (in characters) each statement's own text begins and ends."""
 
     text: str
@@ -90,10 +90,10 @@ class Phrases:
     settings: str
     advance: Callable[[Sequence[str]], str]
     record: Callable[[Migration], str]
-    capture: Callable[[Work], str]
+    capture: Callable[[StatementTask], str]
 
 
-def works_of(planned: PlannedMigration) -> Iterator[Work]:
+def works_of(planned: PlannedMigration) -> Iterator[StatementTask]:
     """Return what is left to do of *planned*, statement by statement."""
     migration = planned.migration
     hashes = prefix_hashes(migration.statements)
@@ -102,7 +102,7 @@ def works_of(planned: PlannedMigration) -> Iterator[Work]:
     for number, statement in enumerate(migration.statements):
         captures = captures or traits_of(statement.sql).captures
         if number >= planned.start:
-            yield Work(
+            yield StatementTask(
                 migration=migration,
                 statement=statement,
                 before=hashes[number],
@@ -112,7 +112,7 @@ def works_of(planned: PlannedMigration) -> Iterator[Work]:
             )
 
 
-def compose(work: Sequence[Work], phrases: Phrases) -> Script:
+def compose(work: Sequence[StatementTask], phrases: Phrases) -> StatementBatch:
     """Return the message for *work*."""
     parts: list[str] = []
     starts: list[int] = []
@@ -144,7 +144,7 @@ def compose(work: Sequence[Work], phrases: Phrases) -> Script:
         if index == len(work) - 1 and any(other.last for other in work):
             add("SET LOCAL synchronous_commit = on;")
         add("COMMIT;")
-    return Script("".join(parts), tuple(starts), tuple(ends))
+    return StatementBatch("".join(parts), tuple(starts), tuple(ends))
 
 
 def execute(values: Sequence[str]) -> str:
@@ -152,7 +152,7 @@ def execute(values: Sequence[str]) -> str:
     return f"EXECUTE {PREPARED}({', '.join(values)});"
 
 
-def _values(item: Work, ledger_key: str) -> tuple[str, ...]:
+def _values(item: StatementTask, ledger_key: str) -> tuple[str, ...]:
     migration = item.migration
     texts = (ledger_key, migration.tag, migration.hash)
     numbers = (item.statement.number - 1, len(migration.statements))

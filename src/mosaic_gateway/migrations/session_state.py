@@ -16,10 +16,11 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.migrations.model import Statement
-from mosaic_gateway.migrations.script import Work, quote_text
+from mosaic_gateway.migrations.script import StatementTask, quote_text
 
 __all__ = [
     "OURS",
+    "adopted_session",
     "as_ourselves",
     "baseline",
     "capture_sql",
@@ -27,7 +28,6 @@ __all__ = [
     "custom_names",
     "leave_transaction",
     "restore",
-    "taken_over",
     "unprepared",
 ]
 
@@ -50,7 +50,7 @@ def custom_names(statements: Sequence[Statement]) -> tuple[str, ...]:
     return tuple(sorted({name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}))
 
 
-def capture_sql(work: Work, ledger_key: str, baseline: Mapping[str, str]) -> str:
+def capture_sql(work: StatementTask, ledger_key: str, baseline: Mapping[str, str]) -> str:
     """Return SQL that writes the session's settings into the progress row of *work*, in its transaction.
 
     *baseline* are the settings of the clean session: only what differs is kept. The role is read before
@@ -90,7 +90,7 @@ def clean(connection: Connection, settings: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def taken_over(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
+def adopted_session(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
     """Make *settings* inside the block; afterwards the session has its own again.
 
     The session is the caller's: one that went on with ``synchronous_commit = off`` could lose what it commits.

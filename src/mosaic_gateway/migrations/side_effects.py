@@ -102,9 +102,9 @@ def lasting(chunks: Sequence[Sequence[Tokens]]) -> int | None:
 
     Temporary tables, changes of those that these chunks made, and settings do not.
     """
-    made: set[str] = set()
+    created: set[str] = set()
     for index, statements in enumerate(chunks):
-        if not statements or not all(_is_gone_with_session(statement, made) for statement in statements):
+        if not statements or not all(_is_gone_with_session(statement, created) for statement in statements):
             return index
     return None
 
@@ -128,8 +128,8 @@ def temporary_names(statements: Sequence[Tokens]) -> set[str] | None:
     return names
 
 
-def _is_gone_with_session(statement: Tokens, made: set[str]) -> bool:
-    """Return whether nothing of *statement* stays; *made* are the temporary names, added to."""
+def _is_gone_with_session(statement: Tokens, created: set[str]) -> bool:
+    """Return whether nothing of *statement* stays; *created* are the temporary names, added to."""
     if is_word(statement[0], *SESSION_WORDS):
         # Where the temporary schema is not looked at first, a name may mean another table.
         return not any(token.text.lower() == "pg_temp" for token in statement)
@@ -137,9 +137,9 @@ def _is_gone_with_session(statement: Tokens, made: set[str]) -> bool:
         return False
     words = first_words(statement, 5)
     if _creates_temporary(words):
-        made |= _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
+        created |= _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
         return True
-    return is_word(statement[0], *DECLARES) or bool(_changed(statement, words) & made)
+    return is_word(statement[0], *DECLARES) or bool(_changed(statement, words) & created)
 
 
 def _changed(statement: Tokens, words: tuple[str, ...]) -> set[str]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from mosaic_gateway.migrations.lexer import Lexed, Token, lex
 from mosaic_gateway.migrations.side_effects import first_words, is_word, makes_temporary, may_set_session, sets_session
 
-__all__ = ["AUTHORIZATION", "Traits", "first_words", "is_word", "only_statement", "traits_of"]
+__all__ = ["AUTHORIZATION", "StatementTraits", "first_words", "is_word", "only_statement", "traits_of"]
 
 TRANSACTION_CONTROL = {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"}
 #: In this session somebody else's statements run, and may not write our records.
@@ -21,7 +21,7 @@ CACHE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+class StatementTraits:
     """How a chunk may be sent.
 
     ``closed``: it ends outside of quotes and comments, so that other text may follow it.
@@ -45,12 +45,12 @@ class Traits:
 
 
 @lru_cache(maxsize=CACHE)
-def traits_of(sql: str) -> Traits:
+def traits_of(sql: str) -> StatementTraits:
     """Return the traits of a chunk."""
     lexed = lex(sql)
     statements = lexed.statements()
     sets = any(map(sets_session, statements)) or "set_config" in sql.lower()
-    return Traits(
+    return StatementTraits(
         closed=lexed.closed,
         control=_control([first_words(statement, 4) for statement in statements]),
         sets_session=sets,

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
-__all__ = ["Answer", "ServerError", "send"]
+__all__ = ["ServerError", "ServerReply", "send"]
 
 WAIT = 0.2  # seconds between two looks for a signal
 CANCEL_LIMIT = 10.0  # seconds
@@ -35,7 +35,7 @@ class ServerError:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerReply:
     """What became of a message: when each compare-and-set ran (server's clock, seconds), and the failure.
 
     ``commits`` statements took effect. A failure belongs to the statement after them: to its own text where
@@ -49,7 +49,7 @@ class Answer:
     error: ServerError | None
 
 
-def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> Answer:
+def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> ServerReply:
     """Send *text* as one simple-protocol message and return what became of it.
 
     Raises psycopg.OperationalError when the connection is lost.
@@ -68,7 +68,7 @@ def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> Answe
     return answer
 
 
-def _read(pgconn: pq.abc.PGconn) -> Answer:
+def _read(pgconn: pq.abc.PGconn) -> ServerReply:
     _flush(pgconn)
     steps: list[float] = []
     commits = since_step = 0
@@ -84,7 +84,7 @@ def _read(pgconn: pq.abc.PGconn) -> Answer:
         else:
             since_step += 1
             commits += result.command_status == b"COMMIT"
-    return Answer(tuple(steps), commits, since_step, error)
+    return ServerReply(tuple(steps), commits, since_step, error)
 
 
 def _flush(pgconn: pq.abc.PGconn) -> None:

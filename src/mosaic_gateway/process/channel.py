@@ -19,7 +19,7 @@ from typing import Any
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.fs.files import parse_json
 from mosaic_gateway.process.interruptions import INTERRUPTIONS
-from mosaic_gateway.process.root_requests import NONE, Answer, Request
+from mosaic_gateway.process.root_requests import NONE, Reply, Request
 
 __all__ = ["BrokerClient", "Message", "Receiver", "error_message", "receive", "send"]
 
@@ -131,7 +131,7 @@ class BrokerClient:
         self._sent = 0
         self.facts = facts
 
-    def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Answer:
+    def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Reply:
         """Send *request* and wait for its answer, however long it takes. Raises MosaicError.
 
         What an interruption leaves unanswered, root's process still does; the next request waits for that.

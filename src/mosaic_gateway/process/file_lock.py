@@ -28,7 +28,7 @@ from mosaic_gateway.fs.files import (
 )
 from mosaic_gateway.fs.record_fields import LARGEST_PID, whole
 
-__all__ = ["FileLock", "Holder", "flock_holder", "holder_of", "last_note"]
+__all__ = ["FileLock", "FileLockHolder", "flock_holder", "holder_of", "last_note"]
 
 #: `holder_of` holds a shared lock for an instant; an acquirer outwaits that, in seconds.
 PROBE_TIME = 0.2
@@ -37,7 +37,7 @@ LONGEST_NOTE = 65536  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class FileLockHolder:
     """The process that holds a lock: its pid and what it said of itself."""
 
     pid: int
@@ -104,7 +104,7 @@ class FileLock:
         self.release()
 
 
-def holder_of(path: Path) -> Holder | None:
+def holder_of(path: Path) -> FileLockHolder | None:
     """Return who holds the lock *path* now, None when it is free. Writes nothing.
 
     The pid is 0 for the instant between taking the lock and noting it.
@@ -120,7 +120,7 @@ def holder_of(path: Path) -> Holder | None:
         return _parse(os.pread(stream.fileno(), LONGEST_NOTE, 0))
 
 
-def last_note(path: Path) -> Holder | None:
+def last_note(path: Path) -> FileLockHolder | None:
     """Return what the present or last holder of *path* noted, None where nobody ever did."""
     try:
         return _parse(read_regular(path, LONGEST_NOTE))
@@ -149,9 +149,9 @@ def flock_holder(path: Path) -> int | None:
     return note.pid if note is not None and note.pid in found else None
 
 
-def _parse(content: bytes) -> Holder:
+def _parse(content: bytes) -> FileLockHolder:
     try:
         facts = parse_json(content)
-        return Holder(whole(0, LARGEST_PID)(facts.pop("pid")), facts)
+        return FileLockHolder(whole(0, LARGEST_PID)(facts.pop("pid")), facts)
     except (ValueError, KeyError, AttributeError, TypeError):
-        return Holder(0, {})
+        return FileLockHolder(0, {})

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
 
-__all__ = ["AddressUnusableError", "PortTakenError", "bind_failure", "bind_listener", "is_privileged", "port_owner"]
+__all__ = ["AddressUnusableError", "PortInUseError", "bind_failure", "bind_listener", "is_privileged", "port_owner"]
 
 FIRST_FREE_PORT = 1024
 
 
-class PortTakenError(PreflightError):
+class PortInUseError(PreflightError):
     """Another process listens on the port; the message names it where we may know it."""
 
     code = "PORT_TAKEN"
@@ -29,7 +29,7 @@ class AddressUnusableError(PreflightError):
 def bind_listener(host: str, port: int) -> socket.socket:
     """Return a socket bound to *host* and *port* that does not listen yet: a connect is still refused.
 
-    Raises `PortTakenError` and `AddressUnusableError`.
+    Raises `PortInUseError` and `AddressUnusableError`.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -58,7 +58,7 @@ def bind_failure(host: str, port: int, error: OSError) -> PreflightError:
     """Return the error that says why *host* and *port* could not be taken."""
     if error.errno == errno.EADDRINUSE:
         owner = port_owner(port)
-        return PortTakenError(
+        return PortInUseError(
             f"port {port} on {host} is taken by {owner}",
             hint="Stop that process, or choose another port: --port N (MOSAIC_GATEWAY_PORT).",
             details={"host": host, "port": port, "owner": owner},

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from mosaic_gateway.process.account import Account
 
-__all__ = ["account_environment", "give_up_root"]
+__all__ = ["account_environment", "drop_root"]
 
 #: What is passed on: where programs are, how texts are shown, how the network is reached, and our own settings.
 ALLOWED = frozenset(
@@ -28,7 +28,7 @@ def account_environment(environ: Mapping[str, str], account: Account) -> dict[st
     return {**passed, "HOME": account.directory, "USER": account.name, "LOGNAME": account.name, "SHELL": "/bin/sh"}
 
 
-def give_up_root(account: Account, environ: Mapping[str, str]) -> None:
+def drop_root(account: Account, environ: Mapping[str, str]) -> None:
     """Become *account*: real, effective and saved ids, its groups, and *environ* as the environment.
 
     There is no way back. The kernel forgets a parent-death signal with the ids (prctl(2)), and keeps other processes

@@ -11,12 +11,12 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
 
-__all__ = ["NONE", "Answer", "Broker", "Request"]
+__all__ = ["NONE", "Broker", "Reply", "Request"]
 
 #: The values of a request that needs none.
 NONE: Mapping[str, Any] = MappingProxyType({})
 #: The values of an answer, and the descriptors that came with it.
-Answer = tuple[dict[str, Any], list[int]]
+Reply = tuple[dict[str, Any], list[int]]
 
 
 class Request(StrEnum):
@@ -67,5 +67,5 @@ class Broker(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What root's process said of itself and its terminal when it started this one."""
 
-    def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Answer:
+    def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Reply:
         """Send *request* and return its answer. Raises the error that the broker answers with."""

@@ -256,11 +256,11 @@ def make_place(
     """Return what makes a home for the server *conninfo*; without one it is a home that nothing can serve."""
     if request.node.get_closest_marker("root") is None:
         request.getfixturevalue("ordinary_user")
-    made: list[Place] = []
+    created: list[Place] = []
 
     def make(conninfo: str | None = None, **settings: Any) -> Place:
         found = Place(Home(_directory(scratch_root, _place_numbers)), free_port())
-        made.append(found)
+        created.append(found)
         values = {"port": found.port, "engine": "server" if conninfo else "postgres", **settings}
         if conninfo:
             values["database_url"] = conninfo
@@ -272,5 +272,5 @@ def make_place(
         return found
 
     yield make
-    for found in made:
+    for found in created:
         found.clear()

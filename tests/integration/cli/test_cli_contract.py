@@ -56,8 +56,8 @@ def test_errors_for_people(scratch_place: Place) -> None:
 @pytest.fixture
 def scratch_place(make_place: MakePlace) -> Place:
     """A home that is not there."""
-    made = make_place()
-    return type(made)(type(made.home)(made.home.path / "none"), made.port)
+    created = make_place()
+    return type(created)(type(created.home)(created.home.path / "none"), created.port)
 
 
 def test_help() -> None:

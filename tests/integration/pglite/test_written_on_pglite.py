@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from tests.conftest import PgliteServer
 
-from mosaic_gateway_installer.upgrade.later_writes import Means, losses, read_written
+from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, losses, read_written
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -16,7 +16,7 @@ def test_what_was_written_is_told_after_every_end(database: str, sidecar: Pglite
         writer.execute("CREATE TABLE notes (id integer, body text)")
         writer.execute("CREATE TABLE others AS SELECT * FROM notes")
         writer.execute("INSERT INTO notes SELECT n FROM generate_series(1, 10) AS n")
-    before = read_written(database, Means.ROWS)
+    before = read_written(database, DetectionMethod.ROWS)
     assert losses(before, database) == ()
     getattr(sidecar, end)()
     sidecar.start()
@@ -38,7 +38,7 @@ def test_what_a_gateway_writes_about_itself_does_not_count(database: str) -> Non
     """Of the documents, all but that one do."""
     with psycopg.connect(database, autocommit=True) as writer:
         writer.execute("CREATE TABLE storage_documents (collection text, key text, body text)")
-        before = read_written(database, Means.ROWS)
+        before = read_written(database, DetectionMethod.ROWS)
         writer.execute("INSERT INTO storage_documents VALUES ('gateway', 'instance', 'me')")
         assert losses(before, database) == ()
         writer.execute("INSERT INTO storage_documents VALUES ('gateway', 'other', 'mine')")

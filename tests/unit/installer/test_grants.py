@@ -46,5 +46,5 @@ def test_grants(verb: str, options: dict[str, Any], more: set[Request]) -> None:
 @pytest.mark.parametrize("verb", ["install", "uninstall", "doctor", "backup create"])
 def test_a_verb_that_looks_is_granted_nothing_that_changes(verb: str) -> None:
     """As for the checks before an installation, which run as a user without rights; the port is tried out."""
-    call = Call(verb, {"purge": "0123456789abcdef", "fix": True, "bundle": "/f", "directory": "/d"}, looking=True)
+    call = Call(verb, {"purge": "0123456789abcdef", "fix": True, "bundle": "/f", "directory": "/d"}, read_only=True)
     assert {request for request in Request if call.grants(request)} - {Request.BIND} == LOOKING

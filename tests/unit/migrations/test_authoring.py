@@ -57,13 +57,13 @@ def folder(tmp_path: Path) -> Path:
 def test_the_next_migration(folder: Path) -> None:
     """File, journal entry and lock are made; the bundle is whole, and all that was there is as it was."""
     before = read_directory(folder)
-    made = new_migration(folder, "Add user-names", now=LATER)
-    assert (made.tag, made.index, made.when, made.locked) == ("0010_add_user_names", 10, LATER, True)
+    created = new_migration(folder, "Add user-names", now=LATER)
+    assert (created.tag, created.index, created.when, created.locked) == ("0010_add_user_names", 10, LATER, True)
     after = read_directory(folder)
     assert check_bundle("gateway", after) == ()
     assert after.keys() - before.keys() == {"0010_add_user_names.sql"}
     assert {name for name in before if before[name] != after[name]} == {JOURNAL_NAME, LOCK_NAME}
-    assert made.file.stat().st_mode & 0o777 == 0o644
+    assert created.file.stat().st_mode & 0o777 == 0o644
     bundle = Bundle.from_directory(folder)
     assert [migration.tag for migration in bundle.migrations][-2:] == ["0009_pending_grants", "0010_add_user_names"]
     assert after[JOURNAL_NAME].startswith(before[JOURNAL_NAME].removesuffix(b"\n  ]\n}\n") + b",\n    {\n")
@@ -80,8 +80,8 @@ def test_lint_waits_for_its_statements(folder: Path) -> None:
 
 def test_an_empty_folder_becomes_a_bundle(tmp_path: Path) -> None:
     """The first migration is 0000, with a journal as drizzle-kit writes it, and without a lock."""
-    made = new_migration(tmp_path, "a", now=LATER)
-    assert (made.tag, made.locked) == ("0000_a", False)
+    created = new_migration(tmp_path, "a", now=LATER)
+    assert (created.tag, created.locked) == ("0000_a", False)
     assert sorted(read_directory(tmp_path)) == ["0000_a.sql", JOURNAL_NAME]
     assert (tmp_path / JOURNAL_NAME).read_text() == DRIZZLES
     assert new_migration(tmp_path, "b", now=LATER + 1).tag == "0001_b"
@@ -99,8 +99,8 @@ def test_a_drizzle_folder(tmp_path: Path) -> None:
     (tmp_path / "meta" / "0000_snapshot.json").write_text("{}")
     for tag in ("0000_lush_wolverine", "0007_odd"):
         (tmp_path / f"{tag}.sql").write_text("SELECT 1;")
-    made = new_migration(tmp_path, "next", now=8)
-    assert made.tag == "0008_next", "no number is used twice"
+    created = new_migration(tmp_path, "next", now=8)
+    assert created.tag == "0008_next", "no number is used twice"
     entry = {"idx": 8, "version": "6", "when": 8, "tag": "0008_next", "breakpoints": True}
     expected = {**journal, "entries": [*journal["entries"], entry]}
     assert (tmp_path / JOURNAL_NAME).read_text("utf-8") == json.dumps(expected, indent=2, ensure_ascii=False)

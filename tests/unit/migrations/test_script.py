@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway.migrations.progress import advance
-from mosaic_gateway.migrations.script import Phrases, Work, compose, execute, quote_name, quote_text, works_of
+from mosaic_gateway.migrations.script import Phrases, StatementTask, compose, execute, quote_name, quote_text, works_of
 
 QUIET = settings(database=None, deadline=None, max_examples=200)
 CHUNKS = st.lists(st.text(alphabet="aé😀 \n;'$", min_size=1, max_size=12), min_size=1, max_size=5)
@@ -87,7 +87,9 @@ def test_settings_are_kept_from_the_first_one_on() -> None:
 def test_a_role_encloses_the_statement_alone() -> None:
     """Our records are written without it."""
     first = next(works_of(planned(["A"])))
-    item = Work(migration=first.migration, statement=first.statement, before="", after="", digests="", role='a "b"')
+    item = StatementTask(
+        migration=first.migration, statement=first.statement, before="", after="", digests="", role='a "b"'
+    )
     text = compose([item], PHRASES).text
     order = ["SET LOCAL ROLE NONE;", "EXECUTE", "INSERT m0", 'SET LOCAL ROLE "a ""b""";', "A\n;", "COMMIT;"]
     assert sorted(order, key=text.index) == order

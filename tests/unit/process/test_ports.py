@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from mosaic_gateway.errors import ExitCode
-from mosaic_gateway.process.ports import AddressUnusableError, PortTakenError, bind_listener, port_owner
+from mosaic_gateway.process.ports import AddressUnusableError, PortInUseError, bind_listener, port_owner
 
 
 def test_bound_but_closed() -> None:
@@ -25,7 +25,7 @@ def test_taken_port_names_its_owner() -> None:
     """The error says which process listens on the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(PortTakenError, match=f"process {os.getpid()}") as caught:
+        with pytest.raises(PortInUseError, match=f"process {os.getpid()}") as caught:
             bind_listener("127.0.0.1", port)
         assert caught.value.exit_code is ExitCode.PREFLIGHT
         assert caught.value.details["port"] == port

@@ -14,7 +14,7 @@ from mosaic_gateway_installer.backup.creation import create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of, find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
 from mosaic_gateway_installer.backup.verification import verify_backup
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step_runner import interruptible
@@ -45,15 +45,17 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
     if directory is not None:
         _check_entry(directory)
     place = directory if directory is not None else backups_of(home)
-    with interruptible(), reporter() as report, holding(home, "backup create"):
+    with interruptible(), reporter() as report, home_locked(home, "backup create"):
         recover(home, report)
         receipt = installed(home)
         config = load_config(home, flags={}, environ=process_environment())
-        made = create_backup(config, receipt, place, report)
-        verified = verify_backup(made, config, report) if check else None
-        made = find_backup(home, str(made.path))
-    how = f"{size_text(made.manifest.size)}, {made.manifest.kind}{', verified' if verified else ''}"
-    lines = [f"Backed up to {made.path} ({how})."]
+        created = create_backup(config, receipt, place, report)
+        verified = verify_backup(created, config, report) if check else None
+        created = find_backup(home, str(created.path))
+    how = f"{size_text(created.manifest.size)}, {created.manifest.kind}{', verified' if verified else ''}"
+    lines = [f"Backed up to {created.path} ({how})."]
     if verified is None:
-        lines.append(f"To be sure of it: mosaic-gateway backup verify {made.name if directory is None else made.path}")
-    return Outcome(result={**backup_facts(made), "verified": verified is not None}, lines=tuple(lines))
+        lines.append(
+            f"To be sure of it: mosaic-gateway backup verify {created.name if directory is None else created.path}"
+        )
+    return Outcome(result={**backup_facts(created), "verified": verified is not None}, lines=tuple(lines))

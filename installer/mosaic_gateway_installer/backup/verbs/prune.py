@@ -12,7 +12,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.retention import to_prune
 from mosaic_gateway_installer.backup.stored_backups import backups_of, leftovers, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.receipt import installed
 
 __all__ = ["prune"]
@@ -29,7 +29,7 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     limit = timedelta(days=older_than) if older_than is not None else None
     going = to_prune(found, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
-        with reporter() as report, holding(home, "backup prune"):
+        with reporter() as report, home_locked(home, "backup prune"):
             for path in leftovers(directory):
                 remove_path(path)
             for backup in going:
@@ -39,8 +39,8 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
                 remove_path(going_away)
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
-    kept = len(found) - len(going)
+    retained = len(found) - len(going)
     return Outcome(
-        result={"dry_run": dry_run, "removed": [backup_facts(backup) for backup in going], "kept": kept},
-        lines=(f"{verb} {len(going)} backup(s); {kept} {'would stay' if dry_run else 'stay'}.",),
+        result={"dry_run": dry_run, "removed": [backup_facts(backup) for backup in going], "kept": retained},
+        lines=(f"{verb} {len(going)} backup(s); {retained} {'would stay' if dry_run else 'stay'}.",),
     )

@@ -16,14 +16,14 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import BackupKind
-from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageStep, SwapStep
+from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageBackupStep, SwapStep
 from mosaic_gateway_installer.backup.stored_backups import Backup, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.checks.preflight import check_home
-from mosaic_gateway_installer.home_lock import forget_lock, holding
-from mosaic_gateway_installer.install.options import Wishes
+from mosaic_gateway_installer.home_lock import forget_lock, home_locked
+from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_held, make_home
+from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_locked, make_home
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step import Context, Step
@@ -54,7 +54,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     with interruptible():
         make_home(context.new_directories)
         try:
-            with holding(home, "backup restore"):
+            with home_locked(home, "backup restore"):
                 try:
                     with reporter() as report:
                         return _restore(context, backup, report)
@@ -78,7 +78,7 @@ def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
     installed: list[Outcome] = []
 
     def finish() -> None:
-        installed.append(install_held(home, Wishes(backup=False), report))
+        installed.append(install_locked(home, InstallOptions(backup=False), report))
         commit(home)
 
     steps = [step for step in _steps(context, backup, present) if not step.done()]
@@ -110,7 +110,12 @@ def _context(home: Home, run_as: str | None) -> Context:
 
 
 def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
-    steps = EmptyHomeStep(context, backup), StageStep(context, backup, present), StopStep(context), SwapStep(context)
+    steps = (
+        EmptyHomeStep(context, backup),
+        StageBackupStep(context, backup, present),
+        StopStep(context),
+        SwapStep(context),
+    )
     if backup.manifest.kind is not BackupKind.DUMP:
         return steps
     from mosaic_gateway_installer.backup.dump_restore_step import FillStep

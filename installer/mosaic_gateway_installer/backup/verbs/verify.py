@@ -11,7 +11,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.stored_backups import find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
 from mosaic_gateway_installer.backup.verification import verify_backup
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.step_runner import interruptible
 
@@ -23,7 +23,7 @@ def verify(home: Home, name: str) -> Outcome:
     installed(home)
     backup = find_backup(home, name)
     config = load_config(home, flags={}, environ=process_environment())
-    with interruptible(), reporter() as report, holding(home, "backup verify"):
+    with interruptible(), reporter() as report, home_locked(home, "backup verify"):
         found = verify_backup(backup, config, report)
     compared = (
         f"{found.tables} tables with {found.rows} rows are those of {backup.manifest.created_at}"

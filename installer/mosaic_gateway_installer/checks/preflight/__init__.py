@@ -1,6 +1,6 @@
 """Is the machine ready? Every check runs, and every fault is reported at once, before any change."""
 
-from mosaic_gateway_installer.checks.preflight.home import check_home, look_at_home
+from mosaic_gateway_installer.checks.preflight.home import check_home, inspect_home
 from mosaic_gateway_installer.checks.preflight.run import PreflightFailedError, check_install, examine_install
 
-__all__ = ["PreflightFailedError", "check_home", "check_install", "examine_install", "look_at_home"]
+__all__ = ["PreflightFailedError", "check_home", "check_install", "examine_install", "inspect_home"]

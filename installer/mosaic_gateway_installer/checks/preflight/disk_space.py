@@ -18,7 +18,7 @@ from mosaic_gateway_installer.checks.finding import Check
 from mosaic_gateway_installer.checks.preflight.target import Subject
 from mosaic_gateway_installer.program_copy.store import snapshots
 
-__all__ = ["CHECKS", "Need", "needs", "program_needs"]
+__all__ = ["CHECKS", "SpaceNeed", "needs", "program_needs"]
 
 MEGABYTE = 1024**2
 
@@ -30,7 +30,7 @@ class InodesExhaustedError(DiskFullError):
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class SpaceNeed:
     """What a part of an installation takes: bytes, and files with directories."""
 
     what: str
@@ -40,18 +40,18 @@ class Need:
 
 #: Measured: this package and what it needs, with byte code, modules in one archive, are 28 MB in 275 files and
 #: directories; some room to grow. Asking each file would take longer than copying some.
-PROGRAM = Need("gateway's program", 30 * MEGABYTE, 320)
+PROGRAM = SpaceNeed("gateway's program", 30 * MEGABYTE, 320)
 #: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
-CLUSTER = Need("database cluster", 55 * MEGABYTE, 1_150)
+CLUSTER = SpaceNeed("database cluster", 55 * MEGABYTE, 1_150)
 #: Measured: npm's packages, as much again twice while npm works, and Node.js where it comes from a wheel.
-PGLITE = Need("PGlite's programs", 180 * MEGABYTE, 4_000)
-PGLITE_DATA = Need("database", 40 * MEGABYTE, 1_150)
-RESERVE = Need("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
+PGLITE = SpaceNeed("PGlite's programs", 180 * MEGABYTE, 4_000)
+PGLITE_DATA = SpaceNeed("database", 40 * MEGABYTE, 1_150)
+RESERVE = SpaceNeed("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
 #: Settings, secret, receipt, logs, locks.
-SMALL = Need("settings and logs", 1 * MEGABYTE, 32)
+SMALL = SpaceNeed("settings and logs", 1 * MEGABYTE, 32)
 
 
-def needs(subject: Subject) -> tuple[Need, ...]:
+def needs(subject: Subject) -> tuple[SpaceNeed, ...]:
     """Return what is still to be written into the home, programs left out. Raises OSError."""
     found = [SMALL]
     if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
@@ -61,19 +61,19 @@ def needs(subject: Subject) -> tuple[Need, ...]:
     return tuple(found)
 
 
-def program_needs(subject: Subject) -> tuple[Need, ...]:
+def program_needs(subject: Subject) -> tuple[SpaceNeed, ...]:
     """Return what of programs is still to be put in place. Raises `RuntimeMissingError`, OSError."""
     found = []
     if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
         found.append(PROGRAM)
     if subject.uses_wheel and not _has_programs(subject):
-        found.append(Need("PostgreSQL's programs", *size_of_copy(locate_wheel())))
+        found.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))
     if subject.config.engine is EngineName.PGLITE and not _has_pglite(subject):
         found.append(PGLITE)
     return tuple(found)
 
 
-def _shares(subject: Subject) -> list[tuple[Path, tuple[Need, ...]]]:
+def _shares(subject: Subject) -> list[tuple[Path, tuple[SpaceNeed, ...]]]:
     """Return what is to be written where: one entry for each file system."""
     home = subject.config.home
     data, programs = _place(home.path), _place(home.runtime)
@@ -101,7 +101,7 @@ def space(subject: Subject) -> str:
     return "; ".join(_space(place, wanted) for place, wanted in _shares(subject))
 
 
-def _space(place: Path, wanted: Sequence[Need]) -> str:
+def _space(place: Path, wanted: Sequence[SpaceNeed]) -> str:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     needed = sum(need.size for need in wanted)
@@ -122,7 +122,7 @@ def inodes(subject: Subject) -> str:
     return "; ".join(_inodes(place, wanted) for place, wanted in _shares(subject))
 
 
-def _inodes(place: Path, wanted: Sequence[Need]) -> str:
+def _inodes(place: Path, wanted: Sequence[SpaceNeed]) -> str:
     status = os.statvfs(place)
     needed = sum(need.files for need in wanted)
     if status.f_files == 0:  # btrfs and the like make them as they are needed

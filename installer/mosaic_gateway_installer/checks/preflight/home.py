@@ -23,7 +23,7 @@ __all__ = [
     "HomeModeError",
     "HomeUnusableError",
     "check_home",
-    "look_at_home",
+    "inspect_home",
 ]
 
 #: What a shell does not take literally between double quotes.
@@ -50,7 +50,7 @@ class PurgeInterruptedError(RefusedError):
     code = "PURGE_INTERRUPTED"
 
 
-def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
+def inspect_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
     """Return the receipt in *home*, and why the place cannot be used; writes nothing.
 
     The fault is a `HomeUnusableError`, `HomeModeError`, `HomeLayoutError`, `HomeForeignError`,
@@ -63,7 +63,7 @@ def look_at_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
 
 
 def check_home(home: Home) -> Receipt | None:
-    """Return the receipt in *home*, which is known to be usable then. Raises the faults of `look_at_home`."""
+    """Return the receipt in *home*, which is known to be usable then. Raises the faults of `inspect_home`."""
     if home.broker is not None and "account_to_make" in home.broker.facts:  # root's process has looked at the place
         return None
     try:
@@ -90,7 +90,7 @@ def check_home(home: Home) -> Receipt | None:
 
 
 def home(subject: Subject) -> str:
-    """Say whether the home can be made, or used as it is. Raises what `look_at_home` found."""
+    """Say whether the home can be made, or used as it is. Raises what `inspect_home` found."""
     if subject.home_fault is not None:
         raise subject.home_fault
     place = subject.config.home.path

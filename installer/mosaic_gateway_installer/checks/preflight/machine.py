@@ -90,15 +90,15 @@ class LimitTooLowError(PreflightError):
 def platform(subject: Subject) -> str:
     """Say whether gateway and PostgreSQL run on this system. Raises `PlatformError`."""
     host = subject.host
-    told = f"{host.system} {host.machine}, {host.libc or 'unknown C library'}"
+    summary = f"{host.system} {host.machine}, {host.libc or 'unknown C library'}"
     if host.system not in MACHINES:
         raise PlatformError(f"{host.system} is not supported", hint="Use Linux or macOS.")
     if not subject.uses_wheel:
-        return told
+        return summary
     problem = _wheel_problem(host)
     if problem is not None:
         raise PlatformError(f"The PostgreSQL that comes along does not run here: {problem}", hint=OTHER_PROGRAMS)
-    return told
+    return summary
 
 
 def _wheel_problem(host: HostFacts) -> str | None:
@@ -117,13 +117,13 @@ def _wheel_problem(host: HostFacts) -> str | None:
 def python(subject: Subject) -> str:
     """Say which interpreter runs. Raises `PythonUntestedError`."""
     host = subject.host
-    told = f"{host.implementation} {'.'.join(map(str, host.python))}"
+    summary = f"{host.implementation} {'.'.join(map(str, host.python))}"
     if host.implementation != "cpython" or host.python[:2] > NEWEST_PYTHON:
         raise PythonUntestedError(
-            f"{told}: the gateway is tested with CPython 3.11 to {'.'.join(map(str, NEWEST_PYTHON))}",
+            f"{summary}: the gateway is tested with CPython 3.11 to {'.'.join(map(str, NEWEST_PYTHON))}",
             hint="Nothing has to be done. If something fails, try one of those.",
         )
-    return told
+    return summary
 
 
 def cpu(subject: Subject) -> str:
@@ -153,14 +153,14 @@ def memory(subject: Subject) -> str:
     if free is None:
         raise NotCheckedError("this system does not tell")
     least, good = _memory_needed(subject)
-    told = f"{free // MEGABYTE} MB of memory can be used"
+    summary = f"{free // MEGABYTE} MB of memory can be used"
     details = {"free_bytes": free, "needed_bytes": least}
     hint = "Stop other programs, or raise the limit of the container or service (cgroup)."
     if free < least:
-        raise MemoryLowError(f"{told}; at least {least // MEGABYTE} MB are needed", hint=hint, details=details)
+        raise MemoryLowError(f"{summary}; at least {least // MEGABYTE} MB are needed", hint=hint, details=details)
     if free < good:
-        raise MemoryScarceError(f"{told}; below {good // MEGABYTE} MB it is slow", hint=hint, details=details)
-    return told
+        raise MemoryScarceError(f"{summary}; below {good // MEGABYTE} MB it is slow", hint=hint, details=details)
+    return summary
 
 
 def _memory_needed(subject: Subject) -> tuple[int, int]:

@@ -26,7 +26,7 @@ class SocketPathError(PreflightError):
 
 
 def port(subject: Subject) -> str:
-    """Take the port for an instant, unless our own gateway has it. Raises `PortTakenError`, `AddressUnusableError`."""
+    """Take the port for an instant, unless our own gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
     config = subject.config
     holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
     if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:

@@ -29,7 +29,7 @@ def others(subject: Subject) -> str:
     for place in _usual_places(subject.config.home.path):
         receipt = _receipt(place)
         if receipt is not None:
-            state = "data kept" if receipt.state is ReceiptState.KEPT else f"version {receipt.version}"
+            state = "data kept" if receipt.state is ReceiptState.RETAINED else f"version {receipt.version}"
             running = ", running" if _runs(Home(place)) else ""
             found.append(f"{place} ({state}{running})")
     if found:

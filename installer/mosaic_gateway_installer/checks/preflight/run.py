@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.schema import load_bundles
-from mosaic_gateway_installer.checks.finding import Check, Finding, Level, examine
+from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine
 from mosaic_gateway_installer.checks.preflight import (
     account,
     disk_space,
@@ -46,12 +46,12 @@ CHECKS: tuple[Check[Subject], ...] = (
 )
 
 
-def examine_install(subject: Subject) -> tuple[Finding, ...]:
+def examine_install(subject: Subject) -> tuple[CheckResult, ...]:
     """Run every check and return what each found."""
     return tuple(examine(check, subject) for check in CHECKS)
 
 
-def check_install(findings: Sequence[Finding]) -> None:
+def check_install(findings: Sequence[CheckResult]) -> None:
     """Raise the one fault among *findings*, or `PreflightFailedError` with all of them."""
     faults = [finding.error for finding in findings if finding.level is Level.FAULT and finding.error is not None]
     if len(faults) == 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
-from mosaic_gateway.engines.postgres.disk_reserve import ballast_file
+from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
 from mosaic_gateway.engines.postgres.runtime import (
     copy_of,
     examine_programs,
@@ -93,7 +93,7 @@ class ClusterStep:
         cluster = cluster_of(self.context.home)
         if cluster is not None:
             shutil.rmtree(cluster)
-        ballast_file(self.context.home).unlink(missing_ok=True)
+        disk_reserve_file(self.context.home).unlink(missing_ok=True)
         _remove_if_empty(self.context.home.data)
 
 

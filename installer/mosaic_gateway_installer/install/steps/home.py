@@ -28,7 +28,7 @@ class HomeStep:
 
     context: Context
     id: str = "home"
-    _made: list[Path] = field(default_factory=list)
+    _created: list[Path] = field(default_factory=list)
     _wrote_receipt: bool = False
 
     @property
@@ -52,13 +52,13 @@ class HomeStep:
             write_receipt(context.home, _first_receipt(context))
         for directory in _directories(context.home):
             if not directory.is_dir():
-                self._made.append(directory)
+                self._created.append(directory)
                 make_directory(directory)
 
     def undo(self) -> None:
         """Remove what this run made of them, and the directories of steps that were undone before."""
         home = self.context.home
-        for directory in self._made:
+        for directory in self._created:
             shutil.rmtree(directory, ignore_errors=True)
         for directory in (*([home.runtime] if home.programs is None else []), home.data):
             with suppress(OSError):  # not empty, or never made

@@ -38,11 +38,11 @@ class MajorUpgradeStep:
 
         Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
         """
-        from mosaic_gateway_installer.upgrade.new_cluster import take_to_new_major
+        from mosaic_gateway_installer.upgrade.new_cluster import upgrade_to_new_major
 
         self._begun = True
         with full_disk_named(self.context.home.path, "The new cluster"):
-            take_to_new_major(self.context)
+            upgrade_to_new_major(self.context)
 
     def undo(self) -> None:
         """Remove the new cluster; the old one is the newest again."""

@@ -12,8 +12,8 @@ from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime, is_installed
-from mosaic_gateway.engines.pglite.template import remove_made
-from mosaic_gateway.engines.postgres.disk_reserve import ballast_file
+from mosaic_gateway.engines.pglite.template import remove_template
+from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import read_receipt, write_receipt
@@ -29,7 +29,7 @@ class PgliteRuntimeStep:
 
     context: Context
     id: str = "runtime"
-    _made: tuple[str, ...] = ()
+    _created: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -50,15 +50,15 @@ class PgliteRuntimeStep:
         try:
             programs_of(home).place_pglite(pglite_dir)
         finally:
-            made = [name for name in program_names(home) if name not in before]
+            created = [name for name in program_names(home) if name not in before]
             # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
             noted = "node.json" in before
-            self._made = tuple(name for name in made if not (noted and name.startswith("node-")))
+            self._created = tuple(name for name in created if not (noted and name.startswith("node-")))
 
     def undo(self) -> None:
         """Remove what this run made; packages of another version stay."""
         home = self.context.home
-        programs_of(home).remove(self._made)
+        programs_of(home).remove(self._created)
         if home.programs is None:
             _remove_if_empty(home.runtime)
 
@@ -70,7 +70,7 @@ class PgliteDataStep:
     context: Context
     id: str = "cluster"
     _begun: bool = False
-    _made: tuple[Path, ...] = ()
+    _created: tuple[Path, ...] = ()
 
     @property
     def description(self) -> str:
@@ -91,10 +91,10 @@ class PgliteDataStep:
         runtime = find_runtime(
             context.home, context.config.pglite_dir, shipped=brought, search_path=environ.get("PATH")
         )
-        self._made = create_data(context.home, runtime, shipped=brought, cache=cache_directory(environ))
+        self._created = create_data(context.home, runtime, shipped=brought, cache=cache_directory(environ))
         receipt = read_receipt(context.home)
-        if self._made and receipt is not None:
-            caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._made))))
+        if self._created and receipt is not None:
+            caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._created))))
             write_receipt(context.home, replace(receipt, caches=caches))
 
     def undo(self) -> None:
@@ -105,9 +105,9 @@ class PgliteDataStep:
         for sockets in outside_directories(home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
         shutil.rmtree(data_directory(home), ignore_errors=True)
-        for path in (ballast_file(home), home.data / "pglite.lock"):
+        for path in (disk_reserve_file(home), home.data / "pglite.lock"):
             path.unlink(missing_ok=True)
-        remove_made(self._made)
+        remove_template(self._created)
         _remove_if_empty(home.data)
 
 

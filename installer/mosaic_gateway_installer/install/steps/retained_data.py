@@ -11,7 +11,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt
 from mosaic_gateway_installer.step import Context
 
-__all__ = ["KeptDataStep"]
+__all__ = ["RetainedDataBackupStep"]
 
 #: The steps that migrate; once one of them was begun, the backup is the only picture of before.
 MIGRATING = ("schema", "start", "major-upgrade")
@@ -28,12 +28,12 @@ class _Quiet:
 
 
 @dataclass(slots=True)
-class KeptDataStep:
-    """Backs up what an uninstall kept, if this version will migrate it; ``made`` is where it is."""
+class RetainedDataBackupStep:
+    """Backs up what an uninstall kept, if this version will migrate it; ``created`` is where it is."""
 
     context: Context
     id: str = "backup"
-    made: Path | None = None
+    created: Path | None = None
 
     @property
     def description(self) -> str:
@@ -62,24 +62,24 @@ class KeptDataStep:
         receipt, place = installed(home), backups_of(home)
         if config.engine is EngineName.SERVER:
             try:
-                self.made = create_backup(config, receipt, place, _Quiet()).path
+                self.created = create_backup(config, receipt, place, _Quiet()).path
             except DumpClientTooOldError as error:
                 error.hint = f"{error.hint} Or make a backup by the server's own means, and install with --no-backup."
                 raise
         else:
             with database_at_rest(home):
-                self.made = cold_backup(home, receipt, config.engine, place, _Quiet()).path
+                self.created = cold_backup(home, receipt, config.engine, place, _Quiet()).path
 
     def undo(self) -> None:
         """Remove the backup, unless the data may have been changed since."""
         from mosaic_gateway_installer.backup.creation import remove_leftovers
 
         context = self.context
-        if self.made is None or any(context.journal.was_ever_begun(step) for step in MIGRATING):
+        if self.created is None or any(context.journal.was_ever_started(step) for step in MIGRATING):
             return
-        shutil.rmtree(self.made, ignore_errors=True)
+        shutil.rmtree(self.created, ignore_errors=True)
         remove_leftovers(context.home)
 
 
 def _is_to_be_migrated(receipt: Receipt) -> bool:
-    return receipt.state is ReceiptState.KEPT and receipt.schema not in {None, schema_digest(load_bundles())}
+    return receipt.state is ReceiptState.RETAINED and receipt.schema not in {None, schema_digest(load_bundles())}

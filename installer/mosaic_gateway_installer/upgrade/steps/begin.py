@@ -22,13 +22,13 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.upgrade.context import Upgrade
 
-__all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageStep", "StopOldStep"]
+__all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageProgramStep", "StopOldStep"]
 
 APPLICATION = "mosaic-gateway upgrade"
 
 
 @dataclass(slots=True)
-class StageStep:
+class StageProgramStep:
     """Puts the new program beside the old one, while that serves."""
 
     upgrade: Upgrade

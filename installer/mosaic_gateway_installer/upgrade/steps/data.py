@@ -22,8 +22,8 @@ from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.upgrade.context import Upgrade
-from mosaic_gateway_installer.upgrade.later_writes import Means, read_written
-from mosaic_gateway_installer.upgrade.rollback import bring_back_data
+from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_written
+from mosaic_gateway_installer.upgrade.rollback import restore_data
 
 __all__ = ["BackupStep", "MigrateStep", "NewMajorStep", "ProgramsStep"]
 
@@ -51,15 +51,15 @@ class BackupStep:
         self._remove()  # of an earlier run, after which the old gateway may have served again
         home, place = context.home, backups_of(context.home)
         if context.config.engine is EngineName.SERVER:
-            made = create_backup(context.config, upgrade.receipt, place, upgrade.report)
+            created = create_backup(context.config, upgrade.receipt, place, upgrade.report)
         else:
             # Compared it is; its hashes are noted when somebody serves again.
-            made = cold_backup(
+            created = cold_backup(
                 home, upgrade.receipt, context.config.engine, place, upgrade.report, hashes=False,
                 ahead=upgrade.ahead,
             )  # fmt: skip
-        upgrade.backup = made.name
-        upgrade.note(backup=made.name)
+        upgrade.backup = created.name
+        upgrade.note(backup=created.name)
 
     def undo(self) -> None:
         """Remove it: what it was made for is in its place. A server's is kept if that may have been changed."""
@@ -80,7 +80,7 @@ class ProgramsStep:
 
     upgrade: Upgrade
     id: str = "runtime"
-    _made: bool = False
+    _created: bool = False
 
     @property
     def description(self) -> str:
@@ -94,13 +94,13 @@ class ProgramsStep:
 
     def apply(self) -> None:
         """Copy it."""
-        self._made = True
+        self._created = True
         context = self.upgrade.context
         programs_of(context.home).place_postgres()
 
     def undo(self) -> None:
         """Remove it: the next start takes the newest that is there."""
-        if self._made:
+        if self._created:
             home = self.upgrade.context.home
             programs_of(home).remove([copy_of(home, wheel_version()).name])
 
@@ -165,7 +165,7 @@ class MigrateStep:
             prepare_schema(load_bundles(), conninfo, config.engine)
             if config.engine is not EngineName.SERVER:
                 with suppress(psycopg.Error):  # then nobody can say later what has been written since
-                    upgrade.written = read_written(conninfo, Means.of(config.engine))
+                    upgrade.written = read_written(conninfo, DetectionMethod.of(config.engine))
 
     def undo(self) -> None:
         """Bring back data, secrets and settings."""
@@ -174,7 +174,7 @@ class MigrateStep:
         if mark is None or mark.phase not in {Phase.CHANGING, Phase.RESTORING}:
             return
         if context.config.engine is not EngineName.SERVER:
-            bring_back_data(context.home, mark)
+            restore_data(context.home, mark)
         upgrade.note(
             phase=Phase.PREPARED, backup=None if context.config.engine is not EngineName.SERVER else mark.backup
         )

@@ -18,7 +18,7 @@ from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.backup.creation import seal_backup
 from mosaic_gateway_installer.backup.disk_space import full_disk_named
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
@@ -273,7 +273,7 @@ def _last(upgrade: Upgrade) -> LastUpgrade:
 
 def _after(upgrade: Upgrade) -> Receipt:
     home = upgrade.context.home
-    marks = marks_of(home, upgrade.context.config.auth_secret)
+    marks = data_identity_of(home, upgrade.context.config.auth_secret)
     return replace(
         upgrade.receipt,
         state=ReceiptState.INSTALLED,
@@ -307,5 +307,5 @@ def _old_programs(names: Collection[str]) -> list[str]:
         order = order_of(name.removeprefix("postgresql-"))
         if name.startswith("postgresql-") and order:
             found.setdefault(order[0], []).append((order, name))
-    kept = 2
-    return [name for versions in found.values() for _, name in sorted(versions)[:-kept]]
+    retained = 2
+    return [name for versions in found.values() for _, name in sorted(versions)[:-retained]]

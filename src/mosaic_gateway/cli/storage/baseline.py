@@ -45,7 +45,7 @@ def baseline(
     from psycopg.conninfo import make_conninfo
 
     from mosaic_gateway.engines.session import connect
-    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
+    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
     from mosaic_gateway.migrations.baseline import baseline as take_over
     from mosaic_gateway.migrations.baseline import scratch_on
     from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
@@ -54,7 +54,7 @@ def baseline(
         open_place(
             home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, DEFAULT_LOCK_TIMEOUT),
+        migration_file_lock(place.config, DEFAULT_LOCK_TIMEOUT),
     ):
         bundle = with_bundle(place, tag)
 

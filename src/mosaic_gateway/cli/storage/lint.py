@@ -14,7 +14,7 @@ from mosaic_gateway.errors import MigrationError, UsageError
 from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
-    from mosaic_gateway.migrations.lint.finding import Finding
+    from mosaic_gateway.migrations.lint.finding import LintFinding
 
 __all__ = ["LintFailedError", "lint"]
 
@@ -65,18 +65,18 @@ def _bundles(directory: Path | None) -> Iterator[tuple[str, dict[str, bytes]]]:
     yield directory.resolve().name, contents
 
 
-def _count(findings: tuple[Finding, ...], severity: str) -> int:
+def _count(findings: tuple[LintFinding, ...], severity: str) -> int:
     return sum(finding.severity == severity for finding in findings)
 
 
-def _lines(found: Mapping[str, tuple[Finding, ...]]) -> Iterator[str]:
+def _lines(found: Mapping[str, tuple[LintFinding, ...]]) -> Iterator[str]:
     for name, findings in found.items():
         for finding in findings:
             yield f"{name}/{finding.file}:{finding.line}: {finding.severity} [{finding.rule}] {finding.why}"
             yield f"    instead: {finding.instead}"
 
 
-def _failure(errors: int, warnings: int, found: Mapping[str, tuple[Finding, ...]]) -> LintFailedError:
+def _failure(errors: int, warnings: int, found: Mapping[str, tuple[LintFinding, ...]]) -> LintFailedError:
     counts: dict[str, Any] = {"errors": errors, "warnings": warnings}
     rules = sorted({str(finding.rule) for findings in found.values() for finding in findings})
     return LintFailedError(

@@ -24,7 +24,7 @@ __all__ = ["migrate"]
 @click.command(short_help="Apply the pending migrations.")
 @click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @place_options
-@verb("storage migrate", at_home=uses_home, tells_form=True)
+@verb("storage migrate", at_home=uses_home, passes_form=True)
 def migrate(
     home: Home,
     *,
@@ -40,7 +40,7 @@ def migrate(
     With --json each event of the run is a JSON object on standard error, one a line.
     """
     from mosaic_gateway.gateway.control.program import refuse_other_version
-    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
+    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
     from mosaic_gateway.gateway.schema import apply_bundles
 
     if folder is None and database_url is None and database_url_file is None:
@@ -50,7 +50,7 @@ def migrate(
         open_place(
             home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, lock_timeout),
+        migration_file_lock(place.config, lock_timeout),
     ):
         reports = apply_bundles(
             place.bundles,

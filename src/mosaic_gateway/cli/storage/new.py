@@ -33,16 +33,16 @@ def new(home: Home, *, name: str, directory: Path) -> Outcome:
     from mosaic_gateway.migrations.authoring import new_migration
 
     del home
-    made = new_migration(directory, name, now=time.time_ns() // 1_000_000)
+    created = new_migration(directory, name, now=time.time_ns() // 1_000_000)
     return Outcome(
         result={
-            "tag": made.tag,
-            "file": str(made.file),
-            "index": made.index,
-            "when": made.when,
-            "locked": made.locked,
+            "tag": created.tag,
+            "file": str(created.file),
+            "index": created.index,
+            "when": created.when,
+            "locked": created.locked,
         },
-        lines=(f"Made {made.file}", *_next_steps(directory, locked=made.locked)),
+        lines=(f"Made {created.file}", *_next_steps(directory, locked=created.locked)),
     )
 
 

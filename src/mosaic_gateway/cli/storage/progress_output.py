@@ -14,8 +14,8 @@ from mosaic_gateway.migrations.events import (
     LockBusy,
     LockWaited,
     MigrationApplied,
-    PlanMade,
-    PoolerFound,
+    PlanComputed,
+    PoolerDetected,
     StatementApplied,
     StatementRecovered,
     StatementRetried,
@@ -46,7 +46,7 @@ def describe(event: Event) -> str:
 
 
 @describe.register
-def _plan(event: PlanMade) -> str:
+def _plan(event: PlanComputed) -> str:
     return f"{event.bundle}: {event.migrations} migration(s) to apply, {event.statements} statement(s)"
 
 
@@ -93,7 +93,7 @@ def _lock(event: LockWaited) -> str:
 
 
 @describe.register
-def _pooler(event: PoolerFound) -> str:
+def _pooler(event: PoolerDetected) -> str:
     return (
         f"{event.bundle}: there is a transaction pooler ({event.reason}). The lock is held by an open transaction; "
         "each statement is applied exactly once"

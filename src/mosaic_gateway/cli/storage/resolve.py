@@ -31,10 +31,10 @@ def resolve(
     database_url: str | None,
     database_url_file: Path | None,
 ) -> Outcome:
-    """Answer for the statement of TAG that was cut off, or that failed and was done by hand. Runs nothing."""
-    from mosaic_gateway.gateway.migration_file_lock import migrations_turn
+    """ResolveAnswer for the statement of TAG that was cut off, or that failed and was done by hand. Runs nothing."""
+    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
     from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
-    from mosaic_gateway.migrations.resolve import Answer
+    from mosaic_gateway.migrations.resolve import ResolveAnswer
     from mosaic_gateway.migrations.resolve import resolve as answer_for
 
     if applied == retry:
@@ -43,9 +43,9 @@ def resolve(
         open_place(
             home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as place,
-        migrations_turn(place.config, DEFAULT_LOCK_TIMEOUT),
+        migration_file_lock(place.config, DEFAULT_LOCK_TIMEOUT),
     ):
-        answer = Answer.APPLIED if applied else Answer.RETRY
+        answer = ResolveAnswer.APPLIED if applied else ResolveAnswer.RETRY
         resolution = answer_for(with_bundle(place, tag), place.connection, tag, answer)
     if resolution.finished:
         line = f"{tag} is applied."

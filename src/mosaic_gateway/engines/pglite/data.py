@@ -49,9 +49,9 @@ def check_major(directory: Path) -> None:
         ) from error
     if major == MAJOR:
         return
-    made_by = f"PGlite {OLDER[major]}" if major in OLDER else "another version of PGlite"
+    created_by = f"PGlite {OLDER[major]}" if major in OLDER else "another version of PGlite"
     raise ForeignClusterError(
-        f"{directory} was made by {made_by} (PostgreSQL {major}); this version opens those of PostgreSQL {MAJOR}",
+        f"{directory} was made by {created_by} (PostgreSQL {major}); this version opens those of PostgreSQL {MAJOR}",
         hint="Nothing was changed. Dump it with the version that made it (npm's pglite-tools pgDump, or pg_dump over"
         " its socket server) and restore the dump into a new home; docs/pglite.md has the steps.",
         details={"major": major},

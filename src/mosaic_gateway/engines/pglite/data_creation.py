@@ -42,7 +42,7 @@ SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes a private directory in it; a 
 
 
 def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: Path) -> tuple[Path, ...]:
-    """Make the data directory of *home* if it has none; return what was made for it in *cache* (`Template.made`).
+    """Make the data directory of *home* if it has none; return what was made for it in *cache* (`Template.created`).
 
     Raises `ForeignClusterError` where something else is in its place, `UnfitAccountError`, `DiskFullError`,
     `PackagesMissingError`, `PackagesAlteredError`, `RuntimeMissingError`, EngineStartError, OSError.
@@ -60,7 +60,7 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
             shutil.rmtree(path, ignore_errors=True)
     template = Template(cache, shipped, runtime.node)
     log = home.pglite_log
-    with _told_when_full(home):
+    with _translating_disk_full(home):
         with suppress(TemplateUnusableError):
             template.ensure(lambda place: make_database(place, runtime, log=log))
         with new_database(home.data, runtime, template=template, log=log) as data:
@@ -69,7 +69,7 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
             flush_tree(home.data)
     with suppress(OSError):  # it is tested at the first start then
         self_test_record(home, shipped, runtime).write()
-    return template.made
+    return template.created
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def make_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
 
 
 @contextmanager
-def _told_when_full(home: Home) -> Iterator[None]:
+def _translating_disk_full(home: Home) -> Iterator[None]:
     try:
         yield
     except (OSError, EngineStartError) as error:

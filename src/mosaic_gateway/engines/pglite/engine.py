@@ -18,7 +18,7 @@ from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 from mosaic_gateway.engines.pglite.sidecar_startup import FULL, check_account, failure, open_sidecar, sidecar_command
-from mosaic_gateway.engines.postgres.disk_reserve import drop_ballast, keep_ballast
+from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord
 from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
 from mosaic_gateway.fs.files import make_directory, remove_file
@@ -73,7 +73,7 @@ class Pglite:
         if self.alive():
             return
         check_account()
-        self._tell_of_the_last()
+        self._log_previous_failure()
         data = data_of(self._home)
         prepare(self._home, self._runtime, shipped=self._shipped)
         make_directory(self._home.run)
@@ -93,7 +93,7 @@ class Pglite:
         if not self._begun:  # one that was begun may have ended since: that is told below
             self.begin()
         try:
-            self._await_with_mending()
+            self._await_with_repair()
             # Imported when the sidecar runs: the driver takes as long as half of Node.js's own start.
             from mosaic_gateway.engines.pglite.self_test import update_vector  # noqa: PLC0415 - see above
 
@@ -103,7 +103,7 @@ class Pglite:
         except BaseException:
             self.stop()
             raise
-        keep_ballast(self._home)
+        create_disk_reserve(self._home)
 
     def verify(self) -> EngineReport:
         """Check version, pgvector and, once for each version, what it can do; see ``Engine.verify``.
@@ -142,7 +142,7 @@ class Pglite:
     def _sockets(self) -> Path:
         return socket_directory(self._home, self._runtime_directory)
 
-    def _tell_of_the_last(self) -> None:
+    def _log_previous_failure(self) -> None:
         """Log why the sidecar before this one ended, when it said so."""
         event = self._sidecar.event("deadline", "fatal") if self._sidecar is not None else None
         if event is None:
@@ -152,12 +152,12 @@ class Pglite:
         else:
             LOG.error("PGlite died: %s", event.get("message"))
 
-    def _await_with_mending(self) -> None:
+    def _await_with_repair(self) -> None:
         """Wait until the database is open; a disk without any room for it gets the ballast's, once."""
         try:
             self._await()
         except EngineStartError as error:
-            if not any(text in error.message for text in FULL) or not drop_ballast(self._home):
+            if not any(text in error.message for text in FULL) or not drop_disk_reserve(self._home):
                 raise
             self._recovered.append("gave up the ballast file: the disk was full")
             self._spawn(data_of(self._home))

@@ -41,10 +41,10 @@ __all__ = [
     "install_scripts",
     "is_installed",
     "node_for",
-    "noted_binary",
-    "noted_node",
     "packages_directory",
     "prepare",
+    "recorded_binary",
+    "recorded_node",
     "unused_programs",
     "uses_extra",
 ]
@@ -92,7 +92,7 @@ def find_runtime(home: Home, pglite_dir: Path | None, *, shipped: Shipped, searc
 
 def node_for(home: Home, search_path: str | None) -> Node:
     """Return the Node.js that *home* has noted, as long as it runs; else what `find_node` finds, raising as that."""
-    return noted_node(home) or find_node(search_path)
+    return recorded_node(home) or find_node(search_path)
 
 
 def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
@@ -109,7 +109,7 @@ def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bo
     return (
         has_packages(home, pglite_dir, shipped=shipped)
         and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
-        and _kept_node(home) is not None
+        and _retained_node(home) is not None
     )
 
 
@@ -143,7 +143,7 @@ def install_runtime(
     `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`,
     `DiskFullError`, OSError.
     """
-    with _told_when_full(home):
+    with _translating_disk_full(home):
         make_directory(home.runtime)
         _remove_leftovers(home.runtime)
         directory = pglite_dir or packages_directory(home, shipped)
@@ -169,20 +169,20 @@ def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) ->
 
     Raises what `find_node` raises, `DiskFullError`, OSError.
     """
-    with _told_when_full(home):
+    with _translating_disk_full(home):
         make_directory(home.runtime)
-        node = _kept_node(home)
+        node = _retained_node(home)
         if node is None:
             node = find_node(search_path)
             node = _copied(node, home) if node.from_wheel else node
         _write_scripts(home, shipped)
-        _note_node(home, node)
+        _record_node(home, node)
     return node
 
 
 def uses_extra(home: Home) -> bool:
     """Return whether the Node.js of *home* is its copy of the one that the extra ``pglite`` brought."""
-    binary = noted_binary(home)
+    binary = recorded_binary(home)
     return binary is not None and _is_copy(home, binary)
 
 
@@ -191,12 +191,12 @@ def unused_programs(home: Home, versions: Collection[str], *, shipped: Shipped) 
 
     Scripts that another version needs are written anew with it. Raises OSError.
     """
-    binary = noted_binary(home)
-    kept = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
+    binary = recorded_binary(home)
+    retained = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
     if binary is not None and _is_copy(home, binary):
-        kept.add(binary.relative_to(home.runtime).parts[0])
+        retained.add(binary.relative_to(home.runtime).parts[0])
     ours = (path for path in home.runtime.iterdir() if VERSIONED.fullmatch(path.name) or path.name.startswith(SIDECAR))
-    return tuple(sorted(path.name for path in ours if path.name not in kept))
+    return tuple(sorted(path.name for path in ours if path.name not in retained))
 
 
 def _take(modules: Path, target: Path, shipped: Shipped) -> None:
@@ -263,7 +263,7 @@ def _put(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _note_node(home: Home, node: Node) -> None:
+def _record_node(home: Home, node: Node) -> None:
     path = home.runtime / NOTE
     content = json.dumps({"binary": str(node.binary), "version": node.version})
     with suppress(OSError):
@@ -272,9 +272,9 @@ def _note_node(home: Home, node: Node) -> None:
     write_file(path, content)
 
 
-def noted_node(home: Home) -> Node | None:
+def recorded_node(home: Home) -> Node | None:
     """Return the Node.js that was chosen for *home*, None where it is gone or too old by now."""
-    binary = noted_binary(home)
+    binary = recorded_binary(home)
     if binary is None:
         return None
     try:
@@ -283,7 +283,7 @@ def noted_node(home: Home) -> Node | None:
         return None
 
 
-def noted_binary(home: Home) -> Path | None:
+def recorded_binary(home: Home) -> Path | None:
     """Return where the Node.js is that was chosen for *home*, whatever became of it; None where none was."""
     try:
         return Path(read_record(home.runtime / NOTE, {"binary": Field(path_text)})["binary"])
@@ -291,9 +291,9 @@ def noted_binary(home: Home) -> Path | None:
         return None
 
 
-def _kept_node(home: Home) -> Node | None:
+def _retained_node(home: Home) -> Node | None:
     """Return the noted Node.js, unless it is a copy of the extra's and that brings another version by now."""
-    noted = noted_node(home)
+    noted = recorded_node(home)
     if noted is None or not _is_copy(home, noted.binary):
         return noted
     brought = node_of_extra()
@@ -312,7 +312,7 @@ def _remove_leftovers(directory: Path) -> None:
 
 
 @contextmanager
-def _told_when_full(home: Home) -> Iterator[None]:
+def _translating_disk_full(home: Home) -> Iterator[None]:
     try:
         yield
     except OSError as error:

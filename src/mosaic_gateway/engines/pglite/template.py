@@ -33,7 +33,7 @@ from mosaic_gateway.fs.files import (
 from mosaic_gateway.fs.record_fields import digest, mapping, relative_path
 from mosaic_gateway.process.file_lock import FileLock
 
-__all__ = ["Template", "TemplateUnusableError", "has_template", "remove_made"]
+__all__ = ["Template", "TemplateUnusableError", "has_template", "remove_template"]
 
 PLACE = "pglite"  # the templates' directory in the cache
 MANIFEST = "manifest.json"
@@ -67,7 +67,7 @@ class Template:
         """*cache* is the directory for what can be made again."""
         self._directory = cache / PLACE
         #: What `ensure` made, outermost first: the cache with what is above it, the template.
-        self.made: tuple[Path, ...] = ()
+        self.created: tuple[Path, ...] = ()
         self.path = self._directory / f"{_programs(shipped)}-node{node.version}"
 
     def ensure(self, make: Callable[[Path], None]) -> None:
@@ -114,7 +114,7 @@ class Template:
             if self.path.exists():  # not to be trusted
                 self.path.rename(work / "aside")
             work.rename(self.path)
-            self.made = (*self.made, self.path)
+            self.created = (*self.created, self.path)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -126,7 +126,7 @@ class Template:
         cache = self._directory.parent
         missing = [path for path in (*reversed(cache.parents), cache, self._directory) if not path.exists()]
         make_directory(self._directory)
-        self.made = tuple(missing)
+        self.created = tuple(missing)
         if not _is_private(self._directory):
             raise TemplateUnusableError(f"{self._directory} is open to others")
 
@@ -148,10 +148,10 @@ def copy_tree(source: Path, target: Path) -> dict[str, str]:
     return hashes
 
 
-def remove_made(made: Sequence[Path]) -> list[Path]:
+def remove_template(created: Sequence[Path]) -> list[Path]:
     """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went."""
     gone = []
-    for path in reversed(made):
+    for path in reversed(created):
         if not path.is_dir() or path.is_symlink():
             continue
         with suppress(OSError):

@@ -10,20 +10,20 @@ from pathlib import Path
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.installation.layout import Home
 
-__all__ = ["drop_ballast", "keep_ballast"]
+__all__ = ["create_disk_reserve", "drop_disk_reserve"]
 
 SIZE = 64 * 1024 * 1024  # bytes: four WAL segments
 ROOM = 4 * SIZE  # bytes that must be free for it to be made
 
 
-def ballast_file(home: Home) -> Path:
+def disk_reserve_file(home: Home) -> Path:
     """Return where the ballast of *home* lies: on the file system of the clusters, outside of them."""
     return home.data / ".ballast"
 
 
-def keep_ballast(home: Home) -> None:
+def create_disk_reserve(home: Home) -> None:
     """Make the ballast if it is not there and there is room; never an error."""
-    path = ballast_file(home)
+    path = disk_reserve_file(home)
     with suppress(OSError):
         if path.exists() or shutil.disk_usage(home.data).free < ROOM or not hasattr(os, "posix_fallocate"):
             return
@@ -36,9 +36,9 @@ def keep_ballast(home: Home) -> None:
             os.close(descriptor)
 
 
-def drop_ballast(home: Home) -> bool:
+def drop_disk_reserve(home: Home) -> bool:
     """Give the space back; return whether there was any."""
-    path = ballast_file(home)
+    path = disk_reserve_file(home)
     if not path.exists():
         return False
     remove_file(path)

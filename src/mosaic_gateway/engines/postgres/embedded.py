@@ -32,7 +32,7 @@ from mosaic_gateway.engines.postgres.configuration import (
     write_configuration,
 )
 from mosaic_gateway.engines.postgres.cpu import this_cpu
-from mosaic_gateway.engines.postgres.disk_reserve import drop_ballast, keep_ballast
+from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord, conninfo_of
 from mosaic_gateway.engines.postgres.postmaster import (
     clear_leftovers,
@@ -96,13 +96,13 @@ class EmbeddedPostgres:
             self._recovered = []
             sockets = socket_directory(self._home, self._runtime_directory)
             write_configuration(cluster, self._runtime.major)
-            process = self._launch_with_mending(cluster, sockets)
+            process = self._launch_with_repair(cluster, sockets)
             self._ensure_database(sockets)
             self._lock.write(EngineRecord(holder=myself(), postmaster=identify(process.pid), sockets=sockets))
         except BaseException:
             self.stop()
             raise
-        keep_ballast(self._home)
+        create_disk_reserve(self._home)
 
     def verify(self) -> EngineReport:
         """Check the server and, once for each runtime and CPU, pgvector's machine code; see ``Engine.verify``.
@@ -160,13 +160,13 @@ class EmbeddedPostgres:
         if cluster is not None and living:
             end_processes(cluster, living, None)
 
-    def _launch_with_mending(self, cluster: Path, sockets: Path) -> ServerProcess:
+    def _launch_with_repair(self, cluster: Path, sockets: Path) -> ServerProcess:
         """Launch; when the log names a cause that we can remove, remove it and launch once more."""
         self._note(clear_leftovers(cluster, sockets))
         try:
             return self._launch(cluster, sockets)
         except EngineStartError as error:
-            if "No space left on device" in error.message and drop_ballast(self._home):
+            if "No space left on device" in error.message and drop_disk_reserve(self._home):
                 self._note("gave up the ballast file: the disk was full")
             elif "pre-existing shared memory block" in error.message:
                 self._note(clear_leftovers(cluster, sockets))

@@ -128,20 +128,20 @@ def _renumber_initial(new: Path, runtime: Runtime) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Traits:
+class _ClusterTraits:
     """In what a new cluster must be like the old one; the size of log segments is in MB."""
 
     checksums: bool
     segment_size: int
 
 
-def _traits(cluster: Path, runtime: Runtime) -> _Traits:
+def _traits(cluster: Path, runtime: Runtime) -> _ClusterTraits:
     major_of(cluster)
     try:
         text = run([runtime.bindir / "pg_controldata", "-D", cluster], timeout=CONTROL_LIMIT, env=ENVIRONMENT)
     except CommandFailedError as error:
         raise MajorUpgradeError(f"{cluster} cannot be examined: {error.message}") from error
-    return _Traits(
+    return _ClusterTraits(
         checksums=_number(r"Data page checksum version", text) > 0,
         segment_size=_number(r"Bytes per WAL segment", text) // 1024**2,
     )

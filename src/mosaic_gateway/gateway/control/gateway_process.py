@@ -29,7 +29,7 @@ from mosaic_gateway.installation.layout_check import check_layout, check_run_dir
 from mosaic_gateway.installation.upgrade_state import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.command import CommandFailedError
-from mosaic_gateway.process.file_lock import Holder, holder_of
+from mosaic_gateway.process.file_lock import FileLockHolder, holder_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway.process.ports import is_privileged
 from mosaic_gateway.process.root_requests import Request
@@ -356,7 +356,7 @@ def state_of(home: Home, *, ask: bool = True) -> GatewayState:
     )
 
 
-def _said(home: Home, gateway: Holder) -> dict[str, Any]:
+def _said(home: Home, gateway: FileLockHolder) -> dict[str, Any]:
     """Return what *gateway* noted of itself, as little as one that is about to start where that cannot be used."""
     try:
         return checked_record(home.gateway_lock, gateway.facts, NOTE)

@@ -31,7 +31,7 @@ from mosaic_gateway.process.account import account_named
 from mosaic_gateway.process.command import die_with_parent, ending_of
 from mosaic_gateway.process.file_lock import FileLock, last_note
 from mosaic_gateway.process.logfile import RotatingFile
-from mosaic_gateway.process.privileges import account_environment, give_up_root
+from mosaic_gateway.process.privileges import account_environment, drop_root
 
 __all__ = ["Supervisor", "main"]
 
@@ -270,7 +270,7 @@ def _become(name: str) -> None:
         raise LookupError(name)
     preload()
     preload_engines()
-    give_up_root(account, account_environment(process_environment(), account))
+    drop_root(account, account_environment(process_environment(), account))
 
 
 def _options(*, ready: int | None, go: int | None, issue_link: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.errors import MosaicError
 
-__all__ = ["EngineKeeper", "SlowStarter"]
+__all__ = ["EngineSupervisor", "PreparableEngine"]
 
 LOG = logging.getLogger(__name__)
 WATCH_INTERVAL = 0.1  # seconds
@@ -22,14 +22,14 @@ LONGEST_PAUSE = 10.0  # seconds between two attempts to start
 
 
 @runtime_checkable
-class SlowStarter(Protocol):
+class PreparableEngine(Protocol):
     """An engine whose start takes long, but little of us."""
 
     def begin(self) -> None:
         """Start it without waiting, whichever thread this is; ``start`` completes it, ``stop`` ends it."""
 
 
-class EngineKeeper:
+class EngineSupervisor:
     """Holds an engine up from `begin`, or `start`, to `stop`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -41,7 +41,7 @@ class EngineKeeper:
 
     def begin(self) -> None:
         """Begin the start of an engine that takes long, of another not. Raises what the engine raises."""
-        if isinstance(self._engine, SlowStarter):
+        if isinstance(self._engine, PreparableEngine):
             self._engine.begin()
 
     def start(self) -> None:

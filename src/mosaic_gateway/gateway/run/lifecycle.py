@@ -24,13 +24,13 @@ from mosaic_gateway.config import Config, instance_id, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.gateway.run.engine_supervisor import EngineKeeper
+from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.gateway.run.server import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.process.command import follow_parent
-from mosaic_gateway.process.file_lock import FileLock, Holder, holder_of
+from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -85,14 +85,14 @@ def serve(
         _listener(config, listener) as bound,
         _stop_signals(),
         _home_lock(config) as lock,
-        _engine_kept(config) as (engine, keeper),
+        _engine_supervised(config) as (engine, engine_supervisor),
     ):
-        keeper.begin()
+        engine_supervisor.begin()
         preload()  # the package may be gone while we serve
         preload_engine(config.engine)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
-        keeper.start()
+        engine_supervisor.start()
         from mosaic_gateway.gateway.run.startup import first_link, prepare
 
         prepare(config, engine, bundles, identity)
@@ -152,7 +152,7 @@ def _refuse_second(config: Config) -> None:
         raise _already_running(config, holder)
 
 
-def _already_running(config: Config, holder: Holder | None) -> GatewayRunningError:
+def _already_running(config: Config, holder: FileLockHolder | None) -> GatewayRunningError:
     return GatewayRunningError(
         f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
         hint="Use it, or stop it first: mosaic-gateway stop",
@@ -161,13 +161,13 @@ def _already_running(config: Config, holder: Holder | None) -> GatewayRunningErr
 
 
 @contextmanager
-def _engine_kept(config: Config) -> Iterator[tuple[Engine, EngineKeeper]]:
+def _engine_supervised(config: Config) -> Iterator[tuple[Engine, EngineSupervisor]]:
     engine = engine_for(config)
-    keeper = EngineKeeper(engine)
+    engine_supervisor = EngineSupervisor(engine)
     try:
-        yield engine, keeper
+        yield engine, engine_supervisor
     finally:
-        keeper.stop()
+        engine_supervisor.stop()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ __all__ = ["listener_for"]
 def listener_for(home: Home, host: str, port: int) -> socket.socket:
     """Return a socket bound to *host* and *port*, not listening; root's process binds a port that only root may bind.
 
-    Raises `PortTakenError`, `AddressUnusableError`, and MosaicError if root has not said that it is this port.
+    Raises `PortInUseError`, `AddressUnusableError`, and MosaicError if root has not said that it is this port.
     """
     if home.broker is None or not is_privileged(port):
         return bind_listener(host, port)

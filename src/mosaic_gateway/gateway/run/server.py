@@ -82,7 +82,7 @@ def serve_http(
 ) -> None:
     """Serve the app on the bound *listener* until SIGTERM or SIGINT; call *on_ready* when requests are accepted.
 
-    Raises `PortTakenError` when another process began to listen on the same port first.
+    Raises `PortInUseError` when another process began to listen on the same port first.
     """
     import asyncio
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.lint.finding import META_RULES, Finding, Rule
-from mosaic_gateway.migrations.lint.source import Chunk, Script
+from mosaic_gateway.migrations.lint.finding import META_RULES, LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import Chunk, SqlFile
 
 __all__ = ["Allowance", "allowances_of", "apply_allowances"]
 
@@ -31,7 +31,7 @@ class Allowance:
     rule: Rule
     lines: range | None
 
-    def covers(self, finding: Finding) -> bool:
+    def covers(self, finding: LintFinding) -> bool:
         """Return whether *finding* is allowed by this."""
         if finding.rule is not self.rule:
             return False
@@ -40,10 +40,10 @@ class Allowance:
         return self.file == finding.file and finding.line in self.lines
 
 
-def allowances_of(script: Script) -> tuple[tuple[Allowance, ...], tuple[Finding, ...]]:
+def allowances_of(script: SqlFile) -> tuple[tuple[Allowance, ...], tuple[LintFinding, ...]]:
     """Return what the comments of a file allow, and what is wrong with them."""
     allowances: list[Allowance] = []
-    faults: list[Finding] = []
+    faults: list[LintFinding] = []
     in_head = True
     for chunk in script.chunks:
         for position, text in _directives(chunk):
@@ -51,7 +51,7 @@ def allowances_of(script: Script) -> tuple[tuple[Allowance, ...], tuple[Finding,
             line = chunk.line_at(position)
             rules, fault = _parse(text)
             if fault:
-                faults.append(Finding(rule=Rule.BAD_ALLOW, file=script.file, line=line, why=fault, instead=EXAMPLE))
+                faults.append(LintFinding(rule=Rule.BAD_ALLOW, file=script.file, line=line, why=fault, instead=EXAMPLE))
             allowances += (
                 Allowance(file=script.file, line=line, rule=rule, lines=None if head else chunk.lines) for rule in rules
             )
@@ -59,7 +59,7 @@ def allowances_of(script: Script) -> tuple[tuple[Allowance, ...], tuple[Finding,
     return tuple(allowances), tuple(faults)
 
 
-def apply_allowances(findings: Sequence[Finding], allowances: Iterable[Allowance]) -> Iterator[Finding]:
+def apply_allowances(findings: Sequence[LintFinding], allowances: Iterable[Allowance]) -> Iterator[LintFinding]:
     """Yield the findings that nothing allows, then a finding for each allowance that allows nothing."""
     waiting: Mapping[Allowance, None] = dict.fromkeys(allowances)
     used: set[Allowance] = set()
@@ -71,7 +71,7 @@ def apply_allowances(findings: Sequence[Finding], allowances: Iterable[Allowance
     for allowance in waiting:
         if allowance not in used:
             why = f"{allowance.rule} is allowed here, but there is nothing to allow"
-            yield Finding(
+            yield LintFinding(
                 rule=Rule.UNUSED_ALLOW,
                 file=allowance.file,
                 line=allowance.line,

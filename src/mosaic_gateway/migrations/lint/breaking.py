@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import qualified, strings, table_name
-from mosaic_gateway.migrations.lint.created_objects import Made, alterations, has_value, with_made
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.created_objects import CreatedObjects, alterations, has_value, with_created
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import SqlFile
 
 __all__ = ["check_breaking"]
 
@@ -36,71 +36,71 @@ TIGHTEN = (
 )
 
 
-def check_breaking(script: Script) -> Iterator[Finding]:
+def check_breaking(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements that take away or tighten what an older gateway uses."""
-    for command, made in with_made(script):
-        for rule, why, instead in _faults(command.node, made):
-            yield Finding(rule=rule, file=script.file, line=command.line, why=why, instead=instead)
+    for command, created in with_created(script):
+        for rule, why, instead in _faults(command.node, created):
+            yield LintFinding(rule=rule, file=script.file, line=command.line, why=why, instead=instead)
 
 
-def _faults(node: ast.Node, made: Made) -> Iterator[Fault]:
+def _faults(node: ast.Node, created: CreatedObjects) -> Iterator[Fault]:
     if isinstance(node, ast.DropStmt):
-        yield from _drop(node, made)
+        yield from _drop(node, created)
     elif isinstance(node, ast.RenameStmt):
-        yield from _rename(node, made)
+        yield from _rename(node, created)
     elif isinstance(node, ast.AlterObjectSchemaStmt):
         name = table_name(node.relation)
-        if node.objectType in RELATIONS and not made.relation(name):
+        if node.objectType in RELATIONS and not created.relation(name):
             yield Rule.RENAME, f"{name} moves to another schema; a gateway that still runs looks for it here", COPIED
     elif isinstance(node, ast.AlterEnumStmt) and node.oldVal is not None:
-        if qualified(strings(node.typeName)) not in made.types:
+        if qualified(strings(node.typeName)) not in created.types:
             why = f"the value {node.oldVal!r} gets another name; a gateway that still runs uses the old one"
             yield Rule.RENAME, why, COPIED
     elif isinstance(node, ast.AlterTableStmt) and node.objtype in RELATIONS:
-        yield from _alter(node, made)
+        yield from _alter(node, created)
 
 
-def _drop(node: ast.DropStmt, made: Made) -> Iterator[Fault]:
+def _drop(node: ast.DropStmt, created: CreatedObjects) -> Iterator[Fault]:
     cascades = node.behavior == enums.DropBehavior.DROP_CASCADE
     for item in node.objects or ():
         name = ".".join(strings(item)) if node.removeType == Object.OBJECT_SCHEMA else qualified(strings(item))
-        if node.removeType == Object.OBJECT_SCHEMA and name not in made.schemas:
+        if node.removeType == Object.OBJECT_SCHEMA and name not in created.schemas:
             yield Rule.DROP_TABLE, f"the schema {name} goes, and all that a gateway that still runs uses in it", LATER
-        elif node.removeType in RELATIONS and not made.relation(name):
+        elif node.removeType in RELATIONS and not created.relation(name):
             yield Rule.DROP_TABLE, f"{name} goes; a gateway that still runs reads or writes it", LATER
-        elif node.removeType in USED_BY_COLUMNS and cascades and name not in made.types:
+        elif node.removeType in USED_BY_COLUMNS and cascades and name not in created.types:
             why = f"CASCADE drops the columns that use {name}, without naming them"
             yield Rule.DROP_COLUMN, why, f"Drop without CASCADE. {LATER}"
 
 
-def _rename(node: ast.RenameStmt, made: Made) -> Iterator[Fault]:
+def _rename(node: ast.RenameStmt, created: CreatedObjects) -> Iterator[Fault]:
     name = table_name(node.relation)
-    if node.renameType in RELATIONS and not made.relation(name):
+    if node.renameType in RELATIONS and not created.relation(name):
         yield Rule.RENAME, f"{name} gets another name; a gateway that still runs uses the old one", COPIED
-    elif node.renameType == Object.OBJECT_COLUMN and not made.column(name, node.subname):
+    elif node.renameType == Object.OBJECT_COLUMN and not created.column(name, node.subname):
         why = f"{name}.{node.subname} gets another name; a gateway that still runs uses the old one"
         yield Rule.RENAME, why, COPIED
-    elif node.renameType == Object.OBJECT_TYPE and qualified(strings(node.object)) not in made.types:
+    elif node.renameType == Object.OBJECT_TYPE and qualified(strings(node.object)) not in created.types:
         why = f"the type {qualified(strings(node.object))} gets another name; a gateway that still runs casts to it"
         yield Rule.RENAME, why, COPIED
-    elif node.renameType == Object.OBJECT_SCHEMA and node.subname not in made.schemas:
+    elif node.renameType == Object.OBJECT_SCHEMA and node.subname not in created.schemas:
         why = f"the schema {node.subname} gets another name; a gateway that still runs uses the old one"
         yield Rule.RENAME, why, COPIED
 
 
-def _alter(node: ast.AlterTableStmt, made: Made) -> Iterator[Fault]:
+def _alter(node: ast.AlterTableStmt, created: CreatedObjects) -> Iterator[Fault]:
     table = table_name(node.relation)
-    if made.relation(table):
+    if created.relation(table):
         return
     for command in alterations(node):
         name = f"{table}.{command.name}"
-        old = not made.column(table, command.name)
+        old = not created.column(table, command.name)
         if command.subtype == Alter.AT_DropColumn and old:
             yield Rule.DROP_COLUMN, f"{name} goes; a gateway that still runs names it in its queries", LATER
         elif command.subtype == Alter.AT_AlterColumnType and old:
             why = f"{name} gets another type: most such changes rewrite the table under a lock, and values change form"
             yield Rule.TYPE_CHANGE, why, COPIED
-        elif command.subtype == Alter.AT_SetNotNull and not made.columns.get((table, command.name or "")):
+        elif command.subtype == Alter.AT_SetNotNull and not created.columns.get((table, command.name or "")):
             why = f"{name} becomes NOT NULL: what a gateway that still runs writes without it is refused"
             yield Rule.NOT_NULL, why, TIGHTEN
         elif command.subtype == Alter.AT_AddColumn and isinstance(command.def_, ast.ColumnDef):

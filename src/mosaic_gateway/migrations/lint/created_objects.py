@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import qualified, strings, table_name
-from mosaic_gateway.migrations.lint.source import Command, Script
+from mosaic_gateway.migrations.lint.source import Command, SqlFile
 
-__all__ = ["Made", "added_columns", "alterations", "has_value", "with_made"]
+__all__ = ["CreatedObjects", "added_columns", "alterations", "has_value", "with_created"]
 
 Alter = enums.AlterTableType
 Constr = enums.ConstrType
@@ -20,7 +20,7 @@ SERIAL = {"smallserial", "serial", "bigserial", "serial2", "serial4", "serial8"}
 
 
 @dataclass(slots=True)
-class Made:
+class CreatedObjects:
     """Names with their schema. ``columns`` are those added to older tables, True for one that has a default."""
 
     relations: set[str] = field(default_factory=set)
@@ -77,12 +77,12 @@ class Made:
                 self.columns.pop(key, None)
 
 
-def with_made(script: Script) -> Iterator[tuple[Command, Made]]:
-    """Yield each statement with what those before it have made; the `Made` is one and the same object."""
-    made = Made()
+def with_created(script: SqlFile) -> Iterator[tuple[Command, CreatedObjects]]:
+    """Yield each statement with what those before it have made; the `CreatedObjects` is one and the same object."""
+    created = CreatedObjects()
     for command in script.commands:
-        yield command, made
-        made.note(command.node)
+        yield command, created
+        created.note(command.node)
 
 
 def alterations(node: ast.AlterTableStmt) -> Iterator[ast.AlterTableCmd]:

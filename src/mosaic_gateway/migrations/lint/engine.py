@@ -13,7 +13,7 @@ from importlib_resources import as_file, files
 
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.migrations.gate import read_directory
-from mosaic_gateway.migrations.lint.finding import Finding
+from mosaic_gateway.migrations.lint.finding import LintFinding
 from mosaic_gateway.migrations.lint.journal import check_folder
 
 __all__ = ["ParserMissingError", "lint_bundle_files", "packaged_files"]
@@ -27,7 +27,7 @@ class ParserMissingError(PreflightError):
     code = "LINT_PARSER_MISSING"
 
 
-def lint_bundle_files(contents: Mapping[str, bytes]) -> tuple[Finding, ...]:
+def lint_bundle_files(contents: Mapping[str, bytes]) -> tuple[LintFinding, ...]:
     """Return what is wrong with a bundle, in the order of files and lines, less what its files allow.
 
     *contents* are its files by their posix name in its folder, as for `Bundle.from_files`; others than

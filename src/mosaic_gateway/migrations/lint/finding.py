@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["META_RULES", "SEVERITIES", "Finding", "Rule", "Severity"]
+__all__ = ["META_RULES", "SEVERITIES", "LintFinding", "Rule", "Severity"]
 
 
 class Severity(StrEnum):
@@ -80,7 +80,7 @@ SEVERITIES: Mapping[Rule, Severity] = {rule: Severity.WARNING if rule in _WARNIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class LintFinding:
     """One fault: ``why`` says what is wrong there, ``instead`` what to write.
 
     ``file`` is the posix name in the bundle, ``line`` counts from 1. ``subject`` is the SQL file whose

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mosaic_gateway.migrations.gate import JOURNAL_NAME
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
 
 __all__ = ["check_folder"]
 
@@ -37,7 +37,7 @@ class _FormatError(ValueError):
     """The journal is not one; the message says where."""
 
 
-def check_folder(contents: Mapping[str, bytes]) -> Iterator[Finding]:
+def check_folder(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
     """Yield what is wrong with the journal of *contents*, and between it and the files."""
     sql = sorted(name for name in contents if name.endswith(".sql"))
     try:
@@ -55,8 +55,8 @@ def check_folder(contents: Mapping[str, bytes]) -> Iterator[Finding]:
     yield from _check_bytes({name: contents[name] for name in sql})
 
 
-def _journal_format(why: str) -> Finding:
-    return Finding(
+def _journal_format(why: str) -> LintFinding:
+    return LintFinding(
         rule=Rule.JOURNAL_FORMAT,
         file=JOURNAL_NAME,
         line=1,
@@ -90,11 +90,11 @@ def _read(content: bytes) -> list[_Entry]:
     return entries
 
 
-def _at(entry: _Entry, rule: Rule, why: str, instead: str) -> Finding:
-    return Finding(rule=rule, file=JOURNAL_NAME, line=entry.line, why=why, instead=instead, subject=entry.file)
+def _at(entry: _Entry, rule: Rule, why: str, instead: str) -> LintFinding:
+    return LintFinding(rule=rule, file=JOURNAL_NAME, line=entry.line, why=why, instead=instead, subject=entry.file)
 
 
-def _check_files(entries: Sequence[_Entry], sql: Sequence[str]) -> Iterator[Finding]:
+def _check_files(entries: Sequence[_Entry], sql: Sequence[str]) -> Iterator[LintFinding]:
     for entry in entries:
         if entry.file not in sql:
             why = f"{entry.file} is named here and is not there"
@@ -104,10 +104,10 @@ def _check_files(entries: Sequence[_Entry], sql: Sequence[str]) -> Iterator[Find
         if name not in named:
             why = "the journal does not name the file: it never runs"
             instead = "Make migrations with storage new, or remove the file."
-            yield Finding(rule=Rule.JOURNAL_FILE, file=name, line=1, why=why, instead=instead)
+            yield LintFinding(rule=Rule.JOURNAL_FILE, file=name, line=1, why=why, instead=instead)
 
 
-def _check_tags(entries: Sequence[_Entry]) -> Iterator[Finding]:
+def _check_tags(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     seen: set[str] = set()
     for entry in entries:
         if entry.tag in seen:
@@ -116,7 +116,7 @@ def _check_tags(entries: Sequence[_Entry]) -> Iterator[Finding]:
         seen.add(entry.tag)
 
 
-def _check_names(entries: Sequence[_Entry]) -> Iterator[Finding]:
+def _check_names(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     for entry in entries:
         match = NAME.fullmatch(entry.tag)
         if match is None:
@@ -127,7 +127,7 @@ def _check_names(entries: Sequence[_Entry]) -> Iterator[Finding]:
             yield _at(entry, Rule.FILE_NAME, why, RENAME)
 
 
-def _check_order(entries: Sequence[_Entry]) -> Iterator[Finding]:
+def _check_order(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     newest: _Entry | None = None
     for entry in entries:
         if newest is not None and entry.when <= newest.when:
@@ -141,7 +141,7 @@ def _check_order(entries: Sequence[_Entry]) -> Iterator[Finding]:
             newest = entry
 
 
-def _check_indexes(entries: Sequence[_Entry]) -> Iterator[Finding]:
+def _check_indexes(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     expected = 0
     for entry in entries:
         if entry.idx != expected or isinstance(entry.idx, bool):
@@ -150,7 +150,7 @@ def _check_indexes(entries: Sequence[_Entry]) -> Iterator[Finding]:
         expected = entry.idx + 1 if isinstance(entry.idx, int) else expected + 1
 
 
-def _check_bytes(sql: Mapping[str, bytes]) -> Iterator[Finding]:
+def _check_bytes(sql: Mapping[str, bytes]) -> Iterator[LintFinding]:
     alike: dict[bytes, list[str]] = defaultdict(list)
     for name, content in sql.items():
         alike[content].append(name)
@@ -158,4 +158,4 @@ def _check_bytes(sql: Mapping[str, bytes]) -> Iterator[Finding]:
         for first, second in pairwise(names):
             why = f"the same bytes as {first}, so the same hash: some tools take one for the other"
             instead = "Add a comment that says what it is for."
-            yield Finding(rule=Rule.SAME_BYTES, file=second, line=1, why=why, instead=instead)
+            yield LintFinding(rule=Rule.SAME_BYTES, file=second, line=1, why=why, instead=instead)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import table_name
-from mosaic_gateway.migrations.lint.created_objects import added_columns, alterations, with_made
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.created_objects import added_columns, alterations, with_created
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import SqlFile
 
 __all__ = ["check_locking"]
 
@@ -20,21 +20,21 @@ LATER = "Add it as a constraint of its own with NOT VALID, then VALIDATE CONSTRA
 FROM_INDEX = "CREATE UNIQUE INDEX CONCURRENTLY in a chunk of its own, then ADD CONSTRAINT … USING INDEX."
 
 
-def check_locking(script: Script) -> Iterator[Finding]:
+def check_locking(script: SqlFile) -> Iterator[LintFinding]:
     """Yield indexes and constraints that lock writers out of a table that was there before."""
-    for command, made in with_made(script):
+    for command, created in with_created(script):
         node = command.node
         if isinstance(node, ast.IndexStmt) and not node.concurrent:
             table = table_name(node.relation)
-            if not made.relation(table):
+            if not created.relation(table):
                 why = f"writes to {table} wait until the index is built"
                 instead = "CREATE INDEX CONCURRENTLY, in a chunk of its own."
-                yield Finding(
+                yield LintFinding(
                     rule=Rule.INDEX_NOT_CONCURRENT, file=script.file, line=command.line, why=why, instead=instead
                 )
-        elif isinstance(node, ast.AlterTableStmt) and not made.relation(table_name(node.relation)):
+        elif isinstance(node, ast.AlterTableStmt) and not created.relation(table_name(node.relation)):
             for why, instead in _validated(node):
-                yield Finding(
+                yield LintFinding(
                     rule=Rule.CONSTRAINT_VALIDATED, file=script.file, line=command.line, why=why, instead=instead
                 )
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import option
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import SqlFile
 
 __all__ = ["check_concurrently_if_not_exists", "check_own_chunk", "outside_of_transactions"]
 
@@ -32,7 +32,7 @@ REINDEX_ALL = {
 }
 
 
-def check_own_chunk(script: Script) -> Iterator[Finding]:
+def check_own_chunk(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements that need a chunk of their own and share one."""
     for chunk in script.chunks:
         if len(chunk.commands) < 2:  # noqa: PLR2004 - "share" begins at two
@@ -42,10 +42,12 @@ def check_own_chunk(script: Script) -> Iterator[Finding]:
             if name is not None:
                 why = f"{name} cannot run in a transaction (25001), which the statements of a chunk share"
                 instead = "Give it a chunk of its own: a breakpoint before and after it."
-                yield Finding(rule=Rule.NEEDS_OWN_CHUNK, file=script.file, line=command.line, why=why, instead=instead)
+                yield LintFinding(
+                    rule=Rule.NEEDS_OWN_CHUNK, file=script.file, line=command.line, why=why, instead=instead
+                )
 
 
-def check_concurrently_if_not_exists(script: Script) -> Iterator[Finding]:
+def check_concurrently_if_not_exists(script: SqlFile) -> Iterator[LintFinding]:
     """Yield CREATE INDEX CONCURRENTLY IF NOT EXISTS."""
     for command in script.commands:
         node = command.node
@@ -55,7 +57,7 @@ def check_concurrently_if_not_exists(script: Script) -> Iterator[Finding]:
                 "our runner looks whether it is valid, other runners do not"
             )
             instead = "Leave IF NOT EXISTS out; for other runners, DROP INDEX CONCURRENTLY IF EXISTS in a chunk before."
-            yield Finding(
+            yield LintFinding(
                 rule=Rule.CONCURRENTLY_IF_NOT_EXISTS, file=script.file, line=command.line, why=why, instead=instead
             )
 

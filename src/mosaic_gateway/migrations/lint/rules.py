@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mosaic_gateway.migrations.lint import breaking, locking, nontransactional, session, text, transactions
 from mosaic_gateway.migrations.lint.allow import Allowance, allowances_of
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Script, read_script
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import SqlFile, read_script
 
 __all__ = ["SCRIPT_RULES", "check_files"]
 
-SCRIPT_RULES: tuple[Callable[[Script], Iterator[Finding]], ...] = (
+SCRIPT_RULES: tuple[Callable[[SqlFile], Iterator[LintFinding]], ...] = (
     text.check_chunks,
     text.check_copy,
     transactions.check_transaction_control,
@@ -26,9 +26,9 @@ SCRIPT_RULES: tuple[Callable[[Script], Iterator[Finding]], ...] = (
 )
 
 
-def check_files(files: Mapping[str, bytes]) -> tuple[list[Finding], list[Allowance]]:
+def check_files(files: Mapping[str, bytes]) -> tuple[list[LintFinding], list[Allowance]]:
     """Return what is wrong in SQL files (name → bytes), and what their comments allow."""
-    findings: list[Finding] = []
+    findings: list[LintFinding] = []
     allowances: list[Allowance] = []
     for file, content in files.items():
         faults = list(text.check_bytes(file, content))

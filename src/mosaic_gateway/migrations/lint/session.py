@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import strings, walk
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Script
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import SqlFile
 
 __all__ = ["check_session_settings", "check_temporary_objects"]
 
@@ -21,7 +21,7 @@ SETS = {
 }
 
 
-def check_temporary_objects(script: Script) -> Iterator[Finding]:
+def check_temporary_objects(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements that make what ends with the session, where further chunks follow."""
     for chunk in script.chunks:
         if chunk.last:
@@ -31,10 +31,12 @@ def check_temporary_objects(script: Script) -> Iterator[Finding]:
             if what is not None:
                 why = f"{what} ends with the session: a migration that stops after it may be impossible to resume"
                 instead = "Use an ordinary table, dropped at the end, or put all that needs it into one, last chunk."
-                yield Finding(rule=Rule.TEMPORARY_OBJECT, file=script.file, line=command.line, why=why, instead=instead)
+                yield LintFinding(
+                    rule=Rule.TEMPORARY_OBJECT, file=script.file, line=command.line, why=why, instead=instead
+                )
 
 
-def check_session_settings(script: Script) -> Iterator[Finding]:
+def check_session_settings(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements that change a setting or the role for the session."""
     for command in script.commands:
         name = _setting(command.node)
@@ -45,7 +47,7 @@ def check_session_settings(script: Script) -> Iterator[Finding]:
             "drizzle does neither"
         )
         instead = "Write SET LOCAL into the chunk that needs it, or names with their schema."
-        yield Finding(rule=Rule.SESSION_SETTING, file=script.file, line=command.line, why=why, instead=instead)
+        yield LintFinding(rule=Rule.SESSION_SETTING, file=script.file, line=command.line, why=why, instead=instead)
 
 
 def _temporary(node: ast.Node) -> str | None:
@@ -53,13 +55,13 @@ def _temporary(node: ast.Node) -> str | None:
         return "a cursor WITH HOLD"
     if isinstance(node, ast.PrepareStmt):
         return "a prepared statement"
-    relation = _made_relation(node)
+    relation = _created_relation(node)
     if relation is not None and (relation.relpersistence == TEMPORARY or relation.schemaname == TEMPORARY_SCHEMA):
         return "a temporary object"
-    return "a temporary object" if TEMPORARY_SCHEMA in _made_name(node)[:-1] else None
+    return "a temporary object" if TEMPORARY_SCHEMA in _created_name(node)[:-1] else None
 
 
-def _made_relation(node: ast.Node) -> ast.RangeVar | None:
+def _created_relation(node: ast.Node) -> ast.RangeVar | None:
     if isinstance(node, ast.CreateStmt):
         return node.relation
     if isinstance(node, ast.CreateSeqStmt):
@@ -74,7 +76,7 @@ def _made_relation(node: ast.Node) -> ast.RangeVar | None:
     return None if into is None else into.rel
 
 
-def _made_name(node: ast.Node) -> tuple[str, ...]:
+def _created_name(node: ast.Node) -> tuple[str, ...]:
     if isinstance(node, ast.CreateFunctionStmt):
         return strings(node.funcname)
     if isinstance(node, ast.CreateEnumStmt):

@@ -15,7 +15,7 @@ from pglast.parser import ParseError, parse_sql
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.parse import BREAKPOINT
 
-__all__ = ["Chunk", "Command", "Fault", "Script", "read_script"]
+__all__ = ["Chunk", "Command", "Fault", "SqlFile", "read_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class SqlFile:
     """A migration file: ``file`` is its name in the bundle."""
 
     file: str
@@ -74,7 +74,7 @@ class Script:
             yield from chunk.commands
 
 
-def read_script(file: str, text: str) -> Script:
+def read_script(file: str, text: str) -> SqlFile:
     """Return *text* cut at the breakpoints as the runner cuts it, each chunk parsed."""
     pieces = text.split(BREAKPOINT)
     chunks = []
@@ -82,7 +82,7 @@ def read_script(file: str, text: str) -> Script:
     for number, piece in enumerate(pieces, 1):
         chunks.append(_parse(Chunk(text=piece, line=line, last=number == len(pieces))))
         line += piece.count("\n")
-    return Script(file=file, text=text, chunks=tuple(chunks))
+    return SqlFile(file=file, text=text, chunks=tuple(chunks))
 
 
 def _parse(chunk: Chunk) -> Chunk:

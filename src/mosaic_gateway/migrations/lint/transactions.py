@@ -9,8 +9,8 @@ from pglast import ast, enums
 
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.lint.ast_utils import body_of, constants, qualified, strings, walk
-from mosaic_gateway.migrations.lint.finding import Finding, Rule
-from mosaic_gateway.migrations.lint.source import Chunk, Script
+from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.source import Chunk, SqlFile
 from mosaic_gateway.migrations.statement_traits import is_word
 
 __all__ = ["check_enum_values", "check_transaction_control", "check_transaction_scope"]
@@ -22,7 +22,7 @@ ENDINGS = ("commit", "rollback")
 SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
 
 
-def check_transaction_control(script: Script) -> Iterator[Finding]:
+def check_transaction_control(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements, those in DO blocks too, that begin or end a transaction."""
     for command in script.commands:
         node = command.node
@@ -34,10 +34,10 @@ def check_transaction_control(script: Script) -> Iterator[Finding]:
             instead = "Do the work without it, or divide it among several chunks."
         else:
             continue
-        yield Finding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
+        yield LintFinding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
 
 
-def check_transaction_scope(script: Script) -> Iterator[Finding]:
+def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements whose effect ends with the transaction, which ends before anything could use it."""
     for chunk in script.chunks:
         for index, command in enumerate(chunk.commands):
@@ -45,12 +45,12 @@ def check_transaction_scope(script: Script) -> Iterator[Finding]:
             if why is not None:
                 together = "Write it into one chunk with the statements that need it, before them, or leave it out."
                 instead = NO_SAVEPOINT if isinstance(command.node, ast.TransactionStmt) else together
-                yield Finding(
+                yield LintFinding(
                     rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
                 )
 
 
-def check_enum_values(script: Script) -> Iterator[Finding]:
+def check_enum_values(script: SqlFile) -> Iterator[LintFinding]:
     """Yield statements that use an enum value which an earlier one in the same chunk adds."""
     for chunk in script.chunks:
         for index, command in enumerate(chunk.commands):
@@ -61,7 +61,7 @@ def check_enum_values(script: Script) -> Iterator[Finding]:
                 if value in constants(later.node):
                     why = f"{value!r} is added to its enum in the same chunk: no use before that commits (55P04)"
                     instead = "Put a breakpoint between the two statements."
-                    yield Finding(
+                    yield LintFinding(
                         rule=Rule.ENUM_VALUE_USED, file=script.file, line=later.line, why=why, instead=instead
                     )
 
@@ -120,9 +120,9 @@ def _added_value(node: ast.Node, chunk: Chunk, index: int) -> str | None:
     """Return the value that *node* adds to an enum, unless the chunk makes that enum itself."""
     if not isinstance(node, ast.AlterEnumStmt) or node.newVal is None or node.oldVal is not None:
         return None
-    made = {
+    created = {
         qualified(strings(earlier.node.typeName))
         for earlier in chunk.commands[:index]
         if isinstance(earlier.node, ast.CreateEnumStmt)
     }
-    return None if qualified(strings(node.typeName)) in made else node.newVal
+    return None if qualified(strings(node.typeName)) in created else node.newVal

@@ -18,18 +18,18 @@ from mosaic_gateway.errors import BusyError
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.nontransactional import statements
-from mosaic_gateway.migrations.nontransactional.statements import Finding, Kind
+from mosaic_gateway.migrations.nontransactional.statements import ProbeResult, StatementKind
 from mosaic_gateway.migrations.progress import FencedError
-from mosaic_gateway.migrations.script import Work
+from mosaic_gateway.migrations.script import StatementTask
 from mosaic_gateway.migrations.session_state import as_ourselves
 from mosaic_gateway.migrations.wire import ServerError, send
 
-__all__ = ["StatementRunningError", "finish", "give_up", "intend", "look", "mend", "run"]
+__all__ = ["StatementRunningError", "finish", "give_up", "intend", "look", "repair", "run"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 #: What may leave something behind when it fails: the next run looks, as after a crash.
-LEAVES_TRACES = {Kind.CREATE_INDEX, Kind.REINDEX, Kind.DETACH}
+LEAVES_TRACES = {StatementKind.CREATE_INDEX, StatementKind.REINDEX, StatementKind.DETACH}
 ORPHAN_LIMIT = 60.0  # seconds
 PAUSE = 0.05  # seconds between two looks
 #: The activity view cuts a query off.
@@ -46,7 +46,7 @@ class StatementRunningError(BusyError):
     code = "STATEMENT_RUNNING"
 
 
-def intend(connection: Connection, ledger: LedgerName, item: Work) -> dict[str, Any]:
+def intend(connection: Connection, ledger: LedgerName, item: StatementTask) -> dict[str, Any]:
     """Write that *item* is about to run; return the note that is kept with it. Raises `FencedError`."""
     sql = item.statement.sql
     note = {"sql": sql, **statements.observe(connection, statements.classify(sql))}
@@ -59,11 +59,11 @@ def intend(connection: Connection, ledger: LedgerName, item: Work) -> dict[str, 
 
 def run(connection: Connection, sql: str, *, pooled: bool) -> ServerError | None:
     """Run *sql* by itself; return why it failed, None when it did not. Raises psycopg.OperationalError."""
-    with _patient(connection, pooled=pooled):
+    with _find_waiting(connection, pooled=pooled):
         return send(connection, sql).error
 
 
-def finish(connection: Connection, ledger: LedgerName, item: Work, ledger_row: str) -> None:
+def finish(connection: Connection, ledger: LedgerName, item: StatementTask, ledger_row: str) -> None:
     """Record *item* as applied, and its migration with *ledger_row* after the last one. Raises `FencedError`."""
     with as_ourselves(connection):
         if not progress.finish_intent(connection, ledger, item.migration, item.statement.number):
@@ -72,14 +72,14 @@ def finish(connection: Connection, ledger: LedgerName, item: Work, ledger_row: s
             connection.execute(f"SET LOCAL synchronous_commit = on; {ledger_row}".encode())
 
 
-def give_up(connection: Connection, ledger: LedgerName, item: Work) -> None:
+def give_up(connection: Connection, ledger: LedgerName, item: StatementTask) -> None:
     """Take the intent of *item*, which failed, back, unless there may be something to clear away."""
     if statements.classify(item.statement.sql).kind not in LEAVES_TRACES:
         with as_ourselves(connection):
             progress.forget_intent(connection, ledger, item.migration, item.statement.number)
 
 
-def look(connection: Connection, sql: str, note: Mapping[str, Any]) -> Finding:
+def look(connection: Connection, sql: str, note: Mapping[str, Any]) -> ProbeResult:
     """Return what became of *sql*, whose intent was found with *note*.
 
     Waits for the server process of a dead runner that is still at it. Raises `StatementRunningError`.
@@ -96,9 +96,9 @@ def look(connection: Connection, sql: str, note: Mapping[str, Any]) -> Finding:
     return statements.probe(connection, statements.classify(sql), note)
 
 
-def mend(connection: Connection, finding: Finding, *, pooled: bool) -> None:
+def repair(connection: Connection, finding: ProbeResult, *, pooled: bool) -> None:
     """Run what *finding* says must run first."""
-    with _patient(connection, pooled=pooled):
+    with _find_waiting(connection, pooled=pooled):
         for sql in finding.before:
             connection.execute(sql.encode())
 
@@ -110,7 +110,7 @@ def _orphan(connection: Connection, sql: str) -> int | None:
 
 
 @contextmanager
-def _patient(connection: Connection, *, pooled: bool) -> Iterator[None]:
+def _find_waiting(connection: Connection, *, pooled: bool) -> Iterator[None]:
     """Wait for locks without a limit inside the block; through a pooler nothing set a limit before."""
     if pooled:
         yield

@@ -26,12 +26,12 @@ from mosaic_gateway.migrations.lexer import Token
 from mosaic_gateway.migrations.script import quote_name
 from mosaic_gateway.migrations.statement_traits import is_word, only_statement
 
-__all__ = ["Finding", "Kind", "Outside", "Verdict", "classify", "observe", "probe"]
+__all__ = ["NontransactionalStatement", "ProbeResult", "StatementKind", "Verdict", "classify", "observe", "probe"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 
-class Kind(StrEnum):
+class StatementKind(StrEnum):
     """What a statement does, as far as its effect can be looked up."""
 
     CREATE_INDEX = "create index"
@@ -45,10 +45,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class NontransactionalStatement:
     """A statement outside of transactions: ``name`` and ``table`` are SQL names, quoted as needed."""
 
-    kind: Kind
+    kind: StatementKind
     what: str = ""
     name: str = ""
     table: str = ""
@@ -63,7 +63,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeResult:
     """The verdict, statements that must run first, and a sentence for the report."""
 
     verdict: Verdict
@@ -95,107 +95,117 @@ WHERE NOT i.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
 DETACHED: LiteralString = "SELECT inhdetachpending FROM pg_catalog.pg_inherits WHERE inhrelid = to_regclass(%s)"
 
 
-def classify(sql: str) -> Outside:
-    """Return what *sql* does outside of a transaction; `Kind.UNKNOWN` where that cannot be looked up."""
+def classify(sql: str) -> NontransactionalStatement:
+    """Return what *sql* does outside of a transaction; `StatementKind.UNKNOWN` where that cannot be looked up."""
     tokens = only_statement(sql)
     if not tokens:
-        return Outside(kind=Kind.UNKNOWN)
+        return NontransactionalStatement(kind=StatementKind.UNKNOWN)
     words = _Words(tokens)
     first = words.take()
     if first in RERUN:
-        return Outside(kind=Kind.RERUN)
+        return NontransactionalStatement(kind=StatementKind.RERUN)
     read = READERS.get(first or "")
-    found = read(words) if read is not None else Outside(kind=Kind.UNKNOWN)
-    return found if _complete(found) and not words.lists() else Outside(kind=Kind.UNKNOWN)
+    found = read(words) if read is not None else NontransactionalStatement(kind=StatementKind.UNKNOWN)
+    return found if _complete(found) and not words.lists() else NontransactionalStatement(kind=StatementKind.UNKNOWN)
 
 
-def _complete(statement: Outside) -> bool:
+def _complete(statement: NontransactionalStatement) -> bool:
     """Return whether there is a name to look up."""
-    if statement.kind is Kind.CREATE_INDEX:
+    if statement.kind is StatementKind.CREATE_INDEX:
         return bool(statement.table)
-    return bool(statement.name) or statement.kind in {Kind.REINDEX, Kind.RERUN}
+    return bool(statement.name) or statement.kind in {StatementKind.REINDEX, StatementKind.RERUN}
 
 
-def observe(connection: Connection, statement: Outside) -> dict[str, Any]:
+def observe(connection: Connection, statement: NontransactionalStatement) -> dict[str, Any]:
     """Return what must be known from before the statement ran, to be kept with its intent. Reads only."""
-    if statement.kind is Kind.CREATE_INDEX and not statement.name:
+    if statement.kind is StatementKind.CREATE_INDEX and not statement.name:
         return {"indexes": [str(name) for name, *_ in connection.execute(INDEXES, (statement.table,))]}
-    if statement.kind in {Kind.CREATE, Kind.DROP}:
+    if statement.kind in {StatementKind.CREATE, StatementKind.DROP}:
         return {"existed": _exists(connection, statement)}
-    if statement.kind is Kind.CREATE_INDEX:
+    if statement.kind is StatementKind.CREATE_INDEX:
         return {"existed": connection.execute(INDEX, (_plain(statement.name), statement.table)).fetchone() is not None}
-    if statement.kind is Kind.DETACH:
+    if statement.kind is StatementKind.DETACH:
         return {"attached": connection.execute(DETACHED, (statement.name,)).fetchone() is not None}
     return {}
 
 
-def probe(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
+def probe(connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]) -> ProbeResult:
     """Return whether *statement*, whose intent and *note* were found, has taken effect. Reads only."""
     look = PROBES.get(statement.kind)
-    return look(connection, statement, note) if look is not None else Finding(Verdict.UNDECIDED)
+    return look(connection, statement, note) if look is not None else ProbeResult(Verdict.UNDECIDED)
 
 
-def _probe_dropped_index(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
+def _probe_dropped_index(
+    connection: Connection, statement: NontransactionalStatement, _note: Mapping[str, Any]
+) -> ProbeResult:
     found = connection.execute("SELECT to_regclass(%s) IS NULL", (statement.name,)).fetchone()
     return _decided(bool(found and found[0]), f"index {statement.name} is gone")
 
 
-def _probe_created(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
+def _probe_created(
+    connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]
+) -> ProbeResult:
     there = _exists(connection, statement) and not note.get("existed")
     return _decided(there, f"{statement.what} {statement.name} is there")
 
 
-def _probe_dropped(connection: Connection, statement: Outside, _note: Mapping[str, Any]) -> Finding:
+def _probe_dropped(
+    connection: Connection, statement: NontransactionalStatement, _note: Mapping[str, Any]
+) -> ProbeResult:
     return _decided(not _exists(connection, statement), f"{statement.what} {statement.name} is gone")
 
 
-def _probe_reindex(connection: Connection, _statement: Outside, _note: Mapping[str, Any]) -> Finding:
+def _probe_reindex(
+    connection: Connection, _statement: NontransactionalStatement, _note: Mapping[str, Any]
+) -> ProbeResult:
     left = [_drop_index(str(schema), str(name)) for schema, name in connection.execute(LEFT_BY_REINDEX)]
-    return Finding(Verdict.RUN, tuple(left), "it can be run again")
+    return ProbeResult(Verdict.RUN, tuple(left), "it can be run again")
 
 
-def _probe_rerun(_connection: Connection, _statement: Outside, _note: Mapping[str, Any]) -> Finding:
-    return Finding(Verdict.RUN, (), "it can be run again")
+def _probe_rerun(
+    _connection: Connection, _statement: NontransactionalStatement, _note: Mapping[str, Any]
+) -> ProbeResult:
+    return ProbeResult(Verdict.RUN, (), "it can be run again")
 
 
-def _probe_index(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
+def _probe_index(connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]) -> ProbeResult:
     if statement.name:
         rows = [(valid, schema, name) for valid, schema, name in connection.execute(
             INDEX, (_plain(statement.name), statement.table)
         )]  # fmt: skip
         if note.get("existed") and rows and rows[0][0]:
-            return Finding(Verdict.RUN, (), "an index of that name was there before")
+            return ProbeResult(Verdict.RUN, (), "an index of that name was there before")
     else:
         known = set(note.get("indexes", ()))
         found = connection.execute(INDEXES, (statement.table,))
         rows = [(valid, schema, name) for name, valid, schema in found if name not in known]
     if len(rows) > 1:
-        return Finding(Verdict.UNDECIDED)
+        return ProbeResult(Verdict.UNDECIDED)
     if not rows:
-        return Finding(Verdict.RUN, (), "the index is not there")
+        return ProbeResult(Verdict.RUN, (), "the index is not there")
     valid, schema, name = rows[0]
     if valid:
-        return Finding(Verdict.APPLIED, (), f"index {name} is there and valid")
-    return Finding(Verdict.RUN, (_drop_index(str(schema), str(name)),), f"index {name} was left invalid")
+        return ProbeResult(Verdict.APPLIED, (), f"index {name} is there and valid")
+    return ProbeResult(Verdict.RUN, (_drop_index(str(schema), str(name)),), f"index {name} was left invalid")
 
 
-def _probe_detach(connection: Connection, statement: Outside, note: Mapping[str, Any]) -> Finding:
+def _probe_detach(connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]) -> ProbeResult:
     row = connection.execute(DETACHED, (statement.name,)).fetchone()
     if row is None and not note.get("attached", True):
-        return Finding(Verdict.RUN, (), f"{statement.name} was no partition before either")
+        return ProbeResult(Verdict.RUN, (), f"{statement.name} was no partition before either")
     if row is None:
-        return Finding(Verdict.APPLIED, (), f"partition {statement.name} is detached")
+        return ProbeResult(Verdict.APPLIED, (), f"partition {statement.name} is detached")
     if row[0]:
         finalize = f"ALTER TABLE {statement.table} DETACH PARTITION {statement.name} FINALIZE"
-        return Finding(Verdict.APPLIED, (finalize,), f"detaching {statement.name} was pending")
-    return Finding(Verdict.RUN, (), f"partition {statement.name} is still attached")
+        return ProbeResult(Verdict.APPLIED, (finalize,), f"detaching {statement.name} was pending")
+    return ProbeResult(Verdict.RUN, (), f"partition {statement.name} is still attached")
 
 
-def _decided(applied: bool, reason: str) -> Finding:  # noqa: FBT001 - the one thing it decides on
-    return Finding(Verdict.APPLIED, (), reason) if applied else Finding(Verdict.RUN, (), f"not so: {reason}")
+def _decided(applied: bool, reason: str) -> ProbeResult:  # noqa: FBT001 - the one thing it decides on
+    return ProbeResult(Verdict.APPLIED, (), reason) if applied else ProbeResult(Verdict.RUN, (), f"not so: {reason}")
 
 
-def _exists(connection: Connection, statement: Outside) -> bool:
+def _exists(connection: Connection, statement: NontransactionalStatement) -> bool:
     row = connection.execute(CATALOGS[statement.what], (_plain(statement.name),)).fetchone()
     return bool(row and row[0])
 
@@ -246,7 +256,7 @@ class _Words:
         return self._at < len(self._tokens) and self._tokens[self._at].text == ","
 
 
-def _create(words: _Words) -> Outside:
+def _create(words: _Words) -> NontransactionalStatement:
     words.take("unique")
     if words.take("index"):
         words.take("concurrently")
@@ -256,52 +266,56 @@ def _create(words: _Words) -> Outside:
         name = "" if words.sees("on") else words.name()
         words.take("on")
         words.take("only")
-        return Outside(kind=Kind.CREATE_INDEX, what="index", name=name, table=words.name())
+        return NontransactionalStatement(kind=StatementKind.CREATE_INDEX, what="index", name=name, table=words.name())
     what = words.take(*CATALOGS)
-    return Outside(kind=Kind.CREATE, what=what, name=words.name()) if what else Outside(kind=Kind.UNKNOWN)
+    return (
+        NontransactionalStatement(kind=StatementKind.CREATE, what=what, name=words.name())
+        if what
+        else NontransactionalStatement(kind=StatementKind.UNKNOWN)
+    )
 
 
-def _drop(words: _Words) -> Outside:
+def _drop(words: _Words) -> NontransactionalStatement:
     what = words.take("index", *CATALOGS)
     if what is None:
-        return Outside(kind=Kind.UNKNOWN)
+        return NontransactionalStatement(kind=StatementKind.UNKNOWN)
     words.take("concurrently")
     if words.take("if"):
         words.take("exists")
     name = words.name()
     if what == "index":
-        return Outside(kind=Kind.DROP_INDEX, what=what, name=name)
-    return Outside(kind=Kind.DROP, what=what, name=name)
+        return NontransactionalStatement(kind=StatementKind.DROP_INDEX, what=what, name=name)
+    return NontransactionalStatement(kind=StatementKind.DROP, what=what, name=name)
 
 
-def _alter(words: _Words) -> Outside:
+def _alter(words: _Words) -> NontransactionalStatement:
     if words.take("system"):
-        return Outside(kind=Kind.RERUN)
+        return NontransactionalStatement(kind=StatementKind.RERUN)
     if words.take("database", "subscription"):
-        return Outside(kind=Kind.RERUN)
+        return NontransactionalStatement(kind=StatementKind.RERUN)
     if not words.take("table"):
-        return Outside(kind=Kind.UNKNOWN)
+        return NontransactionalStatement(kind=StatementKind.UNKNOWN)
     if words.take("if"):
         words.take("exists")
     words.take("only")
     table = words.name()
     if words.take("detach") and words.take("partition"):
-        return Outside(kind=Kind.DETACH, what="partition", name=words.name(), table=table)
-    return Outside(kind=Kind.UNKNOWN)
+        return NontransactionalStatement(kind=StatementKind.DETACH, what="partition", name=words.name(), table=table)
+    return NontransactionalStatement(kind=StatementKind.UNKNOWN)
 
 
-READERS: Mapping[str, Callable[[_Words], Outside]] = {
+READERS: Mapping[str, Callable[[_Words], NontransactionalStatement]] = {
     "create": _create,
     "drop": _drop,
     "alter": _alter,
-    "reindex": lambda _words: Outside(kind=Kind.REINDEX),
+    "reindex": lambda _words: NontransactionalStatement(kind=StatementKind.REINDEX),
 }
-PROBES: Mapping[Kind, Callable[[Connection, Outside, Mapping[str, Any]], Finding]] = {
-    Kind.CREATE_INDEX: _probe_index,
-    Kind.DROP_INDEX: _probe_dropped_index,
-    Kind.CREATE: _probe_created,
-    Kind.DROP: _probe_dropped,
-    Kind.DETACH: _probe_detach,
-    Kind.REINDEX: _probe_reindex,
-    Kind.RERUN: _probe_rerun,
+PROBES: Mapping[StatementKind, Callable[[Connection, NontransactionalStatement, Mapping[str, Any]], ProbeResult]] = {
+    StatementKind.CREATE_INDEX: _probe_index,
+    StatementKind.DROP_INDEX: _probe_dropped_index,
+    StatementKind.CREATE: _probe_created,
+    StatementKind.DROP: _probe_dropped,
+    StatementKind.DETACH: _probe_detach,
+    StatementKind.REINDEX: _probe_reindex,
+    StatementKind.RERUN: _probe_rerun,
 }

@@ -16,15 +16,15 @@ from mosaic_gateway_installer.backup.tree_copy import STEP, copy_tree
 @pytest.mark.parametrize("final", [0, 1, SMALL - 1, SMALL + 1, 3 * SMALL, 5 * SMALL + 7])
 def test_the_hash_is_that_of_the_file_in_the_end(tmp_path: Path, final: int) -> None:
     """Grown step by step, cut off, or grown beyond what was told: what counts is what is there at the end."""
-    path, told = tmp_path / "copy", 3 * SMALL
-    content = os.urandom(max(final, told))
+    path, summary = tmp_path / "copy", 3 * SMALL
+    content = os.urandom(max(final, summary))
     with path.open("w+b", buffering=0) as stream:
         with hashing() as (follow, hashed), follow("base/1", stream.fileno()) as grown:
-            for end in (CHUNK // 2, SMALL + 9, told):
+            for end in (CHUNK // 2, SMALL + 9, summary):
                 stream.write(content[stream.tell() : end])
                 grown(end)
             stream.truncate(final)
-            stream.seek(min(final, told))
+            stream.seek(min(final, summary))
             stream.write(content[stream.tell() : final])
         assert hashed() == (FileEntry("base/1", final, hashlib.sha256(content[:final]).hexdigest()),)
 

@@ -48,12 +48,12 @@ def _blocks(path: Path) -> int:
 
 def test_a_copy_is_its_source_again(tree: Path) -> None:
     """Names, bytes, modes, times, links and holes are the same; nothing else appears beside the copy."""
-    told: list[int] = []
+    summary: list[int] = []
     copy = tree.with_name("copy")
-    report = copy_tree(tree, copy, progress=told.append)
+    report = copy_tree(tree, copy, progress=summary.append)
     assert (report.files, report.size) == (4, 3 + 300_000 + 3 * HOLE)
-    assert told == sorted(told)
-    assert told[-1] == report.size
+    assert summary == sorted(summary)
+    assert summary[-1] == report.size
     assert compare_trees(tree, copy).equal
     assert {path.name for path in tree.parent.iterdir()} == {"source", "copy"}
     assert (copy / "link").readlink() == Path("base/1")

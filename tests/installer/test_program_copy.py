@@ -172,13 +172,13 @@ def test_a_damaged_copy_is_made_anew(empty: Home) -> None:
     """A file that is gone, or was cut by a power failure, is noticed; the whole copy takes the place of the damaged."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    made = make_snapshot(empty, wanted)
-    (made / "modules.zip").write_bytes(b"")
-    assert not is_whole(made)
+    created = make_snapshot(empty, wanted)
+    (created / "modules.zip").write_bytes(b"")
+    assert not is_whole(created)
     assert find_snapshot(empty, wanted) is None
-    assert make_snapshot(empty, wanted) == made
-    assert is_whole(made)
-    assert [path.name for path in empty.runtime.iterdir()] == [made.name]
+    assert make_snapshot(empty, wanted) == created
+    assert is_whole(created)
+    assert [path.name for path in empty.runtime.iterdir()] == [created.name]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda index: index.write_text("nonsense\n")])
@@ -201,11 +201,11 @@ def test_a_change_is_seen_without_hashing_all(empty: Home) -> None:
     """One byte, with size and time of change as before, is told by what nobody can set; so is it in a moved tree."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    made = make_snapshot(empty, wanted)
-    assert is_untouched(made)
-    moved = made.with_name("moved")
-    subprocess.run(["cp", "-a", made, moved], check=True)
-    for place in (made, moved):
+    created = make_snapshot(empty, wanted)
+    assert is_untouched(created)
+    moved = created.with_name("moved")
+    subprocess.run(["cp", "-a", created, moved], check=True)
+    for place in (created, moved):
         file = place / "__main__.py"
         status, content = file.stat(), bytearray(file.read_bytes())
         content[-2] ^= 1
@@ -213,7 +213,7 @@ def test_a_change_is_seen_without_hashing_all(empty: Home) -> None:
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert is_whole(place)
         assert not is_untouched(place)
-    again = made.with_name("again")
+    again = created.with_name("again")
     subprocess.run(["cp", "-a", moved, again], check=True)
     assert not is_untouched(again)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway_installer.checks.finding import Check, Level, NotCheckedError, examine, mend
+from mosaic_gateway_installer.checks.finding import Check, Level, NotCheckedError, examine, repair
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ def test_a_fix_that_cannot_leaves_the_finding_with_its_reason(raised: Exception)
         raise raised
 
     check = Check(id="one", run=run, fix=fix)
-    found = mend(check, None, examine(check, None))
+    found = repair(check, None, examine(check, None))
     assert (found.level, found.message) == (Level.FAULT, "a fault")
-    assert found.not_mended == str(raised)
+    assert found.not_repaired == str(raised)

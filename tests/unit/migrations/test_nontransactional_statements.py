@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from mosaic_gateway.migrations.nontransactional.statements import Kind, Outside, classify
+from mosaic_gateway.migrations.nontransactional.statements import NontransactionalStatement as Statement
+from mosaic_gateway.migrations.nontransactional.statements import StatementKind as Kind
+from mosaic_gateway.migrations.nontransactional.statements import classify
 
 
-def index(name: str, table: str) -> Outside:
+def index(name: str, table: str) -> Statement:
     """Return what CREATE INDEX is."""
-    return Outside(kind=Kind.CREATE_INDEX, what="index", name=name, table=table)
+    return Statement(kind=Kind.CREATE_INDEX, what="index", name=name, table=table)
 
 
-def drop(what: str, name: str) -> Outside:
+def drop(what: str, name: str) -> Statement:
     """Return what DROP is."""
-    return Outside(kind=Kind.DROP_INDEX if what == "index" else Kind.DROP, what=what, name=name)
+    return Statement(kind=Kind.DROP_INDEX if what == "index" else Kind.DROP, what=what, name=name)
 
 
 TABLE = [
@@ -24,27 +26,27 @@ TABLE = [
     ("/* why */ CREATE INDEX CONCURRENTLY -- here\n i ON t (a)", index('"i"', '"t"')),
     ("DROP INDEX CONCURRENTLY i", drop("index", '"i"')),
     ("DROP INDEX CONCURRENTLY IF EXISTS s.i", drop("index", '"s"."i"')),
-    ("CREATE DATABASE d OWNER somebody", Outside(kind=Kind.CREATE, what="database", name='"d"')),
-    ("CREATE TABLESPACE x LOCATION '/x'", Outside(kind=Kind.CREATE, what="tablespace", name='"x"')),
+    ("CREATE DATABASE d OWNER somebody", Statement(kind=Kind.CREATE, what="database", name='"d"')),
+    ("CREATE TABLESPACE x LOCATION '/x'", Statement(kind=Kind.CREATE, what="tablespace", name='"x"')),
     (
         "CREATE SUBSCRIPTION x CONNECTION 'host=x' PUBLICATION p",
-        Outside(kind=Kind.CREATE, what="subscription", name='"x"'),
+        Statement(kind=Kind.CREATE, what="subscription", name='"x"'),
     ),
     ("DROP DATABASE IF EXISTS d WITH (FORCE)", drop("database", '"d"')),
     ("DROP TABLESPACE x", drop("tablespace", '"x"')),
     ("DROP SUBSCRIPTION x", drop("subscription", '"x"')),
     (
         "ALTER TABLE IF EXISTS ONLY s.p DETACH PARTITION s.p1 CONCURRENTLY",
-        Outside(kind=Kind.DETACH, what="partition", name='"s"."p1"', table='"s"."p"'),
+        Statement(kind=Kind.DETACH, what="partition", name='"s"."p1"', table='"s"."p"'),
     ),
-    ("REINDEX INDEX CONCURRENTLY i", Outside(kind=Kind.REINDEX)),
-    ("REINDEX (VERBOSE) DATABASE d", Outside(kind=Kind.REINDEX)),
-    *((sql, Outside(kind=Kind.RERUN)) for sql in (
+    ("REINDEX INDEX CONCURRENTLY i", Statement(kind=Kind.REINDEX)),
+    ("REINDEX (VERBOSE) DATABASE d", Statement(kind=Kind.REINDEX)),
+    *((sql, Statement(kind=Kind.RERUN)) for sql in (
         "VACUUM", "VACUUM (FULL) t;", "ANALYZE t", "CLUSTER", "DISCARD ALL", "CHECKPOINT",
         "ALTER SYSTEM SET work_mem = '1MB'", "ALTER DATABASE d SET TABLESPACE x",
         "ALTER SUBSCRIPTION x REFRESH PUBLICATION",
     )),
-    *((sql, Outside(kind=Kind.UNKNOWN)) for sql in (
+    *((sql, Statement(kind=Kind.UNKNOWN)) for sql in (
         "CALL p()", "CREATE TABLE t (n integer)", "DROP TABLE t", "ALTER TABLE t ADD COLUMN n integer",
         "ALTER TYPE e ADD VALUE 'x'", "SELECT 1", "", "-- nothing", "DO $$ BEGIN COMMIT; END $$",
         "CREATE INDEX CONCURRENTLY i ON t (a); SELECT 1", "VACUUM; VACUUM", "CREATE INDEX CONCURRENTLY i ON t ('",
@@ -55,6 +57,6 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), TABLE, ids=[sql for sql, _ in TABLE])
-def test_a_statement_is_what_it_is(sql: str, expected: Outside) -> None:
+def test_a_statement_is_what_it_is(sql: str, expected: Statement) -> None:
     """Names come quoted and complete; what cannot be looked up is unknown, and nothing is guessed."""
     assert classify(sql) == expected

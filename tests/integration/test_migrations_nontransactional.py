@@ -255,18 +255,18 @@ def test_transaction_control_is_refused_before_anything_runs(connection: Connect
 def test_a_lock_that_is_not_to_be_had_is_waited_for(connection: Connection, database: str) -> None:
     """The statement is rolled back, tried again, and done when the other has gone."""
     connection.execute(TABLE.encode())
-    holding = threading.Event()
+    home_locked = threading.Event()
     seen: list[Event] = []
 
     def hold() -> None:
         with psycopg.connect(database) as other:
             other.execute("LOCK TABLE t")
-            holding.set()
+            home_locked.set()
             time.sleep(0.6)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert holding.wait(5)
+    assert home_locked.wait(5)
     bundle = bundle_of(("SELECT 1", "ALTER TABLE t ADD COLUMN c integer", "SELECT 2"))
     migrate(bundle, connection, statement_lock_timeout=0.1, on_event=seen.append)
     holder.join()

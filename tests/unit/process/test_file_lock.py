@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.process.file_lock import FileLock, Holder, holder_of, last_note
+from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of, last_note
 
 #: Takes the lock argv[1], says so, and keeps it until it is killed.
 HOLD = (
@@ -26,13 +26,13 @@ def test_acquire_and_release(tmp_path: Path) -> None:
     first, second = FileLock(path), FileLock(path)
     assert first.acquire(url="http://x")
     assert not second.acquire(timeout=0)
-    assert holder_of(path) == Holder(os.getpid(), {"url": "http://x"})
+    assert holder_of(path) == FileLockHolder(os.getpid(), {"url": "http://x"})
     first.note(url="http://y", more=1)
-    assert holder_of(path) == Holder(os.getpid(), {"url": "http://y", "more": 1})
+    assert holder_of(path) == FileLockHolder(os.getpid(), {"url": "http://y", "more": 1})
     first.release()
     first.release()
     assert holder_of(path) is None
-    assert last_note(path) == Holder(os.getpid(), {"url": "http://y", "more": 1})
+    assert last_note(path) == FileLockHolder(os.getpid(), {"url": "http://y", "more": 1})
     with second:
         assert second.acquire(timeout=0)
     assert holder_of(path) is None
@@ -62,9 +62,9 @@ def test_damaged_note(tmp_path: Path, content: str) -> None:
     with lock:
         assert lock.acquire()
         path.write_text(content)
-        assert holder_of(path) == Holder(0, {})
+        assert holder_of(path) == FileLockHolder(0, {})
     assert holder_of(path) is None
-    assert last_note(path) == Holder(0, {})
+    assert last_note(path) == FileLockHolder(0, {})
 
 
 def test_stale_note_of_a_living_process(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_killed_holder(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"held\n"
-            assert holder_of(path) == Holder(process.pid, {"url": "u"})
+            assert holder_of(path) == FileLockHolder(process.pid, {"url": "u"})
             assert not FileLock(path).acquire(timeout=0)
         finally:
             process.kill()

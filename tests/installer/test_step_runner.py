@@ -17,15 +17,15 @@ class Silent:
     """A reporter that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.summary: list[str] = []
 
     def begin(self, text: str) -> None:
         """Keep the beginning."""
-        self.told.append(f"begin {text}")
+        self.summary.append(f"begin {text}")
 
     def done(self, text: str) -> None:
         """Keep the end."""
-        self.told.append(f"done {text}")
+        self.summary.append(f"done {text}")
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mosaic_gateway.engines.pglite.errors import NodeMissingError
 from mosaic_gateway.engines.pglite.node import Node
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.install import engine_selection
-from mosaic_gateway_installer.install.engine_selection import NoEngineError, choose
+from mosaic_gateway_installer.install.engine_selection import NoEngineError, select_engine
 
 NODE = Node(binary=Path("/usr/bin/node"), version="20.1.0")
 NONE = NodeMissingError("there is none", hint="get one")
@@ -18,21 +18,21 @@ NONE = NodeMissingError("there is none", hint="get one")
 
 def test_postgresql_comes_first() -> None:
     """Where it runs, Node.js does not matter."""
-    assert choose(None, NODE).engine is choose(None, NONE).engine is EngineName.POSTGRES
+    assert select_engine(None, NODE).engine is select_engine(None, NONE).engine is EngineName.POSTGRES
 
 
 def test_pglite_comes_second() -> None:
     """The reason says what is wrong with PostgreSQL."""
-    made = choose("this CPU lacks avx2", NODE)
-    assert made.engine is EngineName.PGLITE
-    assert "lacks avx2" in made.reason
-    assert "20.1.0" in made.reason
+    created = select_engine("this CPU lacks avx2", NODE)
+    assert created.engine is EngineName.PGLITE
+    assert "lacks avx2" in created.reason
+    assert "20.1.0" in created.reason
 
 
 def test_neither() -> None:
     """One error with both reasons and three ways out."""
     with pytest.raises(NoEngineError) as caught:
-        choose("this CPU lacks avx2", NONE)
+        select_engine("this CPU lacks avx2", NONE)
     assert "lacks avx2" in caught.value.message
     assert "there is none" in caught.value.message
     assert all(way in caught.value.hint for way in ("--postgres-bin", "[pglite]", "--database-url"))

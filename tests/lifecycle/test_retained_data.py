@@ -20,7 +20,7 @@ Version = Callable[[str], Path]
 
 
 @pytest.fixture
-def kept(old: Old, version: Version) -> Old:
+def retained(old: Old, version: Version) -> Old:
     """Return the home of the old version, uninstalled."""
     assert old.run_version(version(OLD), "uninstall").code == 0
     return old
@@ -30,23 +30,23 @@ def _install(site: Old, place: Path, **options: Any) -> Any:
     return site.run(*site.install_words(), PYTHONPATH=str(place), **options)
 
 
-def test_a_newer_version_backs_up_what_it_migrates(kept: Old, version: Version) -> None:
+def test_a_newer_version_backs_up_what_it_migrates(retained: Old, version: Version) -> None:
     """The backup is whole and verified; a second install makes none."""
-    done = _install(kept, version(NEW)).result
+    done = _install(retained, version(NEW)).result
     assert "backup" in [step["id"] for step in done["steps"]]
-    assert_serves(kept, NEW)
-    [backup] = kept.path.glob("backups/*")
-    verified = kept.run_version(version(NEW), "backup", "verify", backup.name)
+    assert_serves(retained, NEW)
+    [backup] = retained.path.glob("backups/*")
+    verified = retained.run_version(version(NEW), "backup", "verify", backup.name)
     assert verified.code == 0, verified.out
     assert verified.result["version"] == OLD
-    assert _install(kept, version(NEW)).result["steps"] == []
+    assert _install(retained, version(NEW)).result["steps"] == []
 
 
-def test_the_same_version_needs_no_backup(kept: Old, version: Version) -> None:
+def test_the_same_version_needs_no_backup(retained: Old, version: Version) -> None:
     """Nothing is migrated, so nothing is copied."""
-    done = _install(kept, version(OLD)).result
+    done = _install(retained, version(OLD)).result
     assert "backup" not in [step["id"] for step in done["steps"]]
-    assert not list(kept.path.glob("backups"))
+    assert not list(retained.path.glob("backups"))
 
 
 @pytest.mark.lifecycle
@@ -73,16 +73,16 @@ def _people(contents: Contents) -> int:
 
 
 @pytest.mark.lifecycle
-def test_a_failed_migration_names_the_backup(kept: Old, version: Version) -> None:
+def test_a_failed_migration_names_the_backup(retained: Old, version: Version) -> None:
     """What was kept can be put back with it, by the version that left it."""
-    failed = _install(kept, version(BAD))
+    failed = _install(retained, version(BAD))
     assert (failed.code, failed.error["code"]) == (4, "STATEMENT_FAILED")
-    [backup] = kept.path.glob("backups/*")
+    [backup] = retained.path.glob("backups/*")
     assert str(backup) in failed.error["message"]
-    back = kept.run_version(version(OLD), "backup", "restore", backup.name)
+    back = retained.run_version(version(OLD), "backup", "restore", backup.name)
     assert back.code == 0, back.out
-    assert_serves(kept, OLD)
-    assert kept.rows() == kept.before
+    assert_serves(retained, OLD)
+    assert retained.rows() == retained.before
 
 
 @pytest.mark.lifecycle
@@ -96,12 +96,12 @@ def test_a_failed_migration_names_the_backup(kept: Old, version: Version) -> Non
     ],
     ids=["half copied", "copied", "backed up", "migrated"],
 )
-def test_a_killed_one_goes_on_with_one_backup(kept: Old, version: Version, trap: dict[str, Any]) -> None:
+def test_a_killed_one_goes_on_with_one_backup(retained: Old, version: Version, trap: dict[str, Any]) -> None:
     """However often it is killed, the one backup is of the data as it was kept."""
-    killed = _install(kept, version(NEW), trap={**trap, "act": "SIGKILL"})
+    killed = _install(retained, version(NEW), trap={**trap, "act": "SIGKILL"})
     assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
-    assert _install(kept, version(NEW)).code == 0
-    assert_serves(kept, NEW)
-    [backup] = kept.path.glob("backups/*")
-    back = kept.run_version(version(OLD), "backup", "verify", str(backup))
+    assert _install(retained, version(NEW)).code == 0
+    assert_serves(retained, NEW)
+    [backup] = retained.path.glob("backups/*")
+    back = retained.run_version(version(OLD), "backup", "verify", str(backup))
     assert back.code == 0, back.out

@@ -70,12 +70,12 @@ def test_whatever_has_changed_is_in_the_copy(data: Path, tmp_path: Path, change:
     ahead = copy_ahead(data, tmp_path / "place", skip=lambda _path: False)
     assert {entry.path for entry in ahead.files} == {entry.path for entry in hash_files(data)}
     CHANGES[change](data)
-    told = bring_up_to_date(data, ahead.copy, ahead.files, skip=lambda _path: False)
-    assert told.equal
+    summary = bring_up_to_date(data, ahead.copy, ahead.files, skip=lambda _path: False)
+    assert summary.equal
     assert compare_trees(data, ahead.copy).equal
     hashes = {entry.path: entry for entry in hash_files(data)}
-    assert [(entry.path, entry.size) for entry in told.files] == [(one.path, one.size) for one in hashes.values()]
-    noted = [entry for entry in told.files if entry.sha256]
+    assert [(entry.path, entry.size) for entry in summary.files] == [(one.path, one.size) for one in hashes.values()]
+    noted = [entry for entry in summary.files if entry.sha256]
     assert [entry for entry in noted if hashes[entry.path] != entry] == []
     assert (len(noted) == len(hashes)) is (change in {"nothing", "a file gone", "a directory gone", "a link"})
 
@@ -86,10 +86,10 @@ def test_what_is_left_out_stays_out(data: Path, tmp_path: Path) -> None:
     assert not (ahead.copy / "base/2/200").exists()
     shutil.copytree(data / "base/2", data / "base/3")
     out = {"base/3/100"}
-    told = bring_up_to_date(data, ahead.copy, ahead.files, skip=out.__contains__)
-    assert told.equal
-    kept = {entry.path for entry in hash_files(data)} - out
-    assert {entry.path for entry in told.files} == kept == {entry.path for entry in hash_files(ahead.copy)}
+    summary = bring_up_to_date(data, ahead.copy, ahead.files, skip=out.__contains__)
+    assert summary.equal
+    retained = {entry.path for entry in hash_files(data)} - out
+    assert {entry.path for entry in summary.files} == retained == {entry.path for entry in hash_files(ahead.copy)}
 
 
 def test_a_failed_copy_leaves_nothing(data: Path, tmp_path: Path) -> None:

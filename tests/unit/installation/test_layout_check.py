@@ -12,7 +12,7 @@ from tests.unit.planted import NO_FILES, within
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import HomeLayoutError, check_layout, check_run_directory
-from mosaic_gateway_installer.home_lock import holding
+from mosaic_gateway_installer.home_lock import home_locked
 
 DIRECTORIES = ("backups", "bin", "data", "logs", "run", "runtime", "secrets")
 LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")
@@ -22,20 +22,20 @@ LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """A home with all its directories and locks."""
     monkeypatch.chdir(tmp_path)
-    made = Home(tmp_path / "home")
+    created = Home(tmp_path / "home")
     for name in DIRECTORIES:
-        (made.path / name).mkdir(parents=True, mode=0o700)
+        (created.path / name).mkdir(parents=True, mode=0o700)
     for name in LOCKS:
-        (made.path / name).touch(0o600)
-    yield made
-    for path in made.path.iterdir():
+        (created.path / name).touch(0o600)
+    yield created
+    for path in created.path.iterdir():
         if not path.is_symlink():
             path.chmod(0o700)
 
 
 def hold(home: Home) -> None:
     """Hold the home's lock for a moment."""
-    with holding(home, "test"):
+    with home_locked(home, "test"):
         pass
 
 

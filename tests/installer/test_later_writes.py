@@ -8,7 +8,7 @@ import threading
 
 import psycopg
 
-from mosaic_gateway_installer.upgrade.later_writes import Means, losses, read_written
+from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, losses, read_written
 
 
 def test_a_session_that_is_still_ending_is_counted(database: str) -> None:
@@ -21,7 +21,7 @@ def test_a_session_that_is_still_ending_is_counted(database: str) -> None:
     resume = threading.Timer(0.5, os.kill, (pid, signal.SIGCONT))
     resume.start()
     try:
-        before = read_written(database, Means.COUNTERS)
+        before = read_written(database, DetectionMethod.COUNTERS)
     finally:
         resume.join()
     assert before.tables["public.notes"] == (10, 0, 0)

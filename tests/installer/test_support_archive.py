@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mosaic_gateway_installer.checks.support_archive import Scrubber
+from mosaic_gateway_installer.checks.support_archive import SecretRedactor
 
 if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
@@ -110,9 +110,9 @@ def test_a_file_that_is_there_is_not_replaced(installed: Site, tmp_path: Path) -
 )
 def test_what_looks_like_a_secret_is_blanked(text: str, expected: str) -> None:
     """Whoever's it is; ordinary words stay."""
-    assert Scrubber([]).clean(text) == expected
+    assert SecretRedactor([]).clean(text) == expected
 
 
 def test_a_secret_within_another_leaves_no_rest() -> None:
     """The longer one goes first; a very short one is not looked for."""
-    assert Scrubber(["abc", "abcdef", "x"]).clean("abcdef abc x") == "**** **** x"
+    assert SecretRedactor(["abc", "abcdef", "x"]).clean("abcdef abc x") == "**** **** x"

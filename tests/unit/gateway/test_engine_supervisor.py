@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from mosaic_gateway.engines.base import EngineReport, EngineStartError
-from mosaic_gateway.gateway.run.engine_supervisor import EngineKeeper
+from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.installation.engine_name import EngineName
 
 
@@ -74,12 +74,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_restart_in_one_thread() -> None:
     """An engine that died is started again, by the thread that started it first, and stopped at the end."""
     engine = FakeEngine()
-    keeper = EngineKeeper(engine)
-    keeper.start()
+    supervisor = EngineSupervisor(engine)
+    supervisor.start()
     assert engine.up
     engine.up = False
     wait_until(lambda: engine.up)
-    keeper.stop()
+    supervisor.stop()
     assert (engine.starts, engine.stopped, len(engine.threads)) == (2, True, 1)
     assert threading.get_ident() not in engine.threads
 
@@ -88,37 +88,37 @@ def test_restart_in_one_thread() -> None:
 def test_failing_restarts(error: Exception) -> None:
     """A start that fails, in whatever way, is tried again as long as the gateway runs."""
     engine = FakeEngine(None, error, error)
-    keeper = EngineKeeper(engine)
-    keeper.start()
+    supervisor = EngineSupervisor(engine)
+    supervisor.start()
     engine.up = False
     wait_until(lambda: engine.up)
     assert engine.starts == 4
-    keeper.stop()
+    supervisor.stop()
 
 
 def test_first_start_fails() -> None:
     """An error of the first start comes out where the keeper was started, and nothing goes on."""
     engine = FakeEngine(EngineStartError("no"))
-    keeper = EngineKeeper(engine)
+    supervisor = EngineSupervisor(engine)
     with pytest.raises(EngineStartError):
-        keeper.start()
-    keeper.stop()
+        supervisor.start()
+    supervisor.stop()
     assert engine.starts == 1
 
 
 def test_stop_without_start() -> None:
     """A keeper that never started is stopped without harm."""
-    EngineKeeper(FakeEngine()).stop()
+    EngineSupervisor(FakeEngine()).stop()
 
 
 def test_what_was_begun_is_stopped_though_it_never_started() -> None:
     """An engine that takes long is begun, others are not; and it is stopped without a start in between."""
     slow = FakeSlowStarter()
-    keeper = EngineKeeper(slow)
-    keeper.begin()
+    supervisor = EngineSupervisor(slow)
+    supervisor.begin()
     assert slow.up
-    keeper.stop()
+    supervisor.stop()
     assert slow.stopped
     other = FakeEngine()
-    EngineKeeper(other).begin()
+    EngineSupervisor(other).begin()
     assert not other.up

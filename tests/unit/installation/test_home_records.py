@@ -39,7 +39,7 @@ from mosaic_gateway_installer.backup import data_swap, manifest, tree_comparison
 from mosaic_gateway_installer.backup.stored_backups import list_backups
 from mosaic_gateway_installer.backup.tree_copy import copy_tree
 from mosaic_gateway_installer.checks.support_archive import secrets_of
-from mosaic_gateway_installer.install.adoption import marks_of
+from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.steps.settings import has_secret
 from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.upgrade import last_upgrade, major_version
@@ -161,10 +161,10 @@ RECORDS = {
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """An empty home."""
     monkeypatch.chdir(tmp_path)
-    made = Home(tmp_path / "home")
-    for directory in (made.data, made.run, made.secrets, made.logs, made.runtime):
+    created = Home(tmp_path / "home")
+    for directory in (created.data, created.run, created.secrets, created.logs, created.runtime):
         directory.mkdir(parents=True, mode=0o700)
-    return made
+    return created
 
 
 def place(home: Home, path: str) -> Path:
@@ -397,7 +397,7 @@ def test_secrets_that_are_no_files(home: Home, kind: str) -> None:
     """The secret that signs is an error, others are passed over."""
     PLANTED[kind](home.auth_secret)
     (home.secrets / "other-secret").write_text("hush\n")
-    for read in (has_secret, marks_of):
+    for read in (has_secret, data_identity_of):
         with pytest.raises(RecordError, match="auth-secret"):
             within(lambda read=read: read(home))  # type: ignore[misc]
     assert "hush" in within(lambda: secrets_of(home, None))
@@ -410,7 +410,7 @@ def test_secrets(home: Home) -> None:
     assert not has_secret(home)
     home.auth_secret.write_text("x\n")
     assert has_secret(home)
-    assert re.fullmatch("[0-9a-f]{32}", marks_of(home).secret_check or "")
+    assert re.fullmatch("[0-9a-f]{32}", data_identity_of(home).secret_check or "")
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
@@ -419,7 +419,7 @@ def test_files_exchanged_while_they_are_read(home: Home, kind: str) -> None:
     place(home, "tree/file").parent.joinpath("more").write_text("x")
     NO_FILES[kind](home.path / "tree" / "file")
     with pytest.raises(NotARegularFileError):
-        within(lambda: tree_comparison._look(home.path / "tree", "file", None))
+        within(lambda: tree_comparison._inspect(home.path / "tree", "file", None))
     with pytest.raises(NotARegularFileError):
         within(lambda: tree_comparison._same_share(home.path / "tree", home.path / "tree", "file", 0))
     if kind != "directory":

@@ -68,12 +68,12 @@ def test_a_cookie_from_before_is_good_after_uninstall_and_install(site: Site) ->
 
 
 @pytest.fixture(scope="module")
-def kept(make_site: MakeSite) -> Site:
+def retained(make_site: MakeSite) -> Site:
     """Return a site whose data was kept by an uninstall."""
-    made = make_site()
-    made.installed("--no-start")
-    made.json("uninstall")
-    return made
+    created = make_site()
+    created.installed("--no-start")
+    created.json("uninstall")
+    return created
 
 
 def _cluster(site: Site) -> Path:
@@ -111,35 +111,35 @@ SPOILS: dict[str, tuple[str, str, Callable[[Site], object]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILS)
-def test_what_does_not_belong_is_refused_and_nothing_is_touched(kept: Site, scratch: Path, spoil: str) -> None:
+def test_what_does_not_belong_is_refused_and_nothing_is_touched(retained: Site, scratch: Path, spoil: str) -> None:
     """Exit code 7, the reason, and not a byte changed; once it is mended the data is taken up."""
     code, said, act = SPOILS[spoil]
-    shutil.copytree(kept.path, scratch / "as-it-was", symlinks=True)
-    act(kept)
-    before = _picture(kept.path)
-    refused = kept.install("--no-start")
+    shutil.copytree(retained.path, scratch / "as-it-was", symlinks=True)
+    act(retained)
+    before = _picture(retained.path)
+    refused = retained.install("--no-start")
     assert (refused.code, refused.error["code"]) == (7, code)
     assert said in refused.error["message"]
-    assert _picture(kept.path) == before
+    assert _picture(retained.path) == before
     for name in ("data", "secrets", "receipt.json"):
-        target = kept.path / name
+        target = retained.path / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         shutil.move(scratch / "as-it-was" / name, target)
-    if kept.account_name is not None:
-        for path in (kept.path, *kept.path.rglob("*")):
-            shutil.chown(path, kept.account_name)
-    planned = kept.install("--no-start", "--dry-run")
+    if retained.account_name is not None:
+        for path in (retained.path, *retained.path.rglob("*")):
+            shutil.chown(path, retained.account_name)
+    planned = retained.install("--no-start", "--dry-run")
     assert planned.code == 0, planned.out
 
 
 @pytest.mark.slow
-def test_a_secret_from_outside_that_does_not_fit_is_refused(kept: Site) -> None:
+def test_a_secret_from_outside_that_does_not_fit_is_refused(retained: Site) -> None:
     """BETTER_AUTH_SECRET counts as well; accepted aloud, it is taken, and noted."""
-    refused = kept.install("--no-start", "--dry-run", BETTER_AUTH_SECRET="y" * 40)
+    refused = retained.install("--no-start", "--dry-run", BETTER_AUTH_SECRET="y" * 40)
     assert (refused.code, refused.error["code"]) == (7, "SECRET_MISMATCH")
     assert "BETTER_AUTH_SECRET" in refused.error["message"]
     assert "y" * 40 not in refused.out + refused.err
-    assert kept.install("--no-start", "--dry-run", "--accept-secret", BETTER_AUTH_SECRET="y" * 40).code == 0
+    assert retained.install("--no-start", "--dry-run", "--accept-secret", BETTER_AUTH_SECRET="y" * 40).code == 0
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_gateway.migrations import gate
-from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, Finding, Problem, check_bundle, make_lock
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, BundleFault, Problem, check_bundle, make_lock
 
 SQL = {"0000_a.sql": b"CREATE TABLE a ();\n", "0001_b.sql": "-- ü\n".encode()}
 
@@ -159,7 +159,7 @@ def test_sql_that_drizzle_would_hash_otherwise_is_not_locked(content: bytes, rea
 
 def test_every_problem_has_a_sentence() -> None:
     """Each finding can be said, and names what it is about."""
-    assert all("0000_a.sql" in str(Finding(problem, "0000_a.sql")) for problem in Problem)
+    assert all("0000_a.sql" in str(BundleFault(problem, "0000_a.sql")) for problem in Problem)
 
 
 def test_check_bundles_names_bundle_and_strays() -> None:

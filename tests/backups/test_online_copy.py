@@ -40,7 +40,7 @@ def test_with_nobody_at_work_the_log_ends_with_what_is_written(
                 connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
         copy_running_cluster(server.data, scratch / "copy", server.conninfo())
-        kept, in_use = _segments(scratch / "copy"), _in_use(server)
-        assert kept[-1] < in_use
+        retained, in_use = _segments(scratch / "copy"), _in_use(server)
+        assert retained[-1] < in_use
         assert (in_use in _segments(server.data)) is recycled
-        assert kept == [name for name in _segments(server.data) if kept[0] <= name < in_use]
+        assert retained == [name for name in _segments(server.data) if retained[0] <= name < in_use]

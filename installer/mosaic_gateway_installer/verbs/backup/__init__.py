@@ -1,1 +1,0 @@
-"""The verbs of the group ``backup``, one file each."""
