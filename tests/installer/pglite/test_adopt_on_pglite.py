@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.installer.test_adopt import *  # noqa: F403 - tests and fixtures alike
+from tests.installer.test_adoption import *  # noqa: F403 - tests and fixtures alike
 
 pytestmark = pytest.mark.slow
