@@ -1,8 +1,8 @@
-"""Build hook: no wheel and no sdist whose migrations differ from the hash lock.
+"""Build hook that stops the build of a wheel or sdist whose migrations differ from the hash lock.
 
-hatchling loads this file where nothing but hatchling is installed, so what it shares with the other
-gates is loaded from the source tree by path. ``initialize`` reads the source tree, ``finalize`` the
-archive that was really written: ignore rules and excludes act in between.
+hatchling loads this file in an environment that contains only hatchling, so the modules shared with the other gates
+are loaded from the source tree by path. ``initialize`` checks the source tree. ``finalize`` checks the archive that
+was written, because ignore rules and excludes apply in between.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ARCHIVE = "installer/mosaic_gateway_installer/check_dist/archive.py"
 
 
 class MigrationsRefusedError(Exception):
-    """The build was stopped; the message names every fault."""
+    """The build was stopped; the message lists every fault."""
 
 
 class MigrationsHook(BuildHookInterface[Any]):
-    """Holds source tree and archive against the hash lock."""
+    """Verifies source tree and archive against the hash lock."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         """Check the source tree. Raises `MigrationsRefusedError`."""
@@ -34,7 +34,7 @@ class MigrationsHook(BuildHookInterface[Any]):
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - as above
         """Check the archive and remove it if it is faulty. Raises `MigrationsRefusedError`."""
-        if version == "editable":  # holds a path to the source tree, not the files
+        if version == "editable":  # contains a path to the source tree, not the files
             return
         artifact = Path(artifact_path)
         try:
@@ -50,7 +50,7 @@ class MigrationsHook(BuildHookInterface[Any]):
         for bundle in hashlock.BUNDLES:
             name = f"{bundle}/{hashlock.LOCK_NAME}"
             if shipped.get(name) != Path(self.root, SQL, name).read_bytes():
-                faults.append(f"{bundle}: the hash lock is not the source tree's")
+                faults.append(f"{bundle}: the hash lock differs from the source tree's")
         return faults
 
     def _load(self, path: str) -> ModuleType:
@@ -59,7 +59,7 @@ class MigrationsHook(BuildHookInterface[Any]):
         if spec is None or spec.loader is None:
             raise ImportError(path)
         module = module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up while it is being executed
+        sys.modules[name] = module  # dataclasses look up their module while it is being executed
         spec.loader.exec_module(module)
         return module
 
@@ -67,4 +67,4 @@ class MigrationsHook(BuildHookInterface[Any]):
 def _refuse(where: str, faults: list[str] | tuple[str, ...]) -> None:
     if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
-        raise MigrationsRefusedError(f"the migrations in {where} are not what the hash lock says:{listed}")
+        raise MigrationsRefusedError(f"the migrations in {where} differ from the hash lock:{listed}")

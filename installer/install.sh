@@ -1,16 +1,16 @@
 #!/bin/sh
-# Makes a virtual environment, puts mosaic-gateway into it, and runs `mosaic-gateway install` with the arguments
-# given here; `sh install.sh upgrade …` runs `mosaic-gateway upgrade` instead.
+# Creates a virtual environment, installs mosaic-gateway into it, and runs `mosaic-gateway install` with the given
+# arguments; `sh install.sh upgrade …` runs `mosaic-gateway upgrade` instead.
 #
-# Beside the wheels of an archive that make-bundle.sh made, it uses those and needs no network. An archive is refused
-# where install.sh and wheels/ are not exactly what SHA256SUMS lists.
+# In an archive created by make-bundle.sh it installs the wheels of that archive and needs no network. An archive is
+# refused unless install.sh and wheels/ are exactly what SHA256SUMS lists.
 #
-#   MOSAIC_GATEWAY_VENV     where the environment goes (default: ~/.local/lib/mosaic-gateway, for root
+#   MOSAIC_GATEWAY_VENV     directory of the virtual environment (default: ~/.local/lib/mosaic-gateway, for root
 #                           /opt/mosaic-gateway)
-#   MOSAIC_GATEWAY_PACKAGE  what is installed: a wheel, an sdist, a directory or a requirement (default: the
-#                           archive or checkout that this script lies in, else the package index's latest)
+#   MOSAIC_GATEWAY_PACKAGE  what to install: a wheel, an sdist, a directory or a requirement (default: the archive
+#                           or checkout that contains this script, else the latest version on the package index)
 #   PYTHON                  the interpreter (default: the first of python3, python3.13, python3.12, python3.11 that
-#                           is new enough)
+#                           is Python 3.11 or later)
 set -eu
 
 fail() {
@@ -18,14 +18,14 @@ fail() {
   exit 3
 }
 
-# Prints the name $1, which may contain any byte, and what is wrong with it.
+# Prints the file name $1, with bytes other than the usual ones replaced, and the fault $2.
 say() {
   printf '  %s %s\n' "$(printf %s "$1" | tr -c 'A-Za-z0-9._+!/ -' '?')" "$2"
 }
 
-# Prints a line for each difference between SHA256SUMS and what is used of the archive: install.sh and wheels/.
-# The sums are compared as text, because `sha256sum -c` accepts files that are not listed, lines that it cannot parse
-# and names that lead out of the archive.
+# Prints a line for each difference between SHA256SUMS and the files that it covers: install.sh and wheels/.
+# The sums are compared as text, because `sha256sum -c` accepts unlisted files, lines that it cannot parse, and names
+# outside of the archive.
 differences() (
   cd "$here"
   LC_ALL=C
@@ -43,13 +43,13 @@ differences() (
     else
       case $file in
         wheels | SHA256SUMS) ;;
-        *[!A-Za-z0-9._+!/-]*) say "$file" "has a name that no wheel has" ;;
+        *[!A-Za-z0-9._+!/-]*) say "$file" "does not have the name of a wheel" ;;
         *) set -- "$@" "$file" ;;
       esac
     fi
   done
   if command -v sha256sum >/dev/null; then sum=sha256sum; else sum='shasum -a 256'; fi
-  found=$($sum "$@" </dev/null) || say "the archive" "has files that cannot be read"
+  computed=$($sum "$@" </dev/null) || say "the archive" "has files that cannot be read"
   [ ! -f SHA256SUMS ] || listed=$(cat SHA256SUMS)
   while IFS= read -r line; do
     case $newline$listed$newline in
@@ -57,13 +57,13 @@ differences() (
       *) say "${line#*  }" "is not listed in SHA256SUMS" ;;
     esac
   done <<EOT
-$found
+$computed
 EOT
   while IFS= read -r line; do
-    case $newline$found$newline in
+    case $newline$computed$newline in
       *"$newline$line$newline"*) ;;
-      *"  ${line#*  }$newline"*) say "${line#*  }" "is not as SHA256SUMS lists it" ;;
-      *) say "${line#*  }" "is listed in SHA256SUMS and is no file of the archive" ;;
+      *"  ${line#*  }$newline"*) say "${line#*  }" "differs from SHA256SUMS" ;;
+      *) say "${line#*  }" "is listed in SHA256SUMS but is not in the archive" ;;
     esac
   done <<EOT
 $listed
@@ -82,9 +82,9 @@ for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
   fi
 done
 [ -n "$python" ] || fail "no Python 3.11 or later found (looked for ${PYTHON:-python3, python3.13, python3.12, python3.11})"
-# -P: the present directory, which others may write, gives no modules.
+# -P: import no modules from the current directory, which other users may be able to write.
 "$python" -P -c 'import ensurepip, venv' 2>/dev/null ||
-  fail "$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
+  fail "$python cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
 
 if [ -n "${MOSAIC_GATEWAY_VENV:-}" ]; then
   venv=$MOSAIC_GATEWAY_VENV
@@ -113,27 +113,28 @@ if [ -n "${MOSAIC_GATEWAY_PACKAGE:-}" ]; then
   package=$MOSAIC_GATEWAY_PACKAGE
 elif [ -e "$here/SHA256SUMS" ] || [ -e "$here/wheels" ]; then
   offline=$here/wheels
-  wrong=$(differences)
-  [ -z "$wrong" ] || fail "the archive is damaged or was changed:
-$wrong"
+  faults=$(differences)
+  [ -z "$faults" ] || fail "the archive is damaged or was changed:
+$faults"
 elif [ -f "$checkout/installer/install.sh" ] && [ -f "$checkout/pyproject.toml" ]; then
   package=$checkout
 else
   package=mosaic-gateway
 fi
 
-# An environment that was being made when this was killed is made anew; one of yours is never touched.
-begun=$venv.begun
-if [ -e "$begun" ] || [ ! -x "$venv/bin/python" ]; then
+# If this script was killed while it created the environment, the environment is created again with --clear. An
+# environment that it did not create is never cleared.
+unfinished=$venv.begun
+if [ -e "$unfinished" ] || [ ! -x "$venv/bin/python" ]; then
   clear=
-  [ ! -e "$begun" ] || clear=--clear
+  [ ! -e "$unfinished" ] || clear=--clear
   mkdir -p "$(dirname -- "$venv")"
-  : >"$begun"
+  : >"$unfinished"
   "$python" -P -m venv ${clear:+"$clear"} "$venv"
-  rm -f "$begun"
+  rm -f "$unfinished"
 fi
 if [ -n "$offline" ]; then
-  # The version is the archive's own, whatever else may be found.
+  # Name the wheel, so that pip installs the version of the archive.
   package=$(ls "$offline"/mosaic_gateway-*.whl)
   "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check --no-index --find-links "$offline" \
     --upgrade "$package" || fail "the archive has no wheels for $("$venv/bin/python" -V) on this machine"

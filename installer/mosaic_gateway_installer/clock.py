@@ -1,4 +1,4 @@
-"""Is the clock right? Known without a network: it must stand after everything that has happened already."""
+"""Check of the system clock without a network: it must not be earlier than any recorded event."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from mosaic_gateway_installer.receipt import Receipt
 __all__ = ["ClockError", "check_clock"]
 
 TOLERANCE = timedelta(minutes=5)
-#: A clock this far after the newest migration of the package is more likely wrong than the package that old.
+#: A clock this far after the package's newest migration is more likely wrong than the package is that old.
 LONG_AFTER = timedelta(days=10 * 365)
 HINT = "Set the clock (timedatectl set-ntp true): sessions, links and certificates depend on it."
 
 
 class ClockError(PreflightError):
-    """The clock stands before something that has happened."""
+    """The clock is earlier than a recorded event."""
 
     code = "CLOCK_BEHIND"
 
 
 class ClockAheadError(AdviceError):
-    """The clock stands many years after this package was made."""
+    """The clock is many years later than the release of this package."""
 
     code = "CLOCK_AHEAD"
 
 
 def check_clock(now: datetime, home: Home, receipt: Receipt | None) -> str:
-    """Return what is well about *now*. Raises `ClockError`, `ClockAheadError`."""
-    released = _released()
-    for what, when in (("this package was made", released), *_events(home, receipt)):
+    """Return a sentence that reports the time *now*. Raises `ClockError`, `ClockAheadError`."""
+    released = _release_time()
+    for event, when in (("this package was released", released), *_events(home, receipt)):
         if now + TOLERANCE < when:
             raise ClockError(
-                f"the clock says {_text(now)}, but {what} at {_text(when)}",
+                f"the clock says {_text(now)}, but {event} at {_text(when)}",
                 hint=HINT,
                 details={"now": now.isoformat(), "after": when.isoformat()},
             )
     if released.timestamp() and now > released + LONG_AFTER:
-        raise ClockAheadError(f"the clock says {_text(now)}; this package was made at {_text(released)}", hint=HINT)
+        raise ClockAheadError(f"the clock says {_text(now)}; this package was released at {_text(released)}", hint=HINT)
     return f"the clock says {_text(now)}"
 
 
-def _released() -> datetime:
-    """The package cannot be older than its newest migration. A damaged one says nothing, and another check tells."""
+def _release_time() -> datetime:
+    """Return the time of the package's newest migration, or the epoch if the package is damaged.
+
+    Another check reports the damage.
+    """
     try:
         newest = max(migration.when for bundle in load_bundles() for migration in bundle.migrations)
     except MosaicError:
@@ -60,13 +63,13 @@ def _released() -> datetime:
 def _events(home: Home, receipt: Receipt | None) -> Iterator[tuple[str, datetime]]:
     if receipt is not None:
         with suppress(ValueError):
-            yield "this installation was made", datetime.fromisoformat(receipt.created_at)
-    for path in _written(home):
+            yield "this installation was created", datetime.fromisoformat(receipt.created_at)
+    for path in _recently_written_files(home):
         with suppress(OSError):
             yield f"{path} was written", datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-def _written(home: Home) -> Iterator[Path]:
+def _recently_written_files(home: Home) -> Iterator[Path]:
     yield from (home.config_file, home.receipt, home.gateway_log, home.postgres_log)
     with suppress(OSError):
         yield from (cluster / "global" / "pg_control" for cluster in home.data.glob("postgres-*"))

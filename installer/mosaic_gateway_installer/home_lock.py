@@ -1,4 +1,4 @@
-"""One changing verb at a time in a home."""
+"""The lock that allows one modifying verb at a time in a home."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["HomeBusyError", "forget_lock", "home_locked", "naming_lock_holder"]
 
 
 class HomeBusyError(BusyError):
-    """Another process changes this installation; the message names it and its verb."""
+    """Another process is modifying this installation; the message names its pid and verb."""
 
     code = "HOME_BUSY"
 
@@ -39,12 +39,15 @@ def home_locked(home: Home, verb: str) -> Iterator[None]:
 
 @contextmanager
 def naming_lock_holder(home: Home) -> Iterator[None]:
-    """Raise `HomeBusyError` for an error of the block while another process changes *home*: it is the cause."""
+    """Replace an error raised in the block by `HomeBusyError` if another process holds the lock of *home*.
+
+    That process is then the likely cause of the error.
+    """
     try:
         yield
     except MosaicError as error:
         holder = None
-        with suppress(OSError):  # the place itself may be what is wrong
+        with suppress(OSError):  # the home itself may be the cause of the error
             holder = holder_of(home.lock)
         if holder is not None:
             raise _busy(home, holder) from error
@@ -52,7 +55,7 @@ def naming_lock_holder(home: Home) -> Iterator[None]:
 
 
 def forget_lock(home: Home) -> None:
-    """Remove the lock file of a home that is going away; only its holder may."""
+    """Remove the lock file of a home that is being deleted. Only the holder of the lock may call this."""
     with suppress(FileNotFoundError):
         home.lock.unlink()
 
@@ -61,6 +64,6 @@ def _busy(home: Home, holder: FileLockHolder | None) -> HomeBusyError:
     who = f"process {holder.pid} ({holder.facts.get('verb', 'unknown')})" if holder else "another process"
     return HomeBusyError(
         f"{home.path} is being changed by {who}",
-        hint="Wait until it ends, then run the command again.",
+        hint="Wait until it exits, then run the command again.",
         details={"pid": holder.pid, "verb": holder.facts.get("verb")} if holder else {},
     )

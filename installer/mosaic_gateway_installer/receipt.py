@@ -1,7 +1,7 @@
-"""The receipt: what an installation owns in its home, and what is known of it. Only that is ever removed.
+"""The receipt: the record of what an installation owns in its home. Only what it lists is ever removed.
 
-What root has made for it elsewhere stands in root's own record (`mosaic_gateway.installation.machine_record`): the
-receipt can be written by the owner of the home.
+Files that root created outside of the home are listed in a record that only root can write
+(`mosaic_gateway.installation.machine_record`), because the owner of the home can write the receipt.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
-    ClosedRecordError,
     Field,
     RecordError,
+    UnreadableRecordError,
     boolean,
     digest,
     entries,
     integer,
     matching,
     member,
-    moment,
     optional,
     path_text,
     read_record,
     relative_path,
     text,
+    timestamp,
 )
 from mosaic_gateway.gateway.control.service import Service
 from mosaic_gateway.installation.engine_name import EngineName
@@ -40,13 +40,13 @@ from mosaic_gateway.process.account import HomeOwnerError
 
 __all__ = ["SCHEMA", "Receipt", "ReceiptState", "installed", "read_receipt", "write_receipt"]
 
-#: Version of the file's form.
+#: Version of the file format.
 SCHEMA = 1
 HINT = "Nothing was changed. Restore the file from a backup, or choose another --home."
 
 
 class ReceiptState(StrEnum):
-    """How far an installation is: under way, complete, removed with its data kept, or given up with its data."""
+    """State of an installation: in progress, complete, uninstalled with its data retained, or being purged."""
 
     INSTALLING = "installing"
     INSTALLED = "installed"
@@ -56,15 +56,15 @@ class ReceiptState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What belongs to one installation.
+    """What one installation owns.
 
-    ``created_at`` is UTC (ISO 8601). ``home_created`` says whether the home itself was made by us,
-    ``parents_created`` which directories above it, outermost first. ``schema`` is the digest of the
-    migrations that are applied, None before the first. ``retained`` names what an uninstall left, below the home.
-    ``system_identifier`` and ``secret_check`` are the marks of data and secret (see `adoption`), None where an
-    earlier version wrote the receipt. ``engine_reason`` says why ``engine`` was chosen, ``caches`` names what was
-    made outside of the home for other homes as well. ``service`` is a user's own unit,
-    None where there is none; ``service_wanted`` is False after ``--no-service``.
+    ``created_at`` is UTC (ISO 8601). ``home_created`` is True if the installer created the home directory;
+    ``parents_created`` lists the parent directories that it created, outermost first. ``schema`` is the digest of
+    the applied migrations, None before the first. ``retained`` lists what an uninstall left, relative to the home.
+    ``system_identifier`` and ``secret_check`` identify data and secret (see `adoption`); they are None in receipts
+    of earlier versions. ``engine_reason`` states why ``engine`` was chosen. ``caches`` lists caches outside of the
+    home, which other homes also use. ``service`` is the user's own unit, if any; ``service_wanted`` is False after
+    ``--no-service``.
     """
 
     instance_id: str
@@ -90,7 +90,7 @@ FIELDS = {
     "state": Field(member(ReceiptState)),
     "version": Field(matching(VERSION, "a version")),
     "engine": Field(lambda value: str(member(EngineName)(value))),
-    "created_at": Field(moment),
+    "created_at": Field(timestamp),
     "home_created": Field(boolean),
     "parents_created": Field(entries(path_text), ()),
     "schema": Field(optional(digest), None),
@@ -105,14 +105,14 @@ FIELDS = {
 
 
 def read_receipt(home: Home) -> Receipt | None:
-    """Return the receipt of *home*, None where there is none. Raises RecordError, `HomeOwnerError`."""
+    """Return the receipt of *home*, None if there is none. Raises RecordError, `HomeOwnerError`."""
     try:
         value = read_record(home.receipt, FIELDS, hint=HINT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ClosedRecordError as error:
+    except UnreadableRecordError as error:
         raise HomeOwnerError(
-            f"{home.path} is closed to this user", hint="Run the command as its owner or as root."
+            f"{home.path} cannot be read by this user", hint="Run the command as its owner or as root."
         ) from error
     if value.pop("receipt") != SCHEMA:
         raise RecordError(
@@ -126,11 +126,12 @@ def read_receipt(home: Home) -> Receipt | None:
 
 
 def installed(home: Home) -> Receipt:
-    """Return the receipt of *home*, which must be there. Raises NotInstalledError, RecordError, OSError."""
+    """Return the receipt of *home*, which must exist. Raises NotInstalledError, RecordError, OSError."""
     receipt = read_receipt(home)
     if receipt is None:
         raise NotInstalledError(
-            f"there is no installation in {home.path}", hint="Name the right place with --home. Nothing was changed."
+            f"there is no installation in {home.path}",
+            hint="Nothing was changed. Give the directory of the installation with --home.",
         )
     return receipt
 

@@ -1,4 +1,4 @@
-"""What a killed restore, upgrade or uninstall left is put right before any other verb changes the home."""
+"""Roll-back of a restore, upgrade or uninstall that was killed, before another verb modifies the home."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ def needs_recovery(home: Home) -> bool:
 
 
 def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
-    """Bring back what a restore or uninstall that did not come to its end had set aside.
+    """Roll back an interrupted restore, upgrade or uninstall: rename what it had set aside to its original names.
 
-    So it does with an upgrade, but for a caller that says otherwise with *upgrade_too*.
-    What a killed removal had already given up is deleted.
-    The caller holds the home's lock. What a purge set aside is left alone: it can only go on. A gateway that runs on
-    the data that goes is stopped. Raises BusyError, OSError.
+    With *upgrade_too* False an interrupted upgrade is left as it is. Files that an uninstall was already deleting
+    are deleted. What a purge set aside stays: a purge can only be completed. A gateway that uses the data to be
+    replaced is stopped. The caller holds the home's lock. Raises BusyError, OSError.
     """
     if interrupted(home):
-        report.begin("Putting back what an interrupted restore had set aside")
+        report.begin("Rolling back an interrupted restore")
         gateway_process.stop(home)
         with database_at_rest(home):
             put_back(home)
     clean_up(home)
     if is_reverting(home):
-        report.begin("Putting back what an interrupted way back had set aside")
+        report.begin("Rolling back an interrupted upgrade --revert")
         gateway_process.stop(home)
         with database_at_rest(home):
             put_back_reverted(home)
@@ -48,8 +47,8 @@ def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
 
 
 def _roll_back_upgrade(home: Home, report: Reporter) -> None:
-    """Go back to what was before an upgrade that was killed, unless all that it changes was in force already."""
-    from mosaic_gateway_installer.upgrade.rollback import roll_back  # much comes along
+    """Roll back an upgrade that was killed, unless it had completed."""
+    from mosaic_gateway_installer.upgrade.rollback import roll_back  # imports many modules
 
     mark = read_mark(home)
     if mark is None:
@@ -57,5 +56,5 @@ def _roll_back_upgrade(home: Home, report: Reporter) -> None:
     if mark.phase is Phase.DONE:
         remove_mark(home)
         return
-    report.begin(f"Taking back the unfinished upgrade to {mark.target_version}")
+    report.begin(f"Rolling back the unfinished upgrade to {mark.target_version}")
     roll_back(home, mark)

@@ -1,4 +1,4 @@
-"""What a step is, and what steps are told of the installation that they belong to."""
+"""The step protocol, and the context that the steps of one verb share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Context", "Step"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The installation as it shall be.
+    """The target state of the installation.
 
-    ``account_name`` is the service account that the home belongs to, only to be shown; None for the user who runs
-    the installer. ``new_directories`` are the home and those above it that were not there before, outermost first;
-    none if the home was there. ``engine_reason`` says why the home gets the engine that it gets; ``engine_chosen``
-    whether none was named.
+    ``account_name`` is the service account that owns the home, for display only; None for the user who runs the
+    installer. ``new_directories`` are the home and its parents that do not exist yet, outermost first; empty if the
+    home exists. ``engine_reason`` states why the engine was chosen; ``engine_chosen`` is True if the caller named
+    none.
     """
 
     home: Home
@@ -37,21 +37,21 @@ class Context:
 
 
 class Step(Protocol):
-    """One change. Nothing is remembered between its calls but what is on the machine."""
+    """One reversible change. What was done is read from the machine and from the journal, not from memory."""
 
     @property
     def id(self) -> str:
-        """A short stable name, as in the journal and in ``--dry-run --json``."""
+        """Return a short stable name, as used in the journal and in ``--dry-run --json``."""
 
     @property
     def description(self) -> str:
-        """What the step does, for a person: "Create the database cluster"."""
+        """Return what the step does, for display: "Create the database cluster"."""
 
     def done(self) -> bool:
-        """Return whether the change is there already. Reads only; needs no earlier step."""
+        """Return whether the change is already in place. Reads only; requires no earlier step."""
 
     def apply(self) -> None:
-        """Make the change; also over what a killed attempt left. Raises MosaicError and OSError."""
+        """Apply the change, also over what a killed attempt left. Raises MosaicError and OSError."""
 
     def undo(self) -> None:
-        """Take back what `apply` of this run made, whole or in part. Raises OSError."""
+        """Undo what `apply` did in this run, even if it did not complete. Raises OSError."""

@@ -1,7 +1,7 @@
-"""The journal of the steps under way: what was begun, done and undone, one JSON object a line.
+"""The journal of a verb's steps: which were begun, done and undone, one JSON object per line.
 
-A verb that was killed leaves it behind; the next run reads from it what the dead one had begun, which
-no probe of the machine could tell (whether a directory was there before, say).
+A verb that is killed leaves its journal. The next run learns from it what cannot be read from the machine, for
+example whether a step had completed or had only been begun.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.fs.files import open_descriptor, parse_json, remove_file
-from mosaic_gateway.fs.record_fields import Field, checked_record, choice, moment, naming_the_file, read_content, text
+from mosaic_gateway.fs.record_fields import (
+    Field,
+    checked_record,
+    choice,
+    read_content,
+    record_errors_for,
+    text,
+    timestamp,
+)
 
 __all__ = ["Journal"]
 
 FIELDS = {
-    "at": Field(moment),
+    "at": Field(timestamp),
     "verb": Field(text),
     "step": Field(text),
     "event": Field(choice("begin", "done", "undone")),
 }
-HINT = "It notes what a command that was killed had begun. Remove it, then run mosaic-gateway install."
+HINT = "It records the steps of an interrupted command. Remove it, then run mosaic-gateway install."
 
 
 class Journal:
@@ -34,40 +42,41 @@ class Journal:
         self._path = path
 
     def append(self, verb: str, step: str, event: str) -> None:
-        """Note *event* (``begin``, ``done``, ``undone``) of *step*; on disk before the return.
+        """Append *event* (``begin``, ``done``, ``undone``) of *step* and call fsync.
 
-        Raises OSError, and RecordError where no file of ours lies in its place.
+        Raises OSError, and RecordError if the path is not a regular file.
         """
         line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "verb": verb, "step": step, "event": event}
-        with naming_the_file(self._path, hint=HINT):
+        with record_errors_for(self._path, hint=HINT):
             descriptor = open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         with os.fdopen(descriptor, "ab", buffering=0) as stream:
             stream.write(json.dumps(line).encode() + b"\n")
             os.fsync(descriptor)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return what a run that did not end left behind.
+        """Return the entries that an unfinished run left.
 
-        What a kill or a full disk tore, and is no JSON object, is passed over. Raises RecordError.
+        Lines that are not JSON objects, written in part before a kill or on a full disk, are skipped. Raises
+        RecordError.
         """
-        found: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         with suppress(FileNotFoundError, NotADirectoryError):
             for line in read_content(self._path, hint=HINT).splitlines():
                 with suppress(ValueError):
                     entry = parse_json(line)
                     if isinstance(entry, dict):
-                        found.append(checked_record(self._path, entry, FIELDS, hint=HINT))
-        return found
+                        entries.append(checked_record(self._path, entry, FIELDS, hint=HINT))
+        return entries
 
     def was_done(self, step: str) -> bool:
-        """Return whether a run that did not end had completed *step* (and not undone it)."""
+        """Return whether an unfinished run had completed *step* and not undone it."""
         events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
         return bool(events) and events[-1] == "done"
 
     def was_ever_started(self, step: str) -> bool:
-        """Return whether a run that did not end had begun *step*, undone or not."""
+        """Return whether an unfinished run had begun *step*, undone or not."""
         return any(entry.get("step") == step for entry in self.entries())
 
     def close(self) -> None:
-        """Forget everything: the verb came to its end. Raises OSError."""
+        """Delete the journal at the end of the verb. Raises OSError."""
         remove_file(self._path)

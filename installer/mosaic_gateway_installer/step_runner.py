@@ -1,7 +1,7 @@
-"""Runs steps: journaled, in order, and all taken back when one of them fails.
+"""Runs steps in order, records them in the journal, and undoes all of them if one fails.
 
-A step that fails, or is interrupted, is undone with all steps that this run made before it, newest
-first. A run that was killed is not undone: the next run of the same verb finds the journal, and goes on.
+If a step fails or is interrupted, it and the steps that this run applied before it are undone, newest first. A run
+that was killed is not undone: the next run of the same verb reads the journal and continues.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ LOG = logging.getLogger(__name__)
 
 
 def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], None]) -> None:
-    """Apply *steps* in their order, then call *then*, whose failure also takes everything back.
+    """Apply *steps* in order, then call *then*. If a step or *then* raises, undo all steps and raise the error again.
 
-    Once all has been taken back the *journal* is empty. Raises what a step or *then* raises, after the undoing.
+    If everything could be undone, the *journal* is deleted.
     """
-    begun: list[Step] = []
+    started: list[Step] = []
     try:
         for step in steps:
             report.begin(step.description)
-            begun.append(step)
-            _note(journal, verb, step, "begin")
+            started.append(step)
+            _record(journal, verb, step, "begin")
             step.apply()
-            _note(journal, verb, step, "done")
+            _record(journal, verb, step, "done")
             report.done(step.description)
         then()
     except BaseException:
         with uninterruptible():
-            if _undo(verb, begun, journal, report):
+            if _undo(verb, started, journal, report):
                 with suppress(OSError):
                     journal.close()
         raise
 
 
-def _undo(verb: str, begun: Sequence[Step], journal: Journal, report: Reporter) -> bool:
-    """Undo *begun*, newest first; return whether nothing of it is left."""
+def _undo(verb: str, started: Sequence[Step], journal: Journal, report: Reporter) -> bool:
+    """Undo the steps *started*, newest first; return whether all of them could be undone."""
     failed: list[str] = []
-    for step in reversed(begun):
+    for step in reversed(started):
         report.done(f"Undoing: {step.description}")
         try:
             step.undo()
         except (OSError, MosaicError) as error:
-            # The first error is the one to show; what could not be undone is what the next run takes up.
+            # The caller raises the first error. The next run continues with what could not be undone.
             LOG.warning("could not undo %s: %s", step.id, error)
             failed.append(step.id)
             continue
-        with suppress(OSError, MosaicError):  # on a full disk the undoing goes on, unwritten
-            _note(journal, verb, step, "undone")
+        with suppress(OSError, MosaicError):  # on a full disk, continue to undo without the journal
+            _record(journal, verb, step, "undone")
     return not failed
 
 
-def _note(journal: Journal, verb: str, step: Step, event: str) -> None:
+def _record(journal: Journal, verb: str, step: Step, event: str) -> None:
     journal.append(verb, step.id, event)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -79,12 +79,12 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """Keep a second Ctrl-C from tearing the undoing apart."""
+    """Ignore SIGINT, SIGTERM and SIGHUP while steps are undone."""
 
     def ignore(_number: int, _frame: FrameType | None) -> None:
         return
 
-    # Not SIG_IGN, which the programs that the undoing starts would inherit.
+    # Not SIG_IGN, which programs started by `undo` would inherit.
     yield from _with_handlers(INTERRUPTIONS, ignore)
 
 

@@ -1,7 +1,7 @@
-"""mosaic-gateway: a self-hosted gateway and the SQL that its database is made of.
+"""mosaic-gateway: a self-hosted gateway and the SQL migrations of its database.
 
-Importing this package loads nothing but the version; each layer is imported by name, so that a
-command line which only prints its help pays for none of them.
+This module defines the version only and imports nothing. Each subpackage is imported where it is
+used, which keeps ``--help`` fast.
 """
 
 from __future__ import annotations

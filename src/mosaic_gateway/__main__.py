@@ -1,6 +1,6 @@
-"""``python -m mosaic_gateway``: the verbs of an installation, without the installer's.
+"""``python -m mosaic_gateway``: the verbs of an installation, without the installer's verbs.
 
-``supervise`` is none of them: it is how a starter runs the supervisor, which loads as little as it can.
+``supervise`` is not a verb for users. ``start`` uses it to run the supervisor, which imports as little as possible.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where an installation lives and how it is set up; the only module that reads the environment.
+"""Settings of an installation and its directories; the only module that reads the environment.
 
-Each value comes from the first of: a command-line flag, ``MOSAIC_GATEWAY_*`` (and ``DATABASE_URL``,
+Sources of a value, in order of precedence: a command-line flag, ``MOSAIC_GATEWAY_*`` (and ``DATABASE_URL``,
 ``BETTER_AUTH_SECRET``), ``<home>/config.toml``, the default.
 """
 
@@ -46,19 +46,19 @@ LARGEST_PORT = 65535
 
 
 class ConfigError(UsageError):
-    """A configuration value cannot be used; the message names the value's source."""
+    """A setting has an invalid value; the message names its source."""
 
     code = "CONFIG_INVALID"
 
 
 class NotInstalledError(PreflightError):
-    """The home holds no installation, or not all of one."""
+    """The home contains no installation, or an incomplete one."""
 
     code = "NOT_INSTALLED"
 
 
 class Secret:
-    """A text that never shows itself: ``str`` and ``repr`` are masked, `reveal` gives the value."""
+    """A string whose ``str`` and ``repr`` are masked; `reveal` returns the value."""
 
     __slots__ = ("_value",)
 
@@ -66,7 +66,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value; the caller keeps it out of arguments, logs and errors."""
+        """Return the value; the caller must not put it into arguments, logs or errors."""
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -83,7 +83,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The settings in force. ``sources`` names where each value came from."""
+    """The effective settings. ``sources`` maps a setting to the source of its value."""
 
     home: Home
     host: str = DEFAULT_HOST
@@ -98,18 +98,18 @@ class Config:
 
     @property
     def url(self) -> str:
-        """The address a person opens: ``base_url`` if set, else host and port."""
+        """The URL for users: ``base_url`` if set, else host and port."""
         if self.base_url:
             return self.base_url.rstrip("/")
         return f"http://{_url_host(self.host)}:{self.port}"
 
     @property
     def local_url(self) -> str:
-        """The address under which this machine reaches the gateway itself."""
+        """The URL at which local processes reach the gateway."""
         return f"http://{_url_host(self.host)}:{self.port}"
 
 
-#: Setting -> environment variables that give it, first wins.
+#: Setting -> environment variables, in order of precedence.
 VARIABLES: Mapping[str, tuple[str, ...]] = {
     "host": ("MOSAIC_GATEWAY_HOST",),
     "port": ("MOSAIC_GATEWAY_PORT",),
@@ -123,24 +123,24 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return this process's environment; callers pass it on instead of reading it themselves."""
+    """Return the environment of this process; other modules take it as a parameter."""
     return os.environ
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
-    """Return ``MOSAIC_GATEWAY_HOME``, or the place that fits this user."""
+    """Return ``MOSAIC_GATEWAY_HOME``, or the default home of this user."""
     named = environ.get("MOSAIC_GATEWAY_HOME")
     if named:
         return Path(named).expanduser().absolute()
     if os.geteuid() == 0:
         return SYSTEM_HOME
-    from platformdirs import user_data_path  # noqa: PLC0415 - only where it is needed: start-up time
+    from platformdirs import user_data_path  # noqa: PLC0415 - costs start-up time, rarely needed
 
     return user_data_path("mosaic-gateway", appauthor=False)
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Return where goes what homes of this machine share and can make again: ``MOSAIC_GATEWAY_CACHE``, or the usual."""
+    """Return the cache that all homes of a user share: ``MOSAIC_GATEWAY_CACHE``, or the default."""
     named = environ.get("MOSAIC_GATEWAY_CACHE")
     if named:
         return Path(named).expanduser().absolute()
@@ -152,21 +152,21 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path:
-    """Return where short-lived files with short names go: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
+    """Return the directory for sockets and other runtime files: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
     named = environ.get("XDG_RUNTIME_DIR", "")
-    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
+    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - the callers check what they create there
 
 
 def config_directory(environ: Mapping[str, str]) -> Path:
-    """Return where a user's programs keep settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
+    """Return the directory of user settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
     named = environ.get("XDG_CONFIG_HOME", "")
     return Path(named) if named.startswith("/") else Path.home() / ".config"
 
 
 def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
-    """Return the settings of *home*; *flags* holds only what was given on the command line.
+    """Return the settings of *home*; *flags* contains the options given on the command line.
 
-    Raises `ConfigError` for an unreadable file, an unknown key or a value of the wrong kind.
+    Raises `ConfigError` for an unreadable file, an unknown key or an invalid value.
     """
     stored = read_config_file(home.config_file)
     values: dict[str, Any] = {}
@@ -184,14 +184,14 @@ def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, s
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Return the keys of *path*, an empty dictionary where there is none. Raises `ConfigError`."""
+    """Return the settings in the file *path*, an empty dictionary if it does not exist. Raises `ConfigError`."""
     try:
         stored = parse_toml(read_regular(path))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except PermissionError as error:
         raise ConfigError(
-            f"{path} may not be read by user id {os.geteuid()}, as whom the gateway runs",
+            f"user id {os.geteuid()}, which runs the gateway, has no permission to read {path}",
             hint=f"As root: chown {os.geteuid()} {shlex.quote(str(path))} && chmod 600 {shlex.quote(str(path))}",
         ) from error
     except (OSError, ValueError) as error:
@@ -215,16 +215,17 @@ def instance_id(home: Home) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise NotInstalledError(
             f"there is no installation in {home.path}",
-            hint="Run mosaic-gateway install, or name the right place with --home.",
+            hint="Run mosaic-gateway install, or give the directory of the installation with --home.",
         ) from None
     except (OSError, RecordError) as error:
         raise NotInstalledError(
-            f"{home.receipt} cannot be read: {error}", hint="Run mosaic-gateway doctor --home and the place."
+            f"{home.receipt} cannot be read: {error}",
+            hint=f"Run mosaic-gateway doctor --home {shlex.quote(str(home.path))}",
         ) from error
 
 
 def load_auth_secret(config: Config) -> Secret:
-    """Return the key that signs cookies: ``BETTER_AUTH_SECRET``, or the home's own. Raises `NotInstalledError`."""
+    """Return the key that signs cookies: ``BETTER_AUTH_SECRET``, or the one in the home. Raises `NotInstalledError`."""
     if config.auth_secret is not None:
         return config.auth_secret
     path = config.home.auth_secret
@@ -233,7 +234,7 @@ def load_auth_secret(config: Config) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         raise NotInstalledError(
             f"the secret {path} cannot be read: {error}",
-            hint="Restore it from a backup. A new one would end every session; install makes one only for a new home.",
+            hint="Restore it from a backup: a new secret would end every session.",
         ) from error
     if not value:
         raise NotInstalledError(f"the secret {path} is empty", hint="Restore it from a backup.")
@@ -241,9 +242,9 @@ def load_auth_secret(config: Config) -> Secret:
 
 
 def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapping[str, Any]) -> None:
-    """A database URL means the server engine, unless the engine is named with equal or higher rank.
+    """Select the server engine if a database URL is set, unless a source of equal or higher precedence sets an engine.
 
-    ``DATABASE_URL`` often belongs to another program: it never moves an installed home to a server.
+    ``DATABASE_URL`` is often meant for another program: it never switches an installed home to a server.
     """
     if "database_url" not in values or sources.get("engine") == "flag":
         return
@@ -268,8 +269,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
             case _:
                 return _text(value)
     except (TypeError, ValueError) as error:
-        shown = "the value" if name in {"database_url", "auth_secret"} else repr(value)
-        raise ConfigError(f"{name} from {source} cannot be used: {shown}", hint=_hint(name)) from error
+        displayed = "the value" if name in {"database_url", "auth_secret"} else repr(value)
+        raise ConfigError(f"invalid value for {name} from {source}: {displayed}", hint=_hint(name)) from error
 
 
 def _text(value: Any) -> str:
@@ -300,8 +301,8 @@ def _hint(name: str) -> str:
     if name == "engine":
         return f"Give one of: {', '.join(EngineName)}."
     if name == "base_url":
-        return "Give an address like https://gateway.example.com."
-    return "Give a text that is not empty."
+        return "Give a URL such as https://gateway.example.com."
+    return "Give a string that is not empty."
 
 
 def _url_host(host: str) -> str:

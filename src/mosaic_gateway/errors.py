@@ -1,7 +1,7 @@
-"""The one root error, its categories, and the exit codes that scripts may rely on.
+"""The base class of all errors, its categories, and the exit codes that scripts may rely on.
 
-Every layer derives its own errors from a category here, so that the exit code of a failure is a
-property of its class and the command line never has to guess it.
+Every layer derives its errors from a category defined here, so that the class of an error determines
+the exit code.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class ExitCode(IntEnum):
 
 
 class MosaicError(Exception):
-    """Root of all errors that mosaic-gateway raises on purpose.
+    """Base class of all errors that mosaic-gateway raises on purpose.
 
-    ``message`` says what happened and where, ``hint`` what to do next, ``details`` carries
-    JSON-serialisable facts for scripts. None of the three ever holds a secret.
+    ``message`` says what happened and where, ``hint`` what to do next; ``details`` has
+    JSON-serialisable values for scripts. None of the three ever contains a secret.
     """
 
     code: str = "FAILED"
@@ -62,27 +62,27 @@ class MosaicError(Exception):
 
 
 class InternalError(MosaicError):
-    """Something that should not happen; the message names the place."""
+    """An unexpected error; the message says where it occurred."""
 
     code = "INTERNAL"
 
 
 class InterruptionError(MosaicError):
-    """A signal or Ctrl-C ended the command before it was done."""
+    """A signal or Ctrl-C ended the command before it was complete."""
 
     code = "INTERRUPTED"
     exit_code = ExitCode.INTERRUPTED
 
 
 class UsageError(MosaicError):
-    """The call's arguments or the configuration make no sense together."""
+    """The arguments or the configuration are invalid or contradict each other."""
 
     code = "USAGE"
     exit_code = ExitCode.USAGE
 
 
 class PreflightError(MosaicError):
-    """The machine is not ready for what was asked; nothing was changed."""
+    """The machine does not meet the requirements of the operation; nothing was changed."""
 
     code = "PREFLIGHT"
     exit_code = ExitCode.PREFLIGHT
@@ -96,21 +96,21 @@ class MigrationError(MosaicError):
 
 
 class SmokeTestError(MosaicError):
-    """The gateway runs but does not answer as it must."""
+    """The gateway is running but does not respond correctly."""
 
     code = "SMOKE_TEST_FAILED"
     exit_code = ExitCode.SMOKE_TEST
 
 
 class BusyError(MosaicError):
-    """Somebody else holds what is needed; the message names the holder."""
+    """Another process holds a lock or resource that is needed; the message names it."""
 
     code = "BUSY"
     exit_code = ExitCode.BUSY
 
 
 class RefusedError(MosaicError):
-    """Going on could lose or damage data; nothing was written."""
+    """Continuing could lose or damage data; nothing was written."""
 
     code = "REFUSED"
     exit_code = ExitCode.REFUSED

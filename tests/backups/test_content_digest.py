@@ -1,4 +1,4 @@
-"""Hashes that are taken while a copy grows."""
+"""Hashes that are computed during a copy."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from mosaic_gateway_installer.backup.tree_copy import STEP, copy_tree
 
 
 @pytest.mark.parametrize("final", [0, 1, SMALL - 1, SMALL + 1, 3 * SMALL, 5 * SMALL + 7])
-def test_the_hash_is_that_of_the_file_in_the_end(tmp_path: Path, final: int) -> None:
-    """Grown step by step, cut off, or grown beyond what was told: what counts is what is there at the end."""
-    path, summary = tmp_path / "copy", 3 * SMALL
-    content = os.urandom(max(final, summary))
+def test_hash_of_the_final_file(tmp_path: Path, final: int) -> None:
+    """The hash is the final file's, also if it was truncated, or extended beyond the last reported size."""
+    path, reported = tmp_path / "copy", 3 * SMALL
+    content = os.urandom(max(final, reported))
     with path.open("w+b", buffering=0) as stream:
         with hashing() as (follow, hashed), follow("base/1", stream.fileno()) as grown:
-            for end in (CHUNK // 2, SMALL + 9, summary):
-                stream.write(content[stream.tell() : end])
+            start = 0
+            for end in (CHUNK // 2, SMALL + 9, reported):
+                stream.write(content[start:end])
                 grown(end)
+                start = end
             stream.truncate(final)
-            stream.seek(min(final, summary))
-            stream.write(content[stream.tell() : final])
+            start = stream.seek(min(final, reported))
+            stream.write(content[start:final])
         assert hashed() == (FileEntry("base/1", final, hashlib.sha256(content[:final]).hexdigest()),)
 
 
-def test_a_large_file_with_holes_is_followed_to_its_end(tmp_path: Path) -> None:
-    """Holes count as the zeros that they read as, also the one at the end; each file is told of once."""
+def test_large_file_with_holes(tmp_path: Path) -> None:
+    """Holes are hashed as zeros, also at the end of the file; each file has one entry."""
     source = tmp_path / "source"
     source.mkdir()
     with (source / "large").open("wb") as stream:
@@ -47,13 +49,13 @@ def test_a_large_file_with_holes_is_followed_to_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "copy/large").read_bytes() == (source / "large").read_bytes()
 
 
-def test_a_copy_that_fails_ends_its_followers(tmp_path: Path) -> None:
-    """Nobody waits for bytes that will never come."""
+def test_failed_copy(tmp_path: Path) -> None:
+    """If the copy fails, the hashing threads end."""
     with (tmp_path / "copy").open("w+b") as stream, pytest.raises(OSError, match="full"):
-        _fail_on_the_way(stream.fileno())
+        _fail_during_copy(stream.fileno())
 
 
-def _fail_on_the_way(descriptor: int) -> None:
+def _fail_during_copy(descriptor: int) -> None:
     with hashing() as (follow, _), follow("copy", descriptor) as grown:
         grown(2 * SMALL)
         raise OSError(28, "full")

@@ -1,4 +1,4 @@
-"""A copy that is made while its source changes, and brought up to date afterwards."""
+"""A copy that is created while its source changes, and brought up to date afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 300_000  # bytes
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A directory as a database has them."""
+    """A directory similar to that of a database."""
     top = tmp_path / "data"
     (top / "base" / "1").mkdir(parents=True)
     (top / "base" / "2").mkdir()
@@ -28,8 +28,8 @@ def data(tmp_path: Path) -> Path:
     return top
 
 
-def _within(path: Path, position: int) -> None:
-    """Change bytes, and have nothing tell of it but the bytes."""
+def _change_bytes(path: Path, position: int) -> None:
+    """Change bytes of *path*, but neither its size nor its times."""
     status = path.stat()
     with path.open("r+b") as stream:
         stream.seek(position)
@@ -50,13 +50,13 @@ def _swap(data: Path) -> None:
 
 CHANGES: dict[str, Callable[[Path], object]] = {
     "nothing": lambda _data: None,
-    "bytes, silently": lambda data: _within(data / "base/1/100", SIZE - 40),
+    "bytes only": lambda data: _change_bytes(data / "base/1/100", SIZE - 40),
     "longer": lambda data: (data / "base/1/101").write_bytes(os.urandom(SIZE + 1)),
-    "cut off": lambda data: os.truncate(data / "base/1/101", 0),
+    "truncated": lambda data: os.truncate(data / "base/1/101", 0),
     "a new file": lambda data: (data / "base/1/102").write_bytes(b"new"),
     "a new directory": lambda data: shutil.copytree(data / "base/2", data / "base/3/deep"),
-    "a file gone": lambda data: (data / "base/2/200").unlink(),
-    "a directory gone": lambda data: shutil.rmtree(data / "base/2"),
+    "a file removed": lambda data: (data / "base/2/200").unlink(),
+    "a directory removed": lambda data: shutil.rmtree(data / "base/2"),
     "a mode": lambda data: (data / "base/2").chmod(0o711),
     "the top's mode": lambda data: data.chmod(0o711),
     "a link": _relink,
@@ -65,35 +65,35 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_has_changed_is_in_the_copy(data: Path, tmp_path: Path, change: str) -> None:
-    """The copy is the source again, byte by byte; the hashes that were taken are those of its files."""
-    ahead = copy_ahead(data, tmp_path / "place", skip=lambda _path: False)
+def test_bring_up_to_date(data: Path, tmp_path: Path, change: str) -> None:
+    """The copy is equal to the changed source, and existing hashes are those of its files."""
+    ahead = copy_ahead(data, tmp_path / "ahead", skip=lambda _path: False)
     assert {entry.path for entry in ahead.files} == {entry.path for entry in hash_files(data)}
     CHANGES[change](data)
-    summary = bring_up_to_date(data, ahead.copy, ahead.files, skip=lambda _path: False)
-    assert summary.equal
+    comparison = bring_up_to_date(data, ahead.copy, ahead.files, skip=lambda _path: False)
+    assert comparison.equal
     assert compare_trees(data, ahead.copy).equal
-    hashes = {entry.path: entry for entry in hash_files(data)}
-    assert [(entry.path, entry.size) for entry in summary.files] == [(one.path, one.size) for one in hashes.values()]
-    noted = [entry for entry in summary.files if entry.sha256]
-    assert [entry for entry in noted if hashes[entry.path] != entry] == []
-    assert (len(noted) == len(hashes)) is (change in {"nothing", "a file gone", "a directory gone", "a link"})
+    actual = {entry.path: entry for entry in hash_files(data)}
+    assert [(entry.path, entry.size) for entry in comparison.files] == [(e.path, e.size) for e in actual.values()]
+    hashed = [entry for entry in comparison.files if entry.sha256]
+    assert [entry for entry in hashed if actual[entry.path] != entry] == []
+    assert (len(hashed) == len(actual)) is (change in {"nothing", "a file removed", "a directory removed", "a link"})
 
 
-def test_what_is_left_out_stays_out(data: Path, tmp_path: Path) -> None:
-    """Left out only ahead, it is copied afterwards; left out afterwards, in a new directory too, it is not there."""
-    ahead = copy_ahead(data, tmp_path / "place", skip=lambda path: path == "base/2/200")
+def test_skipped_paths(data: Path, tmp_path: Path) -> None:
+    """A path skipped only during the first copy is copied later; one skipped later, also in a new directory, is not."""
+    ahead = copy_ahead(data, tmp_path / "ahead", skip=lambda path: path == "base/2/200")
     assert not (ahead.copy / "base/2/200").exists()
     shutil.copytree(data / "base/2", data / "base/3")
-    out = {"base/3/100"}
-    summary = bring_up_to_date(data, ahead.copy, ahead.files, skip=out.__contains__)
-    assert summary.equal
-    retained = {entry.path for entry in hash_files(data)} - out
-    assert {entry.path for entry in summary.files} == retained == {entry.path for entry in hash_files(ahead.copy)}
+    skipped = {"base/3/100"}
+    comparison = bring_up_to_date(data, ahead.copy, ahead.files, skip=skipped.__contains__)
+    assert comparison.equal
+    copied = {entry.path for entry in hash_files(data)} - skipped
+    assert {entry.path for entry in comparison.files} == copied == {entry.path for entry in hash_files(ahead.copy)}
 
 
-def test_a_failed_copy_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    """An error on the way removes what was begun."""
+def test_failed_copy_is_removed(data: Path, tmp_path: Path) -> None:
+    """After an error the unfinished copy is removed."""
 
     def fail(path: str) -> bool:
         if path == "base/2/200":
@@ -101,5 +101,5 @@ def test_a_failed_copy_leaves_nothing(data: Path, tmp_path: Path) -> None:
         return False
 
     with pytest.raises(OSError, match="No space"):
-        copy_ahead(data, tmp_path / "place", skip=fail)
+        copy_ahead(data, tmp_path / "ahead", skip=fail)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}

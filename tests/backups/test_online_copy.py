@@ -1,4 +1,4 @@
-"""The log that an online backup takes, on servers at which nobody works."""
+"""The WAL segments in an online backup of an idle server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.conftest import PostgresServer, RunServer
 
 
-#: As the product runs it: its log is enough to make torn files whole.
+#: The settings of an embedded server: its WAL includes full pages, which repair torn pages.
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "full_page_writes": "on"}
 
 
@@ -21,7 +21,7 @@ def _segments(directory: Path) -> list[str]:
     return sorted(path.name for path in (directory / "pg_wal").iterdir() if len(path.name) == 24)
 
 
-def _in_use(server: PostgresServer) -> str:
+def _current_segment(server: PostgresServer) -> str:
     with server.connect() as connection:
         row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn() + 1)").fetchone()
     assert row is not None
@@ -29,10 +29,8 @@ def _in_use(server: PostgresServer) -> str:
 
 
 @pytest.mark.parametrize("recycled", [False, True], ids=["no-segment-ahead", "segments-ahead"])
-def test_with_nobody_at_work_the_log_ends_with_what_is_written(
-    run_server: RunServer, scratch: Path, recycled: bool
-) -> None:
-    """The backup goes as far as the log does: not to a segment that is not there, nor to one that others fill."""
+def test_last_segment_of_an_idle_server(run_server: RunServer, scratch: Path, recycled: bool) -> None:
+    """The last segment in the backup is complete: it exists, and the server no longer writes to it."""
     with run_server(f"idle-{recycled}", settings=SETTINGS) as server:
         with server.connect() as connection:
             for _ in range(4 if recycled else 0):
@@ -40,7 +38,7 @@ def test_with_nobody_at_work_the_log_ends_with_what_is_written(
                 connection.execute("SELECT pg_switch_wal()")
             connection.execute("CHECKPOINT")
         copy_running_cluster(server.data, scratch / "copy", server.conninfo())
-        retained, in_use = _segments(scratch / "copy"), _in_use(server)
-        assert retained[-1] < in_use
-        assert (in_use in _segments(server.data)) is recycled
-        assert retained == [name for name in _segments(server.data) if retained[0] <= name < in_use]
+        copied, current = _segments(scratch / "copy"), _current_segment(server)
+        assert copied[-1] < current
+        assert (current in _segments(server.data)) is recycled
+        assert copied == [name for name in _segments(server.data) if copied[0] <= name < current]

@@ -1,4 +1,4 @@
-"""Which backups may go."""
+"""Retention rules of backups."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def _backup(age: int, *, verified: bool) -> Backup:
 
 @settings(database=None)
 @given(st.lists(st.booleans(), max_size=12), st.integers(1, 12), st.none() | st.integers(0, 12))
-def test_the_newest_and_the_last_verified_one_stay(verified: list[bool], keep: int, days: int | None) -> None:
-    """Nothing beyond what was asked for goes, oldest first, and never the last hope."""
+def test_to_prune(verified: list[bool], keep: int, days: int | None) -> None:
+    """Exactly the requested backups are removed, oldest first, and never the last verified one."""
     backups = [_backup(age, verified=good) for age, good in enumerate(verified)]
     limit = timedelta(days=days) if days is not None else None
-    going = to_prune(backups, keep=keep, older_than=limit, now=NOW)
-    assert not set(map(id, going)) & set(map(id, backups[:keep]))
+    pruned = to_prune(backups, keep=keep, older_than=limit, now=NOW)
+    assert not set(map(id, pruned)) & set(map(id, backups[:keep]))
     last = next((backup for backup in backups if backup.manifest.verified_at), None)
-    assert last not in going
-    ages = [int(backup.name) for backup in going]
+    assert last not in pruned
+    ages = [int(backup.name) for backup in pruned]
     assert ages == sorted(ages, reverse=True)
     assert all(days is None or age > days for age in ages)
     allowed = [b for b in backups[keep:] if b is not last and (days is None or int(b.name) > days)]
-    assert len(going) == len(allowed)
+    assert len(pruned) == len(allowed)

@@ -1,4 +1,4 @@
-"""Copying and comparing trees, on the file systems that this machine has."""
+"""Copy and comparison of directory trees, on the file systems that are available."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOLE = 8 << 20  # bytes
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree with all that a home may hold."""
+    """A tree with all kinds of files that a home may contain."""
     top = tmp_path / "source"
     (top / "base" / "1").mkdir(parents=True)
     (top / "empty").mkdir(mode=0o750)
@@ -46,14 +46,14 @@ def _blocks(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def test_a_copy_is_its_source_again(tree: Path) -> None:
-    """Names, bytes, modes, times, links and holes are the same; nothing else appears beside the copy."""
-    summary: list[int] = []
+def test_copy_is_equal_to_its_source(tree: Path) -> None:
+    """Names, bytes, modes, times, links and holes are the same; no temporary file remains beside the copy."""
+    progress: list[int] = []
     copy = tree.with_name("copy")
-    report = copy_tree(tree, copy, progress=summary.append)
+    report = copy_tree(tree, copy, progress=progress.append)
     assert (report.files, report.size) == (4, 3 + 300_000 + 3 * HOLE)
-    assert summary == sorted(summary)
-    assert summary[-1] == report.size
+    assert progress == sorted(progress)
+    assert progress[-1] == report.size
     assert compare_trees(tree, copy).equal
     assert {path.name for path in tree.parent.iterdir()} == {"source", "copy"}
     assert (copy / "link").readlink() == Path("base/1")
@@ -64,16 +64,16 @@ def test_a_copy_is_its_source_again(tree: Path) -> None:
     assert _blocks(copy / "base" / "sparse") < HOLE
 
 
-def test_a_copy_never_goes_over_what_is_there(tree: Path) -> None:
-    """A target that exists, also as a dangling link, is refused and left as it is."""
+def test_existing_target(tree: Path) -> None:
+    """A target that exists, also as a dangling link, is refused and not changed."""
     for target in (tree / "empty", tree / "nowhere"):
         with pytest.raises(FileExistsError):
             copy_tree(tree / "base", target)
     assert (tree / "nowhere").is_symlink()
 
 
-def test_what_is_skipped_is_neither_copied_nor_compared(tree: Path) -> None:
-    """A skipped directory goes with all that it holds."""
+def test_skipped_paths(tree: Path) -> None:
+    """A skipped directory is neither copied nor compared, nor is its content."""
     copy = tree.with_name("copy")
     copy_tree(tree, copy, skip=lambda path: path == "base/1")
     assert not (copy / "base" / "1").exists()
@@ -82,8 +82,8 @@ def test_what_is_skipped_is_neither_copied_nor_compared(tree: Path) -> None:
     assert not compare_trees(tree, copy).equal
 
 
-def test_a_single_file_is_copied_and_compared(tree: Path) -> None:
-    """A file is a tree as well."""
+def test_single_file(tree: Path) -> None:
+    """A single file can be copied and compared."""
     copy = tree.with_name("config.toml")
     copy_tree(tree / "PG_VERSION", copy)
     assert compare_trees(tree / "PG_VERSION", copy).equal
@@ -91,8 +91,8 @@ def test_a_single_file_is_copied_and_compared(tree: Path) -> None:
     assert compare_trees(tree / "PG_VERSION", copy).differences == (Difference(".", DifferenceKind.CONTENT),)
 
 
-def test_every_difference_is_found(tree: Path) -> None:
-    """Each alteration of the copy is told by path and kind, and only once."""
+def test_differences(tree: Path) -> None:
+    """Each change of the copy is reported once, with its path and kind."""
     copy = tree.with_name("copy")
     copy_tree(tree, copy)
     with (copy / "base" / "sparse").open("r+b") as stream:
@@ -106,27 +106,27 @@ def test_every_difference_is_found(tree: Path) -> None:
     (copy / "link").symlink_to("base")
     (copy / "empty").rmdir()
     (copy / "empty").touch()
-    found = {(difference.path, difference.kind.value) for difference in compare_trees(tree, copy).differences}
-    assert found == {
+    differences = {(difference.path, difference.kind.value) for difference in compare_trees(tree, copy).differences}
+    assert differences == {
         ("base/sparse", "content"), ("base/1/2619", "size"), ("base/1/zero", "missing"), ("base/1/more", "extra"),
         ("PG_VERSION", "mode"), ("link", "link"), ("empty", "kind"),
     }  # fmt: skip
 
 
-def test_hashes_are_those_of_the_files(tree: Path) -> None:
-    """`sha256sum` says the same, and a comparison gives the hashes along."""
+def test_hashes(tree: Path) -> None:
+    """`sha256sum` prints the same hashes, and `compare_trees` returns them too."""
     shutil.rmtree(tree.with_name("copy"), ignore_errors=True)
     copy_tree(tree, tree.with_name("copy"))
     entries = hash_files(tree)
     assert entries == compare_trees(tree, tree.with_name("copy")).files
     for entry in entries:
-        said = subprocess.run(["sha256sum", tree / entry.path], check=True, capture_output=True, text=True).stdout
-        assert said.split()[0] == entry.sha256
+        output = subprocess.run(["sha256sum", tree / entry.path], check=True, capture_output=True, text=True).stdout
+        assert output.split()[0] == entry.sha256
         assert entry.size == (tree / entry.path).stat().st_size
 
 
-def test_files_that_vanish_are_an_error_unless_expected(tree: Path) -> None:
-    """A database at work drops files between the listing of a directory and the copying."""
+def test_vanishing_files(tree: Path) -> None:
+    """Files that disappear during the copy, as in a running database, are an error unless *vanishing* is set."""
 
     def drop(path: str) -> bool:
         if path == "base/1/zero":
@@ -141,8 +141,8 @@ def test_files_that_vanish_are_an_error_unless_expected(tree: Path) -> None:
     assert not (tree.with_name("copy") / "base" / "1" / "zero").exists()
 
 
-def test_a_full_disk_leaves_nothing_half_made(tree: Path, small_disk: Callable[[int], Path]) -> None:
-    """The error is the disk's, and the room is free again."""
+def test_full_disk(tree: Path, small_disk: Callable[[int], Path]) -> None:
+    """The copy fails with ENOSPC, and the incomplete copy is removed."""
     disk = small_disk(8)
     (tree / "large").write_bytes(os.urandom(12 << 20))
     with pytest.raises(OSError, match="space") as error:
@@ -153,21 +153,21 @@ def test_a_full_disk_leaves_nothing_half_made(tree: Path, small_disk: Callable[[
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
-def test_where_blocks_can_be_shared_they_are(tree: Path, tmp_path: Path, kind: str) -> None:
+def test_shared_blocks(tree: Path, tmp_path: Path, kind: str) -> None:
     """On XFS and Btrfs every file of a copy shares its blocks with the source, and is equal to it."""
     if shutil.which(f"mkfs.{kind}") is None:
         pytest.skip(f"needs mkfs.{kind}")
-    image, place = tmp_path / "image", tmp_path / "mounted"
+    image, mounted = tmp_path / "image", tmp_path / "mounted"
     image.touch()
     os.truncate(image, 400 << 20)
-    place.mkdir()
+    mounted.mkdir()
     subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
-    if subprocess.run(["mount", "-o", "loop", image, place], check=False, capture_output=True).returncode:
+    if subprocess.run(["mount", "-o", "loop", image, mounted], check=False, capture_output=True).returncode:
         pytest.skip(f"{kind} cannot be mounted here")
     try:
-        copy_tree(tree, place / "first")
-        report = copy_tree(place / "first", place / "second")
+        copy_tree(tree, mounted / "first")
+        report = copy_tree(mounted / "first", mounted / "second")
         assert report.shared == report.files
-        assert compare_trees(tree, place / "second").equal
+        assert compare_trees(tree, mounted / "second").equal
     finally:
-        subprocess.run(["umount", "-l", place], check=True)
+        subprocess.run(["umount", "-l", mounted], check=True)

@@ -1,7 +1,7 @@
-"""The floor of an installation: what has to be done, and nothing else.
+"""The floor of an installation: the work that every installer must do, and nothing else.
 
-The same copies of PostgreSQL's programs and of the gateway's own, a durable initdb with the same options, a server
-start, ``psql -f`` of the same SQL, and one start of Python.
+It copies the same files of PostgreSQL and of the gateway, runs a durable initdb with the same options, starts the
+server, runs ``psql -f`` on the same SQL, and starts Python once.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PAUSE = 0.005  # seconds
 
 
 class FloorInstall:
-    """The bare work in *directory*, which it makes."""
+    """The floor of an installation in *directory*, which it creates."""
 
     def __init__(self, directory: Path) -> None:
         self._home = Home(directory)
         directory.mkdir(mode=0o700)
 
     def run(self) -> float:
-        """Do it and return the seconds that it took; the server is stopped afterwards, uncounted."""
+        """Do the work and return the seconds that it took, without stopping the server afterwards."""
         schema = self._home.path / "schema.sql"
         schema.write_text(_all_sql())
         schema.chmod(0o644)
-        began = time.perf_counter()
+        start = time.perf_counter()
         _copy_program(self._home)
         bindir = install_runtime(self._home, postgres_bin=None).bindir
         data, sockets = self._home.path / "cluster", self._home.path
@@ -50,7 +50,7 @@ class FloorInstall:
         options = ("-q", "-X", "-v", "ON_ERROR_STOP=1", "-h", sockets, "-U", "mosaic", "-d", "postgres")
         self._call(bindir / "psql", *options, "-f", schema)
         subprocess.run([sys.executable, "-c", "pass"], check=True)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         server.send_signal(signal.SIGINT)
         server.wait(30)
         return seconds
@@ -66,7 +66,7 @@ def _copy_program(home: Home) -> None:
 
 
 def _is_ready(pid_file: Path) -> bool:
-    """Return what the eighth line says (src/include/utils/pidfile.h); no process is needed to ask."""
+    """Return whether the eighth line is ``ready`` (src/include/utils/pidfile.h); pg_isready would need a process."""
     try:
         return pid_file.read_text().splitlines()[7].strip() == "ready"
     except (OSError, IndexError):

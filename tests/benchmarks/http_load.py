@@ -1,10 +1,10 @@
-"""Keep-alive load on one path of a running gateway; prints requests per second, p50 and p99 as JSON.
+"""Put keep-alive load on one path of a running gateway; print requests per second, p50 and p99 as JSON.
 
     python http_load.py --url http://127.0.0.1:14242 --path /api/auth/get-session --cookie-file cookie.txt
 
-The cookie file holds the value of a Cookie header, or a jar that curl wrote with ``-c``. The generator
-is a process of its own: on a small machine it shares the cores with the gateway and PostgreSQL, so the
-numbers are below what a generator on another machine would see.
+The cookie file contains the value of a Cookie header, or is a jar that curl wrote with ``-c``. The load generator
+is a separate process. On a small machine it shares the cores with the gateway and PostgreSQL, so the
+numbers are lower than with a generator on another machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WARM_UP = 1.0  # seconds that are not counted
 
 @dataclass(slots=True)
 class Tally:
-    """What the connections saw: latencies in seconds, and answers by status."""
+    """Results of all connections: latencies in seconds, and number of responses by status."""
 
     counting: bool = False
     latencies: list[float] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Tally:
 
 
 class Caller(asyncio.Protocol):
-    """One connection that sends *request* again as soon as it is answered."""
+    """One connection that sends *request* again after each response."""
 
     def __init__(self, request: bytes, tally: Tally) -> None:
         self._request = request
@@ -50,7 +50,7 @@ class Caller(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Count a complete answer and send the next request."""
+        """Count a complete response and send the next request."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator or len(body) < _content_length(head):
@@ -63,12 +63,12 @@ class Caller(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Say that this connection makes no more requests."""
+        """Mark this connection as closed."""
         if not self.closed.done():
             self.closed.set_result(None)
 
     def stop(self) -> None:
-        """Hang up."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -99,24 +99,24 @@ async def load(
         for _ in range(connections)
     ]
     await asyncio.sleep(WARM_UP)
-    tally.counting, began = True, time.perf_counter()
+    tally.counting, start = True, time.perf_counter()
     await asyncio.sleep(seconds)
-    tally.counting, took = False, time.perf_counter() - began
+    tally.counting, elapsed = False, time.perf_counter() - start
     lost = sum(caller.closed.done() for caller in callers)
     for caller in callers:
         caller.stop()
     await asyncio.gather(*(caller.closed for caller in callers))
-    return _report(path, tally, took, lost, connections)
+    return _report(path, tally, elapsed, lost, connections)
 
 
-def _report(path: str, tally: Tally, took: float, lost: int, connections: int) -> dict[str, object]:
+def _report(path: str, tally: Tally, elapsed: float, lost: int, connections: int) -> dict[str, object]:
     cuts = statistics.quantiles(tally.latencies, n=100) if len(tally.latencies) > 1 else [float("nan")] * 99
     return {
         "path": path,
         "connections": connections,
-        "seconds": round(took, 2),
+        "seconds": round(elapsed, 2),
         "requests": len(tally.latencies),
-        "rps": round(len(tally.latencies) / took, 1),
+        "rps": round(len(tally.latencies) / elapsed, 1),
         "p50_ms": round(cuts[49] * 1000, 2),
         "p99_ms": round(cuts[98] * 1000, 2),
         "statuses": tally.statuses,
@@ -134,7 +134,7 @@ def read_cookie(path: Path) -> str:
 
 
 def main() -> None:
-    """Read the arguments, run, print one JSON object."""
+    """Parse the arguments, run, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--url", default="http://127.0.0.1:14242")
     parser.add_argument("--path", default="/api/bootstrap/status")

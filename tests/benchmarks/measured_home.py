@@ -1,4 +1,4 @@
-"""An installation that is driven and measured from outside, through its command line and HTTP."""
+"""An installation that is controlled and measured through its command line and HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MeasuredHome:
     def __init__(
         self, path: Path, port: int, *, engine: str | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
-        """*environ* goes over this process's own."""
+        """*environ* is added to this process's environment."""
         self._options = ["--engine", engine] if engine is not None else []
         self._environ = {**os.environ, **(environ or {})}
         self.path = path
@@ -37,7 +37,7 @@ class MeasuredHome:
         return [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words]
 
     def call(self, *words: str, stdin: str | None = None, package: Path | None = None) -> Any:
-        """Run a verb on this home and return its result; *package* is where another version lies."""
+        """Run a verb on this home and return its result; *package* is the directory of another version."""
         environ = {**self._environ, **({"PYTHONPATH": str(package)} if package is not None else {})}
         command = self.command(*words, "--home", str(self.path), "--json")
         done = subprocess.run(
@@ -54,19 +54,19 @@ class MeasuredHome:
         options = ["--no-service", "--port", str(self.port), *run_as, *self._options]
         self._instance = self.call("install", *options)["instance_id"]
 
-    def start_and_ask(self) -> None:
-        """Start and wait until /readyz says yes."""
+    def start_until_ready(self) -> None:
+        """Start the gateway and wait until /readyz responds with status 200."""
         self.call("start")
         with urllib.request.urlopen(f"{self.url}/readyz", timeout=LIMIT) as answer:
             if answer.status != 200:
                 raise RuntimeError(answer.status)
 
     def purge(self) -> None:
-        """Remove everything."""
+        """Remove the installation and its data."""
         self.call("uninstall", f"--purge={self._instance}")
 
-    def make_admin(self, *, name: str, email: str) -> None:
-        """Make the first admin."""
+    def create_admin(self, *, name: str, email: str) -> None:
+        """Create the first admin."""
         self.call("bootstrap", "setup", "--name", name, "--email", email, "--password-stdin", stdin=PASSWORD)
 
     def sign_in(self, email: str) -> str:
@@ -79,12 +79,12 @@ class MeasuredHome:
             cookie = "; ".join(value.split(";")[0] for value in answer.headers.get_all("set-cookie"))
         session = urllib.request.Request(f"{self.url}/api/auth/get-session", headers={"cookie": cookie})
         with urllib.request.urlopen(session, timeout=LIMIT) as answer:
-            if json.load(answer)["user"]["email"] != email:  # an answer of null would be measured as a fast one
+            if json.load(answer)["user"]["email"] != email:  # null would be measured as a fast response
                 raise RuntimeError(cookie)
         return cookie
 
     def load(self, path: str, cookie: str, *, seconds: float) -> Any:
-        """Put load on *path* from another process and return its figures."""
+        """Put load on *path* from another process and return the results."""
         generator = Path(__file__).with_name("http_load.py")
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as jar:
             jar.write(cookie)
@@ -93,10 +93,10 @@ class MeasuredHome:
             done = subprocess.run(
                 [sys.executable, generator, *words], capture_output=True, text=True, timeout=LIMIT, check=True
             )
-        found = json.loads(done.stdout)
-        if set(found["statuses"]) != {"200"} or found["lost_connections"]:
-            raise RuntimeError(found)
-        return found
+        results = json.loads(done.stdout)
+        if set(results["statuses"]) != {"200"} or results["lost_connections"]:
+            raise RuntimeError(results)
+        return results
 
     def memory(self) -> dict[str, int]:
         """Return the proportional set size in bytes of supervisor, gateway and database."""
@@ -121,4 +121,4 @@ def _descendants(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         children += [int(word) for word in (task / "children").read_text().split()]
     unique = sorted(set(children))
-    return unique + [below for child in unique for below in _descendants(child)]
+    return unique + [descendant for child in unique for descendant in _descendants(child)]

@@ -1,9 +1,9 @@
-"""Runs a folder of migrations and prints the memory that it took: one measurement, one process.
+"""Run a folder of migrations and print the memory that it took, in a process of its own for each measurement.
 
     python tests/benchmarks/migrations_memory.py FOLDER CONNINFO
 
-{"bare": bytes before anything was imported, "peak": bytes at most, "applied": migrations}. Reads the high-water
-mark of /proc, because getrusage(2) also counts what the parent had before the program was exchanged.
+{"bare": bytes before any import, "peak": maximum in bytes, "applied": migrations}. Reads VmHWM in /proc, because
+ru_maxrss of getrusage(2) is inherited across fork and execve and so includes the parent's memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def high_water() -> int:
 
 
 def main(folder: str, conninfo: str) -> None:
-    """Run the migrations and print the figures."""
+    """Run the migrations and print the measurements."""
     bare = high_water()
-    import json  # noqa: PLC0415 - after the first figure
+    import json  # noqa: PLC0415 - after the first measurement
     from pathlib import Path  # noqa: PLC0415 - as above
 
     import psycopg  # noqa: PLC0415 - as above

@@ -29,7 +29,7 @@ MARK = "--> statement-breakpoint\n"
 
 
 class DurableServer:
-    """A fresh server in *directory* with fsync on; use `running`."""
+    """A new server in *directory* with fsync on; start it with `running`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -72,7 +72,7 @@ class DurableServer:
         return psycopg.conninfo.make_conninfo(host=str(self._directory), port=5432, user=USER, dbname=database)
 
     def url(self, database: str) -> str:
-        """Return the address of *database* as tests/interop/migrate.mjs takes it."""
+        """Return the URL of *database* in the form that tests/interop/migrate.mjs takes."""
         return f"postgres://{USER}@localhost:5432/{database}?host={self._directory}"
 
     def connect(self, database: str) -> psycopg.Connection:
@@ -80,23 +80,23 @@ class DurableServer:
         return psycopg.connect(self.conninfo(database), autocommit=True)
 
     def create_database(self) -> str:
-        """Make a database of a name never used before, flush everything, and return the name."""
+        """Create a database with a new name, flush everything, and return the name."""
         self._databases += 1
         name = f"bench_{self._databases}"
         with self.connect("postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             connection.execute("CHECKPOINT")
-        os.sync()  # what earlier runs left to write is not for the next one to wait for
+        os.sync()  # so that the next run does not wait for writes of earlier ones
         return name
 
     def error_time(self) -> float:
-        """Return when the server wrote its last ERROR (seconds since the epoch)."""
+        """Return the time at which the server logged its last ERROR, in seconds since the epoch."""
         lines = (self._directory / "log").read_text(errors="replace").splitlines()
         return float([line for line in lines if " ERROR:" in line][-1].split()[0])
 
 
 def tables(number: int) -> list[str]:
-    """Three statements as a migration has them."""
+    """Return three typical statements of a migration."""
     return [
         f"CREATE TABLE t{number} (id serial PRIMARY KEY, name text NOT NULL, created_at timestamp DEFAULT now());",
         f"CREATE INDEX t{number}_name ON t{number} (name);",
@@ -105,12 +105,12 @@ def tables(number: int) -> list[str]:
 
 
 def small(number: int) -> list[str]:
-    """Three statements that cost the server little."""
+    """Return three statements that are cheap for the server."""
     return [f"SELECT {number}, 'statement {part} of a migration that selects some text';" for part in range(3)]
 
 
 def write_folder(path: Path, count: int, statements: Callable[[int], list[str]]) -> Path:
-    """Write *count* migrations in drizzle-kit's form, and all of them beside it as one ``.psql``."""
+    """Write *count* migrations in drizzle-kit's format, and all of them together into one file ``.psql`` next to it."""
     (path / "meta").mkdir(parents=True)
     entries = []
     texts = []

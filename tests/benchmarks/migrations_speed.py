@@ -1,8 +1,8 @@
-"""Our runner beside drizzle-orm 0.45 (postgres-js) and ``psql -1 -f``: same SQL, same durable server, same run.
+"""The runner compared with drizzle-orm 0.45 (postgres-js) and ``psql -1 -f``: same SQL, same durable server.
 
-Ours and drizzle's are timed from an open connection, reading the folder included; psql's is the time of its
-process. Each run gets a database of its own, made and flushed beforehand. The contenders take turns, and a
-ratio is formed within its round. Without Node.js, drizzle's columns are left out.
+The runner and drizzle-orm are timed from an open connection and include reading the folder; psql's time is that of
+its process. Each run gets a new database, which is flushed beforehand. The contenders take turns, and a ratio is
+computed from the times of one round. Without Node.js, drizzle-orm is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mosaic_gateway.migrations.failure import StatementFailedError
 
 INTEROP = Path(__file__).parents[1] / "interop"
 LIMIT = 300  # seconds
-MEMORY = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+MEMORY = Path("/dev/shm")  # noqa: S108 - used for a private directory only
 MANY, HUGE = 1000, 10_000  # migrations
 BROKEN = "SELECT 1 / (SELECT 0);"
 Line = tuple[str, str, str]
@@ -35,7 +35,7 @@ Times = Mapping[str, list[float]]
 
 
 def measure(scratch: Path, rounds: int) -> list[Line]:
-    """Return what, measured value and aim of each measurement."""
+    """Return description, measured value and aim of each measurement."""
     directory = scratch / "migrations"
     directory.mkdir()
     directory.chmod(0o755)
@@ -53,7 +53,7 @@ def measure(scratch: Path, rounds: int) -> list[Line]:
 
 
 def _many_in_memory(folder: Path, rounds: int) -> list[Line]:
-    """The same with the server's files in memory: on a disk the making of 6,000 files can hide everything else."""
+    """Measure the same with the server's files in memory: on a disk, creating 6,000 files can dominate the time."""
     if not MEMORY.is_dir():
         return []
     with tempfile.TemporaryDirectory(prefix="mosaic-bench-", dir=MEMORY) as scratch:
@@ -69,24 +69,24 @@ def _one_broken(number: int) -> list[str]:
 
 
 def _modules() -> Path | None:
-    """Return the directory with drizzle-orm, None where it cannot run."""
-    found = Path(os.environ.get("MOSAIC_GATEWAY_TEST_INTEROP", INTEROP)) / "node_modules"
-    return found if shutil.which("node") and found.is_dir() else None
+    """Return the directory with drizzle-orm, None if it cannot run."""
+    modules = Path(os.environ.get("MOSAIC_GATEWAY_TEST_INTEROP", INTEROP)) / "node_modules"
+    return modules if shutil.which("node") and modules.is_dir() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """The contenders on *server*; drizzle-orm in *modules*, None without it."""
+    """The contenders on ``server``; drizzle-orm is in ``modules``, None without it."""
 
     server: DurableServer
     modules: Path | None
 
     def many(self, folder: Path, rounds: int) -> Line:
-        """Everything into an empty database."""
-        contenders = {"ours": self._ours, "drizzle": self._drizzle, "psql": self._psql}
+        """Measure all migrations on an empty database."""
+        contenders = {"runner": self._runner, "drizzle": self._drizzle, "psql": self._psql}
         times = self._rounds("many", {k: c for k, c in contenders.items() if k != "drizzle" or self.modules},
                              lambda run: run(folder, self.server.create_database()), rounds)  # fmt: skip
-        value = f"{_median(times['ours'])} s"
+        value = f"{_median(times['runner'])} s"
         if self.modules:
             value += f" = {_ratio(times, 'drizzle')} × drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
         value += f", {_ratio(times, 'psql')} × `psql -1 -f` ({_median(times['psql'])} s)"
@@ -97,15 +97,15 @@ class Contest:
         )
 
     def nothing(self, folder: Path, rounds: int) -> list[Line]:
-        """Nothing to do: the check alone, and with the reading of all files."""
+        """Measure runs without pending migrations: the check alone, and with reading all files."""
         database = self.server.create_database()
         with self.server.connect(database) as connection:
             fill_ledger(connection, folder, HUGE)
-        contenders: dict[str, Run] = {"check": self._check, "ours": self._ours}
+        contenders: dict[str, Run] = {"check": self._check, "runner": self._runner}
         if self.modules:
             contenders["drizzle"] = self._drizzle
         times = self._rounds("nothing", contenders, lambda run: run(folder, database), rounds)
-        check, whole = f"{1000 * statistics.median(times['check']):.0f} ms", f"{_median(times['ours'])} s"
+        check, whole = f"{1000 * statistics.median(times['check']):.0f} ms", f"{_median(times['runner'])} s"
         if self.modules:
             drizzle = f"drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
             ratio = statistics.median(a / b for a, b in zip(times["check"], times["drizzle"], strict=True))
@@ -118,7 +118,7 @@ class Contest:
         ]
 
     def failure(self, folder: Path, rounds: int) -> Line:
-        """How long after the server's own log line the error is there, with everything said about it."""
+        """Measure the time from the server's log line to the complete error of the runner."""
         bundle = Bundle.from_directory(folder)
         delays = []
         for number in range(rounds):
@@ -130,12 +130,12 @@ class Contest:
                     if error.applied != tuple(m.tag for m in bundle.migrations[: MANY // 2]):
                         raise
             delays.append(raised - self.server.error_time())
-            _say("failure", number, f"{1000 * delays[-1]:.1f} ms")
+            _print_progress("failure", number, f"{1000 * delays[-1]:.1f} ms")
         value = f"{1000 * statistics.median(delays):.1f} ms (at most {1000 * max(delays):.1f} ms)"
-        return f"one failing statement in {MANY:,}: our error after PostgreSQL's", value, "≤ 50 ms"
+        return f"one failing statement in {MANY:,}: the runner's error after PostgreSQL's", value, "≤ 50 ms"
 
     def memory(self, folder: Path) -> Line:
-        """Peak over the bare interpreter, in a fresh process each, for all, half and none of the files applied."""
+        """Measure the peak over the bare interpreter, in new processes with all, half and none of the files applied."""
         peaks = []
         for applied in (HUGE, HUGE // 2, 0):
             database = self.server.create_database()
@@ -148,7 +148,7 @@ class Contest:
             if figures["applied"] != HUGE - applied:
                 raise RuntimeError(done.stdout)
             peaks.append((figures["peak"] - figures["bare"]) / (1 << 20))
-            _say("memory", applied, f"{peaks[-1]:.1f} MB")
+            _print_progress("memory", applied, f"{peaks[-1]:.1f} MB")
         value = " / ".join(f"{peak:.0f}" for peak in peaks) + " MB"
         return (
             f"memory over the bare interpreter, bundle of {HUGE:,}; 0 / {HUGE // 2:,} / {HUGE:,} to run",
@@ -167,29 +167,31 @@ class Contest:
             if number:  # the first round fills the caches
                 for contender in contenders:
                     times[contender].append(seconds[contender])
-            _say(name, number, ", ".join(f"{contender} {seconds[contender]:.3f} s" for contender in contenders))
+            _print_progress(
+                name, number, ", ".join(f"{contender} {seconds[contender]:.3f} s" for contender in contenders)
+            )
         return times
 
-    def _ours(self, folder: Path, database: str) -> float:
+    def _runner(self, folder: Path, database: str) -> float:
         seen: list[Event] = []
         with self.server.connect(database) as connection:
-            began = time.perf_counter()
+            start = time.perf_counter()
             bundle = Bundle.from_directory(folder)
             report = migrate(bundle, connection, on_event=seen.append)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
         if sum(isinstance(event, StatementApplied) for event in seen) != 3 * len(report.applied):
-            raise RuntimeError("progress was not told")
+            raise RuntimeError("progress was not reported")
         return seconds
 
     def _check(self, folder: Path, database: str) -> float:
         bundle = Bundle.from_directory(folder)
         with self.server.connect(database) as connection:
             connection.execute("SELECT 1")
-            began = time.perf_counter()
+            start = time.perf_counter()
             report = migrate(bundle, connection)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
         if report.applied:
-            raise RuntimeError("there was something to do")
+            raise RuntimeError("there were pending migrations")
         return seconds
 
     def _drizzle(self, folder: Path, database: str) -> float:
@@ -205,11 +207,11 @@ class Contest:
 
     def _psql(self, folder: Path, database: str) -> float:
         options = ["-q", "-X", "-1", "-v", "ON_ERROR_STOP=1", "-d", self.server.conninfo(database)]
-        began = time.perf_counter()
+        start = time.perf_counter()
         subprocess.run(
             [self.server.bindir / "psql", *options, "-f", folder.with_suffix(".psql")], check=True, timeout=LIMIT
         )
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
 
 Run = Callable[[Path, str], float]
@@ -220,9 +222,9 @@ def _median(seconds: list[float]) -> str:
 
 
 def _ratio(times: Times, other: str) -> str:
-    return f"{statistics.median(a / b for a, b in zip(times['ours'], times[other], strict=True)):.2f}"
+    return f"{statistics.median(a / b for a, b in zip(times['runner'], times[other], strict=True)):.2f}"
 
 
-def _say(name: str, number: int, text: str) -> None:
-    """Say how far the measurement has come, and how busy the machine is."""
+def _print_progress(name: str, number: int, text: str) -> None:
+    """Print the progress of a measurement, and the load of the machine."""
     print(f"migrations, {name} {number}: {text}; load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)

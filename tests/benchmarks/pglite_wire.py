@@ -1,7 +1,7 @@
-"""Our wire server beside PGlite's own socket server, and beside PGlite without any wire.
+"""The wire server compared with PGlite's own socket server, and with PGlite used in-process.
 
-All three run at once on copies of one database and take turns block by block; a ratio is formed within its round.
-Ours works as installed, with fsync; the peers as they come, without.
+All three run at the same time on copies of one database and take turns block by block; a ratio is computed from the
+times of one round. This project's server runs as installed, with fsync; the others with their defaults, without.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ NATIVE = Path(__file__).with_name("pglite_native.mjs")
 SOCKET = ".s.PGSQL.5432"
 LIMIT = 120  # seconds
 CALLS = 500  # in a block
-WARM = 16  # blocks until V8 has compiled what is used
+WARM = 16  # blocks until V8 has compiled the code in use
 KEYS = 10_000
 ROWS = 100_000
 Line = tuple[str, str, str]
 
 
 def measure(rounds: int) -> list[Line]:
-    """Return what, measured value and aim; nothing where there is no Node.js or no socket server."""
+    """Return description, measured value and aim; nothing without Node.js or PGlite's socket server."""
     modules = Path(os.environ.get("MOSAIC_GATEWAY_TEST_INTEROP", INTEROP)) / "node_modules"
     if shutil.which("node") is None or not (modules / "@electric-sql" / "pglite-socket").is_dir():
         return []
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wire-")))
-        _template(place / "template", modules)
-        for name in ("ours", "theirs", "native"):
-            shutil.copytree(place / "template", place / name)
-        ours = stack.enter_context(_served(_ours(place / "ours", modules), place / "ours"))
-        theirs = stack.enter_context(_served(_theirs(place / "theirs", modules), place / "theirs"))
-        (place / "rows").write_bytes(b"".join(b"%d\trow number %d\t%d.5\n" % (i, i, i) for i in range(ROWS)))
-        native = stack.enter_context(_native(place / "native", place / "rows", modules))
-        rows = (place / "rows").read_bytes()
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wire-")))
+        _template(directory / "template", modules)
+        for name in ("ours", "peer", "native"):
+            shutil.copytree(directory / "template", directory / name)
+        ours = stack.enter_context(_served(_server_words(directory / "ours", modules), directory / "ours"))
+        peer = stack.enter_context(_served(_peer_words(directory / "peer", modules), directory / "peer"))
+        (directory / "rows").write_bytes(b"".join(b"%d\trow number %d\t%d.5\n" % (i, i, i) for i in range(ROWS)))
+        native = stack.enter_context(_native(directory / "native", directory / "rows", modules))
+        rows = (directory / "rows").read_bytes()
         for block in [_select, _look_up] * WARM:
             block(ours)
-            block(theirs)
+            block(peer)
         lines = [
             _compared(
-                "parameterised select through the wire server; PGlite's socket server", _select, ours, theirs, rounds
+                "parameterised select through the wire server; PGlite's socket server", _select, ours, peer, rounds
             ),
-            _compared("look-up by primary key; PGlite's socket server", _look_up, ours, theirs, rounds),
+            _compared("look-up by primary key; PGlite's socket server", _look_up, ours, peer, rounds),
         ]
         pairs = [(_copy(ours, rows), native()) for _ in range(rounds + 1)][1:]
         what = "`COPY` of 100,000 rows through the wire server; PGlite itself, without a wire and without fsync"
@@ -65,21 +65,21 @@ def _compared(
     what: str,
     block: Callable[[psycopg.Connection], float],
     ours: psycopg.Connection,
-    theirs: psycopg.Connection,
+    peer: psycopg.Connection,
     rounds: int,
 ) -> Line:
-    pairs = [(block(ours), block(theirs)) for _ in range(rounds + WARM)]
+    pairs = [(block(ours), block(peer)) for _ in range(rounds + WARM)]
     return _line(what, pairs[WARM:], 1e6, "µs", "≤ 0.5 ×")
 
 
 def _line(what: str, pairs: list[tuple[float, float]], scale: float, unit: str, aim: str) -> Line:
-    mine, peer = (statistics.median(column) * scale for column in zip(*pairs, strict=True))
+    own, peer = (statistics.median(column) * scale for column in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    return what, f"{mine:.0f} {unit} = {ratio:.2f} × ({peer:.0f} {unit})", aim
+    return what, f"{own:.0f} {unit} = {ratio:.2f} × ({peer:.0f} {unit})", aim
 
 
 def _select(connection: psycopg.Connection) -> float:
-    """Return the median time of one call in a block, seconds."""
+    """Return the median time of one call in a block, in seconds."""
     return _median(lambda number: connection.execute("SELECT %s::int + 1", [number]).fetchone())
 
 
@@ -88,45 +88,45 @@ def _look_up(connection: psycopg.Connection) -> float:
 
 
 def _median(call: Callable[[int], object]) -> float:
-    taken = []
+    times = []
     for number in range(CALLS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         call(number)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def _copy(connection: psycopg.Connection, rows: bytes) -> float:
     connection.execute("DROP TABLE IF EXISTS copied")
     connection.execute("CREATE TABLE copied (a int PRIMARY KEY, b text, c float8)")
-    began = time.perf_counter()
+    start = time.perf_counter()
     with connection.cursor().copy("COPY copied FROM STDIN") as copy:
         copy.write(rows)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def _template(directory: Path, modules: Path) -> None:
     directory.mkdir(mode=0o700)
-    with _served(_ours(directory, modules), directory) as connection:
+    with _served(_server_words(directory, modules), directory) as connection:
         connection.execute("CREATE TABLE keys (k int PRIMARY KEY, v text)")
         connection.execute(f"INSERT INTO keys SELECT i, md5(i::text) FROM generate_series(0, {KEYS - 1}) i".encode())
 
 
-def _ours(directory: Path, modules: Path) -> list[str]:
+def _server_words(directory: Path, modules: Path) -> list[str]:
     with as_file(files("mosaic_gateway.engines.pglite") / "sidecar") as sidecar:
         node = find_node(os.environ.get("PATH"))
         words = [*node.command(), sidecar / "main.mjs", "--modules", modules, "--data", directory / "data"]
         return [str(word) for word in (*words, "--socket", directory / SOCKET)]
 
 
-def _theirs(directory: Path, modules: Path) -> list[str]:
+def _peer_words(directory: Path, modules: Path) -> list[str]:
     server = modules / "@electric-sql" / "pglite-socket" / "dist" / "scripts" / "server.js"
     return ["node", str(server), f"--db={directory / 'data'}", f"--path={directory / SOCKET}", "--max-connections=1"]
 
 
 @contextmanager
 def _served(words: list[str], directory: Path) -> Iterator[psycopg.Connection]:
-    """Run a server and give a connection to it."""
+    """Run a server and yield a connection to it."""
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -148,7 +148,7 @@ def _served(words: list[str], directory: Path) -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def _native(directory: Path, rows: Path, modules: Path) -> Iterator[Callable[[], float]]:
-    """Give what has PGlite copy *rows* and returns how many seconds that took."""
+    """Yield a function that copies *rows* with PGlite and returns the seconds that it took."""
     words = ["node", str(NATIVE), str(directory / "data"), str(rows)]
     environ = {**os.environ, "NODE_PATH": str(modules)}
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as process:

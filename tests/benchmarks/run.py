@@ -1,10 +1,12 @@
-"""Measurements of the installed product, each beside its floor in the same run; prints README's table.
+"""Measure the installed product, each time together with a floor or peer in the same run.
+
+Print the table of docs/reference/performance.md.
 
     python tests/benchmarks/run.py [--rounds N] [--json FILE]
         [--only install adopt upgrade start doctor help memory http migrations pglite]
 
-Whole processes are timed from outside; medians are given, and ratios are formed round by round, so that
-a machine whose speed drifts still compares. Everything happens in a scratch directory and on loopback.
+Whole processes are timed from outside. Values are medians; ratios are computed within each round, so that
+changes of the machine's speed cancel out. Everything runs in a scratch directory and on loopback.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from pglite_wire import measure as measure_pglite_wire
 from upgrade_speed import measure as measure_upgrades
 
 LOAD_SECONDS = 5
-REST = 6
-#: What starts a PostgreSQL of its own beside the gateway's, which root cannot.
-ORDINARY = {"install", "upgrade", "migrations", "pglite"}
+PAUSE_AFTER_UNINSTALL = 6  # seconds
+#: Measurements that start a PostgreSQL server directly, which is not possible as root.
+NOT_AS_ROOT = {"install", "upgrade", "migrations", "pglite"}
 SIGN_IN = {"name": "Bench", "email": "bench@example.com"}
 
 
@@ -48,14 +50,14 @@ class Row:
 
 
 def main() -> int:
-    """Measure what was asked for and print the table."""
+    """Run the selected measurements and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="*", choices=sorted(MEASUREMENTS), default=sorted(MEASUREMENTS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if os.geteuid() == 0 and not ORDINARY.isdisjoint(arguments.only):
-        parser.error(f"as root only {', '.join(sorted({*MEASUREMENTS} - ORDINARY))} can be measured")
+    if os.geteuid() == 0 and not NOT_AS_ROOT.isdisjoint(arguments.only):
+        parser.error(f"root can only measure {', '.join(sorted({*MEASUREMENTS} - NOT_AS_ROOT))}")
     scratch = Path(tempfile.mkdtemp(prefix="mosaic-bench-"))
     scratch.chmod(0o755)
     try:
@@ -71,7 +73,7 @@ def main() -> int:
 
 
 def measure_install(scratch: Path, rounds: int) -> list[Row]:
-    """A fresh ``install`` up to its smoke test, against the bare work that no installer can avoid."""
+    """Measure a new ``install`` including its smoke test, against the work that no installer can avoid."""
     ours, floors = [], []
     for number in range(rounds + 1):
         floor = FloorInstall(scratch / f"floor-{number}").run()
@@ -89,7 +91,7 @@ def measure_install(scratch: Path, rounds: int) -> list[Row]:
 
 
 def measure_upgrade(scratch: Path, rounds: int) -> list[Row]:
-    """``upgrade`` with one migration on a home of 1 GB."""
+    """Measure ``upgrade`` with one migration on a home of 1 GB."""
     return [
         Row(what=what, value=value, target=target)
         for what, value, target in measure_upgrades(scratch, rounds, free_port())
@@ -97,14 +99,14 @@ def measure_upgrade(scratch: Path, rounds: int) -> list[Row]:
 
 
 def measure_start(scratch: Path, rounds: int) -> list[Row]:
-    """``start`` on an existing home until /readyz says yes, and the migration check in it."""
+    """Measure ``start`` on an existing home until /readyz responds with 200, and the migration check in it."""
     home = MeasuredHome(scratch / "start", free_port())
     home.install()
     seconds, checks = [], []
     try:
         for number in range(rounds):
             home.call("stop")
-            seconds.append(timed(home.start_and_ask))
+            seconds.append(timed(home.start_until_ready))
             log = (home.path / "logs" / "gateway.log").read_text()
             checks.append(float(re.findall(r"Schema up to date after ([0-9.]+) ms", log)[-1]))
             progress("start", number, f"{seconds[-1]:.2f} s, migration check {checks[-1]:.1f} ms")
@@ -119,46 +121,47 @@ def measure_start(scratch: Path, rounds: int) -> list[Row]:
 
 
 def measure_adopt(scratch: Path, rounds: int) -> list[Row]:
-    """``install`` over data that an uninstall kept, up to its smoke test."""
+    """Measure ``install`` on data that an uninstall retained, including its smoke test."""
     homes = [MeasuredHome(scratch / f"adopt-{number}", free_port()) for number in range(rounds + 1)]
     for home in homes:
         home.install()
-        home.make_admin(**SIGN_IN)
+        home.create_admin(**SIGN_IN)
         home.call("uninstall")
-    # ext4 is slow to find new inodes where many were freed minutes before: nobody adopts within seconds of an
-    # uninstall, or of another home's purge.
-    time.sleep(REST)
+    # ext4 is slow to allocate inodes after many were freed. Data is not usually adopted within seconds of an
+    # uninstall or of another home's purge.
+    time.sleep(PAUSE_AFTER_UNINSTALL)
     seconds = []
     for number, home in enumerate(homes):
-        taken = timed(home.install)
+        elapsed = timed(home.install)
         if number:  # the first round fills the caches
-            seconds.append(taken)
-        progress("adopt", number, f"{taken:.2f} s")
+            seconds.append(elapsed)
+        progress("adopt", number, f"{elapsed:.2f} s")
     for home in homes:
         home.purge()
-    return [Row(what="adopt: `install` over kept data", value=f"{statistics.median(seconds):.2f} s", target="≤ 1.0 s")]
+    value = f"{statistics.median(seconds):.2f} s"
+    return [Row(what="adopt: `install` over retained data", value=value, target="≤ 1.0 s")]
 
 
 def measure_doctor(scratch: Path, rounds: int) -> list[Row]:
-    """The whole ``doctor`` on a healthy home that runs, and an ``install`` that has nothing to do."""
+    """Measure ``doctor`` on a healthy running home, and an ``install`` that has nothing to do."""
     home = MeasuredHome(scratch / "doctor", free_port())
     home.install()
-    looks, nothing = [], []
+    doctors, installs = [], []
     try:
         for number in range(rounds):
-            looks.append(timed(lambda: home.call("doctor")))
-            nothing.append(timed(home.install))
-            progress("doctor", number, f"{looks[-1]:.2f} s, install again {nothing[-1]:.2f} s")
+            doctors.append(timed(lambda: home.call("doctor")))
+            installs.append(timed(home.install))
+            progress("doctor", number, f"{doctors[-1]:.2f} s, install again {installs[-1]:.2f} s")
     finally:
         home.purge()
     return [
-        Row(what="`doctor`, every check", value=f"{statistics.median(looks):.2f} s", target="≤ 1.5 s"),
-        Row(what="`install` with nothing to do", value=f"{statistics.median(nothing):.2f} s", target="≤ 0.5 s"),
+        Row(what="`doctor`, every check", value=f"{statistics.median(doctors):.2f} s", target="≤ 1.5 s"),
+        Row(what="`install` with nothing to do", value=f"{statistics.median(installs):.2f} s", target="≤ 0.5 s"),
     ]
 
 
 def measure_help(_scratch: Path, rounds: int) -> list[Row]:
-    """``--help``, with byte-code caches."""
+    """Measure ``--help``, with byte-code caches."""
     command = MeasuredHome.command("--help")
     seconds = [timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds + 1)]
     floor = [timed(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True)) for _ in range(rounds + 1)]
@@ -167,11 +170,11 @@ def measure_help(_scratch: Path, rounds: int) -> list[Row]:
 
 
 def measure_memory(scratch: Path, _rounds: int) -> list[Row]:
-    """Proportional set size of supervisor, gateway and PostgreSQL, idle after use."""
+    """Measure the proportional set size of supervisor, gateway and PostgreSQL, idle after use."""
     home = MeasuredHome(scratch / "memory", free_port())
     home.install()
     try:
-        home.make_admin(**SIGN_IN)
+        home.create_admin(**SIGN_IN)
         cookie = home.sign_in(SIGN_IN["email"])
         home.load("/api/auth/get-session", cookie, seconds=1)
         time.sleep(2)
@@ -184,16 +187,16 @@ def measure_memory(scratch: Path, _rounds: int) -> list[Row]:
 
 
 def measure_http(scratch: Path, _rounds: int) -> list[Row]:
-    """Requests per second with one worker at 64 connections; the generator shares the two cores."""
+    """Measure requests per second with 64 connections; the load generator shares the two cores."""
     home = MeasuredHome(scratch / "http", free_port())
     home.install()
     rows = []
     try:
-        home.make_admin(**SIGN_IN)
+        home.create_admin(**SIGN_IN)
         cookie = home.sign_in(SIGN_IN["email"])
         for path, aim in (("/api/bootstrap/status", "-"), ("/api/auth/get-session", "≥ 1,230/s")):
-            found = home.load(path, cookie, seconds=LOAD_SECONDS)
-            value = f"{found['rps']:,.0f}/s, p99 {found['p99_ms']:.0f} ms"
+            results = home.load(path, cookie, seconds=LOAD_SECONDS)
+            value = f"{results['rps']:,.0f}/s, p99 {results['p99_ms']:.0f} ms"
             rows.append(Row(what=f"`GET {path}`, 64 connections", value=value, target=aim))
             progress("http", 0, f"{path}: {value}")
     finally:
@@ -202,32 +205,32 @@ def measure_http(scratch: Path, _rounds: int) -> list[Row]:
 
 
 def measure_migrations(scratch: Path, rounds: int) -> list[Row]:
-    """The migration runner beside drizzle-orm and psql."""
+    """Measure the migration runner, compared with drizzle-orm and psql."""
     return [Row(what=what, value=value, target=target) for what, value, target in measure_runner(scratch, rounds)]
 
 
 def measure_pglite(scratch: Path, rounds: int) -> list[Row]:
-    """A fresh installation on PGlite, and its wire server, beside what one would have without this project."""
+    """Measure a new installation on PGlite and its wire server, compared with the same without this project."""
     lines = [*measure_pglite_install(scratch, rounds, free_port()), *measure_pglite_wire(rounds)]
     return [Row(what=what, value=value, target=target) for what, value, target in lines]
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Return how many seconds *function* took."""
-    began = time.perf_counter()
+    """Return the seconds that *function* took."""
+    start = time.perf_counter()
     function()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def free_port() -> int:
-    """Return a port that was free just now."""
+    """Return a port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def progress(name: str, number: int, text: str) -> None:
-    """Say how far the measurement has come."""
+    """Print the progress of a measurement."""
     print(f"{name} {number}: {text}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""An upgrade with one migration on a home of 1 GB, beside ``cp -a`` of its data on the same disk.
+"""An upgrade with one migration on a home of 1 GB, compared with ``cp -a`` of its data on the same disk.
 
-Downtime is what a client sees: from the last answer of the old version to the first of the new one. Upgrades to
-two versions in turn, each with a migration of its own, so that every round does the same work.
+Downtime is what a client sees: from the last response of the old version to the first of the new one. Each round
+upgrades to a version with one more migration, so that every round does the same work.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from mosaic_gateway.installation.layout import Home
 TREE = Path(__file__).resolve().parents[2]
 ROWS = 130_000  # of 8 kB each
 AIM = "≤ 1.3 ×"
-ANSWER_LIMIT = 0.5  # seconds
+RESPONSE_LIMIT = 0.5  # seconds
 
 
 @dataclass
 class Watch:
-    """Asks a gateway again and again; ``answers`` are the times at which it answered 200."""
+    """Polls a gateway; ``responses`` are the times at which it responded with status 200."""
 
     port: int
-    answers: list[float] = field(default_factory=list)
+    responses: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def _ask(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.is_set():
-            asked = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_LIMIT)
-            with closing(asked) as connection, suppress(OSError, http.client.HTTPException):
+            opened = http.client.HTTPConnection("127.0.0.1", self.port, timeout=RESPONSE_LIMIT)
+            with closing(opened) as connection, suppress(OSError, http.client.HTTPException):
                 connection.request("GET", "/api/bootstrap/status")
                 if connection.getresponse().status == HTTPStatus.OK:
-                    self.answers.append(time.perf_counter())
+                    self.responses.append(time.perf_counter())
             time.sleep(0.005)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Ask for the length of the block."""
-        thread = threading.Thread(target=self._ask)
+        """Poll for the length of the block."""
+        thread = threading.Thread(target=self._poll)
         thread.start()
         try:
             yield
@@ -61,8 +61,8 @@ class Watch:
 
     @property
     def downtime(self) -> float:
-        """The longest time between two answers, in seconds."""
-        return max(b - a for a, b in zip(self.answers, self.answers[1:], strict=False))
+        """The longest time between two responses, in seconds."""
+        return max(b - a for a, b in zip(self.responses, self.responses[1:], strict=False))
 
 
 def measure(scratch: Path, rounds: int, port: int) -> list[tuple[str, str, str]]:
@@ -73,13 +73,13 @@ def measure(scratch: Path, rounds: int, port: int) -> list[tuple[str, str, str]]
     downtimes, wholes, floors = [], [], []
     try:
         _fill(home)
-        for number, place in enumerate(versions):
-            floor = _copied(home.path / "data", scratch / "copy")
+        for number, package in enumerate(versions):
+            floor = _copy_time(home.path / "data", scratch / "copy")
             watch = Watch(home.port)
-            began = time.perf_counter()
+            start = time.perf_counter()
             with watch.running():
-                home.call("upgrade", package=place)
-            whole = time.perf_counter() - began
+                home.call("upgrade", package=package)
+            whole = time.perf_counter() - start
             shutil.rmtree(home.path / "backups")
             downtimes.append(watch.downtime / floor)
             wholes.append(whole / floor)
@@ -88,31 +88,31 @@ def measure(scratch: Path, rounds: int, port: int) -> list[tuple[str, str, str]]
             print(f"upgrade {number}: {summary}", file=sys.stderr, flush=True)
     finally:
         home.purge()
-    copied = f"{statistics.median(floors):.2f} s"
-    what = f"`upgrade` with one migration, 1 GB of data; floor: `cp -a` of it ({copied})"
+    copy_time = f"{statistics.median(floors):.2f} s"
+    what = f"`upgrade` with one migration, 1 GB of data; floor: `cp -a` of it ({copy_time})"
     return [
         (what, f"{statistics.median(wholes):.2f} × the floor", AIM),
-        ("… of which nobody is served", f"{statistics.median(downtimes):.2f} × the floor", AIM),
+        ("… of which downtime", f"{statistics.median(downtimes):.2f} × the floor", AIM),
     ]
 
 
 def _version(scratch: Path, number: int) -> Path:
-    """Return a directory with a version that has *number* + 1 migrations more than this one."""
+    """Install a version with *number* + 1 further migrations into a directory, and return the directory."""
     sys.path.insert(0, str(TREE))
-    from tests.lifecycle.wheels import build_wheel  # noqa: PLC0415 - the path is known now
+    from tests.lifecycle.wheels import build_wheel  # noqa: PLC0415 - needs the path
 
-    trees, house = scratch / f"tree-{number}", scratch / f"house-{number}"
+    trees, wheels = scratch / f"tree-{number}", scratch / f"wheels-{number}"
     trees.mkdir()
-    house.mkdir()
-    added = [
+    wheels.mkdir()
+    changes = [
         (lambda tree, n=n: tree.add_migration(f"bench_{n}", f"CREATE TABLE bench_{n} (id integer PRIMARY KEY)"))
         for n in range(number + 1)
     ]
-    wheel = build_wheel(trees, house, f"9.{number}.0", *added)
-    place = scratch / f"version-{number}"
+    wheel = build_wheel(trees, wheels, f"9.{number}.0", *changes)
+    directory = scratch / f"version-{number}"
     words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]
-    subprocess.run([sys.executable, *words, place, wheel], check=True)
-    return place
+    subprocess.run([sys.executable, *words, directory, wheel], check=True)
+    return directory
 
 
 def _fill(home: MeasuredHome) -> None:
@@ -128,11 +128,11 @@ def _fill(home: MeasuredHome) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _copied(source: Path, target: Path) -> float:
-    """Return the seconds that ``cp -a`` takes, to the disk and not only to memory."""
-    began = time.perf_counter()
+def _copy_time(source: Path, target: Path) -> float:
+    """Return the seconds that ``cp -a`` takes, including the time to write to disk."""
+    start = time.perf_counter()
     subprocess.run(["cp", "-a", source, target], check=True)
     subprocess.run(["sync", "-f", target], check=True)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     shutil.rmtree(target)
     return seconds

@@ -1,4 +1,4 @@
-"""The engines that must keep the contract, each ready to be started."""
+"""Fixtures for the contract suite: one engine of each kind, not yet started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHIPPED = "shipped"
 PASSWORD = "s3cret pässword%@/'"
-MAKERS = {
+FACTORIES = {
     EngineName.POSTGRES: "make_postgres",
     EngineName.PGLITE: "make_pglite_engine",
     EngineName.SERVER: "make_server",
@@ -37,7 +37,7 @@ NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def scram_servers(run_server: RunServer) -> Iterator[Callable[[str], PostgresServer]]:
-    """What gives a server on 127.0.0.1 that asks for a password: ``shipped``, or one of `SYSTEM_SERVERS`."""
+    """Yield a function that starts a password-protected server on 127.0.0.1: ``shipped`` or one of `SYSTEM_SERVERS`."""
     with ExitStack() as stack:
 
         @cache
@@ -69,14 +69,14 @@ def _scram_server(
 def make_server(
     scram_servers: Callable[[str], PostgresServer], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Engine]:
-    """Return what makes the engine of a fresh database; its role may do all, as in the embedded engine."""
+    """Return a factory of engines on a new database; the role is a superuser, as in the embedded engine."""
 
     def make(which: str) -> Engine:
         scram_server = scram_servers(which)
         name = scram_server.create_database(prefix="contract")
         with scram_server.connect() as connection:
-            elsewhere = sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(sql.Identifier(name))
-            connection.execute(elsewhere)
+            time_zone = sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(sql.Identifier(name))
+            connection.execute(time_zone)
         url = make_conninfo(
             "", host="127.0.0.1", port=scram_server.port, user="gateway", password=PASSWORD, dbname=name
         )
@@ -88,24 +88,24 @@ def make_server(
 
 @pytest.fixture
 def make_postgres(provisioned_home: Home) -> Callable[[str], Engine]:
-    """Return what makes the embedded engine; tests share its cluster."""
+    """Return a factory of the embedded engine; tests share its cluster."""
     return lambda _which: engine_for(Config(home=provisioned_home))
 
 
-FURTHER = [pytest.param(f"{EngineName.SERVER} {name}", marks=pytest.mark.slow) for name in SYSTEM_SERVERS]
+OTHER_SERVERS = [pytest.param(f"{EngineName.SERVER} {name}", marks=pytest.mark.slow) for name in SYSTEM_SERVERS]
 
 
 @pytest.fixture
 def make_pglite_engine(pglite_home: Home) -> Callable[[str], Engine]:
-    """Return what makes the engine in WebAssembly; tests share its data."""
+    """Return a factory of the engine ``pglite``; tests share its data."""
     return lambda _which: engine_for(Config(home=pglite_home, engine=EngineName.PGLITE))
 
 
-@pytest.fixture(params=[*EngineName, *FURTHER])
+@pytest.fixture(params=[*EngineName, *OTHER_SERVERS])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """One engine of each kind, not started; stopped when the test is over. A server of each version that is here."""
+    """Yield an engine of each kind, and one for each installed server version; not started, stopped after the test."""
     kind, _, which = request.param.partition(" ")
-    make: Callable[[str], Engine] = request.getfixturevalue(MAKERS[EngineName(kind)])
+    make: Callable[[str], Engine] = request.getfixturevalue(FACTORIES[EngineName(kind)])
     created = make(which or SHIPPED)
     yield created
     created.stop()
@@ -113,11 +113,11 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture
 def vectors(engine: Engine) -> None:
-    """Skips the test where the server of the engine came without pgvector."""
+    """Skip the test if the engine's server has no pgvector."""
     engine.start()
     with closing(psycopg.connect(engine.conninfo())) as connection:
         if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is None:
-            pytest.skip("this PostgreSQL came without pgvector")
+            pytest.skip("this PostgreSQL has no pgvector")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What holds for every engine."""
+"""Contract tests that every engine must pass."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ GATEWAY, STORAGE = Bundle.load("gateway"), Bundle.load("storage")
 
 
 def execute(engine: Engine, statement: str) -> None:
-    """Run *statement* in a session of its own."""
+    """Run *statement* in its own session."""
     with closing(connect(engine.conninfo(), application_name="contract")) as connection:
         connection.execute(sql.SQL(statement))
 
 
 def value(engine: Engine, statement: str) -> object:
-    """Return the one value that *statement* yields."""
+    """Return the single value that *statement* returns."""
     with closing(connect(engine.conninfo(), application_name="contract")) as connection:
         row = connection.execute(sql.SQL(statement)).fetchone()
         return row[0] if row else None
 
 
-def test_start_makes_the_conninfo_work(engine: Engine) -> None:
-    """After start a session can work."""
+def test_conninfo_works_after_start(engine: Engine) -> None:
+    """After start, a session can run statements."""
     engine.start()
     assert value(engine, "SELECT 1") == 1
     assert engine.alive()
 
 
-def test_start_twice_is_once(engine: Engine) -> None:
-    """A second start of a running engine changes nothing."""
+def test_start_is_idempotent(engine: Engine) -> None:
+    """A second start of a running engine has no effect."""
     engine.start()
     before = value(engine, "SELECT pg_postmaster_start_time()")
     engine.start()
@@ -49,7 +49,7 @@ def test_start_twice_is_once(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("vectors")
-def test_verify_reports_what_is_there(engine: Engine) -> None:
+def test_verify_reports_versions(engine: Engine) -> None:
     """The report names engine, server and pgvector."""
     engine.start()
     with suppress(psycopg.Error):
@@ -64,26 +64,26 @@ def test_verify_reports_what_is_there(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("vectors")
-def test_verify_leaves_nothing_behind(engine: Engine) -> None:
-    """What verify tries is not there afterwards."""
+def test_verify_leaves_the_database_unchanged(engine: Engine) -> None:
+    """Verify leaves no relation or extension behind."""
     engine.start()
     execute(engine, "DROP EXTENSION IF EXISTS vector CASCADE")
-    everything = "SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_extension)"
-    before = value(engine, everything)
+    count = "SELECT (SELECT count(*) FROM pg_class) + (SELECT count(*) FROM pg_extension)"
+    before = value(engine, count)
     engine.verify()
-    assert value(engine, everything) == before
+    assert value(engine, count) == before
 
 
 @pytest.mark.usefixtures("vectors")
-def test_verify_sees_pgvector_installed(engine: Engine) -> None:
-    """An extension that is there already needs no right to create it."""
+def test_verify_with_pgvector_installed(engine: Engine) -> None:
+    """The report says that the extension is already installed."""
     engine.start()
     execute(engine, "CREATE EXTENSION IF NOT EXISTS vector")
     assert engine.verify().vector_installed
 
 
 @pytest.mark.usefixtures("vectors")
-def test_vectors_are_indexed_and_found(engine: Engine, table: str) -> None:
+def test_pgvector_works(engine: Engine, table: str) -> None:
     """Pgvector works: table, HNSW index, nearest neighbour."""
     engine.start()
     execute(engine, "CREATE EXTENSION IF NOT EXISTS vector")
@@ -93,8 +93,8 @@ def test_vectors_are_indexed_and_found(engine: Engine, table: str) -> None:
     assert value(engine, f"SELECT n FROM {table} ORDER BY v <=> '[0.1,0.9,0]' LIMIT 1") == 2
 
 
-def test_a_server_without_pgvector_is_refused_with_the_way_on(engine: Engine) -> None:
-    """Verify names what is missing; where it is there, it is not missed."""
+def test_server_without_pgvector_is_refused(engine: Engine) -> None:
+    """Verify fails with a hint if pgvector is missing, and passes if it is available."""
     engine.start()
     if value(engine, "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'"):
         assert engine.verify().vector_version
@@ -105,8 +105,8 @@ def test_a_server_without_pgvector_is_refused_with_the_way_on(engine: Engine) ->
 
 
 @pytest.mark.usefixtures("vectors")
-def test_both_schemas_are_applied_after_an_error_too(engine: Engine) -> None:
-    """The runner is the same on every engine: it stops at a failure, goes on there, then finds nothing to do."""
+def test_migrations_resume_after_a_failure(engine: Engine) -> None:
+    """On every engine the runner stops at a failure, resumes there, and is then up to date."""
     engine.start()
     with suppress(psycopg.Error):
         execute(engine, "DROP EXTENSION IF EXISTS vector CASCADE")
@@ -127,8 +127,8 @@ def test_both_schemas_are_applied_after_an_error_too(engine: Engine) -> None:
     execute(engine, f"DROP DATABASE {name}")
 
 
-def test_sessions_are_alike(engine: Engine) -> None:
-    """Each session commits by itself, is in UTC and UTF-8, bears its name and is watched by the server."""
+def test_session_settings(engine: Engine) -> None:
+    """Each session is in autocommit mode, UTC and UTF-8, with its application_name and connection checks."""
     engine.start()
     with closing(connect(engine.conninfo(), application_name="who is it")) as connection:
         assert connection.autocommit
@@ -140,7 +140,7 @@ def test_sessions_are_alike(engine: Engine) -> None:
 
 
 def test_many_sessions_at_once(engine: Engine, table: str) -> None:
-    """The engine is not a single-user one: ten connections see each other's commits, also through one session."""
+    """Ten concurrent connections see each other's commits, on PGlite through one shared session."""
     engine.start()
     sessions = [connect(engine.conninfo(), application_name=f"crowd {n}") for n in range(10)]
     count = sessions[0].execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'crowd %'")
@@ -151,8 +151,8 @@ def test_many_sessions_at_once(engine: Engine, table: str) -> None:
         session.close()
 
 
-def test_restart_keeps_the_data(engine: Engine, table: str) -> None:
-    """Stop and start lose nothing that was committed."""
+def test_restart_retains_the_data(engine: Engine, table: str) -> None:
+    """Committed data survives stop and start."""
     engine.start()
     execute(engine, f"CREATE TABLE {table} AS SELECT 'käse' AS word")
     engine.stop()
@@ -160,16 +160,16 @@ def test_restart_keeps_the_data(engine: Engine, table: str) -> None:
     assert value(engine, f"SELECT word FROM {table}") == "käse"
 
 
-def test_stop_is_always_allowed(engine: Engine) -> None:
-    """Stop is harmless before a start and a second time."""
+def test_stop_is_idempotent(engine: Engine) -> None:
+    """Stop has no effect before a start or a second time."""
     engine.stop()
     engine.start()
     engine.stop()
     engine.stop()
 
 
-def test_failures_are_ours(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify without a reachable server raises an error with a code and a way on, not psycopg's."""
+def test_errors_have_code_and_hint(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify without a reachable server raises a MosaicError with code and hint, not a psycopg error."""
     engine.stop()
     if engine.name == "server":
         monkeypatch.setattr(engine, "_url", type(engine._url)("host=127.0.0.1 port=1 password=s3cret"))  # type: ignore[attr-defined]

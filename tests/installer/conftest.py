@@ -1,8 +1,8 @@
-"""Installations of the real thing, each in a home of its own, on a port of its own.
+"""Fixtures for real installations, each with a separate home and port.
 
-``make_site``   Makes a `Site`: a place to install in; whatever still runs there in the end is stopped.
-``site``        A fresh one.
-``installed``   One that is installed and runs, shared by a module's tests, which only read.
+``make_site``   Creates a `Site`, a home to install into; at the end its processes are stopped and it is removed.
+``site``        A new site without an installation.
+``installed``   A site with a running installation, shared by the tests of a module, which only read.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import read_machine_record, record_file
 
 LIMIT = 90.0  # seconds for one command on a busy machine
-END_LIMIT = 10.0  # seconds for a process that was told to end
+END_LIMIT = 10.0  # seconds for a process to exit after a signal
 TRAPS = Path(__file__).parent / "traps"
-#: As root, whose the homes are.
+#: The account that owns the homes if root runs the tests.
 ACCOUNT = "daemon" if os.geteuid() == 0 else None
-OURS = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "INSTALLER_TRAP", "XDG_RUNTIME_DIR", "PG")
+OWN_VARIABLES = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "INSTALLER_TRAP", "XDG_RUNTIME_DIR", "PG")
 MakeSite = Callable[..., "Site"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -53,7 +53,7 @@ class Result:
 
     @cached_property
     def envelope(self) -> dict[str, Any]:
-        """The JSON object on standard output, whose form is checked."""
+        """The JSON object on standard output, whose format is checked."""
         value: dict[str, Any] = json.loads(self.out)
         assert set(value) == {"schema", "command", "ok", "result", "error"}
         assert value["schema"] == 1
@@ -65,18 +65,18 @@ class Result:
     def result(self) -> dict[str, Any]:
         """The result of a success."""
         assert self.code == 0, (self.code, self.out, self.err)
-        found: dict[str, Any] = self.envelope["result"]
-        return found
+        result: dict[str, Any] = self.envelope["result"]
+        return result
 
     @property
     def error(self) -> dict[str, Any]:
         """The error of a failure: a code in capitals, a message and a hint."""
         assert self.code != 0, self.out
-        found: dict[str, Any] = self.envelope["error"]
-        assert set(found) - {"details"} == {"code", "message", "hint"}
-        assert found["code"] == found["code"].upper()
-        assert found["message"]
-        return found
+        error: dict[str, Any] = self.envelope["error"]
+        assert set(error) - {"details"} == {"code", "message", "hint"}
+        assert error["code"] == error["code"].upper()
+        assert error["message"]
+        return error
 
     @property
     def steps(self) -> list[str]:
@@ -86,7 +86,7 @@ class Result:
 
 @dataclass
 class Site:
-    """A home that may be installed, and its port. Where root runs the tests, it is to belong to *account_name*."""
+    """A home to install into, and its port. If root runs the tests, *account_name* owns the home."""
 
     path: Path
     port: int
@@ -99,7 +99,7 @@ class Site:
 
     @property
     def home(self) -> Home:
-        """The package's view of it."""
+        """The paths of the home."""
         record = read_machine_record(self.path)
         return Home(self.path, programs=record.programs if record is not None else None)
 
@@ -110,14 +110,14 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Where its gateway listens."""
+        """The URL of its gateway."""
         return f"http://127.0.0.1:{self.port}"
 
     def popen(self, *words: str, trap: dict[str, Any] | None = None, **environ: str) -> subprocess.Popen[str]:
         """Start a verb of the command line on this home.
 
-        Root's verb works in a process of the account, where a trap acts: one that only stops or interrupts is not
-        seen by whoever waits for root's, and its test is skipped.
+        A verb started by root runs in a process of the account, and the trap acts on that process. A test whose trap
+        stops or interrupts it is skipped, because the test only waits for root's process.
         """
         if trap is not None and self.account_name is not None and trap["act"] in {"SIGSTOP", "SIGINT", "SIGTERM"}:
             pytest.skip("not for root: the trap would act in another process")
@@ -134,7 +134,7 @@ class Site:
         return process
 
     def run(self, *words: str, stdin: str = "", trap: dict[str, Any] | None = None, **environ: str) -> Result:
-        """Run a verb to its end."""
+        """Run a verb and wait until it exits."""
         return finish(self.popen(*words, trap=trap, **environ), stdin)
 
     def json(self, *words: str, **options: Any) -> Result:
@@ -149,7 +149,7 @@ class Site:
         if self.account_name is not None and self.run_as and "--run-as" not in more:
             words += ["--run-as", self.account_name]
         if not {"--service", "--no-service"} & set(more):
-            words.append("--no-service")  # nothing of the tests shall stay in the machine's service manager
+            words.append("--no-service")  # tests must not leave units in the machine's service manager
         return (*words, *more)
 
     def install(self, *more: str, **options: Any) -> Result:
@@ -173,7 +173,7 @@ class Site:
         return value
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Ask the gateway."""
+        """Send a request to the gateway."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
             connection.request(
                 method, path, None if body is None else json.dumps(body), {"content-type": "application/json"}
@@ -182,16 +182,16 @@ class Site:
             return response.status, json.loads(response.read() or "null")
 
     def processes(self) -> list[psutil.Process]:
-        """Who runs with this home on the command line: supervisor, gateway, PostgreSQL, installers."""
-        found = []
+        """The processes with this home on their command line: supervisor, gateway, PostgreSQL, installers."""
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if any(str(self.path) in word for word in process.cmdline()) and process.pid != os.getpid():
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def assert_nothing_runs(self) -> None:
-        """Fail if anything of this home runs or listens; what is just ending may end."""
+        """Wait up to `END_LIMIT` for processes of this home to exit, and fail if one still runs or listens."""
         deadline = time.monotonic() + END_LIMIT
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -201,7 +201,7 @@ class Site:
             while True:
                 try:
                     probe.bind(("127.0.0.1", self.port))
-                except OSError:  # a dying process loses its command line before its sockets
+                except OSError:  # an exiting process loses its command line before its sockets
                     if time.monotonic() >= deadline:
                         raise
                     time.sleep(0.02)
@@ -209,7 +209,7 @@ class Site:
                     return
 
     def close(self) -> None:
-        """Stop what runs, whatever happened before."""
+        """Stop all processes of this home."""
         for child in self._children:
             if child.poll() is None:
                 child.kill()
@@ -224,17 +224,17 @@ class Site:
                 process.kill()
 
     def remove(self) -> None:
-        """Stop what runs, and remove the home and what root has made for it elsewhere."""
+        """Stop all processes, and remove the home and what root created for it elsewhere."""
         self.close()
         record = read_machine_record(self.path)
         if record is not None:
             shutil.rmtree(record.programs, ignore_errors=True)
             record_file(self.path).unlink()
-        shutil.rmtree(self.path, ignore_errors=True)  # 200 MB, mostly in memory
+        shutil.rmtree(self.path, ignore_errors=True)  # 200 MB, often in a tmpfs
 
 
 def finish(process: subprocess.Popen[str], stdin: str = "") -> Result:
-    """Wait for a command's end."""
+    """Wait until the command exits."""
     try:
         out, err = process.communicate(stdin, timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -250,7 +250,7 @@ def _place(scratch_root: Path) -> Callable[[], Path]:
 
     def make() -> Path:
         paths = (scratch_root / f"i{number}" for number in numbers)
-        path = next(path for path in paths if not path.exists())  # tests/lifecycle counts for itself
+        path = next(path for path in paths if not path.exists())  # tests/lifecycle has a separate counter
         path.mkdir()
         path.chmod(0o700 if ACCOUNT is None else 0o755)
         return path
@@ -260,7 +260,7 @@ def _place(scratch_root: Path) -> Callable[[], Path]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Find a port on which nobody listens, below those that the kernel gives to outgoing connections."""
+    """Find an unused port below the kernel's range for outgoing connections."""
     chosen = random.SystemRandom()
 
     def find() -> int:
@@ -275,9 +275,9 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="module")
 def make_site(_place: Callable[[], Path], free_port: Callable[[], int]) -> Iterator[MakeSite]:
-    """Return what makes sites: *name* is the home's path below a private directory."""
+    """Return a function that creates sites; *name* is the home's path below a private directory."""
     sites: list[Site] = []
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
 
     def make(
         name: str = "home", *, parent: Path | None = None, prefix: Sequence[str] = (), run_as: bool = True
@@ -294,7 +294,7 @@ def make_site(_place: Callable[[], Path], free_port: Callable[[], int]) -> Itera
 
 @pytest.fixture
 def site(make_site: MakeSite) -> Iterator[Site]:
-    """Return a fresh site, which ends with the test."""
+    """Return a new site, which is removed after the test."""
     created = make_site()
     yield created
     created.remove()
@@ -302,7 +302,7 @@ def site(make_site: MakeSite) -> Iterator[Site]:
 
 @pytest.fixture
 def scratch(scratch: Path) -> Path:
-    """Return an empty directory that belongs to the owner of the homes."""
+    """Return an empty directory owned by the owner of the homes."""
     if ACCOUNT is not None:
         shutil.chown(scratch, ACCOUNT)
     return scratch
@@ -310,7 +310,7 @@ def scratch(scratch: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(make_site: MakeSite) -> Site:
-    """Return a site that is installed and runs; the module's tests leave it as it is."""
+    """Return a site with a running installation, which the tests of the module do not change."""
     created = make_site()
     created.first = created.install()
     assert created.first.code == 0, created.first.err
@@ -319,7 +319,7 @@ def installed(make_site: MakeSite) -> Site:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Return an empty directory that every account may enter."""
+    """Return an empty directory that every user can enter."""
     with tempfile.TemporaryDirectory(prefix="mosaic-o-") as name:
         Path(name).chmod(0o755)
         yield Path(name)

@@ -1,4 +1,4 @@
-"""Kept data taken up again: people, sessions and secret are the same; what does not belong is refused untouched."""
+"""Adoption of retained data: users, sessions and secret stay; data of another installation is refused unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 
 
 def _with_admin(site: Site) -> str:
-    """Install, make an admin, sign in; return the Cookie header."""
+    """Install, create an admin, sign in; return the Cookie header."""
     site.installed()
     words = ("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin")
     assert site.json(*words, stdin=f"{PASSWORD}\n").code == 0
@@ -38,8 +38,8 @@ def _session(site: Site, cookie: str) -> object:
         return json.loads(connection.getresponse().read())
 
 
-def _picture(path: Path) -> dict[str, tuple[int, float, str]]:
-    """Return every file with mode, time of change and hash."""
+def _snapshot(path: Path) -> dict[str, tuple[int, float, str]]:
+    """Return every file with mode, mtime and hash."""
     return {
         str(file.relative_to(path)): (
             file.lstat().st_mode,
@@ -52,8 +52,8 @@ def _picture(path: Path) -> dict[str, tuple[int, float, str]]:
 
 
 @pytest.mark.slow
-def test_a_cookie_from_before_is_good_after_uninstall_and_install(site: Site) -> None:
-    """Sessions live through it, because data and secret do; instance and people are the same."""
+def test_a_session_stays_valid_after_uninstall_and_install(site: Site) -> None:
+    """An earlier cookie is valid, and instance and users are the same, because data and secret are retained."""
     cookie = _with_admin(site)
     before = _session(site, cookie)
     assert isinstance(before, dict)
@@ -69,7 +69,7 @@ def test_a_cookie_from_before_is_good_after_uninstall_and_install(site: Site) ->
 
 @pytest.fixture(scope="module")
 def retained(make_site: MakeSite) -> Site:
-    """Return a site whose data was kept by an uninstall."""
+    """Return a site whose data was retained by an uninstall."""
     created = make_site()
     created.installed("--no-start")
     created.json("uninstall")
@@ -97,7 +97,7 @@ def _newer(site: Site) -> None:
     site.home.receipt.write_text(json.dumps({**receipt, "version": "99.0.0", "schema": "0" * 64}))
 
 
-SPOILS: dict[str, tuple[str, str, Callable[[Site], object]]] = {
+MISMATCHES: dict[str, tuple[str, str, Callable[[Site], object]]] = {
     "another cluster": ("FOREIGN_CLUSTER", "system identifier", _another_cluster),
     "no pg_control": ("FOREIGN_CLUSTER", "", lambda site: (_cluster(site) / "global" / "pg_control").unlink()),
     "no PG_VERSION": ("FOREIGN_CLUSTER", "", lambda site: (_cluster(site) / "PG_VERSION").unlink()),
@@ -110,21 +110,21 @@ SPOILS: dict[str, tuple[str, str, Callable[[Site], object]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spoil", SPOILS)
-def test_what_does_not_belong_is_refused_and_nothing_is_touched(retained: Site, scratch: Path, spoil: str) -> None:
-    """Exit code 7, the reason, and not a byte changed; once it is mended the data is taken up."""
-    code, said, act = SPOILS[spoil]
-    shutil.copytree(retained.path, scratch / "as-it-was", symlinks=True)
+@pytest.mark.parametrize("mismatch", MISMATCHES)
+def test_mismatching_data_is_refused_and_not_changed(retained: Site, scratch: Path, mismatch: str) -> None:
+    """Exit code 7, the reason, and no file changed; after the original files are restored the data is adopted."""
+    code, reason, act = MISMATCHES[mismatch]
+    shutil.copytree(retained.path, scratch / "original", symlinks=True)
     act(retained)
-    before = _picture(retained.path)
+    before = _snapshot(retained.path)
     refused = retained.install("--no-start")
     assert (refused.code, refused.error["code"]) == (7, code)
-    assert said in refused.error["message"]
-    assert _picture(retained.path) == before
+    assert reason in refused.error["message"]
+    assert _snapshot(retained.path) == before
     for name in ("data", "secrets", "receipt.json"):
         target = retained.path / name
         shutil.rmtree(target) if target.is_dir() else target.unlink()
-        shutil.move(scratch / "as-it-was" / name, target)
+        shutil.move(scratch / "original" / name, target)
     if retained.account_name is not None:
         for path in (retained.path, *retained.path.rglob("*")):
             shutil.chown(path, retained.account_name)
@@ -133,8 +133,8 @@ def test_what_does_not_belong_is_refused_and_nothing_is_touched(retained: Site, 
 
 
 @pytest.mark.slow
-def test_a_secret_from_outside_that_does_not_fit_is_refused(retained: Site) -> None:
-    """BETTER_AUTH_SECRET counts as well; accepted aloud, it is taken, and noted."""
+def test_a_different_secret_in_the_environment_is_refused(retained: Site) -> None:
+    """BETTER_AUTH_SECRET is compared, too; with --accept-secret it is accepted."""
     refused = retained.install("--no-start", "--dry-run", BETTER_AUTH_SECRET="y" * 40)
     assert (refused.code, refused.error["code"]) == (7, "SECRET_MISMATCH")
     assert "BETTER_AUTH_SECRET" in refused.error["message"]
@@ -143,8 +143,8 @@ def test_a_secret_from_outside_that_does_not_fit_is_refused(retained: Site) -> N
 
 
 @pytest.mark.slow
-def test_a_receipt_without_marks_is_taken_as_it_is(make_site: MakeSite) -> None:
-    """An earlier version's receipt has none; an install adds them, and they hold from then on."""
+def test_a_receipt_without_data_identity_is_accepted(make_site: MakeSite) -> None:
+    """A receipt of an earlier version has none; an install adds it, and later installs verify it."""
     site = make_site()
     site.installed("--no-start")
     site.json("uninstall")

@@ -1,4 +1,4 @@
-"""Backups of a gateway that serves, and of one at rest: made, checked, and found out when they are spoiled."""
+"""Backups of a running and of a stopped gateway: creation, verification, detection of damage, and pruning."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _connect(site: Site) -> psycopg.Connection[Any]:
 
 @contextmanager
 def _writers(site: Site, count: int = 3) -> Iterator[list[int]]:
-    """Change rows, and add and drop tables, without a pause inside the block; give the count of changes."""
+    """Change rows, and create and drop tables, continuously inside the block; yield the number of rounds per writer."""
     done, over = [0] * count, threading.Event()
 
     def write(number: int) -> None:
@@ -63,7 +63,7 @@ def _writers(site: Site, count: int = 3) -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def serving(make_site: MakeSite) -> Site:
-    """Return a site that serves, with rows, vectors and an unlogged table."""
+    """Return a serving site with rows, vectors and an unlogged table."""
     site = make_site()
     site.installed()
     with closing(_connect(site)) as connection:
@@ -85,7 +85,7 @@ def serving(make_site: MakeSite) -> Site:
 
 @pytest.fixture(scope="module")
 def created(serving: Site) -> dict[str, Any]:
-    """Return what ``backup create`` said of a backup made while three writers were at work."""
+    """Return the result of ``backup create`` while three writers were running."""
     with _writers(serving) as changes:
         result = serving.json("backup", "create").result
     assert min(changes) > 3
@@ -93,8 +93,8 @@ def created(serving: Site) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, created: dict[str, Any]) -> None:
-    """Restored, it has the rows that were counted in the running database, table by table."""
+def test_online_backup_is_consistent(serving: Site, created: dict[str, Any]) -> None:
+    """The restored backup has the rows that were counted in the running database, table by table."""
     assert (created["kind"], created["verified_at"]) == ("online", None)
     manifest = json.loads((Path(created["path"]) / "manifest.json").read_text())
     tables = {name: count for name, count, _ in manifest["tables"]}
@@ -103,22 +103,22 @@ def test_a_backup_of_a_busy_gateway_is_exactly_one_instant(serving: Site, create
     assert tables['"Odd ""one"."a b"'] == 0
     assert '"drizzle"."__drizzle_migrations"' in tables
     assert '"public"."t_gone"' not in tables
-    with _writers(serving):  # the living data goes on meanwhile
-        found = serving.json("backup", "verify", created["name"]).result
-    assert found["verification"]["tables"] == len(tables)
-    assert found["verification"]["rows"] == sum(tables.values())
-    assert set(found["verification"]["checks"]) == {"pg_amcheck", "pg_checksums"}
-    assert found["verified_at"] is not None
+    with _writers(serving):  # the present data continues to change
+        result = serving.json("backup", "verify", created["name"]).result
+    assert result["verification"]["tables"] == len(tables)
+    assert result["verification"]["rows"] == sum(tables.values())
+    assert set(result["verification"]["checks"]) == {"pg_amcheck", "pg_checksums"}
+    assert result["verified_at"] is not None
     assert serving.request("GET", "/readyz")[0] == 200
     listed = serving.json("backup", "list").result["backups"]
     assert [backup["verified_at"] is not None for backup in listed if backup["name"] == created["name"]] == [True]
 
 
 @pytest.mark.slow
-def test_the_log_in_a_backup_ends_where_nobody_goes_on(serving: Site) -> None:
-    """Where nobody writes either, the last segment in it is one that the server has done with."""
+def test_last_wal_segment_without_writers(serving: Site) -> None:
+    """The last WAL segment in the backup is complete, also if no session writes."""
     with closing(_connect(serving)) as connection:
-        serving.json("backup", "create")  # what is read for the first time is written to the log
+        serving.json("backup", "create")  # reading rows for the first time writes hint bits to the WAL
         created = Path(serving.json("backup", "create").result["path"])
         row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
     assert row is not None
@@ -127,76 +127,76 @@ def test_the_log_in_a_backup_ends_where_nobody_goes_on(serving: Site) -> None:
 
 
 @contextmanager
-def _storm(site: Site) -> Iterator[None]:
-    """Make schemas, one after the other, with next to no pause inside the block."""
+def _creating_schemas(site: Site) -> Iterator[None]:
+    """Create schemas continuously inside the block."""
     over = threading.Event()
 
-    def make() -> None:
+    def create() -> None:
         with closing(_connect(site)) as connection:
             while not over.wait(0.01):
                 connection.execute(f"CREATE SCHEMA t_{secrets.token_hex(8)}")
 
-    maker = threading.Thread(target=make)
-    maker.start()
+    creator = threading.Thread(target=create)
+    creator.start()
     try:
         yield
     finally:
         over.set()
-        maker.join()
+        creator.join()
 
 
 @pytest.mark.slow
-def test_what_no_lock_holds_up_is_in_both_or_in_neither(make_site: MakeSite) -> None:
-    """Objects that are made in a storm are in the backup's data exactly if they are in what was noted of it."""
+def test_objects_created_during_the_backup(make_site: MakeSite) -> None:
+    """Objects that no lock blocks are in the backup's data if and only if they are in its manifest."""
     site = make_site()
     site.installed()
-    with _storm(site):
+    with _creating_schemas(site):
         name = site.json("backup", "create").result["name"]
     assert site.json("backup", "verify", name).result["verified_at"] is not None
 
 
 @contextmanager
 def _half_committed(site: Site, seconds: float) -> Iterator[None]:
-    """Make a function whose commit is in the log, on disk, and not yet to be seen for *seconds* of the block.
+    """Create a function whose commit record is in the WAL, on disk, but not visible for *seconds* of the block.
 
-    A commit that waits for a standby is in that state; every other passes through it.
+    A commit that waits for a synchronous standby is in that state; every other commit passes through it.
     """
 
-    def make() -> None:
+    def create() -> None:
         with closing(_connect(site)) as connection:
-            connection.execute("CREATE FUNCTION t_made() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+            connection.execute("CREATE FUNCTION t_created() RETURNS int LANGUAGE sql AS 'SELECT 1'")
 
     def release() -> None:
         with closing(_connect(site)) as connection:
             connection.execute("SELECT pg_reload_conf()")
 
     with closing(_connect(site)) as connection:
-        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
         connection.execute("SELECT pg_reload_conf()")
-        maker, releaser = threading.Thread(target=make), threading.Timer(seconds, release)
-        maker.start()
+        creator, releaser = threading.Thread(target=create), threading.Timer(seconds, release)
+        creator.start()
         while not connection.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall():
             time.sleep(0.01)
-        connection.execute("ALTER SYSTEM RESET synchronous_standby_names")  # the next reload takes note
+        connection.execute("ALTER SYSTEM RESET synchronous_standby_names")  # takes effect with the next reload
         releaser.start()
         try:
             yield
         finally:
             releaser.join()
-            maker.join()
+            creator.join()
 
 
 @pytest.mark.slow
-def test_what_is_being_committed_at_the_instant_is_in_both_or_in_neither(serving: Site) -> None:
-    """An object whose commit is in the log, but not yet to be seen, does not make the backup contradict itself."""
+def test_commit_in_progress_at_the_backup_instant(serving: Site) -> None:
+    """An object whose commit is in the WAL but not yet visible does not make the backup inconsistent."""
     with _half_committed(serving, 5):
         name = serving.json("backup", "create").result["name"]
     assert serving.json("backup", "verify", name).result["verified_at"] is not None
 
 
 @pytest.mark.slow
-def test_a_backup_is_closed_to_others_and_holds_secrets_and_settings(serving: Site, created: dict[str, Any]) -> None:
-    """Directories 0700, files 0600, the owner's; nothing of the running server is in it."""
+def test_content_and_permissions(serving: Site, created: dict[str, Any]) -> None:
+    """Secrets and settings are in it; directories are 0700, files 0600, owned by the home's owner."""
     top = Path(created["path"])
     assert (top / "secrets" / "auth-secret").read_bytes() == serving.home.auth_secret.read_bytes()
     assert (top / "config.toml").read_bytes() == serving.home.config_file.read_bytes()
@@ -209,38 +209,38 @@ def test_a_backup_is_closed_to_others_and_holds_secrets_and_settings(serving: Si
     assert {path.name for path in top.parent.iterdir()} == set(_backups(serving))
 
 
-def _flip(top: Path) -> None:
+def _change_file(top: Path) -> None:
     file = next((top / "data").rglob("base/*/PG_VERSION"))
     file.write_bytes(b"81\n")
 
 
-def _row(top: Path) -> None:
+def _change_checksum(top: Path) -> None:
     manifest = json.loads((top / "manifest.json").read_text())
     [entry] = [entry for entry in manifest["tables"] if entry[0] == '"public"."t_vectors"']
     entry[2] = "0:0"
     (top / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _forget(top: Path) -> None:
+def _remove_table(top: Path) -> None:
     manifest = json.loads((top / "manifest.json").read_text())
     manifest["tables"] = [entry for entry in manifest["tables"] if "t_rows" not in entry[0]]
     (top / "manifest.json").write_text(json.dumps(manifest))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a byte": (_flip, "PG_VERSION was altered"),
+    "a byte": (_change_file, "PG_VERSION was changed"),
     "a missing file": (lambda top: (top / "config.toml").unlink(), "config.toml is missing"),
-    "a further file": (lambda top: (top / "data" / "x").touch(), "data/x was not there"),
-    "a row": (_row, '"public"."t_vectors" has other rows'),
-    "a table": (_forget, '"public"."t_rows" was not there'),
+    "an extra file": (lambda top: (top / "data" / "x").touch(), "data/x is unexpected"),
+    "a row": (_change_checksum, '"public"."t_vectors" has different rows'),
+    "a table": (_remove_table, '"public"."t_rows" is unexpected'),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_each_damage_is_found(serving: Site, created: dict[str, Any], scratch: Path, damage: str) -> None:
-    """Verification names what is wrong, marks nothing as verified, and leaves no restore behind."""
-    act, said = DAMAGE[damage]
+def test_damage_is_detected(serving: Site, created: dict[str, Any], scratch: Path, damage: str) -> None:
+    """Verification reports the damage, does not mark the backup as verified, and removes its trial restore."""
+    act, message = DAMAGE[damage]
     copy = scratch / Path(created["path"]).name
     subprocess.run(["cp", "-a", created["path"], copy], check=True)
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -248,7 +248,7 @@ def test_each_damage_is_found(serving: Site, created: dict[str, Any], scratch: P
     act(copy)
     done = serving.json("backup", "verify", str(copy))
     assert done.error["code"] == "BACKUP_DAMAGED"
-    assert said in done.error["message"]
+    assert message in done.error["message"]
     assert json.loads((copy / "manifest.json").read_text())["verified_at"] is None
     assert not list((serving.path / "backups").glob(".*"))
     refused = serving.json("backup", "restore", str(copy), "--dry-run")
@@ -257,8 +257,8 @@ def test_each_damage_is_found(serving: Site, created: dict[str, Any], scratch: P
 
 
 @pytest.mark.slow
-def test_a_writer_that_does_not_end_is_outwaited(serving: Site) -> None:
-    """The backup's instant comes when the long transaction has ended; other writers wait a second at most."""
+def test_backup_waits_for_a_long_transaction(serving: Site) -> None:
+    """The backup completes after the long transaction has ended."""
     with closing(_connect(serving)) as connection:
         connection.execute("BEGIN")
         connection.execute("INSERT INTO t_rows (v) VALUES ('late')")
@@ -287,8 +287,8 @@ KILLS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("event", KILLS)
-def test_a_killed_backup_is_none(serving: Site, event: tuple[str, str, int]) -> None:
-    """Killed anywhere, it is not listed; the next one clears it away, and the server has no slot left."""
+def test_killed_backup(serving: Site, event: tuple[str, str, int]) -> None:
+    """An unfinished backup is not listed; the next one removes it, and no replication slot remains."""
     before = _backups(serving)
     trap = {"event": event[0], "text": event[1], "count": event[2], "act": "SIGKILL"}
     assert serving.run("backup", "create", trap=trap).code == -signal.SIGKILL
@@ -302,8 +302,8 @@ def test_a_killed_backup_is_none(serving: Site, event: tuple[str, str, int]) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("event", [("os.rename", "backup_label", 1), ("os.rename", "manifest.json", 1)])
-def test_on_a_full_disk_nothing_is_half_made(serving: Site, event: tuple[str, str, int]) -> None:
-    """The error is DISK_FULL and says where; the directory is as before."""
+def test_full_disk(serving: Site, event: tuple[str, str, int]) -> None:
+    """The error is DISK_FULL and names the directory, which is as before."""
     before = sorted((serving.path / "backups").iterdir())
     trap = {"event": event[0], "text": event[1], "count": event[2], "act": "ENOSPC"}
     done = serving.json("backup", "create", trap=trap)
@@ -313,18 +313,18 @@ def test_on_a_full_disk_nothing_is_half_made(serving: Site, event: tuple[str, st
 
 
 @pytest.mark.slow
-def test_too_small_a_disk_is_said_beforehand(serving: Site, small_disk: Callable[[int], Path]) -> None:
-    """With --to, before anything is written."""
-    place = small_disk(16)
-    done = serving.json("backup", "create", "--to", str(place / "x"))
+def test_free_space_is_checked_first(serving: Site, small_disk: Callable[[int], Path]) -> None:
+    """With --to and a small disk, the command fails before anything is written."""
+    disk = small_disk(16)
+    done = serving.json("backup", "create", "--to", str(disk / "x"))
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
     assert "--to" in done.error["hint"]
-    assert not list(place.iterdir())
+    assert not list(disk.iterdir())
 
 
 @pytest.mark.slow
-def test_elsewhere_and_at_rest(make_site: MakeSite, scratch: Path) -> None:
-    """With the gateway stopped the files are copied and compared; --to keeps them elsewhere, --verify starts them."""
+def test_cold_backup_into_another_directory(make_site: MakeSite, scratch: Path) -> None:
+    """With the gateway stopped, ``--to DIR --verify`` creates and verifies a cold backup in DIR."""
     site = make_site()
     site.installed("--no-start")
     result = site.json("backup", "create", "--to", str(scratch / "a b"), "--verify").result
@@ -339,8 +339,8 @@ def test_elsewhere_and_at_rest(make_site: MakeSite, scratch: Path) -> None:
 
 
 @pytest.mark.slow
-def test_old_ones_are_pruned_and_the_verified_one_stays(serving: Site) -> None:
-    """The newest stay, and the last verified one however old; the dry run says what the run does."""
+def test_prune(serving: Site) -> None:
+    """The newest backup and the last verified one are retained; the dry run reports the same as the run."""
     while len(_backups(serving)) < 4:
         serving.json("backup", "create")
     for name in _backups(serving):
@@ -358,8 +358,8 @@ def test_old_ones_are_pruned_and_the_verified_one_stays(serving: Site) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_backup_the_error_says_how_to_make_one(make_site: MakeSite) -> None:
-    """Neither verify nor restore guesses."""
+def test_missing_backup(make_site: MakeSite) -> None:
+    """Verify and restore fail with BACKUP_MISSING for every name if there is no backup."""
     site = make_site()
     site.installed("--no-start")
     assert site.json("backup", "list").result["backups"] == []

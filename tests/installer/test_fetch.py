@@ -1,4 +1,4 @@
-"""Another version's package: which wheels are refused, and what signals and kills leave of its fetching."""
+"""Download of another version's package: invalid wheels, signals, and cleanup after kills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 from mosaic_gateway_installer.upgrade.fetch import (
     METADATA_LIMIT,
     PREFIX,
-    NotOurWheelError,
+    InvalidWheelError,
     PackageSource,
     _check_wheel,
     run_fetched,
@@ -32,16 +32,16 @@ LIMIT = 60.0  # seconds
 VERSION = "9.0"
 INFO = f"mosaic_gateway-{VERSION}.dist-info"
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2) is Linux's")
-#: Fetches the wheel of the first argument as the command line does. The others are where pip looks.
+#: Downloads the wheel in the first argument as the command line does. The others are pip's ``--find-links``.
 DRIVER = """
 import sys
 from pathlib import Path
 from mosaic_gateway.cli.envelope import run_verb
-from mosaic_gateway_installer.upgrade.fetch import Wish, run_fetched
-wish = Wish(wheel=Path(sys.argv[1]), find_links=tuple(sys.argv[2:]), no_index=True)
-sys.exit(run_verb("upgrade", lambda: sys.exit(run_fetched(wish, ["upgrade"])), as_json=True))
+from mosaic_gateway_installer.upgrade.fetch import PackageSource, run_fetched
+source = PackageSource(wheel=Path(sys.argv[1]), find_links=tuple(sys.argv[2:]), no_index=True)
+sys.exit(run_verb("upgrade", lambda: sys.exit(run_fetched(source, ["upgrade"])), as_json=True))
 """
-#: An installer, or a build of an sdist, that says that it runs, and goes on for long.
+#: An installer, or a build of an sdist, that writes its process id to a file and then sleeps.
 ENDLESS = """
 import os, time
 from pathlib import Path
@@ -60,7 +60,7 @@ def _metadata(name: str = "mosaic-gateway", version: str = VERSION, *lines: str)
 
 
 def _wheel(
-    place: Path,
+    directory: Path,
     *,
     metadata: str = _metadata(),
     info: str = INFO,
@@ -68,7 +68,7 @@ def _wheel(
     compression: int = zipfile.ZIP_DEFLATED,
 ) -> Path:
     """Write a wheel whose command line runs *code*, which defines ``main``."""
-    path = place / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
+    path = directory / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
     files = {
         "mosaic_gateway_installer/__init__.py": "",
         "mosaic_gateway_installer/cli.py": code or "def main(): return 5",
@@ -90,7 +90,7 @@ def _add(wheel: Path, *names: str) -> Path:
 
 
 def _refusal(wheel: Path) -> str:
-    with pytest.raises(NotOurWheelError) as caught:
+    with pytest.raises(InvalidWheelError) as caught:
         run_fetched(PackageSource(wheel=wheel, no_index=True), [])
     assert str(wheel) in caught.value.message
     return caught.value.message
@@ -99,43 +99,43 @@ def _refusal(wheel: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "version"), [("idna", VERSION), ("mosaic-gateway", "9.1"), ("mosaic-gateway", "latest"), ("", "")]
 )
-def test_metadata_that_disagree_with_the_name(tmp_path: Path, name: str, version: str) -> None:
-    """The refusal names what the file is by its name, and what it is by its METADATA."""
-    said = _refusal(_wheel(tmp_path, metadata=_metadata(name, version)))
-    assert f"is named as mosaic-gateway {VERSION}, but is {name} {version} by its METADATA" in said
+def test_metadata_differ_from_the_file_name(tmp_path: Path, name: str, version: str) -> None:
+    """The error names the project and version of the file name and of METADATA."""
+    message = _refusal(_wheel(tmp_path, metadata=_metadata(name, version)))
+    assert f"is named mosaic-gateway {VERSION}, but its METADATA says {name} {version}" in message
 
 
 @pytest.mark.parametrize("info", ["idna-9.0.dist-info", "mosaic_gateway-9.1.dist-info", "mosaic_gateway.dist-info"])
-def test_a_metadata_directory_that_disagrees_with_the_name(tmp_path: Path, info: str) -> None:
-    """The directory *.dist-info is compared with the name as well."""
-    assert "by its directory *.dist-info" in _refusal(_wheel(tmp_path, info=info))
+def test_dist_info_differs_from_the_file_name(tmp_path: Path, info: str) -> None:
+    """The name of the directory *.dist-info is compared with the file name as well."""
+    assert "but its directory *.dist-info says" in _refusal(_wheel(tmp_path, info=info))
 
 
-def test_a_name_that_is_given_twice(tmp_path: Path) -> None:
-    """METADATA with two names is of neither."""
+def test_two_names_in_metadata(tmp_path: Path) -> None:
+    """METADATA with two names counts as without a name."""
     assert "(no name)" in _refusal(_wheel(tmp_path, metadata=_metadata("mosaic-gateway", VERSION, "Name: idna")))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("name", "message"),
     [
         ("idna-99.0.dist-info/METADATA", "2 directories"),
-        (f"{INFO.upper()}/METADATA", "a name occurs twice"),
-        (f"{INFO}/METADATA", "a name occurs twice"),
-        (f"{INFO}/../{INFO}/METADATA", "leads elsewhere"),
-        (f"./{INFO}/METADATA", "leads elsewhere"),
-        ("/etc/file", "leads elsewhere"),
-        ("mosaic_gateway//file", "leads elsewhere"),
+        (f"{INFO.upper()}/METADATA", "a duplicate file name"),
+        (f"{INFO}/METADATA", "a duplicate file name"),
+        (f"{INFO}/../{INFO}/METADATA", "points outside of the archive"),
+        (f"./{INFO}/METADATA", "points outside of the archive"),
+        ("/etc/file", "points outside of the archive"),
+        ("mosaic_gateway//file", "points outside of the archive"),
     ],
 )
-def test_names_that_could_stand_for_the_metadata(tmp_path: Path, more: str, said: str) -> None:
-    """A wheel has one directory *.dist-info and one METADATA, whichever way it is unpacked."""
-    assert said in _refusal(_add(_wheel(tmp_path), more))
+def test_ambiguous_file_names(tmp_path: Path, name: str, message: str) -> None:
+    """File names that could replace METADATA when the wheel is unpacked are refused."""
+    assert message in _refusal(_add(_wheel(tmp_path), name))
 
 
 def test_no_metadata(tmp_path: Path) -> None:
-    """A zip archive without any is no wheel."""
+    """A zip archive without METADATA is refused."""
     path = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
     _add(path, "mosaic_gateway/__init__.py")
     assert "0 directories" in _refusal(path)
@@ -144,14 +144,14 @@ def test_no_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-def test_endless_metadata(tmp_path: Path, compression: int) -> None:
-    """What is decompressed is bounded."""
-    said = _refusal(_wheel(tmp_path, metadata=_metadata() + "x" * METADATA_LIMIT, compression=compression))
-    assert "longer than" in said or "neither stored nor deflated" in said
+def test_oversized_metadata(tmp_path: Path, compression: int) -> None:
+    """The size of decompressed METADATA is limited."""
+    message = _refusal(_wheel(tmp_path, metadata=_metadata() + "x" * METADATA_LIMIT, compression=compression))
+    assert "longer than" in message or "neither stored nor deflated" in message
 
 
-def test_a_link_to_a_wheel(tmp_path: Path) -> None:
-    """The link's name counts."""
+def test_link_to_a_wheel(tmp_path: Path) -> None:
+    """A symbolic link with a valid name is accepted."""
     (tmp_path / "store").mkdir()
     link = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
     link.symlink_to(_wheel(tmp_path / "store"))
@@ -159,17 +159,17 @@ def test_a_link_to_a_wheel(tmp_path: Path) -> None:
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
-    """Whatever bytes are altered, the wheel is refused or its identity is as it was."""
-    chance = random.Random(10)
+    """A wheel with changed bytes is refused, or has the same identity as before."""
+    generator = random.Random(10)
     wheel = _wheel(tmp_path)
     whole = wheel.read_bytes()
     refused = 0
     for _ in range(300):
         content = bytearray(whole)
-        for _ in range(chance.choice((1, 2, 8))):
-            content[chance.randrange(len(content))] = chance.choice((0, 1, 0x80, 0xFF))
+        for _ in range(generator.choice((1, 2, 8))):
+            content[generator.randrange(len(content))] = generator.choice((0, 1, 0x80, 0xFF))
         wheel.write_bytes(content)
-        with suppress(NotOurWheelError):
+        with suppress(InvalidWheelError):
             _check_wheel(wheel)
             continue
         refused += 1
@@ -177,8 +177,8 @@ def test_damaged_archives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "directory", "loop"])
-def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
-    """It is refused without waiting for a writer."""
+def test_not_a_regular_file(tmp_path: Path, kind: str) -> None:
+    """It is refused without blocking on a FIFO."""
     path = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
     if kind == "fifo":
         os.mkfifo(path)
@@ -190,20 +190,20 @@ def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Return the directory that the started processes take for temporary files."""
+def tmpdir_variable(tmp_path: Path) -> Path:
+    """Return the directory that is TMPDIR for the started processes."""
     path = tmp_path / "temporary"
     path.mkdir()
     return path
 
 
 @pytest.fixture
-def begin(place: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return what starts `DRIVER`; whatever still runs in the end is killed."""
+def begin(tmpdir_variable: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a function that starts `DRIVER`; remaining processes are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def start(wheel: Path, *links: Path) -> subprocess.Popen[str]:
-        environ = {**os.environ, "TMPDIR": str(place), "TEST_RUNS": str(tmp_path / "runs")}
+        environ = {**os.environ, "TMPDIR": str(tmpdir_variable), "TEST_RUNS": str(tmp_path / "runs")}
         words: list[str | Path] = [sys.executable, "-P", "-c", DRIVER, wheel, *links]
         process = subprocess.Popen(
             words, env=environ, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
@@ -223,7 +223,7 @@ def begin(place: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pope
 
 
 def _endless_download(tmp_path: Path) -> tuple[Path, Path]:
-    """Return a wheel for which pip builds an sdist without end, and the place of the sdist."""
+    """Return a wheel for which pip builds an sdist that never completes, and the directory of the sdist."""
     links = tmp_path / "links"
     links.mkdir()
     hooks = ("get_requires_for_build_wheel", "prepare_metadata_for_build_wheel", "build_wheel")
@@ -241,7 +241,7 @@ def _endless_download(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def _children(driver: subprocess.Popen[str], runs: Path) -> list[psutil.Process]:
-    """Return the processes that work for *driver*, once the last of them says that it runs."""
+    """Wait until *driver*'s last child process has written its process id; return all its child processes."""
     deadline = time.monotonic() + LIMIT
     while not (runs.exists() and runs.read_text()):
         assert time.monotonic() < deadline
@@ -267,10 +267,10 @@ def _runs(process: psutil.Process) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_download_leaves_nothing(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path, number: signal.Signals
+def test_interrupted_download(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, tmpdir_variable: Path, number: signal.Signals
 ) -> None:
-    """Pip ends with the build that it has started, no temporary file stays, and the exit code is that of any verb."""
+    """Pip and its build are killed, no temporary file remains, and the exit code is 130."""
     driver = begin(*_endless_download(tmp_path))
     working = _children(driver, tmp_path / "runs")
     assert len(working) >= 2  # pip and the build
@@ -279,68 +279,71 @@ def test_an_interrupted_download_leaves_nothing(
     assert driver.returncode == 130
     assert json.loads(out)["error"]["message"] == "interrupted"
     _assert_gone(working)
-    assert list(place.iterdir()) == []
+    assert list(tmpdir_variable.iterdir()) == []
 
 
 @pytest.mark.slow
 @LINUX
-def test_a_killed_download_ends_and_the_next_run_removes_it(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path
+def test_next_run_removes_the_files_of_a_killed_download(
+    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, tmpdir_variable: Path
 ) -> None:
-    """Pip does not outlive us. What is in use, or not ours by name or kind, is never removed."""
+    """Pip exits with the killed process. Directories in use, foreign files and links are never removed."""
     endless, links = _endless_download(tmp_path)
     quick = tmp_path / "quick"
-    (quick / "kept").mkdir(parents=True)
-    (place / f"{PREFIX}link").symlink_to(quick)
-    (place / f"{PREFIX}file").touch()
-    (place / "mosaic-gateway-other").mkdir()
-    others = set(place.iterdir())
+    (quick / "untouched").mkdir(parents=True)
+    (tmpdir_variable / f"{PREFIX}link").symlink_to(quick)
+    (tmpdir_variable / f"{PREFIX}file").touch()
+    (tmpdir_variable / "mosaic-gateway-other").mkdir()
+    others = set(tmpdir_variable.iterdir())
 
     killed = begin(endless, links)
     pip, *builds = _children(killed, tmp_path / "runs")
     killed.kill()
     killed.wait()
     _assert_gone([pip])
-    for build in builds:  # which pip alone could have ended
+    for build in builds:  # only pip could have ended these
         with suppress(psutil.Error):
             build.kill()
-    (left,) = set(place.iterdir()) - others
+    (left,) = set(tmpdir_variable.iterdir()) - others
 
-    living = begin(endless, links)
-    _children(living, tmp_path / "runs")
-    (in_use,) = set(place.iterdir()) - others
+    running = begin(endless, links)
+    _children(running, tmp_path / "runs")
+    (in_use,) = set(tmpdir_variable.iterdir()) - others
     assert in_use != left
     assert begin(_wheel(quick)).wait(LIMIT) == 5
-    assert set(place.iterdir()) == others | {in_use}
-    living.terminate()
-    assert living.wait(LIMIT) == 130
-    assert set(place.iterdir()) == others
-    assert (quick / "kept").is_dir()
+    assert set(tmpdir_variable.iterdir()) == others | {in_use}
+    running.terminate()
+    assert running.wait(LIMIT) == 130
+    assert set(tmpdir_variable.iterdir()) == others
+    assert (quick / "untouched").is_dir()
 
 
 @pytest.mark.slow
 @LINUX
-def test_a_killed_upgrade_does_not_go_on(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path
-) -> None:
-    """The fetched installer is killed with the process that runs it; the next run removes its directory."""
+def test_killed_upgrade(begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, tmpdir_variable: Path) -> None:
+    """The downloaded installer is killed with the process that runs it; the next run removes its directory."""
     driver = begin(_wheel(tmp_path, code=ENDLESS))
     (installer,) = _children(driver, tmp_path / "runs")
     driver.kill()
     driver.wait()
     _assert_gone([installer])
-    assert len(list(place.iterdir())) == 1
+    assert len(list(tmpdir_variable.iterdir())) == 1
     assert begin(_wheel(tmp_path)).wait(LIMIT) == 5
-    assert list(place.iterdir()) == []
+    assert list(tmpdir_variable.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("handled", [True, False])
-def test_the_installer_decides_what_a_signal_means(
-    begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path, number: signal.Signals, *, handled: bool
+def test_signals_are_passed_to_the_installer(
+    begin: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    tmpdir_variable: Path,
+    number: signal.Signals,
+    *,
+    handled: bool,
 ) -> None:
-    """It gets the signal, and its exit code is ours; where it had no handler yet, the verb was interrupted."""
+    """The installer's exit code is returned; if it had no handler for the signal yet, the verb was interrupted."""
     code = (
         HANDLER.format(name=number.name) if handled else "import signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)"
     )
@@ -349,14 +352,14 @@ def test_the_installer_decides_what_a_signal_means(
     driver.send_signal(number)
     assert driver.wait(LIMIT) == (7 if handled else 130)
     _assert_gone(working)
-    assert list(place.iterdir()) == []
+    assert list(tmpdir_variable.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_an_installer_that_is_killed(begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, place: Path) -> None:
-    """Nothing else would report it, so we do."""
+def test_killed_installer(begin: Callable[..., subprocess.Popen[str]], tmp_path: Path, tmpdir_variable: Path) -> None:
+    """The error message names the signal."""
     driver = begin(_wheel(tmp_path, code="import os\ndef main(): os.kill(os.getpid(), 9)"))
     out, _ = driver.communicate(timeout=LIMIT)
     assert driver.returncode == 1
     assert "signal SIGKILL" in json.loads(out)["error"]["message"]
-    assert list(place.iterdir()) == []
+    assert list(tmpdir_variable.iterdir()) == []

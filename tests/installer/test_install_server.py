@@ -1,4 +1,4 @@
-"""Installing onto a PostgreSQL server by URL: what fits, what does not, and a schema that stands in the way."""
+"""Installs on a PostgreSQL server by URL: supported and unsupported servers, and conflicting schemas."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def _url(server: PostgresServer, database: str, user: str = "tester") -> str:
 
 @pytest.fixture
 def url(postgres_server: PostgresServer) -> str:
-    """Return the URL of a fresh database."""
+    """Return the URL of a new database."""
     return _url(postgres_server, postgres_server.create_database(prefix="install"))
 
 
-def _assert_nothing_made(site: Site) -> None:
+def _assert_nothing_created(site: Site) -> None:
     assert not list(site.path.parent.iterdir())
     site.assert_nothing_runs()
 
 
-def test_an_install_onto_a_server_makes_no_cluster(site: Site, url: str, tmp_path: Path) -> None:
-    """The URL from a file ends in the settings and in no output; uninstalling leaves the server's data."""
+def test_an_install_on_a_server_creates_no_cluster(site: Site, url: str, tmp_path: Path) -> None:
+    """The URL from a file is in the settings and in no output; an uninstall does not change the server's data."""
     file = tmp_path / "url"
     file.write_text(f"{url}\n")
     done = site.install("--database-url-file", str(file))
@@ -51,7 +51,7 @@ def test_an_install_onto_a_server_makes_no_cluster(site: Site, url: str, tmp_pat
     assert site.install().steps == []
     assert site.json("doctor").code == 0
     site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM drizzle.__drizzle_migrations").fetchone()
     assert row is not None
@@ -59,7 +59,7 @@ def test_an_install_onto_a_server_makes_no_cluster(site: Site, url: str, tmp_pat
 
 
 def test_the_url_may_come_from_the_environment(site: Site, url: str) -> None:
-    """DATABASE_URL alone makes a new home one of the engine server."""
+    """With DATABASE_URL a new home gets the engine ``server``."""
     done = site.install("--no-start", DATABASE_URL=url)
     assert done.result["engine"] == "server"
     assert done.steps[-1] == "schema"
@@ -70,7 +70,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def _answer_all(listener: socket.socket, version: str) -> None:
-    """Let everybody in, claim *version*, and answer each query with nothing.
+    """Accept all connections, report *version*, and answer each query with an empty result.
 
     Messages as in PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
     """
@@ -89,8 +89,8 @@ def _answer_all(listener: socket.socket, version: str) -> None:
 
 
 @contextmanager
-def _server_that_says(version: str) -> Iterator[str]:
-    """Somebody who speaks enough of PostgreSQL's protocol to be asked for the version."""
+def _fake_server(version: str) -> Iterator[str]:
+    """Run a server with the part of PostgreSQL's protocol that reports *version*; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_answer_all, args=(listener, version))
         thread.start()
@@ -100,7 +100,7 @@ def _server_that_says(version: str) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def test_a_server_that_nobody_runs_is_named(site: Site) -> None:
+def test_an_unreachable_server_is_named(site: Site) -> None:
     """Host and port are in the error, the password is not."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -109,33 +109,33 @@ def test_a_server_that_nobody_runs_is_named(site: Site) -> None:
     assert (done.code, done.error["code"]) == (3, "SERVER_UNREACHABLE")
     assert f"127.0.0.1:{port}" in done.error["message"]
     assert "hunter22" not in done.out + done.err
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
-def test_a_database_that_does_not_exist_is_a_matter_of_login(site: Site, postgres_server: PostgresServer) -> None:
-    """The server answers and refuses: another code than nobody answering."""
+def test_a_database_that_does_not_exist_is_a_login_error(site: Site, postgres_server: PostgresServer) -> None:
+    """If the server refuses the connection, the code is not that of an unreachable server."""
     done = site.install("--database-url", _url(postgres_server, "no_such_database"))
     assert (done.code, done.error["code"]) == (3, "SERVER_LOGIN")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def test_a_role_that_may_not_create_pgvector_is_refused(site: Site, postgres_server: PostgresServer) -> None:
-    """Without the right, the error names role and remedy, and nothing is made."""
+    """Without the privilege, the error names the role, and nothing is created."""
     database = postgres_server.create_database(prefix="install")
     with postgres_server.connect() as connection:
-        connection.execute("DROP ROLE IF EXISTS nobody_special")
-        connection.execute("CREATE ROLE nobody_special LOGIN")
-    done = site.install("--database-url", _url(postgres_server, database, "nobody_special"))
+        connection.execute("DROP ROLE IF EXISTS unprivileged")
+        connection.execute("CREATE ROLE unprivileged LOGIN")
+    done = site.install("--database-url", _url(postgres_server, database, "unprivileged"))
     assert (done.code, done.error["code"]) == (3, "EXTENSION_RIGHTS")
-    assert "nobody_special" in done.error["message"]
-    _assert_nothing_made(site)
+    assert "unprivileged" in done.error["message"]
+    _assert_nothing_created(site)
 
 
 @pytest.mark.slow
 def test_a_server_without_pgvector_is_refused(
     site: Site, run_server: RunServer, postgres_bin: Path, tmp_path: Path, open_directory: Path
 ) -> None:
-    """Where the extension is not offered, the error says what to install."""
+    """A server on which the extension is not available is refused."""
     package = postgres_bin.parent.parent
     unwanted = shutil.ignore_patterns("include", "doc", "pgxs", "*.a", "vector*")
     bare = open_directory / package.name / "pginstall"
@@ -145,21 +145,21 @@ def test_a_server_without_pgvector_is_refused(
     with run_server("no-vector", bindir=bare / "bin") as server:
         done = site.install("--database-url", _url(server, "postgres"))
     assert (done.code, done.error["code"]) == (3, "VECTOR_MISSING")
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 def test_a_server_that_is_too_old_is_refused(site: Site) -> None:
-    """PostgreSQL 14 is named with its version, and nothing is made."""
-    with _server_that_says("14.9") as url:
+    """The error names the version 14, and nothing is created."""
+    with _fake_server("14.9") as url:
         done = site.install("--database-url", url)
     assert (done.code, done.error["code"]) == (3, "SERVER_TOO_OLD")
     assert "14.9" in done.error["message"]
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 @pytest.mark.slow
-def test_a_failing_migration_is_named_and_the_next_install_goes_on(site: Site, url: str) -> None:
-    """A table that is in the way fails the install with tag and statement; without it the install works."""
+def test_a_failing_migration_is_named_and_the_next_install_continues(site: Site, url: str) -> None:
+    """A conflicting table fails the install with tag and statement; after it is dropped the install succeeds."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE insights (mine text)")
         failed = site.install("--database-url", url)
@@ -167,7 +167,7 @@ def test_a_failing_migration_is_named_and_the_next_install_goes_on(site: Site, u
         assert "0001_insights" in failed.error["message"]
         assert "statement" in failed.error["message"]
         assert "42P07" in failed.error["message"]
-        _assert_nothing_made(site)
+        _assert_nothing_created(site)
         connection.execute("DROP TABLE insights")
     assert site.installed("--database-url", url)["smoke_test"]["needsSetup"] is True
 
@@ -180,8 +180,8 @@ NEWER = "INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (md5
     ("change", "code"), [pytest.param(EDITED, "MIGRATION_DRIFT", marks=pytest.mark.slow), (NEWER, "DATABASE_NEWER")]
 )
 @pytest.mark.parametrize("start", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["start", "no-start"])
-def test_a_schema_that_is_not_ours_is_refused(site: Site, url: str, change: str, code: str, start: bool) -> None:
-    """An edited migration, or one that this package does not know: exit code 7, and the database is as it was."""
+def test_a_foreign_schema_is_refused(site: Site, url: str, change: str, code: str, start: bool) -> None:
+    """An edited or an unknown migration in the ledger: exit code 7, and the ledger is unchanged."""
     site.installed("--no-start", "--database-url", url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(change.encode())
@@ -191,12 +191,12 @@ def test_a_schema_that_is_not_ours_is_refused(site: Site, url: str, change: str,
         assert (done.code, done.error["code"]) == (7, code), done.out
         assert done.error["hint"]
         assert connection.execute("SELECT * FROM drizzle.__drizzle_migrations ORDER BY id").fetchall() == before
-    _assert_nothing_made(site)
+    _assert_nothing_created(site)
 
 
 @pytest.mark.slow
 def test_a_backup_of_a_server_is_a_dump_that_is_restored_and_compared(site: Site, url: str, scratch: Path) -> None:
-    """Rows are counted in the dump's own snapshot; verified in a private PostgreSQL of ours; no password anywhere."""
+    """Rows are counted in the dump's snapshot; the dump is verified in a temporary PostgreSQL."""
     site.installed(DATABASE_URL=url)
     with psycopg.connect(url) as connection:
         connection.execute(
@@ -223,10 +223,10 @@ def test_a_backup_of_a_server_is_a_dump_that_is_restored_and_compared(site: Site
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_dump_is_restored_into_an_empty_database_and_never_over_another(
+def test_a_dump_is_only_restored_into_an_empty_database(
     site: Site, url: str, postgres_server: PostgresServer, scratch: Path, *, killed: bool
 ) -> None:
-    """Into the one that DATABASE_URL names, with secrets and settings; a second run after a kill finds it filled."""
+    """It is restored into the database in DATABASE_URL, with secrets and settings, also after a kill."""
     site.installed(DATABASE_URL=url)
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE t_rows AS SELECT i FROM generate_series(1, 50) i")

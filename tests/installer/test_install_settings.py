@@ -1,4 +1,4 @@
-"""Installing with other settings over an installation, and what a failure of that leaves."""
+"""Installs with other settings over an installation, and their roll-back after a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - for a second or two
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - for about a second
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def _settings(site: Site) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> None:
-    """After --no-start nothing runs; start brings the gateway up, status says where, stop ends it."""
+    """After --no-start no process runs; then start, status and stop work."""
     done = site.install("--no-start")
     assert done.steps[-1] == "schema"
     assert done.result["smoke_test"] is None
@@ -47,8 +47,8 @@ def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> N
 
 
 @pytest.mark.slow
-def test_another_port_is_written_down_and_the_gateway_restarted(shared: Site, free_port: Callable[[], int]) -> None:
-    """Only what changes runs; the old port is free, the new one answers, comments in the file stay."""
+def test_another_port_is_stored_and_the_gateway_restarted(shared: Site, free_port: Callable[[], int]) -> None:
+    """Only the needed steps run; the old port is free, the new one answers, comments in the file stay."""
     shared.installed()
     shared.home.config_file.write_text("# mine\n" + shared.home.config_file.read_text())
     shared.installed()
@@ -65,7 +65,7 @@ def test_another_port_is_written_down_and_the_gateway_restarted(shared: Site, fr
 
 @pytest.mark.slow
 def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site) -> None:
-    """Listening on all addresses has the same local URL; the gateway is restarted for it all the same."""
+    """Listening on all addresses does not change the local URL; the gateway is still restarted."""
     shared.installed()
     done = shared.install("--host", EVERYWHERE)
     assert done.steps == ["stop", "launch", "config", "start"]
@@ -74,10 +74,10 @@ def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site)
 
 
 @pytest.mark.slow
-def test_a_failed_change_is_taken_back_and_the_old_gateway_runs_again(
+def test_a_failed_change_is_rolled_back_and_the_old_gateway_runs_again(
     shared: Site, free_port: Callable[[], int]
 ) -> None:
-    """When the smoke test cannot reach the gateway, settings, gateway and receipt are as before."""
+    """If the smoke test cannot reach the gateway, settings, gateway and receipt are as before."""
     shared.installed()
     before = shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()
     port = str(free_port())
@@ -91,8 +91,8 @@ def test_a_failed_change_is_taken_back_and_the_old_gateway_runs_again(
 
 
 @pytest.mark.slow
-def test_a_secret_given_at_install_is_kept_by_later_runs(site: Site) -> None:
-    """BETTER_AUTH_SECRET of the first install stays, whatever the later ones know of it."""
+def test_the_secret_of_the_first_install_is_retained(site: Site) -> None:
+    """The secret from BETTER_AUTH_SECRET of the first install stays if later installs do not set it."""
     site.installed("--no-start", BETTER_AUTH_SECRET="the-first-secret-of-this-home-0000")
     site.installed("--no-start")
     assert site.home.auth_secret.read_text().strip() == "the-first-secret-of-this-home-0000"
@@ -111,8 +111,8 @@ def test_a_secret_given_at_install_is_kept_by_later_runs(site: Site) -> None:
         (("--unknown",), "USAGE"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_a_usage_error(site: Site, words: tuple[str, ...], code: str) -> None:
-    """Exit code 2, an error that scripts can read, and nothing made."""
+def test_invalid_options_are_a_usage_error(site: Site, words: tuple[str, ...], code: str) -> None:
+    """Exit code 2, an error object in JSON, and nothing created."""
     done = site.install(*words)
     assert done.code == 2
     assert done.error["code"] == code
@@ -121,7 +121,7 @@ def test_a_call_that_makes_no_sense_is_a_usage_error(site: Site, words: tuple[st
 
 @pytest.mark.slow
 def test_settings_that_cannot_be_read_are_named(site: Site) -> None:
-    """A broken config.toml stops the install with its name; the file stays as it is."""
+    """An invalid config.toml stops the install; the error names the file, which is not changed."""
     site.installed("--no-start")
     site.home.config_file.write_text("port = [")
     done = site.install()

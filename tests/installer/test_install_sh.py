@@ -1,4 +1,4 @@
-"""The shell script that ends in the real command."""
+"""The shell script install.sh."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).resolve().parents[2] / "installer" / "install.sh"
 LIMIT = 300.0  # seconds
-OURS, CLICK = "mosaic_gateway-1.0-py3-none-any.whl", "click-8.1.7-py3-none-any.whl"
+WHEEL, CLICK = "mosaic_gateway-1.0-py3-none-any.whl", "click-8.1.7-py3-none-any.whl"
 EMPTY = hashlib.sha256(b"").hexdigest()
 SHELLS = [
     pytest.param(words, id=words[0], marks=pytest.mark.skipif(shutil.which(words[0]) is None, reason="not installed"))
@@ -36,7 +36,7 @@ def _run(site: Site, *words: str, **environ: str) -> subprocess.CompletedProcess
 
 @pytest.fixture
 def false_pip(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which venv and pip only write down how they are called."""
+    """Return an environment in which python and mosaic-gateway only print their arguments."""
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
     for name, line in (("python", 'echo "pip $*"'), ("mosaic-gateway", 'echo "command $*"')):
@@ -45,14 +45,14 @@ def false_pip(tmp_path: Path) -> dict[str, str]:
     return {"MOSAIC_GATEWAY_VENV": str(venv), "PYTHON": sys.executable}
 
 
-def test_it_is_plain_sh_and_can_be_executed() -> None:
-    """A POSIX shell reads it, and its mode lets it run."""
+def test_the_script_is_valid_sh_and_executable() -> None:
+    """A POSIX shell parses the script, and its mode includes execute permission."""
     subprocess.run(["sh", "-n", SCRIPT], check=True)
     assert SCRIPT.stat().st_mode & stat.S_IXUSR
 
 
-def test_arguments_go_to_the_command_unchanged(site: Site, false_pip: dict[str, str]) -> None:
-    """Spaces and empty arguments survive; the checkout is what gets installed; the place of the command is told."""
+def test_arguments_are_passed_to_the_command_unchanged(site: Site, false_pip: dict[str, str]) -> None:
+    """Spaces in arguments are preserved; the checkout is installed; the path of the command is printed."""
     done = _run(site, "--port", "1 2", **false_pip)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -62,43 +62,43 @@ def test_arguments_go_to_the_command_unchanged(site: Site, false_pip: dict[str, 
 
 
 def test_upgrade_is_passed_on_as_the_verb(site: Site, false_pip: dict[str, str]) -> None:
-    """A first word that names the verb is not given to install."""
+    """A first argument ``install`` or ``upgrade`` selects the verb."""
     assert _run(site, "upgrade", "--json", **false_pip).stdout.splitlines()[1] == "command upgrade --json"
     assert _run(site, "install", "--json", **false_pip).stdout.splitlines()[1] == "command install --json"
 
 
 def test_the_package_can_be_named(site: Site, false_pip: dict[str, str]) -> None:
-    """MOSAIC_GATEWAY_PACKAGE wins over the checkout."""
+    """MOSAIC_GATEWAY_PACKAGE overrides the checkout."""
     done = _run(site, MOSAIC_GATEWAY_PACKAGE="/some/where.whl", **false_pip)
     assert done.stdout.splitlines()[0].endswith("--upgrade /some/where.whl")
 
 
-def test_outside_of_a_checkout_the_index_is_asked(site: Site, false_pip: dict[str, str], tmp_path: Path) -> None:
+def test_outside_of_a_checkout_the_package_index_is_used(site: Site, false_pip: dict[str, str], tmp_path: Path) -> None:
     """A copy of the script alone installs the published package."""
-    lonely = tmp_path / "lonely" / "install.sh"
-    lonely.parent.mkdir()
-    shutil.copy(SCRIPT, lonely)
+    copy = tmp_path / "copy" / "install.sh"
+    copy.parent.mkdir()
+    shutil.copy(SCRIPT, copy)
     done = subprocess.run(
-        ["sh", lonely], env={**site.environ, **false_pip}, capture_output=True, text=True, timeout=LIMIT, check=False
+        ["sh", copy], env={**site.environ, **false_pip}, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.stdout.splitlines()[0].endswith("--upgrade mosaic-gateway")
 
 
 @pytest.mark.parametrize(
-    ("python", "said"),
+    ("python", "reason"),
     [
         ("exit 1", "no Python 3.11 or later"),
         ('case "$*" in *ensurepip*) exit 1;; esac', "apt-get install python3-venv"),
     ],
 )
-def test_an_unfit_interpreter_is_named(site: Site, tmp_path: Path, python: str, said: str) -> None:
-    """Too old an interpreter, or Debian's without venv: exit code 3 and the remedy."""
+def test_an_unsuitable_interpreter_is_refused(site: Site, tmp_path: Path, python: str, reason: str) -> None:
+    """An interpreter that is too old, or Debian's without venv: exit code 3 and the remedy."""
     false = tmp_path / "python3"
     false.write_text(f"#!/bin/sh\n{python}\n")
     false.chmod(0o755)
     done = _run(site, PYTHON=str(false), MOSAIC_GATEWAY_VENV=str(tmp_path / "venv"))
     assert done.returncode == 3
-    assert said in done.stderr
+    assert reason in done.stderr
     assert not (tmp_path / "venv").exists()
 
 
@@ -108,7 +108,7 @@ def archive(tmp_path: Path) -> Path:
     path = tmp_path / "an archive"
     (path / "wheels").mkdir(parents=True)
     shutil.copy(SCRIPT, path)
-    for name in (OURS, CLICK, "idna-3.10+local.1-py3-none-any.whl"):
+    for name in (WHEEL, CLICK, "idna-3.10+local.1-py3-none-any.whl"):
         (path / "wheels" / name).write_text(name)
     files = [path / "install.sh", *sorted((path / "wheels").iterdir())]
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(path)}\n" for file in files]
@@ -124,24 +124,24 @@ def _unpacked(shell: tuple[str, ...], archive: Path, environ: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_whole_archive_is_installed(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
-    """Its own wheel, from its wheels alone; what lies beside install.sh and is not used does not matter."""
+def test_an_unchanged_archive_is_installed(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
+    """pip installs the archive's wheel and uses only its wheels; other files next to install.sh are ignored."""
     (archive / "out.json").touch()
     done = _unpacked(shell, archive, false_pip)
     assert done.returncode == 0, done.stderr
     pip, command = done.stdout.splitlines()
-    assert pip.endswith(f"--no-index --find-links {archive}/wheels --upgrade {archive}/wheels/{OURS}")
+    assert pip.endswith(f"--no-index --find-links {archive}/wheels --upgrade {archive}/wheels/{WHEEL}")
     assert command == "command install --json"
 
 
-#: (what a shell does in the archive, what is reported of it)
-WRONG = [
-    (f"echo altered >wheels/{CLICK}", f"wheels/{CLICK} is not as SHA256SUMS lists it"),
-    ("echo '# more' >>install.sh", "install.sh is not as SHA256SUMS lists it"),
-    (f"rm wheels/{CLICK}", f"wheels/{CLICK} is listed in SHA256SUMS and is no file"),
-    ("rm -r wheels", f"wheels/{OURS} is listed in SHA256SUMS and is no file"),
-    ("rm SHA256SUMS", f"wheels/{OURS} is not listed"),
-    ("true >SHA256SUMS", f"wheels/{OURS} is not listed"),
+#: (shell commands that damage the archive, the fault that is reported)
+DAMAGES = [
+    (f"echo altered >wheels/{CLICK}", f"wheels/{CLICK} differs from SHA256SUMS"),
+    ("echo '# more' >>install.sh", "install.sh differs from SHA256SUMS"),
+    (f"rm wheels/{CLICK}", f"wheels/{CLICK} is listed in SHA256SUMS but is not in"),
+    ("rm -r wheels", f"wheels/{WHEEL} is listed in SHA256SUMS but is not in"),
+    ("rm SHA256SUMS", f"wheels/{WHEEL} is not listed"),
+    ("true >SHA256SUMS", f"wheels/{WHEEL} is not listed"),
     (": >wheels/idna-99.0-py3-none-any.whl", "wheels/idna-99.0-py3-none-any.whl is not listed"),
     (": >wheels/.hidden", "wheels/.hidden is not listed"),
     (": >wheels/..hidden", "wheels/..hidden is not listed"),
@@ -151,42 +151,42 @@ WRONG = [
     ("mv SHA256SUMS else; ln -s else SHA256SUMS", "SHA256SUMS is a symbolic link"),
     ("mkfifo wheels/fifo.whl", "wheels/fifo.whl is not a regular file"),
     ("mkdir wheels/more", "wheels/more is not a regular file"),
-    (": >'wheels/a\nb.whl'", "wheels/a?b.whl has a name that no wheel has"),
-    (": >'wheels/a\x1b[31mb.whl'", "wheels/a??31mb.whl has a name that no wheel has"),
-    (": >'wheels/a  b.whl'", "wheels/a  b.whl has a name that no wheel has"),
-    (f": >../outside; echo '{EMPTY}  ../outside' >>SHA256SUMS", "../outside is listed in SHA256SUMS and is no file"),
-    (f"echo '{EMPTY}  /dev/null' >>SHA256SUMS", "/dev/null is listed in SHA256SUMS and is no file"),
-    (f"echo '{EMPTY}  wheels/../out' >>SHA256SUMS; : >out", "wheels/../out is listed in SHA256SUMS and is no file"),
-    ("echo 'no sum' >>SHA256SUMS", "no sum is listed in SHA256SUMS and is no file"),
+    (": >'wheels/a\nb.whl'", "wheels/a?b.whl does not have the name of a wheel"),
+    (": >'wheels/a\x1b[31mb.whl'", "wheels/a??31mb.whl does not have the name of a wheel"),
+    (": >'wheels/a  b.whl'", "wheels/a  b.whl does not have the name of a wheel"),
+    (f": >../outside; echo '{EMPTY}  ../outside' >>SHA256SUMS", "../outside is listed in SHA256SUMS but is not in"),
+    (f"echo '{EMPTY}  /dev/null' >>SHA256SUMS", "/dev/null is listed in SHA256SUMS but is not in"),
+    (f"echo '{EMPTY}  wheels/../out' >>SHA256SUMS; : >out", "wheels/../out is listed in SHA256SUMS but is not in"),
+    ("echo 'no sum' >>SHA256SUMS", "no sum is listed in SHA256SUMS but is not in"),
     # `sha256sum -c` ignores lines that it cannot parse.
-    (": >wheels/a.whl; echo '0  wheels/a.whl' >>SHA256SUMS", "wheels/a.whl is not as SHA256SUMS lists it"),
+    (": >wheels/a.whl; echo '0  wheels/a.whl' >>SHA256SUMS", "wheels/a.whl differs from SHA256SUMS"),
     (f": >wheels/b.whl; echo 'SHA256 (wheels/b.whl) = {EMPTY}' >>SHA256SUMS", "wheels/b.whl is not listed"),
-    (f"printf '{EMPTY}  wheels/{OURS}' >>SHA256SUMS", f"wheels/{OURS} is not as SHA256SUMS lists it"),
+    (f"printf '{EMPTY}  wheels/{WHEEL}' >>SHA256SUMS", f"wheels/{WHEEL} differs from SHA256SUMS"),
 ]
 
 
-@pytest.mark.parametrize(("harm", "said"), WRONG)
-def test_an_archive_that_is_not_as_it_was_made(archive: Path, false_pip: dict[str, str], harm: str, said: str) -> None:
-    """It is refused before anything runs, and the file is named."""
-    subprocess.run(["sh", "-c", harm], cwd=archive, check=True)
+@pytest.mark.parametrize(("damage", "fault"), DAMAGES)
+def test_a_damaged_archive_is_refused(archive: Path, false_pip: dict[str, str], damage: str, fault: str) -> None:
+    """The archive is refused before anything runs, and the file is named."""
+    subprocess.run(["sh", "-c", damage], cwd=archive, check=True)
     done = _unpacked(("sh",), archive, false_pip)
     assert (done.returncode, done.stdout) == (3, "")
-    assert said in done.stderr
+    assert fault in done.stderr
     assert "\x1b" not in done.stderr
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_finds_the_same(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
-    """All that is wrong is reported at once."""
-    several = [(harm, said) for harm, said in WRONG if not harm.startswith(("rm", "mv", "true"))]
-    subprocess.run(["sh", "-c", "\n".join(harm for harm, _ in several)], cwd=archive, check=True)
+def test_every_shell_reports_the_same(archive: Path, false_pip: dict[str, str], shell: tuple[str, ...]) -> None:
+    """All faults are reported at once."""
+    several = [(damage, fault) for damage, fault in DAMAGES if not damage.startswith(("rm", "mv", "true"))]
+    subprocess.run(["sh", "-c", "\n".join(damage for damage, _ in several)], cwd=archive, check=True)
     done = _unpacked(shell, archive, false_pip)
     assert (done.returncode, done.stdout) == (3, "")
-    assert [said for _, said in several if said not in done.stderr] == []
+    assert [fault for _, fault in several if fault not in done.stderr] == []
 
 
-def test_the_present_directory_gives_no_modules(false_pip: dict[str, str], tmp_path: Path) -> None:
-    """Python modules that lie where the script is started are not run."""
+def test_modules_in_the_current_directory_are_not_imported(false_pip: dict[str, str], tmp_path: Path) -> None:
+    """Python modules in the current directory are not executed."""
     for name in ("ensurepip", "venv", "pip"):
         (tmp_path / f"{name}.py").write_text("open('was_run', 'w').close()\n")
     words: list[str | Path] = ["sh", SCRIPT]
@@ -200,7 +200,7 @@ def test_the_present_directory_gives_no_modules(false_pip: dict[str, str], tmp_p
 
 @pytest.mark.slow
 def test_from_a_checkout_to_a_running_gateway(site: Site, tmp_path: Path) -> None:
-    """The real thing: environment, package with its dependencies, install, answer, purge."""
+    """A real virtual environment, the package with its dependencies, install, smoke test, purge."""
     venv = tmp_path / "a venv"
     words = [word for word in site.install_words() if word != "install"]
     done = _run(site, *words, "--home", str(site.path), MOSAIC_GATEWAY_VENV=str(venv), PYTHON=sys.executable)

@@ -1,4 +1,4 @@
-"""What has been written since an upgrade, by the database's own counters."""
+"""Writes since an upgrade, detected by PostgreSQL's cumulative statistics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 
 import psycopg
 
-from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, losses, read_written
+from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_baseline, writes_since
 
 
-def test_a_session_that_is_still_ending_is_counted(database: str) -> None:
-    """Its client has gone, its process has not handed in its counters yet: what it wrote belongs to before."""
+def test_backend_that_has_not_yet_reported_statistics(database: str) -> None:
+    """The client has disconnected, but its backend has not reported yet: its writes belong to the baseline."""
     with psycopg.connect(database, autocommit=True) as writer:
         writer.execute("CREATE TABLE notes (id integer)")
         writer.execute("INSERT INTO notes SELECT generate_series(1, 10)")  # within a second of the last report
@@ -21,11 +21,11 @@ def test_a_session_that_is_still_ending_is_counted(database: str) -> None:
     resume = threading.Timer(0.5, os.kill, (pid, signal.SIGCONT))
     resume.start()
     try:
-        before = read_written(database, DetectionMethod.COUNTERS)
+        before = read_baseline(database, DetectionMethod.COUNTERS)
     finally:
         resume.join()
     assert before.tables["public.notes"] == (10, 0, 0)
-    assert losses(before, database) == ()
+    assert writes_since(before, database) == ()
     with psycopg.connect(database, autocommit=True) as writer:
         writer.execute("DELETE FROM notes WHERE id > 7")
-    assert losses(before, database) == ("public.notes: rows 3 deleted",)
+    assert writes_since(before, database) == ("public.notes: rows 3 deleted",)

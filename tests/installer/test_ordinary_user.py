@@ -1,4 +1,4 @@
-"""What an ordinary user may, and what not."""
+"""Installs by an ordinary user."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 RUNNER = Path(__file__).parents[1] / "support" / "ordinary_user.py"
 OTHER = 65534  # a user id
-of_users = pytest.mark.skipif(os.geteuid() == 0, reason="about an ordinary user")
+of_users = pytest.mark.skipif(os.geteuid() == 0, reason="for an ordinary user")
 
 
 @of_users
 def test_an_ordinary_user_installs_uses_and_removes(site: Site) -> None:
-    """From install to purge without any right beyond the user's own; no account is made or named."""
+    """From install to purge without privileges; no account is created."""
     done = site.install()
     assert done.result["account"] is None
     assert "hand-over" not in done.steps
@@ -31,14 +31,14 @@ def test_an_ordinary_user_installs_uses_and_removes(site: Site) -> None:
 
 @of_users
 def test_an_ordinary_user_cannot_install_for_another(site: Site) -> None:
-    """--run-as is root's."""
-    done = site.install("--run-as", "nobody")
+    """--run-as is refused unless root runs the command."""
+    done = site.install("--run-as", "daemon")
     assert (done.code, done.error["code"]) == (2, "RUN_AS")
 
 
 @pytest.mark.root
-def test_a_home_of_another_user_is_closed(make_site: MakeSite, open_directory: Path) -> None:
-    """Neither install nor uninstall nor doctor takes a closed directory for a broken or missing one."""
+def test_a_home_of_another_user_is_refused(make_site: MakeSite, open_directory: Path) -> None:
+    """Install, uninstall and doctor report an inaccessible home as such, not as damaged or missing."""
     site = make_site(parent=open_directory, prefix=(sys.executable, str(RUNNER)), run_as=False)
     site.path.mkdir(mode=0o700)
     os.chown(site.path, OTHER, OTHER)

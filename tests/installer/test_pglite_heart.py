@@ -1,4 +1,4 @@
-"""The heart of PGlite's tests, which runs wherever there is Node.js with npm; all the rest: ``tox -e pglite``."""
+"""The main tests of PGlite, which run if Node.js with npm is available; the others run with ``tox -e pglite``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = 90.0  # seconds
 
 @pytest.fixture
 def glite(site: Site, pglite_home: Home, pglite_cache: Path) -> Site:
-    """Return a site on PGlite, whose packages are there already."""
+    """Return a site for PGlite whose packages are already fetched."""
     packages = packages_directory(pglite_home, shipped())
     site.environ = {
         **site.environ,
@@ -50,10 +50,10 @@ def _sidecar(site: Site) -> int:
 
 
 def _fill(site: Site) -> None:
-    """Copy rows in, over the wire."""
+    """Insert rows with COPY."""
     with closing(_connect(site)) as connection:
-        connection.execute("CREATE TABLE kept (n integer, v vector(2))")
-        with connection.cursor() as cursor, cursor.copy("COPY kept FROM STDIN") as copy:
+        connection.execute("CREATE TABLE points (n integer, v vector(2))")
+        with connection.cursor() as cursor, cursor.copy("COPY points FROM STDIN") as copy:
             for number in range(1000):
                 copy.write_row((number, f"[{number},1]"))
 
@@ -65,15 +65,15 @@ def _connect(site: Site) -> Connection[tuple[object, ...]]:
 
 
 def _query(site: Site) -> tuple[object, ...] | None:
-    """Ask for vectors by a prepared statement with parameters."""
+    """Query vectors with a prepared statement with parameters."""
     with closing(_connect(site)) as connection:
         return connection.execute(
-            "SELECT count(*), min(v <-> %s::vector) FROM kept WHERE n >= %b", ["[500,1]", 10], prepare=True
+            "SELECT count(*), min(v <-> %s::vector) FROM points WHERE n >= %b", ["[500,1]", 10], prepare=True
         ).fetchone()
 
 
 def test_installed_used_killed_and_purged(glite: Site) -> None:
-    """A smoke-tested gateway on PGlite; its sidecar killed, it recovers by itself; purged, all is gone."""
+    """The gateway on PGlite recovers after its sidecar was killed; a purge removes everything."""
     done = glite.install("--engine", "pglite").result
     assert done["smoke_test"]["needsSetup"] is True
     _fill(glite)
@@ -93,8 +93,8 @@ def test_installed_used_killed_and_purged(glite: Site) -> None:
     assert not glite.path.exists()
 
 
-def test_a_machine_without_node_is_told_so_before_anything_is_made(site: Site, scratch: Path) -> None:
-    """The one code for it, with both ways to get a Node.js."""
+def test_a_machine_without_node_is_refused_before_anything_is_created(site: Site, scratch: Path) -> None:
+    """NODE_MISSING, with the remedy in the hint."""
     (scratch / "bin").mkdir()
     refused = site.install("--engine", "pglite", PATH=str(scratch / "bin"))
     assert (refused.code, refused.error["code"]) == (3, "NODE_MISSING")

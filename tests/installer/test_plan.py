@@ -1,4 +1,4 @@
-"""The plan of an installation, which is pure, and the receipt's form."""
+"""The plan of an installation, and the format of the receipt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL = install_steps(EngineName.POSTGRES, start=True)
 
 
 def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
-    """The settings are there before anything reads them."""
+    """The settings are written before a step reads them."""
     assert ALL == (
         "home", "program", "stop", "backup", "launch", "config", "secret", "runtime", "major-upgrade", "cluster",
         "service", "start",
@@ -31,8 +31,8 @@ def test_the_steps_of_a_full_installation_are_in_this_order() -> None:
 
 @settings(database=None)
 @given(st.sampled_from(EngineName), st.booleans())
-def test_what_is_not_wanted_is_left_out(engine: EngineName, start: bool) -> None:
-    """Every plan is the full one, in its order, less what does not apply."""
+def test_steps_that_do_not_apply_are_omitted(engine: EngineName, start: bool) -> None:
+    """Every plan is a part of the full one, in the same order."""
     steps = install_steps(engine, start=start)
     assert [step for step in ALL if step in steps] == [step for step in steps if step != "schema"]
     assert ("cluster" in steps) is (engine is not EngineName.SERVER)
@@ -42,8 +42,8 @@ def test_what_is_not_wanted_is_left_out(engine: EngineName, start: bool) -> None
 
 @settings(database=None)
 @given(st.sets(st.sampled_from(ALL)))
-def test_what_is_pending_is_what_is_not_done_and_what_that_brings(done: set[str]) -> None:
-    """A change under a running gateway restarts it; without a start nothing is stopped or loaded."""
+def test_pending_steps_include_restarts(done: set[str]) -> None:
+    """A change under a running gateway restarts it; without a start nothing is stopped or launched."""
     pending = pending_steps(ALL, done)
     assert list(pending) == [step for step in ALL if step in pending]
     changed = set(ALL) - done - {"stop", "launch", "start"}
@@ -57,19 +57,19 @@ def test_what_is_pending_is_what_is_not_done_and_what_that_brings(done: set[str]
 
 
 def test_a_service_manager_loads_the_gateway_itself() -> None:
-    """Then nothing is launched beside it, and a change of the unit restarts the gateway."""
+    """With a service no ``launch`` step runs, and a change of the unit restarts the gateway."""
     steps = install_steps(EngineName.POSTGRES, start=True, service=True)
     assert "launch" not in steps
     assert pending_steps(steps, set(steps) - {"service", "stop"}) == ("stop", "service", "start")
 
 
 def test_nothing_is_pending_when_all_is_done() -> None:
-    """A second run has an empty plan, although its gateway could be stopped."""
+    """A second run has an empty plan, although a gateway is running."""
     assert pending_steps(ALL, set(ALL) - {"stop"}) == ()
 
 
-def test_a_database_url_of_another_program_is_not_written_down(tmp_path: Path) -> None:
-    """Only the engine server has a database URL among its settings."""
+def test_a_database_url_of_another_program_is_not_stored(tmp_path: Path) -> None:
+    """The database URL is only stored for the engine ``server``."""
     config = Config(home=Home(tmp_path), database_url=Secret("postgresql://x"))
     assert "database_url" not in wanted_settings(config)
     assert wanted_settings(replace(config, engine=EngineName.SERVER))["database_url"] == "postgresql://x"
@@ -86,7 +86,7 @@ def receipt() -> Receipt:
 
 
 def test_a_receipt_is_read_as_it_was_written(receipt: Receipt, tmp_path: Path) -> None:
-    """Nothing is lost on the way to the file and back; no file means no receipt."""
+    """A written and read receipt is equal to the original; without a file there is no receipt."""
     home = Home(tmp_path)
     assert read_receipt(home) is None
     write_receipt(home, receipt)
@@ -95,8 +95,8 @@ def test_a_receipt_is_read_as_it_was_written(receipt: Receipt, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("change", [{"receipt": 2}, {"state": "odd"}, {"instance_id": None, "_drop": 1}], ids=str)
-def test_a_receipt_of_another_form_is_refused(receipt: Receipt, tmp_path: Path, change: dict[str, object]) -> None:
-    """A later form, an unknown state, a missing field: never guessed at."""
+def test_an_invalid_receipt_is_refused(receipt: Receipt, tmp_path: Path, change: dict[str, object]) -> None:
+    """A later schema number, an unknown state and a missing field are errors."""
     home = Home(tmp_path)
     write_receipt(home, receipt)
     value = {**json.loads(home.receipt.read_text()), **change}
@@ -108,8 +108,8 @@ def test_a_receipt_of_another_form_is_refused(receipt: Receipt, tmp_path: Path, 
     assert caught.value.exit_code == 7
 
 
-def test_a_field_that_is_not_known_is_passed_over(receipt: Receipt, tmp_path: Path) -> None:
-    """Another version may have written it."""
+def test_an_unknown_field_is_ignored(receipt: Receipt, tmp_path: Path) -> None:
+    """A receipt with a field of another version is read."""
     home = Home(tmp_path)
     write_receipt(home, receipt)
     home.receipt.write_text(json.dumps({**json.loads(home.receipt.read_text()), "account": "x"}))

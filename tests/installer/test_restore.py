@@ -1,4 +1,4 @@
-"""A backup put in the place of what is there, or into an empty home; killed or failing, what was there serves again."""
+"""Restores over present data and into an empty home; after a failure or a kill the previous data serves again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-#: A moment in each part of a restore over present data, as audit event, text of its arguments, and count.
+#: Points in a restore over present data at which it is killed: audit event, text in its arguments, and count.
 KILLS: dict[str, tuple[str, str, int]] = {
     "nothing copied": ("os.mkdir", ".restoring/new", 1),
     "half copied": ("os.mkdir", "base'", 1),
@@ -35,13 +35,13 @@ KILLS: dict[str, tuple[str, str, int]] = {
     "exchanged": ("subprocess.Popen", "supervise", 1),
     "started": ("socket.connect", "127.0.0.1", 1),
     "tested, not yet final": ("os.rename", ".restored", 1),
-    "final, old parts not yet gone": ("shutil.rmtree", ".restored", 1),
+    "final, old parts not yet removed": ("shutil.rmtree", ".restored", 1),
 }
 ALWAYS = {"no data", "started"}
 
 
 def _moments(*, always: set[str]) -> list[Any]:
-    """Return the moments as parameters; those beyond *always* run with the life cycle only."""
+    """Return the points as parameters; those not in *always* are marked `lifecycle`."""
     return [pytest.param(moment, marks=[] if moment in always else [pytest.mark.lifecycle]) for moment in KILLS]
 
 
@@ -68,7 +68,7 @@ def _rows(site: Site) -> Contents:
 
 
 def _assert_clean(site: Site) -> None:
-    """Nothing of a restore is left beside what a home has."""
+    """Assert that the restore has left no files in the home."""
     names = {path.name for path in site.path.iterdir()}
     expected = {".lock", "backups", "bin", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
     assert names == expected
@@ -77,7 +77,7 @@ def _assert_clean(site: Site) -> None:
 
 @pytest.fixture
 def twice(site: Site) -> Site:
-    """Return a site that serves, with a backup (``then``) and rows that came later (``now``)."""
+    """Return a serving site with a backup (rows ``then``) and later rows (``now``)."""
     site.installed()
     _mark(site, "then")
     assert site.json("backup", "create").code == 0
@@ -85,8 +85,8 @@ def twice(site: Site) -> Site:
     return site
 
 
-def test_a_restore_puts_back_what_was_and_the_rest_stays(twice: Site) -> None:
-    """Rows, secret and settings of the backup; instance, receipt and backups of the home; a second time as well."""
+def test_restore_over_present_data(twice: Site) -> None:
+    """Rows, secret and settings are the backup's; instance, receipt and backups stay the home's; also if repeated."""
     identity, secret = twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()
     twice.home.auth_secret.write_text("z" * 43)
     planned = twice.json("backup", "restore", "latest", "--dry-run").result
@@ -103,8 +103,8 @@ def test_a_restore_puts_back_what_was_and_the_rest_stays(twice: Site) -> None:
     assert _marks(twice) == ["then"]
 
 
-def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site: MakeSite, scratch: Path) -> None:
-    """From a directory elsewhere, after everything was purged; a home of another instance is refused."""
+def test_restore_into_an_empty_home(twice: Site, make_site: MakeSite, scratch: Path) -> None:
+    """After a purge, a backup in another directory restores the same instance; a foreign instance is refused."""
     identity = twice.receipt()["instance_id"]
     [backup] = (twice.path / "backups").iterdir()
     rows_then = json.loads((backup / "manifest.json").read_text())["tables"]
@@ -127,8 +127,8 @@ def test_into_an_empty_home_the_same_instance_comes_back(twice: Site, make_site:
 
 
 @pytest.mark.parametrize("moment", _moments(always=ALWAYS))
-def test_killed_anywhere_the_same_restore_converges(twice: Site, moment: str) -> None:
-    """The second run ends as an undisturbed one does."""
+def test_restore_again_after_kill(twice: Site, moment: str) -> None:
+    """The second run has the same result as an uninterrupted one."""
     event, text, count = KILLS[moment]
     trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
     done = twice.run("backup", "restore", "latest", trap=trap)
@@ -139,8 +139,8 @@ def test_killed_anywhere_the_same_restore_converges(twice: Site, moment: str) ->
 
 
 @pytest.mark.parametrize("moment", _moments(always={"before the data"}))
-def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: str) -> None:
-    """Whoever installs instead gets the old data back whole, or, once the restore was final, the restored data."""
+def test_install_after_killed_restore(twice: Site, moment: str) -> None:
+    """An install puts the old data back, or, if the restore was already final, retains the restored data."""
     before = _rows(twice)
     event, text, count = KILLS[moment]
     trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
@@ -150,13 +150,13 @@ def test_killed_anywhere_an_install_has_one_or_the_other(twice: Site, moment: st
         assert _marks(twice) == ["then"]
     else:
         assert _rows(twice) == before
-    twice.json("backup", "create")  # as every verb, it clears up what is left of the dead one
+    twice.json("backup", "create")  # as every verb, it removes the leftovers of the killed one
     _assert_clean(twice)
 
 
 @pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.lifecycle)])
-def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: Site, *, started: bool) -> None:
-    """The backup's server configuration is broken: everything is put back, and the error says why."""
+def test_restored_gateway_does_not_start(site: Site, *, started: bool) -> None:
+    """With an invalid server configuration in the backup, the previous data is put back, and the error says why."""
     site.installed("--no-start")
     [cluster] = site.home.data.glob("postgres-*")
     (cluster / "postgresql.auto.conf").write_text("no_such_setting = 1\n")
@@ -178,8 +178,8 @@ def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: S
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("where", [("os.rename", "/data'", 2), ("socket.connect", "127.0.0.1", 1)])
-def test_interrupted_it_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
-    """Ctrl-C in the middle, and what was there serves again."""
+def test_interrupted_restore_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
+    """After SIGINT the previous data serves again."""
     before = _rows(twice)
     trap = {"event": where[0], "text": where[1], "count": where[2], "act": "SIGINT"}
     assert twice.json("backup", "restore", "latest", trap=trap).code == 130

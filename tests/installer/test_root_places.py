@@ -1,4 +1,4 @@
-"""Where root can make a home, and where it cannot; what it had made goes again. Only root can run these."""
+"""Paths where root can or cannot create a home, and removal of what a failed run created. Only root can run these."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 
 @contextmanager
-def _read_only(place: Path) -> Iterator[None]:
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", place], check=False).returncode != 0:
-        pytest.skip("this root may not mount")
+def _read_only(directory: Path) -> Iterator[None]:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", directory], check=False).returncode != 0:
+        pytest.skip("root is not allowed to mount")
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", directory], check=True)
 
 
 def _assert_no_record(site: Site) -> None:
@@ -36,8 +36,8 @@ def _assert_no_record(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["file/home", "x" * 300], ids=["below a file", "a name that is too long"])
-def test_a_path_that_cannot_be(make_site: MakeSite, open_directory: Path, name: str) -> None:
-    """It is the home that cannot be used; nothing is made."""
+def test_an_impossible_path(make_site: MakeSite, open_directory: Path, name: str) -> None:
+    """The error is HOME_UNUSABLE, and nothing is created."""
     (open_directory / "file").touch()
     site = make_site(name, parent=open_directory)
     done = site.install("--no-start")
@@ -46,7 +46,7 @@ def test_a_path_that_cannot_be(make_site: MakeSite, open_directory: Path, name: 
 
 
 def test_a_read_only_file_system(make_site: MakeSite, open_directory: Path) -> None:
-    """What root had noted and made before goes again."""
+    """Root's record, which is written before, is removed again."""
     site = make_site(parent=open_directory)
     with _read_only(open_directory):
         done = site.install("--no-start")
@@ -54,20 +54,20 @@ def test_a_read_only_file_system(make_site: MakeSite, open_directory: Path) -> N
     _assert_no_record(site)
 
 
-def test_two_that_begin_together(make_site: MakeSite, open_directory: Path) -> None:
+def test_two_concurrent_installs(make_site: MakeSite, open_directory: Path) -> None:
     """One of them installs, the other finds the home busy or installed."""
     site = make_site(parent=open_directory)
     both = [site.popen(*site.install_words("--no-start")) for _ in range(2)]
-    ended = sorted((finish(one) for one in both), key=lambda result: result.code)
-    assert ended[0].code == 0, ended
-    assert ended[1].code == 0 or ended[1].error["code"] == "HOME_BUSY", ended
+    results = sorted((finish(one) for one in both), key=lambda result: result.code)
+    assert results[0].code == 0, results
+    assert results[1].code == 0 or results[1].error["code"] == "HOME_BUSY", results
     assert site.record()["complete"] is True
     site.json("uninstall", f"--purge={site.receipt()['instance_id']}")
     _assert_no_record(site)
 
 
-def test_an_empty_directory_of_roots_is_handed_over(make_site: MakeSite, open_directory: Path) -> None:
-    """Be it closed to the account; where the installation fails it is what it was."""
+def test_an_empty_directory_of_root_becomes_the_home(make_site: MakeSite, open_directory: Path) -> None:
+    """The account becomes its owner, even if it was closed to it; a failed install restores owner and mode."""
     site = make_site(parent=open_directory)
     site.path.mkdir()
     site.path.chmod(0o750)

@@ -1,4 +1,4 @@
-"""The service's unit: what it says, how it is known again, what becomes of a person's changes, who is asked."""
+"""The service unit: its settings, its mark, edits by the user, and the commands for the service manager."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ USERS = replace(MACHINES, account=None, service=replace(UNIT, manager=Manager.SY
 
 
 def test_paths_are_quoted_for_systemd() -> None:
-    """Spaces stay in one word, and a percent sign is no specifier."""
+    """A path with spaces is one word, and percent signs are escaped."""
     lines = systemd_unit(MACHINES).splitlines()
     path = "/srv/a gateway 100%%"
     assert f'ExecStart="{path}/run it" serve --service --home "{path}"' in lines
@@ -46,7 +46,7 @@ def test_paths_are_quoted_for_systemd() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "there", "missing"),
+    ("facts", "present", "absent"),
     [
         (
             MACHINES,
@@ -63,7 +63,7 @@ def test_paths_are_quoted_for_systemd() -> None:
         (replace(MACHINES, reads_homes=True), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, interpreter=Path("/root/python")), {"ProtectHome=read-only"}, {"ProtectHome=yes"}),
         (replace(MACHINES, waits_for_network=True), {"Wants=network-online.target"}, {"After=network.target"}),
-        (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108 - a name, nothing is made
+        (replace(MACHINES, outside=Path("/tmp")), {'ReadWritePaths="/tmp"'}, {"PrivateTmp=yes"}),  # noqa: S108 - a name, nothing is created
         (
             replace(MACHINES, service=replace(UNIT, confined=False)),
             {"NoNewPrivileges=yes"},
@@ -72,16 +72,16 @@ def test_paths_are_quoted_for_systemd() -> None:
     ],
     ids=["machine", "user", "port 80", "node elsewhere", "python elsewhere", "server", "long path", "no namespaces"],
 )  # fmt: skip
-def test_what_a_unit_says(facts: UnitFacts, there: set[str], missing: set[str]) -> None:
-    """Each setting that matters is there, and none that would keep the gateway from working."""
+def test_settings_of_a_unit(facts: UnitFacts, present: set[str], absent: set[str]) -> None:
+    """The unit contains the required settings, and none that would prevent the gateway from working."""
     lines = set(systemd_unit(facts).splitlines())
-    assert there <= lines
-    assert not missing & lines
+    assert present <= lines
+    assert not absent & lines
 
 
 @pytest.mark.parametrize("facts", [MACHINES, USERS], ids=["machine", "user"])
 def test_systemd_finds_no_fault(facts: UnitFacts, tmp_path: Path) -> None:
-    """systemd-analyze verify says nothing at all, with spaces and percent signs in every path."""
+    """systemd-analyze verify reports nothing, with spaces and percent signs in every path."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs Debian's package systemd")
     program = tmp_path / "a 100% gateway"
@@ -98,7 +98,7 @@ def test_systemd_finds_no_fault(facts: UnitFacts, tmp_path: Path) -> None:
 
 
 def test_a_launchd_job_is_a_property_list_with_its_marks() -> None:
-    """It starts at load and again after a failure, not after a stop; two hyphens in a path end no comment."""
+    """The job starts at load and after a failure, not after a stop; hyphens in a path do not end the comment."""
     home = Home(Path("/Users/me/a -- home"))
     facts = replace(MACHINES, home=home, service=Service(manager=Manager.LAUNCHD, name="org.mosaic-gateway"))
     text = launchd_job(facts)
@@ -111,8 +111,8 @@ def test_a_launchd_job_is_a_property_list_with_its_marks() -> None:
     assert "--" not in comment
 
 
-def test_a_unit_is_known_by_its_home_and_a_change_by_its_hash() -> None:
-    """Another home's unit is not ours; one changed letter is seen."""
+def test_a_unit_is_identified_by_its_home_and_an_edit_by_its_hash() -> None:
+    """A unit of another home is not accepted; a single changed character is detected."""
     text = systemd_unit(MACHINES)
     assert is_for_home(text, HOME)
     assert not is_for_home(text, Home(Path("/srv/a gateway")))
@@ -133,35 +133,35 @@ def test_a_unit_is_known_by_its_home_and_a_change_by_its_hash() -> None:
         ("WantedBy=multi-user.target", "WantedBy=graphical.target", None),
         ("[Unit]\n", "nonsense\n[Unit]\n", None),
     ],
-    ids=["changed", "added", "list", "other section", "remark", "taken out", "install section", "no unit"],
+    ids=["changed", "added", "list", "other section", "comment", "removed", "install section", "no unit"],
 )  # fmt: skip
-def test_changes_become_a_drop_in_where_one_can_say_them(old: str, new: str, expected: str | None) -> None:
-    """What was changed or added moves; what was taken out, or is no setting of a drop-in, is left to a person."""
+def test_edits_become_a_drop_in_if_possible(old: str, new: str, expected: str | None) -> None:
+    """Changed and added settings become a drop-in; removed settings and other edits cannot."""
     written = systemd_unit(MACHINES)
-    found = as_drop_in(written, written.replace(old, new, 1))
-    if expected is None or found is None:
-        assert found == expected
+    drop_in = as_drop_in(written, written.replace(old, new, 1))
+    if expected is None or drop_in is None:
+        assert drop_in == expected
     else:
-        assert found.partition("\n")[2].startswith(expected)
+        assert drop_in.partition("\n")[2].startswith(expected)
 
 
 @pytest.mark.parametrize("name", ["ssh.service", "-f", "mosaic-gateway.service/../x", "mosaic-gateway-xyz.service"])
-def test_a_name_that_is_none_of_ours_is_refused(name: str) -> None:
-    """A receipt can be written by anything that works in the home."""
+def test_a_foreign_unit_name_in_the_receipt_is_refused(name: str) -> None:
+    """Unit names in a receipt are validated, because any process of the home's owner can write it."""
     with pytest.raises(RecordError, match=r"'name' of receipt\.json"):
         Service.from_dict({"manager": "systemd", "name": name, "confined": True, "text": ""}, Path("receipt.json"))
 
 
-def test_names_tell_homes_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The usual home has the plain name, any other one a part of its id."""
+def test_unit_names_differ_between_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The name for the default home is the plain one; for other homes it contains a part of the id."""
     monkeypatch.setattr("mosaic_gateway_installer.service.manager_selection.default_home", lambda _environ: HOME.path)
     assert unit_name(Manager.SYSTEMD, HOME, "0123456789abcdef") == "mosaic-gateway.service"
     assert unit_name(Manager.SYSTEMD, Home(tmp_path), "0123456789abcdef") == "mosaic-gateway-01234567.service"
     assert unit_name(Manager.LAUNCHD_AGENT, Home(tmp_path), "0123456789abcdef") == "org.mosaic-gateway.01234567"
 
 
-def test_what_the_managers_are_told() -> None:
-    """Commands for both; a stop also ends a unit that keeps failing."""
+def test_commands_for_the_service_managers() -> None:
+    """Start and stop commands for systemd and launchd."""
     assert start_commands(UNIT) == [("systemctl", "start", "mosaic-gateway.service")]
     assert stop_commands(replace(UNIT, manager=Manager.SYSTEMD_USER))[0][:3] == ("systemctl", "--user", "stop")
     agent = Service(manager=Manager.LAUNCHD_AGENT, name="org.mosaic-gateway")
@@ -170,12 +170,12 @@ def test_what_the_managers_are_told() -> None:
 
 @pytest.fixture
 def false_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a systemctl first that writes down its calls and says what the file ``says`` holds."""
+    """Put a systemctl first in PATH that records its calls and prints the content of the file ``output``."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "says").write_text("running\n")
+    (tools / "output").write_text("running\n")
     for name in ("systemctl", "systemd-run"):
-        (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tools}/calls"\ncat "{tools}/says"\n')
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{tools}/calls"\ncat "{tools}/output"\n')
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     return tools
@@ -183,21 +183,21 @@ def false_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="systemd is Linux's")
 @pytest.mark.parametrize(
-    ("says", "there"),
+    ("output", "available"),
     [("running", True), ("degraded", True), ("starting", True), ("offline", False), ("unknown", False), ("", False)],
 )
-def test_a_systemd_that_takes_orders_is_taken(false_systemctl: Path, says: str, there: bool) -> None:
-    """What is-system-running says decides, not whether a program of that name is installed."""
-    (false_systemctl / "says").write_text(f"{says}\n")
-    found = available_manager(None)
-    assert (found.manager is not None) is there
-    assert bool(found.reason) is not there
-    if there:
-        assert found.manager is Manager.SYSTEMD_USER
+def test_systemd_is_selected_if_it_is_running(false_systemctl: Path, output: str, available: bool) -> None:
+    """The output of is-system-running decides, not whether systemctl is installed."""
+    (false_systemctl / "output").write_text(f"{output}\n")
+    selection = available_manager(None)
+    assert (selection.manager is not None) is available
+    assert bool(selection.reason) is not available
+    if available:
+        assert selection.manager is Manager.SYSTEMD_USER
 
 
-def test_confinement_is_tried_before_it_is_asked_for(false_systemctl: Path) -> None:
-    """Only the exit code that means "no namespaces" leaves it out; another failure says nothing about it."""
+def test_support_for_confinement_is_detected(false_systemctl: Path) -> None:
+    """Only the exit code for failed namespaces disables confinement; other failures do not."""
     assert can_confine(UNIT, HOME) is True
     assert "ProtectSystem=strict" in (false_systemctl / "calls").read_text()
     for code, confined in ((226, False), (1, True)):
@@ -207,7 +207,7 @@ def test_confinement_is_tried_before_it_is_asked_for(false_systemctl: Path) -> N
 
 @pytest.fixture
 def users_unit(false_systemctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Service, Home]:
-    """Return a user's unit whose file goes below ``tmp_path``, and its home."""
+    """Return a user unit whose file is below ``tmp_path``, and its home."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     home = Home(tmp_path)
     service = Service(manager=Manager.SYSTEMD_USER, name="mosaic-gateway-01234567.service")
@@ -215,8 +215,8 @@ def users_unit(false_systemctl: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     return replace(service, text=systemd_unit(facts)), home
 
 
-def test_a_unit_is_registered_kept_and_taken_away(users_unit: tuple[Service, Home], false_systemctl: Path) -> None:
-    """Written, reloaded, enabled; a changed one is set aside when it goes, an unchanged one is removed."""
+def test_a_unit_is_registered_and_unregistered(users_unit: tuple[Service, Home], false_systemctl: Path) -> None:
+    """The unit is written, reloaded and enabled; later an unchanged file is removed, an edited one is renamed."""
     service, home = users_unit
     assert not is_in_place(service, home)
     assert register(service, home, "") == []
@@ -232,8 +232,8 @@ def test_a_unit_is_registered_kept_and_taken_away(users_unit: tuple[Service, Hom
     assert "changed-by-hand" in summary[0]
 
 
-def test_a_change_that_no_drop_in_can_say_stays_in_force(users_unit: tuple[Service, Home]) -> None:
-    """The person's file is left, and told; a second install has nothing to do."""
+def test_an_edit_that_a_drop_in_cannot_express_is_preserved(users_unit: tuple[Service, Home]) -> None:
+    """The edited file is not overwritten, which is reported."""
     service, home = users_unit
     register(service, home, "")
     changed = service.text.replace("PrivateTmp=yes\n", "")
@@ -241,11 +241,11 @@ def test_a_change_that_no_drop_in_can_say_stays_in_force(users_unit: tuple[Servi
     assert is_in_place(service, home)
     summary = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home, service.text)
     assert service.file.read_text() == changed
-    assert "stays as it is" in summary[0]
+    assert "was not overwritten" in summary[0]
 
 
 def test_a_later_version_s_unit_replaces_an_unchanged_one(users_unit: tuple[Service, Home]) -> None:
-    """What differs between versions is not taken for a person's change."""
+    """Differences between versions are not regarded as edits by the user."""
     service, home = users_unit
     register(service, home, "")
     later = replace(service, text=systemd_unit(replace(USERS, service=service, home=home, waits_for_network=False,
@@ -256,7 +256,7 @@ def test_a_later_version_s_unit_replaces_an_unchanged_one(users_unit: tuple[Serv
 
 
 def test_a_foreign_unit_of_that_name_is_refused(users_unit: tuple[Service, Home]) -> None:
-    """A file that we did not write is neither replaced nor removed."""
+    """A file of another program is neither replaced nor removed."""
     service, home = users_unit
     service.file.parent.mkdir(parents=True)
     service.file.write_text("[Service]\nExecStart=/bin/true\n")
@@ -266,15 +266,15 @@ def test_a_foreign_unit_of_that_name_is_refused(users_unit: tuple[Service, Home]
     assert service.file.read_text() == "[Service]\nExecStart=/bin/true\n"
 
 
-def test_our_own_interpreter_is_open_to_us() -> None:
-    """No directory on the way to it is closed to the user who runs it."""
-    ourselves = account_of(os.geteuid())
-    assert ourselves is not None
-    assert interpreter_closed_to(ourselves) is None
+def test_the_running_interpreter_is_accessible_to_its_user() -> None:
+    """The user of this process has access to all parent directories of the interpreter."""
+    account = account_of(os.geteuid())
+    assert account is not None
+    assert interpreter_closed_to(account) is None
 
 
-def test_a_service_that_was_asked_for_and_cannot_be_is_an_error(site: Site, tmp_path: Path) -> None:
-    """--service where no manager is: nothing is made."""
+def test_a_requested_service_without_a_manager_is_an_error(site: Site, tmp_path: Path) -> None:
+    """With --service and without a service manager nothing is created."""
     (tmp_path / "systemctl").write_text("#!/bin/sh\necho offline\n")
     (tmp_path / "systemctl").chmod(0o755)
     tmp_path.chmod(0o755)
@@ -284,8 +284,8 @@ def test_a_service_that_was_asked_for_and_cannot_be_is_an_error(site: Site, tmp_
 
 
 @pytest.mark.slow
-def test_status_says_that_there_is_no_service(installed: Site) -> None:
-    """What nobody starts after a restart of the machine is not made to look as if somebody did."""
+def test_status_reports_that_there_is_no_service(installed: Site) -> None:
+    """Without a service, status says what to do after the machine restarts."""
     done = installed.run("status")
-    assert "service   none: after a restart of the machine" in done.out
+    assert "service   none; after a reboot" in done.out
     assert installed.json("status").result["service"] is None

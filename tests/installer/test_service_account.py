@@ -1,4 +1,4 @@
-"""The account that root's installation makes: born, used, adopted, removed; all in a copy of /etc of its own."""
+"""The service account of root's installation: creation, use, adoption and removal, in a private copy of /etc."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 
 LIMIT = 120.0  # seconds to wait for other test processes
 NAME = "mosaic-gateway"
-# Changes to /etc end with the namespace. An account of that name which the machine has keeps its user id under another.
+# Changes to /etc are discarded with the namespace. An existing account of that name is renamed and keeps its user id.
 ENTER = f"""
 set -e
 mount -t tmpfs layer "$1"
@@ -37,21 +37,21 @@ exec cat
 
 @pytest.fixture(scope="module")
 def own_etc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
-    """Return the words with which a command runs where accounts can be made and nobody else sees them."""
+    """Yield the words before a command that run it in a mount namespace with a private copy of /etc."""
     layer = tmp_path_factory.mktemp("etc")
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(layer)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout is not None
         if supervisor.stdout.readline() != "ready\n":
             supervisor.kill()
-            pytest.skip("this root may not mount: a container without the right to")
+            pytest.skip("root is not allowed to mount, as in an unprivileged container")
         yield ("nsenter", "--target", str(supervisor.pid), "--mount", "--")
         supervisor.kill()
 
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """Wait until no other test process makes accounts: their processes would have the same user ids as ours."""
+    """Wait until no other test process creates accounts: its processes would run with the same user ids."""
     path = Path(tempfile.gettempdir(), "mosaic-gateway-test-accounts.lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -61,7 +61,7 @@ def alone() -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                assert time.monotonic() < deadline, "another test process keeps making accounts"
+                assert time.monotonic() < deadline, "another test process still creates accounts"
                 time.sleep(0.05)
         yield
     finally:
@@ -88,8 +88,8 @@ def _entries(own_etc: tuple[str, ...]) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """Install makes it and runs PostgreSQL and the gateway as it; uninstall keeps it, purge removes it."""
+def test_life_cycle_of_the_account(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Install creates it and runs PostgreSQL and the gateway as it; uninstall retains it, purge removes it."""
     assert not _entries(own_etc)
     planned = root_site.install("--dry-run")
     assert planned.steps[:1] == ["home"]
@@ -117,7 +117,7 @@ def test_the_account_lives_as_long_as_its_installation(root_site: Site, own_etc:
 
 @pytest.mark.slow
 def test_a_failed_install_leaves_no_account(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """Undoing removes the account that this run made."""
+    """The rollback removes the account that this run created."""
     done = root_site.install(trap={"event": "os.rename", "text": "auth-secret", "act": "ENOSPC"})
     assert done.code == 3, done.out
     assert not _entries(own_etc)
@@ -128,12 +128,12 @@ def test_a_failed_install_leaves_no_account(root_site: Site, own_etc: tuple[str,
 @pytest.mark.parametrize(
     "trap",
     [("subprocess.Popen", "useradd", 1), ("os.rename", "receipt.json", 2), ("open", "journal.jsonl', None", 4)],
-    ids=["before", "made, not noted", "noted"],
+    ids=["before", "created, not recorded", "recorded"],
 )
-def test_killed_around_the_making_of_the_account_it_stays_ours(
+def test_install_killed_around_the_creation_of_the_account(
     root_site: Site, own_etc: tuple[str, ...], trap: tuple[str, str, int]
 ) -> None:
-    """Whenever the killed run died, the next one knows that the account is ours, and purge removes it."""
+    """The next run records the account as created by the installation, and purge removes it."""
     event, text, count = trap
     done = root_site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
     assert done.code == -9, done.err
@@ -146,8 +146,8 @@ def test_killed_around_the_making_of_the_account_it_stays_ours(
 
 
 @pytest.mark.slow
-def test_an_account_that_was_there_is_used_and_stays(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """An account that somebody else made is neither ours nor removed."""
+def test_an_existing_account_is_used_and_not_removed(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """An account that the installation did not create is recorded as such, and purge does not remove it."""
     subprocess.run([*own_etc, "useradd", "--system", "--user-group", NAME], check=True)
     try:
         root_site.installed("--no-start")
@@ -159,10 +159,10 @@ def test_an_account_that_was_there_is_used_and_stays(root_site: Site, own_etc: t
 
 
 @pytest.mark.slow
-def test_a_further_home_has_an_account_of_its_own(
+def test_a_second_home_has_an_account_of_its_own(
     make_site: MakeSite, root_site: Site, own_etc: tuple[str, ...], open_directory: Path
 ) -> None:
-    """What one home made goes with it; another home keeps its owner, and nobody can be given its files."""
+    """Purging one home removes its account; the other home and its account stay unchanged."""
     other = make_site("other", parent=open_directory, prefix=own_etc, run_as=False)
     root_site.installed("--no-start")
     other.installed("--no-start")
@@ -181,8 +181,8 @@ def test_a_further_home_has_an_account_of_its_own(
 
 
 @pytest.mark.slow
-def test_an_account_that_was_lost_is_made_again(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """The user was removed: install makes it anew with its old id, so that everything is its own again."""
+def test_a_deleted_account_is_created_again(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Install creates it with its former user id, so that it owns the files of the home."""
     identity = root_site.installed("--no-start")["instance_id"]
     uid = root_site.path.stat().st_uid
     subprocess.run([*own_etc, "userdel", NAME], check=True)
@@ -197,12 +197,12 @@ def test_an_account_that_was_lost_is_made_again(root_site: Site, own_etc: tuple[
 
 
 @pytest.mark.slow
-def test_an_id_that_another_user_has_now_gives_that_user_nothing(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """The user was removed and another has its id: no verb works until the home has been given back."""
+def test_a_user_id_that_was_reused_gives_no_access(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """The account was deleted and another user has its id: no verb works until the owner of the home is changed."""
     identity = root_site.installed("--no-start")["instance_id"]
     uid = root_site.path.stat().st_uid
     subprocess.run([*own_etc, "userdel", NAME], check=True)
-    subprocess.run([*own_etc, "useradd", "--system", "--uid", str(uid), "somebody"], check=True)
+    subprocess.run([*own_etc, "useradd", "--system", "--uid", str(uid), "other-user"], check=True)
     for words in (root_site.install_words("--no-start"), ("status", "--json"), ("uninstall", "--json")):
         done = root_site.run(*words)
         assert (done.code, done.error["code"]) == (3, "HOME_OWNER")
@@ -216,8 +216,8 @@ def test_an_id_that_another_user_has_now_gives_that_user_nothing(root_site: Site
     assert not _entries(own_etc)
 
 
-#: Makes the home of a new installation (its path, then the account) what version 0.1.0 of root's command left.
-AS_BEFORE = """
+#: Changes a new installation (arguments: home, account) into the form that version 0.1.0, run by root, created.
+AS_VERSION_0_1_0 = """
 import json, os, pwd, shutil, sys
 from pathlib import Path
 from mosaic_gateway.installation.machine_record import read_machine_record, record_file
@@ -235,13 +235,13 @@ receipt = json.loads((home / "receipt.json").read_text())
 
 
 @pytest.mark.slow
-def test_a_home_of_version_0_1_0_is_taken_over(root_site: Site, own_etc: tuple[str, ...]) -> None:
-    """There was no record, and programs lay in the home: install makes the one and moves the other.
+def test_a_home_of_version_0_1_0_is_adopted(root_site: Site, own_etc: tuple[str, ...]) -> None:
+    """Install creates the missing record and moves the programs out of the home.
 
-    What the receipt says of accounts is not believed; that ours is ours is seen from the account itself.
+    The account in the receipt is ignored; root recognises the account by its name, comment and home directory.
     """
     identity = root_site.installed("--no-start")["instance_id"]
-    words = [*own_etc, sys.executable, "-P", "-c", AS_BEFORE, str(root_site.path), NAME]
+    words = [*own_etc, sys.executable, "-P", "-c", AS_VERSION_0_1_0, str(root_site.path), NAME]
     subprocess.run(words, check=True, cwd="/")
     assert root_site.json("auth", "users", "list").result["users"] == []
     done = root_site.installed("--no-start")
@@ -257,10 +257,10 @@ def test_a_home_of_version_0_1_0_is_taken_over(root_site: Site, own_etc: tuple[s
 
 
 @pytest.mark.slow
-def test_directories_above_the_home_let_the_account_pass(
+def test_created_parents_are_open_to_the_account(
     make_site: MakeSite, own_etc: tuple[str, ...], open_directory: Path, alone: None
 ) -> None:
-    """Parents that root makes are open for passing, the home is not; both go with a purge."""
+    """Parents that root creates have mode 0755, the home 0700; purge removes both."""
     site = make_site("a/b/home", parent=open_directory, prefix=own_etc, run_as=False)
     site.installed("--no-start")
     assert [oct(path.stat().st_mode & 0o777) for path in (site.path.parent, site.path)] == ["0o755", "0o700"]
@@ -268,7 +268,7 @@ def test_directories_above_the_home_let_the_account_pass(
     assert not list(open_directory.iterdir())
 
 
-AT_WORK = """
+OTHER_PROCESS = """
 import os, sys, time
 os.chroot(sys.argv[1])
 os.setuid(int(sys.argv[2]))
@@ -279,12 +279,12 @@ time.sleep(600)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contained", [False, True])
-def test_an_account_that_somebody_runs_as_stays(
+def test_an_account_with_processes_is_not_removed(
     root_site: Site, own_etc: tuple[str, ...], tmp_path: Path, contained: bool
 ) -> None:
-    """It is said who does. A container's processes do not count: the same number is another user there."""
+    """The process is reported. Processes in a container do not count: there the same id is another user."""
     root_site.installed("--no-start")
-    words = [sys.executable, "-c", AT_WORK, str(tmp_path) if contained else "/", str(_entries(own_etc)["passwd"])]
+    words = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path) if contained else "/", str(_entries(own_etc)["passwd"])]
     with subprocess.Popen([*own_etc, *words], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "up\n"
@@ -300,7 +300,7 @@ def test_an_account_that_somebody_runs_as_stays(
 def test_a_home_that_the_account_cannot_reach_is_refused(
     make_site: MakeSite, own_etc: tuple[str, ...], tmp_path: Path, alone: None
 ) -> None:
-    """Below a directory of 0700 PostgreSQL could not reach its data: found before anything is made."""
+    """In a directory of mode 0700 PostgreSQL could not reach its data; this is found before any change."""
     tmp_path.chmod(0o700)
     site = make_site(parent=tmp_path, prefix=own_etc, run_as=False)
     done = site.install()

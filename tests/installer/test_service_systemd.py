@@ -1,7 +1,7 @@
-"""A real systemd, as the first process of namespaces of its own, and the gateway as its service.
+"""The gateway as a service of a real systemd, which runs as process 1 of separate namespaces.
 
-The root directory there is a layer over this machine's, in memory: users, units and homes that are made in it go
-with it. Only root can have that.
+Its root directory is an overlay in a tmpfs over this machine's, with which users, units and homes created by the tests
+are discarded. These tests need root.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOME = "/var/lib/mosaic-gateway"
 UNIT = "mosaic-gateway.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: $1: an empty directory; then what of this machine is to be seen although it may be on other file systems.
+#: $1: an empty directory; then directories of this machine to bind-mount, which may be on other file systems.
 ENTER = r"""
 set -e
 base=$1; shift
@@ -75,13 +75,13 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Machine:
-    """Namespaces with a systemd as process 1: *pid* as seen from here."""
+    """Namespaces with a systemd as process 1; *pid* is its pid outside of them."""
 
     pid: int
     environ: dict[str, str]
 
     def run(self, *words: str, check: bool = True) -> str:
-        """Run a command in there, as root, and return its output."""
+        """Run a command as root in the namespaces and return its output."""
         done = self.popen(words, None, {})
         assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
@@ -89,7 +89,7 @@ class Machine:
     def popen(
         self, words: Sequence[str], user: str | None, environ: dict[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in there to its end."""
+        """Run a command in the namespaces and wait until it exits."""
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--cgroup", "--"]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user is not None else []
         return subprocess.run(
@@ -113,16 +113,16 @@ class Machine:
         return result
 
     def file(self, path: str) -> Path:
-        """Return the way from here to a file in there."""
+        """Return the path of a file in the namespaces as seen from outside."""
         return Path(f"/proc/{self.pid}/root{path}")
 
     def show(self, name: str, *, unit: str = UNIT) -> str:
-        """Return a property of the unit as systemd has it."""
+        """Return a property of the unit (``systemctl show``)."""
         return self.run("systemctl", "show", "--value", "-p", name, unit).strip()
 
 
 def _own_group() -> Iterator[Path]:
-    """Yield directories of the cgroup hierarchies for this machine's stand-in, all of which go in the end."""
+    """Create and yield a directory in each cgroup hierarchy for the namespaces."""
     root = Path("/sys/fs/cgroup")
     tops = [root] if (root / "cgroup.procs").exists() else [path.parent for path in root.glob("*/cgroup.procs")]
     for top in tops:
@@ -137,16 +137,16 @@ def _own_group() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Boot a systemd, and let go of all that is in there in the end."""
+    """Boot a systemd in new namespaces, and kill everything in them at the end."""
     if not SYSTEMD.exists() or shutil.which("systemctl") is None:
         pytest.skip("needs Debian's package systemd")
     package = Path(mosaic_gateway.__file__).parents[1]
-    seen = {str(path.resolve()) for path in (package, package.parent / "installer", Path(sys.prefix))}
-    seen = {path for path in {*seen, sys.base_prefix} if Path(path).is_dir()}
+    visible = {str(path.resolve()) for path in (package, package.parent / "installer", Path(sys.prefix))}
+    visible = {path for path in {*visible, sys.base_prefix} if Path(path).is_dir()}
     groups = list(_own_group())
     join = "".join(f'echo $$ > "{group}/cgroup.procs" && ' for group in groups)
     words = ["unshare", "--pid", "--fork", "--mount", "--cgroup", "--kill-child", "sh", "-c", ENTER, "sh"]
-    outer = ["sh", "-c", f'{join}exec "$@"', "sh", *words, str(tmp_path_factory.mktemp("systemd")), *sorted(seen)]
+    outer = ["sh", "-c", f'{join}exec "$@"', "sh", *words, str(tmp_path_factory.mktemp("systemd")), *sorted(visible)]
     log = tmp_path_factory.mktemp("log") / "boot"
     environ = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
     with (
@@ -166,11 +166,11 @@ def _booted(boot: subprocess.Popen[bytes], environ: dict[str, str], log: Path) -
     while time.monotonic() < deadline and boot.poll() is None:
         children = Path(f"/proc/{boot.pid}/task/{boot.pid}/children").read_text().split()
         if children:
-            found = Machine(int(children[0]), environ)
-            if found.run("systemctl", "is-system-running", check=False).strip() in {"running", "degraded"}:
-                return found
+            machine = Machine(int(children[0]), environ)
+            if machine.run("systemctl", "is-system-running", check=False).strip() in {"running", "degraded"}:
+                return machine
         time.sleep(0.1)
-    pytest.skip(f"no systemd can be run here: {log.read_text(errors='replace')[-500:]}")
+    pytest.skip(f"systemd cannot run here: {log.read_text(errors='replace')[-500:]}")
 
 
 def _remove(groups: list[Path]) -> None:
@@ -187,12 +187,12 @@ def _remove(groups: list[Path]) -> None:
 
 @pytest.fixture(scope="module")
 def served(machine: Machine, free_port: Any) -> dict[str, Any]:
-    """Install as root, with nothing said but the port."""
+    """Install as root with only the option --port."""
     return machine.result("install", "--port", str(free_port()))
 
 
 def test_root_gets_a_unit_that_runs_as_the_service_account(machine: Machine, served: dict[str, Any]) -> None:
-    """Registered, enabled, active, ready by notify, confined, and not root's; status says so."""
+    """The unit is enabled, active, ready by sd_notify, confined, and does not run as root."""
     assert served["service"] == f"systemd, unit {UNIT}"
     assert served["setup_url"].startswith(f"{served['url']}/setup#token=")
     assert [step["id"] for step in served["steps"]][-2:] == ["service", "start"]
@@ -214,14 +214,14 @@ def test_root_gets_a_unit_that_runs_as_the_service_account(machine: Machine, ser
     assert machine.result("doctor")["findings"]
 
 
-def test_the_unit_is_without_fault(machine: Machine, served: dict[str, Any]) -> None:
-    """systemd-analyze verify has nothing to say."""
+def test_the_unit_passes_verification(machine: Machine, served: dict[str, Any]) -> None:
+    """systemd-analyze verify reports nothing."""
     done = machine.popen(["systemd-analyze", "verify", UNIT_FILE], None, {})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_verbs_and_logs_go_through_the_service(machine: Machine, served: dict[str, Any]) -> None:
-    """stop and start are the unit's; the log is in the home, where logs finds it."""
+    """stop and start use the unit; the log is in the home, where logs reads it."""
     assert machine.result("stop")["stopped"] is True
     assert machine.show("ActiveState") == "inactive"
     assert machine.gateway("status")["error"]["code"] == "NOT_READY"
@@ -231,7 +231,7 @@ def test_verbs_and_logs_go_through_the_service(machine: Machine, served: dict[st
     assert machine.result("auth", "users", "list")["users"] == []
 
 
-def test_a_killed_gateway_is_started_again(machine: Machine, served: dict[str, Any]) -> None:
+def test_a_killed_gateway_is_restarted(machine: Machine, served: dict[str, Any]) -> None:
     """systemd restarts it after SIGKILL."""
     before = machine.show("MainPID")
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
@@ -243,8 +243,8 @@ def test_a_killed_gateway_is_started_again(machine: Machine, served: dict[str, A
     assert machine.result("status")["ready"] is True
 
 
-def test_a_gateway_that_hangs_is_started_again(machine: Machine, served: dict[str, Any]) -> None:
-    """Its process is there but answers no more; while it answers, nothing of the kind happens."""
+def test_a_hung_gateway_is_restarted(machine: Machine, served: dict[str, Any]) -> None:
+    """The watchdog restarts a gateway that does not respond, and does not restart one that does."""
     drop_in = machine.file(f"{UNIT_FILE}.d/soon.conf")
     drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text("[Service]\nWatchdogSec=4\n")
@@ -265,8 +265,8 @@ def test_a_gateway_that_hangs_is_started_again(machine: Machine, served: dict[st
     machine.run("systemctl", "daemon-reload")
 
 
-def test_a_start_that_fails_gives_the_gateways_own_reason(machine: Machine, served: dict[str, Any]) -> None:
-    """The error is not systemd's but the gateway's, and nothing keeps trying."""
+def test_a_failed_start_reports_the_gateways_error(machine: Machine, served: dict[str, Any]) -> None:
+    """The error is the gateway's and not systemd's, and systemd does not restart it."""
     machine.result("stop")
     port = int(str(served["url"]).rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
@@ -277,19 +277,20 @@ def test_a_start_that_fails_gives_the_gateways_own_reason(machine: Machine, serv
     machine.result("start")
 
 
-def test_a_dead_service_is_found_and_mended_by_doctor(machine: Machine, served: dict[str, Any]) -> None:
-    """Disabled and stopped by hand: doctor tells, --fix starts and enables it, once."""
+def test_a_disabled_service_is_repaired_by_doctor(machine: Machine, served: dict[str, Any]) -> None:
+    """Doctor reports a disabled and stopped unit; --fix enables and starts it, and a second --fix does nothing."""
     machine.run("systemctl", "disable", "--now", UNIT)
-    found = {one["check"]: one["code"] for one in machine.gateway("doctor")["result"]["findings"] if not one["ok"]}
-    assert found["service"] == "SERVICE_NOT_ENABLED"
-    assert found["gateway"] == "NOT_READY"
-    assert set(machine.result("doctor", "--fix")["mended"]) >= {"service", "gateway"}
+    findings = machine.gateway("doctor")["result"]["findings"]
+    codes = {finding["check"]: finding["code"] for finding in findings if not finding["ok"]}
+    assert codes["service"] == "SERVICE_NOT_ENABLED"
+    assert codes["gateway"] == "NOT_READY"
+    assert set(machine.result("doctor", "--fix")["repaired"]) >= {"service", "gateway"}
     assert machine.show("UnitFileState") == "enabled"
-    assert machine.result("doctor", "--fix")["mended"] == []
+    assert machine.result("doctor", "--fix")["repaired"] == []
 
 
-def test_changes_by_hand_become_a_drop_in(machine: Machine, served: dict[str, Any]) -> None:
-    """A unit file that a person edited is neither lost nor in the way of ours."""
+def test_edits_by_hand_become_a_drop_in(machine: Machine, served: dict[str, Any]) -> None:
+    """Edits of the unit file are moved to a drop-in, and the unit file is updated."""
     file = machine.file(UNIT_FILE)
     file.write_text(file.read_text().replace("RestartSec=5", "RestartSec=7") + "")
     machine.run("systemctl", "daemon-reload")
@@ -301,8 +302,8 @@ def test_changes_by_hand_become_a_drop_in(machine: Machine, served: dict[str, An
     assert machine.result("install")["steps"] == []
 
 
-def test_no_service_is_remembered_and_can_be_taken_back(machine: Machine, served: dict[str, Any]) -> None:
-    """--no-service takes the unit away and runs the gateway in the background; --service brings it back."""
+def test_no_service_is_recorded_and_can_be_reversed(machine: Machine, served: dict[str, Any]) -> None:
+    """--no-service removes the unit and runs the gateway in the background; --service registers it again."""
     done = machine.result("install", "--no-service")
     assert done["service"] is None
     assert not machine.file(UNIT_FILE).exists()
@@ -312,8 +313,8 @@ def test_no_service_is_remembered_and_can_be_taken_back(machine: Machine, served
     assert machine.result("status")["under_service"] is True
 
 
-def test_a_receipt_leads_root_to_no_other_unit(machine: Machine, served: dict[str, Any]) -> None:
-    """The account can write the receipt; a name in it that is none of ours is passed over."""
+def test_root_ignores_a_foreign_unit_in_the_receipt(machine: Machine, served: dict[str, Any]) -> None:
+    """The service account can write the receipt, so root does not stop a unit named there."""
     path = machine.file(f"{HOME}/receipt.json")
     before = path.read_text()
     machine.file("/etc/systemd/system/victim.service").write_text("[Service]\nExecStart=/bin/sleep 1000\n")
@@ -329,12 +330,12 @@ def test_a_receipt_leads_root_to_no_other_unit(machine: Machine, served: dict[st
 
 @pytest.fixture(scope="module")
 def user(machine: Machine) -> dict[str, str]:
-    """Return the environment of an ordinary user who has a running systemd of their own."""
+    """Return the environment of an ordinary user with a running systemd user manager."""
     machine.run("useradd", "--create-home", "--shell", "/bin/sh", "someone")
     uid = machine.run("id", "-u", "someone").strip()
     probe = machine.popen([sys.executable, "-P", "-c", "import mosaic_gateway_installer"], "someone", {})
     if probe.returncode != 0:
-        pytest.skip("the interpreter or the package is closed to other users")
+        pytest.skip("the interpreter or the package is not readable for other users")
     machine.run("install", "-d", "-m", "700", "-o", "someone", f"/run/user/{uid}")
     machine.file("/etc/systemd/system/someone.service").write_text(
         "[Service]\nUser=someone\nType=notify\nDelegate=yes\nExecStart=/lib/systemd/systemd --user\n"
@@ -345,8 +346,8 @@ def user(machine: Machine) -> dict[str, str]:
     return {"XDG_RUNTIME_DIR": f"/run/user/{uid}", "HOME": "/home/someone", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def test_an_ordinary_user_gets_a_unit_of_their_own(machine: Machine, user: dict[str, str], free_port: Any) -> None:
-    """Without any right: registered with the user's systemd, run by it, and gone with a purge."""
+def test_an_ordinary_user_gets_a_user_unit(machine: Machine, user: dict[str, str], free_port: Any) -> None:
+    """Without privileges: registered with the user's systemd, run by it, and removed by a purge."""
     port = str(free_port())
     done = machine.result("install", "--port", port, user="someone", **user)
     assert done["service"] == f"systemd, user unit {UNIT}"
@@ -364,8 +365,8 @@ def test_an_ordinary_user_gets_a_unit_of_their_own(machine: Machine, user: dict[
     assert not left
 
 
-def test_uninstall_takes_the_unit_away_and_adoption_brings_it_back(machine: Machine, served: dict[str, Any]) -> None:
-    """Nothing of it is left after a purge but what a person wrote."""
+def test_uninstall_removes_the_unit_and_adoption_registers_it_again(machine: Machine, served: dict[str, Any]) -> None:
+    """After a purge only the user's drop-in is left."""
     mine = machine.file(f"/etc/systemd/system/{UNIT}.d/mine.conf")
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("[Service]\nNice=1\n")

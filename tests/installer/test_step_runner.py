@@ -1,4 +1,4 @@
-"""The executor: order, journal, undoing; with steps that only write down what is asked of them."""
+"""The step runner: order, journal and undo, with fake steps that record their calls."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.step_runner import execute
 
 
-class Silent:
-    """A reporter that keeps what it is told."""
+class RecordingReporter:
+    """A reporter that records its calls."""
 
     def __init__(self) -> None:
         self.summary: list[str] = []
 
     def begin(self, text: str) -> None:
-        """Keep the beginning."""
+        """Record the beginning of a step."""
         self.summary.append(f"begin {text}")
 
     def done(self, text: str) -> None:
-        """Keep the end."""
+        """Record the end of a step."""
         self.summary.append(f"done {text}")
 
 
 @dataclass
 class FakeStep:
-    """Writes its calls into *calls*; fails as told."""
+    """Appends its calls to *calls*; raises *failure* and *undo_failure*."""
 
     id: str
     calls: list[str]
@@ -42,17 +42,17 @@ class FakeStep:
         self.description = f"Do {self.id}"
 
     def done(self) -> bool:
-        """Never asked by the executor."""
+        """Fail: the step runner does not call this."""
         raise AssertionError
 
     def apply(self) -> None:
-        """Note the call, or fail."""
+        """Record the call, then fail if requested."""
         self.calls.append(f"apply {self.id}")
         if self.failure is not None:
             raise self.failure
 
     def undo(self) -> None:
-        """Note the call, or fail."""
+        """Record the call, then fail if requested."""
         self.calls.append(f"undo {self.id}")
         if self.undo_failure is not None:
             raise self.undo_failure
@@ -60,7 +60,7 @@ class FakeStep:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """Return a journal in a directory of its own."""
+    """Return a journal in a temporary directory."""
     return Journal(tmp_path / "journal.jsonl")
 
 
@@ -69,7 +69,7 @@ def _run(journal: Journal, *steps: FakeStep, then: BaseException | None = None) 
         if then is not None:
             raise then
 
-    execute("install", steps, journal, Silent(), finish)
+    execute("install", steps, journal, RecordingReporter(), finish)
 
 
 def _events(journal: Journal) -> list[str]:
@@ -77,7 +77,7 @@ def _events(journal: Journal) -> list[str]:
 
 
 def test_steps_run_in_order_and_are_journaled(journal: Journal) -> None:
-    """Each step is noted when it begins and when it is done; the journal stays for the caller to close."""
+    """Begin and end of each step are journaled; the caller closes the journal."""
     calls: list[str] = []
     _run(journal, FakeStep("one", calls), FakeStep("two", calls))
     assert calls == ["apply one", "apply two"]
@@ -86,7 +86,7 @@ def test_steps_run_in_order_and_are_journaled(journal: Journal) -> None:
 
 
 def test_a_failing_step_undoes_itself_and_all_before_it(journal: Journal) -> None:
-    """Newest first, the failed one included, later ones never touched; the journal is empty then."""
+    """Steps are undone newest first, including the failed one; later steps do not run; the journal is empty."""
     calls: list[str] = []
     failure = PreflightError("no")
     with pytest.raises(PreflightError) as caught:
@@ -96,8 +96,8 @@ def test_a_failing_step_undoes_itself_and_all_before_it(journal: Journal) -> Non
     assert journal.entries() == []
 
 
-def test_a_failing_undo_hides_nothing(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
-    """The first error is the one that is raised; the rest is still undone, and the journal keeps what is left."""
+def test_a_failing_undo_does_not_hide_the_error(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """The first error is raised, the other steps are undone, and the journal is not deleted."""
     calls: list[str] = []
     steps = (
         FakeStep("one", calls),
@@ -116,15 +116,15 @@ def test_a_failing_undo_hides_nothing(journal: Journal, caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(1), MemoryError()])
 def test_an_interruption_undoes_as_well(journal: Journal, interruption: BaseException) -> None:
-    """Ctrl-C within a step takes everything back and goes on to whoever waits for it."""
+    """An interrupted step is undone with all before it, and the exception is raised again."""
     calls: list[str] = []
     with pytest.raises(type(interruption)):
         _run(journal, FakeStep("one", calls), FakeStep("two", calls, interruption))
     assert calls == ["apply one", "apply two", "undo two", "undo one"]
 
 
-def test_what_comes_after_the_steps_counts_as_one(journal: Journal) -> None:
-    """A smoke test that fails takes all steps back."""
+def test_a_failure_after_the_steps_undoes_them(journal: Journal) -> None:
+    """If the final function raises, for example for a failed smoke test, all steps are undone."""
     calls: list[str] = []
     with pytest.raises(InternalError):
         _run(journal, FakeStep("one", calls), then=InternalError("not well"))
@@ -132,15 +132,15 @@ def test_what_comes_after_the_steps_counts_as_one(journal: Journal) -> None:
 
 
 def test_a_journal_that_cannot_be_written_stops_the_step_before_it_runs(tmp_path: Path) -> None:
-    """What is not noted is not done."""
+    """A step does not run if its begin cannot be journaled."""
     calls: list[str] = []
     with pytest.raises(FileNotFoundError):
         _run(Journal(tmp_path / "gone" / "journal"), FakeStep("one", calls))
     assert calls == ["undo one"]
 
 
-def test_a_torn_or_strange_line_of_the_journal_is_passed_over(journal: Journal, tmp_path: Path) -> None:
-    """A crash within a line, or garbage, costs that line and no more."""
+def test_an_incomplete_or_invalid_line_of_the_journal_is_skipped(journal: Journal, tmp_path: Path) -> None:
+    """A partly written line, or a line that is not a JSON object, is skipped; the others are read."""
     journal.append("install", "one", "begin")
     with (tmp_path / "journal.jsonl").open("ab") as stream:
         stream.write(b'5\n{"step": "two", "ev')

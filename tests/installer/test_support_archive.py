@@ -1,4 +1,4 @@
-"""The support archive: all that helps, and no secret's bytes."""
+"""The support archive: its members, and that it contains no secret."""
 
 from __future__ import annotations
 
@@ -34,44 +34,40 @@ def _members(path: Path) -> dict[str, bytes]:
         }
 
 
-def _forms(secret: str) -> set[bytes]:
+def _encodings(secret: str) -> set[bytes]:
     return {secret.encode(), quote(secret, safe="").encode(), base64.b64encode(secret.encode()).rstrip(b"=")}
 
 
-def test_it_holds_what_helps_and_no_secret(make_site: MakeSite, tmp_path: Path) -> None:
-    """Secrets of the home, of the environment, and of a person's words in the log are nowhere in it."""
+def test_the_archive_contains_no_secret(make_site: MakeSite, tmp_path: Path) -> None:
+    """Secrets of the home, of the environment, and in log lines are not in the archive."""
     site = make_site()
     link = site.installed()["setup_url"]
     secret = site.home.auth_secret.read_text().strip()
-    given = "p/w&%d: from the environment"
+    from_environment = "p/w&%d: from the environment"
     with site.home.gateway_log.open("a") as log:
-        log.write(f"somebody wrote {secret} and {link} and postgresql://me:hunter2@db/x here\n")
+        log.write(f"a user wrote {secret} and {link} and postgresql://me:hunter2@db/x here\n")
         log.write("Cookie: better-auth.session_token=abcdefgh.signature\nX-Setup-Token: tok-en\npassword=letmein99\n")
     target = tmp_path / "support.tar.gz"
     tmp_path.chmod(0o755)
-    done = site.json("doctor", "--bundle", str(target), BETTER_AUTH_SECRET=given, PGPASSWORD="pg-secret-77")
+    done = site.json("doctor", "--bundle", str(target), BETTER_AUTH_SECRET=from_environment, PGPASSWORD="pg-secret-77")
     assert set(done.result["bundle"]["files"]) == FILES
     assert target.stat().st_mode & 0o777 == 0o600
     members = _members(target)
     assert set(members) == FILES
     whole = gzip.decompress(target.read_bytes())
     token = link.partition("token=")[2]
-    leaked = [
-        one
-        for one in (secret, token, given, "hunter2", "abcdefgh.signature", "tok-en", "letmein99", "pg-secret-77")
-        for form in _forms(one)
-        if form in whole
-    ]
+    secrets = (secret, token, from_environment, "hunter2", "abcdefgh.signature", "tok-en", "letmein99", "pg-secret-77")
+    leaked = [one for one in secrets for encoded in _encodings(one) if encoded in whole]
     assert leaked == []
     assert json.loads(members["receipt.json"])["instance_id"] == site.receipt()["instance_id"]
     assert {one["check"] for one in json.loads(members["findings.json"])} >= {"schema", "gateway"}
     assert b"Listening on" in members["gateway.log"]
-    assert b"somebody wrote ****" in members["gateway.log"]
+    assert b"a user wrote ****" in members["gateway.log"]
     assert json.loads(members["settings.json"])["auth_secret"]["value"] == "Secret('****')"
 
 
-def test_a_database_url_and_its_password_are_taken_out(make_site: MakeSite, database: str, tmp_path: Path) -> None:
-    """Also where the server's errors, or the settings, would show them, percent-encoded or not."""
+def test_a_database_url_and_its_password_are_masked(make_site: MakeSite, database: str, tmp_path: Path) -> None:
+    """The password is not in the archive, plain or encoded, although the log and the settings contain it."""
     site = make_site()
     password = "s%cr t&/1"
     url = f"{database} password='{password}'"
@@ -81,11 +77,11 @@ def test_a_database_url_and_its_password_are_taken_out(make_site: MakeSite, data
     tmp_path.chmod(0o755)
     site.json("doctor", "--bundle", str(tmp_path / "support.tar.gz"))
     whole = gzip.decompress((tmp_path / "support.tar.gz").read_bytes())
-    assert [form for form in _forms(password) if form in whole] == []
+    assert [encoded for encoded in _encodings(password) if encoded in whole] == []
 
 
-def test_a_file_that_is_there_is_not_replaced(installed: Site, tmp_path: Path) -> None:
-    """Nor is a link followed."""
+def test_an_existing_file_is_not_replaced(installed: Site, tmp_path: Path) -> None:
+    """An existing file stays unchanged, and a link is not followed."""
     target = tmp_path / "mine"
     target.write_text("mine")
     for name in ("mine", "link"):
@@ -108,11 +104,11 @@ def test_a_file_that_is_there_is_not_replaced(installed: Site, tmp_path: Path) -
         ("nothing of that kind: tokens are counted", "nothing of that kind: tokens are counted"),
     ],
 )
-def test_what_looks_like_a_secret_is_blanked(text: str, expected: str) -> None:
-    """Whoever's it is; ordinary words stay."""
+def test_text_in_the_form_of_a_secret_is_masked(text: str, expected: str) -> None:
+    """Text in the form of a secret is masked; ordinary words are not."""
     assert SecretRedactor([]).clean(text) == expected
 
 
-def test_a_secret_within_another_leaves_no_rest() -> None:
-    """The longer one goes first; a very short one is not looked for."""
+def test_a_secret_within_another_is_masked_completely() -> None:
+    """The longer secret is masked first; a very short one is not masked."""
     assert SecretRedactor(["abc", "abcdef", "x"]).clean("abcdef abc x") == "**** **** x"

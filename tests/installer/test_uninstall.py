@@ -1,4 +1,4 @@
-"""Uninstalling, taking kept data up again, and giving everything up."""
+"""Uninstall, adoption of the retained data, and purge."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _sign_in(site: Site) -> int:
     return site.request("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": PASSWORD})[0]
 
 
-def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) -> None:
-    """Programs, processes and logs go; instance, secret, settings and users are the same afterwards."""
+def test_uninstall_retains_the_data_and_a_later_install_adopts_it(site: Site) -> None:
+    """Programs, processes and logs are removed; after an install instance, secret, settings and users are the same."""
     site.installed()
     created = site.json(
         "bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin", stdin=f"{PASSWORD}\n"
@@ -48,20 +48,20 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
     steps = ["stop", "note", "set-aside", *(["remove-programs"] if outside else []), "erase"]
     assert [step["id"] for step in done["steps"]] == steps
     names = ["data/.ballast", "data/postgres-18", "secrets/auth-secret", "config.toml"]
-    assert done["kept"] == planned["kept"] == [str(site.path / name) for name in names]
+    assert done["retained"] == planned["retained"] == [str(site.path / name) for name in names]
     site.assert_nothing_runs()
     assert {path.name for path in site.path.iterdir()} == {"data", "secrets", "config.toml", "receipt.json", ".lock"}
     assert (site.receipt()["state"], site.receipt()["kept"]) == ("kept", names)
     started = site.json("start")
     assert (started.code, started.error["code"]) == (3, "NOT_INSTALLED")
-    assert started.error["hint"].startswith("To take it up: mosaic-gateway install")
+    assert started.error["hint"].startswith("Adopt the data: mosaic-gateway install")
     status = site.run("status")
     assert status.code == 3
-    assert "was uninstalled, its data is kept" in status.out
+    assert "was uninstalled; its data is retained" in status.out
     assert "mosaic-gateway start" not in status.out + status.err
     twice = site.run("uninstall")
     assert twice.out.splitlines()[-1] == (
-        f"Kept in {site.path}: data, secrets, config.toml. To remove that as well: "
+        f"Retained in {site.path}: data, secrets, config.toml. To remove that as well: "
         f"mosaic-gateway uninstall --home {site.path} --purge={identity}"
     )
     assert site.json("uninstall").result["removed"] == []
@@ -78,11 +78,8 @@ def test_uninstall_keeps_the_data_and_a_later_install_takes_it_up(site: Site) ->
 
 
 @pytest.mark.slow
-def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
-    """A lost or empty secret is refused with the way out; given from outside it is written down again.
-
-    Nor is the data taken up by another engine.
-    """
+def test_no_new_secret_is_created_for_retained_data(site: Site) -> None:
+    """A missing or empty secret is refused; a secret from the environment is stored. Another engine is refused."""
     site.installed("--no-start")
     site.json("uninstall")
     other = site.install("--engine", "server", "--database-url", "postgresql://127.0.0.1:1/x")
@@ -90,8 +87,8 @@ def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
     assert "ENGINE_MISMATCH" in other.out
     secret = site.home.auth_secret.read_text().strip()
     before = site.receipt()
-    for spoil in (lambda: site.home.auth_secret.write_text(""), site.home.auth_secret.unlink):
-        spoil()
+    for damage in (lambda: site.home.auth_secret.write_text(""), site.home.auth_secret.unlink):
+        damage()
         done = site.install()
         assert (done.code, done.error["code"]) == (7, "SECRET_LOST")
         assert site.receipt() == before
@@ -101,8 +98,8 @@ def test_a_new_secret_is_never_made_over_kept_data(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
-    """Undoing an adoption removes what this run made and neither receipt, data, settings nor secret."""
+def test_a_failed_adoption_loses_nothing(site: Site) -> None:
+    """A failed adoption removes what it created, and neither receipt, data, settings nor secret."""
     site.installed("--no-start")
     site.json("uninstall")
     [cluster] = (path for path in site.home.data.iterdir() if path.is_dir())
@@ -120,8 +117,8 @@ def test_a_failing_install_over_kept_data_loses_nothing(site: Site) -> None:
     assert site.installed()["instance_id"] == before["instance_id"]
 
 
-def test_purge_leaves_the_machine_as_it_was(site: Site) -> None:
-    """With the right id everything goes: home, processes, port; the place is as empty as before."""
+def test_purge_removes_everything(site: Site) -> None:
+    """With the instance id, home and processes are removed, and the port is free."""
     site.installed()
     identity = site.receipt()["instance_id"]
     site.run("install", "--json")
@@ -129,7 +126,7 @@ def test_purge_leaves_the_machine_as_it_was(site: Site) -> None:
     assert site.path.exists()
     done = site.json("uninstall", f"--purge={identity}").result
     assert done["purged"] is True
-    assert done["kept"] == []
+    assert done["retained"] == []
     assert done["removed"] == planned["removed"]
     assert not list(site.path.parent.iterdir())
     site.assert_nothing_runs()
@@ -138,8 +135,8 @@ def test_purge_leaves_the_machine_as_it_was(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_purge_spares_what_is_not_ours(site: Site) -> None:
-    """What killed runs of ours left goes; a file that somebody put into the home stays, and the home with it."""
+def test_purge_does_not_remove_foreign_files(site: Site) -> None:
+    """Temporary files of killed runs are removed; a foreign file in the home stays, and so does the home."""
     site.installed("--no-start")
     for path in (site.path / ".config.toml.0a1b2c3d.tmp", site.home.secrets / ".auth-secret.0a1b2c3d.tmp"):
         path.touch(0o600)
@@ -150,8 +147,8 @@ def test_purge_spares_what_is_not_ours(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_the_last_line_ends_with_the_command_that_gives_up_the_data(make_site: MakeSite) -> None:
-    """It can be pasted into a shell as it stands, whatever the path; and it is what purges this home."""
+def test_the_last_line_ends_with_the_purge_command(make_site: MakeSite) -> None:
+    """The command is quoted for a shell, whatever the path, and purges this home."""
     site = make_site("a home of ünïcödé's")
     site.installed("--no-start")
     done = site.run("uninstall")
@@ -166,31 +163,31 @@ def test_the_last_line_ends_with_the_command_that_gives_up_the_data(make_site: M
 
 @pytest.fixture(scope="module")
 def stopped(make_site: MakeSite) -> Site:
-    """Return a site that is installed and not running, for tests that are refused."""
+    """Return an installed site without a running gateway, for commands that are refused."""
     created = make_site()
     created.installed("--no-start")
     return created
 
 
 @pytest.mark.slow
-def test_purge_asks_and_cannot_where_nobody_can_answer(stopped: Site) -> None:
-    """Without a terminal the id must be given; nothing is removed."""
+def test_purge_without_a_terminal_needs_the_id(stopped: Site) -> None:
+    """Without a terminal the id must be an argument; nothing is removed."""
     done = stopped.run("uninstall", "--json", "--purge")
     assert (done.code, done.error["code"]) == (2, "CONFIRMATION_MISSING")
     assert stopped.home.data.exists()
 
 
 def test_purge_with_another_id_removes_nothing(stopped: Site) -> None:
-    """The id of some other instance is refused."""
+    """The id of another instance is refused."""
     done = stopped.json("uninstall", "--purge=0123456789abcdef")
     assert (done.code, done.error["code"]) == (7, "PURGE_NOT_CONFIRMED")
     assert stopped.home.data.exists()
     assert stopped.home.runtime.exists()
 
 
-def test_purge_waits_for_nobody_who_uses_the_database(stopped: Site) -> None:
+def test_purge_is_refused_while_the_database_is_in_use(stopped: Site) -> None:
     """While another command runs the database, nothing is removed, and the error names its process."""
-    # Once the server is up the command looks whether this CPU was tried before.
+    # After the server started, the command reads the result of an earlier self-test of the CPU.
     user = stopped.popen("auth", "users", "list", trap={"event": "open", "text": "self-test.json", "act": "SIGSTOP"})
     assert os.WIFSTOPPED(os.waitpid(user.pid, os.WUNTRACED)[1])
     done = stopped.json("uninstall", f"--purge={stopped.receipt()['instance_id']}")
@@ -203,13 +200,13 @@ def test_purge_waits_for_nobody_who_uses_the_database(stopped: Site) -> None:
 
 @pytest.mark.parametrize("answer", ["wrong", pytest.param("right", marks=pytest.mark.slow)])
 def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite, answer: str) -> None:
-    """The prompt names what goes; only the instance id goes on."""
+    """The prompt names what is removed; only the instance id is accepted."""
     site = stopped
     if answer == "right":
         site = make_site()
         site.installed("--no-start")
     identity = site.receipt()["instance_id"]
-    typed = identity if answer == "right" else "yes"
+    reply = identity if answer == "right" else "yes"
     leader, follower = pty.openpty()
     argv = [
         sys.executable,
@@ -228,17 +225,17 @@ def test_purge_on_a_terminal_asks_for_the_id(stopped: Site, make_site: MakeSite,
             if select.select([leader], [], [], 0.05)[0]:
                 try:
                     shown += os.read(leader, 4096)
-                except OSError:  # the other side is closed
+                except OSError:  # the other end is closed
                     break
             if identity.encode() in shown and not sent:
-                os.write(leader, f"{typed}\n".encode())
+                os.write(leader, f"{reply}\n".encode())
                 sent = True
         code = process.wait(LIMIT)
     os.close(leader)
     assert b"removes all data and all backups of" in shown
     if answer == "right":
-        assert shown.index(b"Delete what was set aside, for good") > shown.index("✓".encode()), (
-            "what is under way is not the stopping"
+        assert shown.index(b"Delete what was set aside permanently") > shown.index("✓".encode()), (
+            "the step that is reported as running is not the first one"
         )
     assert code == (0 if answer == "right" else 7)
     assert site.path.exists() is (answer == "wrong")

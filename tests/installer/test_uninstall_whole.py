@@ -1,4 +1,4 @@
-"""The machine before an install and after a purge: the same files, processes, ports, users; what is not ours stays."""
+"""After a purge the machine is as before the install: files, processes, ports, users; foreign files stay."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tests.installer.conftest import MakeSite, Site
 
 
-LIMIT = 10.0  # seconds in which what was told to end has ended
+LIMIT = 10.0  # seconds for processes to exit
 pytestmark = pytest.mark.slow
 
-#: A file of somebody's in every directory of a home where one could put it.
+#: Foreign files in all directories of a home.
 FOREIGN = (
     "notes.txt", "data/notes.txt", "secrets/notes.txt", "runtime/notes.txt", "run/notes.txt", "logs/notes.txt",
     "backups/notes.txt", "backups/mine/notes.txt", "data/postgres-18.old/notes.txt", ".removed", "data/.mine.removed",
@@ -33,7 +33,7 @@ FOREIGN = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What an installation could leave behind."""
+    """The state of the machine that an installation could change."""
 
     files: dict[str, tuple[int, int, int]]
     processes: frozenset[tuple[int, float]]
@@ -42,19 +42,23 @@ class Machine:
     sockets: frozenset[str]
 
 
-def _inspect(place: Path, home: Path, port: int) -> Machine:
-    """Take a picture of *place*, of what runs there, of *port*, of the users, and of *home*'s sockets elsewhere."""
+def _inspect(directory: Path, home: Path, port: int) -> Machine:
+    """Return the state of *directory*, its processes, *port*, the users, and *home*'s sockets outside of it."""
     return Machine(
         files={
-            str(path.relative_to(place)): (path.lstat().st_mode, path.lstat().st_uid, path.lstat().st_size)
-            for path in place.rglob("*")
+            str(path.relative_to(directory)): (path.lstat().st_mode, path.lstat().st_uid, path.lstat().st_size)
+            for path in directory.rglob("*")
             if not path.is_dir() or path.is_symlink()
         }
-        | {f"{path.relative_to(place)}/": (path.lstat().st_mode, 0, 0) for path in place.rglob("*") if path.is_dir()},
+        | {
+            f"{path.relative_to(directory)}/": (path.lstat().st_mode, 0, 0)
+            for path in directory.rglob("*")
+            if path.is_dir()
+        },
         processes=frozenset(
             (process.pid, process.info["create_time"])
             for process in psutil.process_iter(["cmdline", "create_time"])
-            if process.pid != os.getpid() and any(str(place) in word for word in process.info["cmdline"] or ())
+            if process.pid != os.getpid() and any(str(directory) in word for word in process.info["cmdline"] or ())
         ),
         listening=frozenset(
             (connection.laddr.ip, connection.laddr.port)
@@ -68,28 +72,28 @@ def _inspect(place: Path, home: Path, port: int) -> Machine:
     )
 
 
-def _looked_when_ended(place: Path, home: Path, port: int) -> Machine:
+def _inspect_after_exit(directory: Path, home: Path, port: int) -> Machine:
     deadline = time.monotonic() + LIMIT
-    while (found := _inspect(place, home, port)).processes and time.monotonic() < deadline:
+    while (state := _inspect(directory, home, port)).processes and time.monotonic() < deadline:
         time.sleep(0.05)
-    return found
+    return state
 
 
 @pytest.fixture
 def deep(make_site: MakeSite) -> Site:
-    """Return a site whose home lies two new directories deep."""
+    """Return a site whose home is below two directories that do not exist."""
     return make_site("above/further/home")
 
 
 def test_after_a_purge_the_machine_is_as_before(deep: Site) -> None:
-    """Install, work, back up, uninstall, install again, purge: not a file, process, port or user is left or lost."""
+    """Install, back up, uninstall, install again, purge: files, processes, ports and users are unchanged."""
     site, top = deep, deep.path.parents[2]
     (top / "beside").write_text("mine")
     before = _inspect(top, site.path, site.port)
     site.installed()
     assert site.json("backup", "create", "--verify").code == 0
     assert site.json("uninstall").code == 0
-    retained = _looked_when_ended(top, site.path, site.port)
+    retained = _inspect_after_exit(top, site.path, site.port)
     assert (retained.processes, retained.listening, retained.users, retained.sockets) == (
         before.processes, before.listening, before.users, before.sockets,
     )  # fmt: skip
@@ -97,11 +101,11 @@ def test_after_a_purge_the_machine_is_as_before(deep: Site) -> None:
     assert tops == {"data", "secrets", "config.toml", "backups", "receipt.json", ".lock"}
     site.installed()
     assert site.json("uninstall", f"--purge={site.receipt()['instance_id']}").code == 0
-    assert _looked_when_ended(top, site.path, site.port) == before
+    assert _inspect_after_exit(top, site.path, site.port) == before
 
 
-def test_what_is_not_ours_survives_in_every_corner_of_the_home(deep: Site) -> None:
-    """Files and directories that somebody put there are left with all they hold; nothing else of the home is."""
+def test_foreign_files_in_all_directories_of_the_home_stay(deep: Site) -> None:
+    """Foreign files and directories in the home stay; everything else is removed."""
     site = deep
     site.installed()
     assert site.json("backup", "create").code == 0
@@ -118,8 +122,8 @@ def test_what_is_not_ours_survives_in_every_corner_of_the_home(deep: Site) -> No
     assert done.code == 0
     left = {str(path.relative_to(site.path)) for path in site.path.rglob("*") if path.is_file() or path.is_symlink()}
     assert left == set(FOREIGN)
-    said = site.run("uninstall", "--purge=0123456789abcdef")
-    assert said.code == 3  # there is no installation any more
+    done = site.run("uninstall", "--purge=0123456789abcdef")
+    assert done.code == 3  # not installed
 
 
 KILLS: dict[str, tuple[str, str, int]] = {
@@ -136,7 +140,7 @@ KILLS: dict[str, tuple[str, str, int]] = {
 
 
 def _moments(*always: str, more: tuple[str, ...] = ()) -> list[Any]:
-    """Return the moments as parameters; those beyond *always* run with the life cycle only."""
+    """Return the moments as parameters; those not in *always* only run with the marker lifecycle."""
     return [
         pytest.param(moment, marks=[] if moment in always else [pytest.mark.lifecycle]) for moment in (*KILLS, *more)
     ]
@@ -155,7 +159,7 @@ def _states(site: Site) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(make_site: MakeSite) -> dict[str, object]:
-    """Return what an uninstall that nobody disturbs leaves."""
+    """Return the state after an uninstall without interruption."""
     site = make_site()
     site.installed()
     site.json("uninstall")
@@ -164,7 +168,7 @@ def undisturbed(make_site: MakeSite) -> dict[str, object]:
 
 @pytest.mark.parametrize("moment", _moments("half set aside"))
 def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[str, object], moment: str) -> None:
-    """The same verb again ends as if nothing had happened."""
+    """A second uninstall gives the same result as one without interruption."""
     site.installed()
     event, text, count = KILLS[moment]
     trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
@@ -178,7 +182,7 @@ def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[st
 
 @pytest.mark.parametrize("moment", _moments("half to go", "lock goes", more=("receipt goes", "lock goes", "home goes")))
 def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
-    """The same purge again leaves nothing."""
+    """A second purge removes everything."""
     site.installed()
     last = {
         "receipt goes": ("os.remove", "receipt.json", 1),
@@ -197,10 +201,10 @@ def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
 
 @pytest.mark.parametrize(("event", "text", "count"), [("os.rename", ".removed", 3), ("os.rename", "receipt.json", 1)])
 @pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])
-def test_interrupted_before_anything_is_deleted_the_gateway_serves_again(
+def test_an_uninstall_interrupted_before_deletion_is_rolled_back(
     site: Site, *, purge: bool, event: str, text: str, count: int
 ) -> None:
-    """Ctrl-C takes back what was set aside."""
+    """On SIGINT the renames are undone, and the gateway runs again."""
     site.installed()
     words = [f"--purge={site.receipt()['instance_id']}"] if purge else []
     trap = {"event": event, "text": text, "count": count, "act": "SIGINT"}
@@ -210,7 +214,7 @@ def test_interrupted_before_anything_is_deleted_the_gateway_serves_again(
 
 
 def test_yes_alone_never_purges(site: Site) -> None:
-    """Not even with --purge: only the instance id does."""
+    """--yes does not replace the instance id, not even with --purge."""
     site.installed("--no-start")
     done = site.json("uninstall", "--purge", "--yes")
     assert (done.code, done.error["code"]) == (2, "CONFIRMATION_MISSING")

@@ -1,10 +1,10 @@
-"""HTTP fixtures: a migrated database to copy, and the application behind a real server.
+"""HTTP fixtures: a migrated template database, and the application behind a real HTTP server.
 
-``http_template``  The name of a database with both schemas, to be copied (session).
-``http_database``  The conninfo of a fresh copy of it.
+``http_template``  The name of a template database with both schemas (session).
+``http_database``  The conninfo of a new copy of it.
 ``http_gateway``   The application on ``http_database``, reached over TCP.
-``http_shared``    One such gateway for tests that leave its database as it is: without users (session).
-``http_run``       A function that runs the application on a given conninfo for the length of a block.
+``http_shared``    One such gateway, without users, for tests that do not change its database (session).
+``http_run``       A context manager that runs the application on a given conninfo.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from mosaic_gateway.migrations import Bundle, migrate
 if TYPE_CHECKING:
     from tests.conftest import PostgresServer
 
-LIMIT = 10.0  # seconds for anything that should take milliseconds
+LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: status, headers in lower case, Set-Cookie values in order, body."""
+    """A response: status, headers with lower-case names, Set-Cookie values in order, body."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def cookie(self) -> str:
-        """What a browser would send back after this answer."""
+        """The Cookie header of a browser after this response."""
         return "; ".join(cookie.split(";")[0] for cookie in self.cookies)
 
 
@@ -66,7 +66,7 @@ class Gateway:
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
-        """Send one request; *body* goes as JSON, *raw* as it is: bytes, or an iterable that is sent in chunks."""
+        """Send one request; *body* is sent as JSON, *raw* unchanged: bytes, or an iterable sent in chunks."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)) as connection:
             sent = dict(headers or {})
             if body is not None:
@@ -102,7 +102,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def http_template(postgres_server: PostgresServer) -> str:
-    """Return the name of a database with both schemas, to be copied."""
+    """Return the name of a template database with both schemas."""
     name = postgres_server.create_database(prefix="http_template")
     with postgres_server.connect(name) as connection:
         for bundle in ("gateway", "storage"):
@@ -112,7 +112,7 @@ def http_template(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def http_database(postgres_server: PostgresServer, http_template: str) -> str:
-    """Return the conninfo of a fresh copy of it."""
+    """Return the conninfo of a new copy of `http_template`."""
     return postgres_server.conninfo(postgres_server.create_database(template=http_template, prefix="http"))
 
 
@@ -139,7 +139,7 @@ def http_shared(postgres_server: PostgresServer, http_template: str) -> Iterator
 
 @contextmanager
 def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
-    """Serve the application from a thread of this process."""
+    """Serve the application in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         services = Services(

@@ -30,8 +30,8 @@ def rows(conninfo: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-def test_users_from_the_command_line(http_database: str) -> None:
-    """Set-up, creation, listing and a new password leave the rows that better-auth reads, and an audit trail."""
+def test_user_management(http_database: str) -> None:
+    """Set-up, creation, listing and a new password write better-auth's rows and the audit log."""
     assert accounts.needs_setup(http_database)
     admin = accounts.setup_first_admin(http_database, name="Ada", email="Ada@Example.com", password=PASSWORD)
     assert not accounts.needs_setup(http_database)
@@ -61,21 +61,21 @@ def test_users_from_the_command_line(http_database: str) -> None:
     ]
 
 
-def test_a_user_without_an_account_gets_one(http_database: str) -> None:
-    """Whoever signed in some other way can be given a password."""
+def test_set_password_creates_a_missing_account(http_database: str) -> None:
+    """Setting the password of a user without a password account creates the account."""
     with psycopg.connect(http_database) as connection:
         connection.execute("INSERT INTO users (id, name, email) VALUES ('u', 'U', 'u@example.com')")
     accounts.set_password(http_database, email="u@example.com", password=PASSWORD)
     assert rows(http_database, "SELECT user_id, provider_id FROM accounts") == [("u", "credential")]
 
 
-def test_what_the_command_line_is_refused(http_database: str, database: str) -> None:
-    """Taken addresses, unknown users, a missing schema and a missing server each have their error."""
+def test_errors(http_database: str, database: str) -> None:
+    """Duplicate addresses, unknown users, a missing schema and a missing server each have their own error."""
     accounts.create_user(http_database, name="Ada", email="ada@example.com", password=PASSWORD)
     with pytest.raises(UserExistsError):
         accounts.create_user(http_database, name="Ada", email="ADA@example.com", password=PASSWORD)
     assert rows(http_database, "SELECT count(*) FROM accounts") == [(1,)]
-    for email in ("nobody@example.com", "nul\x00@example.com", "\ud800"):
+    for email in ("unknown@example.com", "nul\x00@example.com", "\ud800"):
         with pytest.raises(UserNotFoundError):
             accounts.set_password(http_database, email=email, password=PASSWORD)
     with pytest.raises(SchemaMissingError):
@@ -87,7 +87,7 @@ def test_what_the_command_line_is_refused(http_database: str, database: str) -> 
 
 
 def test_a_new_admin_ends_set_up(http_database: str) -> None:
-    """An admin made in any way makes the outstanding link worthless."""
+    """Creating an admin in any way invalidates the set-up link."""
     token = accounts.issue_setup_token(http_database)
     assert token.token.reveal() not in repr(token)
     assert rows(http_database, "SELECT identifier FROM verifications") == [("bootstrap-setup",)]
@@ -97,8 +97,8 @@ def test_a_new_admin_ends_set_up(http_database: str) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
-def test_rivals_make_one_admin(http_database: str, isolation: str) -> None:
-    """Of 12 transactions at once, whatever the server's isolation level, one makes the admin and uses the token."""
+def test_concurrent_claims_create_one_admin(http_database: str, isolation: str) -> None:
+    """Of 12 concurrent transactions, one creates the admin and consumes the token, at any default isolation level."""
     with psycopg.connect(http_database, autocommit=True) as connection:
         connection.execute(
             f"ALTER DATABASE {connection.info.dbname} SET default_transaction_isolation = '{isolation}'".encode()
@@ -117,19 +117,19 @@ def test_rivals_make_one_admin(http_database: str, isolation: str) -> None:
                     await setup.claim_first_admin(connection, new, token=token)
             except (AdminExistsError, SetupTokenError) as error:
                 return error.code
-        return "made"
+        return "created"
 
     async def main() -> list[str]:
         return await asyncio.gather(*(claim(number) for number in range(12)))
 
     outcomes = asyncio.run(main())
-    assert outcomes.count("made") == 1
+    assert outcomes.count("created") == 1
     assert rows(http_database, "SELECT count(*) FROM users") == [(1,)]
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong"])
-def test_a_claim_needs_the_token_itself(http_database: str, token: str | None) -> None:
-    """The transaction that makes the admin trusts no earlier check."""
+def test_claim_checks_the_token(http_database: str, token: str | None) -> None:
+    """The transaction that creates the admin checks the token itself, independently of `check_claim`."""
     accounts.issue_setup_token(http_database)
     new = NewUser(name="Ada", email="ada@example.com", password_hash="x", role="admin")
     with pytest.raises(SetupTokenError):
@@ -140,7 +140,7 @@ def test_a_claim_needs_the_token_itself(http_database: str, token: str | None) -
 
 
 def test_no_secret_is_logged(http_database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither password nor token nor hash reaches the log."""
+    """Neither password nor token is written to the log."""
     caplog.set_level(logging.DEBUG)
     token = accounts.issue_setup_token(http_database).token.reveal()
     accounts.setup_first_admin(http_database, name="Ada", email="ada@example.com", password=PASSWORD)

@@ -1,4 +1,4 @@
-"""The pages in a real browser: what a person sees and does, from the set-up link to signed in."""
+"""The pages in a real browser, from the set-up link to the signed-in user."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def fill(browser: WebDriver, **fields: str) -> None:
 
 
 def wait_for_text(browser: WebDriver, text: str) -> None:
-    """Wait until a person would see *text*."""
+    """Wait until *text* is visible."""
 
     def shown(driver: WebDriver) -> bool:
         return text in driver.find_element(By.TAG_NAME, "body").text
 
-    WebDriverWait(browser, LIMIT).until(shown, f"{text!r} never appeared")
+    WebDriverWait(browser, LIMIT).until(shown, f"{text!r} did not appear")
 
 
 def url(gateway: Gateway, path: str) -> str:
@@ -66,10 +66,10 @@ def url(gateway: Gateway, path: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_person_makes_the_first_admin_and_is_signed_in(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
-    """From the link over a mistake to the greeting; then out, and in again with the password."""
+def test_create_the_first_admin_and_sign_in(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
+    """Set-up with the link, after one invalid password; then sign-out, and sign-in with the password."""
     browser.get(url(http_gateway, f"/setup#token={http_gateway.token()}"))
-    wait_for_text(browser, "Make the first admin")
+    wait_for_text(browser, "Create the first admin")
     assert "token" not in browser.current_url
 
     fill(browser, name="Ada Lovelace", email="ada@example.com", password="short", repeat="short")
@@ -94,8 +94,8 @@ def test_a_person_makes_the_first_admin_and_is_signed_in(browser: webdriver.Chro
 
 
 @pytest.mark.slow
-def test_without_a_link_the_page_says_how_to_get_one(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
-    """Whoever merely reaches the port sees no form."""
+def test_set_up_page_without_a_link(browser: webdriver.Chrome, http_gateway: Gateway) -> None:
+    """Without a set-up token the page shows how to create a link, and no form."""
     browser.get(url(http_gateway, "/setup"))
     wait_for_text(browser, "mosaic-gateway bootstrap link")
     assert not browser.find_element(By.ID, "setup").is_displayed()

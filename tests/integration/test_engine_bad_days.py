@@ -1,4 +1,4 @@
-"""The embedded engine after kills and beside rivals: it starts, or says who is in the way."""
+"""The embedded engine after crashes and with concurrent starts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIMIT = 20.0  # seconds
 
 
 def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
-    """Wait until *condition* holds, at most *limit* seconds."""
+    """Wait until *condition* is true, at most *limit* seconds."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {limit} s"
@@ -45,7 +45,7 @@ def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> Non
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Do *work* in a child process; return its pid."""
+    """Run *work* in a child process; return its pid."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
         child = os.fork()
@@ -58,13 +58,13 @@ def fork(work: Callable[[], None]) -> int:
 
 @dataclass
 class Owner:
-    """A child process that runs the engine of a home, as a gateway would, and then waits to be killed."""
+    """A child process that runs the engine of a home, like a gateway, and then waits to be killed."""
 
     pid: int
 
     @classmethod
     def of(cls, home: Home) -> Owner:
-        """Start one and return when its database is up."""
+        """Start the process; return when its database is running."""
         reader, writer = os.pipe()
 
         def work() -> None:
@@ -79,7 +79,7 @@ class Owner:
         return cls(child)
 
     def kill(self) -> None:
-        """Kill it for good: no handler of it runs."""
+        """Kill it with SIGKILL."""
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
@@ -94,19 +94,19 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def session(engine: EmbeddedPostgres) -> psycopg.Connection:
     """Open a session of *engine*."""
-    return connect(engine.conninfo(), application_name="bad day")
+    return connect(engine.conninfo(), application_name="engine test")
 
 
 def postmaster_of(home: Home) -> int:
-    """Return the pid of the postmaster that the home's record names."""
+    """Return the postmaster's pid from the home's lock record."""
     record = read_record(home)
     assert record is not None
     assert record.postmaster is not None
     return record.postmaster.pid
 
 
-def test_only_its_own_postgresql_is_a_clusters(cluster: Path, scratch: Path) -> None:
-    """Neither somebody's shell that stands in the cluster nor a PostgreSQL at work elsewhere is ever ended."""
+def test_processes_of_a_cluster(cluster: Path, scratch: Path) -> None:
+    """A foreign program in the cluster's directory and a PostgreSQL in another directory are not listed."""
     program = scratch / "postgres"
     shutil.copy(str(shutil.which("sleep")), program)
     with ExitStack() as stack:
@@ -120,21 +120,21 @@ def test_only_its_own_postgresql_is_a_clusters(cluster: Path, scratch: Path) -> 
 
         start("sleep", cluster)
         start(program, scratch)
-        ours = start(program, cluster)
-        assert [one.pid for one in processes_of(cluster)] == [ours]
+        expected = start(program, cluster)
+        assert [one.pid for one in processes_of(cluster)] == [expected]
 
 
 def test_postmaster_killed_with_a_busy_backend(
     make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
 ) -> None:
-    """An orphan that still works would refuse the next start: it is ended, and what was committed is there."""
+    """A busy orphaned backend, which would prevent the next start, is ended; committed data is retained."""
     engine = make_embedded()
     engine.start()
     with closing(session(engine)) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
-        connection.execute("INSERT INTO kept VALUES (41)")
+        connection.execute("CREATE TABLE IF NOT EXISTS orphan_test (n int)")
+        connection.execute("INSERT INTO orphan_test VALUES (41)")
         busy = connection.info.backend_pid
-        # A function that never looks at its latch does not notice that the postmaster is gone.
+        # A function that never checks its latch does not notice the exit of the postmaster.
         work = threading.Thread(target=busy_work, args=(connection,))
         work.start()
         until(lambda: psutil.Process(busy).cpu_times().user > 0.1, "the backend is busy")
@@ -145,23 +145,23 @@ def test_postmaster_killed_with_a_busy_backend(
         work.join(LIMIT)
     assert "orphaned PostgreSQL backend" in (engine.verify().recovered or "")
     with closing(session(engine)) as connection:
-        assert connection.execute("SELECT max(n) FROM kept").fetchone() == (41,)
+        assert connection.execute("SELECT max(n) FROM orphan_test").fetchone() == (41,)
 
 
 def busy_work(connection: psycopg.Connection) -> None:
-    """Keep a backend computing until it dies."""
+    """Run a statement that keeps a backend busy until it is ended."""
     with suppress(psycopg.Error):
         connection.execute("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b")
 
 
-def test_server_ends_with_its_owner(
+def test_server_exits_with_its_owner(
     make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
 ) -> None:
-    """Two seconds after its owner was killed no server runs; the next start has all that was committed."""
+    """Within two seconds after its owner was killed the server exits; committed data is retained."""
     owner = Owner.of(provisioned_home)
     conninfo = running_conninfo(provisioned_home)
     assert conninfo is not None
-    with closing(connect(conninfo, application_name="bad day")) as connection:
+    with closing(connect(conninfo, application_name="engine test")) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS orphaned (n int)")
         connection.execute("INSERT INTO orphaned VALUES (7)")
     owner.kill()
@@ -173,10 +173,10 @@ def test_server_ends_with_its_owner(
         assert connection.execute("SELECT max(n) FROM orphaned").fetchone() == (7,)
 
 
-def test_start_right_after_the_owner_was_killed(
+def test_start_immediately_after_the_owner_was_killed(
     make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home
 ) -> None:
-    """A start that does not wait for the dead owner's server copes with it."""
+    """A start succeeds while the killed owner's server is still shutting down."""
     for _ in range(3):
         Owner.of(provisioned_home).kill()
         engine = make_embedded()
@@ -185,14 +185,14 @@ def test_start_right_after_the_owner_was_killed(
         engine.stop()
 
 
-def test_server_that_outlived_its_owner(
+def test_server_without_an_owner(
     make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home
 ) -> None:
-    """A postmaster on our cluster that nobody owns is stopped, and a new one started."""
+    """A postmaster on the cluster without an owner is stopped, and a new one started."""
     binary = find_runtime(provisioned_home, None).bindir / "postgres"
-    words: list[str | Path] = [binary, "-D", cluster, "-k", provisioned_home.run, "-c", "listen_addresses="]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd="/") as stray:
-        until(lambda: (found := read_pid_file(cluster)) is not None and found.status == "ready", "the stray is up")
+    argv: list[str | Path] = [binary, "-D", cluster, "-k", provisioned_home.run, "-c", "listen_addresses="]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL, cwd="/") as stray:
+        until(lambda: (pid_file := read_pid_file(cluster)) is not None and pid_file.status == "ready", "it is ready")
         engine = make_embedded()
         engine.start()
         assert stray.wait(LIMIT) == 0
@@ -204,7 +204,7 @@ def test_stale_pid_files_with_the_pid_reused(
     make_embedded: Callable[..., EmbeddedPostgres], cluster: Path, provisioned_home: Home,
     sleeper: subprocess.Popen[bytes], *, crashed: bool,
 ) -> None:  # fmt: skip
-    """Pid files whose pid now belongs to another process of ours do not stop the start; that process lives on."""
+    """Pid files whose pid now belongs to another process do not prevent the start; that process is not ended."""
     engine = make_embedded()
     engine.start()
     content = (cluster / "postmaster.pid").read_text()
@@ -220,26 +220,26 @@ def test_stale_pid_files_with_the_pid_reused(
     assert sleeper.poll() is None
 
 
-def test_starts_at_once(provisioned_home: Home, cluster: Path) -> None:
-    """Of several processes that start the engine at the same time exactly one wins; the others name it."""
+def test_concurrent_starts(provisioned_home: Home, cluster: Path) -> None:
+    """Of several processes that start the engine at the same time exactly one succeeds; the others name its pid."""
     gate, rivals = os.pipe(), [os.pipe() for _ in range(4)]
     children = [fork(partial(rival, provisioned_home, gate, writer)) for _, writer in rivals]
     os.close(gate[0])
-    os.close(gate[1])  # this opens it
+    os.close(gate[1])  # opens the gate
     outcomes = {}
     for child, (reader, writer) in zip(children, rivals, strict=True):
         os.close(writer)
-        summary = select.select([reader], [], [], LIMIT)[0]
-        outcomes[child] = os.read(reader, 100).strip().decode() if summary else "silent"
+        ready = select.select([reader], [], [], LIMIT)[0]
+        outcomes[child] = os.read(reader, 100).strip().decode() if ready else "silent"
         os.close(reader)
     try:
         winners = [child for child, outcome in outcomes.items() if outcome == "up"]
         assert len(winners) == 1, outcomes
         losers = [outcome for child, outcome in outcomes.items() if child != winners[0]]
         assert losers == [str({"pid": winners[0]})] * 3
-        found = read_pid_file(cluster)
-        assert found is not None
-        assert postmaster_of(provisioned_home) == found.pid
+        pid_file = read_pid_file(cluster)
+        assert pid_file is not None
+        assert postmaster_of(provisioned_home) == pid_file.pid
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -247,7 +247,7 @@ def test_starts_at_once(provisioned_home: Home, cluster: Path) -> None:
 
 
 def rival(home: Home, gate: tuple[int, int], writer: int) -> None:
-    """Wait at the gate, start the engine, tell the outcome, and stay until killed."""
+    """Wait for the gate, start the engine, report the outcome, and wait to be killed."""
     os.close(gate[1])
     os.read(gate[0], 1)
     try:
@@ -260,7 +260,7 @@ def rival(home: Home, gate: tuple[int, int], writer: int) -> None:
 
 
 def test_engine_of_another_process(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
-    """While another process runs the engine a start is refused with its pid, and its conninfo can be had."""
+    """While another process runs the engine, a start fails with its pid, and its conninfo is available."""
     owner = Owner.of(provisioned_home)
     try:
         with pytest.raises(EngineBusyError) as caught:
@@ -268,6 +268,6 @@ def test_engine_of_another_process(make_embedded: Callable[..., EmbeddedPostgres
         assert caught.value.details == {"pid": owner.pid}
         conninfo = running_conninfo(provisioned_home)
         assert conninfo is not None
-        connect(conninfo, application_name="bad day").close()
+        connect(conninfo, application_name="engine test").close()
     finally:
         owner.kill()

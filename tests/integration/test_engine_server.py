@@ -1,4 +1,4 @@
-"""Engine ``server``: each thing that can be wrong with somebody else's server has its own clear error."""
+"""Engine ``server``: each fault of an external server has its own error."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def engine(conninfo: str, **changes: str) -> ServerEngine:
 
 
 def everything(error: MosaicError) -> str:
-    """Return all that an error could show anywhere: text, hint, details, chained errors."""
+    """Return all text of an error: message, hint, details, chained errors."""
     return "".join(traceback.format_exception(error)) + repr(error.to_dict())
 
 
 @pytest.fixture
 def role(postgres_server: PostgresServer) -> str:
-    """Return the name of a role that may log in and nothing else."""
+    """Return the name of a role that has no privilege except LOGIN."""
     name = f"plain_{next(NUMBERS)}"
     with postgres_server.connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
@@ -58,7 +58,7 @@ def role(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(scope="session")
 def locked_server(run_server: RunServer) -> Iterator[PostgresServer]:
-    """A server that asks for a password on 127.0.0.1."""
+    """Run a server on 127.0.0.1 that requires a password."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,37 +69,37 @@ def locked_server(run_server: RunServer) -> Iterator[PostgresServer]:
         yield server
 
 
-def test_nobody_listens() -> None:
-    """A closed port: unreachable, host and port named, no password anywhere."""
+def test_connection_refused() -> None:
+    """A closed port is reported as unreachable, with host and port and without the password."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    created = engine("", host="127.0.0.1", port=str(port), user="ann", password=PASSWORD, dbname="x")
+    server = engine("", host="127.0.0.1", port=str(port), user="ann", password=PASSWORD, dbname="x")
     with pytest.raises(ServerUnreachableError) as caught:
-        created.start()
+        server.start()
     assert f"127.0.0.1:{port}" in caught.value.message
     assert caught.value.exit_code is ExitCode.PREFLIGHT
     assert PASSWORD not in everything(caught.value)
-    assert not created.alive()
+    assert not server.alive()
 
 
-@pytest.mark.parametrize(("user", "dbname"), [("ann", "postgres"), ("nobody_here", "postgres")])
+@pytest.mark.parametrize(("user", "dbname"), [("ann", "postgres"), ("no_such_role", "postgres")])
 def test_wrong_password(locked_server: PostgresServer, user: str, dbname: str) -> None:
-    """A login that the server refuses is told apart from a server that is not there."""
+    """A rejected login is distinguished from an unreachable server."""
     wrong = "wr0ng-secret"
-    created = engine("", host="127.0.0.1", port=str(locked_server.port), user=user, password=wrong, dbname=dbname)
+    server = engine("", host="127.0.0.1", port=str(locked_server.port), user=user, password=wrong, dbname=dbname)
     with pytest.raises(ServerLoginError, match="password authentication failed") as caught:
-        created.start()
+        server.start()
     assert wrong not in everything(caught.value)
 
 
 def test_right_password(locked_server: PostgresServer) -> None:
-    """A password with percent signs and letters beyond ASCII gets through as a conninfo."""
-    created = engine(
+    """A password with percent signs and non-ASCII letters works as part of a conninfo."""
+    server = engine(
         "", host="127.0.0.1", port=str(locked_server.port), user="ann", password=PASSWORD, dbname="postgres"
     )
-    created.start()
-    assert created.alive()
+    server.start()
+    assert server.alive()
 
 
 def test_no_such_database(postgres_server: PostgresServer) -> None:
@@ -118,18 +118,18 @@ def test_no_such_database(postgres_server: PostgresServer) -> None:
         "tops3cret",
     ],
 )
-def test_url_that_cannot_be_read(url: str) -> None:
+def test_malformed_url(url: str) -> None:
     """A malformed URL is a usage error that does not repeat the URL."""
-    created = ServerEngine(Secret(url))
-    for call in (created.start, created.verify, created.conninfo):
+    server = ServerEngine(Secret(url))
+    for call in (server.start, server.verify, server.conninfo):
         with pytest.raises(DatabaseUrlError) as caught:
             call()
         assert "tops3cret" not in everything(caught.value)
         assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_no_right_to_create_the_extension(postgres_server: PostgresServer, database: str, role: str) -> None:
-    """A role without rights is told, with its name and the server's reason, and changes nothing."""
+def test_no_privilege_to_create_the_extension(postgres_server: PostgresServer, database: str, role: str) -> None:
+    """A role without the privilege is refused with its name and the server's reason; nothing is changed."""
     with pytest.raises(ExtensionRightsError, match=f"'{role}' may not create pgvector") as caught:
         engine(database, user=role).verify()
     assert "permission denied" in caught.value.message
@@ -137,26 +137,26 @@ def test_no_right_to_create_the_extension(postgres_server: PostgresServer, datab
         assert connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None
 
 
-def test_extension_made_by_somebody_else(database: str, role: str) -> None:
-    """Once an administrator has created pgvector, the role without rights passes."""
+def test_extension_created_by_an_administrator(database: str, role: str) -> None:
+    """Once an administrator has created pgvector, a role without the privilege passes."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION vector")
     assert engine(database, user=role).verify().vector_installed
 
 
 def test_read_only_database(postgres_server: PostgresServer) -> None:
-    """A database that takes no writes is refused before anything is tried."""
+    """A read-only database is refused before anything is written."""
     name = postgres_server.create_database()
     with postgres_server.connect() as connection:
         setting = "ALTER DATABASE {} SET default_transaction_read_only = on"
         connection.execute(sql.SQL(setting).format(sql.Identifier(name)))
-    with pytest.raises(ServerReadOnlyError, match="takes no writes"):
+    with pytest.raises(ServerReadOnlyError, match="does not accept writes"):
         engine(postgres_server.conninfo(name)).verify()
 
 
 def test_server_without_pgvector(run_server: RunServer, postgres_bin: Path, tmp_path_factory: pytest.TempPathFactory,
                                  scratch: Path) -> None:  # fmt: skip
-    """A PostgreSQL to which pgvector was never installed."""
+    """A PostgreSQL without pgvector is refused."""
     bare = bare_copy(postgres_bin, scratch)
     with run_server("bare", bindir=bare) as server, pytest.raises(VectorMissingError, match="does not offer pgvector"):
         engine(server.conninfo()).verify()
@@ -174,14 +174,14 @@ def bare_copy(bindir: Path, target: Path) -> Path:
 
 
 def test_server_too_old() -> None:
-    """A server of version 14 is refused by its version, named as people write it."""
+    """A server of version 14 is refused with its version."""
     with fake_server("14.9") as port, pytest.raises(ServerTooOldError, match=r"PostgreSQL 14\.9; at least 15"):
         engine("", host="127.0.0.1", port=str(port), user="x", dbname="x", sslmode="disable").verify()
 
 
 @contextmanager
 def fake_server(version: str) -> Iterator[int]:
-    """A server that lets everybody in, claims *version* and answers each query with nothing; yields its port.
+    """Run a server that accepts every login, reports *version* and answers each query without rows; yield its port.
 
     Messages as in PostgreSQL's documentation, "Frontend/Backend Protocol", "Message Formats".
     """
@@ -190,15 +190,15 @@ def fake_server(version: str) -> Iterator[int]:
         return kind + struct.pack("!i", len(body) + 4) + body
 
     ready = message(b"Z", b"I")
-    hello = message(b"R", struct.pack("!i", 0))
+    greeting = message(b"R", struct.pack("!i", 0))
     for name, value in (("server_version", version), ("client_encoding", "UTF8"), ("TimeZone", "UTC")):
-        hello += message(b"S", name.encode() + b"\0" + value.encode() + b"\0")
+        greeting += message(b"S", name.encode() + b"\0" + value.encode() + b"\0")
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(4096)
-            connection.sendall(hello + message(b"K", struct.pack("!ii", 1, 2)) + ready)
+            connection.sendall(greeting + message(b"K", struct.pack("!ii", 1, 2)) + ready)
             while (received := connection.recv(4096)) and received[:1] == b"Q":
                 connection.sendall(message(b"C", b"SELECT 0\0") + ready)
 

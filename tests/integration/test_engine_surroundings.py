@@ -1,4 +1,4 @@
-"""The embedded engine in odd surroundings: places, settings, variables, full disks, processors it was not built for."""
+"""The embedded engine in unusual environments: paths, settings, variables, full disks, unsupported CPUs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ LIMIT = 20.0  # seconds
 
 def session(engine: EmbeddedPostgres) -> psycopg.Connection:
     """Open a session of *engine*."""
-    return connect(engine.conninfo(), application_name="bad day")
+    return connect(engine.conninfo(), application_name="engine test")
 
 
 def postmaster_of(home: Home) -> int:
-    """Return the pid of the postmaster that the home's record names."""
+    """Return the postmaster's pid from the home's lock record."""
     record = read_record(home)
     assert record is not None
     assert record.postmaster is not None
@@ -52,7 +52,7 @@ def postmaster_of(home: Home) -> int:
 
 
 def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
-    """Wait until *condition* holds, at most *limit* seconds."""
+    """Wait until *condition* is true, at most *limit* seconds."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {limit} s"
@@ -60,24 +60,24 @@ def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> Non
 
 
 def test_started_from_a_thread_that_ends(make_embedded: Callable[..., EmbeddedPostgres]) -> None:
-    """The kernel's death signal follows the forking thread: the server must not die with the caller's."""
+    """The server survives the end of the thread that called start, although parent-death signals are per thread."""
     engine = make_embedded()
     thread = threading.Thread(target=engine.start)
     thread.start()
     thread.join(LIMIT)
-    time.sleep(0.2)  # the time in which a signal would have ended it (20 ms)
+    time.sleep(0.2)  # a signal would have ended it within 20 ms
     assert engine.alive()
     session(engine).close()
 
 
-def test_ctrl_c_is_not_for_the_server(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
-    """The server is in a process group of its own, so that a terminal's signal reaches only the gateway."""
+def test_ctrl_c_spares_the_server(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
+    """The server is in its own process group, so that a terminal's signal reaches only the gateway."""
     make_embedded().start()
     assert os.getpgid(postmaster_of(provisioned_home)) != os.getpgid(0)
 
 
-def test_broken_settings(make_embedded: Callable[..., EmbeddedPostgres], cluster: Path) -> None:
-    """A server that refuses to start is quoted, leaves nothing behind, and starts once the cause is gone."""
+def test_invalid_settings(make_embedded: Callable[..., EmbeddedPostgres], cluster: Path) -> None:
+    """The error quotes the server's log, no process remains, and the server starts once the setting is removed."""
     engine = make_embedded()
     local = cluster / "postgresql.local.conf"
     local.write_text("nonsense = 'on'\n")
@@ -93,7 +93,7 @@ def test_broken_settings(make_embedded: Callable[..., EmbeddedPostgres], cluster
 
 
 def test_alter_system_cannot_open_the_server(make_embedded: Callable[..., EmbeddedPostgres]) -> None:
-    """No setting in a file makes the embedded server listen on the network; other settings are the user's."""
+    """No setting in a file makes the embedded server listen on the network; other settings take effect."""
     engine = make_embedded()
     engine.start()
     try:
@@ -110,8 +110,8 @@ def test_alter_system_cannot_open_the_server(make_embedded: Callable[..., Embedd
             connection.execute("ALTER SYSTEM RESET ALL")
 
 
-def test_only_the_account_gets_in(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
-    """The socket lies in a directory closed to others, and no other role is let in."""
+def test_only_the_owner_can_connect(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
+    """The socket is in a private directory, and no other role can log in."""
     engine = make_embedded()
     engine.start()
     assert stat.S_IMODE(socket_path(provisioned_home.run).stat().st_mode) == 0o700
@@ -121,10 +121,10 @@ def test_only_the_account_gets_in(make_embedded: Callable[..., EmbeddedPostgres]
         psycopg.connect(**parameters)  # type: ignore[arg-type] # a conninfo's parameters
 
 
-def test_the_environment_is_not_for_us(
+def test_libpq_variables_are_ignored(
     make_embedded: Callable[..., EmbeddedPostgres], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables meant for other servers change neither the server nor our sessions."""
+    """Environment variables of libpq change neither the server nor the engine's sessions."""
     for name, value in (
         ("PGPORT", "1"), ("PGHOST", "example.invalid"), ("PGDATABASE", "x"), ("PGUSER", "x"), ("PGSSLMODE", "require"),
         ("PGOPTIONS", "-c timezone=Asia/Tokyo -c search_path=x"), ("PGDATA", "/nonexistent"),
@@ -138,12 +138,12 @@ def test_the_environment_is_not_for_us(
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "with,comma", 'quote"d \\ $HOME %d é'])
-def test_homes_in_odd_places(
+def test_unusual_home_paths(
     make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path,
     name: str,
 ) -> None:  # fmt: skip
-    """A path too long for a socket, or with letters that mean something to libpq, works all the same."""
-    home = odd_home(scratch / name, provisioned_home)
+    """A path too long for a socket, or with characters special to libpq, works."""
+    home = home_at(scratch / name, provisioned_home)
     engine = make_embedded(home)
     engine.start()
     session(engine).close()
@@ -156,42 +156,42 @@ def test_homes_in_odd_places(
         sockets.rmdir()
 
 
-def odd_home(path: Path, provisioned: Home) -> Home:
-    """Make a home at *path* that works on the data of *provisioned*."""
+def home_at(path: Path, provisioned: Home) -> Home:
+    """Create a home at *path* that uses the data of *provisioned*."""
     path.mkdir(mode=0o700)
     (path / "data").symlink_to(provisioned.data)
     return Home(path)
 
 
-@pytest.mark.parametrize("planted", ["link", "open to all"])
-def test_socket_directory_planted_by_somebody_else(scratch: Path, planted: str) -> None:
-    """A socket directory in a public place that is a link, or open to others, is not used."""
+@pytest.mark.parametrize("planted", ["link", "world-writable"])
+def test_socket_directory_of_another_user(scratch: Path, planted: str) -> None:
+    """A socket directory in a public directory that is a link or writable by others is not used."""
     home = Home(scratch / ("y" * 120))
     public, target = scratch / "public", scratch / "target"
     public.mkdir()
     target.mkdir(mode=0o700)
-    place = socket_directory(home, public)
-    assert place.parent == public
-    place.rmdir()
+    directory = socket_directory(home, public)
+    assert directory.parent == public
+    directory.rmdir()
     if planted == "link":
-        place.symlink_to(target)
+        directory.symlink_to(target)
     else:
-        place.mkdir()
-        place.chmod(0o777)
+        directory.mkdir()
+        directory.chmod(0o777)
     with pytest.raises(EngineStartError, match="not a private directory"):
         socket_directory(home, public)
 
 
 def test_no_cluster(make_embedded: Callable[..., EmbeddedPostgres], scratch: Path) -> None:
-    """A home without a cluster says what to run, and nothing is made in it."""
+    """A start in a home without a cluster fails and creates nothing."""
     with pytest.raises(ClusterMissingError):
         make_embedded(Home(scratch)).start()
     assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.root
-def test_root_cannot_run_it(tmp_path: Path) -> None:
-    """Root is refused before anything is tried."""
+def test_root_cannot_start_the_engine(tmp_path: Path) -> None:
+    """Root is refused."""
     home = Home(tmp_path)
     install_runtime(home, postgres_bin=None)
     with pytest.raises(UnfitAccountError):
@@ -201,7 +201,7 @@ def test_root_cannot_run_it(tmp_path: Path) -> None:
 def test_disk_full_of_wal(
     make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, small_disk: Callable[[int], Path]
 ) -> None:
-    """A server that cannot even recover for want of space gets the ballast's, and loses nothing committed."""
+    """A server without disk space for recovery gets that of the disk reserve; no committed row is lost."""
     disk = small_disk(320)
     home = Home(disk)
     create_cluster(home, find_runtime(provisioned_home, None))
@@ -211,7 +211,7 @@ def test_disk_full_of_wal(
     assert not engine.alive() or (home.data / ".ballast").exists()
     engine.stop()
     engine.start()
-    assert "gave up the ballast file" in (engine.verify().recovered or "")
+    assert "released the disk reserve" in (engine.verify().recovered or "")
     with closing(session(engine)) as connection:
         row = connection.execute("SELECT count(*) FROM filler").fetchone()
     assert row is not None
@@ -220,7 +220,7 @@ def test_disk_full_of_wal(
 
 
 def fill_disk(engine: EmbeddedPostgres, home: Home, disk: Path) -> int:
-    """Write until WAL finds no room and the server dies of it; return how many rows were acknowledged."""
+    """Write until the disk is full of WAL and the server crashes; return the number of acknowledged rows."""
     committed = 0
     with closing(session(engine)) as connection:
         connection.execute("CREATE TABLE filler (n int, t text)")
@@ -231,14 +231,12 @@ def fill_disk(engine: EmbeddedPostgres, home: Home, disk: Path) -> int:
                 connection.execute("INSERT INTO filler SELECT 1, repeat(md5(random()::text), 30)")
                 connection.execute("SELECT pg_switch_wal()")
                 committed += 1
-    until(lambda: not engine.alive(), "the server dies of the full disk")
+    until(lambda: not engine.alive(), "the server crashes on the full disk")
     return committed
 
 
-def test_cpu_that_pgvector_was_not_built_for(
-    make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path
-) -> None:
-    """An illegal instruction in pgvector is found at the first start, and named with the CPU and the ways out."""
+def test_unsupported_cpu(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home, scratch: Path) -> None:
+    """An illegal instruction in pgvector is detected by verify; the error names the CPU and alternatives."""
     home = Home(scratch)
     runtime = install_runtime(home, postgres_bin=None)
     plant_illegal_instruction(runtime.bindir.parent / "lib" / "vector.so", "l2_distance")
@@ -254,7 +252,7 @@ def test_cpu_that_pgvector_was_not_built_for(
 
 
 def test_self_test_runs_once(make_embedded: Callable[..., EmbeddedPostgres], provisioned_home: Home) -> None:
-    """What was passed is on record, so that later starts skip it."""
+    """A pass is recorded, and the test is not repeated."""
     record = provisioned_home.run / "self-test.json"
     engine = make_embedded()
     engine.start()
@@ -266,7 +264,7 @@ def test_self_test_runs_once(make_embedded: Callable[..., EmbeddedPostgres], pro
 
 
 def plant_illegal_instruction(library: Path, function: str) -> None:
-    """Overwrite the start of *function* in *library* with one that no CPU executes.
+    """Overwrite the start of *function* in *library* with an illegal instruction.
 
     ELF64, little-endian: the section headers lead to .dynsym, whose entries lead to the function's bytes.
     """
@@ -279,8 +277,8 @@ def plant_illegal_instruction(library: Path, function: str) -> None:
         name, _, _, _, address, _ = struct.unpack_from("<IBBHQQ", content, offset)
         if content[strings + name :].startswith(function.encode() + b"\0"):
             section = next(one for one in sections if one[3] <= address < one[3] + one[5] and one[1] == 1)
-            where = address - section[3] + section[4]
-            content[where : where + 8] = (
+            offset_in_file = address - section[3] + section[4]
+            content[offset_in_file : offset_in_file + 8] = (
                 b"\x0f\x0b\x0f\x0b\x0f\x0b\x0f\x0b" if os.uname().machine == "x86_64" else bytes(8)
             )
             library.write_bytes(content)

@@ -20,7 +20,7 @@ SIGN_OUT = "/api/auth/sign-out"
 SESSION = "/api/auth/get-session"
 EMAIL = "asa@example.com"
 PASSWORD = "correct horse battery staple"
-#: Written by better-auth 1.7.25 for PASSWORD.
+#: Created by better-auth 1.7.25 for PASSWORD.
 HASH = (
     "70c49e661843a69b8dd0cda238182e6a:5a243f02e4a1f76f302925cea6cc00c74fa42c0a4566d34bd581e23de547630d"
     "4623087bca79765888e7f401c982910d74cd5afd6ca8b68e9ff14f7efe24147e"
@@ -58,13 +58,13 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture
 def gateway(http_gateway: Gateway) -> Gateway:
-    """A gateway over a database in which better-auth made one user."""
+    """A gateway on a database with one user, as created by better-auth."""
     add_user(http_gateway)
     return http_gateway
 
 
 def add_user(gateway: Gateway) -> None:
-    """Write the rows that a sign-up with better-auth leaves; the time has microseconds on purpose."""
+    """Insert the rows of a sign-up with better-auth; created_at has microseconds to test their truncation."""
     gateway.sql(
         "INSERT INTO users (id, name, email, email_verified, role, banned, created_at, updated_at)"
         " VALUES ('user1', 'Åsa', %s, false, 'user', false, '2026-01-02 03:04:05.678901', '2026-01-02 03:04:05')",
@@ -82,8 +82,8 @@ def sign_in(gateway: Gateway, **changes: object) -> Answer:
     return gateway.post(SIGN_IN, {"email": EMAIL, "password": PASSWORD, **changes}, user_agent="Tést/1")
 
 
-def test_a_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
-    """Sign-in, get-session and sign-out answer exactly as better-auth does."""
+def test_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
+    """The responses of sign-in, get-session and sign-out equal better-auth's."""
     answer = sign_in(gateway, email="ASA@example.com")
     assert answer.status == 200
     assert list(answer.json) == ["redirect", "token", "user"]
@@ -97,21 +97,21 @@ def test_a_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
         answer.cookies[0],
     )
 
-    found = gateway.get(SESSION, cookie=answer.cookie)
-    assert found.headers["cache-control"] == "no-store"
-    assert found.headers["content-type"] == "application/json"
-    assert not found.cookies
-    assert list(found.json) == ["session", "user"]
-    session = found.json["session"]
+    current = gateway.get(SESSION, cookie=answer.cookie)
+    assert current.headers["cache-control"] == "no-store"
+    assert current.headers["content-type"] == "application/json"
+    assert not current.cookies
+    assert list(current.json) == ["session", "user"]
+    session = current.json["session"]
     assert list(session) == SESSION_KEYS
-    assert found.json["user"] == answer.json["user"]
-    assert found.json["user"]["createdAt"] == "2026-01-02T03:04:05.678Z"
+    assert current.json["user"] == answer.json["user"]
+    assert current.json["user"]["createdAt"] == "2026-01-02T03:04:05.678Z"
     assert (session["token"], session["ipAddress"], session["userId"]) == (token, "127.0.0.1", "user1")
     assert session["userAgent"] == "Tést/1"
     assert all(TIME.fullmatch(session[key]) for key in ("expiresAt", "createdAt", "updatedAt"))
     assert gateway.sql("SELECT expires_at - created_at = interval '7 days' FROM sessions") == [(True,)]
     for bearer in (token, answer.cookie.split("=")[1]):
-        assert gateway.get(SESSION, authorization=f"Bearer {bearer}").json == found.json
+        assert gateway.get(SESSION, authorization=f"Bearer {bearer}").json == current.json
 
     out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie})
     assert (out.status, out.json, out.cookies) == (200, {"success": True}, CLEARED)
@@ -120,8 +120,8 @@ def test_a_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
     assert (gone.status, gone.body, gone.cookies) == (200, b"null", CLEARED)
 
 
-def test_not_to_be_remembered(gateway: Gateway) -> None:
-    """``rememberMe: false`` gives a session of a day and cookies that end with the browser."""
+def test_remember_me_false(gateway: Gateway) -> None:
+    """``rememberMe: false`` gives a session of one day, and cookies that end with the browser."""
     answer = sign_in(gateway, rememberMe=False)
     assert [re.sub("=.*?;", ";", cookie, count=1) for cookie in answer.cookies] == [
         "better-auth.session_token; Path=/; HttpOnly; SameSite=Lax",
@@ -131,8 +131,8 @@ def test_not_to_be_remembered(gateway: Gateway) -> None:
     assert gateway.get(SESSION, cookie=answer.cookie).json["user"]["email"] == EMAIL
 
 
-def test_a_form_signs_in_too(gateway: Gateway) -> None:
-    """better-auth accepts a form as well as JSON."""
+def test_sign_in_with_a_form(gateway: Gateway) -> None:
+    """Sign-in accepts a form as well as JSON, like better-auth."""
     answer = gateway.request(
         "POST", SIGN_IN, raw=b"email=asa%40example.com&password=correct+horse+battery+staple",
         headers={"content-type": "application/x-www-form-urlencoded"},
@@ -140,10 +140,10 @@ def test_a_form_signs_in_too(gateway: Gateway) -> None:
     assert answer.status == 200
 
 
-def test_who_does_not_get_in(gateway: Gateway) -> None:
-    """Wrong password, unknown user, no account and a broken hash look alike; none makes a session."""
+def test_refused_sign_ins(gateway: Gateway) -> None:
+    """Wrong password, unknown user, missing account and malformed hash give the same response and no session."""
     refused = {"message": "Invalid email or password", "code": "INVALID_EMAIL_OR_PASSWORD"}
-    answers = [sign_in(gateway, password="wrong"), sign_in(gateway, email="nobody@example.com")]
+    answers = [sign_in(gateway, password="wrong"), sign_in(gateway, email="unknown@example.com")]
     for stored in ("garbage", None):
         gateway.sql("UPDATE accounts SET password = %s", stored)
         answers.append(sign_in(gateway))
@@ -154,7 +154,7 @@ def test_who_does_not_get_in(gateway: Gateway) -> None:
 
 
 def test_bans(gateway: Gateway) -> None:
-    """A ban keeps out until it runs out, and is then lifted."""
+    """A banned user is refused until the ban expires; then the ban is lifted."""
     gateway.sql("UPDATE users SET banned = true, ban_reason = 'spam'")
     answer = sign_in(gateway)
     assert (answer.status, answer.json["code"]) == (403, "BANNED_USER")
@@ -164,8 +164,8 @@ def test_bans(gateway: Gateway) -> None:
     assert gateway.sql("SELECT banned, ban_reason, ban_expires FROM users") == [(False, None, None)]
 
 
-def test_an_expired_session_is_deleted(gateway: Gateway) -> None:
-    """Expired: ``null``, row gone, cookies cleared; a wrong signature and no cookie clear nothing."""
+def test_expired_session(gateway: Gateway) -> None:
+    """An expired session gives ``null``, is deleted and its cookies cleared; without a token none are cleared."""
     gateway.sql(
         "INSERT INTO sessions (id, token, user_id, expires_at, updated_at)"
         " VALUES ('s1', 'old', 'user1', now() - interval '1 second', now()),"
@@ -178,12 +178,12 @@ def test_an_expired_session_is_deleted(gateway: Gateway) -> None:
     assert (expired.body, expired.cookies) == (b"null", CLEARED)
     assert gateway.sql("SELECT token FROM sessions") == [("new",)]
     for headers in ({}, {"cookie": new.replace("=new.", "=new.x")}, {"authorization": "Basic x"}):
-        nobody = gateway.request("GET", SESSION, headers=headers)
-        assert (nobody.status, nobody.body, nobody.cookies) == (200, b"null", ())
+        answer = gateway.request("GET", SESSION, headers=headers)
+        assert (answer.status, answer.body, answer.cookies) == (200, b"null", ())
 
 
 def test_https_base_url(http_database: str, http_run: Callable[..., AbstractContextManager[Gateway]]) -> None:
-    """Behind https the cookies are secure ones."""
+    """With an https base URL the cookies are Secure."""
     with http_run(http_database, base_url="https://gateway.example.com") as gateway:
         answer = gateway.request("POST", SIGN_OUT)
         assert answer.cookies[0] == (
@@ -206,8 +206,8 @@ def test_https_base_url(http_database: str, http_run: Callable[..., AbstractCont
         ({"email": "a@b.co", "password": "x" * 129}, "PASSWORD_TOO_LONG", "Password too long"),
     ],
 )  # fmt: skip
-def test_bad_sign_in_bodies(http_shared: Gateway, body: object, code: str, message: str) -> None:
-    """Bad values get 400 with better-auth's code and message."""
+def test_invalid_sign_in_bodies(http_shared: Gateway, body: object, code: str, message: str) -> None:
+    """Invalid values give 400 with better-auth's code and message."""
     answer = http_shared.post(SIGN_IN, body)
     assert (answer.status, answer.json) == (400, {"message": message, "code": code})
 
@@ -219,14 +219,14 @@ def test_bad_sign_in_bodies(http_shared: Gateway, body: object, code: str, messa
         ("GET", "/api/auth/nope"), ("GET", "/api/auth/"), ("PUT", "/api/auth/a/b"),
     ],
 )  # fmt: skip
-def test_what_better_auth_does_not_know_is_an_empty_404(http_shared: Gateway, method: str, path: str) -> None:
-    """Unknown path, wrong method and trailing slash have no body."""
+def test_unknown_auth_paths_give_an_empty_404(http_shared: Gateway, method: str, path: str) -> None:
+    """Unknown path, wrong method and trailing slash give 404 without a body, like better-auth."""
     answer = http_shared.request(method, path)
     assert (answer.status, answer.body) == (404, b"")
 
 
-def test_sign_ins_at_once(gateway: Gateway) -> None:
-    """Sign-ins in parallel each get a token of their own, while sessions are still answered."""
+def test_concurrent_sign_ins(gateway: Gateway) -> None:
+    """Concurrent sign-ins each get a token of their own."""
     with ThreadPoolExecutor(8) as threads:
         tokens = {answer.json["token"] for answer in threads.map(lambda _: sign_in(gateway), range(6))}
     assert len(tokens) == 6

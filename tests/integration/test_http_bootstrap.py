@@ -13,7 +13,7 @@ PERSON = {"name": " Ada Lovelace ", "email": "Ada@Example.com", "password": "pä
 
 
 def test_set_up_from_link_to_signed_in(http_gateway: Gateway) -> None:
-    """The holder of the token becomes the admin, is signed in, and the door closes behind."""
+    """A set-up with the token creates the admin and signs in; further set-ups are refused."""
     assert http_gateway.get("/api/bootstrap/status").json == {"needsSetup": True}
     token = http_gateway.token()
     answer = http_gateway.post(SETUP, PERSON, x_setup_token=token)
@@ -32,8 +32,8 @@ def test_set_up_from_link_to_signed_in(http_gateway: Gateway) -> None:
     assert http_gateway.sql("SELECT count(*) FROM verifications") == [(0,)]
 
 
-def test_fifty_calls_at_once_make_one_admin(http_gateway: Gateway) -> None:
-    """Of 50 set-ups at once with one valid token exactly one is answered 201 and one admin exists."""
+def test_fifty_concurrent_set_ups_create_one_admin(http_gateway: Gateway) -> None:
+    """Of 50 concurrent set-ups with one valid token exactly one gets 201, and one admin exists."""
     token = http_gateway.token()
 
     def call(number: int) -> int:
@@ -67,17 +67,17 @@ def test_fifty_calls_at_once_make_one_admin(http_gateway: Gateway) -> None:
         ({"password": "x" * 129}, "PASSWORD_TOO_LONG", "Password too long"),
     ],
 )  # fmt: skip
-def test_each_bad_field_is_named_before_the_token_is_looked_at(
+def test_invalid_fields_are_reported_before_the_token_is_checked(
     http_shared: Gateway, change: dict[str, object], code: str, message: str
 ) -> None:
-    """Bad values get 400 with better-auth's code, and the token stays good."""
+    """Invalid values give 400 with better-auth's code, also with a wrong token."""
     answer = http_shared.post(SETUP, {**PERSON, **change}, x_setup_token="wrong")
     assert (answer.status, answer.json["code"]) == (400, code)
     assert answer.json["message"].startswith(message)
 
 
-def test_an_empty_body_names_every_field(http_shared: Gateway) -> None:
-    """``{}`` and no body at all get 400, as the smoke test expects."""
+def test_empty_body(http_shared: Gateway) -> None:
+    """``{}`` gives 400 with every field, and a missing body 400, as the smoke test expects."""
     answer = http_shared.post(SETUP, {})
     issues = [
         f"[body.{name}] Invalid input: expected string, received undefined" for name in ("name", "email", "password")
@@ -90,8 +90,8 @@ def test_an_empty_body_names_every_field(http_shared: Gateway) -> None:
     }
 
 
-def test_only_the_valid_token_opens(http_gateway: Gateway) -> None:
-    """Missing, wrong, replaced and expired tokens get 403 and change nothing; the last one issued works."""
+def test_only_the_valid_token_is_accepted(http_gateway: Gateway) -> None:
+    """Missing, wrong, replaced and expired tokens give 403 and change nothing; the last token issued is valid."""
 
     def attempt(**token: str) -> tuple[int, str]:
         answer = http_gateway.post(SETUP, PERSON, **token)
@@ -114,8 +114,8 @@ def test_only_the_valid_token_opens(http_gateway: Gateway) -> None:
     assert http_gateway.post(SETUP, {**PERSON, "token": http_gateway.token()}).status == 201
 
 
-def test_an_address_in_use_keeps_the_token_good(http_gateway: Gateway) -> None:
-    """In an adopted database without an admin, a taken address gets 409 and the link still works."""
+def test_duplicate_address_does_not_consume_the_token(http_gateway: Gateway) -> None:
+    """In an adopted database without an admin, a duplicate address gives 409 and the token stays valid."""
     http_gateway.sql("INSERT INTO users (id, name, email, role) VALUES ('u', 'Old', 'ada@example.com', 'user')")
     token = http_gateway.token()
     answer = http_gateway.post(SETUP, PERSON, x_setup_token=token)
@@ -123,8 +123,8 @@ def test_an_address_in_use_keeps_the_token_good(http_gateway: Gateway) -> None:
     assert http_gateway.post(SETUP, {**PERSON, "email": "new@example.com"}, x_setup_token=token).status == 201
 
 
-def test_an_admin_of_several_roles_is_an_admin(http_gateway: Gateway) -> None:
-    """better-auth joins roles with commas; a lookalike is none."""
+def test_admin_with_several_roles(http_gateway: Gateway) -> None:
+    """``admin`` is found among comma-separated roles, and not as part of another role's name."""
     http_gateway.sql("INSERT INTO users (id, name, email, role) VALUES ('u', 'U', 'u@example.com', 'administrator')")
     assert http_gateway.get("/api/bootstrap/status").json == {"needsSetup": True}
     http_gateway.sql("UPDATE users SET role = 'user,admin'")

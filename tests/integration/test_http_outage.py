@@ -28,7 +28,7 @@ PERSON = {"name": "Ada", "email": "ada@example.com", "password": "long enough"}
 
 @pytest.fixture
 def server(run_server: RunServer) -> Iterator[PostgresServer]:
-    """A server of its own, with both schemas, that may be killed."""
+    """A separate server with both schemas, which the test may kill."""
     with run_server(f"outage-{next(NUMBERS)}") as server:
         with server.connect() as connection:
             for bundle in ("gateway", "storage"):
@@ -37,7 +37,7 @@ def server(run_server: RunServer) -> Iterator[PostgresServer]:
 
 
 def restart(server: PostgresServer) -> subprocess.Popen[bytes]:
-    """Start the killed *server* again, as a supervisor would."""
+    """Restart the killed *server*."""
     return subprocess.Popen(
         server.process.args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         cwd=server.directory,
@@ -45,20 +45,20 @@ def restart(server: PostgresServer) -> subprocess.Popen[bytes]:
 
 
 def wait_for_backends(pids: list[int]) -> None:
-    """Wait until the backends of a killed postmaster are gone, so that a new one can have the cluster."""
+    """Wait until the backends of a killed postmaster have exited, so that a new one can use the data directory."""
     deadline = time.monotonic() + 10
-    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:  # noqa: PTH110 - as /proc has it
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:  # noqa: PTH110 - a string suffices
         time.sleep(0.01)
 
 
 def timed(call: Callable[[], Answer]) -> tuple[Answer, float]:
-    """Return the answer and the seconds that it took."""
-    began = time.monotonic()
-    return call(), time.monotonic() - began
+    """Return the response and its duration in seconds."""
+    started = time.monotonic()
+    return call(), time.monotonic() - started
 
 
 def wait_for_server(server: PostgresServer) -> None:
-    """Wait until *server* lets somebody in."""
+    """Wait until *server* accepts connections."""
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -71,12 +71,12 @@ def wait_for_server(server: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("outage", [0.0, pytest.param(10.0, marks=pytest.mark.slow)])
-def test_a_killed_server_gives_503_and_is_found_again(
+def test_killed_server_gives_503_until_it_is_restarted(
     server: PostgresServer,
     http_run: Callable[..., AbstractContextManager[Gateway]],
     outage: float,
 ) -> None:
-    """While PostgreSQL is dead requests get 503 quickly; soon after its return they work again, be it short or long."""
+    """While PostgreSQL is down requests fail fast with 503; after its restart they succeed within 2 s."""
     with http_run(server.conninfo()) as gateway:
         token = gateway.token()
         assert gateway.get(STATUS).status == 200
@@ -102,9 +102,9 @@ def test_a_killed_server_gives_503_and_is_found_again(
         process = restart(server)
         try:
             wait_for_server(server)
-            back = time.monotonic()
+            restarted = time.monotonic()
             while gateway.get(STATUS).status != 200:
-                assert time.monotonic() < back + 2
+                assert time.monotonic() < restarted + 2
             assert gateway.get("/readyz").status == 200
             assert gateway.post("/api/bootstrap/setup", PERSON, x_setup_token=token).status == 201
         finally:
@@ -113,8 +113,8 @@ def test_a_killed_server_gives_503_and_is_found_again(
 
 
 @pytest.mark.slow
-def test_a_statement_that_waits_too_long_is_given_up(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
-    """A locked table costs 503 after five seconds, and nothing once it is free again."""
+def test_blocked_statement_is_cancelled(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
+    """A locked table gives 503 after five seconds; once it is unlocked, requests succeed."""
     dbname = psycopg.conninfo.conninfo_to_dict(http_gateway.conninfo)["dbname"]
     with postgres_server.connect(str(dbname)) as connection, connection.transaction():
         connection.execute("LOCK TABLE users")
@@ -124,10 +124,10 @@ def test_a_statement_that_waits_too_long_is_given_up(postgres_server: PostgresSe
     assert http_gateway.get(STATUS).status == 200
 
 
-def test_cut_connections_are_not_noticed(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
-    """After a restart in between, neither reads nor writes fail for a stale connection."""
+def test_terminated_connections_cause_no_error(postgres_server: PostgresServer, http_gateway: Gateway) -> None:
+    """Neither reads nor writes fail after the server has terminated the pool's connections."""
 
-    def cut() -> None:
+    def terminate_connections() -> None:
         with postgres_server.connect() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -136,13 +136,13 @@ def test_cut_connections_are_not_noticed(postgres_server: PostgresServer, http_g
             )
 
     assert http_gateway.get(STATUS).status == 200
-    cut()
+    terminate_connections()
     assert http_gateway.get(STATUS).status == 200
     token = http_gateway.token()
-    cut()
+    terminate_connections()
     assert http_gateway.post("/api/bootstrap/setup", PERSON, x_setup_token=token).status == 201
-    cut()
+    terminate_connections()
     answer = http_gateway.post("/api/auth/sign-in/email", {"email": PERSON["email"], "password": PERSON["password"]})
     assert answer.status == 200
-    cut()
+    terminate_connections()
     assert http_gateway.request("POST", "/api/auth/sign-out", headers={"cookie": answer.cookie}).status == 200

@@ -5,7 +5,7 @@ import sys
 
 from mosaic_gateway.auth import accounts
 
-#: Serves requests while no file of the interpreter, of the package or of a dependency can be opened.
+#: Serves requests while opening any file of the interpreter, the package or a dependency fails.
 SCRIPT = """
 import asyncio, json, sys, sysconfig
 from mosaic_gateway.gateway.run.server import preload
@@ -83,8 +83,8 @@ print("done")
 """
 
 
-def test_nothing_is_read_from_the_installation_while_serving(http_database: str) -> None:
-    """A gateway that gave root up serves every path though it can no longer read its own program."""
+def test_serving_reads_no_program_files(http_database: str) -> None:
+    """A gateway that can no longer read its own program after dropping root privileges serves every path."""
     token = accounts.issue_setup_token(http_database).token.reveal()
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -1,4 +1,4 @@
-"""Any ledger and any bundle on a real server: nothing runs twice, nothing is skipped, a refusal writes nothing."""
+"""Property test with any ledger and any bundle on a real server: nothing runs twice or is skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mosaic_gateway.migrations.runner import migrate, read_plan
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "\n--> statement-breakpoint\n"
 LEDGER = LEDGERS["gateway"]
-#: A few files, so that equal ones, and equal, reversed and foreign times come up all the time. Each effect shows.
+#: Few files, so that equal ones, and equal, decreasing and unknown times are frequent. Each statement inserts a row.
 FILES = [tuple(f"INSERT INTO notes (effect) VALUES ('{name}{number}')" for number in range(3)) for name in "abc"]
 FOREIGN = "f" * 64
 HASHES = [file_hash(MARK.join(statements).encode()) for statements in FILES]
@@ -36,7 +36,7 @@ ROWS = st.lists(st.tuples(st.sampled_from([*HASHES, *HASHES, FOREIGN]), st.one_o
 
 @dataclass(frozen=True)
 class HalfDone:
-    """A progress row: ``applied`` statements of migration ``index``, ``edited`` since or not."""
+    """A progress row: ``applied`` statements of migration ``index``; ``edited``: its file was changed since."""
 
     index: int
     applied: int
@@ -58,15 +58,15 @@ def bundle_of(files: Sequence[tuple[int, tuple[str, ...]]]) -> Bundle:
 
 @pytest.fixture(scope="module")
 def connection(postgres_server: PostgresServer) -> Iterator[Connection]:
-    """A connection to a database that each example empties."""
+    """Open a connection to a database that each example empties."""
     name = postgres_server.create_database()
     with psycopg.connect(postgres_server.conninfo(name), autocommit=True) as opened:
         opened.execute("CREATE TABLE notes (effect text, n serial)")
         yield opened
 
 
-def begin(connection: Connection, bundle: Bundle, rows: Sequence[tuple[str, int]], half: HalfDone | None) -> None:
-    """Make the database as an earlier history left it."""
+def prepare(connection: Connection, bundle: Bundle, rows: Sequence[tuple[str, int]], half: HalfDone | None) -> None:
+    """Empty the database and insert ledger *rows* and the progress row *half*."""
     connection.execute("DROP SCHEMA IF EXISTS drizzle, mosaic CASCADE; TRUNCATE notes")
     if rows:
         ledger.create(connection, LEDGER)
@@ -84,16 +84,16 @@ def begin(connection: Connection, bundle: Bundle, rows: Sequence[tuple[str, int]
         )  # fmt: skip
 
 
-def everything(connection: Connection) -> list[object]:
-    """Return whatever a run could have written."""
-    there = connection.execute(RELATIONS).fetchall()
-    tables = [f"{schema}.{name}" for schema, name, kind in there if kind == "r"]
+def contents(connection: Connection) -> list[object]:
+    """Return all relations and rows that a run could have written."""
+    relations = connection.execute(RELATIONS).fetchall()
+    tables = [f"{schema}.{name}" for schema, name, kind in relations if kind == "r"]
     rows = [connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2".encode()).fetchall() for table in tables]
-    return [there, *rows]
+    return [relations, *rows]
 
 
 def effects(connection: Connection) -> list[str]:
-    """Return what the statements did, in the order of their running."""
+    """Return the rows that the statements inserted, in order of execution."""
     return [str(effect) for (effect,) in connection.execute("SELECT effect FROM notes ORDER BY n")]
 
 
@@ -103,13 +103,13 @@ def effects(connection: Connection) -> list[str]:
     rows=ROWS,
     half=st.one_of(st.none(), HALF_DONE),
 )
-def test_exactly_what_is_missing_runs_or_nothing_is_written(
+def test_exactly_the_missing_statements_run_or_nothing_is_written(
     connection: Connection, files: list[tuple[int, tuple[str, ...]]], rows: list[tuple[str, int]], half: HalfDone | None
 ) -> None:
-    """Each statement that is not applied runs once and in the bundle's order; what is refused leaves no trace."""
+    """Each statement that is not applied runs once, in the bundle's order; a refused run writes nothing."""
     bundle = bundle_of(files)
-    begin(connection, bundle, rows, half)
-    before = everything(connection)
+    prepare(connection, bundle, rows, half)
+    before = contents(connection)
     shipped, recorded = Counter(m.hash for m in bundle.migrations), Counter(row_hash for row_hash, _ in rows)
     changed = half is not None and half.edited and half.applied > 0
     try:
@@ -118,11 +118,11 @@ def test_exactly_what_is_missing_runs_or_nothing_is_written(
         assert recorded - shipped or changed, "refused without a reason"
         with pytest.raises(type(refusal)):
             migrate(bundle, connection)
-        assert everything(connection) == before
+        assert contents(connection) == before
         return
     assert recorded.keys() <= shipped.keys()
     assert not (changed and half is not None and f"m{half.index}" in {p.migration.tag for p in plan.pending})
-    assert everything(connection) == before, "a plan writes nothing"
+    assert contents(connection) == before, "a plan writes nothing"
     assert Counter(planned.migration.hash for planned in plan.pending) == shipped - recorded
     done = {f"m{half.index}": half.applied} if half is not None else {}
     expected = [
@@ -133,6 +133,6 @@ def test_exactly_what_is_missing_runs_or_nothing_is_written(
     migrate(bundle, connection)
     assert effects(connection) == expected
     assert read_plan(connection, bundle).up_to_date
-    after = everything(connection)
+    after = contents(connection)
     assert migrate(bundle, connection).applied == ()
-    assert everything(connection) == after
+    assert contents(connection) == after

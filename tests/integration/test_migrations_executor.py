@@ -1,4 +1,4 @@
-"""What the runner does with statements that fail, that were edited meanwhile, and that take its session away."""
+"""The runner with statements that fail, that were edited between runs, and that reset its session."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DETACH = "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY"
 
 
 def bundle_of(*files: tuple[str, ...]) -> Bundle:
-    """Return a bundle with a migration for each row of statements."""
+    """Return a bundle with a migration for each tuple of statements."""
     texts = [MARK.join(statements) for statements in files]
     migrations = tuple(
         Migration(tag=f"m{number}", when=number + 1, hash=file_hash(text.encode()), statements=split(text))
@@ -50,7 +50,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 def one(connection: Connection, sql: str) -> object:
-    """Return the one value that *sql* gives."""
+    """Return the single value that *sql* returns."""
     row = connection.execute(sql.encode()).fetchone()
     assert row is not None
     return row[0]
@@ -61,15 +61,15 @@ def invalid(connection: Connection) -> object:
     return one(connection, "SELECT count(*) FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)")
 
 
-def intend(connection: Connection, bundle: Bundle, number: int, sql: str, **note: object) -> None:
-    """Leave what a runner leaves that is killed in statement *number*, which is *sql*, of the last migration."""
+def record_intent(connection: Connection, bundle: Bundle, number: int, sql: str, **note: object) -> None:
+    """Write the records of a runner killed in statement *number*, which is *sql*, of the last migration."""
     progress.create(connection)
     ledger.create(connection, bundle.ledger)
     assert progress.note_intent(connection, bundle.ledger, bundle.migrations[-1], number, {"sql": sql, **note})
 
 
-def test_the_whole_of_a_batch_before_the_failure_is_applied(connection: Connection) -> None:
-    """The failure is placed in its own file and line, though many files travelled together."""
+def test_statements_of_a_batch_before_the_failure_are_applied(connection: Connection) -> None:
+    """The error names file and line, although statements of several files were sent in one message."""
     files = [
         (TABLE,),
         *((f"INSERT INTO t VALUES ({n})", f"-- é\nINSERT INTO t\nVALUES ({n + 100}, ü)") for n in (1, 2)),
@@ -82,8 +82,8 @@ def test_the_whole_of_a_batch_before_the_failure_is_applied(connection: Connecti
     assert one(connection, "SELECT array_agg(a) FROM t") == [1]
 
 
-def test_what_fails_at_commit_belongs_to_its_statement(connection: Connection) -> None:
-    """A deferred constraint is checked after the statement: nothing of it stays, and it is named."""
+def test_an_error_at_commit_is_attributed_to_its_statement(connection: Connection) -> None:
+    """A statement that violates a deferred constraint is rolled back and named in the error."""
     deferred = "CREATE TABLE u (a integer REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
     bundle = bundle_of((TABLE, deferred), ("INSERT INTO t VALUES (1)", "INSERT INTO u VALUES (9)", "SELECT 1"))
     with pytest.raises(StatementFailedError, match="23503") as failed:
@@ -97,8 +97,8 @@ def test_what_fails_at_commit_belongs_to_its_statement(connection: Connection) -
 
 
 @pytest.mark.parametrize("sql", ["DEALLOCATE ALL", "DISCARD ALL", "DISCARD PLANS", "RESET ALL"])
-def test_what_takes_the_prepared_statement_away_is_survived(connection: Connection, sql: str) -> None:
-    """It is prepared again, and nothing runs twice."""
+def test_the_prepared_statement_is_prepared_again_after_it_was_dropped(connection: Connection, sql: str) -> None:
+    """The run continues, and nothing runs twice."""
     bundle = bundle_of(
         (TABLE, "INSERT INTO t VALUES (1)", sql, "INSERT INTO t VALUES (2)"), ("INSERT INTO t VALUES (3)",)
     )
@@ -108,16 +108,16 @@ def test_what_takes_the_prepared_statement_away_is_survived(connection: Connecti
     assert [event.number for event in seen if isinstance(event, StatementApplied)] == [1, 2, 3, 4, 1]
 
 
-def test_ctrl_c_leaves_a_usable_connection_and_no_lock(connection: Connection, database: str) -> None:
-    """The statement is cancelled in the server, rolled back, and run again by the next run."""
+def test_ctrl_c_releases_the_lock_and_leaves_a_usable_connection(connection: Connection, database: str) -> None:
+    """The statement is cancelled in the server and rolled back, and the next run runs it again."""
     bundle = bundle_of((TABLE, "INSERT INTO t SELECT 1 FROM pg_sleep(20)"))
-    ender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    ender.start()
-    began = time.monotonic()
+    interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         migrate(bundle, connection)
-    ender.join()
-    assert time.monotonic() - began < 10
+    interrupt.join()
+    assert time.monotonic() - started < 10
     assert one(connection, "SELECT count(*) FROM t") == 0
     assert one(connection, "SHOW synchronous_commit") == "on"
     with psycopg.connect(database, autocommit=True) as other, migration_lock(other, 0):
@@ -125,36 +125,36 @@ def test_ctrl_c_leaves_a_usable_connection_and_no_lock(connection: Connection, d
     assert read_state(connection, bundle).progress["m0"].applied == 1
 
 
-def test_only_what_the_file_set_is_kept_of_its_session(connection: Connection) -> None:
-    """What the runner's own BEGIN sets is no setting of the migration's."""
+def test_only_settings_of_the_file_are_saved(connection: Connection) -> None:
+    """Transaction parameters set by the runner's own BEGIN are not saved as settings of the migration."""
     with pytest.raises(StatementFailedError):
         migrate(bundle_of(("SET lock_timeout = '7s'", "SET search_path = pg_catalog", "SELECT 1 / 0")), connection)
-    retained = one(connection, "SELECT session FROM mosaic.migration_progress")
-    assert retained == {"role": "none", "lock_timeout": "7000", "search_path": "pg_catalog"}
+    saved = one(connection, "SELECT session FROM mosaic.migration_progress")
+    assert saved == {"role": "none", "lock_timeout": "7000", "search_path": "pg_catalog"}
 
 
 @pytest.mark.parametrize("done", [False, True])
-def test_a_recovered_last_statement_leaks_no_setting_into_the_next_file(connection: Connection, *, done: bool) -> None:
-    """The search_path of the file that was cut off in its last statement ends with that file."""
+def test_settings_do_not_leak_from_a_recovered_last_statement(connection: Connection, *, done: bool) -> None:
+    """The search_path of a file that was interrupted in its last statement does not apply to the next file."""
     before = one(connection, "SHOW search_path")
     index = "CREATE INDEX CONCURRENTLY here_n ON here (n)"
     first = ("CREATE SCHEMA s", "SET search_path = s", "CREATE TABLE here (n integer)", index)
     bundle = bundle_of(first)
     with pytest.raises(StatementFailedError):
         migrate(bundle_of((*first[:-1], "SELECT 1 / 0")), connection)
-    intend(connection, bundle, 4, index, existed=False)
+    record_intent(connection, bundle, 4, index, existed=False)
     if done:
         connection.execute("CREATE INDEX CONCURRENTLY here_n ON s.here (n)")
     seen: list[Event] = []
-    whole = bundle_of(first, ("CREATE TABLE there (n integer)",))
-    assert migrate(whole, connection, on_event=seen.append).applied == ("m0", "m1")
+    extended = bundle_of(first, ("CREATE TABLE there (n integer)",))
+    assert migrate(extended, connection, on_event=seen.append).applied == ("m0", "m1")
     assert [event.verdict for event in seen if isinstance(event, StatementRecovered)] == ["applied" if done else "run"]
     assert one(connection, "SELECT to_regclass('public.there') IS NOT NULL")
     assert one(connection, "SHOW search_path") == before
 
 
-def test_a_failed_index_that_is_edited_leaves_no_invalid_one(connection: Connection) -> None:
-    """What the statement left as it was is cleared away, though the file now says something else."""
+def test_an_invalid_index_is_dropped_after_its_statement_was_edited(connection: Connection) -> None:
+    """The invalid index of the previous statement is dropped even if the file now has another statement."""
     rows = (TABLE, "INSERT INTO t VALUES (1, 7), (2, 7)")
     with pytest.raises(StatementFailedError, match="23505"):
         migrate(bundle_of(rows, ("CREATE UNIQUE INDEX CONCURRENTLY t_b ON t (b)",)), connection)
@@ -166,10 +166,8 @@ def test_a_failed_index_that_is_edited_leaves_no_invalid_one(connection: Connect
 
 
 @pytest.mark.parametrize("edited", [("INSERT INTO t VALUES (5)",), ()])
-def test_a_failed_index_may_become_an_ordinary_statement_or_nothing(
-    connection: Connection, edited: tuple[str, ...]
-) -> None:
-    """The intent goes with the statement that it was for."""
+def test_a_failed_index_may_be_replaced_or_removed(connection: Connection, edited: tuple[str, ...]) -> None:
+    """The intent is cleared if its statement was removed from the file."""
     rows = (TABLE, "INSERT INTO t VALUES (1, 7), (2, 7)")
     first = "INSERT INTO t VALUES (3, 3)"
     with pytest.raises(StatementFailedError, match="23505"):
@@ -182,22 +180,22 @@ def test_a_failed_index_may_become_an_ordinary_statement_or_nothing(
 
 
 def test_a_statement_that_took_effect_may_not_be_edited(connection: Connection) -> None:
-    """The index is there as the file had it: another text is refused, the old one goes on."""
+    """The index exists as in the original file: an edited statement is refused, the original one resumes."""
     old, new = ("CREATE INDEX CONCURRENTLY t_b ON t (b)",), ("CREATE INDEX CONCURRENTLY t_b ON t (b, a)",)
     migrate(bundle_of((TABLE,)), connection)
     bundle = bundle_of((TABLE,), old)
-    intend(connection, bundle, 1, old[0], existed=False)
+    record_intent(connection, bundle, 1, old[0], existed=False)
     connection.execute(old[0].encode())
     with pytest.raises(PrefixChangedError, match="had taken effect"):
         migrate(bundle_of((TABLE,), new), connection)
     assert migrate(bundle, connection).applied == ("m1",)
 
 
-def test_indexes_that_a_cut_off_reindex_left_are_dropped(connection: Connection) -> None:
-    """Those of the table and of its TOAST table; the statement runs again."""
+def test_indexes_left_by_an_interrupted_reindex_are_dropped(connection: Connection) -> None:
+    """Invalid indexes of the table and of its TOAST table are dropped, and the statement runs again."""
     bundle = bundle_of((TABLE, "INSERT INTO t VALUES (1, 1, 'x')"), ("REINDEX TABLE CONCURRENTLY t",))
     migrate(bundle_of((TABLE, "INSERT INTO t VALUES (1, 1, 'x')")), connection)
-    intend(connection, bundle, 1, "REINDEX TABLE CONCURRENTLY t")
+    record_intent(connection, bundle, 1, "REINDEX TABLE CONCURRENTLY t")
     connection.execute("CREATE INDEX t_pkey_ccnew ON t (a); SET allow_system_table_mods = on")
     toast = one(connection, "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 't'::regclass")
     connection.execute(f"ALTER INDEX {toast}_index RENAME TO left_ccnew1".encode())
@@ -208,24 +206,24 @@ def test_indexes_that_a_cut_off_reindex_left_are_dropped(connection: Connection)
     assert one(connection, "SELECT to_regclass('t_pkey_ccnew')") is None
 
 
-def test_a_partition_whose_detaching_was_cut_off_is_detached(connection: Connection, database: str) -> None:
-    """A runner that is ended while DETACH waits leaves it pending; the next run finishes it."""
+def test_an_interrupted_detach_of_a_partition_is_finalized(connection: Connection, database: str) -> None:
+    """A runner terminated while DETACH waits leaves it pending; the next run finalizes it."""
     bundle = bundle_of(PARTS, (DETACH, "INSERT INTO p1 VALUES (5)"))
     migrate(bundle_of(PARTS), connection)
     with psycopg.connect(database) as reader, psycopg.connect(database, autocommit=True) as other:
         reader.execute("SELECT * FROM p")
-        with psycopg.connect(database, autocommit=True) as doomed:
-            pending = threading.Thread(target=_end_when_pending, args=(other, doomed.info.backend_pid))
+        with psycopg.connect(database, autocommit=True) as terminated:
+            pending = threading.Thread(target=_terminate_when_pending, args=(other, terminated.info.backend_pid))
             pending.start()
             with pytest.raises(Exception, match=r"terminat|lost"):
-                migrate(bundle, doomed)
+                migrate(bundle, terminated)
             pending.join()
     assert one(connection, "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'p1'::regclass") is True
     assert migrate(bundle, connection).applied == ("m1",)
     assert one(connection, "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'p1'::regclass") == 0
 
 
-def _end_when_pending(connection: Connection, pid: int) -> None:
+def _terminate_when_pending(connection: Connection, pid: int) -> None:
     deadline = time.monotonic() + 10
     while not one(connection, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending"):
         if time.monotonic() > deadline:
@@ -234,8 +232,8 @@ def _end_when_pending(connection: Connection, pid: int) -> None:
     connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
 
-def test_detaching_what_is_no_partition_fails_again_and_again(connection: Connection) -> None:
-    """That it is not attached is no proof that the statement took effect: it was not before either."""
+def test_detaching_a_table_that_is_not_a_partition_fails_each_time(connection: Connection) -> None:
+    """A table that was not attached before is not mistaken for one that the statement detached."""
     bundle = bundle_of((*PARTS, "CREATE TABLE p2 (n integer)"), (DETACH.replace("p1", "p2"),))
     for _ in range(2):
         with pytest.raises(StatementFailedError, match="42P01"):
@@ -244,8 +242,8 @@ def test_detaching_what_is_no_partition_fails_again_and_again(connection: Connec
     assert migrate(bundle, connection).applied == ("m1",)
 
 
-def test_the_intent_is_on_disk_before_the_statement(connection: Connection) -> None:
-    """It is flushed, however relaxed the rest is: some statements change files that the log does not order."""
+def test_the_intent_is_flushed_before_the_statement(connection: Connection) -> None:
+    """The intent commits synchronously: some statements have effects that are not ordered by WAL."""
     connection.execute("CREATE TABLE flushed (setting text)")
     progress.create(connection)
     connection.execute(
@@ -258,12 +256,12 @@ def test_the_intent_is_on_disk_before_the_statement(connection: Connection) -> N
     assert connection.execute("SELECT setting FROM flushed").fetchall() == [("on",)]
 
 
-def test_the_server_process_of_a_dead_runner_is_waited_for(connection: Connection, database: str) -> None:
-    """What it is still at is not taken for left behind: when it is done, its index is adopted."""
+def test_the_backend_of_a_killed_runner_is_waited_for(connection: Connection, database: str) -> None:
+    """An index that it is still building is not treated as a leftover; it is accepted when it is finished."""
     sql = "CREATE INDEX CONCURRENTLY t_b ON t (b)"
     bundle = bundle_of((TABLE,), (sql,))
     migrate(bundle_of((TABLE,)), connection)
-    intend(connection, bundle, 1, sql, existed=False)
+    record_intent(connection, bundle, 1, sql, existed=False)
     seen: list[Event] = []
     with (
         psycopg.connect(database) as reader,

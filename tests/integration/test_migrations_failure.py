@@ -1,4 +1,4 @@
-"""A statement that fails: what is kept, what is said, and how the next run goes on."""
+"""Failing statements: retained state, error messages, and resumption by the next run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
-#: Counts how often it has been run; the third statement fails as long as there is no table `missing`.
+#: The third statement of `HALF` fails until a table `missing` exists.
 NOTES = "CREATE TABLE notes (n integer NOT NULL);"
 HALF = MARK.join([
     "INSERT INTO notes VALUES (1);\n",
@@ -30,7 +30,7 @@ HALF = MARK.join([
 
 
 def bundle_of(**files: str) -> Bundle:
-    """Return a bundle of these tags and texts, whose ``when`` runs backwards."""
+    """Return a bundle of these tags and texts with decreasing ``when``."""
     migrations = tuple(
         Migration(tag=tag, when=1000 - index, hash=file_hash(text.encode()), statements=split(text))
         for index, (tag, text) in enumerate(files.items())
@@ -46,19 +46,19 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 def notes(connection: Connection) -> list[object]:
-    """Return what the statements have inserted, in the order of their running."""
+    """Return the rows that the statements inserted, in order of execution."""
     return [n for (n,) in connection.execute("SELECT n FROM notes ORDER BY ctid")]
 
 
 def fail(connection: Connection, bundle: Bundle) -> StatementFailedError:
-    """Run *bundle* to its failing statement and return the error."""
+    """Run *bundle* until its failing statement and return the error."""
     with pytest.raises(StatementFailedError) as caught:
         migrate(bundle, connection)
     return caught.value
 
 
-def test_the_error_says_all_that_one_needs(connection: Connection) -> None:
-    """Tag, statement k of n, line, SQLSTATE, what PostgreSQL said, and what is applied."""
+def test_error_details(connection: Connection) -> None:
+    """The error has tag, statement k of n, line, SQLSTATE, PostgreSQL's message, and the applied migrations."""
     error = fail(connection, bundle_of(m0=NOTES, m1=HALF, m2="SELECT 1;"))
     assert (error.code, error.exit_code) == ("STATEMENT_FAILED", ExitCode.MIGRATION)
     assert error.details == {
@@ -80,14 +80,14 @@ def test_the_error_says_all_that_one_needs(connection: Connection) -> None:
     assert error.applied == ("m0",)
 
 
-def test_the_line_is_that_of_the_position(connection: Connection) -> None:
-    """The line counts from the file's first one, also after characters of several bytes."""
+def test_the_line_is_computed_from_the_position(connection: Connection) -> None:
+    """Lines are counted from the beginning of the file, also after multi-byte characters."""
     error = fail(connection, bundle_of(m0=f"SELECT 1;\n{MARK}\n\nSELECT 'äöü€🙂',\n  2,\n  nothing;\n"))
     assert error.details["line"] == 7
 
 
-def test_the_statement_is_shown_whether_postgresql_gives_a_place_or_not(connection: Connection) -> None:
-    """A position is marked, a line in a DO block too; without any the statement's first lines are shown."""
+def test_the_statement_is_shown_with_or_without_a_position(connection: Connection) -> None:
+    """A position, or the line in a DO block, is marked; without one the statement's first lines are shown."""
     error = fail(connection, bundle_of(m0=NOTES, m1=HALF))
     assert error.message.endswith("\n  5 | -- the cause\n  6 | INSERT INTO missing\n    |             ^")
     block = "DO $$\nBEGIN\n  INSERT INTO notes VALUES (1);\n  INSERT INTO notes VALUES (NULL);\nEND $$"
@@ -100,8 +100,8 @@ def test_the_statement_is_shown_whether_postgresql_gives_a_place_or_not(connecti
     assert error.message.endswith("\n  6 |   (1),\n    | … 5 more lines")
 
 
-def test_a_record_that_cannot_be_written_is_not_the_statements_fault(connection: Connection, database: str) -> None:
-    """Where the user may not write to the ledger, or to the progress, that is what is said."""
+def test_a_missing_privilege_on_the_records_is_reported(connection: Connection, database: str) -> None:
+    """If the user may not write to the ledger or to the progress table, the error says so."""
     role = f"reader_{connection.info.dbname}"
     connection.execute(f"CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}".encode())
     bundle = bundle_of(m0="SELECT 1;")
@@ -121,7 +121,7 @@ def test_a_record_that_cannot_be_written_is_not_the_statements_fault(connection:
 
 
 def test_postgresqls_own_hint_and_detail_are_passed_on(connection: Connection) -> None:
-    """Neither what it advises nor the values it names are lost."""
+    """PostgreSQL's hint and the values in its detail are part of the error."""
     error = fail(connection, bundle_of(m0="CREATE TABLE notes (number integer);", m1="SELECT numbr FROM notes;"))
     assert error.details["pg_hint"] == 'Perhaps you meant to reference the column "notes.number".'
     assert error.hint.startswith('Perhaps you meant to reference the column "notes.number". ')
@@ -132,7 +132,7 @@ def test_postgresqls_own_hint_and_detail_are_passed_on(connection: Connection) -
 
 
 def test_a_failed_migration_is_in_the_progress_but_not_in_the_ledger(connection: Connection) -> None:
-    """The applied statements count, the failing one left nothing, and its error can be read later."""
+    """The applied statements are recorded, the failing one is rolled back, and its error can be read later."""
     bundle = bundle_of(m0=NOTES, m1=HALF)
     fail(connection, bundle)
     state = read_state(connection, bundle)
@@ -143,8 +143,8 @@ def test_a_failed_migration_is_in_the_progress_but_not_in_the_ledger(connection:
     assert notes(connection) == [1, 2]
 
 
-def test_the_next_run_goes_on_with_the_failed_statement(connection: Connection) -> None:
-    """When the cause is gone, nothing before it is run again, and the failure is forgotten."""
+def test_the_next_run_resumes_at_the_failed_statement(connection: Connection) -> None:
+    """After the cause is fixed, earlier statements are not run again, and the recorded failure is cleared."""
     bundle = bundle_of(m0=NOTES, m1=HALF, m2="INSERT INTO notes VALUES (5);")
     for _ in range(2):
         fail(connection, bundle)
@@ -168,10 +168,10 @@ def test_the_next_run_goes_on_with_the_failed_statement(connection: Connection) 
         ("", [1, 2]),
     ],
 )
-def test_the_tail_of_a_half_applied_migration_can_be_mended(
+def test_the_tail_of_a_half_applied_migration_can_be_edited(
     connection: Connection, tail: str, expected: list[int]
 ) -> None:
-    """Statements that are not applied yet may be edited, added and taken away."""
+    """Statements that are not applied yet may be edited, added and removed."""
     fail(connection, bundle_of(m0=NOTES, m1=HALF))
     repaired = bundle_of(m0=NOTES, m1=MARK.join([*HALF.split(MARK)[:2], tail]))
     assert migrate(repaired, connection).applied == ("m1",)
@@ -180,8 +180,8 @@ def test_the_tail_of_a_half_applied_migration_can_be_mended(
     assert [r.hash for r in read_state(connection, repaired).applied] == [m.hash for m in repaired.migrations]
 
 
-def test_a_tail_that_was_taken_away_can_come_back(connection: Connection) -> None:
-    """A run that ended after a shortened file's last statement, unrecorded, does not end the migration's edits."""
+def test_a_removed_tail_can_be_added_again(connection: Connection) -> None:
+    """A file may still be edited if a run ended after the last statement of a shortened file, before recording it."""
     first, second, *_ = HALF.split(MARK)
     longer = bundle_of(m0=NOTES, m1=MARK.join([first, second, "INSERT INTO notes VALUES (3);"]))
     fail(connection, bundle_of(m0=NOTES, m1=HALF))
@@ -191,7 +191,7 @@ def test_a_tail_that_was_taken_away_can_come_back(connection: Connection) -> Non
 
 
 def test_an_edited_prefix_is_refused_and_nothing_is_written(connection: Connection) -> None:
-    """What has taken effect cannot be taken back by an edit."""
+    """Editing a statement that was already applied is refused."""
     fail(connection, bundle_of(m0=NOTES, m1=HALF))
     before = read_state(connection, bundle_of())
     edited = bundle_of(m0=NOTES, m1=HALF.replace("(2)", "(20)").replace("missing", "notes"))
@@ -203,7 +203,7 @@ def test_an_edited_prefix_is_refused_and_nothing_is_written(connection: Connecti
 
 
 def test_migrations_without_statements_are_recorded(connection: Connection) -> None:
-    """An empty file, and one of comments alone, count as applied once they had their turn."""
+    """An empty file, and one with only comments, are recorded as applied in their turn."""
     bundle = bundle_of(m0="", m1=" \n" + MARK, m2="-- nothing", m3="SELECT 1;")
     assert migrate(bundle, connection).applied == ("m0", "m1", "m2", "m3")
     assert len(read_state(connection, bundle).applied) == 4
@@ -211,7 +211,7 @@ def test_migrations_without_statements_are_recorded(connection: Connection) -> N
 
 
 def test_effect_progress_and_ledger_row_are_one_transaction(connection: Connection) -> None:
-    """No crash can part a migration's last effect, its count and its ledger row; the effect before is its own."""
+    """The last statement commits with its count and the ledger row; the statement before it commits separately."""
     both = MARK.join(["INSERT INTO notes VALUES (1);", "INSERT INTO notes VALUES (2);"])
     migrate(bundle_of(m0=NOTES, m1=both), connection)
     effects = [xmin for (xmin,) in connection.execute("SELECT xmin::text FROM notes ORDER BY n")]
@@ -221,8 +221,8 @@ def test_effect_progress_and_ledger_row_are_one_transaction(connection: Connecti
     assert effects[0] != effects[1]
 
 
-def test_one_chunk_may_hold_several_statements_and_percent_signs(connection: Connection) -> None:
-    """A chunk is sent as it stands; if its second statement fails, its first leaves nothing."""
+def test_a_chunk_may_contain_several_statements_and_percent_signs(connection: Connection) -> None:
+    """A chunk is sent unchanged; if its second statement fails, its first is rolled back."""
     bundle = bundle_of(m0=f"{NOTES} INSERT INTO notes SELECT 5 % 3 WHERE '%s' LIKE '%%';")
     migrate(bundle, connection)
     assert notes(connection) == [2]
@@ -236,10 +236,10 @@ def bundle_text(bundle: Bundle) -> str:
     return bundle.migrations[0].statements[0].sql
 
 
-def test_a_lost_connection_is_told_apart_and_mended_by_running_again(database: str) -> None:
-    """Where the server ends the backend in the middle, what it committed stays and the rest follows."""
-    ask = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE to_regclass('armed') IS NOT NULL;"
-    text = MARK.join(["INSERT INTO notes VALUES (1);", ask, "INSERT INTO notes VALUES (2);"])
+def test_a_lost_connection_is_reported_and_the_next_run_resumes(database: str) -> None:
+    """If the backend is terminated in the middle, committed statements are retained and the others follow."""
+    terminate = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE to_regclass('armed') IS NOT NULL;"
+    text = MARK.join(["INSERT INTO notes VALUES (1);", terminate, "INSERT INTO notes VALUES (2);"])
     bundle = bundle_of(m0=NOTES, m1=text)
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("CREATE TABLE armed ()")
@@ -255,8 +255,8 @@ def test_a_lost_connection_is_told_apart_and_mended_by_running_again(database: s
         assert notes(other) == [1, 2]
 
 
-def test_a_connection_that_is_already_dead_is_told_too(database: str) -> None:
-    """The first read is part of the run."""
+def test_a_connection_that_is_already_closed_is_reported(database: str) -> None:
+    """An error in the first query of the run is reported as a lost connection too."""
     with psycopg.connect(database, autocommit=True) as dead, psycopg.connect(database, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", (dead.info.backend_pid,))
         with pytest.raises(ConnectionLostError):
@@ -264,7 +264,7 @@ def test_a_connection_that_is_already_dead_is_told_too(database: str) -> None:
 
 
 def test_a_connection_with_an_open_transaction_is_refused(database: str) -> None:
-    """It would put one outer transaction around all migrations, which is where the enum failure came from."""
+    """It would enclose all migrations in one transaction, in which new enum values cannot be used."""
     with psycopg.connect(database) as connection:
         with pytest.raises(InternalError, match="autocommit"):
             migrate(bundle_of(m0=NOTES), connection)
@@ -274,8 +274,8 @@ def test_a_connection_with_an_open_transaction_is_refused(database: str) -> None
             migrate(bundle_of(m0=NOTES), connection)
 
 
-def test_a_user_without_the_right_to_create_gets_a_clear_error(postgres_server: Any) -> None:
-    """The error is one of ours, names the SQLSTATE, and nothing is left behind."""
+def test_a_missing_create_privilege_is_reported(postgres_server: Any) -> None:
+    """The error is a `LedgerAccessError` with the SQLSTATE, and nothing is written."""
     name = postgres_server.create_database()
     with postgres_server.connect(name) as admin:
         admin.execute("DO $$ BEGIN CREATE ROLE poor LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
@@ -287,8 +287,8 @@ def test_a_user_without_the_right_to_create_gets_a_clear_error(postgres_server: 
         assert found == (0,)
 
 
-def test_a_user_who_owns_the_schemas_needs_no_right_on_the_database(postgres_server: Any) -> None:
-    """Existing ledgers are not created again: that would want the right to create schemas."""
+def test_existing_tables_need_no_create_privilege(postgres_server: Any) -> None:
+    """Existing tables are not created again, which would need the CREATE privilege on the database."""
     name = postgres_server.create_database()
     with postgres_server.connect(name) as admin:
         admin.execute("DO $$ BEGIN CREATE ROLE modest LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")

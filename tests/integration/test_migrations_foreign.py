@@ -1,4 +1,4 @@
-"""A rival that knows neither lock nor progress writes to the ledger; tests/interop has it with the real drizzle-orm."""
+"""A rival that uses neither lock nor progress writes to the ledger; tests/interop uses the real drizzle-orm."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ def bundle_of(*texts: str) -> Bundle:
 
 
 class Rival:
-    """Does the rest as drizzle-orm does, once, when told of the first migration."""
+    """Applies the remaining migrations as drizzle-orm does, once, at the first `MigrationApplied` event."""
 
     def __init__(self, conninfo: str, bundle: Bundle) -> None:
         self._conninfo = conninfo
         self._bundle = bundle
-        self.did = 0
+        self.applied = 0
 
     def __call__(self, event: Event) -> None:
-        """Run and record, in one transaction, what the ledger does not hold."""
-        if not isinstance(event, MigrationApplied) or self.did:
+        """Run and record the missing migrations in one transaction."""
+        if not isinstance(event, MigrationApplied) or self.applied:
             return
         with psycopg.connect(self._conninfo) as connection:
-            held = {row[0] for row in connection.execute("SELECT hash FROM drizzle.__drizzle_migrations")}
+            recorded = {row[0] for row in connection.execute("SELECT hash FROM drizzle.__drizzle_migrations")}
             for migration in self._bundle.migrations:
-                if migration.hash not in held:
+                if migration.hash not in recorded:
                     connection.execute(migration.statements[0].sql.encode())
                     values = (migration.hash, migration.when)
                     query = "INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES (%s, %s)"
                     connection.execute(query, values)
-                    self.did += 1
+                    self.applied += 1
 
 
-def test_what_a_rival_recorded_between_two_messages_is_not_run_again(database: str) -> None:
-    """Statements that could be run twice are run once; the report holds only what this run did."""
+def test_migrations_that_a_rival_recorded_are_not_run_again(database: str) -> None:
+    """Statements that a rival ran between two messages run once; the report contains only those of this run."""
     bundle = bundle_of("CREATE TABLE notes (n integer)", *(f"INSERT INTO notes VALUES ({n})" for n in range(LAST)))
     rival = Rival(database, bundle)
     with psycopg.connect(database, autocommit=True) as connection:
         report = migrate(bundle, connection, on_event=rival)
-        assert 0 < rival.did == len(bundle.migrations) - len(report.applied)
+        assert 0 < rival.applied == len(bundle.migrations) - len(report.applied)
         assert connection.execute("SELECT n FROM notes ORDER BY n").fetchall() == [(n,) for n in range(LAST)]
         assert read_plan(connection, bundle).up_to_date
 
 
-def test_a_failure_of_a_rivals_making_is_none(database: str) -> None:
-    """The table is there because a rival committed it while our statement waited: it is applied, not failed."""
+def test_a_statement_that_fails_because_a_rival_ran_it_is_applied(database: str) -> None:
+    """A table that a rival created while the statement waited counts as applied, not as a failure."""
     bundle = bundle_of("CREATE TABLE a ()", "CREATE TABLE b ()")
     second = bundle.migrations[1]
     with psycopg.connect(database, autocommit=True) as connection, psycopg.connect(database) as rival:
@@ -81,8 +81,8 @@ def test_a_failure_of_a_rivals_making_is_none(database: str) -> None:
         assert read_plan(connection, bundle).up_to_date
 
 
-def test_a_failure_beside_a_rival_that_did_something_else_is_one(database: str) -> None:
-    """A new plan is made, and the same statement then fails for good."""
+def test_a_failure_with_an_unchanged_ledger_is_reported(database: str) -> None:
+    """A statement that fails by itself is reported, and the migration before it is applied."""
     bundle = bundle_of("CREATE TABLE a ()", "SELECT 1 / 0")
     with psycopg.connect(database, autocommit=True) as connection:
         with pytest.raises(StatementFailedError) as caught:
@@ -90,8 +90,8 @@ def test_a_failure_beside_a_rival_that_did_something_else_is_one(database: str) 
         assert caught.value.applied == (bundle.migrations[0].tag,)
 
 
-def test_rows_without_a_name_get_one_on_a_ledger_of_drizzle_1(database: str) -> None:
-    """drizzle-orm 0.45 leaves the name out, and 1.0 would run such a file again."""
+def test_missing_names_are_filled_in_on_a_ledger_of_drizzle_1(database: str) -> None:
+    """drizzle-orm 0.45 inserts rows without a name, and 1.0 would run such files again."""
     bundle = bundle_of("CREATE TABLE a ()", "CREATE TABLE b ()", "CREATE TABLE c ()")
     first, second, third = bundle.migrations
     with psycopg.connect(database, autocommit=True) as connection:
@@ -105,8 +105,8 @@ def test_rows_without_a_name_get_one_on_a_ledger_of_drizzle_1(database: str) -> 
         assert names == [("its own",), (drizzle_name(second),), (drizzle_name(third),)]
 
 
-def test_a_row_has_its_name_from_the_beginning_on_a_ledger_of_drizzle_1(database: str) -> None:
-    """A run that fails, or is killed, after it leaves nothing that 1.0 would run again."""
+def test_rows_are_inserted_with_a_name_on_a_ledger_of_drizzle_1(database: str) -> None:
+    """If a later statement fails or the run is killed, 1.0 does not run the recorded files again."""
     bundle = bundle_of("CREATE TABLE a ()", "CREATE TABLE b ()", "SELECT 1 / 0")
     first, second, _ = bundle.migrations
     with psycopg.connect(database, autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""Runners and backends that die at random instants: in the end every statement took effect exactly once."""
+"""Runners and backends that are killed at random times: in the end every statement took effect exactly once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
 FILES, STATEMENTS, KILLS = 12, 25, 15
 LIMIT = 60.0  # seconds
-#: Forks a runner for each delay, kills it when that has passed, and prints how it ended. It forks from a
-#: process that has everything imported, so that most of a runner's short life is spent in its run.
-NURSERY = """
+#: Forks a runner for each delay, kills it after the delay, and prints its exit code. It forks from a process
+#: that has imported everything, so that the delay falls into the run itself.
+FORK_SERVER = """
 import os, pathlib, signal, sys, time
 import psycopg
 import pytest
@@ -51,7 +51,7 @@ for delay in map(float, sys.argv[3:]):
 
 
 def inserts() -> dict[str, bytes]:
-    """Return the files of a bundle of many short statements, of which each inserts its number."""
+    """Return the files of a bundle of many short statements, each of which inserts its number."""
     files = {"m00": "CREATE TABLE notes (n integer NOT NULL);"}
     for file in range(FILES):
         numbers = range(file * STATEMENTS, (file + 1) * STATEMENTS)
@@ -68,7 +68,7 @@ BUNDLE = Bundle.from_files("test", CONTENTS, ledger=LedgerName("drizzle", "__dri
 
 
 def assert_exact(connection: Connection) -> None:
-    """Hold rows, ledger and progress against the bundle."""
+    """Verify rows, ledger and progress against the bundle."""
     rows = [n for (n,) in connection.execute("SELECT n FROM notes ORDER BY n")]
     assert rows == list(range(FILES * STATEMENTS))
     state = read_state(connection, BUNDLE)
@@ -77,24 +77,24 @@ def assert_exact(connection: Connection) -> None:
 
 
 def progress(connection: Connection) -> int:
-    """Return the number of applied statements, as the progress rows have it."""
+    """Return the number of applied statements according to the progress rows."""
     return sum(row.applied for row in read_state(connection, BUNDLE).progress.values())
 
 
 @pytest.mark.slow
-def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str, tmp_path: Path) -> None:
-    """After SIGKILLs at random instants, and one run that is let be, every row is there once."""
+def test_killed_runners_lose_and_repeat_nothing(database: str, tmp_path: Path) -> None:
+    """After SIGKILLs at random times and one complete run, every row exists once."""
     for name, content in CONTENTS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     with psycopg.connect(database, autocommit=True) as connection:
-        longest = 0.15  # seconds; how far a run comes in that time depends on what else the machine does
+        longest = 0.15  # seconds; the progress of a run in that time depends on the load of the machine
         killed = kill(database, tmp_path, longest)
         while progress(connection) == 0:
             longest *= 2
             assert longest < LIMIT / KILLS
             killed += kill(database, tmp_path, longest)
-        assert killed >= KILLS // 2, "too few runners were killed for this to prove anything"
+        assert killed >= KILLS // 2, "too few runners were killed during their run"
         rows = connection.execute("SELECT count(*) FROM notes").fetchone()
         assert rows == (progress(connection) - 1,)
         migrate(BUNDLE, connection, lock_timeout=LIMIT)
@@ -102,44 +102,44 @@ def test_a_runner_killed_again_and_again_loses_and_repeats_nothing(database: str
 
 
 def kill(database: str, folder: Path, longest: float) -> int:
-    """Start and kill runners, the last after at most *longest* seconds, and return how many were not done by then."""
+    """Start and kill runners after at most *longest* seconds each; return how many were killed before they ended."""
     delays = [str(random.uniform(0.02, longest)) for _ in range(KILLS)]
     done = subprocess.run(
-        [sys.executable, "-c", NURSERY, database, str(folder), *delays],
+        [sys.executable, "-c", FORK_SERVER, database, str(folder), *delays],
         capture_output=True,
         text=True,
         timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    ends = done.stdout.split()
-    assert len(ends) == KILLS
-    assert set(ends) <= {"-9", "0"}, done.stderr
-    return ends.count("-9")
+    codes = done.stdout.split()
+    assert len(codes) == KILLS
+    assert set(codes) <= {"-9", "0"}, done.stderr
+    return codes.count("-9")
 
 
-def test_a_backend_ended_again_and_again_loses_and_repeats_nothing(database: str) -> None:
-    """A runner whose backend is terminated says so, and running again goes on."""
+def test_terminated_backends_lose_and_repeat_nothing(database: str) -> None:
+    """A runner whose backend is terminated reports it, and the next run resumes."""
     lost = 0
     deadline = time.monotonic() + LIMIT
     with psycopg.connect(database, autocommit=True) as other:
         while time.monotonic() < deadline:
             with psycopg.connect(database, autocommit=True) as connection:
                 pid = connection.info.backend_pid
-                ender = threading.Timer(random.uniform(0.005, 0.08), end, (database, pid))
-                ender.start()
+                timer = threading.Timer(random.uniform(0.005, 0.08), terminate, (database, pid))
+                timer.start()
                 try:
                     migrate(BUNDLE, connection, lock_timeout=LIMIT)
                     break
                 except ConnectionLostError:
                     lost += 1
                 finally:
-                    ender.join()
+                    timer.join()
         assert lost > 3
         assert_exact(other)
 
 
-def end(conninfo: str, pid: int) -> None:
+def terminate(conninfo: str, pid: int) -> None:
     """Terminate the backend *pid*."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_terminate_backend(%s)", (pid,))

@@ -1,4 +1,4 @@
-"""Statements that cannot run in a transaction, session settings, and locks, on a real server."""
+"""Nontransactional statements, session settings, and locks on a real server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = "CREATE TABLE t (a integer, b integer)"
 
 
 def bundle_of(*files: tuple[str, ...]) -> Bundle:
-    """Return a bundle with a migration for each row of statements."""
+    """Return a bundle with a migration for each tuple of statements."""
     migrations = []
     for number, statements in enumerate(files):
         text = MARK.join(statements)
@@ -41,8 +41,8 @@ def connection(database: str) -> Iterator[Connection]:
         yield opened
 
 
-def intend(connection: Connection, bundle: Bundle, number: int, note: dict[str, object]) -> None:
-    """Leave what a runner leaves that is killed in statement *number* of the last migration."""
+def record_intent(connection: Connection, bundle: Bundle, number: int, note: dict[str, object]) -> None:
+    """Write the records of a runner killed in statement *number* of the last migration."""
     migration = bundle.migrations[-1]
     assert progress.note_intent(connection, bundle.ledger, migration, number, note)
 
@@ -58,8 +58,8 @@ def indexes(connection: Connection) -> list[tuple[object, ...]]:
 CONCURRENTLY = (TABLE, "CREATE INDEX CONCURRENTLY t_a ON t (a)", "INSERT INTO t VALUES (1, 1)")
 
 
-def test_a_concurrent_index_is_made_between_ordinary_statements(connection: Connection) -> None:
-    """It is found by PostgreSQL's refusal, runs alone, and the file goes on."""
+def test_a_concurrent_index_between_ordinary_statements(connection: Connection) -> None:
+    """It is detected by PostgreSQL's error, runs alone, and the file continues."""
     seen: list[Event] = []
     report = migrate(bundle_of(CONCURRENTLY), connection, on_event=seen.append)
     assert report.applied == ("m0",)
@@ -72,11 +72,11 @@ def test_a_concurrent_index_is_made_between_ordinary_statements(connection: Conn
 @pytest.mark.parametrize("left", ["nothing", "valid", "invalid"])
 @pytest.mark.parametrize("sql", ["CREATE INDEX CONCURRENTLY t_a ON t (a)", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)"])
 def test_an_index_whose_runner_was_killed(connection: Connection, sql: str, left: str) -> None:
-    """Absent: made. Valid: adopted. Invalid: dropped and made. Named or not, there is one valid index in the end."""
+    """A missing index is created, a valid one accepted, an invalid one dropped and created, with or without a name."""
     bundle = bundle_of((TABLE,), (sql, "INSERT INTO t VALUES (1, 1)"))
     migrate(bundle_of((TABLE,)), connection)
     progress.create(connection)
-    intend(connection, bundle, 1, {"existed": False, "indexes": []})
+    record_intent(connection, bundle, 1, {"existed": False, "indexes": []})
     if left != "nothing":
         connection.execute(sql.encode())
     if left == "invalid":
@@ -92,8 +92,8 @@ def test_an_index_whose_runner_was_killed(connection: Connection, sql: str, left
     assert read_plan(connection, bundle).up_to_date
 
 
-def test_a_failing_concurrent_index_can_be_made_once_the_cause_is_gone(connection: Connection) -> None:
-    """PostgreSQL leaves an invalid index behind; the next run drops it by itself."""
+def test_a_failed_concurrent_index_is_created_by_the_next_run(connection: Connection) -> None:
+    """PostgreSQL leaves an invalid index; after the cause is fixed, the next run drops it and creates a valid one."""
     bundle = bundle_of(
         (TABLE, "INSERT INTO t VALUES (1, 1), (1, 2)"), ("CREATE UNIQUE INDEX CONCURRENTLY t_a ON t (a)",)
     )
@@ -107,39 +107,39 @@ def test_a_failing_concurrent_index_can_be_made_once_the_cause_is_gone(connectio
 
 
 def test_statements_that_can_be_run_again(connection: Connection) -> None:
-    """VACUUM, REINDEX CONCURRENTLY and DISCARD ALL are just run again."""
+    """VACUUM, REINDEX CONCURRENTLY and DISCARD ALL are run again."""
     for number, sql in enumerate(("VACUUM t", "REINDEX INDEX CONCURRENTLY t_pkey", "DISCARD ALL")):
         first = ("CREATE TABLE IF NOT EXISTS t (a integer PRIMARY KEY)", f"SELECT {number}")
         bundle = bundle_of(first, (sql, "SELECT 1"))
         connection.execute("DROP SCHEMA IF EXISTS drizzle, mosaic CASCADE")
         migrate(bundle_of(first), connection)
-        intend(connection, bundle, 1, {})
+        record_intent(connection, bundle, 1, {})
         assert migrate(bundle, connection).applied == ("m1",)
 
 
-def test_a_database_is_made_once(connection: Connection) -> None:
-    """CREATE DATABASE is adopted when it is there and was not before."""
-    name = f"made_{connection.info.dbname}"
+def test_a_database_is_created_once(connection: Connection) -> None:
+    """CREATE DATABASE counts as applied if the database exists and did not exist before."""
+    name = f"created_{connection.info.dbname}"
     bundle = bundle_of(("SELECT 1",), (f"CREATE DATABASE {name}", "SELECT 2"))
     migrate(bundle_of(("SELECT 1",)), connection)
-    intend(connection, bundle, 1, {"existed": False})
+    record_intent(connection, bundle, 1, {"existed": False})
     connection.execute(f"CREATE DATABASE {name}".encode())
     assert migrate(bundle, connection).applied == ("m1",)
 
 
-def test_what_nobody_can_know_is_asked(connection: Connection) -> None:
-    """A statement of unknown effect stops the run with the question, again and again, until it is answered."""
-    bundle = bundle_of(("SELECT 1",), ("CALL nobody_knows()", "SELECT 2"))
+def test_an_undecidable_statement_stops_the_run(connection: Connection) -> None:
+    """A statement that cannot be probed stops every run until it is resolved."""
+    bundle = bundle_of(("SELECT 1",), ("CALL unknown_effect()", "SELECT 2"))
     migrate(bundle_of(("SELECT 1",)), connection)
-    intend(connection, bundle, 1, {})
+    record_intent(connection, bundle, 1, {})
     for _ in range(2):
-        with pytest.raises(UndecidedError, match="CALL nobody_knows"):
+        with pytest.raises(UndecidedError, match="CALL unknown_effect"):
             migrate(bundle, connection)
     assert read_state(connection, bundle).progress["m1"].intent == 1
 
 
-def test_settings_of_earlier_statements_hold_after_a_resume(connection: Connection, database: str) -> None:
-    """search_path, a custom setting and the role are as the file left them; the next file begins clean."""
+def test_settings_of_earlier_statements_are_restored_on_resume(connection: Connection, database: str) -> None:
+    """search_path, a customized option and the role are restored; the next file starts with a clean session."""
     role = f"limited_{connection.info.dbname}"
     connection.execute(f"CREATE ROLE {role}; CREATE SCHEMA s; GRANT ALL ON SCHEMA s TO {role}".encode())
     first = (
@@ -162,26 +162,26 @@ def test_settings_of_earlier_statements_hold_after_a_resume(connection: Connecti
         assert fresh.execute("SELECT current_user").fetchone() != (role,)
 
 
-def test_temporary_objects_begin_again_or_say_why_not(connection: Connection, database: str) -> None:
-    """A file that did nothing lasting yet begins again; one that did is refused with the reason."""
+def test_a_file_with_temporary_objects_is_run_again_or_refused(connection: Connection, database: str) -> None:
+    """A file without permanent effects so far is run again; otherwise it is refused with the reason."""
     temporary = "CREATE TEMP TABLE scratch (n integer)"
-    again = bundle_of((temporary, "INSERT INTO missing VALUES (1)"))
+    repeatable = bundle_of((temporary, "INSERT INTO missing VALUES (1)"))
     with pytest.raises(StatementFailedError):
-        migrate(again, connection)
+        migrate(repeatable, connection)
     connection.execute("CREATE TABLE missing (n integer)")
     with psycopg.connect(database, autocommit=True) as fresh:
-        assert migrate(again, fresh).applied == ("m0",)
-        lasting = bundle_of(
+        assert migrate(repeatable, fresh).applied == ("m0",)
+        permanent = bundle_of(
             (temporary, "INSERT INTO missing VALUES (1)"),
             ("CREATE TABLE stays (n integer)", temporary, "SELECT * FROM gone, scratch"),
         )
         with pytest.raises(StatementFailedError):
-            migrate(lasting, fresh)
+            migrate(permanent, fresh)
     with (
         psycopg.connect(database, autocommit=True) as other,
         pytest.raises(SessionLostError, match="temporary objects"),
     ):
-        migrate(lasting, other)
+        migrate(permanent, other)
 
 
 CHOOSES = (
@@ -190,8 +190,10 @@ CHOOSES = (
 
 
 @pytest.mark.parametrize("sql", ["DO $$ BEGIN SET search_path = s; END $$", "SELECT public.choose('s')"])
-def test_settings_that_show_in_no_word_hold_after_a_resume(connection: Connection, database: str, sql: str) -> None:
-    """What a block or a function set is restored, as if nothing had happened, and ends with its file."""
+def test_settings_changed_by_blocks_and_functions_are_restored_on_resume(
+    connection: Connection, database: str, sql: str
+) -> None:
+    """Settings changed by a DO block or a function are restored, and end with their file."""
     bundle = bundle_of(
         ("CREATE SCHEMA s", CHOOSES),
         (sql, "SELECT 1 / count(*) FROM public.cause", "CREATE TABLE here (n integer)"),
@@ -208,8 +210,8 @@ def test_settings_that_show_in_no_word_hold_after_a_resume(connection: Connectio
     assert found == (False, False)
 
 
-def test_rows_that_were_moved_to_a_temporary_table_are_not_lost_silently(connection: Connection, database: str) -> None:
-    """A file that took rows away cannot begin again: the second time there would be none."""
+def test_rows_moved_to_a_temporary_table_are_not_lost_silently(connection: Connection, database: str) -> None:
+    """A file that deleted rows is not run again: there would be no rows to move the second time."""
     moved = "CREATE TEMP TABLE moved AS WITH gone AS (DELETE FROM old RETURNING *) SELECT * FROM gone"
     bundle = bundle_of(
         ("CREATE TABLE old AS SELECT 1 AS n", "CREATE TABLE new (n integer)"),
@@ -222,10 +224,8 @@ def test_rows_that_were_moved_to_a_temporary_table_are_not_lost_silently(connect
         migrate(bundle, fresh)
 
 
-def test_what_was_put_into_a_temporary_table_does_not_keep_a_file_from_beginning_again(
-    connection: Connection, database: str
-) -> None:
-    """Nothing of it stays; and a rest that needs no temporary object goes on, whatever came before."""
+def test_a_file_that_filled_a_temporary_table_can_be_run_again(connection: Connection, database: str) -> None:
+    """The rows end with the session; remaining statements that need no temporary object are resumed in any case."""
     temporary = ("CREATE TEMP TABLE scratch (n integer)", "INSERT INTO scratch VALUES (7)")
     again = (*temporary, "INSERT INTO missing SELECT n FROM scratch")
     with pytest.raises(StatementFailedError):
@@ -234,39 +234,39 @@ def test_what_was_put_into_a_temporary_table_does_not_keep_a_file_from_beginning
     with psycopg.connect(database, autocommit=True) as fresh:
         assert migrate(bundle_of(again), fresh).applied == ("m0",)
         assert fresh.execute("SELECT n FROM missing").fetchall() == [(7,)]
-        lasting = (*temporary, "CREATE TABLE stays (n integer)", "INSERT INTO elsewhere VALUES (1)")
+        permanent = (*temporary, "CREATE TABLE stays (n integer)", "INSERT INTO elsewhere VALUES (1)")
         with pytest.raises(StatementFailedError):
-            migrate(bundle_of(again, lasting), fresh)
+            migrate(bundle_of(again, permanent), fresh)
     connection.execute("CREATE TABLE elsewhere (n integer)")
     with psycopg.connect(database, autocommit=True) as fresh:
-        assert migrate(bundle_of(again, lasting), fresh).applied == ("m1",)
+        assert migrate(bundle_of(again, permanent), fresh).applied == ("m1",)
 
 
 @pytest.mark.parametrize(
     "word", ["SET SESSION AUTHORIZATION a", "COMMIT", "BEGIN", "ROLLBACK", "SAVEPOINT a", "START TRANSACTION"]
 )
 def test_transaction_control_is_refused_before_anything_runs(connection: Connection, word: str) -> None:
-    """Not even the statements before it are run."""
+    """The statements before it are not run either."""
     with pytest.raises(ChunkRefusedError, match="line"):
         migrate(bundle_of((TABLE,), ("SELECT 1", f"SELECT 2; {word}; SELECT 3")), connection)
     assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
 
 
-def test_a_lock_that_is_not_to_be_had_is_waited_for(connection: Connection, database: str) -> None:
-    """The statement is rolled back, tried again, and done when the other has gone."""
+def test_a_statement_is_retried_until_it_gets_its_lock(connection: Connection, database: str) -> None:
+    """The statement is rolled back and retried, and succeeds when the other session releases the lock."""
     connection.execute(TABLE.encode())
-    home_locked = threading.Event()
+    locked = threading.Event()
     seen: list[Event] = []
 
     def hold() -> None:
         with psycopg.connect(database) as other:
             other.execute("LOCK TABLE t")
-            home_locked.set()
+            locked.set()
             time.sleep(0.6)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert home_locked.wait(5)
+    assert locked.wait(5)
     bundle = bundle_of(("SELECT 1", "ALTER TABLE t ADD COLUMN c integer", "SELECT 2"))
     migrate(bundle, connection, statement_lock_timeout=0.1, on_event=seen.append)
     holder.join()
@@ -277,8 +277,8 @@ def test_a_lock_that_is_not_to_be_had_is_waited_for(connection: Connection, data
 @pytest.mark.parametrize(
     "sql", ["SELECT 'open", "SELECT $$ open", "SELECT 1 /* open", 'SELECT "open', "SELEC 1", "COPY t FROM STDIN"]
 )
-def test_broken_text_fails_alone(connection: Connection, sql: str) -> None:
-    """It can swallow nothing that follows it, and what comes before it is applied."""
+def test_an_invalid_statement_fails_alone(connection: Connection, sql: str) -> None:
+    """It does not affect the statements after it, and the statements before it are applied."""
     bundle = bundle_of((TABLE, "INSERT INTO t VALUES (1, 1)", sql, "INSERT INTO t VALUES (2, 2) -- '$$*/\""))
     with pytest.raises(StatementFailedError) as failed:
         migrate(bundle, connection)

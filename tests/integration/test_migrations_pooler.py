@@ -1,4 +1,4 @@
-"""Through a real PgBouncer: sessions that are shared with other clients, and such that are not."""
+"""The runner through a real PgBouncer, in transaction and session mode."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = 30.0  # seconds
 PORT = 6543  # names the socket; nothing listens on TCP
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt-get install pgbouncer")
 MARK = "\n--> statement-breakpoint\n"
-#: Ordinary statements whose number shows, and one outside of transactions.
+#: Ordinary statements that insert their number, and nontransactional ones.
 FILES = (
     "CREATE TABLE notes (n integer NOT NULL)",
     *(MARK.join(f"INSERT INTO notes VALUES ({n})" for n in range(file * 20, file * 20 + 20)) for file in range(4)),
@@ -55,7 +55,7 @@ BUNDLE = bundle_of(*FILES)
 
 @pytest.fixture
 def bounce(postgres_server: PostgresServer, scratch: Path, database: str) -> Bounce:
-    """Return what runs a PgBouncer in the given mode before ``database`` and gives the conninfo through it."""
+    """Return a context manager that runs PgBouncer in the given mode and yields the conninfo through it."""
 
     @contextmanager
     def run(mode: str) -> Iterator[str]:
@@ -88,16 +88,16 @@ def _wait(conninfo: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             psycopg.connect(conninfo).close()
         except psycopg.OperationalError:
-            said = log.read_text() if log.exists() else ""
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
+            output = log.read_text() if log.exists() else ""
+            assert process.poll() is None, output
+            assert time.monotonic() < deadline, output
             time.sleep(0.02)
         else:
             return
 
 
 def assert_applied_once(database: str, bundle: Bundle) -> None:
-    """Hold rows, ledger and index against the bundle."""
+    """Verify rows, ledger and index against the bundle."""
     with psycopg.connect(database, autocommit=True) as direct:
         assert [n for (n,) in direct.execute("SELECT n FROM notes ORDER BY n")] == list(range(81))
         state = read_state(direct, bundle)
@@ -106,14 +106,14 @@ def assert_applied_once(database: str, bundle: Bundle) -> None:
         assert direct.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
 
 
-def test_no_pooler_shows_where_there_is_none(database: str) -> None:
-    """A direct connection is told from one through a pooler without a second one."""
+def test_a_direct_connection_is_not_reported_as_pooled(database: str) -> None:
+    """A direct connection is recognised without a second one."""
     with psycopg.connect(database, autocommit=True) as connection:
         assert pooler_reason(connection) is None
 
 
-def test_a_transaction_pooler_is_named_and_everything_is_applied_once(bounce: Bounce, database: str) -> None:
-    """Two runners at once, through shared sessions: one works, one waits, and both say what is between."""
+def test_a_transaction_pooler_is_detected_and_everything_is_applied_once(bounce: Bounce, database: str) -> None:
+    """Of two concurrent runners through shared sessions one runs and one waits, and the pooler is reported."""
     seen: list[Event] = []
 
     def run(conninfo: str) -> int:
@@ -127,13 +127,13 @@ def test_a_transaction_pooler_is_named_and_everything_is_applied_once(bounce: Bo
 
 
 def test_nothing_is_left_in_the_shared_sessions(bounce: Bounce, database: str) -> None:
-    """Other clients of the pooler find no setting, no prepared statement and no lock of ours."""
+    """Other clients of the pooler find no settings, prepared statements or locks of the runner."""
     with bounce("transaction") as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             migrate(BUNDLE, connection)
         others = [psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) for _ in range(4)]
         for other in others:
-            other.execute("BEGIN")  # keeps its server process: each is looked at
+            other.execute("BEGIN")  # pins a backend, so that each one is inspected
             assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
             query = "SELECT name, setting FROM pg_settings WHERE source = 'session'"
             names = {name for name, _ in other.execute(query)}
@@ -145,8 +145,8 @@ def test_nothing_is_left_in_the_shared_sessions(bounce: Bounce, database: str) -
         assert locks == (0,)
 
 
-def test_the_lock_holds_through_the_pooler_and_beside_it(bounce: Bounce, database: str) -> None:
-    """Who comes through the pooler excludes who comes directly, and the other way round; both time out alike."""
+def test_the_lock_excludes_pooled_and_direct_runners(bounce: Bounce, database: str) -> None:
+    """A runner through the pooler excludes a direct one and vice versa; both time out in the same way."""
     with (
         bounce("transaction") as conninfo,
         psycopg.connect(conninfo, autocommit=True) as pooled,
@@ -160,11 +160,11 @@ def test_the_lock_holds_through_the_pooler_and_beside_it(bounce: Bounce, databas
             pass
 
 
-@pytest.mark.parametrize("sql", ["SET search_path = other", "CREATE TEMP TABLE scratch (n integer)", "SET ROLE nobody"])
-def test_what_needs_its_own_session_is_refused_through_a_transaction_pooler(
+@pytest.mark.parametrize("sql", ["SET search_path = other", "CREATE TEMP TABLE scratch (n integer)", "SET ROLE other"])
+def test_statements_that_need_a_session_are_refused_through_a_transaction_pooler(
     bounce: Bounce, database: str, sql: str
 ) -> None:
-    """Nothing of it is run: through the pooler it would reach other clients."""
+    """Nothing of the plan is run: through the pooler the statement would affect other clients."""
     bundle = bundle_of("CREATE TABLE t (n integer)", f"SELECT 1{MARK}{sql}")
     with (
         bounce("transaction") as conninfo,
@@ -172,13 +172,13 @@ def test_what_needs_its_own_session_is_refused_through_a_transaction_pooler(
         pytest.raises(PoolerSessionError, match=r"m1\.sql, statement 2") as refused,
     ):
         migrate(bundle, connection)
-    assert "PostgreSQL itself" in refused.value.hint
+    assert "PostgreSQL directly" in refused.value.hint
     with psycopg.connect(database, autocommit=True) as direct:
         assert direct.execute("SELECT to_regclass('t')").fetchone() == (None,)
 
 
-def test_a_session_pooler_is_as_good_as_none(bounce: Bounce, database: str) -> None:
-    """Each client has a server process of its own there: settings, lock and prepared statements hold."""
+def test_a_session_pooler_is_treated_as_a_direct_connection(bounce: Bounce, database: str) -> None:
+    """Each client has its own backend there: settings, lock and prepared statements work."""
     seen: list[Event] = []
     settings = MARK.join(("CREATE SCHEMA s", "SET search_path = s", "CREATE TABLE here (n integer)"))
     bundle = bundle_of(*FILES, settings)
@@ -190,10 +190,10 @@ def test_a_session_pooler_is_as_good_as_none(bounce: Bounce, database: str) -> N
         assert direct.execute("SELECT to_regclass('s.here') IS NOT NULL").fetchone() == (True,)
 
 
-def test_an_answer_through_the_pooler_leaves_no_lock(bounce: Bounce, database: str) -> None:
-    """`storage resolve` holds the lock in the same way as a run does."""
+def test_resolve_through_the_pooler_releases_the_lock(bounce: Bounce, database: str) -> None:
+    """`storage resolve` acquires and releases the lock as a run does."""
     with psycopg.connect(database, autocommit=True) as direct:
-        bundle = bundle_of("SELECT 1", f"CALL nobody_knows(){MARK}SELECT 2")
+        bundle = bundle_of("SELECT 1", f"CALL unknown_effect(){MARK}SELECT 2")
         migrate(bundle_of("SELECT 1"), direct)
         assert progress.note_intent(direct, bundle.ledger, bundle.migrations[1], 1, {})
         with bounce("transaction") as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:

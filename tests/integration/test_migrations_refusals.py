@@ -1,4 +1,4 @@
-"""What is refused is refused before any write, and reading writes nothing at all."""
+"""Refusals come before any write, and reading writes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 def dump(connection: Connection) -> Dump:
-    """Return the catalog of the user schemas and every row version of the records; a rewritten row shows."""
+    """Return the catalog of the user schemas and every row version of the records, so that rewrites are detected."""
     contents = {"catalog": connection.execute(CATALOG.encode()).fetchall()}
     for schema, table in (
         ("drizzle", "__drizzle_migrations"),
@@ -49,18 +49,18 @@ def dump(connection: Connection) -> Dump:
 
 
 def edited(bundle: Bundle, tag: str) -> Bundle:
-    """Return *bundle* as it is after an edit of the migration *tag*."""
+    """Return *bundle* after an edit of the migration *tag*."""
     migrations = (dataclasses.replace(m, hash="e" * 64) if m.tag == tag else m for m in bundle.migrations)
     return dataclasses.replace(bundle, migrations=tuple(migrations))
 
 
 def without_last(bundle: Bundle) -> Bundle:
-    """Return *bundle* as it was one version ago."""
+    """Return *bundle* of the previous version."""
     return dataclasses.replace(bundle, migrations=bundle.migrations[:-1])
 
 
 def refused(connection: Connection, bundle: Bundle) -> RefusedError:
-    """Return the refusal of *bundle* by plan and run alike, after seeing that nothing was written."""
+    """Return the error with which both plan and run refuse *bundle*; assert that nothing was written."""
     before = dump(connection)
     with pytest.raises(RefusedError) as planned:
         read_plan(connection, bundle)
@@ -74,7 +74,7 @@ def refused(connection: Connection, bundle: Bundle) -> RefusedError:
 
 
 def test_an_edited_applied_migration_is_refused(connection: Connection) -> None:
-    """Drift is refused by name, with all of it applied and with a migration still pending."""
+    """The error names the edited migration, with and without pending migrations."""
     migrate(without_last(GATEWAY), connection)
     error = refused(connection, edited(GATEWAY, "0003_api_tokens"))
     assert error.code == "MIGRATION_DRIFT"
@@ -83,7 +83,7 @@ def test_an_edited_applied_migration_is_refused(connection: Connection) -> None:
 
 
 def test_a_database_newer_than_the_package_is_refused(connection: Connection) -> None:
-    """One version back, with 0009's ``when`` before 0008's, the error says that a later version was here."""
+    """The previous version reports that a later one migrated the database, although 0009 is older than 0008."""
     migrate(GATEWAY, connection)
     error = refused(connection, without_last(GATEWAY))
     assert error.code == "DATABASE_NEWER"
@@ -92,7 +92,7 @@ def test_a_database_newer_than_the_package_is_refused(connection: Connection) ->
 
 
 def test_a_database_several_versions_newer_is_refused(connection: Connection) -> None:
-    """So it is with several unknown migrations."""
+    """The error is the same with several unknown migrations."""
     migrate(GATEWAY, connection)
     older = dataclasses.replace(GATEWAY, migrations=GATEWAY.migrations[:4])
     error = refused(connection, older)
@@ -100,7 +100,7 @@ def test_a_database_several_versions_newer_is_refused(connection: Connection) ->
 
 
 def test_an_unknown_row_is_refused(connection: Connection) -> None:
-    """A ledger that another application filled is not written to."""
+    """A ledger with rows of another application is not written to."""
     connection.execute("CREATE SCHEMA drizzle")
     connection.execute(
         "CREATE TABLE drizzle.__drizzle_migrations (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)"
@@ -114,7 +114,7 @@ def test_an_unknown_row_is_refused(connection: Connection) -> None:
 
 
 def test_a_refused_bundle_does_not_stop_the_other(connection: Connection) -> None:
-    """The ledgers of gateway and storage are apart."""
+    """Gateway and storage have separate ledgers."""
     migrate(GATEWAY, connection)
     refused(connection, edited(GATEWAY, "0000_auth"))
     assert migrate(STORAGE, connection).applied == ("0000_documents",)
@@ -122,7 +122,7 @@ def test_a_refused_bundle_does_not_stop_the_other(connection: Connection) -> Non
 
 
 def test_reading_an_empty_database_writes_nothing(connection: Connection) -> None:
-    """Neither plan nor state makes so much as a schema, also where nothing may be written."""
+    """Neither plan nor state creates a schema; both work in a read-only transaction."""
     before = dump(connection)
     connection.execute("SET default_transaction_read_only = on")
     for bundle in (GATEWAY, STORAGE):
@@ -135,7 +135,7 @@ def test_reading_an_empty_database_writes_nothing(connection: Connection) -> Non
 
 
 def test_a_run_with_nothing_to_do_writes_nothing(connection: Connection) -> None:
-    """Reading and running an up-to-date database works where nothing may be written."""
+    """Reading and running an up-to-date database works in read-only transactions."""
     for bundle in (GATEWAY, STORAGE):
         migrate(bundle, connection)
     before = dump(connection)

@@ -1,4 +1,4 @@
-"""Several runners on one database at once: with the lock, without it, and one that waits in vain."""
+"""Concurrent runners on one database: with the lock, without it, and with a timeout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 def inserts(files: int, statements: int) -> Bundle:
-    """Return a bundle that inserts files * statements rows, with files of a comment and of nothing in between."""
+    """Return a bundle that inserts files * statements rows, with comment-only and empty files in between."""
     texts = ["CREATE TABLE notes (n integer NOT NULL);"]
     for file in range(files):
         numbers = range(file * statements, (file + 1) * statements)
@@ -51,7 +51,7 @@ def inserts(files: int, statements: int) -> Bundle:
 
 
 def at_once(conninfo: str, count: int, run: Callable[[Connection], tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Call *run* in *count* threads with a connection each, all let go at the same instant."""
+    """Call *run* in *count* threads with a connection each, all started at the same instant."""
     barrier = threading.Barrier(count)
 
     def runner(_number: int) -> tuple[str, ...]:
@@ -64,14 +64,14 @@ def at_once(conninfo: str, count: int, run: Callable[[Connection], tuple[str, ..
 
 
 def run_unlocked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
-    """Run *bundle* without the lock, as through a transaction pooler, where a session lock means nothing."""
+    """Run *bundle* without the lock."""
     run = _Run(bundle, connection, 5.0, lambda _event: None)
-    run.to_the_end()
+    run.run_until_up_to_date()
     return tuple(run.finished)
 
 
 def assert_applied_once(conninfo: str, bundle: Bundle, applied: Sequence[tuple[str, ...]]) -> None:
-    """Hold the ledger and the runners' own reports against the bundle."""
+    """Verify the ledger and the runners' reports against the bundle."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         state = read_state(connection, bundle)
         assert [(row.hash, row.when) for row in state.applied] == [(m.hash, m.when) for m in bundle.migrations]
@@ -83,22 +83,22 @@ def assert_applied_once(conninfo: str, bundle: Bundle, applied: Sequence[tuple[s
 
 
 def assert_rows_once(conninfo: str, expected: int) -> None:
-    """Hold what the statements inserted against their number."""
+    """Verify that each number was inserted once."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         rows = [n for (n,) in connection.execute("SELECT n FROM notes ORDER BY n")]
         assert rows == list(range(expected))
 
 
 @pytest.mark.parametrize("count", [2, 8])
-def test_runners_at_once_apply_everything_once(database: str, count: int) -> None:
-    """Of several gateways that start together on an empty database one migrates, and all go on."""
+def test_concurrent_runners_apply_everything_once(database: str, count: int) -> None:
+    """Of several gateways that start together on an empty database one migrates, and all succeed."""
     reports = at_once(database, count, lambda connection: migrate(GATEWAY, connection).applied)
     assert sorted(map(len, reports)) == [0] * (count - 1) + [10]
     assert_applied_once(database, GATEWAY, reports)
 
 
-def test_processes_at_once_apply_everything_once(database: str) -> None:
-    """So it is with real processes."""
+def test_concurrent_processes_apply_everything_once(database: str) -> None:
+    """The result is the same with separate processes."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -122,29 +122,29 @@ def test_processes_at_once_apply_everything_once(database: str) -> None:
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_without_the_lock_everything_is_still_applied_once(database: str, count: int) -> None:
-    """The compare-and-set alone fences the rivals, on an empty database and on files without statements too."""
+    """The compare-and-set alone fences concurrent runners, also on files without statements."""
     bundle = inserts(4, 10)
     reports = at_once(database, count, lambda connection: run_unlocked(bundle, connection))
     assert_rows_once(database, 40)
     assert_applied_once(database, bundle, reports)
 
 
-class _EnoughError(Exception):
-    """The rival did its one statement."""
+class _StopError(Exception):
+    """The rival ran one statement."""
 
 
 def advance_by_one(bundle: Bundle, rival: Connection) -> None:
-    """Let *rival* run the next statement, without the lock, and stop."""
+    """Let *rival* run the next statement without the lock, then stop."""
 
     def stop(_event: Event) -> None:
-        raise _EnoughError
+        raise _StopError
 
-    with suppress(_EnoughError):
-        _Run(bundle, rival, 5.0, stop).to_the_end()
+    with suppress(_StopError):
+        _Run(bundle, rival, 5.0, stop).run_until_up_to_date()
 
 
-def test_being_fenced_at_every_other_statement_is_no_failure(database: str) -> None:
-    """A rival that is always one ahead costs a new plan each time, however long the bundle is."""
+def test_a_run_fenced_at_every_other_statement_succeeds(database: str) -> None:
+    """A rival that is always one statement ahead causes a new plan each time, without a limit for long bundles."""
     bundle = inserts(1, 240)
     with (
         psycopg.connect(database, autocommit=True) as rival,
@@ -154,18 +154,18 @@ def test_being_fenced_at_every_other_statement_is_no_failure(database: str) -> N
     assert_rows_once(database, 240)
 
 
-def test_a_runner_that_comes_too_late_names_the_one_before(database: str) -> None:
-    """The error names the holder's pid, program, query and age, and nothing was written meanwhile."""
+def test_a_busy_lock_is_reported_with_its_holder(database: str) -> None:
+    """The error names the holder's pid, application name, query and age, and nothing is written."""
     with (
         psycopg.connect(database, autocommit=True, application_name="other gateway") as holder,
         psycopg.connect(database, autocommit=True) as connection,
         migration_lock(holder, 5),
     ):
         holder.execute("SELECT 'a slow statement'")
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(MigrationsBusyError) as caught:
             migrate(GATEWAY, connection, lock_timeout=0.2)
-        assert 0.2 <= time.monotonic() - begun < 5
+        assert 0.2 <= time.monotonic() - started < 5
         found = connection.execute("SELECT to_regclass('drizzle.__drizzle_migrations')").fetchone()
         assert found == (None,)
         pid = holder.info.backend_pid
@@ -179,8 +179,8 @@ def test_a_runner_that_comes_too_late_names_the_one_before(database: str) -> Non
         assert named in error.message
 
 
-def test_the_lock_is_of_one_database_and_is_given_back(database: str) -> None:
-    """A run elsewhere on the server does not count, and neither success nor failure keeps the lock."""
+def test_the_lock_is_per_database_and_is_released(database: str) -> None:
+    """A lock in another database of the server does not conflict, and the lock is released after the run."""
     elsewhere = psycopg.conninfo.make_conninfo(database, dbname="postgres")
     broken = inserts(1, 1)
     with (
@@ -194,7 +194,7 @@ def test_the_lock_is_of_one_database_and_is_given_back(database: str) -> None:
 
 
 def test_an_up_to_date_database_needs_no_lock(database: str) -> None:
-    """A gateway that starts beside a long migration of another bundle need not wait for it."""
+    """A gateway that is up to date does not wait for a long migration of another bundle."""
     with (
         psycopg.connect(database, autocommit=True) as holder,
         psycopg.connect(database, autocommit=True) as connection,

@@ -1,4 +1,4 @@
-"""The failures that this project began with, shown dead on a real database, with the shipped bundles."""
+"""Regression tests with the packaged bundles for the migration failures of earlier versions."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 @pytest.fixture
 def second_database(postgres_server: Any) -> str:
-    """The conninfo of one more fresh, empty database."""
+    """The conninfo of another empty database."""
     return str(postgres_server.conninfo(postgres_server.create_database()))
 
 
@@ -125,7 +125,7 @@ def connect(conninfo: str) -> Connection:
 
 
 def first(bundle: Bundle, count: int) -> Bundle:
-    """Return the bundle as it was when it had only its first *count* migrations."""
+    """Return the bundle with only its first *count* migrations."""
     return dataclasses.replace(bundle, migrations=bundle.migrations[:count])
 
 
@@ -145,7 +145,7 @@ def ledger_rows(connection: Connection) -> list[tuple[object, ...]]:
 
 
 def fingerprint(connection: Connection, *schemas: str) -> dict[str, list[tuple[object, ...]]]:
-    """Return all that makes up the schema, by kind."""
+    """Return the objects of the schema by kind."""
     return {
         kind: connection.execute(query.encode(), {"schemas": list(schemas)}).fetchall()
         for kind, query in FINGERPRINT.items()
@@ -153,14 +153,14 @@ def fingerprint(connection: Connection, *schemas: str) -> dict[str, list[tuple[o
 
 
 def psql(bindir: Path, conninfo: str, bundle: Bundle) -> None:
-    """Run the bundle's files with ``psql -f``, to which the markers are comments."""
+    """Run the bundle's files with ``psql -f``, which treats the markers as comments."""
     files = [f"--file={SQL / bundle.name / f'{migration.tag}.sql'}" for migration in bundle.migrations]
     command = [str(bindir / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *files, conninfo]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
-def test_the_enum_value_is_used_in_a_database_that_already_has_the_type(database: str) -> None:
-    """0009 runs where 0000 to 0008 are applied; in one outer transaction PostgreSQL refuses it there."""
+def test_a_new_enum_value_is_used_in_a_database_that_has_the_type(database: str) -> None:
+    """0009 runs after 0000 to 0008 were applied; in one enclosing transaction PostgreSQL would reject it."""
     with connect(database) as connection:
         migrate(first(GATEWAY, 9), connection)
         assert statuses(connection) == ["active", "revoked", "expired", "'active'::grant_status"]
@@ -174,8 +174,8 @@ def test_the_enum_value_is_used_in_a_database_that_already_has_the_type(database
         assert statuses(connection) == ["active", "revoked", "expired", "pending", "'pending'::grant_status"]
 
 
-def test_a_migration_whose_when_lies_before_the_last_one_is_run(database: str) -> None:
-    """0008 with its larger ``when`` was applied before 0009 came; 0009 is run, not skipped."""
+def test_a_migration_with_an_older_when_is_run(database: str) -> None:
+    """0008 with its later ``when`` was applied before 0009 was added; 0009 is run, not skipped."""
     with connect(database) as connection:
         migrate(first(GATEWAY, 9), connection)
         newest = connection.execute("SELECT max(created_at) FROM drizzle.__drizzle_migrations").fetchall()
@@ -187,8 +187,8 @@ def test_a_migration_whose_when_lies_before_the_last_one_is_run(database: str) -
         assert read_plan(connection, GATEWAY).up_to_date
 
 
-def test_both_bundles_fill_an_empty_database_and_a_second_run_does_nothing(database: str) -> None:
-    """Everything is applied in journal order, reported statement by statement, and just once."""
+def test_both_bundles_are_applied_once_to_an_empty_database(database: str) -> None:
+    """Everything is applied in journal order and reported statement by statement; a second run does nothing."""
     seen: list[Event] = []
     with connect(database) as connection:
         for bundle in (GATEWAY, STORAGE):
@@ -211,19 +211,19 @@ def test_both_bundles_fill_an_empty_database_and_a_second_run_does_nothing(datab
 
 
 def test_the_ledger_is_drizzles(database: str, second_database: str) -> None:
-    """The table is the one that drizzle-orm makes, and the rows are those that it would write."""
-    with connect(database) as ours, connect(second_database) as drizzles:
-        migrate(GATEWAY, ours)
+    """The table is created as drizzle-orm creates it, and the rows are those that it would write."""
+    with connect(database) as migrated, connect(second_database) as drizzles:
+        migrate(GATEWAY, migrated)
         drizzles.execute(DRIZZLE_LEDGER.encode())
-        created = fingerprint(ours, "drizzle")
+        created = fingerprint(migrated, "drizzle")
         expected = fingerprint(drizzles, "drizzle")
         for kind in ("columns", "indexes", "constraints", "sequences"):
             assert created[kind] == expected[kind], kind
-        assert ledger_rows(ours) == [(i, m.hash, m.when) for i, m in enumerate(GATEWAY.migrations, 1)]
+        assert ledger_rows(migrated) == [(i, m.hash, m.when) for i, m in enumerate(GATEWAY.migrations, 1)]
 
 
-def test_a_database_that_drizzle_migrated_is_continued(database: str, postgres_bin: Path) -> None:
-    """Where drizzle-orm applied 0000 to 0008, only 0009 is run, and no progress of others is needed."""
+def test_a_database_migrated_by_drizzle_is_continued(database: str, postgres_bin: Path) -> None:
+    """After drizzle-orm applied 0000 to 0008, only 0009 is run, without progress rows for the others."""
     with connect(database) as connection:
         connection.execute(DRIZZLE_LEDGER.encode())
         psql(postgres_bin, database, first(GATEWAY, 9))
@@ -237,15 +237,15 @@ def test_a_database_that_drizzle_migrated_is_continued(database: str, postgres_b
 
 
 def test_the_schema_equals_that_of_the_plain_files(database: str, second_database: str, postgres_bin: Path) -> None:
-    """Columns, indexes, constraints, enums and sequences are those that the SQL makes without a runner."""
-    with connect(database) as ours, connect(second_database) as plain:
+    """Columns, indexes, constraints, enums and sequences are those that psql creates from the files."""
+    with connect(database) as migrated, connect(second_database) as plain:
         for bundle in (GATEWAY, STORAGE):
-            migrate(bundle, ours)
+            migrate(bundle, migrated)
             psql(postgres_bin, second_database, bundle)
         expected = fingerprint(plain, "public")
-        assert fingerprint(ours, "public") == expected
+        assert fingerprint(migrated, "public") == expected
         assert all(expected.values())
-        schemas = ours.execute(
+        schemas = migrated.execute(
             "SELECT nspname::text FROM pg_namespace "
             "WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"
         ).fetchall()
@@ -253,7 +253,7 @@ def test_the_schema_equals_that_of_the_plain_files(database: str, second_databas
 
 
 def test_the_tables_are_better_auths(database: str) -> None:
-    """Names, types, nullability and defaults of the four tables are exactly better-auth's."""
+    """Names, types, nullability and defaults of the four tables are those of better-auth."""
     with connect(database) as connection:
         migrate(GATEWAY, connection)
         for table, columns in BETTER_AUTH.items():

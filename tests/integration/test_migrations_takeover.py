@@ -1,4 +1,4 @@
-"""resolve, baseline, drift shown statement by statement, and folders that drizzle-kit made."""
+"""resolve, baseline, drift reported by statement, and folders created by drizzle-kit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GATEWAY, STORAGE = Bundle.load("gateway"), Bundle.load("storage")
 
 
 def bundle_of(*files: tuple[str, ...]) -> Bundle:
-    """Return a bundle with a migration for each row of statements."""
+    """Return a bundle with a migration for each tuple of statements."""
     migrations = []
     for number, statements in enumerate(files):
         text = MARK.join(statements)
@@ -46,40 +46,40 @@ def connection(database: str) -> Iterator[Connection]:
         yield opened
 
 
-UNKNOWN = ("CALL nobody_knows()", "CREATE TABLE after_it (n integer)")
+UNKNOWN = ("CALL unknown_effect()", "CREATE TABLE after_it (n integer)")
 
 
-def cut_off(connection: Connection) -> Bundle:
-    """Leave a statement of which nobody knows whether it took effect."""
+def interrupted(connection: Connection) -> Bundle:
+    """Leave an interrupted statement of which it is unknown whether it took effect."""
     bundle = bundle_of(("SELECT 1",), UNKNOWN)
     migrate(bundle_of(("SELECT 1",)), connection)
     assert progress.note_intent(connection, bundle.ledger, bundle.migrations[1], 1, {})
-    with pytest.raises(UndecidedError, match="cut off"):
+    with pytest.raises(UndecidedError, match="interrupted"):
         migrate(bundle, connection)
     return bundle
 
 
-def test_what_took_effect_is_passed_over(connection: Connection) -> None:
-    """The run goes on behind the statement, which is not run."""
-    bundle = cut_off(connection)
+def test_a_statement_resolved_as_applied_is_skipped(connection: Connection) -> None:
+    """The run continues after the statement, which is not run."""
+    bundle = interrupted(connection)
     assert not resolve(bundle, connection, "m1", ResolveAnswer.APPLIED).finished
     assert migrate(bundle, connection).applied == ("m1",)
     with pytest.raises(NothingToResolveError):
         resolve(bundle, connection, "m1", ResolveAnswer.APPLIED)
 
 
-def test_what_did_not_take_effect_is_run_again(connection: Connection) -> None:
-    """The run begins with the statement."""
-    bundle = cut_off(connection)
+def test_a_statement_resolved_as_retry_is_run_again(connection: Connection) -> None:
+    """The next run starts with the statement."""
+    bundle = interrupted(connection)
     resolve(bundle, connection, "m1", ResolveAnswer.RETRY)
-    with pytest.raises(StatementFailedError, match="nobody_knows"):
+    with pytest.raises(StatementFailedError, match="unknown_effect"):
         migrate(bundle, connection)
-    connection.execute("CREATE PROCEDURE nobody_knows() LANGUAGE sql AS ''")
+    connection.execute("CREATE PROCEDURE unknown_effect() LANGUAGE sql AS ''")
     assert migrate(bundle, connection).applied == ("m1",)
 
 
-def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) -> None:
-    """The last one of a file completes it, ledger row included."""
+def test_a_failed_statement_run_by_hand_is_skipped(connection: Connection) -> None:
+    """Resolving the last statement of a file completes it, including the ledger row."""
     bundle = bundle_of(("SELECT 1", "INSERT INTO missing VALUES (1)"))
     with pytest.raises(StatementFailedError):
         migrate(bundle, connection)
@@ -88,8 +88,8 @@ def test_a_failed_statement_done_by_hand_is_passed_over(connection: Connection) 
     assert len(read_state(connection, bundle).applied) == 1
 
 
-def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: Connection, database: str) -> None:
-    """A run that was killed, not failed, left no statement that is marked: each that is left can be answered for."""
+def test_a_file_that_lost_its_session_is_completed_by_hand(connection: Connection, database: str) -> None:
+    """A killed run leaves no failed statement; each remaining statement can be resolved nevertheless."""
     temporary = ("CREATE TABLE t (n integer)", "CREATE TEMP TABLE scratch (n integer)")
     rest = ("INSERT INTO t SELECT n FROM scratch, missing", "INSERT INTO t SELECT 2 FROM scratch", "SELECT 3")
     with pytest.raises(StatementFailedError):
@@ -107,7 +107,7 @@ def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: 
 
 
 @pytest.mark.parametrize(
-    ("edited", "told"),
+    ("edited", "summary"),
     [
         (("SELECT 1", "SELECT\n20", "SELECT 3"), r"changed statement 2; statement 2 \(line 3\) is now: SELECT 20"),
         (("SELECT 1", "SELECT 2", "SELECT 3", "SELECT 4"), "added statement 4"),
@@ -116,7 +116,7 @@ def test_a_file_that_lost_its_session_is_brought_to_its_end_by_hand(connection: 
     ],
 )
 def test_drift_names_the_statements(connection: Connection, edited: tuple[str, ...], summary: str) -> None:
-    """The refusal says which statements of the applied file were changed."""
+    """The error says which statements of the applied file were changed."""
     migrate(bundle_of(("SELECT 1", "SELECT 2", "SELECT 3")), connection)
     with pytest.raises(DriftError, match=summary):
         migrate(bundle_of(edited), connection)
@@ -127,23 +127,23 @@ def other_database(connection: Connection, name: str) -> Connection:
     return psycopg.connect(make_conninfo(connection.info.dsn, dbname=name), autocommit=True)
 
 
-def forget(connection: Connection) -> None:
-    """Make it a database that somebody else made."""
+def drop_records(connection: Connection) -> None:
+    """Drop ledger and progress, as in a database created by other means."""
     connection.execute("DROP SCHEMA drizzle, mosaic CASCADE")
 
 
 def scratch_databases(connection: Connection) -> int:
-    """Return how many databases a baseline left behind."""
+    """Return the number of scratch databases that were not dropped."""
     rows = connection.execute("SELECT count(*)::int FROM pg_database WHERE datname LIKE 'mosaic_baseline_%'").fetchone()
     assert rows is not None
     return int(str(rows[0]))
 
 
-def test_a_database_made_by_other_means_is_taken_over(connection: Connection) -> None:
-    """The ledger is written without running anything, and the run goes on with what comes after."""
+def test_a_database_created_by_other_means_is_adopted(connection: Connection) -> None:
+    """The ledger is written without running anything; a second baseline is refused."""
     for bundle in (GATEWAY, STORAGE):
         migrate(bundle, connection)
-    forget(connection)
+    drop_records(connection)
     done = baseline(
         GATEWAY,
         connection,
@@ -167,12 +167,12 @@ def test_a_database_made_by_other_means_is_taken_over(connection: Connection) ->
 
 
 def test_a_difference_is_shown_before_anything_is_written(connection: Connection) -> None:
-    """Missing and extra objects are listed, and nothing is written, unless that is wanted."""
+    """Missing and extra objects are listed, and nothing is written unless the differences are accepted."""
     migrate(GATEWAY, connection)
-    forget(connection)
+    drop_records(connection)
     connection.execute("ALTER TABLE users DROP COLUMN image; CREATE TABLE mine (n integer)")
 
-    def take_over(*, accept_differences: bool = False, dry_run: bool = False) -> object:
+    def run_baseline(*, accept_differences: bool = False, dry_run: bool = False) -> object:
         return baseline(
             GATEWAY,
             connection,
@@ -183,17 +183,17 @@ def test_a_difference_is_shown_before_anything_is_written(connection: Connection
         )
 
     with pytest.raises(BaselineDiffersError, match=r"- column public.users.image") as refused:
-        take_over()
+        run_baseline()
     assert "+ table public.mine" in refused.value.details["differences"]
     assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
-    take_over(dry_run=True)
+    run_baseline(dry_run=True)
     assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
-    take_over(accept_differences=True)
+    run_baseline(accept_differences=True)
     assert read_plan(connection, GATEWAY).up_to_date
     assert scratch_databases(connection) == 0
 
 
-MADE = """
+SCHEMA = """
 CREATE SCHEMA s;
 CREATE TABLE t (n integer, s text); CREATE TABLE u (n integer); CREATE VIEW v AS SELECT n FROM t;
 CREATE TABLE p (n integer) PARTITION BY RANGE (n); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
@@ -237,10 +237,10 @@ CREATE POLICY y ON t USING (n > 0); CREATE SEQUENCE q; CREATE DOMAIN d AS intege
     ],
 )
 def test_each_kind_of_object_is_compared(postgres_server: PostgresServer, change: str) -> None:
-    """What changes the schema changes its lines; owners, comments and data do not."""
+    """Changes of the schema change its lines; owners, comments and data do not."""
     name = postgres_server.create_database(prefix="compared")
     with postgres_server.connect(name) as connection:
-        connection.execute(MADE.encode())
+        connection.execute(SCHEMA.encode())
         before = schema_lines(connection)
         connection.execute("COMMENT ON TABLE t IS 'x'; INSERT INTO u VALUES (1); ALTER TABLE u OWNER TO pg_monitor")
         assert schema_lines(connection) == before
@@ -249,7 +249,7 @@ def test_each_kind_of_object_is_compared(postgres_server: PostgresServer, change
 
 
 def write_folder(folder: Path, files: dict[str, str], tags: list[str]) -> Path:
-    """Write what drizzle-kit writes, snapshots included."""
+    """Write a folder as drizzle-kit does, including a snapshot."""
     (folder / "meta").mkdir(parents=True)
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -261,7 +261,7 @@ def write_folder(folder: Path, files: dict[str, str], tags: list[str]) -> Path:
 
 
 def test_a_folder_of_drizzle_kit_is_a_bundle(connection: Connection, tmp_path: Path) -> None:
-    """It needs no hash lock, and its snapshots do not matter."""
+    """It needs no hash lock, and its snapshots are ignored."""
     folder = write_folder(tmp_path / "drizzle", {"0000_a.sql": "CREATE TABLE a (n integer)"}, ["0000_a"])
     bundle = Bundle.from_directory(folder)
     assert bundle.name == "drizzle"
@@ -269,22 +269,22 @@ def test_a_folder_of_drizzle_kit_is_a_bundle(connection: Connection, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("files", "tags", "told"),
+    ("files", "tags", "summary"),
     [
         ({"0000_a.sql": "SELECT 1"}, ["0000_a", "0001_b"], "0001_b.sql is named by the journal"),
         ({"0000_a.sql": "SELECT 1", "0001_b.sql": "SELECT 2"}, ["0000_a"], "0001_b.sql has no entry"),
     ],
 )
-def test_a_folder_at_odds_with_its_journal_is_refused(
+def test_a_folder_that_differs_from_its_journal_is_refused(
     tmp_path: Path, files: dict[str, str], tags: list[str], summary: str
 ) -> None:
-    """Nothing is skipped silently."""
+    """Missing and extra files are reported instead of skipped."""
     with pytest.raises(BundleError, match=summary):
         Bundle.from_directory(write_folder(tmp_path / "drizzle", files, tags))
 
 
-def test_what_is_no_folder_of_migrations_is_refused(tmp_path: Path) -> None:
-    """An empty folder and no folder at all are both told."""
+def test_a_folder_without_migrations_is_refused(tmp_path: Path) -> None:
+    """An empty folder and a missing folder are both errors."""
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(BundleError):
             Bundle.from_directory(path)

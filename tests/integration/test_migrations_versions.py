@@ -1,4 +1,4 @@
-"""The runner on each version of PostgreSQL that this machine has: the one that we ship, Debian's, a wheel's."""
+"""The runner on each PostgreSQL version of this machine: the embedded one, Debian's, and one from a wheel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILES = (
 
 
 def bundle_of(*files: tuple[str, ...]) -> Bundle:
-    """Return a bundle with a migration for each row of statements."""
+    """Return a bundle with a migration for each tuple of statements."""
     texts = [MARK.join(statements) for statements in files]
     migrations = tuple(
         Migration(tag=f"m{number}", when=number + 1, hash=file_hash(text.encode()), statements=split(text))
@@ -46,7 +46,7 @@ def server(
     postgres_server: PostgresServer,
     run_server: RunServer,
 ) -> Iterator[PostgresServer]:
-    """A server of each version."""
+    """Run a server of each version."""
     if request.param == "shipped":
         yield postgres_server
         return
@@ -55,8 +55,8 @@ def server(
         yield started
 
 
-def test_apply_resume_outside_and_settings(server: PostgresServer) -> None:
-    """A file fails half-way and goes on in a new session, with its settings; everything is there once."""
+def test_apply_resume_and_nontransactional_statements(server: PostgresServer) -> None:
+    """A file fails half-way and resumes in a new session with its settings; everything is applied once."""
     conninfo = server.conninfo(server.create_database())
     bundle = bundle_of(*FILES)
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -74,8 +74,8 @@ def test_apply_resume_outside_and_settings(server: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("left", ["nothing", "valid", "invalid"])
-def test_a_cut_off_index_is_recovered(server: PostgresServer, left: str) -> None:
-    """Absent, valid or invalid: one valid index in the end."""
+def test_an_interrupted_index_is_recovered(server: PostgresServer, left: str) -> None:
+    """Whether the index is missing, valid or invalid, one valid index exists in the end."""
     conninfo = server.conninfo(server.create_database())
     sql = "CREATE INDEX CONCURRENTLY t_b ON t (b)"
     bundle = bundle_of(FILES[0], (sql,))

@@ -1,4 +1,4 @@
-"""PGlite's engine on bad days: kills, rivals, a full disk, long paths. What was committed is there afterwards."""
+"""PGlite's engine after kills, with concurrent processes, on a full disk and with long paths."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ signal.pause()
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until *condition* holds."""
+    """Wait until *condition* is true."""
     deadline = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {LIMIT} s"
@@ -58,11 +58,11 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 def session(engine: Pglite) -> psycopg.Connection:
     """Open a session of *engine*."""
-    return connect(engine.conninfo(), application_name="bad day")
+    return connect(engine.conninfo(), application_name="engine test")
 
 
 def sidecar_of(home: Home) -> ProcessIdentity:
-    """Return the sidecar that the home's record names."""
+    """Return the sidecar from the home's lock record."""
     record = read_record(home, lock_file(home))
     assert record is not None
     assert record.postmaster is not None
@@ -71,9 +71,9 @@ def sidecar_of(home: Home) -> ProcessIdentity:
 
 @contextmanager
 def owner_process(home: Home) -> Iterator[subprocess.Popen[str]]:
-    """Run the engine of *home* in a process of its own, as a gateway would."""
-    words = [sys.executable, "-c", OWNER, str(home.path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    """Run the engine of *home* in another process, like a gateway."""
+    argv = [sys.executable, "-c", OWNER, str(home.path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], LIMIT)
         assert ready
@@ -90,17 +90,17 @@ def sockets_of(engine: Pglite) -> Path:
 
 
 def values(engine: Pglite, table: str) -> list[int]:
-    """Return what *table* holds."""
+    """Return the values of column ``n`` of *table*."""
     with closing(session(engine)) as connection:
         return [row[0] for row in connection.execute(f"SELECT n FROM {table} ORDER BY n".encode())]
 
 
-def test_the_sidecar_ends_with_its_owner(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """A killed owner takes the sidecar and the lock with it; the next start has all that was committed."""
+def test_sidecar_exits_with_its_owner(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """When the owner is killed, the sidecar exits and the lock is released; committed data is retained."""
     with owner_process(pglite_home) as owner:
         conninfo = running_conninfo(pglite_home)
         assert conninfo is not None
-        with closing(connect(conninfo, application_name="bad day")) as connection:
+        with closing(connect(conninfo, application_name="engine test")) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS owned (n int)")
             connection.execute("INSERT INTO owned VALUES (1)")
         sidecar = sidecar_of(pglite_home)
@@ -113,13 +113,13 @@ def test_the_sidecar_ends_with_its_owner(make_pglite: Callable[..., Pglite], pgl
     assert values(engine, "owned")[-1] == 1
 
 
-def test_a_busy_sidecar_of_a_dead_owner_is_ended(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """One that a query keeps from ending keeps the lock, until the next start ends it and says so."""
+def test_busy_orphaned_sidecar_is_ended(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """An orphaned sidecar that a query keeps busy holds the lock until the next start ends it and reports that."""
     with owner_process(pglite_home) as owner:
         sidecar = sidecar_of(pglite_home)
         conninfo = running_conninfo(pglite_home)
         assert conninfo is not None
-        with closing(connect(conninfo, application_name="bad day")) as connection:
+        with closing(connect(conninfo, application_name="engine test")) as connection:
             connection.pgconn.send_query(BUSY)
             time.sleep(0.5)
             owner.kill()
@@ -131,8 +131,8 @@ def test_a_busy_sidecar_of_a_dead_owner_is_ended(make_pglite: Callable[..., Pgli
 
 
 @pytest.mark.parametrize("rival", ["engine", "verb"])
-def test_a_rival_is_told_who_has_it(make_pglite: Callable[..., Pglite], pglite_home: Home, rival: str) -> None:
-    """Nobody opens the directory a second time; the error names the process that has it."""
+def test_second_engine_is_refused(make_pglite: Callable[..., Pglite], pglite_home: Home, rival: str) -> None:
+    """The directory is not opened a second time; the error names the process that holds it."""
     with owner_process(pglite_home) as owner:
         engine = make_pglite(published=rival == "engine")
         with pytest.raises(EngineBusyError, match=f"process {owner.pid}"):
@@ -140,21 +140,21 @@ def test_a_rival_is_told_who_has_it(make_pglite: Callable[..., Pglite], pglite_h
         assert not engine.alive()
 
 
-def test_a_foreign_process_with_the_lock_is_named(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """A program that is not ours and has locked the directory is left alone, and named."""
+def test_lock_held_by_a_foreign_process(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """A foreign program that holds the lock is not ended; the error names its pid."""
     engine = make_pglite()
     engine.start()
     engine.stop()
     with lock_file(pglite_home).open("rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(EngineBusyError, match=f"not ours: {os.getpid()}"):
+        with pytest.raises(EngineBusyError, match=f"foreign process: {os.getpid()}"):
             engine.start()
     engine.start()
     assert engine.alive()
 
 
-def test_the_lock_is_held_by_the_sidecar_itself(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """Even with our own descriptor closed, nobody gets the directory while the sidecar lives."""
+def test_sidecar_holds_the_lock(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """Even after the parent has closed its descriptor, the lock is held while the sidecar runs."""
     engine = make_pglite()
     engine.start()
     sidecar = sidecar_of(pglite_home)
@@ -165,33 +165,32 @@ def test_the_lock_is_held_by_the_sidecar_itself(make_pglite: Callable[..., Pglit
     assert not is_running(sidecar)
 
 
-def test_a_killed_sidecar_is_noticed_and_started_again(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """SIGKILL in a stream of commits loses none that was acknowledged."""
+def test_killed_sidecar_is_restarted(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """SIGKILL during a series of commits loses no acknowledged commit."""
     engine = make_pglite()
     engine.start()
     with closing(session(engine)) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
-        connection.execute("TRUNCATE kept")
+        connection.execute("CREATE TABLE IF NOT EXISTS retained (n int)")
+        connection.execute("TRUNCATE retained")
         for number in range(50):
-            connection.execute("INSERT INTO kept VALUES (%s)", (number,))
+            connection.execute("INSERT INTO retained VALUES (%s)", (number,))
         os.kill(sidecar_of(pglite_home).pid, signal.SIGKILL)
         until(lambda: not engine.alive(), "the engine notices")
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
     engine.start()
-    assert values(engine, "kept") == list(range(50))
+    assert values(engine, "retained") == list(range(50))
     assert "recovered from a crash" in (engine.verify().recovered or "")
 
 
-def test_stale_files_mislead_nobody(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """A socket, and a record whose pids now belong to others, do not stop the next start."""
+def test_stale_files_are_ignored(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """A stale socket, and a record whose pids now belong to other processes, do not prevent the next start."""
     engine = make_pglite()
     engine.start()
     sockets = sockets_of(engine)
     record = lock_file(pglite_home).read_bytes()
     engine.stop()
-    us = identify(os.getpid())
-    assert us is not None
+    assert identify(os.getpid()) is not None
     for text in (record, record.replace(str(sidecar_pid(record)).encode(), str(os.getpid()).encode()), b"{", b""):
         lock_file(pglite_home).write_bytes(text)
         socket_path(sockets).touch()
@@ -201,12 +200,12 @@ def test_stale_files_mislead_nobody(make_pglite: Callable[..., Pglite], pglite_h
 
 
 def sidecar_pid(record: bytes) -> int:
-    """Return the sidecar's pid in a record."""
+    """Return the sidecar's pid from a lock record."""
     return int(json.loads(record)["postmaster"]["pid"])
 
 
-def test_a_path_too_long_for_a_socket(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
-    """The socket goes elsewhere then; spaces and unicode in the path harm nothing."""
+def test_path_too_long_for_a_socket(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
+    """The socket is then created outside of the home; spaces and non-ASCII letters in the path work."""
     home = copy_of(pglite_home, make_scratch(scratch, "ö " * 45))
     engine = make_pglite(home)
     engine.start()
@@ -220,8 +219,8 @@ def test_a_path_too_long_for_a_socket(make_pglite: Callable[..., Pglite], pglite
     shutil.rmtree(directory)
 
 
-def test_the_socket_is_closed_to_others(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """Directory 0700, socket 0600; PGlite's own files lie in closed directories."""
+def test_socket_and_data_are_private(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """The directory has mode 0700, the socket 0600; PGlite's own files are in private directories."""
     engine = make_pglite()
     engine.start()
     assert pglite_home.run.stat().st_mode & 0o777 == 0o700
@@ -232,10 +231,10 @@ def test_the_socket_is_closed_to_others(make_pglite: Callable[..., Pglite], pgli
 
 
 @pytest.mark.parametrize("version", ["16", "17", "19", "x", None])
-def test_directories_of_other_versions_are_refused_untouched(
+def test_data_of_other_versions_is_refused(
     make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path, version: str | None
 ) -> None:
-    """PG_VERSION is read before anything is opened; the error says what made the directory and what to do."""
+    """PG_VERSION is checked before anything is opened; the error names the version and what to do."""
     home = copy_of(pglite_home, scratch)
     marker = data_directory(home) / "PG_VERSION"
     marker.unlink() if version is None else marker.write_text(f"{version}\n")
@@ -248,8 +247,8 @@ def test_directories_of_other_versions_are_refused_untouched(
     assert sorted(path.stat().st_mtime_ns for path in data_directory(home).rglob("*")) == before
 
 
-def test_what_pglite_says_is_in_the_error(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
-    """A directory that PGlite cannot open gives an error with PGlite's own words, and nothing is left running."""
+def test_error_contains_the_log(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
+    """If PGlite cannot open the data, the error contains PGlite's log, and no process remains."""
     home = copy_of(pglite_home, scratch)
     (data_directory(home) / "global" / "pg_control").write_bytes(bytes(8192))
     engine = make_pglite(home)
@@ -259,8 +258,8 @@ def test_what_pglite_says_is_in_the_error(make_pglite: Callable[..., Pglite], pg
     assert not engine.alive()
 
 
-def test_what_was_begun_is_completed_or_ended(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """Begun, the sidecar holds the lock and has a record; `start` takes it over, `stop` ends it."""
+def test_begin_is_completed_by_start_or_stop(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
+    """After `begin` the sidecar holds the lock and is recorded; `start` completes the start, `stop` ends it."""
     engine = make_pglite()
     engine.begin()
     sidecar = sidecar_of(pglite_home)
@@ -278,10 +277,8 @@ def test_what_was_begun_is_completed_or_ended(make_pglite: Callable[..., Pglite]
     assert engine.alive()
 
 
-def test_one_that_ends_after_it_was_begun_says_why(
-    make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path
-) -> None:
-    """Its last words are in the error of `start`, as if it had not been begun before; the next start is a new one."""
+def test_sidecar_that_exits_after_begin(make_pglite: Callable[..., Pglite], pglite_home: Home, scratch: Path) -> None:
+    """The error of `start` contains the sidecar's log, as without `begin`; the next start is a new one."""
     home = copy_of(pglite_home, scratch)
     control = data_directory(home) / "global" / "pg_control"
     content = control.read_bytes()
@@ -297,7 +294,7 @@ def test_one_that_ends_after_it_was_begun_says_why(
 
 
 def test_pgvector_of_an_older_release_is_updated(make_pglite: Callable[..., Pglite]) -> None:
-    """A directory that an earlier 0.5 made is opened, and its extension brought to the version that is loaded."""
+    """Data created by an earlier PGlite 0.5 is opened, and its extension updated to the loaded version."""
     engine = make_pglite()
     engine.start()
     with closing(session(engine)) as connection:
@@ -311,7 +308,7 @@ def test_pgvector_of_an_older_release_is_updated(make_pglite: Callable[..., Pgli
 
 
 def test_idle_memory(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """At most 200 MB after use."""
+    """The sidecar occupies less than 200 MB after use."""
     engine = make_pglite()
     engine.start()
     engine.verify()
@@ -327,7 +324,7 @@ def test_idle_memory(make_pglite: Callable[..., Pglite], pglite_home: Home) -> N
 
 
 def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pglite], pglite_home: Home) -> None:
-    """SIGKILL at a random instant in a stream of commits, thirty times: none that was acknowledged is lost."""
+    """SIGKILL at a random moment during commits, thirty times, loses no acknowledged commit."""
     engine = make_pglite()
     engine.start()
     with closing(session(engine)) as connection:
@@ -351,8 +348,8 @@ def test_acknowledged_commits_survive_thirty_kills(make_pglite: Callable[..., Pg
     assert len(acknowledged) > 100
 
 
-def test_a_full_disk(make_pglite: Callable[..., Pglite], pglite_home: Home, small_disk: Callable[[int], Path]) -> None:
-    """What does not fit is refused or ends the sidecar; with room again, all that was committed is there."""
+def test_full_disk(make_pglite: Callable[..., Pglite], pglite_home: Home, small_disk: Callable[[int], Path]) -> None:
+    """On a full disk statements fail or the sidecar exits; with free space again, committed data is complete."""
     home = copy_of(pglite_home, small_disk(160))
     engine = make_pglite(home)
     engine.start()
@@ -365,7 +362,7 @@ def test_a_full_disk(make_pglite: Callable[..., Pglite], pglite_home: Home, smal
 
 
 def fill(engine: Pglite) -> int:
-    """Write until it fails; return how many rows were acknowledged."""
+    """Write until a statement fails; return the number of acknowledged rows."""
     committed = 0
     with suppress(psycopg.Error), closing(session(engine)) as connection:
         connection.execute("CREATE TABLE filler (n int, t text)")

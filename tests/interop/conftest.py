@@ -1,8 +1,8 @@
-"""The real drizzle-orm: run in Node on folders made from our bundles, against the tests' own PostgreSQL.
+"""The real drizzle-orm, run in Node.js on folders created from the packaged bundles, against a test PostgreSQL.
 
 ``drizzle045``, ``drizzle1``  drizzle-orm 0.45 and 1.0.
-``second_database``           One more empty database.
-``schema_of``                 What pg_dump says of a database's own schemas.
+``second_database``           Another empty database.
+``schema_of``                 Returns pg_dump's output for the schema ``public`` of a database.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SQL = Path(mosaic_gateway.__file__).parent / "sql"
 LIMIT = 60.0  # seconds
-PLACE = "MOSAIC_GATEWAY_TEST_INTEROP"  # the directory of node_modules; without it, this one
+MODULES_VARIABLE = "MOSAIC_GATEWAY_TEST_INTEROP"  # the directory of node_modules; defaults to this directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a run of drizzle's migrator; ``code`` is the SQLSTATE of its failure."""
+    """The result of a run of drizzle's migrator; ``code`` is the SQLSTATE of its error."""
 
     ok: bool
     seconds: float
@@ -48,30 +48,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Drizzle:
-    """drizzle-orm of the line *version* (``045`` or ``1``), its packages in *modules*."""
+    """drizzle-orm of ``version`` (``045`` or ``1``), with its packages in ``modules``."""
 
     version: str
     modules: Path
 
     def run(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> Outcome:
-        """Run the migrator to its end."""
+        """Run the migrator and return its result."""
         with self.started(folder, conninfo, bundle=bundle) as process:
             return self.finish(process)
 
     @staticmethod
     def finish(process: subprocess.Popen[str]) -> Outcome:
-        """Wait for the migrator and return what became of it."""
+        """Wait for the migrator and return its result."""
         output, errors = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, errors
         return Outcome(**json.loads(output))
 
     @contextmanager
     def started(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> Iterator[subprocess.Popen[str]]:
-        """Run the migrator beside the block."""
+        """Run the migrator concurrently with the block."""
         ledger = LEDGERS[bundle]
-        words = ["node", str(HERE / "migrate.mjs"), self.version, str(folder), url(conninfo)]
+        command = ["node", str(HERE / "migrate.mjs"), self.version, str(folder), url(conninfo)]
         process = subprocess.Popen(
-            [*words, ledger.table, ledger.schema],
+            [*command, ledger.table, ledger.schema],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -84,7 +84,7 @@ class Drizzle:
             process.communicate()
 
     def folder(self, path: Path, migrations: list[tuple[Migration, bytes]]) -> Path:
-        """Write *migrations* to *path* in the form that this line reads, as drizzle-kit would, and return *path*."""
+        """Write *migrations* to *path* in the format of this version of drizzle-kit, and return *path*."""
         if self.version == "1":
             for migration, content in migrations:
                 directory = path / drizzle_name(migration)
@@ -103,27 +103,27 @@ class Drizzle:
         return path
 
     def packaged(self, path: Path, count: int | None = None, *, bundle: str = "gateway") -> Path:
-        """Write the first *count* migrations of our *bundle* to *path*."""
+        """Write the first *count* migrations of the packaged *bundle* to *path*."""
         migrations = Bundle.load(bundle).migrations[:count]
         return self.folder(path, [(m, (SQL / bundle / f"{m.tag}.sql").read_bytes()) for m in migrations])
 
 
 def url(conninfo: str) -> str:
-    """Return *conninfo* as migrate.mjs wants it."""
+    """Return *conninfo* as a URL for migrate.mjs."""
     parts = psycopg.conninfo.conninfo_to_dict(conninfo)
-    place = f"localhost:{parts['port']}/{quote(str(parts['dbname']))}?host={quote(str(parts['host']), safe='')}"
-    return f"postgres://{quote(str(parts['user']))}@{place}"
+    location = f"localhost:{parts['port']}/{quote(str(parts['dbname']))}?host={quote(str(parts['host']), safe='')}"
+    return f"postgres://{quote(str(parts['user']))}@{location}"
 
 
 @pytest.fixture(scope="session")
 def _modules() -> Path:
-    place = Path(os.environ.get(PLACE) or HERE) / "node_modules"
+    modules = Path(os.environ.get(MODULES_VARIABLE) or HERE) / "node_modules"
     if shutil.which("node") is None:
         pytest.skip("no Node.js on this machine: drizzle-orm cannot run")
-    if not place.is_dir() and PLACE not in os.environ:
+    if not modules.is_dir() and MODULES_VARIABLE not in os.environ:
         pytest.skip(f"drizzle-orm is not installed: run tox -e interop, or install.py {HERE.name} in {HERE.name}")
-    assert place.is_dir(), f"{place}: run tests/interop/install.py"
-    return place
+    assert modules.is_dir(), f"{modules}: run tests/interop/install.py"
+    return modules
 
 
 @pytest.fixture(scope="session")
@@ -140,25 +140,25 @@ def drizzle1(_modules: Path) -> Drizzle:
 
 @pytest.fixture(params=["drizzle045", "drizzle1"])
 def drizzle(request: pytest.FixtureRequest) -> Drizzle:
-    """Return each of them in turn."""
-    found: Drizzle = request.getfixturevalue(request.param)
-    return found
+    """Return drizzle-orm 0.45 and 1.0 in turn."""
+    version: Drizzle = request.getfixturevalue(request.param)
+    return version
 
 
 @pytest.fixture
 def second_database(postgres_server: PostgresServer) -> str:
-    """Return the conninfo of one more fresh, empty database."""
+    """Return the conninfo of another empty database."""
     return postgres_server.conninfo(postgres_server.create_database())
 
 
 @pytest.fixture
 def schema_of(postgres_bin: Path) -> Callable[[str], str]:
-    """Return what gives the SQL that makes the schema ``public`` of a database, by pg_dump."""
+    """Return a function that returns the SQL of the schema ``public`` of a database, from pg_dump."""
 
     def dump(conninfo: str) -> str:
-        words = ["--schema-only", "--schema=public", "--no-owner", "--restrict-key=interop", f"--dbname={conninfo}"]
+        options = ["--schema-only", "--schema=public", "--no-owner", "--restrict-key=interop", f"--dbname={conninfo}"]
         done = subprocess.run(
-            [postgres_bin / "pg_dump", *words], capture_output=True, text=True, check=True, timeout=LIMIT
+            [postgres_bin / "pg_dump", *options], capture_output=True, text=True, check=True, timeout=LIMIT
         )
         assert "CREATE TABLE" in done.stdout
         return done.stdout

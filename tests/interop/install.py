@@ -2,7 +2,7 @@
 
     python tests/interop/install.py DIRECTORY
 
-Without Node.js nothing is installed, and the tests that need the packages say so when they are skipped.
+Without Node.js nothing is installed, and the tests that need the packages are skipped with that reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIMIT = 300  # seconds
 
 
 def main(directory: Path) -> int:
-    """Install and return npm's exit code; at once where the lock is installed already."""
+    """Install and return npm's exit code; do nothing if this lock file is already installed."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         sys.stderr.write("tests/interop: no node and npm on this machine; its tests are skipped\n")
@@ -31,9 +31,9 @@ def main(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", LOCK):
         shutil.copy2(HERE / name, directory / name)
-    # The socket server names every extension of PGlite as its peer: 200 MB that nobody asks for.
-    words = [npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund"]
-    code = subprocess.run(words, cwd=directory, timeout=LIMIT, check=False).returncode
+    # The socket server declares every extension of PGlite as a peer dependency: 200 MB that are not needed.
+    command = [npm, "ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit", "--no-fund"]
+    code = subprocess.run(command, cwd=directory, timeout=LIMIT, check=False).returncode
     if code == 0:
         installed.write_bytes(lock)
     return code

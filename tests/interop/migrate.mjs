@@ -1,9 +1,9 @@
-// Runs drizzle-orm's own migrator once and prints what became of it as one line of JSON:
+// Runs drizzle-orm's own migrator once and prints its result as one line of JSON:
 //
 //   node migrate.mjs VERSION FOLDER URL [TABLE SCHEMA]
 //
-// VERSION is 045 or 1. URL is postgres://USER@HOST:PORT/DATABASE; with ?host=DIRECTORY it means the unix
-// socket in there. The packages are looked for beside this file and in NODE_PATH.
+// VERSION is 045 or 1. URL is postgres://USER@HOST:PORT/DATABASE; with ?host=DIRECTORY the Unix socket in
+// that directory is used. The packages are searched beside this file and in NODE_PATH.
 // {"ok": true, "seconds": …} or {"ok": false, "seconds": …, "code": SQLSTATE or null, "message", "query"}
 
 import { createRequire } from "node:module";
@@ -11,7 +11,7 @@ import { performance } from "node:perf_hooks";
 import process from "node:process";
 
 const [version, migrationsFolder, address, migrationsTable, migrationsSchema] = process.argv.slice(2);
-const require = createRequire(import.meta.url); // unlike import, it heeds NODE_PATH
+const require = createRequire(import.meta.url); // unlike import, it uses NODE_PATH
 const { drizzle } = require(`drizzle-orm-${version}/postgres-js`);
 const { migrate } = require(`drizzle-orm-${version}/postgres-js/migrator`);
 const postgres = require("postgres");
@@ -25,8 +25,8 @@ const client = postgres({
   max: 1,
   onnotice: () => {},
 });
-await client`select 1`; // the time that is printed begins with an open connection
-const began = performance.now();
+await client`select 1`; // connect before the measurement starts
+const started = performance.now();
 const outcome = { ok: true };
 try {
   await migrate(version === "045" ? drizzle(client) : drizzle({ client }), {
@@ -37,6 +37,6 @@ try {
   const cause = error.cause ?? error;
   Object.assign(outcome, { ok: false, code: cause.code ?? null, message: cause.message, query: error.query ?? null });
 }
-outcome.seconds = (performance.now() - began) / 1000;
+outcome.seconds = (performance.now() - started) / 1000;
 console.log(JSON.stringify(outcome));
 await client.end();

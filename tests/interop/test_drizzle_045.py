@@ -1,4 +1,4 @@
-"""drizzle-orm 0.45, which the npm gateway uses: what only this line does."""
+"""Behaviour that is specific to drizzle-orm 0.45, which the npm gateway uses."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 GATEWAY = Bundle.load("gateway")
 
 
-def test_a_fresh_install_hides_the_enum_failure(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
-    """Where the type is made in the same transaction the use is allowed; ours then finds nothing to do."""
+def test_a_new_enum_value_works_in_an_empty_database(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
+    """A new enum value may be used if its type was created in the same transaction; our run then has nothing to do."""
     outcome = drizzle045.run(drizzle045.packaged(tmp_path / "sql"), database)
     assert outcome.ok, outcome
     with psycopg.connect(database, autocommit=True) as connection:
         assert migrate(GATEWAY, connection).applied == ()
-        found = connection.execute("SELECT to_regnamespace('mosaic')").fetchone()
-        assert found == (None,), "nothing to do, so nothing was made"
+        schema = connection.execute("SELECT to_regnamespace('mosaic')").fetchone()
+        assert schema == (None,), "a run with nothing to do must not create the schema"
 
 
-def test_a_reversed_when_is_skipped_in_silence_by_theirs_alone(
+def test_drizzle_silently_skips_a_migration_with_an_older_when(
     drizzle045: Drizzle, database: str, tmp_path: Path
 ) -> None:
-    """0009 lies before 0008: drizzle reports success and leaves it out for ever; ours has it pending and runs it."""
+    """0009 is older than 0008: drizzle reports success and never runs it; our runner runs it."""
     assert drizzle045.run(drizzle045.packaged(tmp_path / "nine", 9), database).ok
     everything = drizzle045.packaged(tmp_path / "all")
     for _ in range(2):

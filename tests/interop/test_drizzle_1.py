@@ -1,4 +1,4 @@
-"""drizzle-orm 1.0: its ledger with names, its order by names, and mixtures of it with 0.45."""
+"""drizzle-orm 1.0: its ledger with names, its order by name, and databases shared with 0.45."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def first(count: int) -> Bundle:
 
 
 def ledger_of(connection: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """Return name, time (in seconds) and whether the row says when it was applied."""
+    """Return name, time (in seconds) and whether ``applied_at`` is set, for each row."""
     return connection.execute(
         "SELECT name, created_at / 1000, applied_at IS NOT NULL FROM drizzle.__drizzle_migrations ORDER BY id"
     ).fetchall()
 
 
 def test_names_are_drizzle_kits() -> None:
-    """The name is the moved folder's: the time of ``when`` in UTC, and the tag after its first underscore."""
+    """The name is that of the folder in 1.0: ``when`` in UTC, and the part of the tag after its first underscore."""
     expected = {
         "0009_pending_grants": "20250422000000_pending_grants",
-        "add_users": "20250422000000_users",  # prefix "none": drizzle-kit cuts there too
+        "add_users": "20250422000000_users",  # prefix "none": drizzle-kit removes the first word too
         "20250101_x": "20250422000000_x",
     }
     for tag, name in expected.items():
         assert drizzle_name(Migration(tag=tag, when=1745280000999, hash="", statements=())) == name
 
 
-def test_a_row_on_its_ledger_has_name_and_time(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
-    """On the ledger that 1.0 upgraded, ours writes rows that 1.0 knows: it does not run them again."""
+def test_rows_on_its_ledger_have_name_and_time(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
+    """On a ledger upgraded by 1.0, our rows are recognised by 1.0, which does not run the migrations again."""
     nine, everything = drizzle1.packaged(tmp_path / "nine", 9), drizzle1.packaged(tmp_path / "all")
     with psycopg.connect(database, autocommit=True) as connection:
         migrate(first(9), connection)
@@ -57,8 +57,8 @@ def test_a_row_on_its_ledger_has_name_and_time(drizzle1: Drizzle, database: str,
         assert ledger_of(connection) == before
 
 
-def test_its_order_by_name_fails_where_ours_does_not(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
-    """In an empty database 1.0 begins with 0009, whose type is not there yet; ours keeps to the journal."""
+def test_its_order_by_name_fails_in_an_empty_database(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
+    """In an empty database 1.0 begins with 0009, whose type does not exist yet; our runner uses the journal's order."""
     everything = drizzle1.packaged(tmp_path / "all")
     outcome = drizzle1.run(everything, database)
     assert (outcome.ok, outcome.code) == (False, UNDEFINED_OBJECT)
@@ -68,10 +68,10 @@ def test_its_order_by_name_fails_where_ours_does_not(drizzle1: Drizzle, database
     assert drizzle1.run(everything, database).ok
 
 
-def test_rows_that_045_left_without_a_name_get_one(
+def test_names_missing_in_rows_of_045_are_filled_in(
     drizzle045: Drizzle, drizzle1: Drizzle, database: str, tmp_path: Path
 ) -> None:
-    """0.45 writes no names on the ledger of 1.0, which would run those files again; our run mends that."""
+    """0.45 writes rows without names to a ledger of 1.0, which would run those files again; our run adds the names."""
     with psycopg.connect(database, autocommit=True) as connection:
         migrate(first(5), connection)
     assert drizzle1.run(drizzle1.packaged(tmp_path / "five", 5), database).ok
@@ -84,8 +84,8 @@ def test_rows_that_045_left_without_a_name_get_one(
     assert drizzle1.run(drizzle1.packaged(tmp_path / "all"), database).ok
 
 
-def test_what_two_of_its_runs_recorded_twice_is_known(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
-    """It takes no lock: of two runs at once both may write their rows, and ours takes them for what they are."""
+def test_duplicate_rows_of_two_concurrent_runs_are_accepted(drizzle1: Drizzle, database: str, tmp_path: Path) -> None:
+    """It takes no lock: two concurrent runs may both insert their rows, and our runner accepts the duplicates."""
     text = "SELECT pg_sleep(0.5)"
     migrations = tuple(
         Migration(tag=f"000{number}_slow", when=when, hash=file_hash(text.encode()), statements=split(text))

@@ -1,4 +1,4 @@
-"""What holds with drizzle-orm 0.45 and with 1.0: after either of the two runners the other goes on."""
+"""Behaviour with both drizzle-orm 0.45 and 1.0: after a run of either runner the other can continue."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def first(count: int) -> Bundle:
     return Bundle(name="gateway", ledger=GATEWAY.ledger, migrations=GATEWAY.migrations[:count])
 
 
-def ours(conninfo: str, bundle: Bundle = GATEWAY) -> tuple[str, ...]:
-    """Run our runner and return the tags that it applied; afterwards it must find nothing to do."""
+def migrate_fully(conninfo: str, bundle: Bundle = GATEWAY) -> tuple[str, ...]:
+    """Run our runner and return the tags that it applied; assert that a second run has nothing to do."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         applied = migrate(bundle, connection).applied
         assert read_plan(connection, bundle).up_to_date
@@ -50,10 +50,10 @@ def rows(conninfo: str, table: str = "drizzle.__drizzle_migrations") -> list[tup
 def test_after_our_run_drizzle_finds_nothing_to_do(
     drizzle: Drizzle, database: str, tmp_path: Path, schema_of: SchemaOf, bundle: str
 ) -> None:
-    """Neither ledger gets a row; 1.0 brings it to its own shape and knows each row by its name."""
+    """drizzle adds no row to the ledger; 1.0 upgrades its format and adds the name to each row."""
     shipped = Bundle.load(bundle)
     table = f"{shipped.ledger.schema}.{shipped.ledger.table}"
-    ours(database, shipped)
+    migrate_fully(database, shipped)
     before, schema = rows(database, table), schema_of(database)
     outcome = drizzle.run(drizzle.packaged(tmp_path / "sql", bundle=bundle), database, bundle=bundle)
     assert outcome.ok, outcome
@@ -62,54 +62,54 @@ def test_after_our_run_drizzle_finds_nothing_to_do(
     if drizzle.version == "1":
         assert [row[3] for row in after] == [drizzle_name(migration) for migration in shipped.migrations]
     assert schema_of(database) == schema
-    assert ours(database, shipped) == ()
+    assert migrate_fully(database, shipped) == ()
     assert rows(database, table) == after
 
 
 @pytest.mark.parametrize("count", [1, 5, 9])
-def test_theirs_first_then_ours(
+def test_drizzle_first_then_our_runner(
     drizzle: Drizzle, database: str, second_database: str, tmp_path: Path, schema_of: SchemaOf, count: int
 ) -> None:
-    """Where drizzle applied some migrations, ours runs just the others; drizzle then finds nothing to do."""
+    """After drizzle applied some migrations, our runner runs only the others; drizzle then has nothing to do."""
     outcome = drizzle.run(drizzle.packaged(tmp_path / "some", count), database)
     assert outcome.ok, outcome
-    assert ours(database, first(count)) == ()
-    assert ours(database) == TAGS[count:]
+    assert migrate_fully(database, first(count)) == ()
+    assert migrate_fully(database) == TAGS[count:]
     before = rows(database)
     assert drizzle.run(drizzle.packaged(tmp_path / "all"), database).ok
     assert rows(database) == before
     assert len(before) == len(TAGS)
-    ours(second_database)
+    migrate_fully(second_database)
     assert schema_of(database) == schema_of(second_database)
 
 
 @pytest.mark.parametrize("count", [1, 5, 8])
-def test_ours_first_then_theirs_then_ours(
+def test_our_runner_then_drizzle_then_our_runner(
     drizzle: Drizzle, database: str, second_database: str, tmp_path: Path, schema_of: SchemaOf, count: int
 ) -> None:
-    """Where ours applied some migrations, drizzle runs just the others, up to the one that it cannot run."""
-    assert ours(database, first(count)) == TAGS[:count]
+    """After our runner applied some migrations, drizzle runs only the others, up to the one that it cannot run."""
+    assert migrate_fully(database, first(count)) == TAGS[:count]
     outcome = drizzle.run(drizzle.packaged(tmp_path / "nine", 9), database)
     assert outcome.ok, outcome
     assert len(rows(database)) == 9
-    assert ours(database) == TAGS[9:]
+    assert migrate_fully(database) == TAGS[9:]
     assert drizzle.run(drizzle.packaged(tmp_path / "all"), database).ok
     assert len(rows(database)) == len(TAGS)
-    ours(second_database)
+    migrate_fully(second_database)
     assert schema_of(database) == schema_of(second_database)
 
 
-def test_their_transaction_fails_on_the_enum_value_and_ours_does_not(
+def test_a_new_enum_value_fails_only_in_drizzles_transaction(
     drizzle: Drizzle, database: str, second_database: str, tmp_path: Path, schema_of: SchemaOf
 ) -> None:
-    """Where the type is there and 0009 is pending, drizzle fails with 55P04 for ever; the same state is no trouble."""
-    ours(database, first(9))
+    """If the type exists and 0009 is pending, drizzle fails with 55P04 each time; our runner applies it."""
+    migrate_fully(database, first(9))
     last = dataclasses.replace(GATEWAY.migrations[9], when=GATEWAY.migrations[8].when + 1000)  # else 0.45 skips it
     source = drizzle.packaged(tmp_path / "old") / (
         f"{drizzle_name(GATEWAY.migrations[9])}/migration.sql" if drizzle.version == "1" else f"{last.tag}.sql"
     )
     folder = drizzle.folder(tmp_path / "new", [(last, source.read_bytes())])
-    if drizzle.version == "1":  # it wants to see the files of the rows that it upgrades
+    if drizzle.version == "1":  # it needs the files of the rows that it upgrades
         drizzle.packaged(folder, 9)
     for _ in range(2):
         outcome = drizzle.run(folder, database)
@@ -117,15 +117,15 @@ def test_their_transaction_fails_on_the_enum_value_and_ours_does_not(
         assert "grant_status" in outcome.message
         assert len(rows(database)) == 9
     ahead = Bundle(name="gateway", ledger=GATEWAY.ledger, migrations=(*GATEWAY.migrations[:9], last))
-    assert ours(database, ahead) == (last.tag,)
+    assert migrate_fully(database, ahead) == (last.tag,)
     assert drizzle.run(folder, database).ok
     assert len(rows(database)) == 10
-    ours(second_database)
+    migrate_fully(second_database)
     assert schema_of(database) == schema_of(second_database)
 
 
-def test_an_edited_file_is_drift_to_us_alone(drizzle: Drizzle, database: str, tmp_path: Path) -> None:
-    """Drizzle takes an applied file that was edited in silence; ours names it, though 1.0 cuts its time to seconds."""
+def test_drizzle_ignores_an_edited_file(drizzle: Drizzle, database: str, tmp_path: Path) -> None:
+    """drizzle ignores an edit of an applied file; our runner reports it, even if 1.0 truncated its time to seconds."""
     assert drizzle.run(drizzle.packaged(tmp_path / "sql", 9), database).ok
     folder = drizzle.packaged(tmp_path / "edited", 9)
     [edited] = [p for p in folder.rglob("*.sql") if "api_tokens" in str(p)]
@@ -139,7 +139,7 @@ def test_an_edited_file_is_drift_to_us_alone(drizzle: Drizzle, database: str, tm
 
 
 def test_the_lock_file_names_both_lines_and_no_registry() -> None:
-    """What is tested is what package.json says, from whatever registry npm is set up with."""
+    """The tested versions are those of package.json, from the registry that npm is configured with."""
     lock = json.loads(Path(__file__).with_name("package-lock.json").read_text())
     packages = {name.rpartition("/")[2]: entry for name, entry in lock["packages"].items()}
     assert packages["drizzle-orm-045"]["version"] == "0.45.4"

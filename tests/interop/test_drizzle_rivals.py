@@ -1,4 +1,4 @@
-"""drizzle-orm 0.45 started in the middle of our run: it knows neither our lock nor our progress."""
+"""drizzle-orm 0.45 started during our run: it uses neither the migration lock nor the progress table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DUPLICATE = {"42P07", "23505"}  # duplicate_table, or the catalog's own unique i
 
 @dataclass
 class Files:
-    """Migrations from their texts."""
+    """Migrations created from their texts."""
 
     texts: list[str]
     migrations: list[Migration] = field(init=False)
@@ -46,34 +46,36 @@ class Files:
 
     @property
     def bundle(self) -> Bundle:
-        """As ours takes them."""
+        """The migrations as a bundle."""
         return Bundle(name="test", ledger=LEDGER, migrations=tuple(self.migrations))
 
     def folder(self, drizzle: Drizzle, path: Path) -> Path:
-        """As drizzle takes them."""
+        """Write the migrations as a folder for drizzle."""
         return drizzle.folder(path, [(m, t.encode()) for m, t in zip(self.migrations, self.texts, strict=True)])
 
 
 def once(wanted: type[Event], action: Callable[[], None]) -> Callable[[Event], None]:
-    """Return a watcher that calls *action* at the first event of the kind *wanted*."""
-    waiting = [action]
+    """Return an event handler that calls *action* at the first event of the class *wanted*."""
+    pending = [action]
 
-    def watch(event: Event) -> None:
-        if isinstance(event, wanted) and waiting:
-            waiting.pop()()
+    def handle(event: Event) -> None:
+        if isinstance(event, wanted) and pending:
+            pending.pop()()
 
-    return watch
+    return handle
 
 
 def assert_applied_once(connection: psycopg.Connection[tuple[object, ...]], files: Files) -> None:
-    """Hold notes and ledger against the files."""
+    """Verify the ledger against the files."""
     assert read_plan(connection, files.bundle).up_to_date
     found = connection.execute("SELECT hash FROM drizzle.__drizzle_migrations").fetchall()
     assert sorted(str(row[0]) for row in found) == sorted(m.hash for m in files.migrations)
 
 
-def test_what_it_did_between_two_messages_is_not_done_again(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
-    """It takes over what is left, statements that could be run twice among it; our run sees it and is content."""
+def test_migrations_that_drizzle_applied_during_the_run_are_not_run_again(
+    drizzle045: Drizzle, database: str, tmp_path: Path
+) -> None:
+    """drizzle applies the rest, including statements that could be run twice; our run detects it and succeeds."""
     files = Files(["CREATE TABLE notes (n integer)", *(f"INSERT INTO notes VALUES ({n})" for n in range(40))])
     folder = files.folder(drizzle045, tmp_path / "sql")
     outcomes: list[Outcome] = []
@@ -89,10 +91,8 @@ def test_what_it_did_between_two_messages_is_not_done_again(drizzle045: Drizzle,
         assert_applied_once(connection, files)
 
 
-def test_beside_a_half_applied_file_it_fails_and_ours_goes_on(
-    drizzle045: Drizzle, database: str, tmp_path: Path
-) -> None:
-    """It begins the file again and meets our table: 42P07, all of its own is rolled back, nothing of ours is."""
+def test_drizzle_fails_on_a_half_applied_file(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
+    """drizzle runs the file from its beginning, fails with 42P07 and rolls back; our run continues."""
     statements = ["CREATE TABLE notes (n integer)", *(f"INSERT INTO notes VALUES ({n})" for n in range(40))]
     files = Files([MARK.join(statements), "CREATE TABLE further (n integer)"])
     folder = files.folder(drizzle045, tmp_path / "sql")
@@ -110,7 +110,7 @@ def test_beside_a_half_applied_file_it_fails_and_ours_goes_on(
 
 
 def tables(count: int, seconds: float) -> Files:
-    """Files of one chunk that makes a table, fills it, and takes its time."""
+    """Return files of one chunk that creates a table, inserts a row, and sleeps."""
     return Files(
         [
             f"CREATE TABLE t{n} (n integer); INSERT INTO t{n} VALUES ({n}); SELECT pg_sleep({seconds});"
@@ -120,13 +120,13 @@ def tables(count: int, seconds: float) -> Files:
 
 
 def assert_filled_once(connection: psycopg.Connection[tuple[object, ...]], files: Files) -> None:
-    """Hold each of the `tables` against the one row that it must have."""
+    """Verify that each of the `tables` has exactly its one row."""
     for number in range(len(files.texts)):
         assert connection.execute(f"SELECT n FROM t{number}".encode()).fetchall() == [(number,)]
 
 
 def wait_for_rows(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Wait until somebody else has an open transaction that wrote to the ledger."""
+    """Wait until another session has an open transaction that wrote to the ledger."""
     deadline = time.monotonic() + LIMIT
     query = """
         SELECT count(*) FROM pg_locks WHERE relation = 'drizzle.__drizzle_migrations'::regclass
@@ -136,20 +136,18 @@ def wait_for_rows(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         time.sleep(0.005)
 
 
-def test_its_open_transaction_is_waited_for_and_taken_as_it_ends(
-    drizzle045: Drizzle, database: str, tmp_path: Path
-) -> None:
-    """Our statement waits for its table, fails as the table is there then, and turns out to be applied."""
+def test_an_open_transaction_of_drizzle_is_waited_for(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
+    """Our statement waits for drizzle's table, fails because it then exists, and is found to be applied."""
     files = tables(40, 0.02)
     folder = files.folder(drizzle045, tmp_path / "sql")
     rivals: list[subprocess.Popen[str]] = []
     with ExitStack() as stack, psycopg.connect(database, autocommit=True) as connection:
 
-        def let_it_begin() -> None:
+        def start_drizzle() -> None:
             rivals.append(stack.enter_context(drizzle045.started(folder, database)))
             wait_for_rows(connection)
 
-        report = migrate(files.bundle, connection, on_event=once(MigrationApplied, let_it_begin))
+        report = migrate(files.bundle, connection, on_event=once(MigrationApplied, start_drizzle))
         outcome = drizzle045.finish(rivals[0])
         assert outcome.ok, outcome
         assert 0 < len(report.applied) < len(files.texts)
@@ -157,8 +155,8 @@ def test_its_open_transaction_is_waited_for_and_taken_as_it_ends(
         assert_filled_once(connection, files)
 
 
-def test_at_the_same_time_one_of_the_two_gives_way(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
-    """Whoever comes second to a table is stopped by PostgreSQL: drizzle rolls back and fails, ours goes on."""
+def test_concurrent_runs_of_both_runners(drizzle045: Drizzle, database: str, tmp_path: Path) -> None:
+    """PostgreSQL rejects the second CREATE TABLE: drizzle rolls back and fails, our run continues."""
     files = tables(150, 0.01)
     folder = files.folder(drizzle045, tmp_path / "sql")
     rivals: list[subprocess.Popen[str]] = []

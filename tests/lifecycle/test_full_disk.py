@@ -1,4 +1,4 @@
-"""An upgrade on a file system that becomes full: the old version serves again."""
+"""Upgrades on a file system that becomes full: the old version serves again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def small(
     version: Callable[[str], Path],
     free_port: Callable[[], int],
 ) -> Iterator[Old]:
-    """A home of the old version that serves, on a file system of its own."""
+    """Yield a serving home of the old version on a small file system."""
     site = seeded_home(small_disk(SIZE), version(OLD), free_port())
-    shutil.rmtree(site.path.with_name("kept"))
+    shutil.rmtree(site.path.with_name("saved"))
     subprocess.run([site.path / "bin/mosaic-gateway", "start"], check=True, capture_output=True, timeout=60)
     yield site
     site.close()
@@ -37,8 +37,8 @@ def small(
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("left", [10, 50, 70, 100, 140, 200])
-def test_a_full_disk_is_named_and_nothing_is_lost(small: Old, version: Callable[[str], Path], left: int) -> None:
-    """With too little room for program, copy or migration the upgrade says so; with room made, it gets through."""
+def test_full_disk(small: Old, version: Callable[[str], Path], left: int) -> None:
+    """Without space for program, copy or migration the upgrade fails and is rolled back; with space it succeeds."""
     free = shutil.disk_usage(small.path).free
     filler = small.path / "filler"
     with filler.open("wb") as stream:

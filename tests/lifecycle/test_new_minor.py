@@ -1,4 +1,4 @@
-"""A package that brings the next minor version of PostgreSQL: its programs take over the data as it is."""
+"""Upgrades to a package that ships the next minor version of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.lifecycle]
 
 @pytest.fixture(scope="session")
 def later(version: Version, scratch_root: Path) -> Callable[[str], Path]:
-    """Return what unpacks a version together with the next minor version of PostgreSQL."""
+    """Return a function that unpacks a version together with the next minor version of PostgreSQL."""
 
     def unpack(name: str) -> Path:
-        place = scratch_root / f"later-{name}"
-        if not place.exists():
-            shutil.copytree(version(name), place)
-            write_next_minor(place, wheel_version())
-            place.chmod(0o755)
-        return place
+        target = scratch_root / f"later-{name}"
+        if not target.exists():
+            shutil.copytree(version(name), target)
+            write_next_minor(target, wheel_version())
+            target.chmod(0o755)
+        return target
 
     return unpack
 
 
 def assert_runs_on(site: Old, programs: str) -> None:
-    """The server of the gateway says that version, and its process is started from its copy; vectors work."""
+    """Assert that the server reports version *programs*, runs from that copy, and can search vectors."""
     with closing(_connect(site)) as connection:
         assert connection.execute("SHOW server_version").fetchone() == (programs,)
         nearest = (
@@ -54,8 +54,8 @@ def runtimes(site: Old) -> set[str]:
     return {path.name for path in site.home.runtime.glob("postgresql-*")}
 
 
-def test_the_programs_are_swapped_and_the_gateway_restarted(old: Old, later: Version) -> None:
-    """Every row stays; the programs of before stay beside the new ones, and the old gateway can come back."""
+def test_upgrade_and_revert(old: Old, later: Version) -> None:
+    """All rows are retained; the old programs stay beside the new ones, and the upgrade can be reverted."""
     before, after = wheel_version(), next_minor(wheel_version())
     planned = old.run_version(later(NEW), "upgrade", "--dry-run").result
     steps = [step["id"] for step in planned["steps"]]
@@ -75,8 +75,8 @@ def test_the_programs_are_swapped_and_the_gateway_restarted(old: Old, later: Ver
     assert_runs_on(old, after)
 
 
-def test_a_failed_upgrade_leaves_the_old_programs_alone(old: Old, later: Version) -> None:
-    """The new programs go with what failed, and the old gateway serves on its own ones."""
+def test_failed_upgrade(old: Old, later: Version) -> None:
+    """The new programs are removed, and the old gateway serves with the old programs."""
     failed = old.run_version(later(BAD), "upgrade")
     assert failed.code == 4, failed.out
     assert_old_again(old)
@@ -84,8 +84,8 @@ def test_a_failed_upgrade_leaves_the_old_programs_alone(old: Old, later: Version
     assert runtimes(old) == {f"postgresql-{wheel_version()}"}
 
 
-def test_new_programs_alone_are_a_reason(old: Old, later: Version) -> None:
-    """The same gateway with a newer PostgreSQL: doctor says that it is outdated, the upgrade swaps it, once."""
+def test_upgrade_of_postgresql_only(old: Old, later: Version) -> None:
+    """With the same gateway version, doctor reports the outdated PostgreSQL, and the upgrade replaces it once."""
     after = next_minor(wheel_version())
     outdated = old.run_version(later(OLD), "doctor")
     assert "POSTGRES_OUTDATED" in outdated.out

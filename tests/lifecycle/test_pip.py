@@ -1,4 +1,4 @@
-"""A real virtual environment and a real pip: what they do to the package harms no gateway that runs."""
+"""A running gateway does not depend on the virtual environment from which it was installed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LIMIT = 240.0  # seconds
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment in *path*, into which pip installs from *house* alone."""
+    """A virtual environment in *path*, into which pip installs only from *wheelhouse*."""
 
     path: Path
-    house: Path
+    wheelhouse: Path
 
     def pip(self, *words: str) -> None:
         """Run pip."""
@@ -40,10 +40,12 @@ class Environment:
 
     def install(self, version: str) -> None:
         """Install, or upgrade to, a version."""
-        self.pip("install", "-q", "-U", "--no-index", "--find-links", str(self.house), f"mosaic-gateway=={version}")
+        self.pip(
+            "install", "-q", "-U", "--no-index", "--find-links", str(self.wheelhouse), f"mosaic-gateway=={version}"
+        )
 
     def run(self, site: Site, *words: str) -> tuple[int, dict[str, Any]]:
-        """Run the environment's own command on a home."""
+        """Run the environment's command on a home."""
         return _run(self.path / "bin/mosaic-gateway", *words, "--home", str(site.path))
 
 
@@ -64,18 +66,18 @@ def environment(ordinary_user: None, tmp_path: Path, wheelhouse: Path) -> Enviro
 
 
 def _files_in_use(site: Site) -> set[str]:
-    """Return every file that a process of the home has mapped or open, and the interpreter and program it names."""
-    found: set[str] = set()
+    """Return the files that processes of the home have mapped or open, their executables and their arguments."""
+    files: set[str] = set()
     for process in site.processes():
-        found.update(path.path for path in process.memory_maps())
-        found.update(file.path for file in process.open_files())
-        found.update(process.cmdline())
-        found.add(process.exe())
-    return found
+        files.update(path.path for path in process.memory_maps())
+        files.update(file.path for file in process.open_files())
+        files.update(process.cmdline())
+        files.add(process.exe())
+    return files
 
 
-def test_pip_may_do_what_it_likes(environment: Environment, make_site: MakeSite) -> None:
-    """pip install -U, pip uninstall, and the environment's end: the gateway serves, restarts, and can be upgraded."""
+def test_gateway_is_independent_of_the_environment(environment: Environment, make_site: MakeSite) -> None:
+    """After pip install -U, pip uninstall and removal of the environment, the gateway serves and restarts."""
     site = make_site()
     code, done = environment.run(site, *[word for word in site.install_words() if word != "--json"])
     assert code == 0, done
@@ -105,26 +107,26 @@ def test_pip_may_do_what_it_likes(environment: Environment, make_site: MakeSite)
 
 
 @pytest.mark.lifecycle
-def test_upgrade_fetches_another_version_itself(
+def test_upgrade_downloads_another_version(
     make_site: MakeSite, wheelhouse: Path, version: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """``--wheel`` and ``--version`` without an index: the home is upgraded, the environment is not touched."""
     site = make_site()
-    place = str(version(OLD))
-    assert site.run(*site.install_words(), PYTHONPATH=place).code == 0
+    package = str(version(OLD))
+    assert site.run(*site.install_words(), PYTHONPATH=package).code == 0
     links = ("--find-links", str(wheelhouse), "--no-index")
-    missing = site.json("upgrade", "--version", "7.7.7", *links, PYTHONPATH=place)
+    missing = site.json("upgrade", "--version", "7.7.7", *links, PYTHONPATH=package)
     assert (missing.code, missing.error["code"]) == (3, "FETCH_FAILED")
     assert "7.7.7" in missing.error["message"]
     for name in ("gone/mosaic_gateway-0.2.0-py3-none-any.whl", "click-8.1.7-py3-none-any.whl", "file.txt"):
         file = tmp_path / name
         if file.parent == tmp_path:
-            file.write_bytes(b"no wheel of ours")
-        refused = site.json("upgrade", "--wheel", str(file), *links, PYTHONPATH=place)
-        assert (refused.code, refused.error["code"]) == (2, "NOT_OUR_WHEEL"), refused.out
+            file.write_bytes(b"not a wheel")
+        refused = site.json("upgrade", "--wheel", str(file), *links, PYTHONPATH=package)
+        assert (refused.code, refused.error["code"]) == (2, "INVALID_WHEEL"), refused.out
         assert str(file) in refused.error["message"]
         file.unlink(missing_ok=True)
-    scratch = {"TMPDIR": str(tmp_path), "PYTHONPATH": place}
+    scratch = {"TMPDIR": str(tmp_path), "PYTHONPATH": package}
     wheel = str(wheelhouse / f"mosaic_gateway-{NEW}-py3-none-any.whl")
     planned = site.json("upgrade", "--wheel", wheel, *links, "--dry-run", **scratch).result
     assert (planned["dry_run"], planned["from"], planned["to"]) == (True, OLD, NEW)
@@ -136,19 +138,19 @@ def test_upgrade_fetches_another_version_itself(
     assert program is not None
     parts = json.loads((program.directory / MANIFEST).read_text())["distributions"]
     assert [part["verified"] for part in parts].count(False) == 0
-    further = site.json("upgrade", "--version", "0.2.0", *links, **scratch).result
-    assert (further["from"], further["to"]) == (NEW, "0.2.0")
+    next_upgrade = site.json("upgrade", "--version", "0.2.0", *links, **scratch).result
+    assert (next_upgrade["from"], next_upgrade["to"]) == (NEW, "0.2.0")
     older = site.json("upgrade", "--version", NEW, *links, **scratch)
     assert (older.code, older.error["code"]) == (7, "DOWNGRADE")
     assert site.request("GET", "/readyz")[1]["version"] == "0.2.0"
 
 
 @pytest.mark.lifecycle
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="nothing but Linux ends pip with us")
-def test_a_download_that_is_interrupted_or_killed(
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs PR_SET_PDEATHSIG of Linux")
+def test_interrupted_or_killed_download(
     make_site: MakeSite, wheelhouse: Path, version: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Pip ends, the gateway goes on, and the next upgrade finds its way."""
+    """Pip exits, the gateway continues to serve, and the next upgrade succeeds."""
     site = make_site()
     environ: dict[str, Any] = {"PYTHONPATH": str(version(OLD)), "TMPDIR": str(tmp_path), "no_proxy": "*"}
     assert site.run(*site.install_words(), **environ).code == 0
@@ -162,12 +164,12 @@ def test_a_download_that_is_interrupted_or_killed(
                 verb.send_signal(number)
                 done = finish(verb)
                 connection.settimeout(END_LIMIT)
-                while connection.recv(4096):  # pip's request, and then its end
+                while connection.recv(4096):  # pip's request, then the end of the connection
                     pass
             if number != signal.SIGKILL:
                 assert (done.code, done.error["message"]) == (130, "interrupted")
                 assert list(tmp_path.iterdir()) == []
-    assert len(list(tmp_path.iterdir())) == 1  # what the kill left
+    assert len(list(tmp_path.iterdir())) == 1  # the leftover of the killed run
     assert site.request("GET", "/readyz")[1]["version"] == OLD
     links = ("--find-links", str(wheelhouse), "--no-index")
     assert site.json("upgrade", "--version", NEW, *links, **environ).result["to"] == NEW
@@ -177,15 +179,17 @@ def test_a_download_that_is_interrupted_or_killed(
 
 @pytest.mark.lifecycle
 @pytest.mark.root
-@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs an interpreter that the account can use")
-def test_root_starts_the_gateway_as_the_account(make_site: MakeSite, wheelhouse: Path, tmp_path: Path) -> None:
-    """With an interpreter that the account can use, no process of the home is root's."""
+@pytest.mark.skipif(
+    not Path("/usr/bin/python3").exists(), reason="needs an interpreter that the service account can use"
+)
+def test_processes_run_as_the_service_account(make_site: MakeSite, wheelhouse: Path, tmp_path: Path) -> None:
+    """With an interpreter that the service account can use, no process of the home runs as root."""
     probe = "import sys, venv, ensurepip; print(sys.implementation.cache_tag)"
     tag = subprocess.run(
         ["/usr/bin/python3", "-I", "-c", probe], capture_output=True, text=True, check=False
     ).stdout.strip()
     if tag != sys.implementation.cache_tag:
-        pytest.skip("the system's Python is of another version than the wheels that are packed here")
+        pytest.skip("the system's Python has another version than the wheels")
     path = tmp_path / "venv"
     subprocess.run(["/usr/bin/python3", "-m", "venv", path], check=True, capture_output=True, timeout=LIMIT)
     environment = Environment(path, wheelhouse)

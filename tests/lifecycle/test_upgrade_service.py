@@ -1,4 +1,4 @@
-"""An upgrade where a service manager runs the gateway: a real systemd, see tests/installer/test_service_systemd.py."""
+"""Upgrades of a gateway that systemd runs; see tests/installer/test_service_systemd.py."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _version_that_answers(machine: Machine, url: str) -> str:
 def test_the_service_runs_the_new_version(
     machine: Machine, version: Callable[[str], Path], free_port: Callable[[], int]
 ) -> None:
-    """Stopped, upgraded, tested, and handed back to systemd; a failure hands the old one back."""
+    """After the upgrade systemd runs the new version; after a failed one it runs the old version again."""
 
-    def verb(place: str, *words: str) -> dict[str, Any]:
-        return machine.gateway(*words, PYTHONPATH=str(version(place)))
+    def verb(name: str, *words: str) -> dict[str, Any]:
+        return machine.gateway(*words, PYTHONPATH=str(version(name)))
 
     installed = verb(OLD, "install", "--port", str(free_port()))
     assert installed["ok"], installed["error"]

@@ -1,7 +1,7 @@
-"""Real wheels: this tree's under other versions and with other migrations, and those of what it needs.
+"""Builds wheels of this tree with other versions and migrations, and wheels of its dependencies.
 
-The gateway's are built by hatchling from a copy of the tree. The others are packed from what is installed here, by
-their RECORD, so that pip needs no network.
+The gateway's wheels are built by hatchling from a copy of the tree. The others are packed from the installed
+distributions by their RECORD, so that pip needs no network.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A copy of the source tree, to be changed before it is built."""
+    """A copy of the source tree, which is changed before it is built."""
 
     path: Path
 
     def set_version(self, version: str) -> None:
-        """Give it another version."""
+        """Set the version."""
         init = self.path / "src/mosaic_gateway/__init__.py"
         init.write_text(re.sub(r'__version__ = "[^"]+"', f'__version__ = "{version}"', init.read_text()))
 
     def replace(self, file: str, old: str, new: str) -> None:
-        """Change a text in *file*, which must be there."""
+        """Replace the text *old* in *file*, which must contain it."""
         path = self.path / file
         text = path.read_text()
         assert old in text, (file, old)
         path.write_text(text.replace(old, new))
 
     def keep_migrations(self, count: int) -> None:
-        """Leave out all gateway migrations but the first *count*."""
+        """Remove all gateway migrations except for the first *count*."""
         journal = self._journal()
         for entry in journal["entries"][count:]:
             (self._gateway / f"{entry['tag']}.sql").unlink()
@@ -99,29 +99,29 @@ def build_wheel(scratch: Path, out: Path, version: str, *changes: Callable[[Tree
     return out / f"mosaic_gateway-{version}-py3-none-any.whl"
 
 
-def pack_needs(out: Path) -> None:
-    """Write a wheel into *out* for each distribution that a gateway needs, PostgreSQL's included."""
-    found, programs = closure()
-    names = {*found, *programs, *_needs_of(programs)} - {"mosaic-gateway"}
+def pack_dependencies(out: Path) -> None:
+    """Write a wheel into *out* for each distribution that a gateway needs, including PostgreSQL's."""
+    libraries, programs = closure()
+    names = {*libraries, *programs, *_requirements_of(programs)} - {"mosaic-gateway"}
     for name in sorted(names):
         _pack(metadata.distribution(name), out)
 
 
-def _needs_of(names: Iterable[str]) -> set[str]:
-    wanted = [text for name in names for text in metadata.requires(name) or () if "extra ==" not in text]
-    return {re.split(r"[^A-Za-z0-9._-]", text)[0] for text in wanted}
+def _requirements_of(names: Iterable[str]) -> set[str]:
+    required = [text for name in names for text in metadata.requires(name) or () if "extra ==" not in text]
+    return {re.split(r"[^A-Za-z0-9._-]", text)[0] for text in required}
 
 
 def _pack(distribution: metadata.Distribution, out: Path) -> None:
-    """Write *distribution* as a wheel; its files are as they were in the one that it came from."""
+    """Write the installed *distribution* as a wheel with its original files."""
     tag = re.findall(r"^Tag: (\S+)$", distribution.read_text("WHEEL") or "", re.MULTILINE)[0]
     name = re.sub(r"[-_.]+", "_", distribution.metadata["Name"]).lower()
     base = Path(str(distribution.locate_file("")))
     info = next(str(file).split("/")[0] for file in distribution.files or () if ".dist-info/" in str(file))
     rows = (distribution.read_text("RECORD") or "").splitlines()
     retained = [row for row in rows if row.split(",")[1].startswith("sha256=") and not row.startswith("..")]
-    left_out = {f"{info}/{file}" for file in ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD")}
-    retained = [row for row in retained if row.rsplit(",", 2)[0] not in left_out]
+    excluded = {f"{info}/{file}" for file in ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD")}
+    retained = [row for row in retained if row.rsplit(",", 2)[0] not in excluded]
     with zipfile.ZipFile(out / f"{name}-{distribution.version}-{tag}.whl", "w") as archive:
         for row in retained:
             path = row.rsplit(",", 2)[0]

@@ -1,4 +1,4 @@
-"""Copies of the project to build from, and the builds; all in scratch directories, without network."""
+"""Fixtures that copy the project and build it, in scratch directories and without network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 @pytest.fixture(scope="session")
 def checkout() -> Path:
-    """The source tree that these tests belong to."""
+    """The source tree that contains these tests."""
     return Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def clean_copy(checkout: Path) -> Callable[[Path], Path]:
-    """Copy what belongs to the project into a directory, and nothing that only lies about."""
+    """Copy the files of the project into a directory, without untracked files such as caches."""
 
     def copy(destination: Path) -> Path:
         if not (checkout / ".git").exists():
@@ -42,7 +42,7 @@ def clean_copy(checkout: Path) -> Callable[[Path], Path]:
 
 
 def _project_files(checkout: Path) -> list[str]:
-    """Return what git tracks or would track, without what is deleted but not committed."""
+    """Return the files that git tracks or would track, without deleted ones."""
     command = ["git", "-c", "safe.directory=*", "-C", str(checkout), "ls-files", "-z", "-co", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT).stdout.decode()
     return [name for name in listed.split("\0") if name and (checkout / name).is_file()]
@@ -71,7 +71,7 @@ def unpack() -> Callable[[Path, Path], Path]:
 
     def extract(sdist: Path, directory: Path) -> Path:
         with tarfile.open(sdist) as archive:
-            # Python before 3.11.4 has no filters, 3.12 and 3.13 warn where none is chosen.
+            # Python before 3.11.4 has no filters; 3.12 and 3.13 warn if none is chosen.
             archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
             archive.extractall(directory)  # noqa: S202 - the archive was built by the test
         return directory / sdist.name.removesuffix(".tar.gz")
@@ -85,7 +85,7 @@ def build_both(
 ) -> Callable[..., str]:
     """Build a tree's sdist, and the wheel from that sdist, as ``python -m build`` does.
 
-    Returns the output of what failed, an empty text if nothing did; ``scratch`` takes the unpacked sdist.
+    Returns the output of a failed build, else an empty string; the sdist is unpacked in ``scratch``.
     """
 
     def build(
@@ -105,7 +105,7 @@ def build_both(
 def distributions(
     tmp_path_factory: pytest.TempPathFactory, clean_copy: Callable[[Path], Path], build_both: Callable[..., str]
 ) -> Path:
-    """A directory with the project's sdist and the wheel built from it; not to be changed."""
+    """A directory with the project's sdist and the wheel built from it; tests must not change it."""
     out = tmp_path_factory.mktemp("distributions")
     failure = build_both(clean_copy(tmp_path_factory.mktemp("tree")), out, tmp_path_factory.mktemp("unpacked"))
     assert not failure, failure

@@ -15,7 +15,7 @@ SQL = "src/mosaic_gateway/sql"
 
 @pytest.fixture
 def checked_out(clean_copy: Callable[[Path], Path], tmp_path: Path) -> Callable[[], dict[str, bytes]]:
-    """Pass the copy in ``tmp_path`` through git as Windows is set up (LF in the index, CRLF in the tree)."""
+    """Check out the copy in ``tmp_path`` with git as configured on Windows (LF in the index, CRLF in the tree)."""
     clean_copy(tmp_path)
 
     def run() -> dict[str, bytes]:
@@ -29,7 +29,7 @@ def checked_out(clean_copy: Callable[[Path], Path], tmp_path: Path) -> Callable[
 
 
 def test_git_keeps_the_bytes_of_migrations(checked_out: Callable[[], dict[str, bytes]]) -> None:
-    """With our .gitattributes, autocrlf changes no migration, no journal and no lock."""
+    """With .gitattributes, core.autocrlf changes no migration, journal or hash lock."""
     files = checked_out()
 
     assert files == read_directory(Path(mosaic_gateway.__file__).parent / "sql")
@@ -37,7 +37,7 @@ def test_git_keeps_the_bytes_of_migrations(checked_out: Callable[[], dict[str, b
 
 
 def test_without_attributes_git_would_alter_them(checked_out: Callable[[], dict[str, bytes]], tmp_path: Path) -> None:
-    """The danger is real: without the attributes the same checkout no longer matches the lock."""
+    """Without .gitattributes the same checkout does not match the hash lock."""
     (tmp_path / ".gitattributes").unlink()
 
     assert any("differs from the hash lock" in fault for fault in check_bundles(checked_out()))

@@ -1,6 +1,6 @@
-"""What is tested is what is installed: the wheel's files, whole, and not the source tree.
+"""The tests run against the installed wheel, whose files are complete, and not against the source tree.
 
-Needs no fixture and no conftest: test_mutations runs this file against faulty wheels.
+Uses no fixture and no conftest, because test_mutations runs this file against faulty wheels.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mosaic_gateway.migrations.gate import BUNDLES, check_bundles, read_director
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 only_installed = pytest.mark.skipif(
-    os.environ.get("MOSAIC_GATEWAY_TEST_INSTALLED") != "1", reason="tox sets this where it has installed the wheel"
+    os.environ.get("MOSAIC_GATEWAY_TEST_INSTALLED") != "1", reason="tox sets this variable if it installed the wheel"
 )
 
 
 @only_installed
 @pytest.mark.parametrize("package", [mosaic_gateway, mosaic_gateway_installer], ids=lambda package: package.__name__)
 def test_tests_see_the_installed_wheel(package: object) -> None:
-    """Neither package comes from the checkout's source directories."""
+    """Neither package is imported from the source directories of the checkout."""
     file = Path(str(getattr(package, "__file__", "")))
 
     assert file.is_file()
@@ -38,7 +38,7 @@ def test_tests_see_the_installed_wheel(package: object) -> None:
 
 @only_installed
 def test_installed_files_match_record() -> None:
-    """Every file that RECORD gives a hash for is there with that hash."""
+    """Every file with a hash in RECORD exists and has that hash."""
     files = [file for file in distribution("mosaic-gateway").files or [] if file.hash is not None]
     assert any(file.name.endswith(".sql") for file in files)
     for file in files:
@@ -47,12 +47,12 @@ def test_installed_files_match_record() -> None:
         assert file.hash.value == base64.urlsafe_b64encode(digest).decode().rstrip("="), file
 
 
-def test_installed_bundles_are_whole() -> None:
-    """The SQL beside the imported package is what the hash lock says."""
+def test_installed_bundles_match_the_lock() -> None:
+    """The SQL files of the imported package match the hash lock."""
     assert check_bundles(read_directory(Path(mosaic_gateway.__file__).parent / "sql")) == ()
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_installed_bundles_load(bundle: str) -> None:
-    """The running program accepts the migrations that are installed, and there are some."""
+    """`Bundle.load` accepts the installed migrations, and there is at least one."""
     assert Bundle.load(bundle).migrations

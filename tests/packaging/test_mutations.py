@@ -1,7 +1,7 @@
-"""Every way in which a wheel once lost its SQL, and the gate that catches it.
+"""Mutations of the source tree that damage the SQL in a wheel, and the gates that detect them.
 
-Gates: "build hook" (no archive gets built), and for archives built with hooks disabled "check_dist",
-"wheel tests" (test_installed.py against the wheel that came from the sdist) and "runtime" (`Bundle.load`).
+Gates: "build hook" (no archive is built), and for archives built with hooks disabled "check_dist", "wheel tests"
+(test_installed.py against the wheel built from the sdist) and "runtime" (`Bundle.load`).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ Caught = dict[str, str]
 
 @pytest.fixture
 def tree(tmp_path: Path, clean_copy: Callable[[Path], Path]) -> Path:
-    """A clean copy of the project, two directories deep, so that it can have a parent of its own."""
+    """A clean copy of the project in a separate parent directory."""
     return clean_copy(tmp_path / "parent" / "project")
 
 
 @pytest.fixture
 def caught(tree: Path, tmp_path: Path, build_both: Callable[..., str]) -> Callable[..., Caught]:
-    """Build the tree, put the result through every gate, return what each gate that caught something said."""
+    """Build the tree, run every gate on the result, and return gate → output of the gates that failed."""
 
     def run(environ: dict[str, str] | None = None) -> Caught:
         out = tmp_path / "out"
-        refused = build_both(tree, out, tmp_path / "unpacked", environ=environ)
-        if refused:
-            assert "MigrationsRefusedError" in refused
-            return {"build hook": refused}
+        failure = build_both(tree, out, tmp_path / "unpacked", environ=environ)
+        if failure:
+            assert "MigrationsRefusedError" in failure
+            return {"build hook": failure}
         wheel = tmp_path / "wheel"
         [file] = out.glob("*.whl")
         zipfile.ZipFile(file).extractall(wheel)
@@ -70,7 +70,7 @@ _WHEEL_TESTS = [
 
 
 def _python(arguments: list[str], path: Path | None = None) -> str:
-    """Run Python, with *path* before all else if given; return its output if it failed, else an empty text."""
+    """Run Python, with *path* in PYTHONPATH if given; return its output if it failed, else an empty string."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     if path is not None:
         environ |= {"PYTHONPATH": str(path), "MOSAIC_GATEWAY_TEST_INSTALLED": "1"}
@@ -87,13 +87,13 @@ def one_file_missing(tree: Path) -> str:
 
 
 def one_file_too_many(tree: Path) -> str:
-    """Leave a migration lying about that nobody locked."""
+    """Add a migration that is not in the hash lock."""
     (tree / SQL / "gateway" / "0010_draft.sql").write_text("DROP TABLE users;\n")
     return "0010_draft.sql is not in the hash lock"
 
 
 def one_byte_changed(tree: Path) -> str:
-    """Change one letter of one migration, of the other bundle."""
+    """Change one byte of a migration of the other bundle."""
     victim = _migration(tree, "storage", 0)
     content = victim.read_bytes()
     victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -101,15 +101,15 @@ def one_byte_changed(tree: Path) -> str:
 
 
 def journal_entry_without_file(tree: Path) -> str:
-    """Delete a migration and renew the lock: only the journal still knows it."""
+    """Delete a migration and update the lock, so that only the journal still lists it."""
     victim = _migration(tree, "gateway", 5)
     victim.unlink()
     _relock(tree / SQL / "gateway")
-    return f"{victim.name} is named by the journal but is not there"
+    return f"{victim.name} is named by the journal but does not exist"
 
 
 def file_without_journal_entry(tree: Path) -> str:
-    """Drop the last entry of the journal and renew the lock: the migration would never be run."""
+    """Delete the last entry of the journal and update the lock, so that the migration would never run."""
     bundle = tree / SQL / "gateway"
     journal = json.loads((bundle / JOURNAL_NAME).read_text())
     dropped = journal["entries"].pop()
@@ -119,32 +119,32 @@ def file_without_journal_entry(tree: Path) -> str:
 
 
 def ignored_by_git_unprotected(tree: Path) -> str:
-    """Match the SQL in .gitignore, and let ignore rules decide what is built."""
+    """Match the SQL in .gitignore, and enable ignore rules for the build."""
     ignored_by_git(tree)
     return _unprotect(tree)
 
 
 def ignored_by_a_parent_unprotected(tree: Path) -> str:
-    """Match the SQL in the .gitignore of a repository around the project, and let it decide."""
+    """Match the SQL in the .gitignore of an enclosing repository, and enable ignore rules for the build."""
     ignored_by_a_parent(tree)
     return _unprotect(tree)
 
 
 def dropped_from_the_sdist(tree: Path) -> str:
-    """Exclude the SQL from the sdist alone: the tree and a wheel built from the tree are whole."""
+    """Exclude the SQL only from the sdist: the tree and a wheel built from the tree are complete."""
     _edit(tree, 'exclude = ["node_modules", ".hypothesis"]', 'exclude = ["*.sql"]')
-    return "there is no SQL at all in gateway"
+    return "there is no SQL file in gateway"
 
 
 def ignored_by_git(tree: Path) -> None:
-    """Match the SQL, which git tracks nevertheless, in the project's .gitignore."""
+    """Match the SQL, which git tracks anyway, in the project's .gitignore."""
     _git_init(tree)
     with (tree / ".gitignore").open("a") as stream:
         stream.write("*.sql\n")
 
 
 def ignored_by_a_parent(tree: Path) -> None:
-    """Match the SQL in the .gitignore of the repository that holds the project."""
+    """Match the SQL in the .gitignore of the enclosing repository."""
     (tree / ".gitignore").unlink()
     (tree.parent / ".gitignore").write_text("*.sql\n")
     _git_init(tree.parent)
@@ -161,7 +161,7 @@ def _relock(bundle: Path) -> None:
 
 def _unprotect(tree: Path) -> str:
     _edit(tree, "ignore-vcs = true", "ignore-vcs = false")
-    return "there is no SQL at all in gateway"
+    return "there is no SQL file in gateway"
 
 
 def _edit(tree: Path, old: str, new: str) -> None:
@@ -188,16 +188,14 @@ MUTATIONS = [
 ]
 
 
-def test_whole_project_passes_every_gate(caught: Callable[..., Caught]) -> None:
-    """The project as it is builds, and no gate objects."""
+def test_unchanged_project_passes_every_gate(caught: Callable[..., Caught]) -> None:
+    """The unchanged project builds, and no gate fails."""
     assert caught() == {}
 
 
 @pytest.mark.parametrize("ignore", [ignored_by_git, ignored_by_a_parent])
-def test_ignored_sql_is_shipped_all_the_same(
-    ignore: Callable[[Path], None], tree: Path, caught: Callable[..., Caught]
-) -> None:
-    """With the configuration that we ship, ignore rules do not reach the SQL."""
+def test_ignored_sql_is_shipped(ignore: Callable[[Path], None], tree: Path, caught: Callable[..., Caught]) -> None:
+    """With the configuration in pyproject.toml, ignore rules do not apply to the SQL."""
     ignore(tree)
 
     assert caught() == {}
@@ -207,13 +205,13 @@ def test_ignored_sql_is_shipped_all_the_same(
 def test_build_hook_refuses(
     mutate: Callable[[Path], str], tree: Path, tmp_path: Path, caught: Callable[..., Caught]
 ) -> None:
-    """The build fails, names the fault, and leaves no archive behind."""
+    """The build fails, names the fault, and leaves no archive."""
     fault = mutate(tree)
 
-    found = caught()
+    failed = caught()
 
-    assert found.keys() == {"build hook"}
-    assert fault in found["build hook"]
+    assert failed.keys() == {"build hook"}
+    assert fault in failed["build hook"]
     assert not [*tmp_path.glob("out/*")]
 
 
@@ -221,23 +219,23 @@ def test_build_hook_refuses(
 def test_disabled_hooks_are_caught_after_the_build(
     mutate: Callable[[Path], str], tree: Path, caught: Callable[..., Caught]
 ) -> None:
-    """With hooks disabled the archives get built, and every later gate catches them and names the fault."""
+    """With hooks disabled the archives are built, and every later gate fails and names the fault."""
     fault = mutate(tree)
 
-    found = caught(NO_HOOKS)
+    failed = caught(NO_HOOKS)
 
-    assert found.keys() == AFTER_THE_BUILD
-    assert {gate for gate, output in found.items() if fault in output} == AFTER_THE_BUILD
+    assert failed.keys() == AFTER_THE_BUILD
+    assert {gate for gate, output in failed.items() if fault in output} == AFTER_THE_BUILD
 
 
 def test_editable_build_works(tree: Path, tmp_path: Path) -> None:
-    """An editable install of the whole project gets built."""
+    """An editable wheel of the unchanged project is built."""
     assert not _build_editable(tree, tmp_path)
     assert [*tmp_path.glob("*.whl")]
 
 
 def test_editable_build_checks_the_source_tree(tree: Path, tmp_path: Path) -> None:
-    """An editable install of a faulty tree is refused."""
+    """An editable wheel of a faulty tree is refused."""
     fault = one_byte_changed(tree)
 
     assert fault in _build_editable(tree, tmp_path)

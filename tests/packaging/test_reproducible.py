@@ -1,4 +1,4 @@
-"""Two builds of one commit are byte-identical, wherever and whenever they are made."""
+"""Builds of the same commit are byte-identical, independent of time and place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OTHER_TIME = 1_000_000_000  # 2001-09-09
 def test_builds_are_byte_identical(
     distributions: Path, clean_copy: Callable[[Path], Path], build_both: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Directory, file times, file modes, umask, time zone, locale and hash seed leave no trace."""
+    """Directory, file times, file modes, umask, time zone, locale and hash seed do not affect the archives."""
     tree = clean_copy(tmp_path / "a directory elsewhere" / "tree")
     for path in tree.rglob("*"):
         path.chmod(0o700 if path.is_dir() or (os.access(path, os.X_OK) and path.stat().st_mode & 0o100) else 0o600)
@@ -35,7 +35,7 @@ def test_wheel_from_the_tree_equals_wheel_from_the_sdist(
     hatch: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
-    """Nothing that the wheel holds gets lost or altered on the way through the sdist."""
+    """A wheel built from the tree and one built from the sdist are the same file."""
     [wheel] = distributions.glob("*.whl")
 
     hatch(clean_copy(tmp_path / "tree"), "wheel", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""What the sdist holds: what MANIFEST.in says, which is everything that belongs to the project."""
+"""The sdist contains what MANIFEST.in lists, which is every file of the project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ files.sort()
 files.remove_duplicates()
 print(json.dumps(files.files))
 """
-LITTER = (
+UNTRACKED = (
     "src/mosaic_gateway/__pycache__/x.cpython-311.pyc",
     "src/mosaic_gateway/x.pyc",
     "tests/interop/node_modules/x/index.js",
@@ -53,28 +53,28 @@ def _manifest(tree: Path) -> set[str]:
 def test_manifest_equals_the_sdist(
     distributions: Path, clean_copy: Callable[[Path], Path], tmp_path: Path
 ) -> None:  # fmt: skip
-    """Setuptools would take the same files by MANIFEST.in as hatchling takes by pyproject.toml."""
+    """Setuptools selects by MANIFEST.in the same files as hatchling by pyproject.toml."""
     [sdist] = distributions.glob("*.tar.gz")
 
     assert _manifest(clean_copy(tmp_path)) == _names(sdist)
 
 
-def test_sdist_holds_the_whole_project(
+def test_sdist_contains_the_whole_project(
     distributions: Path, clean_copy: Callable[[Path], Path], tmp_path: Path
 ) -> None:  # fmt: skip
-    """Every file of the project is in the sdist, and nothing else."""
+    """The sdist contains every file of the project, and no other file."""
     [sdist] = distributions.glob("*.tar.gz")
 
     assert _names(sdist) == _tree(clean_copy(tmp_path))
 
 
-def test_litter_stays_out(
+def test_untracked_files_are_excluded(
     clean_copy: Callable[[Path], Path], hatch: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """Caches, environments and old builds in the tree change nothing."""
+    """Caches, virtual environments and old builds in the tree are not in the sdist."""
     tree = clean_copy(tmp_path / "tree")
     expected = _tree(tree)
-    for name in LITTER:
+    for name in UNTRACKED:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
 
@@ -91,7 +91,7 @@ def test_sdist_builds_itself_again(
     hatch: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
-    """An sdist built from the unpacked sdist is the same file."""
+    """An sdist built from an unpacked sdist is the same file."""
     [sdist] = distributions.glob("*.tar.gz")
 
     hatch(unpack(sdist, tmp_path), "sdist", tmp_path / "out")

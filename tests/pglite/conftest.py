@@ -1,10 +1,10 @@
-"""The sidecar of PGlite and clients of it. Skipped where there is no Node.js of version 20 or later.
+"""Fixtures for the PGlite sidecar and its clients. Skipped without Node.js 20 or later.
 
-``modules``         The directory node_modules with PGlite; in MOSAIC_GATEWAY_TEST_PGLITE if that is set (session).
-``template``        A data directory as PGlite makes it, closed (session).
-``server``          One running sidecar, shared by the tests of this process (session).
-``connect``         Makes connections to it, closed after the test.
-``start_sidecar``   Starts further ones on copies of ``template``.
+``modules``         The node_modules directory with PGlite; in MOSAIC_GATEWAY_TEST_PGLITE if that is set (session).
+``template``        A data directory created and closed by PGlite (session).
+``server``          A running sidecar, shared by the tests of this process (session).
+``connect``         Opens connections to it, closed after the test.
+``start_sidecar``   Starts other sidecars on copies of ``template``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Connect = Callable[..., Connection]
 
 @pytest.fixture(scope="session")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory node_modules, installed once for all processes of this test run."""
+    """Install node_modules once for all processes of this test run; return the directory."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("no node and npm on PATH")
@@ -55,7 +55,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def template(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory that was made and closed."""
+    """Return a data directory that PGlite created and closed."""
     directory = tmp_path_factory.mktemp("template")
     with running(directory, modules) as sidecar:
         assert sidecar.events[0]["event"] == "ready", sidecar.events
@@ -65,14 +65,14 @@ def template(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def short_directory() -> Iterator[Path]:
-    """A directory with a path that is short enough for sockets (session)."""
+    """Yield a directory whose path is short enough for sockets (session)."""
     with tempfile.TemporaryDirectory(prefix="pglite-") as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="session")
 def server(modules: Path, template: Path, short_directory: Path) -> Iterator[Sidecar]:
-    """A running sidecar."""
+    """Run a sidecar."""
     directory = short_directory / "shared"
     directory.mkdir(mode=0o700)
     shutil.copytree(template, directory / "data")
@@ -83,20 +83,20 @@ def server(modules: Path, template: Path, short_directory: Path) -> Iterator[Sid
 
 @pytest.fixture
 def connect(server: Sidecar) -> Iterator[Connect]:
-    """Connections to ``server``."""
+    """Yield a function that opens connections to ``server``."""
     with ExitStack() as stack:
         yield lambda **words: stack.enter_context(closing(server.connect(**words)))
 
 
 @pytest.fixture
 def connection(connect: Connect) -> Connection:
-    """One connection to ``server``."""
+    """Return one connection to ``server``."""
     return connect()
 
 
 @pytest.fixture
 def start_sidecar(modules: Path, template: Path, short_directory: Path) -> Iterator[StartSidecar]:
-    """Start sidecars with *options*, on a copy of ``template`` or on *directory*."""
+    """Yield a function that starts sidecars with *options*, on a copy of ``template`` or on *directory*."""
     started: list[Sidecar] = []
 
     def start(*options: str, directory: Path | None = None, **words: Any) -> Sidecar:

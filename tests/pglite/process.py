@@ -1,4 +1,4 @@
-"""One sidecar process, and connections to it."""
+"""A sidecar process, and connections to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 import mosaic_gateway
-from mosaic_gateway.engines.pglite.node import LASTING
+from mosaic_gateway.engines.pglite.node import LONG_RUNNING
 
 MAIN = Path(mosaic_gateway.__file__).parent / "engines" / "pglite" / "sidecar" / "main.mjs"
 LIMIT = 120  # seconds
@@ -29,7 +29,7 @@ StartSidecar = Callable[..., "Sidecar"]
 
 @dataclass(slots=True)
 class Sidecar:
-    """A running sidecar on *directory*/data; *events* are what it has said so far."""
+    """A running sidecar on *directory*/data; *events* are its reports so far."""
 
     directory: Path
     process: subprocess.Popen[bytes]
@@ -37,19 +37,19 @@ class Sidecar:
 
     @classmethod
     def start(cls, directory: Path, modules: Path, *options: str, wrapper: tuple[str, ...] = ()) -> Sidecar:
-        """Start one and wait for its first word; *wrapper* is a command that runs it."""
+        """Start a sidecar and wait for its first report; *wrapper* is a command that runs it."""
         node = shutil.which("node")
         assert node is not None
-        words = [*wrapper, node, *LASTING, str(MAIN), "--modules", str(modules), "--data", str(directory / "data")]
-        words += ["--socket", str(directory / f".s.PGSQL.{PORT}"), *options]
+        argv = [*wrapper, node, *LONG_RUNNING, str(MAIN), "--modules", str(modules), "--data", str(directory / "data")]
+        argv += ["--socket", str(directory / f".s.PGSQL.{PORT}"), *options]
         with (directory / "log").open("ab") as log:
-            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/")
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/")
         sidecar = cls(directory, process)
         sidecar.next_event()
         return sidecar
 
     def next_event(self) -> Event:
-        """Return what it says next, {} at the end of its output."""
+        """Return the next report, {} at the end of its output."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         event: Event = json.loads(line) if line else {}
@@ -64,13 +64,13 @@ class Sidecar:
 
     @property
     def node(self) -> psutil.Process:
-        """The process of Node.js itself, wrapped or not."""
+        """The Node.js process itself, with or without a wrapper."""
         process = psutil.Process(self.process.pid)
         return process if process.name() == "node" else process.children()[0]
 
     @property
     def memory(self) -> int:
-        """Resident memory, bytes."""
+        """Resident memory in bytes."""
         rss: int = self.node.memory_info().rss
         return rss
 
@@ -79,18 +79,18 @@ class Sidecar:
         return (self.directory / "log").read_text()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send signal *number*, return the exit code."""
+        """Send signal *number*; return the exit code."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the end, return the exit code; what it said meanwhile is in *events*."""
+        """Wait for the exit; return the exit code. Further reports are added to *events*."""
         while self.next_event():
             pass
         return self.process.wait(LIMIT)
 
     def close(self) -> None:
-        """End it, however it is."""
+        """Kill the process and close its pipes."""
         self.process.kill()
         self.process.wait(LIMIT)
         for stream in (self.process.stdin, self.process.stdout):
@@ -99,7 +99,7 @@ class Sidecar:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether *condition* comes true in time: a server hears of a client's end when it hears of it."""
+    """Return whether *condition* becomes true in time, for effects that are asynchronous."""
     ends = time.monotonic() + LIMIT
     while not condition():
         if time.monotonic() > ends:
@@ -110,7 +110,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 @contextmanager
 def running(directory: Path, modules: Path, *options: str) -> Iterator[Sidecar]:
-    """Run a sidecar on *directory* for the length of the block."""
+    """Run a sidecar on *directory* during the block."""
     sidecar = Sidecar.start(directory, modules, *options)
     try:
         yield sidecar

@@ -1,4 +1,4 @@
-"""What is not the protocol, or only half of it."""
+"""Connection start-up, and malformed or incomplete protocol messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.pglite.wire import (
     startup,
 )
 
-ABSURD = [0, 3, 2**30, 2**31 - 1, 2**32 - 1]
+INVALID_LENGTHS = [0, 3, 2**30, 2**31 - 1, 2**32 - 1]
 
 
 def test_encryption_is_declined(server: Sidecar) -> None:
-    """SSLRequest and GSSENCRequest are answered with N, any number of them; then the connection begins."""
+    """SSLRequest and GSSENCRequest are answered with N, repeatedly; then the connection starts."""
     with client(server.directory, started=False) as raw:
         for code in (GSSENC_REQUEST, SSL_REQUEST, SSL_REQUEST):
             raw.send(packet(code))
@@ -33,13 +33,13 @@ def test_encryption_is_declined(server: Sidecar) -> None:
         assert raw.until("Z")[-1] == ("Z", b"I")
 
 
-def test_libpq_asks_for_encryption_first(server: Sidecar) -> None:
-    """psycopg with sslmode=prefer connects; with require it says why not."""
+def test_libpq_requests_encryption_first(server: Sidecar) -> None:
+    """psycopg connects with sslmode=prefer."""
     server.connect(sslmode="prefer", gssencmode="disable").close()
 
 
-def test_the_greeting(server: Sidecar) -> None:
-    """A connection is told the parameters that drivers need, and a key of its own."""
+def test_startup_response(server: Sidecar) -> None:
+    """The answer to a start-up packet contains the parameters that drivers need, and a unique key."""
     keys = set()
     for _ in range(2):
         with client(server.directory, started=False) as raw:
@@ -53,7 +53,7 @@ def test_the_greeting(server: Sidecar) -> None:
 
 
 def test_newer_minor_versions_are_negotiated(server: Sidecar) -> None:
-    """A client of protocol 3.2 is told that it is 3.0, and which options are unknown."""
+    """A client of protocol 3.2 gets NegotiateProtocolVersion with 3.0 and its unknown options."""
     with client(server.directory, started=False) as raw:
         raw.send(startup(PROTOCOL + 2, **{"_pq_.new": "1"}))
         kind, body = raw.receive() or ("", b"")
@@ -67,17 +67,17 @@ def test_newer_minor_versions_are_negotiated(server: Sidecar) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 64, b"\xff" * 64, struct.pack("!ii", 7, PROTOCOL)]
 )
-def test_garbage_at_the_beginning(server: Sidecar, connection: Connection, garbage: bytes) -> None:
-    """What is no start-up packet closes its connection, and nothing else happens."""
+def test_invalid_startup_packet(server: Sidecar, connection: Connection, garbage: bytes) -> None:
+    """An invalid start-up packet closes its connection and has no other effect."""
     with client(server.directory, started=False) as raw:
         raw.send(garbage)
         assert raw.rest() == []
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("length", ABSURD)
-def test_absurd_lengths(server: Sidecar, connection: Connection, length: int) -> None:
-    """A length that cannot be is FATAL 08P01, and reserves no memory."""
+@pytest.mark.parametrize("length", INVALID_LENGTHS)
+def test_invalid_lengths(server: Sidecar, connection: Connection, length: int) -> None:
+    """An invalid length is FATAL 08P01, and no memory is allocated."""
     before = server.memory
     with client(server.directory) as raw:
         raw.send(b"Q" + struct.pack("!I", length) + b"SELECT 1\0")
@@ -87,14 +87,14 @@ def test_absurd_lengths(server: Sidecar, connection: Connection, length: int) ->
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_message_beyond_the_limit(server: Sidecar) -> None:
-    """A length that PostgreSQL would take but this heap would not is refused before it comes."""
+def test_message_above_the_limit(server: Sidecar) -> None:
+    """A length that PostgreSQL accepts but this heap cannot hold is refused before the data arrives."""
     with client(server.directory) as raw:
         raw.send(b"Q" + struct.pack("!I", 2**29) + b"SELECT 1\0")
         assert fields(raw.rest()[-1][1])["C"] == "54000"
 
 
-def test_garbage_after_the_beginning(server: Sidecar, connection: Connection) -> None:
+def test_unknown_message_type(server: Sidecar, connection: Connection) -> None:
     """An unknown message type is FATAL 08P01."""
     with client(server.directory) as raw:
         raw.send(b"?" + struct.pack("!I", 4))
@@ -119,7 +119,7 @@ def test_garbage_after_the_beginning(server: Sidecar, connection: Connection) ->
     ],
 )
 def test_malformed_messages(server: Sidecar, connection: Connection, wrong: bytes) -> None:
-    """A message with a wrong inside is an error of its own connection; the database lives on."""
+    """A malformed message is an error of its own connection; the database keeps running."""
     with client(server.directory) as raw:
         raw.send(wrong, message(b"S"))
         raw.send(query("SELECT 'alive'"))
@@ -129,7 +129,7 @@ def test_malformed_messages(server: Sidecar, connection: Connection, wrong: byte
 
 
 def test_random_bytes(server: Sidecar, connection: Connection) -> None:
-    """A few hundred kilobytes of noise after the beginning, of known types and short lengths, kill nobody."""
+    """Random messages of known types and short lengths do not affect other connections."""
     noise = random.Random(18)
     for _ in range(60):
         with client(server.directory) as raw:
@@ -141,7 +141,7 @@ def test_random_bytes(server: Sidecar, connection: Connection) -> None:
 
 
 def test_byte_by_byte(server: Sidecar) -> None:
-    """Messages may come in any pieces."""
+    """Messages may arrive in pieces of any size."""
     with client(server.directory, started=False) as raw:
         for byte in packet(SSL_REQUEST):
             raw.send(bytes([byte]))
@@ -152,8 +152,8 @@ def test_byte_by_byte(server: Sidecar) -> None:
         assert [kind for kind, _ in raw.until("Z")] == ["T", "D", "C", "Z"]
 
 
-def test_a_cancel_request_that_fits_nobody(server: Sidecar, connection: Connection) -> None:
-    """A wrong key cancels nothing; its connection is closed without a word."""
+def test_cancel_request_with_a_wrong_key(server: Sidecar, connection: Connection) -> None:
+    """A wrong key cancels nothing; its connection is closed without an answer."""
     pid = connection.info.backend_pid
     for body in (struct.pack("!ii", pid, 12345), struct.pack("!i", pid), b"", struct.pack("!ii", 99999, 1)):
         with client(server.directory, started=False) as raw:

@@ -10,7 +10,7 @@ from tests.pglite.wire import EXECUTE, SYNC, bind, client, fields, message, pars
 
 MEGABYTE = 1_000_000
 COPIED = 200 * MEGABYTE
-MEMORY = 150 * MEGABYTE  # the most that a COPY of any size may add
+MEMORY = 150 * MEGABYTE  # maximum increase during a COPY of any size
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _table(connection: Connection) -> Iterator[None]:
 
 @pytest.mark.parametrize("options", ["", "WITH (FORMAT csv)"])
 def test_text_in_and_out(connection: Connection, options: str) -> None:
-    """COPY in text formats, both ways, with what must be escaped."""
+    """COPY in text formats, in both directions, with characters that must be escaped."""
     rows = [(1, "one"), (2, 'tab\t "quoted" \\ back'), (3, None)]
     with connection.cursor() as cursor:
         with cursor.copy("COPY copied FROM STDIN") as copy:
@@ -38,7 +38,7 @@ def test_text_in_and_out(connection: Connection, options: str) -> None:
 
 
 def test_binary_in_and_out(connection: Connection) -> None:
-    """COPY in the binary format, both ways."""
+    """COPY in the binary format, in both directions."""
     with connection.cursor() as cursor:
         with cursor.copy("COPY copied FROM STDIN WITH (FORMAT binary)") as copy:
             copy.set_types(["int4", "text"])
@@ -50,8 +50,8 @@ def test_binary_in_and_out(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["soon", "late"])
-def test_an_error_in_the_middle(connection: Connection, lines: int) -> None:
-    """A bad row ends COPY with its line; what the client still sends is thrown away; nothing stays."""
+def test_error_during_copy(connection: Connection, lines: int) -> None:
+    """An invalid row ends COPY with its line number; further data is discarded; no row is stored."""
     with pytest.raises(errors.InvalidTextRepresentation, match="line 2"), connection.cursor() as cursor:
         with cursor.copy("COPY copied FROM STDIN") as copy:
             copy.write(b"1\tok\nbad\tx\n")
@@ -69,7 +69,7 @@ def test_abort_by_the_client(connection: Connection) -> None:
 
 
 def test_in_a_transaction(connection: Connection) -> None:
-    """COPY in a transaction, its failure behind a savepoint, and rollback."""
+    """COPY in a transaction, and its failure after a savepoint."""
     with connection.transaction():
         with connection.cursor().copy("COPY copied FROM STDIN") as copy:
             copy.write(b"1\tx\n")
@@ -91,7 +91,7 @@ def test_statements_that_cannot_copy(connection: Connection) -> None:
 
 
 def test_copy_among_other_statements(server: Sidecar) -> None:
-    """A simple query may hold COPY between other statements; data may come along with it, unasked."""
+    """A simple query may contain COPY between other statements; data may be sent together with it."""
     with client(server.directory) as raw:
         data = message(b"d", b"1\tx\n") + message(b"d", b"2\ty\n") + message(b"c")
         raw.send(query("SELECT 1; COPY copied FROM STDIN; SELECT count(*) FROM copied"), data, query("SELECT 4"))
@@ -100,7 +100,7 @@ def test_copy_among_other_statements(server: Sidecar) -> None:
 
 
 def test_copy_in_the_extended_protocol(server: Sidecar) -> None:
-    """libpq sends Sync before it knows that it copies; that one is ignored, the one after the data counts."""
+    """libpq sends Sync before it knows of the COPY; that Sync is ignored, the one after the data is not."""
     with client(server.directory) as raw:
         raw.send(parse("", "COPY copied FROM STDIN"), bind(""), EXECUTE, SYNC)
         assert "".join(kind for kind, _ in raw.until("G")) == "12G"
@@ -115,8 +115,8 @@ def test_copy_in_the_extended_protocol(server: Sidecar) -> None:
 
 
 def test_stray_copy_messages_are_ignored(server: Sidecar) -> None:
-    """CopyData outside of COPY is dropped, as PostgreSQL drops it, in a transaction and outside."""
-    stray = message(b"d", b"nobody asked") + message(b"d", b"x" * 300_000) + message(b"c")
+    """CopyData outside of COPY is ignored, as in PostgreSQL, in a transaction and outside."""
+    stray = message(b"d", b"unexpected") + message(b"d", b"x" * 300_000) + message(b"c")
     with client(server.directory) as raw:
         raw.send(stray)
         assert raw.ask("SELECT 1") == [["1"]]
@@ -127,7 +127,7 @@ def test_stray_copy_messages_are_ignored(server: Sidecar) -> None:
 
 
 def test_one_huge_copy_message(server: Sidecar, connection: Connection) -> None:
-    """One CopyData message that is larger than all buffers."""
+    """A single CopyData message may be larger than all buffers."""
     lines = b"".join(b"%d\tline\n" % i for i in range(400_000))
     with client(server.directory) as raw:
         raw.send(query("COPY copied FROM STDIN"))
@@ -137,8 +137,8 @@ def test_one_huge_copy_message(server: Sidecar, connection: Connection) -> None:
     assert connection.execute("SELECT count(*) FROM copied").fetchone() == (400_000,)
 
 
-def test_the_rows_may_stop_short_of_a_message(server: Sidecar, connection: Connection) -> None:
-    """A row may be cut anywhere by the borders of messages."""
+def test_row_split_across_messages(server: Sidecar, connection: Connection) -> None:
+    """A row may be split anywhere across messages."""
     with client(server.directory) as raw:
         raw.send(query("COPY copied FROM STDIN"))
         raw.until("G")
@@ -149,7 +149,7 @@ def test_the_rows_may_stop_short_of_a_message(server: Sidecar, connection: Conne
 
 @pytest.mark.slow
 def test_200_mb_in_and_out(start_sidecar: StartSidecar) -> None:
-    """200 MB go through in both directions, and the sidecar holds but a small part of them."""
+    """200 MB are copied in both directions with a small increase of memory."""
     sidecar = start_sidecar()
     line = b"x" * 995
     with sidecar.connect() as connection:
@@ -176,8 +176,8 @@ def test_200_mb_in_and_out(start_sidecar: StartSidecar) -> None:
     assert peak - before < MEMORY
 
 
-def test_copy_binary_header_must_be_right(server: Sidecar) -> None:
-    """A wrong signature of binary COPY is PostgreSQL's own error."""
+def test_invalid_binary_header(server: Sidecar) -> None:
+    """An invalid signature of binary COPY raises PostgreSQL's own error."""
     with client(server.directory) as raw:
         raw.send(query("COPY copied FROM STDIN WITH (FORMAT binary)"))
         raw.until("G")

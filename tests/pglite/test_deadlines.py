@@ -12,20 +12,20 @@ from tests.pglite.conftest import Connect
 from tests.pglite.process import Connection, Sidecar, StartSidecar
 from tests.pglite.wire import client, fields, query
 
-GRACE = 4  # seconds between an interrupt and the end of the process
+GRACE = 4  # seconds from an interrupt to the end of the process
 ENDLESS = {
     "executor": "SELECT count(*) FROM generate_series(1, 1000000000000)",
     "sleep": "SELECT pg_sleep(3600)",
     "plpgsql": "DO $$ BEGIN LOOP END LOOP; END $$",
     "output": "SELECT repeat('x', 1000), generate_series(1, 1000000000)",
 }
-#: Hashes 50 MB two thousand times within one expression: PostgreSQL looks for interrupts between rows only.
-DEAF = f"SELECT {' || '.join(['md5(x)'] * 2000)} FROM (SELECT repeat('x', 50000000) OFFSET 0) t(x)"
+#: Hashes 50 MB two thousand times within one expression: PostgreSQL checks for interrupts between rows only.
+UNINTERRUPTIBLE = f"SELECT {' || '.join(['md5(x)'] * 2000)} FROM (SELECT repeat('x', 50000000) OFFSET 0) t(x)"
 
 
 @pytest.mark.parametrize("how", ENDLESS)
 def test_statement_timeout(connect: Connect, how: str) -> None:
-    """A statement over its limit ends with 57014 and PostgreSQL's own words; the connection goes on."""
+    """A statement over its limit fails with 57014 and PostgreSQL's message; the connection remains usable."""
     connection = connect(options="-c statement_timeout=300")
     for _ in range(2):
         with pytest.raises(errors.QueryCanceled, match="due to statement timeout"):
@@ -33,8 +33,8 @@ def test_statement_timeout(connect: Connect, how: str) -> None:
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_the_limit_follows_the_setting(connect: Connect) -> None:
-    """SET, SET LOCAL and RESET move the limit; 0 is none."""
+def test_limit_follows_the_setting(connect: Connect) -> None:
+    """SET, SET LOCAL and RESET change the limit; 0 disables it."""
     connection = connect()
     connection.execute("SET statement_timeout = '200ms'")
     with pytest.raises(errors.QueryCanceled):
@@ -48,8 +48,8 @@ def test_the_limit_follows_the_setting(connect: Connect) -> None:
     connection.execute("SELECT pg_sleep(0.4)")
 
 
-def test_a_transaction_is_left_failed(connect: Connect) -> None:
-    """Within a transaction the statement fails; savepoints help."""
+def test_timeout_in_a_transaction(connect: Connect) -> None:
+    """Within a transaction the statement fails, and a savepoint can be rolled back to."""
     connection = connect(options="-c statement_timeout=200")
     with connection.transaction():
         with pytest.raises(errors.QueryCanceled), connection.transaction():
@@ -58,7 +58,7 @@ def test_a_transaction_is_left_failed(connect: Connect) -> None:
 
 
 def test_waiting_counts(connect: Connect) -> None:
-    """Who waits too long for another connection's transaction gets 57014 as well, and may try again."""
+    """Waiting for another connection's transaction counts: it fails with 57014, and may be retried."""
     holder, waiting = connect(), connect(options="-c statement_timeout=300")
     holder.execute("BEGIN")
     with pytest.raises(errors.QueryCanceled, match="statement timeout"):
@@ -67,8 +67,8 @@ def test_waiting_counts(connect: Connect) -> None:
     assert waiting.execute("SELECT %s::int", [2]).fetchone() == (2,)
 
 
-def test_others_are_not_touched(connect: Connect) -> None:
-    """While one connection's statement is ended, those of others come to their end."""
+def test_other_connections_are_not_affected(connect: Connect) -> None:
+    """While one connection's statement is cancelled, statements of other connections complete."""
     limited, free = connect(options="-c statement_timeout=300"), connect()
     seen: list[object] = []
     threads = [
@@ -84,8 +84,8 @@ def test_others_are_not_touched(connect: Connect) -> None:
     assert seen == [("", "done")]
 
 
-def test_copy_from_a_client_that_stops(connect: Connect) -> None:
-    """COPY whose client sends nothing is over its limit, too."""
+def test_copy_from_a_stalled_client(connect: Connect) -> None:
+    """COPY from a client that sends no data fails at its limit, too."""
     connection = connect(options="-c statement_timeout=300")
     connection.execute("CREATE TEMP TABLE stopped (a int)")
     with pytest.raises(errors.QueryCanceled), connection.cursor().copy("COPY stopped FROM STDIN") as copy:
@@ -95,17 +95,17 @@ def test_copy_from_a_client_that_stops(connect: Connect) -> None:
     assert connection.execute("SELECT count(*) FROM stopped").fetchone() == (0,)
 
 
-def test_the_limit_of_a_client_that_does_not_read(server: Sidecar, connection: Connection) -> None:
-    """Output that nobody takes is no way around the limit."""
-    with client(server.directory) as deaf:
-        deaf.ask("SET statement_timeout = 500")
-        deaf.send(query(ENDLESS["output"]))
+def test_limit_of_a_client_that_does_not_read(server: Sidecar, connection: Connection) -> None:
+    """The limit applies to a statement whose output is not read."""
+    with client(server.directory) as stalled:
+        stalled.ask("SET statement_timeout = 500")
+        stalled.send(query(ENDLESS["output"]))
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("how", ["executor", "sleep", "plpgsql"])
 def test_cancel(connect: Connect, how: str) -> None:
-    """psycopg's cancel ends the running statement, and only that."""
+    """psycopg's cancel ends only the running statement."""
     connection, other = connect(), connect()
     timer = threading.Timer(0.3, connection.cancel_safe)
     timer.start()
@@ -116,8 +116,8 @@ def test_cancel(connect: Connect, how: str) -> None:
     assert other.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_cancel_of_the_idle(connect: Connect) -> None:
-    """A cancel for a connection that does nothing, or that waits in its transaction, does nothing."""
+def test_cancel_of_an_idle_connection(connect: Connect) -> None:
+    """A cancel of a connection that is idle, also in a transaction, has no effect."""
     connection = connect()
     connection.cancel_safe()
     assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -127,8 +127,8 @@ def test_cancel_of_the_idle(connect: Connect) -> None:
         assert connection.execute("SELECT 2").fetchone() == (2,)
 
 
-def test_cancel_of_one_in_line(connect: Connect) -> None:
-    """A cancel for a connection that waits for another one's transaction ends the waiting."""
+def test_cancel_of_a_waiting_connection(connect: Connect) -> None:
+    """A cancel of a connection that waits for another one's transaction ends the wait."""
     holder, waiting = connect(), connect()
     holder.execute("BEGIN")
     timer = threading.Timer(0.3, waiting.cancel_safe)
@@ -140,8 +140,8 @@ def test_cancel_of_one_in_line(connect: Connect) -> None:
     assert waiting.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_storm_of_cancels(connect: Connect) -> None:
-    """Cancels at every moment hit their own connection only, also when they come too late."""
+def test_many_cancels(connect: Connect) -> None:
+    """Cancels at any time, even late ones, affect only their own connection."""
     victim, bystander = connect(), connect()
     over = threading.Event()
     hit: list[errors.QueryCanceled] = []
@@ -172,25 +172,25 @@ def test_a_storm_of_cancels(connect: Connect) -> None:
 
 
 def test_what_cannot_be_interrupted_ends_the_process(start_sidecar: StartSidecar) -> None:
-    """57014 to its client, the event on standard output, SIGKILL; what was committed is there afterwards."""
+    """The client gets 57014, the event is reported, and the process ends by SIGKILL; committed data is retained."""
     sidecar = start_sidecar()
     with sidecar.connect() as connection:
-        connection.execute("CREATE TABLE kept (a int); INSERT INTO kept VALUES (1)")
+        connection.execute("CREATE TABLE retained (a int); INSERT INTO retained VALUES (1)")
     raw_context = client(sidecar.directory)
     with raw_context as raw:
-        raw.ask("SET statement_timeout = 3000")  # by then it is in that expression, however slow the machine is
-        raw.send(query(DEAF))
+        raw.ask("SET statement_timeout = 3000")  # long enough to reach that expression on a slow machine
+        raw.send(query(UNINTERRUPTIBLE))
         error = fields(raw.rest()[-1][1])
     assert (error["S"], error["C"]) == ("FATAL", "57014")
     assert sidecar.wait() == -signal.SIGKILL
     assert [e for e in sidecar.events if e][1:] == [{"event": "deadline", "connection": 2, "seconds": 3}]
     again = start_sidecar(directory=sidecar.directory)
     with again.connect() as connection:
-        assert connection.execute("SELECT a FROM kept").fetchall() == [(1,)]
+        assert connection.execute("SELECT a FROM retained").fetchall() == [(1,)]
 
 
-def test_a_limit_ends_with_its_connection(start_sidecar: StartSidecar) -> None:
-    """The clock of a connection that has been closed harms nobody, when its limit has passed long since."""
+def test_limit_ends_with_its_connection(start_sidecar: StartSidecar) -> None:
+    """The limit of a closed connection has no effect after it has passed."""
     sidecar = start_sidecar()
     with closing(sidecar.connect()) as stays:
         for last in ("SELECT 1", "PREPARE gone AS SELECT 1", "LISTEN going"):
@@ -201,8 +201,8 @@ def test_a_limit_ends_with_its_connection(start_sidecar: StartSidecar) -> None:
     assert [event["event"] for event in sidecar.events] == ["ready"]
 
 
-def test_no_limit_is_no_limit(connection: Connection) -> None:
-    """Without statement_timeout a statement may run as long as it likes."""
+def test_no_limit(connection: Connection) -> None:
+    """Without statement_timeout the run time of a statement is not limited."""
     began = time.monotonic()
     connection.execute("SELECT pg_sleep(3)")
     assert time.monotonic() - began > 2.9

@@ -17,7 +17,7 @@ COMMITS = 200
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing(start_sidecar: StartSidecar) -> None:
-    """Thirty times SIGKILL in a stream of commits: each row that was acknowledged is there."""
+    """After SIGKILL during commits, thirty times, each acknowledged row exists exactly once."""
     sidecar = start_sidecar()
     with sidecar.connect() as connection:
         connection.execute("CREATE TABLE rows (a int PRIMARY KEY)")
@@ -34,9 +34,9 @@ def test_kill_9_loses_nothing(start_sidecar: StartSidecar) -> None:
         assert sidecar.wait() == -signal.SIGKILL
         sidecar = start_sidecar(directory=sidecar.directory)
         with sidecar.connect() as connection:
-            found = Counter(row for (row,) in connection.execute("SELECT a FROM rows"))
-        assert [row for row in acknowledged if found[row] != 1] == []
-        assert len(found) - len(acknowledged) <= kill + 1  # one each that was not acknowledged in time
+            rows = Counter(row for (row,) in connection.execute("SELECT a FROM rows"))
+        assert [row for row in acknowledged if rows[row] != 1] == []
+        assert len(rows) - len(acknowledged) <= kill + 1  # at most one unacknowledged row for each kill
     assert len(acknowledged) > KILLS
 
 
@@ -60,12 +60,12 @@ def test_each_commit_reaches_the_disk(start_sidecar: StartSidecar, tmp_path: Pat
 
 
 def synced(calls: Path) -> int:
-    """Return how many calls have succeeded so far."""
+    """Return the number of successful calls so far."""
     return len(re.findall(r"f(?:data)?sync.*= 0$", calls.read_text(), re.MULTILINE))
 
 
-def test_without_fsync_there_is_none(start_sidecar: StartSidecar, tmp_path: Path) -> None:
-    """The count above means something: with --no-fsync nothing is synced."""
+def test_no_fsync(start_sidecar: StartSidecar, tmp_path: Path) -> None:
+    """With --no-fsync nothing is synced, which validates the count of the test above."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("no strace on PATH")

@@ -1,4 +1,4 @@
-"""What connections do not see of each other although they share one session, and what docs/pglite.md says they do."""
+"""Isolation of connections that share one session, and its limits (docs/reference/pglite-limits.md)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, parse, query
 
 
 def setting(connection: Connection, name: str) -> str:
-    """Return what SHOW says."""
+    """Return the result of SHOW."""
     row = connection.execute(f"SHOW {name}").fetchone()
     assert row is not None
     return str(row[0])
 
 
-def test_settings_are_a_connections_own(connect: Connect) -> None:
-    """SET in every form changes its own connection only, and stays there."""
+def test_settings_are_isolated(connect: Connect) -> None:
+    """SET in all forms affects only its own connection, permanently."""
     first, second = connect(), connect()
     first.execute("SET lock_timeout = '7s'; SET search_path TO pg_catalog, \"Odd one\", public")
     first.execute("SELECT set_config('mosaic.note', %s, false)", ["it's \\ mine"])
@@ -41,7 +41,7 @@ def test_settings_are_a_connections_own(connect: Connect) -> None:
 
 
 def test_prepared_set_config(connect: Connect) -> None:
-    """A setting that is changed by a prepared statement is noticed as well."""
+    """A setting changed by a prepared statement is isolated as well."""
     first, second = connect(prepare_threshold=0), connect()
     for value in ("1s", "2s", "3s"):
         first.execute("SELECT set_config('lock_timeout', %s, false)", [value])
@@ -50,11 +50,11 @@ def test_prepared_set_config(connect: Connect) -> None:
 
 
 def test_settings_of_transactions(connect: Connect) -> None:
-    """SET LOCAL ends with its transaction, SET in a rolled back one with it."""
+    """SET LOCAL ends with its transaction, and SET is rolled back with its transaction."""
     first, second = connect(), connect()
     with first.transaction():
         first.execute("SET LOCAL lock_timeout = '5s'")
-        first.execute("SET LOCAL work_mem = '3MB'")  # asked twice within one transaction
+        first.execute("SET LOCAL work_mem = '3MB'")  # a second change within one transaction
         assert setting(first, "lock_timeout") == "5s"
     assert setting(first, "lock_timeout") == "0"
     with first.transaction(force_rollback=True):
@@ -66,8 +66,8 @@ def test_settings_of_transactions(connect: Connect) -> None:
     assert setting(first, "statement_timeout") == "1min"
 
 
-def test_roles_are_a_connections_own(connect: Connect) -> None:
-    """SET ROLE and SET SESSION AUTHORIZATION of one connection give the others neither more nor less rights."""
+def test_roles_are_isolated(connect: Connect) -> None:
+    """SET ROLE and SET SESSION AUTHORIZATION of one connection do not change the privileges of others."""
     first, second = connect(), connect()
     first.execute("CREATE ROLE limited")
     first.execute("SET ROLE limited")
@@ -84,8 +84,8 @@ def test_roles_are_a_connections_own(connect: Connect) -> None:
     third.execute("DROP ROLE limited")
 
 
-def test_a_role_that_is_gone_ends_its_connection_alone(connect: Connect) -> None:
-    """A session whose settings cannot be put back is ended with a reason; the others go on."""
+def test_dropped_role_ends_only_its_connection(connect: Connect) -> None:
+    """A connection whose settings cannot be restored is terminated with the reason; others are not affected."""
     first, second = connect(), connect()
     second.execute("CREATE ROLE fleeting")
     first.execute("SET ROLE fleeting")
@@ -96,7 +96,7 @@ def test_a_role_that_is_gone_ends_its_connection_alone(connect: Connect) -> None
 
 
 def test_start_up_options(connect: Connect) -> None:
-    """Settings of the start-up packet hold for their connection, also after RESET and DISCARD ALL."""
+    """Settings of the start-up packet apply to their connection, also after RESET and DISCARD ALL."""
     options = r"-c statement_timeout=61s -cwork_mem=5MB --lock-timeout=2s -c mosaic.text=two\ words"
     first = connect(options=options, application_name="the first")
     second = connect(application_name="the second")
@@ -116,26 +116,26 @@ def test_start_up_options(connect: Connect) -> None:
     ("options", "code"),
     [("-c nonsense=1", "42704"), ("-c work_mem=lots", "22023"), ("-x", "42601"), ("-c", "42601")],
 )
-def test_wrong_options_refuse_the_connection(server: Sidecar, options: str, code: str) -> None:
-    """A wrong option is FATAL at the start, with PostgreSQL's code; the next connection is as ever."""
+def test_invalid_options_refuse_the_connection(server: Sidecar, options: str, code: str) -> None:
+    """An invalid option is FATAL at start-up, with PostgreSQL's code; later connections are not affected."""
     with pytest.raises(psycopg.OperationalError, match="FATAL") as caught:
         server.connect(options=options)
     assert caught.value.sqlstate in {code, None}
     server.connect().close()
 
 
-def test_what_is_shared(connect: Connect) -> None:
-    """Temporary tables and advisory locks are everybody's: documented, and not to be relied upon."""
+def test_shared_state(connect: Connect) -> None:
+    """Temporary tables and advisory locks are shared by all connections, as documented."""
     first, second = connect(), connect()
-    first.execute("CREATE TEMP TABLE everybodys (a int)")
-    assert second.execute("SELECT count(*) FROM everybodys").fetchone() == (0,)
+    first.execute("CREATE TEMP TABLE shared_table (a int)")
+    assert second.execute("SELECT count(*) FROM shared_table").fetchone() == (0,)
     assert first.execute("SELECT pg_try_advisory_lock(1)").fetchone() == (True,)
     assert second.execute("SELECT pg_try_advisory_lock(1)").fetchone() == (True,)
-    first.execute("SELECT pg_advisory_unlock_all(); DROP TABLE everybodys")
+    first.execute("SELECT pg_advisory_unlock_all(); DROP TABLE shared_table")
 
 
-def test_the_last_one_leaves_a_clean_session(server: Sidecar, connect: Connect) -> None:
-    """When no connection is left, temporary tables, locks, cursors and settings go."""
+def test_last_connection_cleans_the_session(server: Sidecar, connect: Connect) -> None:
+    """When the last connection closes, temporary tables, locks, cursors and settings are removed."""
     first = connect()
     first.execute("CREATE TEMP TABLE leftover (a int); SET work_mem = '7MB'; SELECT pg_advisory_lock(5)")
     first.execute("DECLARE held CURSOR WITH HOLD FOR SELECT 1")
@@ -152,8 +152,8 @@ def test_the_last_one_leaves_a_clean_session(server: Sidecar, connect: Connect) 
     assert setting(second, "work_mem") != "7MB"
 
 
-def test_a_transaction_makes_others_wait(connect: Connect) -> None:
-    """A transaction is never mixed with another connection's statements."""
+def test_transaction_blocks_others(connect: Connect) -> None:
+    """Statements of other connections wait for the end of a transaction."""
     first, second = connect(), connect()
     first.execute("CREATE TABLE turns (a int)")
     first.execute("BEGIN; INSERT INTO turns VALUES (1)")
@@ -170,8 +170,8 @@ def test_a_transaction_makes_others_wait(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("half", [parse("", "SELECT 'whole'") + bind(""), query("SELECT 'whole'")[:9]])
-def test_who_stops_in_the_middle_stops_nobody(server: Sidecar, connection: Connection, half: bytes) -> None:
-    """Half a pipeline or message makes nobody wait, and may be completed later."""
+def test_incomplete_input_blocks_no_one(server: Sidecar, connection: Connection, half: bytes) -> None:
+    """An incomplete pipeline or message does not block other connections, and may be completed later."""
     with client(server.directory) as raw:
         raw.send(half)
         for _ in range(3):
@@ -180,17 +180,17 @@ def test_who_stops_in_the_middle_stops_nobody(server: Sidecar, connection: Conne
         assert [columns(body) for kind, body in raw.until("Z") if kind == "D"] == [["whole"]]
 
 
-def test_many_connections_at_once(connect: Connect) -> None:
-    """Twenty connections with large parameters each get their own answers."""
+def test_concurrent_connections(connect: Connect) -> None:
+    """Ten connections with large parameters each get their own answers."""
     connections = [connect() for _ in range(10)]
     wrong: list[object] = []
 
     def work(number: int, connection: Connection) -> None:
         for turn in range(10):
             value = f"{number}-{turn}-" + "x" * (100_000 * (turn % 3))
-            found = connection.execute("SELECT %s::text, %s::int", [value, number]).fetchone()
-            if found != (value, number):
-                wrong.append(found)
+            row = connection.execute("SELECT %s::text, %s::int", [value, number]).fetchone()
+            if row != (value, number):
+                wrong.append(row)
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(connections)]
     for thread in threads:

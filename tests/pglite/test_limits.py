@@ -12,8 +12,8 @@ FLOOD = "SELECT repeat('x', 1000) FROM generate_series(1, 200000)"  # 200 MB
 MEMORY = 100_000_000
 
 
-def test_too_many_connections_wait_and_are_refused(start_sidecar: StartSidecar) -> None:
-    """Beyond the places connections wait; beyond the queue and after its limit they get 53300."""
+def test_too_many_connections(start_sidecar: StartSidecar) -> None:
+    """Connections above the limit wait; those above the queue's size or time limit get 53300."""
     sidecar = start_sidecar("--max-connections", "2", "--queue", "1", "--queue-limit", "2")
     first, second = sidecar.connect(), sidecar.connect()
     queued = Client(sidecar.directory)
@@ -31,8 +31,8 @@ def test_too_many_connections_wait_and_are_refused(start_sidecar: StartSidecar) 
     second.close()
 
 
-def test_a_client_that_leaves_the_queue(start_sidecar: StartSidecar) -> None:
-    """Who leaves the queue makes room in it."""
+def test_client_that_leaves_the_queue(start_sidecar: StartSidecar) -> None:
+    """A client that disconnects while it is queued frees its place in the queue."""
     sidecar = start_sidecar("--max-connections", "1", "--queue", "1", "--queue-limit", "60")
     with sidecar.connect() as first:
         with client(sidecar.directory, started=False) as raw:
@@ -59,8 +59,8 @@ def test_a_client_that_leaves_the_queue(start_sidecar: StartSidecar) -> None:
         waiting.close()
 
 
-def test_connections_that_say_nothing_are_bounded(start_sidecar: StartSidecar) -> None:
-    """Connections that never send a start-up packet do not keep others out, and there is an end to them."""
+def test_connections_without_a_startup_packet(start_sidecar: StartSidecar) -> None:
+    """Connections without a start-up packet do not block others, and their number is limited."""
     sidecar = start_sidecar("--max-connections", "2", "--queue", "2")
     silent = [Client(sidecar.directory) for _ in range(15)]
     sidecar.connect().close()
@@ -79,20 +79,20 @@ def _connects(sidecar: Sidecar) -> bool:
     return True
 
 
-def test_a_client_that_never_reads(start_sidecar: StartSidecar) -> None:
-    """Its output fills no memory, and it blocks others no longer than the limit."""
+def test_client_that_never_reads(start_sidecar: StartSidecar) -> None:
+    """Output for a client that does not read is not buffered, and it blocks others only up to the limit."""
     sidecar = start_sidecar("--stall-limit", "1")
     before = sidecar.memory
-    with client(sidecar.directory) as deaf, sidecar.connect() as other:
-        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.send(query(FLOOD))
-        deaf.receive()
+    with client(sidecar.directory) as stalled, sidecar.connect() as other:
+        stalled.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.send(query(FLOOD))
+        stalled.receive()
         assert other.execute("SELECT 1").fetchone() == (1,)
         assert sidecar.memory - before < MEMORY
 
 
-def test_a_client_that_reads_slowly_gets_all(start_sidecar: StartSidecar) -> None:
-    """As long as nobody waits, a client may take its time."""
+def test_slow_client_gets_all_output(start_sidecar: StartSidecar) -> None:
+    """While no other connection waits, a client may read slowly."""
     sidecar = start_sidecar("--stall-limit", "1")
     with client(sidecar.directory) as slow:
         slow.send(query(FLOOD))
@@ -102,31 +102,31 @@ def test_a_client_that_reads_slowly_gets_all(start_sidecar: StartSidecar) -> Non
         assert sum(kind == "D" for kind, _ in answers) == 200_000
 
 
-def test_an_idle_transaction_does_not_block_for_ever(start_sidecar: StartSidecar) -> None:
-    """A transaction in which nothing happens is ended with 25P03 once somebody waits, and rolled back."""
+def test_idle_transaction_is_terminated(start_sidecar: StartSidecar) -> None:
+    """An idle transaction is terminated with 25P03 and rolled back once another connection waits."""
     sidecar = start_sidecar("--stall-limit", "1")
     with sidecar.connect() as idle, sidecar.connect() as other:
         idle.execute("CREATE TABLE idle (a int)")
         idle.execute("BEGIN; INSERT INTO idle VALUES (1)")
         assert other.execute("SELECT count(*) FROM idle").fetchone() == (0,)
-        with pytest.raises(psycopg.Error, match="kept others waiting"):
+        with pytest.raises(psycopg.Error, match="idle while other connections waited"):
             idle.execute("SELECT 1")
 
 
-def test_a_listener_that_never_reads_is_dropped(start_sidecar: StartSidecar) -> None:
-    """Notifications for a client that takes none do not fill the memory."""
+def test_listener_that_never_reads_is_disconnected(start_sidecar: StartSidecar) -> None:
+    """Notifications for a client that does not read are buffered only up to a limit."""
     sidecar = start_sidecar()
     before = sidecar.memory
-    with client(sidecar.directory) as deaf, sidecar.connect() as sender:
-        deaf.ask("LISTEN flood")
+    with client(sidecar.directory) as stalled, sidecar.connect() as sender:
+        stalled.ask("LISTEN flood")
         for _ in range(40):
             sender.execute("SELECT pg_notify('flood', i || repeat('x', 7900)) FROM generate_series(1, 100) i")
         assert sidecar.memory - before < MEMORY
-        assert eventually(lambda: not deaf.socket.recv(1 << 20))
+        assert eventually(lambda: not stalled.socket.recv(1 << 20))
 
 
-def test_twenty_at_work_and_twenty_in_the_queue(start_sidecar: StartSidecar) -> None:
-    """More clients than places, all in a hurry: each is served, in its own transaction."""
+def test_more_clients_than_connections(start_sidecar: StartSidecar) -> None:
+    """With more concurrent clients than connections, each is served in its own transaction."""
     sidecar = start_sidecar("--max-connections", "8")
     with sidecar.connect() as connection:
         connection.execute("CREATE TABLE counted (n int); INSERT INTO counted VALUES (0)")
@@ -134,11 +134,11 @@ def test_twenty_at_work_and_twenty_in_the_queue(start_sidecar: StartSidecar) -> 
 
     def work() -> None:
         try:
-            with sidecar.connect(autocommit=False) as mine:
+            with sidecar.connect(autocommit=False) as connection:
                 for _ in range(5):
-                    (found,) = mine.execute("SELECT n FROM counted").fetchone() or (None,)
-                    mine.execute("UPDATE counted SET n = %s", [found + 1])
-                    mine.commit()
+                    (count,) = connection.execute("SELECT n FROM counted").fetchone() or (None,)
+                    connection.execute("UPDATE counted SET n = %s", [count + 1])
+                    connection.commit()
         except BaseException as error:  # noqa: BLE001 - reported by the assertion below
             failures.append(error)
 

@@ -7,16 +7,16 @@ from tests.pglite.process import Connection, Sidecar, eventually
 from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, fields, message, parse
 
 
-def test_the_same_names_on_several_connections(connect: Connect) -> None:
-    """psycopg names its statements alike on each connection: they must not meet."""
+def test_same_names_on_several_connections(connect: Connect) -> None:
+    """psycopg uses the same statement names on each connection; they do not conflict."""
     first, second = connect(prepare_threshold=0), connect(prepare_threshold=0)
     for _ in range(3):
         assert first.execute("SELECT %s::int + 1", [1]).fetchone() == (2,)
         assert second.execute("SELECT %s::text || 'x'", ["a"]).fetchone() == ("ax",)
 
 
-def test_deallocate_all_leaves_others_alone(connect: Connect) -> None:
-    """One connection's DEALLOCATE ALL, DISCARD ALL or end takes no other's statements."""
+def test_deallocate_all_affects_only_its_connection(connect: Connect) -> None:
+    """DEALLOCATE ALL, DISCARD ALL and the end of a connection do not remove statements of others."""
     first, second, third = (connect(prepare_threshold=0) for _ in range(3))
     for connection in (first, second, third):
         connection.execute("SELECT %s::int", [1])
@@ -30,8 +30,8 @@ def test_deallocate_all_leaves_others_alone(connect: Connect) -> None:
     assert len(names) == 1
 
 
-def test_alone_deallocate_all_is_postgresqls_own(server: Sidecar, connect: Connect) -> None:
-    """In a connection that prepares after DEALLOCATE ALL, the names are free again."""
+def test_names_are_free_after_deallocate_all(server: Sidecar, connect: Connect) -> None:
+    """After DEALLOCATE ALL a connection can use the same names again."""
     connection = connect(prepare_threshold=0)
     for _ in range(2):
         connection.execute("PREPARE mine AS SELECT 1")
@@ -40,7 +40,7 @@ def test_alone_deallocate_all_is_postgresqls_own(server: Sidecar, connect: Conne
 
 
 def test_prepare_execute_deallocate_in_sql(connect: Connect) -> None:
-    """Names in SQL are a connection's own, too, in every spelling."""
+    """Names in SQL are isolated as well, in all spellings."""
     first, second = connect(), connect()
     first.execute('PREPARE plan AS SELECT 1; PREPARE "Plan" (int) AS SELECT $1 + 1')
     second.execute("PREPARE plan AS SELECT 'second'")
@@ -58,8 +58,8 @@ def test_prepare_execute_deallocate_in_sql(connect: Connect) -> None:
     assert second.execute("EXECUTE plan").fetchone() == ("second",)
 
 
-def test_names_of_any_length(server: Sidecar) -> None:
-    """Names that would be cut off stay apart."""
+def test_long_names(server: Sidecar) -> None:
+    """Names that PostgreSQL would truncate remain distinct."""
     long = "n" * 80
     with client(server.directory) as raw:
         raw.send(parse(f"{long}a", "SELECT 'a'"), parse(f"{long}b", "SELECT 'b'"), SYNC)
@@ -68,8 +68,8 @@ def test_names_of_any_length(server: Sidecar) -> None:
         assert [columns(body) for kind, body in raw.until("Z") if kind == "D"] == [["a"], ["b"]]
 
 
-def test_errors_speak_of_the_clients_names(server: Sidecar) -> None:
-    """An unknown name is told as the client knows it."""
+def test_errors_contain_the_clients_names(server: Sidecar) -> None:
+    """An error about an unknown statement contains the client's name for it."""
     with client(server.directory) as raw:
         raw.send(bind("unknown"), SYNC)
         error = fields(raw.until("Z")[0][1])
@@ -86,8 +86,8 @@ def test_errors_speak_of_the_clients_names(server: Sidecar) -> None:
         "EXPLAIN EXECUTE other(nonsense)",
     ],
 )
-def test_positions_are_those_of_the_clients_text(connect: Connect, text: str) -> None:
-    """Where names were changed on the way, an error still points at its place in what the client sent."""
+def test_error_positions_refer_to_the_clients_text(connect: Connect, text: str) -> None:
+    """The position of an error refers to the client's text, even if names in it were replaced."""
     connection = connect()
     connect()
     connection.execute("PREPARE plan AS SELECT 1; PREPARE other (int) AS SELECT $1")
@@ -96,8 +96,8 @@ def test_positions_are_those_of_the_clients_text(connect: Connect, text: str) ->
     assert caught.value.diag.statement_position == str(text.index("nonsense") + 1)
 
 
-def test_unnamed_statements_do_not_meet(server: Sidecar) -> None:
-    """The unnamed statement of one connection outlives another connection's, and its answers stay in step."""
+def test_unnamed_statements_are_isolated(server: Sidecar) -> None:
+    """The unnamed statement of one connection is not replaced by that of another."""
     with client(server.directory) as first, client(server.directory) as second:
         first.send(parse("", "SELECT 'first ' || $1"), message(b"D", b"S\0"), SYNC)
         assert [kind for kind, _ in first.until("Z")] == ["1", "t", "T", "Z"]
@@ -111,7 +111,7 @@ def test_unnamed_statements_do_not_meet(server: Sidecar) -> None:
 
 
 def test_statements_end_with_their_connection(connect: Connect, connection: Connection) -> None:
-    """What a connection prepared is gone when it is."""
+    """The statements of a closed connection are removed."""
     gone = connect(prepare_threshold=0)
     gone.execute("SELECT %s::int AS leaves", [1])
     gone.close()

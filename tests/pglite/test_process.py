@@ -17,7 +17,7 @@ IDLE_MEMORY = 200_000_000
 
 
 def test_ready(start_sidecar: StartSidecar) -> None:
-    """The first word is who it is; socket and files are private; standard output has nothing else."""
+    """The first report describes the process; the socket is private; standard output contains only reports."""
     sidecar = start_sidecar()
     ready = sidecar.events[0]
     assert (ready["event"], ready["pid"], ready["created"]) == ("ready", sidecar.process.pid, False)
@@ -27,13 +27,13 @@ def test_ready(start_sidecar: StartSidecar) -> None:
     mode = (sidecar.directory / ".s.PGSQL.5432").stat().st_mode
     assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
     with sidecar.connect() as connection:
-        connection.execute("CREATE TABLE made (a int)")
+        connection.execute("CREATE TABLE created (a int)")
     assert sidecar.stop() == 0
     assert [event["event"] for event in sidecar.events if event] == ["ready", "stopped"]
 
 
 def test_creation(start_sidecar: StartSidecar, tmp_path: Path) -> None:
-    """A directory that is not there is made, with nothing for others to read; the next start finds it."""
+    """A missing data directory is created with private permissions; the next start opens it."""
     sidecar = start_sidecar(directory=tmp_path)
     assert sidecar.events[0]["created"] is True
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) & 0o077 == 0
@@ -44,7 +44,7 @@ def test_creation(start_sidecar: StartSidecar, tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "stdin EOF"])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_stop(start_sidecar: StartSidecar, end: str, *, busy: bool) -> None:
-    """Signals and the end of standard input close the database in order, also in the midst of transactions."""
+    """Signals and end of file on standard input shut the database down cleanly, also during transactions."""
     sidecar = start_sidecar()
     with closing(sidecar.connect()) as first, closing(sidecar.connect()) as second, client(sidecar.directory) as raw:
         first.execute("CREATE TABLE t (a int)")
@@ -67,23 +67,23 @@ def test_stop(start_sidecar: StartSidecar, end: str, *, busy: bool) -> None:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("client_is", ["there", "half gone", "gone"])
-def test_stop_lets_a_statement_end(start_sidecar: StartSidecar, client_is: str) -> None:
-    """What runs when the order comes is done and answered before the connection is closed."""
+@pytest.mark.parametrize("client_is", ["connected", "half closed", "closed"])
+def test_stop_waits_for_a_statement(start_sidecar: StartSidecar, client_is: str) -> None:
+    """A statement that runs at the time of SIGTERM is completed and answered before the connection is closed."""
     sidecar = start_sidecar()
     with closing(sidecar.connect()) as connection:
         connection.execute("CREATE TABLE t (a int)")
     with client(sidecar.directory) as raw:
-        for _ in range(2):  # the answers to the first queries take another way than the later ones
+        for _ in range(2):  # the answers to the first queries take a different path
             raw.ask("SELECT 1")
         raw.send(query("COPY t TO '/pglite/data/begun'; INSERT INTO t SELECT 1 FROM pg_sleep(1)"))
         assert eventually((sidecar.directory / "data" / "begun").exists)
-        if client_is == "half gone":
+        if client_is == "half closed":
             raw.socket.shutdown(socket.SHUT_WR)
-        elif client_is == "gone":
+        elif client_is == "closed":
             raw.close()
         sidecar.process.send_signal(signal.SIGTERM)
-        if client_is != "gone":
+        if client_is != "closed":
             assert [kind for kind, _ in raw.rest()][:3] == ["C", "C", "Z"]
     assert sidecar.wait() == 0
     assert sidecar.events[1]["event"] == "stopped"
@@ -91,8 +91,8 @@ def test_stop_lets_a_statement_end(start_sidecar: StartSidecar, client_is: str) 
         assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
 
 
-def test_stop_at_once_after_a_client(start_sidecar: StartSidecar) -> None:
-    """Whatever the last client was in the midst of when it went, the database closes in order."""
+def test_stop_immediately_after_a_disconnect(start_sidecar: StartSidecar) -> None:
+    """The database shuts down cleanly whatever the last client was doing when it disconnected."""
     sidecar = start_sidecar()
     for last in (TERMINATE, b"", query("SELECT 1"), query("BEGIN") + TERMINATE, query("BEGIN; SELECT 1")):
         with client(sidecar.directory) as raw:
@@ -104,8 +104,8 @@ def test_stop_at_once_after_a_client(start_sidecar: StartSidecar) -> None:
         sidecar = start_sidecar(directory=sidecar.directory)
 
 
-def test_stop_does_not_wait_for_ever(start_sidecar: StartSidecar) -> None:
-    """An endless statement does not keep the database from closing in order."""
+def test_stop_cancels_an_endless_statement(start_sidecar: StartSidecar) -> None:
+    """An endless statement is cancelled, and the database shuts down cleanly."""
     sidecar = start_sidecar()
     with client(sidecar.directory) as raw:
         raw.send(query("COPY (SELECT) TO '/pglite/data/begun'; SELECT pg_sleep(3600)"))
@@ -114,8 +114,8 @@ def test_stop_does_not_wait_for_ever(start_sidecar: StartSidecar) -> None:
     assert "database system is shut down" in sidecar.log()
 
 
-def test_the_death_of_the_backend(start_sidecar: StartSidecar) -> None:
-    """A backend that dies takes the process with it: exit code 70, and the reason; the data is as committed."""
+def test_crash_of_the_backend(start_sidecar: StartSidecar) -> None:
+    """A crash of the backend ends the process with exit code 70 and a report; committed data is retained."""
     sidecar = start_sidecar()
     wal, away = (sidecar.directory / "data" / name for name in ("pg_wal", "away"))
     with closing(sidecar.connect()) as connection:
@@ -132,8 +132,8 @@ def test_the_death_of_the_backend(start_sidecar: StartSidecar) -> None:
         assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
 
 
-def test_reasons_not_to_start(start_sidecar: StartSidecar, tmp_path: Path, modules: Path) -> None:
-    """Each has a code; nothing is made."""
+def test_start_failures(start_sidecar: StartSidecar, tmp_path: Path, modules: Path) -> None:
+    """Each reason for a failed start has its own code."""
     for name, code, options in (
         ("version", "WRONG_VERSION", ()),
         ("broken", "OPEN_FAILED", ()),
@@ -142,15 +142,15 @@ def test_reasons_not_to_start(start_sidecar: StartSidecar, tmp_path: Path, modul
         ("unknown", "USAGE", ("--frobnicate",)),
         ("socket", "SOCKET", ("--socket", str(tmp_path / "no" / "such" / "directory"))),
     ):
-        place = tmp_path / name
-        (place / "data").mkdir(parents=True)
+        directory = tmp_path / name
+        (directory / "data").mkdir(parents=True)
         if name == "version":
-            (place / "data" / "PG_VERSION").write_text("17\n")
+            (directory / "data" / "PG_VERSION").write_text("17\n")
         elif name == "broken":
-            (place / "data" / "PG_VERSION").write_text("18\n")
+            (directory / "data" / "PG_VERSION").write_text("18\n")
         elif name == "socket":
-            shutil.rmtree(place / "data")
-        sidecar = start_sidecar(*options, directory=place)
+            shutil.rmtree(directory / "data")
+        sidecar = start_sidecar(*options, directory=directory)
         failed = sidecar.events[0]
         assert (failed["event"], failed["code"]) == ("failed", code), failed
         assert sidecar.wait() == 2
@@ -164,26 +164,26 @@ def test_reasons_not_to_start(start_sidecar: StartSidecar, tmp_path: Path, modul
         "FS.filesystems={MEMFS,IDBFS,NODEFS:{...NODEFS,stream_ops:undefined},PROXYFS}",
         "NODEFS.stream_ops.fsync=()=>0,FS.filesystems={MEMFS,IDBFS,NODEFS,PROXYFS}",
     ],
-    ids=["no place", "its own"],
+    ids=["missing", "defined"],
 )
-def test_a_pglite_without_the_fsync_hook(
+def test_pglite_without_the_fsync_hook(
     start_sidecar: StartSidecar, modules: Path, tmp_path: Path, instead: str
 ) -> None:
-    """If PGlite has no place for the hook, or does something of its own there, the sidecar refuses to start."""
+    """If the hook cannot be installed, or PGlite defines it itself, the sidecar refuses to start."""
     altered = tmp_path / "node_modules"
     shutil.copytree(modules, altered)
-    found = "FS.filesystems={MEMFS,IDBFS,NODEFS,PROXYFS}"
-    files = [file for file in (altered / "@electric-sql" / "pglite" / "dist").glob("*.js") if found in file.read_text()]
+    code = "FS.filesystems={MEMFS,IDBFS,NODEFS,PROXYFS}"
+    files = [file for file in (altered / "@electric-sql" / "pglite" / "dist").glob("*.js") if code in file.read_text()]
     assert files
     for file in files:
-        file.write_text(file.read_text().replace(found, instead))
+        file.write_text(file.read_text().replace(code, instead))
     sidecar = start_sidecar("--modules", str(altered))
     assert (sidecar.events[0]["event"], sidecar.events[0]["code"]) == ("failed", "FSYNC_HOOK_MISSING")
     assert sidecar.wait() == 2
 
 
 def test_idle_memory(start_sidecar: StartSidecar) -> None:
-    """After a start on existing data the process holds at most 200 MB."""
+    """After a start on existing data the process occupies less than 200 MB."""
     sidecar = start_sidecar()
     with sidecar.connect() as connection:
         connection.execute("SELECT 1")

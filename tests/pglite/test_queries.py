@@ -15,7 +15,7 @@ EXECUTE = message(b"E", b"\0\0\0\0\0")
 
 
 def test_several_statements_in_one_simple_query(connection: Connection) -> None:
-    """Each statement of a simple query has its result."""
+    """Each statement of a simple query has its own result."""
     cursor = connection.execute("SELECT 1; SELECT 'two', NULL; CREATE TEMP TABLE q1 (a int)")
     assert cursor.fetchall() == [(1,)]
     assert cursor.nextset()
@@ -24,8 +24,8 @@ def test_several_statements_in_one_simple_query(connection: Connection) -> None:
     assert cursor.statusmessage == "CREATE TABLE"
 
 
-def test_the_empty_query(server: Sidecar) -> None:
-    """An empty query is answered as PostgreSQL does."""
+def test_empty_query(server: Sidecar) -> None:
+    """An empty query is answered as by PostgreSQL."""
     with client(server.directory) as raw:
         raw.send(query(""))
         assert [kind for kind, _ in raw.until("Z")] == ["I", "Z"]
@@ -35,18 +35,18 @@ def test_the_empty_query(server: Sidecar) -> None:
 
 @pytest.mark.parametrize("binary", BINARY)
 def test_parameters_and_results(connection: Connection, *, binary: bool) -> None:
-    """Values of many types go in and out, in both formats."""
+    """Values of many types are sent and received in both formats."""
     mark = "%b" if binary else "%t"
     values = (7, 2**40, 1.5, "héllo €", b"\x00\xff\\", True, None, [1, 2, 3])
     types = ("int4", "int8", "float8", "text", "bytea", "bool", "text", "int4[]")
     asked = ", ".join(f"{mark}::{kind}" for kind in types)
     with connection.cursor(binary=binary) as cursor:
-        for _ in range(12):  # the sixth time it is prepared
+        for _ in range(12):  # psycopg prepares it at the sixth execution
             assert cursor.execute(f"SELECT {asked}", values).fetchone() == values
 
 
 def test_json_and_vectors(connection: Connection) -> None:
-    """What the gateway stores: JSON, and vectors of pgvector."""
+    """JSON and pgvector's vectors, which the gateway stores, work."""
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     assert connection.execute("SELECT %s::jsonb", [Jsonb({"a": [1, "x"]})]).fetchone() == ({"a": [1, "x"]},)
     assert connection.execute("SELECT '[1,2,3]'::vector <-> '[1,2,5]'::vector").fetchone() == (2.0,)
@@ -54,7 +54,7 @@ def test_json_and_vectors(connection: Connection) -> None:
 
 @pytest.mark.parametrize("size", [8_191, 8_192, 262_143, 262_144, 5_000_001, 60_000_000])
 def test_large_values(connection: Connection, size: int) -> None:
-    """A value larger than all buffers goes in and comes out unchanged."""
+    """A value larger than all buffers is sent and received unchanged."""
     value = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     assert connection.execute("SELECT %b, md5(%b)", [value, value]).fetchone() == (value, _md5(value))
 
@@ -66,7 +66,7 @@ def test_many_rows(connection: Connection) -> None:
 
 
 def test_executemany_and_returning(connection: Connection) -> None:
-    """psycopg's executemany, which is a pipeline, with results."""
+    """psycopg's executemany, which uses a pipeline, returns results."""
     connection.execute("CREATE TEMP TABLE em (a int, b text)")
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO em VALUES (%s, %s)", [(i, str(i)) for i in range(5000)])
@@ -79,7 +79,7 @@ def test_executemany_and_returning(connection: Connection) -> None:
 
 
 def test_pipeline_mode(connection: Connection) -> None:
-    """Statements that are sent without waiting are answered in order; an error skips the rest up to the Sync."""
+    """Pipelined statements are answered in order; an error skips the rest up to the Sync."""
     connection.execute("CREATE TEMP TABLE pl (a int PRIMARY KEY)")
     with connection.pipeline() as pipeline:
         cursors = [connection.execute("INSERT INTO pl VALUES (%s) RETURNING a", [i]) for i in range(500)]
@@ -92,8 +92,8 @@ def test_pipeline_mode(connection: Connection) -> None:
     assert connection.execute("SELECT max(a) FROM pl").fetchone() == (499,)
 
 
-def test_a_pipeline_of_many_megabytes(server: Sidecar) -> None:
-    """A pipeline far larger than all buffers, read only at its end, with one Sync."""
+def test_pipeline_of_many_megabytes(server: Sidecar) -> None:
+    """A pipeline much larger than all buffers, with a single Sync, is answered completely."""
     value = "v" * 2000
     with client(server.directory) as raw:
         sender = threading.Thread(
@@ -108,7 +108,7 @@ def test_a_pipeline_of_many_megabytes(server: Sidecar) -> None:
 
 
 def test_flush_answers_without_sync(server: Sidecar) -> None:
-    """Flush brings the answers so far; the group goes on after it."""
+    """Flush sends the answers so far; the pipeline continues after it."""
     with client(server.directory) as raw:
         raw.send(parse("", "SELECT $1::text"), message(b"D", b"S\0"), FLUSH)
         assert [kind for kind, _ in raw.until("T")] == ["1", "t", "T"]
@@ -117,7 +117,7 @@ def test_flush_answers_without_sync(server: Sidecar) -> None:
 
 
 def test_several_groups_in_one_packet(server: Sidecar) -> None:
-    """Groups that come together are answered one after the other, each with its ReadyForQuery."""
+    """Groups sent together are answered in order, each with its ReadyForQuery."""
     with client(server.directory) as raw:
         raw.send(
             query("SELECT 1"), query("SELECT broken"), parse("", "SELECT 3"), bind(""), EXECUTE, SYNC, query("BEGIN")
@@ -128,8 +128,8 @@ def test_several_groups_in_one_packet(server: Sidecar) -> None:
         assert raw.until("Z")[-1] == ("Z", b"I")
 
 
-def test_an_error_has_its_position_and_fields(connection: Connection) -> None:
-    """An error arrives with everything that PostgreSQL says of it."""
+def test_error_fields(connection: Connection) -> None:
+    """An error contains all of PostgreSQL's fields, including the position."""
     with pytest.raises(errors.UndefinedColumn) as caught:
         connection.execute("SELECT 1 + nonsense")
     assert caught.value.diag.statement_position == "12"
@@ -140,8 +140,8 @@ def test_an_error_has_its_position_and_fields(connection: Connection) -> None:
     assert "Failing row" in (check.value.diag.message_detail or "")
 
 
-def test_an_error_larger_than_a_buffer(server: Sidecar) -> None:
-    """A message of an error may be longer than what PostgreSQL sends at once."""
+def test_error_larger_than_a_buffer(server: Sidecar) -> None:
+    """An error message may be larger than PostgreSQL's send buffer."""
     with client(server.directory) as raw:
         raw.send(query("DO $$ BEGIN RAISE EXCEPTION '%', repeat('long ', 20000); END $$"))
         answers = raw.until("Z")
@@ -150,7 +150,7 @@ def test_an_error_larger_than_a_buffer(server: Sidecar) -> None:
 
 
 def test_notices(connection: Connection) -> None:
-    """Notices come before the statement's end, with their text."""
+    """Notices arrive before the end of the statement, with their text."""
     seen: list[str | None] = []
     connection.add_notice_handler(lambda diag: seen.append(diag.message_primary))
     connection.execute("DO $$ BEGIN RAISE NOTICE 'one'; RAISE WARNING 'two %', 2; END $$")
@@ -158,7 +158,7 @@ def test_notices(connection: Connection) -> None:
 
 
 def test_transactions_and_savepoints(connection: Connection) -> None:
-    """Blocks, nested blocks, failed blocks; the status is always right."""
+    """The transaction status is correct in blocks, nested blocks and failed blocks."""
     connection.execute("CREATE TEMP TABLE tx (a int)")
     status = psycopg.pq.TransactionStatus
     with connection.transaction():
@@ -179,8 +179,8 @@ def test_transactions_and_savepoints(connection: Connection) -> None:
     assert int(connection.info.transaction_status) == status.IDLE
 
 
-def test_statements_that_cannot_be_in_a_transaction(connection: Connection) -> None:
-    """VACUUM and CREATE INDEX CONCURRENTLY run outside of one and are refused inside."""
+def test_statements_outside_of_transactions(connection: Connection) -> None:
+    """VACUUM and CREATE INDEX CONCURRENTLY run outside of a transaction block and are refused inside."""
     connection.execute("CREATE TABLE vac (a int)")
     connection.execute("CREATE INDEX CONCURRENTLY vac_a ON vac (a)")
     connection.execute("VACUUM ANALYZE vac")
@@ -190,15 +190,15 @@ def test_statements_that_cannot_be_in_a_transaction(connection: Connection) -> N
 
 
 def test_server_side_cursors(connection: Connection) -> None:
-    """A named cursor is read in pieces."""
+    """A named cursor is fetched in batches."""
     with connection.transaction(), connection.cursor("c1") as cursor:
         cursor.itersize = 100
         cursor.execute("SELECT generate_series(1, 1000)")
         assert sum(row[0] for row in cursor) == 500_500
 
 
-def test_what_recursion_does_to_the_backend(connection: Connection) -> None:
-    """Endless recursion and deeply nested text end in an error, not in the death of the database."""
+def test_deep_recursion(connection: Connection) -> None:
+    """Infinite recursion and deeply nested expressions raise an error; the database does not crash."""
     connection.execute(
         "CREATE OR REPLACE FUNCTION endless(i int) RETURNS int LANGUAGE plpgsql"
         " AS $$ BEGIN RETURN endless(i + 1); END $$"
@@ -212,7 +212,7 @@ def test_what_recursion_does_to_the_backend(connection: Connection) -> None:
 
 
 def test_out_of_memory_is_an_error(connection: Connection) -> None:
-    """A value that does not fit into WebAssembly's memory is refused with 53200 or 54000, and all goes on."""
+    """A value too large for WebAssembly's memory fails with 53200 or 54000; the connection remains usable."""
     with pytest.raises((errors.OutOfMemory, errors.ProgramLimitExceeded)):
         connection.execute("SELECT length(repeat('x', 1000000000) || repeat('y', 1000000000))")
     assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""Clients that go at every point: nothing of them stays, and nobody else is kept waiting."""
+"""Clients that disconnect at any point: their state is removed, and other clients are not blocked."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ WAYS = {
 
 @pytest.fixture
 def table(connection: Connection) -> Connection:
-    """A connection, and an empty table."""
+    """Create an empty table; return a connection."""
     connection.execute("DROP TABLE IF EXISTS vanishing; CREATE TABLE vanishing (a int, b text DEFAULT '')")
     return connection
 
 
 @pytest.mark.parametrize("start", [startup()[:3], startup()[:20], b""], ids=["length", "packet", "nothing"])
-def test_in_the_start_up(server: Sidecar, table: Connection, start: bytes) -> None:
-    """A client that goes before its start-up packet is complete."""
+def test_during_startup(server: Sidecar, table: Connection, start: bytes) -> None:
+    """A client may disconnect before its start-up packet is complete."""
     with client(server.directory, started=False) as raw:
         raw.send(start)
     assert table.execute("SELECT 1").fetchone() == (1,)
@@ -56,26 +56,26 @@ def test_in_the_start_up(server: Sidecar, table: Connection, start: bytes) -> No
 
 @pytest.mark.parametrize("how", ["close", "shutdown"])
 @pytest.mark.parametrize("way", WAYS)
-def test_afterwards(server: Sidecar, table: Connection, way: str, how: str) -> None:
-    """A client that goes later; what it had not committed is not there."""
+def test_after_startup(server: Sidecar, table: Connection, way: str, how: str) -> None:
+    """Uncommitted changes of a client that disconnects are rolled back."""
     with client(server.directory) as raw:
         raw.send(WAYS[way])
         if how == "shutdown":
             raw.socket.shutdown(1)
-            raw.rest()  # answers, as far as there are any; then the server closes, too
+            raw.rest()  # answers, if any; then the server closes the connection
     assert table.execute("SELECT count(*) FROM vanishing").fetchone() == (0,)
     assert table.info.transaction_status == 0
 
 
-def test_what_was_sent_whole_is_done(server: Sidecar, table: Connection) -> None:
-    """A statement that arrived before its client went is executed, as by PostgreSQL."""
+def test_complete_statement_is_executed(server: Sidecar, table: Connection) -> None:
+    """A complete statement is executed although its client disconnected, as in PostgreSQL."""
     with client(server.directory) as raw:
         raw.send(query("INSERT INTO vanishing VALUES (7)"), message(b"X"))
     assert eventually(lambda: table.execute("SELECT count(*) FROM vanishing").fetchone() == (1,))
 
 
-def test_in_line(server: Sidecar, connect: Connect, table: Connection) -> None:
-    """A client that goes while it waits for another one's transaction."""
+def test_while_queued(server: Sidecar, connect: Connect, table: Connection) -> None:
+    """A client may disconnect while it waits for another one's transaction."""
     holder = connect()
     holder.execute("BEGIN")
     for _ in range(5):
@@ -89,15 +89,15 @@ def test_in_line(server: Sidecar, connect: Connect, table: Connection) -> None:
 
 
 def test_output_without_a_reader(server: Sidecar, table: Connection) -> None:
-    """A statement whose client is gone is interrupted when its output finds no reader."""
+    """A statement of a disconnected client is interrupted by its unread output."""
     with client(server.directory) as raw:
         raw.send(query("SELECT repeat('x', 1000), generate_series(1, 1000000000)"))
         raw.receive()
     assert table.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_long_statement_without_output(server: Sidecar, table: Connection) -> None:
-    """A statement whose client is gone is interrupted when others have waited for its end."""
+def test_long_statement_without_output(server: Sidecar, table: Connection) -> None:
+    """A statement of a disconnected client is interrupted when other connections wait."""
     with client(server.directory) as raw:
         raw.send(query("SELECT pg_sleep(3600)"))
     assert table.execute("SELECT 1").fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""A client that says what it likes: single messages of protocol 3.0, whole, halved or wrong."""
+"""A client that sends arbitrary messages of protocol 3.0: complete, incomplete or malformed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def packet(code: int, body: bytes = b"") -> bytes:
-    """Return one packet without a type, as at the beginning of a connection."""
+    """Return a packet without a type byte, as used at start-up."""
     return struct.pack("!ii", 8 + len(body), code) + body
 
 
@@ -35,12 +35,12 @@ def query(sql: str) -> bytes:
 
 
 def parse(name: str, sql: str) -> bytes:
-    """Return Parse without types."""
+    """Return Parse without parameter types."""
     return message(b"P", f"{name}\0{sql}\0".encode() + struct.pack("!h", 0))
 
 
 def bind(statement: str, *values: str) -> bytes:
-    """Return Bind of the unnamed portal, all in text."""
+    """Return Bind of the unnamed portal, with all values in text format."""
     texts = [value.encode() for value in values]
     body = struct.pack("!hh", 0, len(texts)) + b"".join(struct.pack("!i", len(t)) + t for t in texts)
     return message(b"B", f"\0{statement}\0".encode() + body + struct.pack("!h", 0))
@@ -53,10 +53,10 @@ TERMINATE = message(b"X")
 
 
 class Client:
-    """A connection that only does what it is told."""
+    """A raw connection."""
 
     def __init__(self, directory: Path) -> None:
-        """Connect; nothing is sent yet."""
+        """Connect without sending anything."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(LIMIT)
         self.socket.connect(str(directory / ".s.PGSQL.5432"))
@@ -67,7 +67,7 @@ class Client:
         self.socket.sendall(b"".join(parts))
 
     def receive(self) -> tuple[str, bytes] | None:
-        """Return the next message as (type, body), None when the server has closed."""
+        """Return the next message as (type, body), None if the server has closed the connection."""
         head = self._exactly(5)
         if head is None:
             return None
@@ -83,40 +83,40 @@ class Client:
             if not more:
                 return None
             self._buffer += more
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
-        return found
+        content, self._buffer = self._buffer[:count], self._buffer[count:]
+        return content
 
     def until(self, kind: str) -> list[tuple[str, bytes]]:
-        """Return the messages up to and with the first one of type *kind*, or to the end of the connection."""
-        found = []
+        """Return the messages up to and including the first of type *kind*, or to the end of the connection."""
+        messages = []
         while (received := self.receive()) is not None:
-            found.append(received)
+            messages.append(received)
             if received[0] == kind:
                 break
-        return found
+        return messages
 
     def rest(self) -> list[tuple[str, bytes]]:
-        """Return all messages until the server closes."""
+        """Return all messages until the server closes the connection."""
         return self.until("")
 
     def ask(self, sql: str) -> list[list[str]]:
-        """Run a simple query, return its rows."""
+        """Run a simple query; return its rows."""
         self.send(query(sql))
         return [columns(body) for kind, body in self.until("Z") if kind == "D"]
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close the socket without Terminate."""
         self.socket.close()
 
 
 def columns(row: bytes) -> list[str]:
     """Return the columns of a DataRow."""
-    found, at = [], 2
+    values, at = [], 2
     for _ in range(struct.unpack_from("!h", row)[0]):
         (length,) = struct.unpack_from("!i", row, at)
-        found.append(row[at + 4 : at + 4 + length].decode())
+        values.append(row[at + 4 : at + 4 + length].decode())
         at += 4 + length
-    return found
+    return values
 
 
 def fields(body: bytes) -> dict[str, str]:
@@ -126,7 +126,7 @@ def fields(body: bytes) -> dict[str, str]:
 
 @contextmanager
 def client(directory: Path, *, started: bool = True) -> Iterator[Client]:
-    """A client of the sidecar in *directory*, *started* or with nothing sent."""
+    """Connect a client to the sidecar in *directory*; with *started*, complete the start-up."""
     opened = Client(directory)
     try:
         if started:

@@ -1,7 +1,7 @@
-"""A process of the account that works against root while a verb runs; started by `race.started`.
+"""A process of the account that attacks while a verb runs; started by `race.started`.
 
-It begins as root, because the interpreter may be closed to the account, gives root up, and then imports nothing more:
-``python -I attacker.py UID GID WAY HOME ARGUMENT…``. It writes one line when it begins, and ends by a signal.
+It starts as root, because the interpreter may be closed to the account, drops root, and imports nothing afterwards:
+``python -I attacker.py UID GID WAY HOME ARGUMENT…``. It writes one line when it is ready, and runs until it is killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIBC.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two names change places, at once where the system can. Raises OSError."""
+    """Exchange two names, atomically if the file system supports it. Raises OSError."""
     if LIBC.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
         return
     number = ctypes.get_errno()
@@ -40,23 +40,23 @@ def exchange(one: Path, other: Path) -> None:
 
 
 def exchange_directories(home: Path, target: str, *names: str) -> None:
-    """Exchange what lies in the home under *names* for links to *target*, one after the other."""
+    """Exchange each of *names* in the home with a link to *target* and back, repeatedly."""
     beside = home / ".beside"
     beside.mkdir(exist_ok=True)
     pairs = [(home / name, beside / name.replace("/", "-")) for name in names]
     for _, link in pairs:
         link.symlink_to(target)
     while True:
-        for place, link in pairs:
-            with suppress(OSError):  # it is not there just now
-                exchange(place, link)
+        for path, link in pairs:
+            with suppress(OSError):  # it does not exist at the moment
+                exchange(path, link)
                 _pause()
-                exchange(place, link)
+                exchange(path, link)
             _pause()
 
 
 def exchange_home(home: Path, target: str) -> None:
-    """Exchange the home itself for a link to *target*."""
+    """Exchange the home itself with a link to *target*, repeatedly."""
     link = home.with_name("link")
     link.symlink_to(target)
     while True:
@@ -65,19 +65,19 @@ def exchange_home(home: Path, target: str) -> None:
 
 
 def hold_lock(home: Path, path: str, pid: str) -> None:
-    """Hold the lock *path* with *pid* in it."""
+    """Lock the lock file *path* and write *pid* into it."""
     descriptor = os.open(home / path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps({"pid": int(pid), "url": "http://127.0.0.1:9"}).encode(), 0)
-    _say_ready()
+    _write_ready()
     time.sleep(600)
 
 
 def move_copy_to_runtime(home: Path, backup: str) -> None:
-    """Put the copy that is made of *backup* to verify it in the place of the program, then make the copying fail."""
+    """Replace the program copy by the copy with which *backup* is verified, then make the copying fail."""
     copy = _await(home / "backups", ".verify.*.tmp/.data.*.tmp")
-    time.sleep(0.03)  # what is to be missed must have been listed
+    time.sleep(0.03)  # the copying must have listed the directory that is removed below
     (home / "runtime").rename(home / ".runtime")
     copy.parent.rename(home / "runtime")
     (home / "runtime" / copy.name).rename(home / "runtime" / "gateway-9.9.9")
@@ -87,20 +87,20 @@ def move_copy_to_runtime(home: Path, backup: str) -> None:
 
 
 def exchange_backup(home: Path, backup: str, target: str) -> None:
-    """Exchange *backup* for a link to *target* while its data is copied, and keep what lies in the home then."""
+    """Replace *backup* by a link to *target* while its data is copied, and save the secret that is restored."""
     _await(home, ".restoring/new/.data.*.tmp")
-    place = home / "backups" / backup
-    place.rename(home / "backups" / f".{backup}")
-    place.symlink_to(target)
+    directory = home / "backups" / backup
+    directory.rename(home / "backups" / f".{backup}")
+    directory.symlink_to(target)
     while True:
         with suppress(OSError):
             shutil.copyfile(_await(home, ".restoring/new/secrets/auth-secret"), home / "stolen")
 
 
 def _await(top: Path, pattern: str) -> Path:
-    """Return the first path of *pattern* as soon as it is there."""
+    """Wait for a path that matches *pattern*, and return it."""
     while True:
-        with suppress(OSError):  # a directory was renamed meanwhile
+        with suppress(OSError):  # a directory was renamed in the meantime
             for path in top.glob(pattern):
                 return path
 
@@ -109,7 +109,7 @@ def _pause(*, part: float = 1.0) -> None:
     time.sleep(random.uniform(0, LONGEST_PAUSE * part))
 
 
-def _say_ready() -> None:
+def _write_ready() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 
@@ -120,12 +120,12 @@ WAYS: dict[str, Callable[..., None]] = {
 
 
 def main(uid: str, gid: str, way: str, home: str, *arguments: str) -> None:
-    """Become the account and go on for ever."""
+    """Switch to the account and attack until killed."""
     os.setgroups([])
     os.setresgid(int(gid), int(gid), int(gid))
     os.setresuid(int(uid), int(uid), int(uid))
     if way != hold_lock.__name__:
-        _say_ready()
+        _write_ready()
     WAYS[way](Path(home), *arguments)
 
 

@@ -1,6 +1,6 @@
-"""What must not change and must not be read: a closed directory of root's, and the home of another tenant.
+"""Files that must not be changed or read: a closed directory of root's, and the home of another tenant.
 
-Every file of them holds `TOKEN`, so that one search finds what was read by mistake.
+Nearly every file contains `TOKEN`, so that one search finds what leaked.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = [
     "TENANT_UID",
     "TOKEN",
     "TreeState",
+    "create_watched",
     "leaks",
-    "make_watched",
     "stamp",
     "tree_state",
 ]
@@ -35,7 +35,7 @@ __all__ = [
 CANARY = f"{HOMES}/canary"
 TENANT = f"{HOMES}/tenant"
 TENANT_UID = 54321
-#: In every file of root's and of the tenant's; of the form that a secret has.
+#: Content of root's and the tenant's files; has the form of a secret.
 TOKEN = f"canary{secrets.token_hex(16)}"
 OLD_BACKUPS = ("20200101T000000Z-0.1.0", "20200102T000000Z-0.1.0", "20200103T000000Z-0.1.0")
 
@@ -58,7 +58,7 @@ def _manifest(name: str) -> str:
     })  # fmt: skip
 
 
-#: Names that a home has, too, and names by which the gateway knows what it may remove.
+#: Names that also exist in a home, and names of temporary files that the gateway may remove.
 FILES = {
     "shadow": _File(f"root:{TOKEN}:19000:0:99999:7:::\n"),
     "readable": _File(f"{TOKEN}\n", 0o644),
@@ -82,7 +82,7 @@ FILES = {
     "postgres-18/file": _File(TOKEN),
     **{f"{name}/manifest.json": _File(_manifest(name)) for name in OLD_BACKUPS},
 }
-#: A tenant's home, as far as a backup is made of it.
+#: The files of a tenant's home that a backup contains.
 TENANTS = {
     "secrets/auth-secret": _File(TOKEN),
     "config.toml": _File(f'base_url = "http://{TOKEN}.example"\n'),
@@ -92,19 +92,19 @@ TENANTS = {
 }
 
 
-def make_watched(machine: Machine) -> None:
-    """Make root's directory and the tenant's home."""
-    _make(machine.file(CANARY), FILES)
-    _make(machine.file(TENANT), TENANTS)
+def create_watched(machine: Machine) -> None:
+    """Create root's directory and the tenant's home."""
+    _create(machine.file(CANARY), FILES)
+    _create(machine.file(TENANT), TENANTS)
     (machine.file(CANARY) / "link").symlink_to("shadow")
-    with suppress(OSError):  # this file system has none
+    with suppress(OSError):  # the file system has no extended attributes
         os.setxattr(machine.file(CANARY) / "shadow", "user.note", b"root's own")
     tenant = machine.file(TENANT)
     for path in (tenant, *tenant.rglob("*")):
         os.chown(path, TENANT_UID, TENANT_UID)
 
 
-def _make(directory: Path, files: dict[str, _File]) -> None:
+def _create(directory: Path, files: dict[str, _File]) -> None:
     directory.mkdir(mode=0o700)
     for name, file in files.items():
         path = directory / name
@@ -114,7 +114,7 @@ def _make(directory: Path, files: dict[str, _File]) -> None:
 
 
 def tree_state(machine: Machine) -> TreeState:
-    """Return all that can be known of every file of root's and of the tenant's."""
+    """Return status, content digest and extended attributes of every file of root's and the tenant's."""
     tops = (machine.file(CANARY), machine.file(TENANT))
     return {str(path.relative_to(top.parent)): _facts(path) for top in tops for path in (top, *sorted(top.rglob("*")))}
 
@@ -129,21 +129,21 @@ def _facts(path: Path) -> Facts:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     elif stat.S_ISLNK(status.st_mode):
         content = str(path.readlink())
-    whose = (status.st_uid, status.st_gid, oct(status.st_mode), status.st_nlink)
-    return (*whose, status.st_size, status.st_mtime_ns, status.st_ctime_ns, content, tuple(sorted(xattrs.items())))
+    ownership = (status.st_uid, status.st_gid, oct(status.st_mode), status.st_nlink)
+    return (*ownership, status.st_size, status.st_mtime_ns, status.st_ctime_ns, content, tuple(sorted(xattrs.items())))
 
 
 def stamp(machine: Machine) -> Path:
-    """Return a file that says when it was made, for `leaks`."""
+    """Create a file whose change time marks the start of an attack, for `leaks`."""
     path = machine.ground.seen_from_here(f"{machine.layer}/stamp")
     path.write_text("")
     return path
 
 
 def leaks(machine: Machine, since: Path) -> list[str]:
-    """Return the files of the machine, but for the watched ones, that hold `TOKEN`, of those changed *since* a stamp.
+    """Return the files changed *since* a stamp that contain `TOKEN`, except the watched files.
 
-    Archives are looked into.
+    Archives are searched too.
     """
     tops = [machine.ground.seen_from_here(f"{machine.layer}/{part}") for part in ("homes", "upper")]
     watched = ["-path", f"*/homes/{Path(CANARY).name}", "-o", "-path", f"*/homes/{Path(TENANT).name}"]
@@ -151,12 +151,12 @@ def leaks(machine: Machine, since: Path) -> list[str]:
     search = ["grep", "--files-with-matches", "--text", "--fixed-strings", TOKEN]
     words = ["find", *map(str, tops), "(", *watched, ")", "-prune", "-o", *changed, "-exec", *search, "{}", "+"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    found = [path.partition(f"{machine.layer}/")[2] for path in done.stdout.splitlines()]
+    files = [path.partition(f"{machine.layer}/")[2] for path in done.stdout.splitlines()]
     archives = [path for path in tops[0].glob("*.tar.gz") if path.is_file() and not path.is_symlink()]
-    return found + [path.name for path in archives if _holds_token(path)]
+    return files + [path.name for path in archives if _contains_token(path)]
 
 
-def _holds_token(path: Path) -> bool:
+def _contains_token(path: Path) -> bool:
     content = path.read_bytes()
     if not content:  # the verb failed before it wrote anything
         return False

@@ -1,12 +1,13 @@
-"""Root's installations under attack. Only root can run these tests: each works in namespaces of its own.
+"""Fixtures for attacks on root's installations. Only root can run these tests; each uses its own namespaces.
 
-``ground``    The namespace in which machines are made (session).
-``make_base`` Returns the installation that was made with a kind of interpreter, once for each (session).
-``kind``      The kind of root's interpreter: the account can enter it, or not.
+``ground``    The namespace in which machines are created (session).
+``get_base``  Returns the installation for a kind of interpreter, which is created once for each kind (session).
+``kind``      The kind of root's interpreter: accessible to the account, or not.
 ``attacked``  A fresh copy of such an installation, with the gateway stopped.
-``watch``     What must not have changed in the end; taken before the test begins.
+``watch``     Compares files and accounts with their state before the test.
 
-``pytest tests/security --whole`` runs every combination; without it a part that meets each of them somewhere.
+``pytest tests/security --whole`` runs every combination; without it, a selection that covers each value of each
+parameter.
 """
 
 from __future__ import annotations
@@ -22,61 +23,61 @@ from tests.security.interpreters import KINDS, InterpreterMissingError, interpre
 from tests.security.machine import Ground, NamespacesMissingError
 from tests.security.planted import prepare
 
-MakeBase = Callable[[str], Base]
-#: Tests of which each case runs with one kind of interpreter.
+GetBase = Callable[[str], Base]
+#: Qualified names of the tests that are `alternating`.
 ALTERNATING: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Only where tests/security is named on the command line."""
-    with suppress(ValueError):  # tests/sweep has it, too
-        parser.addoption("--whole", action="store_true", help="all of it, not only a part")
+    """Add ``--whole``; pytest calls this only if tests/security is given on the command line."""
+    with suppress(ValueError):  # tests/sweep adds it too
+        parser.addoption("--whole", action="store_true", help="run every combination, not only a selection")
 
 
 def alternating(function: Callable[..., None]) -> Callable[..., None]:
-    """Let each case of a test with many run with one kind of interpreter, in turn; with ``--whole`` with both."""
+    """Run each case of a test with one kind of interpreter, in turn, or with both if ``--whole`` is given."""
     ALTERNATING.add(function.__qualname__)
     return function
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out every other case of the tests that are `alternating`."""
+    """Deselect every other case of the tests that are `alternating`."""
     if config.getoption("--whole", default=False):
         return
     seen: dict[tuple[str, str], int] = {}
-    left_out = []
+    deselected = []
     for item in items:
         if not isinstance(item, pytest.Function) or item.function.__qualname__ not in ALTERNATING:
             continue
         name, kind = item.function.__qualname__, str(item.callspec.params["kind"])
         number = seen[name, kind] = seen.get((name, kind), -1) + 1
         if KINDS[number % len(KINDS)] != kind:
-            left_out.append(item)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+            deselected.append(item)
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
 @pytest.fixture(scope="session")
 def whole(request: pytest.FixtureRequest) -> bool:
-    """Whether every combination is wanted."""
+    """Whether ``--whole`` is given."""
     return bool(request.config.getoption("--whole", default=False))
 
 
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
-    """The namespace in which machines are made."""
+    """The namespace in which machines are created."""
     if os.geteuid() != 0:
-        pytest.skip("only root can attack what root does")
+        pytest.skip("only root can run these tests")
     try:
         with Ground.prepared() as prepared:
             yield prepared
     except NamespacesMissingError as error:
-        pytest.skip(f"this root may not mount, as in a container without the right to: {error}")
+        pytest.skip(f"root is not allowed to mount, as in an unprivileged container: {error}")
 
 
 @pytest.fixture(scope="session")
-def make_made(ground: Ground) -> MakeBase:
-    """Return what gives the installation made with a kind of interpreter; skips where there is none of that kind."""
+def get_base(ground: Ground) -> GetBase:
+    """Return a function that returns the installation for a kind of interpreter, or skips if there is none."""
 
     @cache
     def created(kind: str) -> Base | str:
@@ -85,13 +86,13 @@ def make_made(ground: Ground) -> MakeBase:
         except InterpreterMissingError as error:
             return str(error)
 
-    def give(kind: str) -> Base:
-        found = created(kind)
-        if isinstance(found, str):
-            pytest.skip(found)
-        return found
+    def get(kind: str) -> Base:
+        base = created(kind)
+        if isinstance(base, str):
+            pytest.skip(base)
+        return base
 
-    return give
+    return get
 
 
 @pytest.fixture(params=KINDS)
@@ -101,13 +102,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def attacked(make_made: MakeBase, kind: str) -> Iterator[Installation]:
+def attacked(get_base: GetBase, kind: str) -> Iterator[Installation]:
     """Return a fresh installation of root's, with the gateway stopped and a backup in it."""
-    with make_made(kind).copied() as installation:
+    with get_base(kind).copied() as installation:
         yield installation
 
 
 @pytest.fixture
 def watch(attacked: Installation) -> Watch:
-    """What must not have changed in the end."""
+    """The state of files and accounts before the test, with which the state afterwards is compared."""
     return Watch(attacked)

@@ -1,6 +1,6 @@
-"""Runs root's command with a worker that the account has taken over: it sends what it likes over the socket.
+"""Run root's command with a hijacked worker: it executes a program of the account, which has the broker's socket.
 
-Arguments: a program of the account's, then the words of root's command. The program gets the socket as descriptor 3.
+Arguments: the program, then the words of root's command. The socket is descriptor 3 of the program.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ CHANNEL = 3
 
 
 def main() -> int:
-    """Run root's command, whose worker becomes the account's program."""
+    """Run root's command with a worker that executes the account's program."""
     program = sys.argv.pop(1)
 
-    def become_it(*_words: object, **_facts: object) -> NoReturn:
-        os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - as the system call has it
+    def execute_program(*_words: object, **_facts: object) -> NoReturn:
+        os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - its parameter is positional-only
         os.execv(PYTHON, [PYTHON, "-I", program])  # noqa: S606 - no shell is wanted
 
-    setattr(session, "run_words", become_it)  # noqa: B010 - an attack is no interface
+    setattr(session, "run_words", execute_program)  # noqa: B010 - an attack uses no public interface
     return cli.main()
 
 

@@ -1,7 +1,7 @@
-"""Root's installation on a machine of its own, and what the account that it belongs to does there.
+"""Root's installation on a test machine, with verbs run by root and scripts run by the account.
 
-Root runs verbs (`Installation.verb`); the account acts through real processes of its own (`Installation.account`).
-`Watch` says in the end whether root was led astray.
+Root runs verbs (`Installation.verb`); the account acts through processes of its own (`Installation.account`).
+`Watch` checks at the end that the attack did not succeed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.security.canary import TOKEN, TreeState, leaks, make_watched, stamp, tree_state
+from tests.security.canary import TOKEN, TreeState, create_watched, leaks, stamp, tree_state
 from tests.security.machine import FREE_THE_NAME, HOME, HOMES, LIMIT, MEMORY, Ended, Ground, Machine
 
 __all__ = ["DROP", "EXIT_CODES", "THEIRS", "Base", "Installation", "Watch", "make_base", "recorder"]
 
-#: A directory of the account's beside the home, and one that everybody may write to.
+#: A directory of the account next to the home, and one that every user can write to.
 THEIRS = f"{HOMES}/theirs"
 DROP = f"{HOMES}/drop"
 EXIT_CODES = {*range(8), 130}
-#: What a program says of itself that is asked for its version, as PostgreSQL's and Node.js do.
+#: The output of a program that is run with --version, as PostgreSQL's and Node.js print it.
 VERSIONS = {"node": "v22.0.0", "npm": "10.0.0"}
-#: As far as the installer uses it: it takes every order, and says that it runs.
+#: A systemctl with what the installer uses: it accepts every command and reports a running system.
 SYSTEMCTL = """#!/bin/sh
 for word in "$@"; do
   case $word in
@@ -41,7 +41,7 @@ exit 0
 
 
 def recorder(name: str) -> str:
-    """Return a program called *name* that notes its user, its arguments and its environment in a file of its own."""
+    """Return a program called *name* that writes its user, arguments and environment into a file of its own."""
     version = VERSIONS.get(name, f"{name} (PostgreSQL) 18.6")
     return (
         "#!/bin/sh\n"
@@ -54,7 +54,7 @@ def recorder(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """An installation in *home* for the user and group *owner*; root uses the interpreter *python*."""
+    """An installation in ``home`` for the user and group ``owner``; root uses the interpreter ``python``."""
 
     machine: Machine
     python: str
@@ -74,18 +74,18 @@ class Installation:
         limit: float = LIMIT,
         environ: Mapping[str, str] | None = None,
     ) -> Ended:
-        """Run a verb as root on this home; *prefix* are words before the command, *environ* is added to what it has."""
+        """Run a verb as root on this home, with *prefix* before the command and *environ* in its environment."""
         command = (*prefix, *self.verb_words, *words, "--home", self.home)
         ended = self.machine.run(*command, limit=limit, environ=environ)
         return Ended(words=words, code=ended.code, out=ended.out, err=ended.err)
 
     def account(self, script: str, *arguments: str, stdin: str = "") -> str:
-        """Run a shell script as the account; it stands in the home."""
+        """Run a shell script as the account, with the home as its working directory."""
         words = ("sh", "-ec", f"cd {shlex.quote(self.home)}\n{script}", "sh", *arguments)
         return self.machine.check(*words, owner=self.owner, stdin=stdin)
 
     def write(self, path: str, content: str) -> None:
-        """Write a file as the account, below the home or at an absolute path, in the place of what was there."""
+        """Write a file as the account, below the home or at an absolute path, replacing what exists there."""
         self.account('mkdir -p "$(dirname "$1")"; rm -rf "$1"; cat > "$1"; chmod 600 "$1"', path, stdin=content)
 
     def write_program(self, path: str, content: str) -> None:
@@ -94,11 +94,11 @@ class Installation:
         self.account('chmod 755 "$1" "$(dirname "$1")"', path)
 
     def change_receipt(self, **values: object) -> None:
-        """Have the account change values of the receipt."""
+        """Change values of the receipt as the account."""
         self.write("receipt.json", json.dumps({**self.receipt(), **values}))
 
     def file(self, path: str) -> Path:
-        """Return the way from here to a file of the home. Follow no links there."""
+        """Return the path, from this process, of a file in the home. Links in it must not be followed."""
         return self.machine.file(f"{self.home}/{path}")
 
     def receipt(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Installation:
 
     @cached_property
     def identity(self) -> str:
-        """The instance id, as it was at the beginning."""
+        """The instance id at the first use."""
         return str(self.receipt()["instance_id"])
 
     @property
@@ -124,7 +124,7 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """An installation that was made once, in *layer*, with a backup in it and the gateway stopped."""
+    """An installation in ``layer`` that is created once, with a backup in it and the gateway stopped."""
 
     ground: Ground
     layer: str
@@ -134,7 +134,7 @@ class Base:
 
     @contextmanager
     def copied(self, *, systemctl: bool = False) -> Iterator[Installation]:
-        """Give a copy of it on a machine of its own."""
+        """Yield a copy of it on a machine of its own."""
         layer = self.ground.new_layer(self.layer, systemctl=SYSTEMCTL if systemctl else None)
         try:
             with self.ground.machine(layer) as machine:
@@ -144,7 +144,7 @@ class Base:
 
 
 def make_base(ground: Ground, python: str, prepare: Callable[[Installation], None]) -> Base:
-    """Install as root, with a service account that the installation makes; then have *prepare* work on it."""
+    """Install as root, with a service account that the installation creates; then run *prepare* on it."""
     layer, port = ground.new_layer(), _free_port()
     with ground.machine(layer) as machine:
         machine.check("sh", "-c", FREE_THE_NAME)
@@ -158,8 +158,8 @@ def make_base(ground: Ground, python: str, prepare: Callable[[Installation], Non
         status = machine.file(HOME).stat()
         owner = (status.st_uid, status.st_gid)
         assert 0 not in owner
-        machine.file(f"{HOME}/data/.ballast").unlink(missing_ok=True)  # 64 MB that need not be copied; a start makes it
-        make_watched(machine)
+        machine.file(f"{HOME}/data/.ballast").unlink(missing_ok=True)  # 64 MB less to copy; a start creates it
+        create_watched(machine)
         uid, gid = map(str, owner)
         machine.check("install", "-d", "-m", "755", "-o", uid, "-g", gid, THEIRS)
         machine.check("install", "-d", "-m", "777", DROP)
@@ -168,7 +168,7 @@ def make_base(ground: Ground, python: str, prepare: Callable[[Installation], Non
 
 
 class Watch:
-    """What root and the tenant had when the attack began; `check` says what became of it."""
+    """The files of root and the tenant and the user database before an attack; `check` compares them afterwards."""
 
     def __init__(self, installation: Installation) -> None:
         self._machine = installation.machine
@@ -177,18 +177,18 @@ class Watch:
         self._accounts = self._read_accounts()
 
     def check(self, *ended: Ended) -> None:
-        """Fail if a verb hung or broke, ran what was planted as root, changed or showed what is not the account's."""
+        """Fail if a verb hung or crashed, ran a planted program as root, or changed or showed files of others."""
         faults = [*(fault for one in ended for fault in _faults(one)), *self.harm(*ended)]
         faults += ["INTERNAL in the output" for one in ended if "INTERNAL" in one.output]
         assert not faults, (faults, *ended)
 
     def check_race(self, *ended: Ended) -> None:
-        """Do as `check` does, but a verb from which files are taken away while it runs may name any fault."""
+        """Do as `check` does, but accept internal errors of a verb whose files were moved while it was running."""
         faults = [*(fault for one in ended for fault in _faults(one)), *self.harm(*ended)]
         assert not faults, (faults, *ended)
 
     def harm(self, *ended: Ended) -> list[str]:
-        """Return what was done or shown that the account could not do or see by itself."""
+        """Return what happened or was shown that the account could not do or see by itself."""
         found = [f"ran as root: {line}" for line in self.executed_as_root()]
         found += differences(self._before, tree_state(self._machine))
         found += [f"shown in {path}" for path in leaks(self._machine, self._stamp)]
@@ -198,9 +198,9 @@ class Watch:
         return found + [f"accounts: {line}" for line in changed if line.split(":")[0] in others]
 
     def executed_as_root(self) -> list[str]:
-        """Return the first line of each run of a planted program with user id 0."""
-        found = sorted(self._machine.file(DROP).glob("executed-0-*"))
-        return [(path.read_text(errors="replace").splitlines() or [path.name])[0] for path in found]
+        """Return the first line written by each run of a planted program with user id 0."""
+        paths = sorted(self._machine.file(DROP).glob("executed-0-*"))
+        return [(path.read_text(errors="replace").splitlines() or [path.name])[0] for path in paths]
 
     def users_who_ran(self) -> set[int]:
         """Return the user ids with which planted programs ran."""
@@ -220,9 +220,9 @@ def _faults(ended: Ended) -> list[str]:
 
 
 def differences(before: TreeState, after: TreeState) -> list[str]:
-    """Return what was changed."""
+    """Return descriptions of what differs."""
     gone = [f"removed: {path}" for path in before if path not in after]
-    new = [f"made: {path}" for path in after if path not in before]
+    new = [f"created: {path}" for path in after if path not in before]
     changed = [
         f"changed: {path}: {before[path]} -> {after[path]}"
         for path in before
@@ -232,7 +232,7 @@ def differences(before: TreeState, after: TreeState) -> list[str]:
 
 
 def _free_port() -> int:
-    """Return a port on which nobody listens, below those that the kernel gives to outgoing connections."""
+    """Return a free port below those that the kernel uses for outgoing connections."""
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""Two kinds of interpreter for root: one that the account can enter, and one under a directory that is closed to it."""
+"""Two kinds of interpreter for root: one that the account can run, and one in a directory that is closed to it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ OPEN = "open"
 CLOSED = "closed"
 KINDS = (OPEN, CLOSED)
 LIMIT = 60.0  # seconds
-OTHERS = 65534  # a user id without any rights
-PLACES = "/usr/local/bin:/usr/bin:/bin"
+UNPRIVILEGED = 65534  # a user and group id without rights
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class InterpreterMissingError(Exception):
@@ -32,24 +32,24 @@ def interpreter_of(kind: str, ground: Ground) -> str:
     if is_open is (kind == OPEN):
         return sys.executable
     name = f"python{sysconfig.get_python_version()}"
-    base = sys.executable if is_open else shutil.which(name, path=PLACES)
+    base = sys.executable if is_open else shutil.which(name, path=SEARCH_PATH)
     if base is None:
-        raise InterpreterMissingError(f"our interpreter is closed to other users, and the system has no {name}")
-    place = f"{ground.directory}/{kind}"
-    if not ground.seen_from_here(place).exists():
-        _make(ground, base, place)
+        raise InterpreterMissingError(f"this interpreter is closed to other users, and the system has no {name}")
+    environment = f"{ground.directory}/{kind}"
+    if not ground.seen_from_here(environment).exists():
+        _create(ground, base, environment)
     if kind == CLOSED:
-        ground.seen_from_here(place).chmod(0o700)
-    python = f"{place}/bin/python"
+        ground.seen_from_here(environment).chmod(0o700)
+    python = f"{environment}/bin/python"
     if _is_open(ground, python) is not (kind == OPEN):
-        raise InterpreterMissingError(f"{base} makes no interpreter that is {kind} to other users")
+        raise InterpreterMissingError(f"a virtual environment of {base} is not {kind} to other users")
     return python
 
 
-def _make(ground: Ground, base: str, place: str) -> None:
-    """Make a virtual environment of *base* at *place* with a copy of the package and all that it needs."""
-    ground.run(base, "-I", "-m", "venv", "--without-pip", place)
-    target = ground.seen_from_here(f"{place}/lib/python{sysconfig.get_python_version()}/site-packages")
+def _create(ground: Ground, base: str, environment: str) -> None:
+    """Create a virtual environment of *base* with a copy of the package and its dependencies."""
+    ground.run(base, "-I", "-m", "venv", "--without-pip", environment)
+    target = ground.seen_from_here(f"{environment}/lib/python{sysconfig.get_python_version()}/site-packages")
     for found in _closure():
         for file in found.files or ():
             if ".." not in file.parts and "__pycache__" not in file.parts:  # no commands: they name the interpreter
@@ -58,7 +58,7 @@ def _make(ground: Ground, base: str, place: str) -> None:
 
 
 def _closure() -> Iterator[Distribution]:
-    """Yield the package and what it needs, extras left out."""
+    """Yield the package and its dependencies, without extras."""
     waiting, seen = [("mosaic-gateway", "")], set[tuple[str, str]]()
     while waiting:
         name, extra = waiting.pop()
@@ -66,20 +66,20 @@ def _closure() -> Iterator[Distribution]:
             continue
         seen.add((name.lower(), extra))
         try:
-            found = distribution(name)
+            package = distribution(name)
         except PackageNotFoundError:
             continue
-        yield found
-        for text in found.requires or ():
-            needed = Requirement(text)
-            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                waiting += [(needed.name, wanted) for wanted in ("", *needed.extras)]
+        yield package
+        for text in package.requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                waiting += [(requirement.name, each) for each in ("", *requirement.extras)]
 
 
 def _is_open(ground: Ground, python: str) -> bool:
     words = [
         *ground.enter(),
-        *become_words(OTHERS, OTHERS),
+        *become_words(UNPRIVILEGED, UNPRIVILEGED),
         python,
         "-P",
         "-c",

@@ -1,10 +1,10 @@
-"""A stand-in for the machine of an administrator: namespaces with layers over what an installation changes.
+"""Test machines: namespaces with overlays over the directories that an installation changes.
 
-Theory of operation. `Ground` is one mount namespace with a file system in memory. Each `Machine` is made in it: a mount
-and a process namespace whose first process holds them open. In there /etc, /var/lib, /var/cache, /usr/local/lib
-and /usr/local/bin are overlays, and homes lie below `HOMES` on the file system in memory. When the first process ends,
-the kernel ends every other one and lets go of the layers; nothing of a test stays on the machine. A machine can be
-copied: an installation is made once and attacked in copies.
+Theory of operation. `Ground` is one mount namespace with a tmpfs. Each `Machine` is created in it: a mount and a PID
+namespace that its first process keeps open. In a machine, /etc, /var/lib, /var/cache, /usr/local/lib and /usr/local/bin
+are overlays, and homes are below `HOMES` on the tmpfs. When the first process exits, the kernel kills all others and
+unmounts the layers; nothing of a test stays on the real machine. A machine can be copied: an installation is created
+once and attacked in copies.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ __all__ = [
     "become_words",
 ]
 
-LIMIT = 30.0  # seconds that a verb may take, whatever it meets
-SETUP_LIMIT = 120.0  # seconds for what prepares a test
-MEMORY = 3 << 30  # bytes of address space for a verb, so that an endless file is found out soon
-#: Where homes lie in there; root's own, 0755, as /var/lib is.
+LIMIT = 30.0  # seconds that a verb may take
+SETUP_LIMIT = 120.0  # seconds for a command that prepares a test
+MEMORY = 3 << 30  # bytes of address space for a verb, so that reading an endless file fails soon
+#: The directory of homes in a machine; owned by root, mode 0755, like /var/lib.
 HOMES = "/var/lib/gateways"
 HOME = f"{HOMES}/home"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
-MADE_IN_MEMORY = """
+MOUNT_GROUND = """
 set -e
 mount -t tmpfs -o mode=755 ground "$1"
 echo ready
 exec cat
 """
-#: $1: the machine's layer, $2: where homes lie. Children of the first process that nobody waits for leave no zombies.
+#: $1: the machine's layer, $2: the directory of homes. The first process ignores SIGCHLD, so that orphans leave no
+#: zombies.
 ENTER = """
 set -e
 layer=$1
@@ -78,12 +79,12 @@ done
 
 
 class NamespacesMissingError(Exception):
-    """This root may not mount: a container without the right to."""
+    """Root is not allowed to mount, as in an unprivileged container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a command ended; ``code`` is None for one that did not end in time and was killed."""
+    """The result of a command; ``code`` is None if it did not exit in time and was killed."""
 
     words: tuple[str, ...]
     code: int | None
@@ -92,13 +93,13 @@ class Ended:
 
     @property
     def output(self) -> str:
-        """All that it wrote."""
+        """Standard output and standard error."""
         return f"{self.out}\n{self.err}"
 
 
 @dataclass
 class Ground:
-    """The file system in memory below *directory*, in a namespace that *pid* holds open."""
+    """A tmpfs on ``directory``, in a mount namespace that process ``pid`` keeps open."""
 
     pid: int
     directory: str
@@ -107,35 +108,35 @@ class Ground:
     @classmethod
     @contextmanager
     def prepared(cls) -> Iterator[Ground]:
-        """Make it for the length of the block. Raises `NamespacesMissingError`."""
+        """Create it for the length of the block. Raises `NamespacesMissingError`."""
         with tempfile.TemporaryDirectory(prefix="mosaic-security-") as directory:
             Path(directory).chmod(0o755)
-            words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", MADE_IN_MEMORY, "sh", directory]
+            words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNT_GROUND, "sh", directory]
             with _held(words) as holder:
                 yield cls(holder.pid, directory)
 
     def seen_from_here(self, path: str) -> Path:
-        """Return the way from this process to *path* below the ground's directory."""
+        """Return the path, from this process, of *path* in the ground's namespace."""
         return Path(f"/proc/{self.pid}/root{path}")
 
     def enter(self) -> list[str]:
-        """Return the words before a command that run it in here, outside of every machine."""
+        """Return the words before a command that run it in this namespace, outside of every machine."""
         return ["nsenter", "--target", str(self.pid), "--mount", "--"]
 
     def run(self, *words: str) -> None:
-        """Run a command that prepares something."""
+        """Run a command in this namespace, which must succeed."""
         subprocess.run([*self.enter(), *words], check=True, timeout=SETUP_LIMIT, cwd="/", env=ENVIRONMENT)
 
     def new_layer(self, source: str | None = None, *, systemctl: str | None = None) -> str:
-        """Return a new layer: a copy of *source*, or an empty one. *systemctl* takes the place of the real program."""
+        """Return a new layer: a copy of *source*, or an empty one. *systemctl* replaces the real program."""
         layer = f"{self.directory}/machine-{next(self._numbers)}"
-        place = self.seen_from_here(layer)
-        place.mkdir(mode=0o755)
+        directory = self.seen_from_here(layer)
+        directory.mkdir(mode=0o755)
         if source is not None:
             for part in ("upper", "homes"):
                 self.run("cp", "-a", f"{source}/{part}", layer)
         if systemctl is not None:
-            program = place / "programs" / "systemctl"
+            program = directory / "programs" / "systemctl"
             program.parent.mkdir()
             program.write_text(systemctl)
             program.chmod(0o755)
@@ -143,7 +144,7 @@ class Ground:
 
     @contextmanager
     def machine(self, layer: str) -> Iterator[Machine]:
-        """Run a machine on *layer*; in the end, everything that runs in it is killed. The layer stays."""
+        """Run a machine on *layer* for the length of the block, then kill all its processes. The layer remains."""
         words = [*self.enter(), "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
                  "--mount-proc", "sh", "-c", ENTER, "sh", layer, HOMES]  # fmt: skip
         with _held(words) as holder:
@@ -151,28 +152,28 @@ class Ground:
             yield Machine(self, layer, first.pid)
 
     def discard(self, layer: str) -> None:
-        """Remove a layer on which no machine runs any more."""
+        """Remove a layer on which no machine is running."""
         shutil.rmtree(self.seen_from_here(layer), ignore_errors=True)
 
 
 def become_words(uid: int, gid: int) -> list[str]:
-    """Return the words before a command that make it a user's.
+    """Return the words before a command that run it as the given user and group.
 
-    setpriv itself starts a program with capabilities that it loses only then, so a shell comes between.
+    The program that setpriv executes loses its capabilities only at its own execve, so a shell is put between.
     """
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "sh", "-c", 'exec "$@"', "sh"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Namespaces whose first process is *pid* as seen from here; *layer* holds what is changed in them."""
+    """Namespaces whose first process is ``pid``, as seen from this process; changes are written to ``layer``."""
 
     ground: Ground
     layer: str
     pid: int
 
     def file(self, path: str) -> Path:
-        """Return the way from here to *path*, which must be below `HOMES`. Follow no links there."""
+        """Return the path, from this process, of *path*, which must be below `HOMES`. Links must not be followed."""
         assert path.startswith(HOMES), path
         return self.ground.seen_from_here(f"{self.layer}/homes{path.removeprefix(HOMES)}")
 
@@ -183,7 +184,7 @@ class Machine:
         owner: tuple[int, int] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a command in there as root, or as the user and group *owner*."""
+        """Start a command in the machine as root, or as the user and group *owner*."""
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--"]
         become = [] if owner is None else become_words(*owner)
         return subprocess.Popen(
@@ -199,7 +200,7 @@ class Machine:
         limit: float = LIMIT,
         environ: Mapping[str, str] | None = None,
     ) -> Ended:
-        """Run a command in there to its end, or until *limit* seconds have passed."""
+        """Run a command in the machine until it exits, or kill it after *limit* seconds."""
         process = self.popen(words, owner=owner, environ=environ)
         try:
             out, err = process.communicate(stdin, timeout=limit)
@@ -210,27 +211,27 @@ class Machine:
         return Ended(words=words, code=process.returncode, out=out, err=err)
 
     def _kill_children(self, process: subprocess.Popen[str]) -> None:
-        """Kill *process* and what it started, which may have its output open."""
+        """Kill *process* and its descendants, which may have its output open."""
         for child in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
         process.kill()
 
     def check(self, *words: str, owner: tuple[int, int] | None = None, stdin: str = "") -> str:
-        """Run what prepares a test, which must succeed, and return its output."""
+        """Run a command, which must succeed, and return its output."""
         ended = self.run(*words, owner=owner, stdin=stdin, limit=SETUP_LIMIT)
         assert ended.code == 0, ended
         return ended.out
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes in there but the first."""
-        space = os.readlink(f"/proc/{self.pid}/ns/pid")  # noqa: PTH115 - a name is wanted, not a path
-        found = []
+        """Return all processes of the machine except the first."""
+        space = os.readlink(f"/proc/{self.pid}/ns/pid")  # noqa: PTH115 - the target is a name, not a path
+        processes = []
         for process in psutil.process_iter():
             with suppress(OSError, psutil.Error):
                 if os.readlink(f"/proc/{process.pid}/ns/pid") == space and process.pid != self.pid:  # noqa: PTH115 - as above
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What the account can put into its home, and where.
+"""Files and other objects that the account can plant in its home.
 
-`KINDS` maps a name to a shell script that puts something at "$1" in the place of what is there: run as the account,
-in the home, with "$2" the counterpart among root's files. `PLACES` are the paths of a home that verbs read.
+`KINDS` maps a name to a shell script that replaces "$1" by such an object. It is run as the account, in the home; "$2"
+is the corresponding file of root's. `PLACES` are the paths of a home that verbs read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.security.machine import HOMES
 
 __all__ = ["KINDS", "PLACES", "SHARED", "Place", "applicable", "plant", "prepare", "products", "rounds"]
 
-#: Files that everybody may write to, root's and the tenant's: the account may make links to them.
+#: Files of root's and of the tenant's that every user can write to, so the account can create hard links to them.
 SHARED = f"{HOMES}/shared"
 PROGRAMS = ("postgres", "initdb", "pg_dump", "pg_ctl", "node", "npm", "mosaic-gateway", "python3")
 DEEP = 100_000  # brackets
@@ -28,9 +28,10 @@ SOCKETS = "import socket, sys; [socket.socket(socket.AF_UNIX).bind(path) for pat
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path of the home, its counterpart below root's directory, and whether all else hangs on it.
+    """A path of the home, and its counterpart in root's directory `CANARY`.
 
-    ``values`` are contents of the right form with wrong or foreign values, for what is JSON or TOML.
+    ``is_vital``: verbs fail without it, so it is planted alone. ``values`` are well-formed contents with wrong or
+    foreign values, for JSON and TOML.
     """
 
     path: str
@@ -41,7 +42,7 @@ class Place:
 
 
 def _jsons(**fields: object) -> tuple[str, ...]:
-    """Return texts in which each field is of every wrong type, one text for each type, and of odd values."""
+    """Return JSON texts with wrong types and odd values, in all fields or in one field, and malformed texts."""
     odd: list[object] = [
         None, True, -1, 1e308, 2**70, "", "x" * 5000, "a\0b", "a\nb", "../../../canary", CANARY, "\ud800",
         [], [[]], {}, {"a": 1}, ["../..", CANARY, "a\nb"],
@@ -109,7 +110,7 @@ PLACES = (
     Place(".restoring/state.json", "receipt.json", values=_jsons(parts=["../canary", CANARY], present=["data"])),
 )
 
-#: Moves what is at "$1" away; what lies in it may be root's.
+#: Moves what is at "$1" away; it is not deleted, because files in it may be root's.
 PUT = (
     'mkdir -p "$(dirname "$1")"\n'
     f'if [ -e "$1" ] || [ -L "$1" ]; then mv "$1" "$(mktemp -u {THEIRS}/aside/XXXXXX)"; fi\n'
@@ -137,13 +138,13 @@ def applicable(place: Place, kind: str) -> bool:
 
 
 def prepare(installation: Installation) -> None:
-    """Have root make what the account can only move or link, and the account programs that note who runs them."""
+    """Create devices, sockets and files as root, which the account can move or link to, and programs as the account."""
     machine, (uid, gid) = installation.machine, installation.owner
     owner = ("-o", str(uid), "-g", str(gid))
     machine.check("install", "-d", "-m", "755", SHARED)
     machine.check("install", "-d", "-m", "755", *owner, f"{THEIRS}/aside")
-    for name, whose in (("root", 0), ("tenant", TENANT_UID)):
-        machine.check("install", "-m", "666", "-o", str(whose), "/dev/null", f"{SHARED}/{name}")
+    for name, file_owner in (("root", 0), ("tenant", TENANT_UID)):
+        machine.check("install", "-m", "666", "-o", str(file_owner), "/dev/null", f"{SHARED}/{name}")
     devices = [f"{THEIRS}/zero-{number}" for number in range(len(PLACES))]
     machine.check("sh", "-ec", 'for path in "$@"; do mknod -m 666 "$path" c 1 5; done', "sh", *devices)
     sockets = [f"{THEIRS}/socket-{number}" for number in range(len(PLACES))]
@@ -154,13 +155,13 @@ def prepare(installation: Installation) -> None:
 
 
 def plant(installation: Installation, pairs: Iterable[tuple[Place, str]], number: int) -> None:
-    """Have the account put each kind at its place; *number* chooses among values."""
+    """Put each kind at its place, as the account; *number* chooses among values."""
     script: list[str] = []
     for place, kind in pairs:
         counterpart = f"{CANARY}/{place.counterpart}".rstrip("/")
-        whose = ("root", "tenant")[number % 2]
-        own = [f"{THEIRS}/{name}-{PLACES.index(place)}" for name in ("zero", "socket")]
-        words = (place.path, counterpart, whose, *own)
+        file_owner = ("root", "tenant")[number % 2]
+        nodes = [f"{THEIRS}/{name}-{PLACES.index(place)}" for name in ("zero", "socket")]
+        words = (place.path, counterpart, file_owner, *nodes)
         if kind == "values":
             installation.account(KINDS[kind], *words, stdin=place.values[number % len(place.values)])
         else:
@@ -174,10 +175,10 @@ def products() -> Iterator[tuple[Place, str]]:
 
 
 def rounds(verb: int, verbs: int) -> Iterator[Sequence[tuple[Place, str]]]:
-    """Yield what is planted for each run of the verb of number *verb*, out of *verbs*.
+    """Yield what is planted for each run of verb number *verb* of *verbs*.
 
-    Over all verbs every place meets every kind, and over its rounds each verb meets every kind. What all else hangs
-    on is planted alone; the rest together, each place with another kind.
+    Over all verbs, every place is tested with every kind; over its rounds, each verb is tested with every kind. A vital
+    place is planted alone; the others together, each with another kind.
     """
     vital = [(place, kind) for place, kind in products() if place.is_vital]
     yield from ([pair] for pair in vital[verb::verbs])

@@ -1,4 +1,4 @@
-"""The account at work while a verb of root's runs."""
+"""Processes of the account that interfere while a verb of root's runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOVE_COPY_TO_RUNTIME = attacker.move_copy_to_runtime.__name__
 
 @contextmanager
 def started(installation: Installation, way: str, *arguments: str) -> Iterator[None]:
-    """Let the account act in the *way* of `attacker` for the length of the block."""
+    """Run the function *way* of `attacker` as the account for the length of the block."""
     uid, gid = map(str, installation.owner)
     words = [sys.executable, "-I", str(Path(attacker.__file__)), uid, gid, way, installation.home, *arguments]
     with installation.machine.popen(words) as process:

@@ -1,4 +1,4 @@
-"""What root has in its environment stays with root."""
+"""No variable of root's environment reaches the account's processes, and the worker process is protected."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SECRETS = {
     "PGPASSWORD": SECRET,
 }
 PAUSE = 0.01  # seconds
-SETTLED = 1.0  # seconds after which a worker is at its verb
+SETTLED = 1.0  # seconds until a worker runs its verb
 
 
 @pytest.mark.parametrize("verb", ["start", "install --no-service", "restart", "backup restore {backup}"])
 def test_the_gateway_has_nothing_of_roots_environment(attacked: Installation, watch: Watch, verb: str) -> None:
-    """The processes that stay, and everything in the home, are free of what root's shell had exported."""
+    """No value that root's shell exported is in the processes that keep running, or in a file of the home."""
     ended = attacked.verb(*verb.format(backup=attacked.backup).split(), environ=SECRETS)
     watch.check(ended)
     assert ended.code == 0, ended
@@ -43,18 +43,18 @@ def test_the_gateway_has_nothing_of_roots_environment(attacked: Installation, wa
 @pytest.mark.parametrize(
     "verb", ["auth users list", "storage status", "backup create", "backup verify", "doctor", "upgrade", "uninstall"]
 )
-def test_no_process_of_a_verb_has_it(attacked: Installation, watch: Watch, verb: str) -> None:
-    """Those that run as the account only for a verb have it at no moment."""
+def test_no_process_of_a_verb_has_roots_environment(attacked: Installation, watch: Watch, verb: str) -> None:
+    """No process that runs as the account during a verb ever has root's environment."""
     seen: Counter[str] = Counter()
     has_ended = threading.Event()
 
-    def look() -> None:
+    def inspect() -> None:
         while not has_ended.is_set():
             found = environments(attacked.machine)
             seen.update(line for line in found if SECRET.encode() in found[line])
             time.sleep(PAUSE)
 
-    inspection = threading.Thread(target=look)
+    inspection = threading.Thread(target=inspect)
     inspection.start()
     try:
         ended = attacked.verb(*verb.split(), environ=SECRETS)
@@ -66,16 +66,16 @@ def test_no_process_of_a_verb_has_it(attacked: Installation, watch: Watch, verb:
     assert files_with_secret(attacked) == []
 
 
-def test_a_worker_is_closed_to_the_accounts_other_processes(attacked: Installation, watch: Watch) -> None:
-    """They can neither read what was root's memory nor trace the process, whose channel leads to root's."""
+def test_other_processes_of_the_account_cannot_access_a_worker(attacked: Installation, watch: Watch) -> None:
+    """They can read neither its memory and environment nor open its socket to root's process."""
     words = (*attacked.verb_words, "logs", "--follow", "--home", attacked.home)
     started = attacked.machine.popen(words, environ=SECRETS)
     try:
         root, worker = two_processes(attacked.machine, "logs", started)
         number = Path(f"/proc/{worker.pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()[-1]
         for name in ("environ", "maps", "mem", "fd/3"):
-            said = attacked.account('head -c 1 "/proc/$1/$2" 2>&1 >/dev/null || true', number, name)
-            assert "Permission denied" in said, (name, said)
+            output = attacked.account('head -c 1 "/proc/$1/$2" 2>&1 >/dev/null || true', number, name)
+            assert "Permission denied" in output, (name, output)
         root.send_signal(signal.SIGTERM)
     finally:
         started.communicate(timeout=30)
@@ -83,9 +83,9 @@ def test_a_worker_is_closed_to_the_accounts_other_processes(attacked: Installati
 
 
 def test_a_worker_has_no_capabilities(attacked: Installation, watch: Watch) -> None:
-    """Not even where root's securebits have them stay when ids change (capabilities(7))."""
-    keeping = ("setpriv", "--securebits", "+no_setuid_fixup")
-    words = (*keeping, *attacked.verb_words, "logs", "--follow", "--home", attacked.home)
+    """A worker has none even if root's securebits preserve them when ids change (capabilities(7))."""
+    setpriv = ("setpriv", "--securebits", "+no_setuid_fixup")
+    words = (*setpriv, *attacked.verb_words, "logs", "--follow", "--home", attacked.home)
     started = attacked.machine.popen(words)
     try:
         root, worker = two_processes(attacked.machine, "logs", started)
@@ -103,7 +103,7 @@ def test_a_worker_has_no_capabilities(attacked: Installation, watch: Watch) -> N
 
 @pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_stay_closed(attacked: Installation, watch: Watch, closing: str) -> None:
-    """No file takes the number of a standard stream that the caller has closed."""
+    """No file gets the descriptor number of a standard stream that the caller has closed."""
     script = f'exec "$@" {closing}'
     command = ("sh", "-c", script, "sh", *attacked.verb_words)
     for verb in (("status",), ("auth", "users", "list")):
@@ -113,7 +113,7 @@ def test_closed_streams_stay_closed(attacked: Installation, watch: Watch, closin
 
 
 def two_processes(machine: Machine, verb: str, started: subprocess.Popen[str]) -> tuple[psutil.Process, psutil.Process]:
-    """Return root's process of *verb* and its worker, once the worker has given root up; *started* runs them."""
+    """Return root's process of *verb* and its worker, once the worker has dropped root; *started* is the command."""
     while started.poll() is None:
         both = [one for one in machine.processes() if verb in one.cmdline()]
         for worker in both:
@@ -125,10 +125,10 @@ def two_processes(machine: Machine, verb: str, started: subprocess.Popen[str]) -
 
 
 def environments(machine: Machine) -> dict[str, bytes]:
-    """Return the environment of every process in there that is not root's, by its name and command line.
+    """Return the environment of every process of the machine that does not run as root, by name and command line.
 
-    Left out is one whose environment its account may not read: a fork of root's process, which keeps the memory of
-    root's start, is closed to others by the kernel (PR_SET_DUMPABLE); then the file belongs to root.
+    A process whose environment its own account cannot read is left out: a fork of root's process still has root's
+    environment in its memory, but is not dumpable (PR_SET_DUMPABLE), so its files in /proc belong to root.
     """
     found = {}
     for process in machine.processes():
@@ -143,7 +143,7 @@ def environments(machine: Machine) -> dict[str, bytes]:
 
 
 def files_with_secret(installation: Installation) -> list[str]:
-    """Return the files of the machine in which a secret of root's stands."""
+    """Return the files of the machine that contain a secret of root's."""
     machine = installation.machine
     tops = [machine.ground.seen_from_here(f"{machine.layer}/{part}") for part in ("homes", "upper")]
     words = ["grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings", "--devices=skip", SECRET]

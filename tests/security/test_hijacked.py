@@ -1,4 +1,4 @@
-"""A worker that the account has taken over asks for what it likes: root's process does what the verb can need."""
+"""Requests of a hijacked worker: root's process grants only those that the verb needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mosaic_gateway.process.root_requests import Request
 
 pytestmark = pytest.mark.skipif(not Path(hijacked.PYTHON).exists(), reason="needs the system's Python")
 
-ASKS = """
+SEND_REQUESTS = """
 import json, os, socket, sys, time
 channel = socket.socket(fileno=3)
 def receive(count):
@@ -45,7 +45,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 print("up", flush=True)
 time.sleep(600)
 """
-#: What Python runs for a user in a directory of that user's, as whomever it runs then.
+#: A usercustomize.py, which Python runs from the user's site directory with the ids of the process.
 CUSTOM = """
 import os
 with open("{home}/ran", "a") as stream:
@@ -56,38 +56,47 @@ VALUES: dict[str, Any] = {
     "timeout": 1, "waits_for_network": False, "reads_homes": False, "socket_outside": False, "option": "password_file",
     "instance_id": "0123456789abcdef",
 }  # fmt: skip
-LOOKING = {"bind", "program-state", "check-package", "service-manager", "unit-state", "read-input"}
+READING = {"bind", "program-state", "check-package", "service-manager", "unit-state", "read-input"}
 
 
 def _words(attacked: Installation, program: str, *words: str) -> tuple[str, ...]:
     attacked.write("hijack.py", program)
     attacked.account("chmod 644 hijack.py")
-    here = str(Path(hijacked.__file__))
-    return (attacked.python, "-P", here, f"{attacked.home}/hijack.py", *words, "--home", attacked.home)
+    return (
+        attacked.python,
+        "-P",
+        str(Path(hijacked.__file__)),
+        f"{attacked.home}/hijack.py",
+        *words,
+        "--home",
+        attacked.home,
+    )
 
 
-def _asked(attacked: Installation, requests: list[tuple[str, dict[str, Any]]], *words: str) -> dict[str, str | None]:
-    """Return each request's error code, None where it was granted."""
-    program = f"REQUESTS = {json.dumps(requests)!r}\n{ASKS}"
+def _error_codes(
+    attacked: Installation, requests: list[tuple[str, dict[str, Any]]], *words: str
+) -> dict[str, str | None]:
+    """Send *requests* from a hijacked worker and return the error code of each, None if it was granted."""
+    program = f"REQUESTS = {json.dumps(requests)!r}\n{SEND_REQUESTS}"
     ended = attacked.machine.run(*_words(attacked, program, *words), limit=120)
     return dict(map(json.loads, ended.out.splitlines()))
 
 
 @pytest.mark.parametrize("verb", ["status", "config show", "install --dry-run", "backup list"])
-def test_a_verb_that_looks_gets_nothing_done(attacked: Installation, watch: Watch, verb: str) -> None:
-    """Neither programs nor unit nor gateway are touched, and no one is asked for a password."""
-    codes = _asked(attacked, [(str(request), VALUES) for request in Request], *verb.split())
+def test_read_only_verbs_are_granted_no_change(attacked: Installation, watch: Watch, verb: str) -> None:
+    """Programs, unit and gateway stay unchanged, and no password prompt is shown."""
+    codes = _error_codes(attacked, [(str(request), VALUES) for request in Request], *verb.split())
     assert set(codes) == {str(request) for request in Request}
-    assert {name for name, code in codes.items() if code != "NOT_GRANTED"} <= LOOKING
+    assert {name for name, code in codes.items() if code != "NOT_GRANTED"} <= READING
     assert watch.harm() == []
 
 
-def test_root_starts_no_python_in_the_accounts_surroundings(attacked: Installation, watch: Watch) -> None:
-    """What Python would run at its start, from HOME, is the account's and never runs as root."""
+def test_root_runs_no_usercustomize_of_the_account(attacked: Installation, watch: Watch) -> None:
+    """A module that Python imports at startup from the account's HOME never runs as root."""
     version = attacked.machine.check(attacked.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
     directory = f".local/lib/python{version}/site-packages"
     attacked.write(f"{directory}/usercustomize.py", CUSTOM.format(home=attacked.home))
-    _asked(attacked, [("launch", VALUES)], "start")
+    _error_codes(attacked, [("launch", VALUES)], "start")
     time.sleep(2)
     attacked.verb("stop")
     ran = attacked.file("ran")
@@ -95,16 +104,16 @@ def test_root_starts_no_python_in_the_accounts_surroundings(attacked: Installati
     assert watch.harm() == []
 
 
-def test_no_value_ends_roots_process(attacked: Installation, watch: Watch) -> None:
-    """A number that no integer can be is answered like any other wrong value."""
+def test_malformed_values_do_not_crash_roots_process(attacked: Installation, watch: Watch) -> None:
+    """A number that cannot be converted to an integer is answered like any other wrong value."""
     ended = attacked.machine.run(*_words(attacked, TOO_LARGE, "doctor"), limit=60)
     assert json.loads(ended.out)["error"]["code"] == "INTERNAL"
     assert ended.code == 0, ended
     assert watch.harm() == []
 
 
-def test_a_worker_that_ends_for_no_signal_is_killed(attacked: Installation, watch: Watch) -> None:
-    """Whoever presses Ctrl-C again and again gets the terminal back."""
+def test_a_worker_that_ignores_signals_is_killed(attacked: Installation, watch: Watch) -> None:
+    """The third Ctrl-C kills a worker that ignores SIGINT, SIGTERM and SIGHUP."""
     process = attacked.machine.popen(_words(attacked, STUBBORN, "status"))
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"

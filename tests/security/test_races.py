@@ -1,11 +1,11 @@
-"""The account exchanges directories of its home for links to root's, as fast as it can, while a verb of root's runs."""
+"""The account repeatedly exchanges directories of its home with links to root's while a verb run by root works."""
 
 from __future__ import annotations
 
 import pytest
 from tests.security import race
 from tests.security.canary import CANARY, TENANT
-from tests.security.conftest import MakeBase
+from tests.security.conftest import GetBase
 from tests.security.installation import Watch
 from tests.security.interpreters import KINDS
 from tests.security.verbs import CHANGING, Verb
@@ -26,10 +26,10 @@ NAMES = (
 
 
 @pytest.mark.parametrize("verb", CHANGING, ids=lambda verb: verb.text)
-def test_exchanged_directories_lead_nowhere(make_made: MakeBase, verb: Verb, whole: bool) -> None:
-    """Whenever a name leads somewhere else, it is the account that goes there, which may not."""
+def test_exchanged_directories_give_no_access(get_base: GetBase, verb: Verb, whole: bool) -> None:
+    """Only the account follows the link, and it has no access to the target."""
     for number in range(ROUNDS if whole else 2):
-        with make_made(KINDS[number % len(KINDS)]).copied() as attacked:
+        with get_base(KINDS[number % len(KINDS)]).copied() as attacked:
             words = verb.words(attacked)
             if verb.running:
                 attacked.started()

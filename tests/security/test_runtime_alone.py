@@ -11,7 +11,7 @@ from tests.security.installation import Installation, Watch
     ["status", "logs", "config show", "auth users list", "storage status", "bootstrap status", "stop"],
 )
 def test_a_verb_runs_as_the_owner(attacked: Installation, watch: Watch, verb: str) -> None:
-    """It works with an interpreter that the account cannot read, too."""
+    """A verb succeeds and harms nothing, also with an interpreter that the account cannot read."""
     attacked.started()
     ended = attacked.machine.run(attacked.python, "-P", "-m", "mosaic_gateway", *verb.split(), "--home", attacked.home)
     assert ended.code == 0, ended

@@ -1,7 +1,7 @@
-"""Attacks that worked when root acted in homes of accounts; each must lead nowhere.
+"""Attacks that succeeded when root's process itself worked in an account's home; each must fail.
 
-The account has the home and everything in it. It prepares something, root runs a verb, and in the end nothing of root's
-or of another tenant's has changed or was shown, and nothing that the account had planted ran with uid 0.
+The account owns the home and everything in it. It prepares an attack, root runs a verb, and afterwards no file of
+root's or of another tenant's may have been changed or shown, and no planted program may have run with uid 0.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from dataclasses import replace
 import pytest
 from tests.security import race
 from tests.security.canary import CANARY, TENANT, TENANT_UID
-from tests.security.conftest import MakeBase, alternating
+from tests.security.conftest import GetBase, alternating
 from tests.security.installation import THEIRS, Installation, Watch, recorder
 from tests.security.interpreters import OPEN
 from tests.security.machine import HOMES
 
-MANY = 8000  # files of a backup: to copy them takes a while
+MANY = 8000  # files of a backup, so that copying takes a while
 PROGRAMS = ("postgres", "initdb", "pg_ctl", "pg_config", "pg_dump", "pg_restore", "psql", "pg_checksums")
 VERBS_THAT_CHOOSE_PROGRAMS = ("install --no-start", "install --dry-run", "upgrade", "upgrade --dry-run")
 
 
 @alternating
 @pytest.mark.parametrize("directory", ["logs", "run", "secrets", "data"])
-def test_doctor_gives_away_nothing_behind_a_link(attacked: Installation, watch: Watch, directory: str) -> None:
-    """A directory of the home leads to root's: owner and mode of what lies there stay as they are."""
+def test_doctor_changes_nothing_behind_a_link(attacked: Installation, watch: Watch, directory: str) -> None:
+    """A directory of the home is a link to a directory of root's: owner and mode of its files do not change."""
     attacked.account('mv "$1" ".$1"; ln -s "$2" "$1"', directory, CANARY)
     watch.check(attacked.verb("doctor", "--fix"))
 
 
 @pytest.mark.parametrize("verb", VERBS_THAT_CHOOSE_PROGRAMS)
-def test_programs_that_the_settings_name_never_run_as_root(attacked: Installation, watch: Watch, verb: str) -> None:
-    """The account names its own programs as PostgreSQL's."""
+def test_programs_named_in_the_settings_never_run_as_root(attacked: Installation, watch: Watch, verb: str) -> None:
+    """The account sets ``postgres_bin`` to its own programs."""
     plant_programs(attacked)
     watch.check(attacked.verb(*verb.split()))
 
@@ -42,8 +42,8 @@ def test_programs_that_the_settings_name_never_run_as_root(attacked: Installatio
 @alternating
 @pytest.mark.parametrize("name", ["root", "tenant", "victim"])
 @pytest.mark.parametrize("verb", ["install --no-start", "upgrade"])
-def test_the_receipt_does_not_say_whose_the_home_is(attacked: Installation, watch: Watch, verb: str, name: str) -> None:
-    """The account writes another user into the receipt: the home stays the account's."""
+def test_the_receipt_does_not_determine_the_owner(attacked: Installation, watch: Watch, verb: str, name: str) -> None:
+    """The account writes another user into the receipt: the owner of the home does not change."""
     attacked.change_receipt(account=name)
     ended = attacked.verb(*verb.split())
     assert {owner_of(attacked, path) for path in ("", "config.toml", "data", "secrets")} == {attacked.owner[0]}, ended
@@ -53,10 +53,10 @@ def test_the_receipt_does_not_say_whose_the_home_is(attacked: Installation, watc
 @alternating
 @pytest.mark.parametrize("name", ["root", "tenant", "victim"])
 @pytest.mark.parametrize("verb", ["install --no-start", "install --dry-run"])
-def test_the_receipt_does_not_say_as_whom_programs_run(
+def test_the_receipt_does_not_determine_the_user_of_programs(
     attacked: Installation, watch: Watch, verb: str, name: str
 ) -> None:
-    """The account writes another user into the receipt, and its own programs into the settings."""
+    """The account writes another user into the receipt, and the path of its own programs into the settings."""
     plant_programs(attacked)
     attacked.change_receipt(account=name)
     ended = attacked.verb(*verb.split())
@@ -64,32 +64,32 @@ def test_the_receipt_does_not_say_as_whom_programs_run(
     watch.check(ended)
 
 
-def test_a_copy_that_root_makes_is_never_taken_for_roots_own(attacked: Installation, watch: Watch) -> None:
-    """The account takes away a directory while root copies into it, and puts it in the place of the program."""
-    backup = prepare_program_in_backup(attacked)
+def test_a_copy_of_a_backup_is_never_run_as_a_program_of_root(attacked: Installation, watch: Watch) -> None:
+    """The account moves a directory while a verb copies files into it, and replaces the program copy by it."""
+    backup = create_program_backup(attacked)
     with race.started(attacked, race.MOVE_COPY_TO_RUNTIME, backup):
         verified = attacked.verb("backup", "verify", backup)
     watch.check_race(verified, attacked.verb("restart"), attacked.verb("start"))
     assert not [path for path in roots_files(attacked) if not path.startswith("run")]
 
 
-def test_a_restore_takes_nothing_of_another_tenant(attacked: Installation, watch: Watch) -> None:
-    """The account exchanges its backup for a link to another home while root copies it."""
-    backup = make_backup(attacked, {})
+def test_a_restore_copies_no_file_of_another_tenant(attacked: Installation, watch: Watch) -> None:
+    """The account replaces its backup by a link to another home while it is being copied."""
+    backup = create_backup(attacked, {})
     with race.started(attacked, race.EXCHANGE_BACKUP, backup, TENANT):
         restored = attacked.verb("backup", "restore", backup)
     watch.check_race(restored)
 
 
 @pytest.mark.parametrize("name", ["victim", "tenant"])
-def test_a_purge_removes_no_account_that_the_receipt_claims(attacked: Installation, watch: Watch, name: str) -> None:
-    """The account writes another account into the receipt, as one that the installation has made."""
+def test_a_purge_removes_no_account_named_in_the_receipt(attacked: Installation, watch: Watch, name: str) -> None:
+    """The account writes another account into the receipt, as one that the installation created."""
     attacked.change_receipt(account=name, account_created=True)
     watch.check(attacked.verb("uninstall", f"--purge={attacked.identity}"))
 
 
-def test_a_purge_removes_no_directory_that_the_receipt_claims(attacked: Installation, watch: Watch) -> None:
-    """The account claims that an empty directory of root's was made for its home, or as a cache."""
+def test_a_purge_removes_no_directory_named_in_the_receipt(attacked: Installation, watch: Watch) -> None:
+    """The account writes empty directories of root's into the receipt, as created for its home or as a cache."""
     for name in ("empty", "cache"):
         attacked.machine.file(f"{HOMES}/{name}").mkdir()
     attacked.change_receipt(parents_created=[f"{HOMES}/empty"], caches=[f"{HOMES}/cache"], home_created=True)
@@ -99,9 +99,9 @@ def test_a_purge_removes_no_directory_that_the_receipt_claims(attacked: Installa
 
 
 @pytest.mark.parametrize("identity", ["/../sshd", "../../x", "0123456/x", "a b\n[Service]"])
-def test_no_unit_gets_a_name_from_the_receipt(make_made: MakeBase, identity: str) -> None:
-    """The account writes an instance id with a path in it, and root registers a service."""
-    with make_made(OPEN).copied(systemctl=True) as attacked:
+def test_no_unit_gets_a_name_from_the_receipt(get_base: GetBase, identity: str) -> None:
+    """The account writes a path as the instance id, and root registers a service."""
+    with get_base(OPEN).copied(systemctl=True) as attacked:
         watch = Watch(attacked)
         before = units(attacked)
         attacked.change_receipt(instance_id=identity)
@@ -114,18 +114,17 @@ def test_no_unit_gets_a_name_from_the_receipt(make_made: MakeBase, identity: str
 @alternating
 @pytest.mark.parametrize("lock", ["supervisor", "gateway"])
 @pytest.mark.parametrize("verb", ["stop", "uninstall", "restart"])
-def test_only_who_holds_the_lock_is_signalled(attacked: Installation, watch: Watch, lock: str, verb: str) -> None:
-    """The account holds the lock of the gateway and writes the pid of a process of root's into it."""
+def test_only_the_lock_holder_is_signalled(attacked: Installation, watch: Watch, lock: str, verb: str) -> None:
+    """The account holds a lock file of the gateway and writes the pid of a process of root's into it."""
     with attacked.machine.popen(["sh", "-c", "echo $$; exec sleep 600"]) as victim:
         assert victim.stdout is not None
         pid = victim.stdout.readline().strip()
         with race.started(attacked, race.HOLD_LOCK, f"run/{lock}.lock", pid):
             ended = attacked.verb(verb, limit=90)
-        died = victim.poll() is not None
-        victim_killed = "the foreign process was killed" if died else ""
-        kill_group(attacked, pid)
+        victim_was_killed = victim.poll() is not None
+        kill(attacked, pid)
     watch.check(ended)
-    assert not victim_killed
+    assert not victim_was_killed
 
 
 @alternating
@@ -145,8 +144,8 @@ def test_only_who_holds_the_lock_is_signalled(attacked: Installation, watch: Wat
         ("backup list", "backups", ""),
     ],
 )
-def test_nothing_of_roots_is_shown(attacked: Installation, watch: Watch, verb: str, path: str, target: str) -> None:
-    """The account puts a link to a file of root's where root reads one of the home."""
+def test_no_file_of_root_is_shown(attacked: Installation, watch: Watch, verb: str, path: str, target: str) -> None:
+    """The account replaces a file that a verb reads by a link to a file of root's."""
     attacked.account('rm -rf "$1"; ln -s "$2" "$1"', path, f"{CANARY}/{target}".rstrip("/"))
     words = verb.split()
     watch.check(attacked.verb(*words, *([f"{HOMES}/bundle.tar.gz"] if "--bundle" in words else [])))
@@ -154,7 +153,7 @@ def test_nothing_of_roots_is_shown(attacked: Installation, watch: Watch, verb: s
 
 @pytest.mark.parametrize("verb", ["backup prune --keep 1", "backup prune --keep 1 --older-than 0"])
 def test_prune_removes_nothing_behind_a_link(attacked: Installation, watch: Watch, verb: str) -> None:
-    """The directory of the backups is a link to one of root's with directories of such names."""
+    """The directory of backups is a link to a directory of root's that contains names of backups."""
     attacked.account('mv backups .backups; ln -s "$1" backups', CANARY)
     watch.check(attacked.verb(*verb.split()))
 
@@ -165,7 +164,7 @@ def test_prune_removes_nothing_behind_a_link(attacked: Installation, watch: Watc
     ["install --no-start", "start", "stop", "config show", "logs", "backup create", "backup list", "uninstall"],
 )
 def test_a_home_below_a_directory_of_another_user_is_refused(attacked: Installation, watch: Watch, verb: str) -> None:
-    """That user could exchange the home itself, at any moment, for a link to what belongs to somebody else."""
+    """That user could replace the home at any moment by a link to a directory of another user."""
     moved = move_below_account(attacked)
     moved.machine.check("chown", str(TENANT_UID), THEIRS)
     ended = moved.verb(*verb.split())
@@ -173,8 +172,8 @@ def test_a_home_below_a_directory_of_another_user_is_refused(attacked: Installat
     assert ended.code != 0, ended
 
 
-def test_a_home_exchanged_for_a_link_runs_nothing_as_root(attacked: Installation, watch: Watch, whole: bool) -> None:
-    """Below a directory of the account, the home is its own in one moment and a directory of root's in the next."""
+def test_a_home_replaced_by_a_link_runs_nothing_as_root(attacked: Installation, watch: Watch, whole: bool) -> None:
+    """In a directory of the account, the home is exchanged repeatedly with a link to a directory of root's."""
     moved = move_below_account(attacked)
     moved.write_program(f"{THEIRS}/bin/python3", recorder("python3"))
     program = {"version": "9.9.9", "python": f"{THEIRS}/bin/python3", "files": {}}
@@ -207,10 +206,10 @@ def test_a_home_exchanged_for_a_link_runs_nothing_as_root(attacked: Installation
         ("upgrade", "upgrade.json", "fifo"),
     ],
 )
-def test_no_file_of_the_home_keeps_a_verb_waiting(
+def test_no_file_of_the_home_blocks_a_verb(
     attacked: Installation, watch: Watch, verb: str, path: str, what: str
 ) -> None:
-    """A file of the home is a pipe that nobody writes to, or leads to a device without an end."""
+    """A file of the home is a FIFO without a writer, or a link to /dev/zero."""
     attacked.account('mkdir -p "$(dirname "$1")"; rm -f "$1"', path)
     attacked.account("ln -sfn gateway-9.9.9 runtime/current" if "gateway-9.9.9" in path else ":")
     attacked.account('if [ "$2" = fifo ]; then mkfifo "$1"; else ln -s /dev/zero "$1"; fi', path, what)
@@ -219,37 +218,37 @@ def test_no_file_of_the_home_keeps_a_verb_waiting(
 
 
 def plant_programs(installation: Installation) -> None:
-    """Have the account name its own programs as PostgreSQL's."""
+    """Create programs, as the account, and set ``postgres_bin`` to them."""
     for name in PROGRAMS:
         installation.write_program(f"{THEIRS}/bin/{name}", recorder(name))
     settings = installation.file("config.toml").read_text()
     installation.write("config.toml", f'{settings}\npostgres_bin = "{THEIRS}/bin"\n')
 
 
-def prepare_program_in_backup(installation: Installation) -> str:
-    """Have the account make a backup whose data is a program for root to run; return its name."""
+def create_program_backup(installation: Installation) -> str:
+    """Create a backup, as the account, whose data is a program copy that acts only as root; return its name."""
     only_root = recorder("python3").replace("\n", '\n[ "$(id -u)" = 0 ] || exit 1\n', 1)
     installation.write_program(f"{THEIRS}/bin/python3", only_root)
     program = {"version": "9.9.9", "python": f"{THEIRS}/bin/python3", "files": {}}
-    return make_backup(installation, {"__main__.py": "", "manifest.json": json.dumps(program)}, directories=("zz",))
+    return create_backup(installation, {"__main__.py": "", "manifest.json": json.dumps(program)}, directories=("zz",))
 
 
-def make_backup(installation: Installation, files: dict[str, str], *, directories: tuple[str, ...] = ()) -> str:
-    """Have the account make a backup with *files* as data and many more, which take their time; return its name."""
+def create_backup(installation: Installation, files: dict[str, str], *, directories: tuple[str, ...] = ()) -> str:
+    """Create a backup, as the account, with *files* and `MANY` more as data; return its name."""
     name = "20990101T000000Z-9.9.9"
     top = f"{installation.home}/backups/{name}/data"
     many = {f"many/{number:05}": f"{number}\n" for number in range(MANY)}
-    found = []
+    entries = []
     script = ['mkdir -p "$1/many"', *(f'mkdir "$1/{directory}"' for directory in directories)]
     script.append(f'seq 0 {MANY - 1} | split -l 1 -a 5 -d - "$1/many/"')
     installation.account("\n".join(script), top)
     for path, content in files.items():
         installation.write(f"{top}/{path}", content)
     for path, content in {**files, **many}.items():
-        found.append([f"data/{path}", len(content), hashlib.sha256(content.encode()).hexdigest()])
+        entries.append([f"data/{path}", len(content), hashlib.sha256(content.encode()).hexdigest()])
     manifest = {
         "backup": 1, "instance_id": installation.identity, "created_at": "2099-01-01T00:00:00+00:00",
-        "version": installation.receipt()["version"], "engine": "postgres", "kind": "cold", "files": found,
+        "version": installation.receipt()["version"], "engine": "postgres", "kind": "cold", "files": entries,
         "server_version": "18.6", "system_identifier": None, "schema": installation.receipt()["schema"],
         "tables": None, "objects": None, "verified_at": None,
     }  # fmt: skip
@@ -258,30 +257,30 @@ def make_backup(installation: Installation, files: dict[str, str], *, directorie
 
 
 def move_below_account(installation: Installation) -> Installation:
-    """Move the home below a directory of the account."""
+    """Move the home into a directory of the account."""
     home = f"{THEIRS}/home"
     installation.machine.check("mv", installation.home, home)
     return replace(installation, home=home)
 
 
 def owner_of(installation: Installation, path: str) -> int:
-    """Return the user id of a path of the home."""
+    """Return the user id of the owner of a path in the home."""
     return installation.file(path).lstat().st_uid
 
 
 def roots_files(installation: Installation) -> list[str]:
-    """Return what of the home belongs to root."""
+    """Return the paths in the home that root owns."""
     top = installation.file("")
     return [str(path.relative_to(top)) for path in top.rglob("*") if path.lstat().st_uid == 0]
 
 
 def units(installation: Installation) -> set[str]:
-    """Return the files of units, and whatever else is called so in /etc."""
+    """Return the paths of unit files of services, and of other files with such a name, in /etc."""
     return set(
         installation.machine.check("sh", "-c", "find /etc /lib/systemd -name '*.service*' 2>/dev/null").split("\n")
     )
 
 
-def kill_group(installation: Installation, pid: str) -> None:
-    """End a process of ours in the machine."""
+def kill(installation: Installation, pid: str) -> None:
+    """Kill a process that a test started in the machine."""
     installation.machine.run("sh", "-c", 'kill -9 "$1" 2>/dev/null; true', "sh", pid)

@@ -1,4 +1,4 @@
-"""Root's processes under strace: after the owner was found, none of them names a path of the home."""
+"""Root's processes under strace: once the owner is known, no system call of theirs names a path in the home."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from tests.security.conftest import MakeBase
+from tests.security.conftest import GetBase
 from tests.security.installation import Watch
 from tests.security.interpreters import KINDS
 from tests.security.machine import Machine
 from tests.security.traced import STRACE, violations
 from tests.security.verbs import VERBS, Verb
 
-LIMIT = 120.0  # seconds; strace stops every call
+LIMIT = 120.0  # seconds; strace slows every call down
 TRACE = "/var/cache/trace"
-#: The tracer, which lives on with the gateway, has no descriptor of ours then.
+#: Output goes to files: the tracer runs as long as the gateway, and must not have the test's pipes open.
 IN_FILES = '"$@" > /var/cache/out 2> /var/cache/err; code=$?; cat /var/cache/out; cat /var/cache/err >&2; exit $code'
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """By default each verb runs with one kind of interpreter, with ``--whole`` with both."""
+    """Run each verb with one kind of interpreter, or with both if ``--whole`` is given."""
     if "verb" not in metafunc.fixturenames:
         return
     whole = bool(metafunc.config.getoption("--whole", default=False))
-    found = [
+    cases = [
         pytest.param(verb, kind, id=f"{verb.text}-{kind}")
         for index, verb in enumerate(VERBS)
         for kind in (KINDS if whole else [KINDS[index % len(KINDS)]])
     ]
-    metafunc.parametrize(("verb", "interpreter"), found)
+    metafunc.parametrize(("verb", "interpreter"), cases)
 
 
-def test_root_names_no_path_of_the_home(make_made: MakeBase, verb: Verb, interpreter: str) -> None:
-    """What a process does before it has given root up for good has nothing to do with the home's content."""
+def test_root_names_no_path_of_the_home(get_base: GetBase, verb: Verb, interpreter: str) -> None:
+    """Until a process has dropped root for good, it accesses nothing in the home."""
     if shutil.which("strace") is None:
         pytest.skip("there is no strace")
-    with make_made(interpreter).copied() as attacked:
+    with get_base(interpreter).copied() as attacked:
         words = verb.words(attacked)
         if verb.running:
             attacked.started()
@@ -49,15 +49,15 @@ def test_root_names_no_path_of_the_home(make_made: MakeBase, verb: Verb, interpr
         end_all(attacked.machine)
         lines = attacked.machine.check("cat", TRACE).splitlines()
         watch.check(ended)
-        found = violations(lines, attacked.home)
-        assert not found, (len(found), found[:20])
-        assert any("setresuid" in line for line in lines), "nothing gave root up"
+        violating = violations(lines, attacked.home)
+        assert not violating, (len(violating), violating[:20])
+        assert any("setresuid" in line for line in lines), "no process dropped root"
 
 
 def end_all(machine: Machine) -> None:
-    """End what is still traced, so that the trace is complete."""
+    """Kill the processes that are still traced, so that the trace is complete."""
     deadline = time.monotonic() + LIMIT
-    while (left := machine.processes()) and time.monotonic() < deadline:  # the tracer ends with the last
+    while (left := machine.processes()) and time.monotonic() < deadline:  # the tracer exits after the last one
         for process in left:
             with suppress(psutil.Error):
                 if process.name() != "strace":

@@ -1,4 +1,4 @@
-"""The reading of strace's output, on texts as strace writes them."""
+"""The parser of strace output, on lines in strace's format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HOME = "/var/lib/gateways/home"
 
 
 def test_the_owner_check_is_allowed() -> None:
-    """Root opens the home relative to its parent, without following a link, and asks for its status."""
+    """Root may open the home relative to its parent without following a link, and read its status."""
     lines = [
         '10 openat(AT_FDCWD</>, "/", O_RDONLY|O_NOFOLLOW|O_CLOEXEC|O_PATH|O_DIRECTORY) = 3</>',
         '10 openat(3</>, "var", O_RDONLY|O_NOFOLLOW|O_CLOEXEC|O_PATH|O_DIRECTORY) = 4</var>',
@@ -42,8 +42,8 @@ def test_the_owner_check_is_allowed() -> None:
         'openat(AT_FDCWD</>, "/var/lib/gateways/h\\157me/x", O_RDONLY) = 3',
     ],
 )
-def test_what_names_a_path_in_the_home_is_found(line: str) -> None:
-    """Every call that names the home, or something below it, counts while the thread is root's."""
+def test_calls_with_a_path_in_the_home_are_found(line: str) -> None:
+    """Every call on the home, or on a path below it, is a violation while the thread has a user id of root."""
     assert violations([f"10 {line}"], HOME)
     assert not violations(["10 setresuid(998, 998, 998) = 0", f"10 {line}"], HOME)
     assert violations(["10 setresuid(998, 998, 0) = 0", f"10 {line}"], HOME)
@@ -61,13 +61,13 @@ def test_what_names_a_path_in_the_home_is_found(line: str) -> None:
         "--- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=12, si_uid=0, si_status=0} ---",
     ],
 )
-def test_what_only_looks_like_it_is_not(line: str) -> None:
-    """Arguments of a program and what a link says are no paths that root goes to."""
+def test_texts_that_are_not_accessed_are_ignored(line: str) -> None:
+    """Arguments of a program and the content of a link are not paths that a call accesses."""
     assert violations([f"10 {line}"], HOME) == []
 
 
-def test_a_child_is_who_its_parent_was() -> None:
-    """Its first line may stand before the return of the call that made it."""
+def test_a_child_inherits_the_ids_of_its_parent() -> None:
+    """Its first line may be written before the return of the call that created it."""
     lines = [
         "10 setresuid(-1, 998, -1) = 0",
         "10 clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|SIGCHLD <unfinished ...>",
@@ -84,8 +84,8 @@ def test_a_child_is_who_its_parent_was() -> None:
     assert found == {"a": Ids(0, 998, 0), "b": Ids(0, 998, 0), "c": Ids(0, 998, 0)}
 
 
-def test_a_child_that_gave_root_up_has_children_without_it() -> None:
-    """So has what it becomes by execve."""
+def test_children_of_a_process_that_dropped_root_are_not_root() -> None:
+    """The same is true after an execve."""
     lines = [
         "10 clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD, stack=0x7f, stack_size=0x9000}, 88) = 11",
         "11 setgroups(1, [998]) = 0",
@@ -98,8 +98,8 @@ def test_a_child_that_gave_root_up_has_children_without_it() -> None:
     assert [line.split('"')[1] for line in violations(lines, HOME)] == [f"{HOME}/b"]
 
 
-def test_relative_paths_start_where_the_process_stands() -> None:
-    """A change of the working directory is followed, also into children."""
+def test_relative_paths_start_in_the_working_directory() -> None:
+    """A change of the working directory is followed, and inherited by children."""
     lines = [
         '10 chdir("/var/lib/gateways") = 0',
         "10 fork() = 11",
@@ -114,8 +114,8 @@ def test_relative_paths_start_where_the_process_stands() -> None:
     ]  # fmt: skip
 
 
-def test_seteuid_alone_does_not_give_root_up() -> None:
-    """Whoever has kept a saved id of 0 can come back."""
+def test_seteuid_alone_does_not_drop_root() -> None:
+    """A process with a saved user id of 0 can become root again."""
     lines = [
         "10 setresuid(-1, 998, -1) = 0",
         '10 openat(AT_FDCWD</>, "/var/lib/gateways/home/a", O_RDONLY) = 3',

@@ -1,4 +1,4 @@
-"""What a process that is still root's does with the paths of a home, read from the output of strace.
+"""Parser of strace output: finds accesses to a home by threads that still have root's rights.
 
 ``strace -f -y -e trace=%file,%process,%creds,connect,bind -o FILE`` writes one line for each system call::
 
@@ -7,10 +7,10 @@
     42 setresuid(998, 998, 998) = 0
     41 <... clone resumed>) = 42
 
-Theory of operation. A thread is root's until all three of its user ids are others' (setresuid and its kin); a child has
-the ids that its parent has at the call which makes it, whose return may be written after the child's first line. Each
-quoted text among a call's arguments is a path, and relative to the descriptor before it (``-y`` shows where that
-leads) or to the working directory.
+Theory of operation. A thread is root's until all three of its user ids are non-zero (setresuid and similar calls). A
+child has the ids that its parent has at the call that creates it; the return of that call may be written after the
+child's first line. Each quoted text among a call's arguments is a path, relative to the descriptor before it (``-y``
+shows the descriptor's path) or to the working directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 __all__ = ["STRACE", "Call", "Ids", "Touch", "calls", "touches", "violations"]
 
-#: With -D the traced program stays the child of who starts it, whose end does not wait for all others.
+#: With -D the traced program remains the child of the caller, which need not wait for the other traced processes.
 STRACE = (
     "strace", "-D", "-f", "--seccomp-bpf", "-y", "-qq", "-s", "4096",
     "-e", "trace=%file,%process,%creds,fchdir,fchown,fchmod,connect,bind",
@@ -31,38 +31,38 @@ LINE = re.compile(r"(?P<pid>\d+) +(?P<rest>.*)")
 WHOLE = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.*)")
 UNFINISHED = re.compile(r"(?P<name>\w+)\((?P<arguments>.*) <unfinished \.\.\.>")
 RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<arguments>.*)\) += (?P<result>.*)")
-#: A quoted text, or a descriptor with the path that it leads to, or a word, each with nothing but commas between.
+#: A quoted text, a descriptor with its path, or a word, separated by commas.
 TOKEN = re.compile(
     r'"(?P<text>(?:[^"\\]|\\.)*)"(?:\.\.\.)?|(?:AT_FDCWD|\d+)<(?P<directory>(?:[^>\\]|\\.)*)>|(?P<word>[^,"<>\s][^,"<>]*)'
 )
 ESCAPE = re.compile(rb"\\(x[0-9a-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 NAMED = {"n": b"\n", "t": b"\t", "r": b"\r", "v": b"\v", "f": b"\f"}
-#: Calls that make a child; the first that has no thread of its own in it is what a fork is.
-MAKING = {"clone", "clone3", "fork", "vfork"}
+#: Calls that create a child.
+CREATING = {"clone", "clone3", "fork", "vfork"}
 #: Which arguments set the real, the effective and the saved user id.
 SETTING = {"setresuid": (0, 1, 2), "setreuid": (0, 1, None), "setuid": (0, 0, 0), "seteuid": (None, 0, None)}
-#: The first text is what a link says, not a path that the call goes to.
+#: The first text of these calls is the content of a link, not a path that the call accesses.
 LINKING = {"symlink", "symlinkat"}
-#: What the broker may do with the home itself, named by its last part relative to the descriptor of its parent.
-OF_THE_HOME = {"mkdirat", "fchownat", "fchown", "fchmod", "unlinkat"}
-LOOKING = {"newfstatat", "statx", "fstatat64", "fstat", "faccessat2"}
+#: Calls that the broker may make on the home itself, by its last component relative to the descriptor of its parent.
+ALLOWED_ON_HOME = {"mkdirat", "fchownat", "fchown", "fchmod", "unlinkat"}
+STATUS_CALLS = {"newfstatat", "statx", "fstatat64", "fstat", "faccessat2"}
 FAILED = re.compile(r"-1 E")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A system call of a thread; ``begun`` and ``ended`` are the numbers of its lines."""
+    """A system call of a thread; ``first_line`` and ``last_line`` are the numbers of its lines."""
 
     pid: int
     name: str
     arguments: str
     result: str
-    begun: int
-    ended: int
+    first_line: int
+    last_line: int
 
     @property
     def failed(self) -> bool:
-        """Whether it did nothing."""
+        """Whether it returned an error."""
         return FAILED.match(self.result) is not None
 
 
@@ -82,7 +82,7 @@ class Ids:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
-    """A path that a call of a thread with the user ids ``ids`` names; ``relative`` if by a descriptor of its parent."""
+    """A path among the arguments of ``call``, whose thread has ``ids``; ``relative``: relative to a descriptor."""
 
     call: Call
     path: str
@@ -92,38 +92,38 @@ class Touch:
 
 @dataclass(slots=True)
 class _Threads:
-    """Who each thread is, and where it stands."""
+    """User ids and working directory of each thread."""
 
     first: Ids
     parents: Mapping[int, int]
     ids: dict[int, Ids] = field(default_factory=dict)
-    places: dict[int, str] = field(default_factory=dict)
+    directories: dict[int, str] = field(default_factory=dict)
 
-    def know(self, pid: int) -> None:
-        """Take over from the parent what a new thread has."""
+    def add(self, pid: int) -> None:
+        """Add a thread if it is new; it inherits from its parent."""
         if pid in self.ids:
             return
         parent = self.parents.get(pid)
         if parent is not None:
-            self.know(parent)
+            self.add(parent)
         self.ids[pid] = self.first if parent is None else self.ids[parent]
-        self.places[pid] = "/" if parent is None else self.places[parent]
+        self.directories[pid] = "/" if parent is None else self.directories[parent]
 
-    def follow(self, call: Call) -> None:
-        """Note what *call* changes."""
+    def update(self, call: Call) -> None:
+        """Apply the change of *call* to its thread."""
         if call.failed:
             return
         if call.name in SETTING:
             self.ids[call.pid] = _changed(self.ids[call.pid], call)
         elif call.name in {"chdir", "fchdir"}:
-            found = [path for path, _ in _paths(call, self.places[call.pid])]
-            if found:
-                self.places[call.pid] = found[0]
+            paths = [path for path, _ in _paths(call, self.directories[call.pid])]
+            if paths:
+                self.directories[call.pid] = paths[0]
 
 
 def calls(lines: Iterable[str]) -> list[Call]:
-    """Return the calls of an strace, in the order in which they ended; what a kill has cut off ended never."""
-    begun: dict[int, tuple[int, str, str]] = {}
+    """Return the calls in strace output, in the order in which they returned; those cut off by a kill come last."""
+    unfinished: dict[int, tuple[int, str, str]] = {}
     found: list[Call] = []
     number = 0
     for number, line in enumerate(lines):
@@ -132,52 +132,52 @@ def calls(lines: Iterable[str]) -> list[Call]:
             continue
         pid, rest = int(split["pid"]), split["rest"]
         if match := UNFINISHED.fullmatch(rest):
-            begun[pid] = (number, match["name"], match["arguments"])
+            unfinished[pid] = (number, match["name"], match["arguments"])
         elif match := RESUMED.fullmatch(rest):
-            start, name, arguments = begun.pop(pid, (number, match["name"], ""))
+            start, name, arguments = unfinished.pop(pid, (number, match["name"], ""))
             found.append(_call(pid, name, arguments + match["arguments"], match["result"], start, number))
         elif match := WHOLE.fullmatch(rest):
             found.append(_call(pid, match["name"], match["arguments"], match["result"], number, number))
-    for pid, (start, name, arguments) in begun.items():
+    for pid, (start, name, arguments) in unfinished.items():
         found.append(_call(pid, name, arguments, "?", start, number + 1))
     return found
 
 
-def _call(pid: int, name: str, arguments: str, result: str, begun: int, ended: int) -> Call:
-    return Call(pid=pid, name=name, arguments=arguments, result=result, begun=begun, ended=ended)
+def _call(pid: int, name: str, arguments: str, result: str, first_line: int, last_line: int) -> Call:
+    return Call(pid=pid, name=name, arguments=arguments, result=result, first_line=first_line, last_line=last_line)
 
 
 def touches(lines: Iterable[str], first: Ids = Ids(0, 0, 0)) -> Iterator[Touch]:
-    """Yield every path that a call names, with who called; the first thread has the ids *first*.
+    """Yield every path among the arguments of a call, with the ids of the thread; the first thread has *first*.
 
-    A call counts as made when it began, and changes who the thread is when it ended.
+    A call has the ids of the thread at its first line, and changes them at its last line.
     """
     found = calls(lines)
     parents = {
         int(call.result.split("<")[0].split()[0]): call.pid
         for call in found
-        if call.name in MAKING and re.match(r"[1-9]\d*", call.result)
+        if call.name in CREATING and re.match(r"[1-9]\d*", call.result)
     }
     threads = _Threads(first, parents)
     events = sorted(
-        [(call.begun, 0, index) for index, call in enumerate(found)]
-        + [(call.ended, 1, index) for index, call in enumerate(found)]
+        [(call.first_line, 0, index) for index, call in enumerate(found)]
+        + [(call.last_line, 1, index) for index, call in enumerate(found)]
     )
     for _, is_end, index in events:
         call = found[index]
-        threads.know(call.pid)
+        threads.add(call.pid)
         if is_end:
-            threads.follow(call)
+            threads.update(call)
             continue
-        for path, relative in _paths(call, threads.places[call.pid]):
+        for path, relative in _paths(call, threads.directories[call.pid]):
             yield Touch(call=call, path=path, relative=relative, ids=threads.ids[call.pid])
 
 
 def violations(lines: Iterable[str], home: str) -> list[str]:
-    """Return what a thread of root's did with *home* or below it, but for what finds its owner, or makes it anew.
+    """Return the calls of root's threads on *home* or below it, except those that find its owner or create the home.
 
-    Allowed is, with the home itself and relative to a descriptor of its parent: to open it without following links and
-    without reading it, to ask for its status, to make it, to give it away, and to remove it if it is empty.
+    Allowed are, on the home itself and relative to a descriptor of its parent: opening the directory without following
+    links, reading its status, creating it, changing its owner and mode, and removing it if it is empty.
     """
     return [
         f"{touch.call.name}({touch.call.arguments}) = {touch.call.result}"
@@ -192,25 +192,25 @@ def _is_allowed(touch: Touch, home: str) -> bool:
         return False
     if name in {"openat", "openat2"}:
         return "O_NOFOLLOW" in arguments and "O_DIRECTORY" in arguments
-    if name in LOOKING:
+    if name in STATUS_CALLS:
         return "AT_SYMLINK_NOFOLLOW" in arguments or "AT_EMPTY_PATH" in arguments or name == "fstat"
     if name == "unlinkat":
         return "AT_REMOVEDIR" in arguments
     if name == "fchownat":
         return "AT_SYMLINK_NOFOLLOW" in arguments or "AT_EMPTY_PATH" in arguments
-    return name in OF_THE_HOME
+    return name in ALLOWED_ON_HOME
 
 
 def _is_below(path: str, home: str) -> bool:
     return path == home or path.startswith(f"{home}/")
 
 
-def _paths(call: Call, place: str) -> Iterator[tuple[str, bool]]:
-    """Yield each path among the arguments, and whether it was relative to a descriptor."""
+def _paths(call: Call, working_directory: str) -> Iterator[tuple[str, bool]]:
+    """Yield each path among the arguments, and whether it is relative to a descriptor."""
     if call.name in {"connect", "bind"}:
         match = re.search(r'sun_path="((?:[^"\\]|\\.)*)"', call.arguments)
         if match is not None:
-            yield _joined(place, _unquoted(match[1])), False
+            yield _joined(working_directory, _unquoted(match[1])), False
         return
     directory: str | None = None
     texts = 0
@@ -224,7 +224,7 @@ def _paths(call: Call, place: str) -> Iterator[tuple[str, bool]]:
             text = _unquoted(token["text"])
             is_relative = directory is not None and not text.startswith("/")
             if not (texts == 1 and call.name in LINKING):
-                yield _joined(directory if directory is not None else place, text), is_relative
+                yield _joined(directory if directory is not None else working_directory, text), is_relative
             directory = None
         if call.name in {"execve", "execveat"} and texts:
             return
@@ -235,7 +235,7 @@ def _joined(directory: str, path: str) -> str:
 
 
 def _top(arguments: str) -> str:
-    """Return *arguments* without what stands in brackets: structures and lists, whose texts are no paths."""
+    """Return *arguments* without structures and lists in brackets, whose texts are not paths."""
     parts: list[str] = []
     depth, position = 0, 0
     for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', arguments):
@@ -264,11 +264,11 @@ def _unquoted(text: str) -> str:
 
 
 def _changed(ids: Ids, call: Call) -> Ids:
-    """Return *ids* after *call*; -1 leaves one as it is."""
-    given = [int(word) for word in re.findall(r"-?\d+", call.arguments)]
+    """Return *ids* after *call*; an argument of -1 leaves an id unchanged."""
+    arguments = [int(word) for word in re.findall(r"-?\d+", call.arguments)]
     names = ("real", "effective", "saved")
-    places = SETTING[call.name]
-    if call.name == "setuid" and ids.effective != 0:  # only root's sets all three
-        places = (None, 0, None)
-    found = {name: given[place] for name, place in zip(names, places, strict=True) if place is not None}
-    return replace(ids, **{name: value for name, value in found.items() if value != -1})
+    positions = SETTING[call.name]
+    if call.name == "setuid" and ids.effective != 0:  # only root's setuid(2) sets all three
+        positions = (None, 0, None)
+    values = {name: arguments[index] for name, index in zip(names, positions, strict=True) if index is not None}
+    return replace(ids, **{name: value for name, value in values.items() if value != -1})

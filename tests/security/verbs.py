@@ -1,4 +1,4 @@
-"""Every verb as root runs it on an account's home."""
+"""The verbs that root runs on an account's home."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tests.security.machine import HOMES, LIMIT, Ended
 __all__ = ["BUNDLE", "CHANGING", "VERBS", "Verb"]
 
 BUNDLE = f"{HOMES}/bundle.tar.gz"
-#: Ends the gateway in the foreground after the seconds that follow, as Ctrl-C does.
+#: Sends SIGINT, as Ctrl-C does, after the number of seconds that follows.
 FOREGROUND = ("timeout", "--foreground", "--preserve-status", "--signal=INT")
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb with its options; ``{id}``, ``{backup}`` and ``{bundle}`` stand for what an installation has.
+    """A verb with its options; ``{id}``, ``{backup}`` and ``{bundle}`` are replaced by those of an installation.
 
-    With ``running`` the gateway was started before.
+    With ``running`` the gateway is started before.
     """
 
     text: str
@@ -39,14 +39,14 @@ class Verb:
         limit: float = LIMIT,
         foreground: float = 4.0,
     ) -> Ended:
-        """Run it with *words*, which `words` gave before anything was planted.
+        """Run it with *words*, which `words` returned before anything was planted.
 
-        `serve` is ended after *foreground* seconds.
+        `serve` is interrupted after *foreground* seconds.
         """
         return installation.verb(*words, prefix=(*prefix, *self.around(foreground)), limit=limit)
 
     def around(self, foreground: float = 4.0) -> tuple[str, ...]:
-        """Return the words before the command that end one that would not end by itself."""
+        """Return the words before the command that interrupt `serve`, which would not exit by itself."""
         return (*FOREGROUND, str(foreground)) if self.text == "serve" else ()
 
 

@@ -1,19 +1,19 @@
-"""Commands in namespaces of their own, for root and for ordinary users alike."""
+"""Runs commands in new namespaces, as root or as an ordinary user."""
 
 from __future__ import annotations
 
 import os
 
-#: An ordinary user has the right to make others in a user namespace only, in which it keeps its user id.
+#: An ordinary user may create other namespaces only within a new user namespace; its user id is mapped to itself.
 BY_USER = ("--user", "--map-current-user", "--keep-caps")
 WITHOUT_RIGHTS = "setpriv --inh-caps=-all --ambient-caps=-all"
 
 
 def in_namespaces(*kinds: str, script: str, argument: str = "sh") -> tuple[str, ...]:
-    """Return the words before a command with which it runs in new namespaces that *script* has prepared.
+    """Return the prefix for a command that runs it in new namespaces, after *script* has set them up.
 
-    *kinds* are options of unshare(1), such as ``--net``; *script* is for sh, and *argument* is its ``$0``. The command
-    has no other rights than the caller.
+    *kinds* are options of unshare(1), such as ``--net``; *script* is run by sh, with *argument* as ``$0``. The command
+    has the same privileges as the caller.
     """
     root = os.geteuid() == 0
     words = ("unshare", *(() if root else BY_USER), *kinds)

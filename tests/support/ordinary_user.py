@@ -1,13 +1,13 @@
 """Runs a command as an ordinary user: ``python tests/support/ordinary_user.py COMMAND [ARGUMENT …]``.
 
-An ordinary user's command is executed as it is. Root's is executed as an unprivileged account of the machine, in a
-mount namespace of its own: directories that are closed to that account, but hold what it needs (the interpreter, its
-libraries, the programs on PATH, this tree), are covered by an overlay in memory and opened there, and HOME is a
-directory of such an overlay. Small file systems for tests of full disks are mounted there too. The machine itself
-stays as it is; all mounts end with the last process of the namespace.
+For an ordinary user the command is executed directly. For root it is executed as an unprivileged account, in a new
+mount namespace. Directories that the account needs but cannot read (the interpreter, its libraries, the programs on
+PATH, this tree) are covered by an overlay in memory, in which their modes are changed; HOME is a directory in such an
+overlay. Small file systems for tests of full disks are mounted as well. The machine itself is not changed; all mounts
+end with the last process of the namespace.
 
-This process becomes the command, so that its exit status and its signals are the command's. The command is terminated
-when our parent ends.
+This process executes the command with execve(2), so that exit status and signals are the command's. The command gets
+SIGTERM when the parent process exits.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Never
 
 ACCOUNTS = ("daemon", "nobody")  # the first that exists: PostgreSQL refuses a user without an entry in passwd
 HOMES = Path("/home")
-#: What the tests write into the tree, and earlier runs as root may have left there.
+#: Directories that tests write into the tree; earlier runs as root may have left them.
 WRITTEN = (".hypothesis", ".pytest_cache")
 TREE = Path(__file__).resolve().parents[2]
 DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # as in tests/conftest.py
-DISK_SIZES = (64, 320, 640)  # megabytes, and names
+DISK_SIZES = (64, 320, 640)  # megabytes; also the names
 
 # <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>
 CLONE_NEWNS = 0x20000
@@ -45,7 +45,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(command: list[str]) -> Never:
-    """Become *command*, as an ordinary user."""
+    """Execute *command* as an ordinary user."""
     if not command:
         sys.exit("usage: ordinary_user.py COMMAND [ARGUMENT ...]")
     if os.geteuid() == 0:
@@ -56,9 +56,9 @@ def main(command: list[str]) -> Never:
             disks = _mount_disks(account, home)
         except OSError as error:
             sys.exit(f"root runs the tests as {account.pw_name}, in a mount namespace, which failed: {error}")
-        os.chdir(directory)  # what covers it now
+        os.chdir(directory)  # enters the overlay on it
         _set_environment(account, home, disks)
-        _become(account)
+        _switch_user(account)
     try:
         os.execvp(command[0], command)  # noqa: S606 - the command is the caller's
     except OSError as error:
@@ -73,7 +73,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 
 def _enter_namespace(account: pwd.struct_passwd, program: str) -> Path:
-    """Open what the tests need to *account*, let it write into the tree, and return its new home directory."""
+    """Set up the mount namespace: give *account* access to what the tests need, and return its home directory."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
     _mount("none", "/", flags=MS_REC | MS_PRIVATE)
     memory = Path(tempfile.mkdtemp(prefix="ordinary-user-"))
@@ -86,7 +86,7 @@ def _enter_namespace(account: pwd.struct_passwd, program: str) -> Path:
             overlays.open(path)
         if not overlays.covers(TREE):
             overlays.cover(TREE)
-    finally:  # the overlays hold on to it
+    finally:  # the overlays still reference it
         _check(_libc.umount2(os.fsencode(memory), MNT_DETACH), str(memory))
         memory.rmdir()
     for path in (home, TREE, *_left_by_root()):
@@ -95,11 +95,11 @@ def _enter_namespace(account: pwd.struct_passwd, program: str) -> Path:
 
 
 def _needed(program: str) -> list[Path]:
-    """Return the directories and programs that the tests read, each as it is named and as it resolves."""
+    """Return the directories and programs that the tests read, with and without symbolic links resolved."""
     names = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
     names += [sys.executable, shutil.which(program) or program, *os.get_exec_path()]
-    found = [Path(name).absolute() for name in names if name and Path(name).exists()]
-    return [*found, *(path.resolve() for path in found)]
+    paths = [Path(name).absolute() for name in names if name and Path(name).exists()]
+    return [*paths, *(path.resolve() for path in paths)]
 
 
 def _left_by_root() -> list[Path]:
@@ -107,7 +107,7 @@ def _left_by_root() -> list[Path]:
 
 
 def _mount_disks(account: pwd.struct_passwd, home: Path) -> Path:
-    """Mount small file systems for *account* and return the directory that they are in."""
+    """Mount small file systems for *account* and return the directory that contains them."""
     disks = home / "disks"
     disks.mkdir()
     disks.chmod(0o755)
@@ -119,25 +119,25 @@ def _mount_disks(account: pwd.struct_passwd, home: Path) -> Path:
 
 
 class Overlays:
-    """Overlays of directories, whose changes lie below *memory*."""
+    """Overlay mounts, whose upper directories are below *memory*."""
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         self._covered: list[tuple[Path, int]] = []  # a directory and its overlay's device number
 
     def covers(self, path: Path) -> bool:
-        """Return whether changes to *path* stay in an overlay."""
+        """Return whether *path* is in an overlay."""
         device = path.stat().st_dev
         return any(path.is_relative_to(top) and device == number for top, number in self._covered)
 
     def cover(self, directory: Path) -> None:
-        """Mount an overlay over *directory*; file systems mounted below it stay visible."""
+        """Mount an overlay over *directory*; file systems mounted below it are mounted again on top."""
         layer = self._memory / str(len(self._covered))
         upper, work = layer / "upper", layer / "work"
         for path in (layer, upper, work):
             path.mkdir()
         inner = {point: os.open(point, os.O_PATH) for point in _mount_points(directory)}
-        os.chdir(directory)  # as ".", its name needs no escapes in the options
+        os.chdir(directory)  # lowerdir=. needs no escaping in the options
         _mount("overlay", str(directory), kind="overlay", options=f"lowerdir=.,upperdir={upper},workdir={work}")
         for point, descriptor in inner.items():
             _mount(f"/proc/self/fd/{descriptor}", point, flags=MS_BIND | MS_REC)
@@ -145,7 +145,7 @@ class Overlays:
         self._covered.append((directory, directory.stat().st_dev))
 
     def open(self, path: Path) -> None:
-        """Let every user enter and read the directories on the way to *path*, and itself if it is one."""
+        """Give every user read and search permission on the parents of *path*, and on itself if it is a directory."""
         for directory in (*reversed(path.parents), path):
             mode = stat.S_IMODE(directory.stat().st_mode)
             if directory.is_dir() and mode & 0o005 != 0o005:
@@ -158,11 +158,11 @@ def _mount_points(directory: Path) -> list[str]:
     """Return the outermost mount points below *directory*."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = sorted({line.split(" ")[4].encode().decode("unicode_escape") for line in lines})  # a space is \040
-    found: list[str] = []
+    outermost: list[str] = []
     for point in points:
-        if point.startswith(f"{directory}/") and not any(point.startswith(f"{outer}/") for outer in found):
-            found.append(point)
-    return found
+        if point.startswith(f"{directory}/") and not any(point.startswith(f"{outer}/") for outer in outermost):
+            outermost.append(point)
+    return outermost
 
 
 def _mount(source: str, target: str, *, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -177,26 +177,26 @@ def _check(returned: int, name: str) -> None:
 
 
 def _set_environment(account: pwd.struct_passwd, home: Path, disks: Path) -> None:
-    """Leave out what is root's own, and let git read a repository that root owns."""
+    """Remove variables of root's session, set those of *account*, and let git read a repository that root owns."""
     environ = os.environ
     for name in list(environ):
         if name.startswith(("XDG_", "SUDO_")) or name in {"TMPDIR", "TEMP", "TMP"}:
             del environ[name]
     environ.update({"HOME": str(home), "USER": account.pw_name, "LOGNAME": account.pw_name, DISKS: str(disks)})
-    # A tree that every user may enter is not covered: pytest could not write its cache there, which fails a run.
+    # A tree that every user may enter is not covered; pytest could not write its cache there and would fail.
     environ["PYTEST_ADDOPTS"] = f"{environ.get('PYTEST_ADDOPTS', '')} -p no:cacheprovider".strip()
     count = int(environ.get("GIT_CONFIG_COUNT", "0"))
     environ[f"GIT_CONFIG_KEY_{count}"], environ[f"GIT_CONFIG_VALUE_{count}"] = "safe.directory", "*"
     environ["GIT_CONFIG_COUNT"] = str(count + 1)
 
 
-def _become(account: pwd.struct_passwd) -> None:
-    """Give up root for good, and be terminated with our parent."""
+def _switch_user(account: pwd.struct_passwd) -> None:
+    """Drop root privileges irrevocably, and request SIGTERM when the parent process exits."""
     os.umask(0o022)
     os.initgroups(account.pw_name, account.pw_gid)
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
-    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM), "prctl")  # a change of user would have reset it
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM), "prctl")  # must follow the change of user, which clears it
 
 
 if __name__ == "__main__":

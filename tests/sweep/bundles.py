@@ -1,4 +1,4 @@
-"""A bundle of 400 statements, of which each shows when it took effect twice or not at all."""
+"""A bundle of 400 statements whose result shows whether each took effect exactly once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, make_lock
 MARK = "\n--> statement-breakpoint\n"
 SEED = 20
 STATEMENTS = 400
-#: Files that come between those of inserts: whatever the runner must treat in a way of its own.
+#: Files between those with inserts: statements that the runner must handle specially.
 SPECIAL: tuple[tuple[str, ...], ...] = (
     ("CREATE INDEX CONCURRENTLY notes_n ON notes (n)",),
     ("CREATE INDEX CONCURRENTLY ON notes (step)", "CREATE INDEX CONCURRENTLY ON notes (step)"),
@@ -41,7 +41,7 @@ SPECIAL: tuple[tuple[str, ...], ...] = (
 
 def generated() -> dict[str, bytes]:
     """Return the files of the bundle: name -> content."""
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     files: list[tuple[str, ...]] = [
         (
             "CREATE TABLE notes (n integer NOT NULL, step integer)",
@@ -53,7 +53,7 @@ def generated() -> dict[str, bytes]:
     left = STATEMENTS - len(files[0]) - sum(map(len, special))
     number = 0
     while left > 0 or special:
-        size = min(left, chance.randint(3, 40))
+        size = min(left, rng.randint(3, 40))
         files.append(tuple(_effect(number + offset) for offset in range(size)))
         number, left = number + size, left - size
         files.extend(special.pop(0) for _ in range(min(len(special), 2)))
@@ -66,19 +66,19 @@ def _effect(number: int) -> str:
         case 0:
             return f"UPDATE counter SET n = n + {number}"
         case 1:
-            # Tells the order too.
+            # Records the order of execution as well.
             return f"INSERT INTO notes SELECT {number}, count(*) FROM notes"
         case _:
             return f"INSERT INTO notes (n) VALUES ({number})"
 
 
 def contents(files: list[tuple[str, ...]]) -> dict[str, bytes]:
-    """Return *files*, statements each, as the files of a bundle with journal and hash lock."""
-    found = {f"{index:04}_file.sql": MARK.join(statements).encode() for index, statements in enumerate(files)}
-    entries = [{"tag": name.removesuffix(".sql"), "when": 9000 - index} for index, name in enumerate(found)]
-    found[JOURNAL_NAME] = json.dumps({"entries": entries}).encode()
-    found[LOCK_NAME] = make_lock("bundle", found)
-    return found
+    """Return the files of a bundle with these statements per file, including journal and hash lock."""
+    result = {f"{index:04}_file.sql": MARK.join(statements).encode() for index, statements in enumerate(files)}
+    entries = [{"tag": name.removesuffix(".sql"), "when": 9000 - index} for index, name in enumerate(result)]
+    result[JOURNAL_NAME] = json.dumps({"entries": entries}).encode()
+    result[LOCK_NAME] = make_lock("bundle", result)
+    return result
 
 
 def write(directory: Path, files: dict[str, bytes]) -> Path:

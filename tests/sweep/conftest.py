@@ -1,9 +1,9 @@
-"""Fixtures of the kill sweep. ``pytest tests/sweep --whole`` runs all of it; without it a part of a few seconds.
+"""Fixtures of the kill sweep. ``pytest tests/sweep --whole`` runs all of it; without the option a few seconds of it.
 
-``scale``      How much of the sweep runs.
-``nursery``    Starts runners in processes of their own (session).
-``undisturbed`` What a database holds after a run that nobody disturbed, by bundle (session).
-``check_end``   Runs once more, to the end, and holds the database against ``undisturbed``.
+``scale``              How much of the sweep runs.
+``fork_server``        Starts runners in separate processes (session).
+``uninterrupted``      The contents of a database after an uninterrupted run, by bundle (session).
+``check_final_state``  Runs once more, to the end, and compares the database with ``uninterrupted``.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import psycopg
 import pytest
 from tests.conftest import PostgresServer
 from tests.sweep import bundles
-from tests.sweep.runners import Nursery
+from tests.sweep.runners import ForkServer
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 Bundles = tuple[str, ...]
-CheckEnd = Callable[[str, Bundles], None]
+CheckFinalState = Callable[[str, Bundles], None]
 PACKAGED: Bundles = ("gateway", "storage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How often to kill: ``random_kills`` runners, ``server_kills`` servers, at each ``step``-th point of the wire.
+    """Number of kills: ``random_kills`` runners, ``server_kills`` servers, and runners at every ``step``-th message.
 
-    Of installations: ``verb_kills`` verbs, ``full_disks`` disks, ``soak`` seconds of sign-ins with kills.
+    For installations: ``verb_kills`` killed verbs, ``full_disks`` full disks, ``soak`` seconds of sign-ins with kills.
     """
 
     random_kills: int
@@ -47,9 +47,9 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """Runners in processes of their own."""
-    with Nursery.open() as opened:
+def fork_server() -> Iterator[ForkServer]:
+    """Start runners in separate processes."""
+    with ForkServer.open() as opened:
         yield opened
 
 
@@ -61,19 +61,19 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
 @pytest.fixture(params=["packaged", "generated"])
 def bundle(request: pytest.FixtureRequest, generated: Bundles) -> Bundles:
-    """Our ten migrations and storage's; and the bundle of 400 statements."""
+    """The packaged bundles, and the bundle of 400 statements."""
     return PACKAGED if request.param == "packaged" else generated
 
 
 @pytest.fixture(scope="session")
-def undisturbed(postgres_server: PostgresServer, nursery: Nursery) -> Callable[[Bundles], Fingerprint]:
-    """Return what gives the fingerprint after one run that nobody disturbed."""
+def uninterrupted(postgres_server: PostgresServer, fork_server: ForkServer) -> Callable[[Bundles], Fingerprint]:
+    """Return a function that returns the fingerprint after an uninterrupted run."""
     known: dict[Bundles, Fingerprint] = {}
 
     def reference(names: Bundles) -> Fingerprint:
         if names not in known:
             conninfo = postgres_server.conninfo(postgres_server.create_database(prefix="reference"))
-            assert nursery.start(conninfo, names).wait().error is None
+            assert fork_server.start(conninfo, names).wait().error is None
             with psycopg.connect(conninfo, autocommit=True) as connection:
                 known[names] = fingerprint(connection)
         return known[names]
@@ -82,12 +82,12 @@ def undisturbed(postgres_server: PostgresServer, nursery: Nursery) -> Callable[[
 
 
 @pytest.fixture(scope="session")
-def check_end(nursery: Nursery, undisturbed: Callable[[Bundles], Fingerprint]) -> CheckEnd:
-    """Return what runs to the end without any manual step and compares with the undisturbed run."""
+def check_final_state(fork_server: ForkServer, uninterrupted: Callable[[Bundles], Fingerprint]) -> CheckFinalState:
+    """Return a function that runs once more without manual steps and compares with the uninterrupted run."""
 
     def check(conninfo: str, names: Bundles) -> None:
-        expected = undisturbed(names)
-        end = nursery.start(conninfo, names).wait()
+        expected = uninterrupted(names)
+        end = fork_server.start(conninfo, names).wait()
         assert end.error is None, end.message
         with psycopg.connect(conninfo, autocommit=True) as connection:
             found = fingerprint(connection)

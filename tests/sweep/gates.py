@@ -1,7 +1,7 @@
-"""Gates inside the server: a runner's statement waits at a chosen point until the test lets it through.
+"""Gates inside the server: a runner's statement waits at a chosen point until the test releases it.
 
-No production code knows of them. They are triggers that ask for a shared advisory lock; the test holds it
-alone. A gate that the test does not hold is passed without a wait.
+Production code has no hooks for them. They are triggers that acquire a shared advisory lock, of which the test
+holds the exclusive one. A gate whose lock the test does not hold is passed without a wait.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AT_COMMIT = """
 CREATE CONSTRAINT TRIGGER gate_6 AFTER INSERT OR UPDATE ON mosaic.migration_progress
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION gate.wait(6)
 """
-#: Point -> the number of its gate. 4 and 5 lie before and after the statement, which is DDL of a kind that occurs once.
+#: Point -> number of its gate. 4 and 5 are before and after the statement, which is DDL with a tag that occurs once.
 POINTS = {
     "before the compare-and-set": 1,
     "after the compare-and-set": 2,
@@ -48,40 +48,40 @@ POINTS = {
 
 
 def build(connection: Connection, tag: str, statement: int, kind: str) -> None:
-    """Make the runner's tables and the gates around statement number *statement* of *tag*, a *kind* (CREATE VIEW)."""
+    """Create the runner's tables and the gates around statement *statement* of *tag*; *kind* is its command tag."""
     ledger.create(connection, LEDGER)
     progress.create(connection)
     connection.execute(GATE.encode())
     condition = f"NEW.tag = '{tag}' AND NEW.applied = {statement}"
     table, change = "mosaic.migration_progress", "INSERT OR UPDATE"
-    # A row of an upsert is seen by the trigger for INSERT first, even if it is an update in the end.
+    # For an upsert the BEFORE INSERT trigger fires first, even if the row is then updated.
     gates = (
         (1, f"BEFORE {change}", table, f"WHEN ({condition})"),
         (2, f"AFTER {change}", table, f"WHEN ({condition})"),
         (3, "AFTER INSERT", f'"{LEDGER.schema}"."{LEDGER.table}"', ""),
     )
-    for number, when, target, only in gates:
-        connection.execute(ROW.format(number=number, when=when, table=target, condition=only).encode())
+    for number, when, target, when_clause in gates:
+        connection.execute(ROW.format(number=number, when=when, table=target, condition=when_clause).encode())
     for number, when in ((4, "start"), (5, "end")):
         connection.execute(DDL.format(number=number, when=when, tag=kind).encode())
     connection.execute(AT_COMMIT.format(condition=condition).encode())
 
 
 def remove(connection: Connection) -> None:
-    """Take the gates away again, so that only what the runner made is left."""
+    """Drop the gates, so that only the runner's objects are left."""
     connection.execute("DROP EVENT TRIGGER gate_4; DROP EVENT TRIGGER gate_5; DROP SCHEMA gate CASCADE")
 
 
 @contextmanager
 def closed(conninfo: str, number: int) -> Iterator[Connection]:
-    """Close gate *number* for the length of the block."""
+    """Close gate *number* inside the block."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s, %s)", (KEY, number))
         yield connection
 
 
 def wait_for(connection: Connection, query: str) -> object:
-    """Return the first value that *query* gives, as soon as it gives a row."""
+    """Poll *query* until it returns a row, and return its first value."""
     deadline = time.monotonic() + LIMIT
     while (row := connection.execute(query.encode()).fetchone()) is None:
         assert time.monotonic() < deadline, f"nothing within {LIMIT:g} s: {query}"
@@ -90,13 +90,13 @@ def wait_for(connection: Connection, query: str) -> object:
 
 
 def wait_for_runner(connection: Connection) -> int:
-    """Return the server process of the runner that waits at a gate."""
+    """Wait until a runner waits at a gate, and return the pid of its backend."""
     query = f"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = {KEY} AND NOT granted"
     return int(str(wait_for(connection, query)))
 
 
 def seconds_until_gone(connection: Connection, pid: int) -> float:
-    """Return how long the server process *pid* still lives."""
-    began = time.monotonic()
+    """Wait until backend *pid* has exited, and return the seconds waited."""
+    started = time.monotonic()
     wait_for(connection, f"SELECT true WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")
-    return time.monotonic() - began
+    return time.monotonic() - started

@@ -1,8 +1,8 @@
-"""A process that forks runners, kills them when told so, and says how they ended. Started by `runners.Nursery`.
+"""A process that forks runners, kills them on command, and reports how they ended. Started by `runners.ForkServer`.
 
-It forks from a process that has everything imported, so that most of a runner's short life is spent in its
-run; and it kills its own children before it waits for them, so that no foreign process can be hit.
-Commands come as lines of JSON on standard input, answers go out the same way.
+It has imported everything before it forks, so that kills fall into the run itself. It kills its children before
+it waits for them, so that a reused pid cannot be hit. Commands are read from standard input and answers written
+to standard output, each as one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ LEDGER = LedgerName("drizzle", "__drizzle_migrations")
 
 @cache
 def load(name: str) -> Bundle:
-    """Return a packaged bundle, or that in a directory."""
+    """Return the packaged bundle *name*, or the bundle in the directory *name*."""
     if name in LEDGERS:
         return Bundle.load(name)
     return Bundle.from_files("bundle", read_directory(Path(name)), ledger=LEDGER)
 
 
 class _NeverError(Exception):
-    """What is never raised."""
+    """Never raised."""
 
 
 def unlocked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
-    """Run without the lock: the compare-and-set alone fences."""
+    """Run without the lock; only the compare-and-set fences."""
     run = _Run(bundle, connection, 5.0, lambda _event: None)
-    run.to_the_end()
+    run.run_until_up_to_date()
     return tuple(run.finished)
 
 
 def ordinary(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
-    """Run as everybody does."""
+    """Run as in production."""
     return migrate(bundle, connection, lock_timeout=WAIT).applied
 
 
 def strictly_locked(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
-    """Run with the lock; a rival that shows nevertheless is a failure."""
-    setattr(runner, "FencedError", _NeverError)  # noqa: B010 - in this process alone: being fenced is a crash
+    """Run with the lock; a concurrent change nevertheless is a failure."""
+    setattr(runner, "FencedError", _NeverError)  # noqa: B010 - only in this process: FencedError becomes a crash
     return ordinary(bundle, connection)
 
 
 def alone(bundle: Bundle, connection: Connection) -> tuple[str, ...]:
-    """Run as on a PGlite that nobody else uses."""
+    """Run as on PGlite without other clients."""
     return migrate(bundle, connection, lock_timeout=WAIT, alone=True).applied
 
 
 MODES = {"ordinary": ordinary, "unlocked": unlocked, "strict": strictly_locked, "alone": alone}
 
 
-def live(job: dict[str, Any], out: int) -> int:
-    """Run *job*, write what came of it to *out* and return the exit code."""
+def run_job(job: dict[str, Any], out: int) -> int:
+    """Run *job*, write its result to the file descriptor *out* and return the exit code."""
     if job["at"] is not None:
         time.sleep(max(job["at"] - time.time(), 0))
     result: dict[str, Any] = {"applied": [], "error": None, "message": ""}
@@ -81,16 +81,16 @@ def live(job: dict[str, Any], out: int) -> int:
                 result["applied"] += MODES[job["mode"]](load(name), connection)
     except MosaicError as error:
         result |= {"error": error.code, "message": error.message}
-    except psycopg.OperationalError as error:  # the server is not there: no connection yet, or no more
+    except psycopg.OperationalError as error:  # the server is not running or the connection was lost
         result |= {"error": "OPERATIONAL", "message": str(error)}
-    except BaseException:  # noqa: BLE001 - whatever it is, the test must see it
+    except BaseException:  # noqa: BLE001 - reported to the test
         result |= {"error": "CRASH", "message": traceback.format_exc()}
     os.write(out, json.dumps(result).encode()[:60000])
     return 0
 
 
 def start(job: dict[str, Any]) -> tuple[int, int]:
-    """Fork a runner; return its pid and the pipe on which its result will come."""
+    """Fork a runner; return its pid and the pipe from which its result is read."""
     for name in job["bundles"]:
         load(name)
     prepare = die_with_parent(signal.SIGKILL)
@@ -102,7 +102,7 @@ def start(job: dict[str, Any]) -> tuple[int, int]:
             os.close(readable)
             if prepare is not None:
                 prepare()
-            code = live(job, writable)
+            code = run_job(job, writable)
         finally:
             os._exit(code)
     os.close(writable)
@@ -123,9 +123,9 @@ def main() -> None:
             if command["do"] == "kill":
                 os.kill(pid, signal.SIGKILL)
             with os.fdopen(readable, "rb") as pipe:
-                said = pipe.read()
+                output = pipe.read()
             _, status = os.waitpid(pid, 0)
-            answer = {"code": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})}
+            answer = {"code": os.waitstatus_to_exitcode(status), **(json.loads(output) if output else {})}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The tests' end of the nursery: runners in processes of their own, to be waited for or killed."""
+"""Client of the fork server in nursery.py: runners in separate processes, to be waited for or killed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-NURSERY = Path(__file__).with_name("nursery.py")
-LIMIT = 90.0  # seconds for anything
+FORK_SERVER = Path(__file__).with_name("nursery.py")
+LIMIT = 90.0  # seconds for each answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +29,24 @@ class End:
 
 @dataclass(slots=True)
 class Runner:
-    """A runner's process, of which the nursery is the parent."""
+    """A runner's process, whose parent is the fork server."""
 
-    nursery: Nursery
+    fork_server: ForkServer
     name: str
     pid: int
 
     def kill(self) -> End:
-        """SIGKILL it, if it is not done yet, and return how it ended."""
-        return self.nursery.end("kill", self.name)
+        """Send SIGKILL if it has not ended yet, and return how it ended."""
+        return self.fork_server.end("kill", self.name)
 
     def wait(self) -> End:
-        """Let it come to its end."""
-        return self.nursery.end("wait", self.name)
+        """Wait until it ends."""
+        return self.fork_server.end("wait", self.name)
 
 
 @dataclass(slots=True)
-class Nursery:
-    """Starts runners. One process; several runners may live at once."""
+class ForkServer:
+    """Starts runners. One process for several concurrent runners."""
 
     process: subprocess.Popen[str]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -54,9 +54,9 @@ class Nursery:
     @classmethod
     @contextmanager
     def open(cls) -> Iterator[Self]:
-        """Start a nursery for the length of the block; its runners die with it."""
+        """Start a fork server for the block; its runners are killed with it."""
         process = subprocess.Popen(
-            [sys.executable, "-P", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-P", FORK_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         try:
             yield cls(process)
@@ -67,28 +67,28 @@ class Nursery:
     def start(
         self, conninfo: str, bundles: Sequence[str | Path], *, mode: str = "ordinary", at: float | None = None
     ) -> Runner:
-        """Start a runner over *bundles*, names or directories; it begins at the time *at*."""
+        """Start a runner over *bundles* (names or directories) that begins at the time *at*, by default at once."""
         name = str(next(self._numbers))
         job = {"do": "start", "name": name, "conninfo": conninfo, "mode": mode, "at": at}
-        answer = self._ask({**job, "bundles": [str(bundle) for bundle in bundles]})
+        answer = self._request({**job, "bundles": [str(bundle) for bundle in bundles]})
         return Runner(self, name, answer["pid"])
 
     def end(self, how: str, name: str) -> End:
         """See `Runner.kill` and `Runner.wait`."""
-        answer = self._ask({"do": how, "name": name})
+        answer = self._request({"do": how, "name": name})
         if answer["code"] == -9:
             return End(killed=True)
         assert answer["code"] == 0, answer
         assert answer["error"] != "CRASH", answer["message"]
         return End(killed=False, applied=tuple(answer["applied"]), error=answer["error"], message=answer["message"])
 
-    def _ask(self, command: dict[str, Any]) -> Any:
+    def _request(self, command: dict[str, Any]) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], LIMIT)
-        assert ready, f"the nursery did not answer to {command} within {LIMIT:g} s"
+        assert ready, f"the fork server did not answer {command} within {LIMIT:g} s"
         line = self.process.stdout.readline()
-        assert line, "the nursery died"
+        assert line, "the fork server exited"
         return json.loads(line)

@@ -1,4 +1,4 @@
-"""What a database holds, as values that can be compared: its schema, and every row of every table."""
+"""The contents of a database as comparable values: its schema, and every row of every table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 Connection = psycopg.Connection[tuple[object, ...]]
 Fingerprint = dict[str, list[tuple[object, ...]]]
 
-OURS: LiteralString = "nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'"
+USER_SCHEMAS: LiteralString = "nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'"
 CATALOG: dict[str, LiteralString] = {
     "relations": "SELECT nspname, relname, relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace",
     "columns": "SELECT nspname, relname, attname, format_type(atttypid, atttypmod), attnotnull,"
@@ -25,7 +25,7 @@ CATALOG: dict[str, LiteralString] = {
     " JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = relnamespace",
     "extensions": "SELECT nspname, extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace",
 }
-#: Numbers that a rolled back transaction uses up, and times, are no part of what a run makes.
+#: Sequence numbers, which rolled-back transactions consume, and times are left out of the comparison.
 ROWS: dict[str, LiteralString] = {
     "drizzle.__drizzle_migrations": "SELECT hash, created_at FROM drizzle.__drizzle_migrations ORDER BY id",
     "drizzle.__mosaic_storage_migrations": "SELECT hash, created_at FROM drizzle.__mosaic_storage_migrations"
@@ -36,25 +36,25 @@ ROWS: dict[str, LiteralString] = {
 
 
 def fingerprint(connection: Connection) -> Fingerprint:
-    """Return what the database of *connection* holds."""
-    found: Fingerprint = {}
+    """Return the contents of the database of *connection*."""
+    result: Fingerprint = {}
     for name, query in CATALOG.items():
-        rows = connection.execute(f"{query} WHERE {OURS}".encode())
-        found[name] = sorted((row for row in rows if not str(row[1]).startswith("pg_")), key=repr)
-    tables = [f"{schema}.{name}" for schema, name, kind in found["relations"] if kind in {"r", "p"}]
+        rows = connection.execute(f"{query} WHERE {USER_SCHEMAS}".encode())
+        result[name] = sorted((row for row in rows if not str(row[1]).startswith("pg_")), key=repr)
+    tables = [f"{schema}.{name}" for schema, name, kind in result["relations"] if kind in {"r", "p"}]
     for table in tables:
         contents = ROWS.get(table, f"SELECT t::text FROM {table} AS t ORDER BY 1")
-        found[table] = connection.execute(contents.encode()).fetchall()
-    return found
+        result[table] = connection.execute(contents.encode()).fetchall()
+    return result
 
 
 def differences(found: Fingerprint, expected: Fingerprint) -> list[str]:
-    """Return what is only in one of two fingerprints, a line for each; empty when they are equal."""
+    """Return a line for each difference between two fingerprints; empty if they are equal."""
     lines = []
     for name in sorted(found.keys() | expected.keys()):
-        ours, theirs = found.get(name, []), expected.get(name, [])
-        lines += [f"{name}: too much or otherwise: {row}" for row in ours if row not in theirs]
-        lines += [f"{name}: missing: {row}" for row in theirs if row not in ours]
-        if not lines and ours != theirs:
-            lines.append(f"{name}: {len(ours)} rows instead of {len(theirs)}, or in another order")
+        actual, wanted = found.get(name, []), expected.get(name, [])
+        lines += [f"{name}: unexpected: {row}" for row in actual if row not in wanted]
+        lines += [f"{name}: missing: {row}" for row in wanted if row not in actual]
+        if not lines and actual != wanted:
+            lines.append(f"{name}: {len(actual)} rows instead of {len(wanted)}, or in another order")
     return lines

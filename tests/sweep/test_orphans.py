@@ -1,4 +1,4 @@
-"""What a killed runner leaves running in the server: it ends by itself, soon, and keeps nobody waiting."""
+"""Backends of killed runners: they end by themselves within seconds and release the lock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import psycopg
 import pytest
 from tests.sweep import gates
 from tests.sweep.bundles import contents, write
-from tests.sweep.runners import Nursery
+from tests.sweep.runners import ForkServer
 
 TABLE = ("CREATE TABLE t (n integer)", "CREATE INDEX t_i ON t (n)")
-FREED = 5.0  # seconds: generous, it takes about 0.2
+EXIT_LIMIT = 5.0  # seconds; it usually takes about 0.2
 WORKING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'runner %' AND state = 'active' AND query ~ '{}'"
 )
-#: name -> the statements, what the server then works on, and the lock that makes the last of them wait.
+#: name -> the statements, a pattern of the query that then runs, and the SQL whose lock makes it wait.
 LONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "in a transaction": (("SELECT pg_sleep(30)", "INSERT INTO t VALUES (1)"), "pg_sleep", ""),
     "after RESET ALL": (("RESET ALL", "SELECT pg_sleep(30)", "INSERT INTO t VALUES (1)"), "pg_sleep", ""),
@@ -35,33 +35,33 @@ LONG: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_the_lock_is_free_soon_after_the_death(
+def test_the_lock_is_released_soon_after_a_kill(
     database: str,
-    nursery: Nursery,
+    fork_server: ForkServer,
     tmp_path_factory: pytest.TempPathFactory,
     name: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The server looks after its client while a long statement runs; then the next run ends the work."""
+    """The backend checks its client's connection during a long statement; the next run completes the migration."""
     statements, working, lock = LONG[name]
     bundle = (str(write(tmp_path_factory.mktemp("long"), contents([TABLE, statements]))),)
     quick = tuple(sql.replace("pg_sleep(30)", "pg_sleep(0)") for sql in statements)
     with psycopg.connect(database, autocommit=True) as connection, ExitStack() as stack:
         first = (str(write(tmp_path_factory.mktemp("first"), contents([TABLE]))),)
-        assert nursery.start(database, first).wait().error is None
+        assert fork_server.start(database, first).wait().error is None
         if lock:
             stack.enter_context(psycopg.connect(database)).execute(lock.encode())
-        runner = nursery.start(database, bundle)
+        runner = fork_server.start(database, bundle)
         pid = int(str(gates.wait_for(connection, WORKING.format(working))))
         runner.kill()
-        took = gates.seconds_until_gone(connection, pid)
-        assert took < FREED
+        elapsed = gates.seconds_until_gone(connection, pid)
+        assert elapsed < EXIT_LIMIT
         free = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
         assert free == (0,)
     with capsys.disabled():
-        print(f"\nfreed {took:.2f} s after the death, {name}", end="")  # noqa: T201 - a figure to look at
+        print(f"\nlock released {elapsed:.2f} s after the kill, {name}", end="")  # noqa: T201 - a measurement
     edited = (str(write(tmp_path_factory.mktemp("quick"), contents([TABLE, quick]))),)
-    end = nursery.start(database, edited).wait()
+    end = fork_server.start(database, edited).wait()
     assert end.error is None, end.message
     with psycopg.connect(database, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM t WHERE n = 1").fetchone() == (1,)

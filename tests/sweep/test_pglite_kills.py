@@ -1,4 +1,4 @@
-"""The sweep on PGlite: runners, and the sidecar under them, are killed at random instants until all is done."""
+"""The sweep on PGlite: runners and the sidecar are killed at random times until the migrations are applied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.conftest import PgliteServer, pglite_server
 from tests.sweep.conftest import Bundles, Scale
-from tests.sweep.runners import Nursery
+from tests.sweep.runners import ForkServer
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 from mosaic_gateway.installation.layout import Home
@@ -24,20 +24,20 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(pglite_home: Home, scratch_root: Path) -> Iterator[PgliteServer]:
-    """A sidecar of our own, to be killed."""
+    """A separate sidecar, which the tests kill."""
     with pglite_server(pglite_home, scratch_root) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def expected(server: PgliteServer, nursery: Nursery) -> Callable[[Bundles], Fingerprint]:
-    """Return what gives the fingerprint after one run that nobody disturbed."""
+def expected(server: PgliteServer, fork_server: ForkServer) -> Callable[[Bundles], Fingerprint]:
+    """Return a function that returns the fingerprint after an uninterrupted run."""
     known: dict[Bundles, Fingerprint] = {}
 
     def reference(names: Bundles) -> Fingerprint:
         if names not in known:
             server.empty()
-            assert nursery.start(server.conninfo, names, mode="alone").wait().error is None
+            assert fork_server.start(server.conninfo, names, mode="alone").wait().error is None
             known[names] = contents(server)
         return known[names]
 
@@ -45,14 +45,14 @@ def expected(server: PgliteServer, nursery: Nursery) -> Callable[[Bundles], Fing
 
 
 def contents(server: PgliteServer) -> Fingerprint:
-    """Return what the database holds."""
+    """Return the fingerprint of the database."""
     with psycopg.connect(server.conninfo, autocommit=True) as connection:
         return fingerprint(connection)
 
 
-def check_end(server: PgliteServer, nursery: Nursery, names: Bundles, wanted: Fingerprint) -> None:
-    """Run once more, to the end, without any manual step, and compare."""
-    end = nursery.start(server.conninfo, names, mode="alone").wait()
+def check_final_state(server: PgliteServer, fork_server: ForkServer, names: Bundles, wanted: Fingerprint) -> None:
+    """Run once more without manual steps, and compare the result."""
+    end = fork_server.start(server.conninfo, names, mode="alone").wait()
     assert end.error is None, end.message
     assert differences(contents(server), wanted) == []
 
@@ -60,23 +60,23 @@ def check_end(server: PgliteServer, nursery: Nursery, names: Bundles, wanted: Fi
 @pytest.mark.parametrize("victim", ["runner", "sidecar"])
 def test_killed_at_random(
     server: PgliteServer,
-    nursery: Nursery,
+    fork_server: ForkServer,
     bundle: Bundles,
     expected: Callable[[Bundles], Fingerprint],
     scale: Scale,
     victim: str,
 ) -> None:
-    """However often and wherever one of the two was killed, the last run ends where an undisturbed one does."""
+    """After any number of kills of either process, the last run has the result of an uninterrupted one."""
     wanted = expected(bundle)
-    wished = (scale.random_kills if victim == "runner" else scale.server_kills) // 3 + 1
+    kills_wanted = (scale.random_kills if victim == "runner" else scale.server_kills) // 3 + 1
     kills, longest = 0, 0.5
     deadline = time.monotonic() + LIMIT
-    while kills < wished:
+    while kills < kills_wanted:
         server.empty()
         done = False
-        while kills < wished and not done:
+        while kills < kills_wanted and not done:
             assert time.monotonic() < deadline
-            runner = nursery.start(server.conninfo, bundle, mode="alone")
+            runner = fork_server.start(server.conninfo, bundle, mode="alone")
             time.sleep(random.uniform(0.02, longest))
             if victim == "runner":
                 end = runner.kill()
@@ -89,4 +89,4 @@ def test_killed_at_random(
                 done = end.error is None
                 server.start()
             assert end.error in LOST, end.message
-        check_end(server, nursery, bundle, wanted)
+        check_final_state(server, fork_server, bundle, wanted)

@@ -1,4 +1,4 @@
-"""Runners that are killed at random instants, again and again, until the database is done; then the next."""
+"""Runners that are killed at random times until the migrations of a database are applied; then the next database."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 import psycopg
 from tests.conftest import PostgresServer
-from tests.sweep.conftest import Bundles, CheckEnd, Scale
-from tests.sweep.runners import Nursery
+from tests.sweep.conftest import Bundles, CheckFinalState, Scale
+from tests.sweep.runners import ForkServer
 
 LIMIT = 600.0  # seconds
 
@@ -23,22 +23,26 @@ def applied(conninfo: str) -> int:
 
 
 def test_killed_at_random(
-    postgres_server: PostgresServer, nursery: Nursery, bundle: Bundles, check_end: CheckEnd, scale: Scale
+    postgres_server: PostgresServer,
+    fork_server: ForkServer,
+    bundle: Bundles,
+    check_final_state: CheckFinalState,
+    scale: Scale,
 ) -> None:
-    """However often and wherever it was killed, the last run ends where an undisturbed one does."""
+    """After any number of kills, the last run has the result of an uninterrupted one."""
     kills, within = 0, 0
-    longest = 0.12  # seconds until a kill; how long it takes to get anywhere depends on what else the machine does
+    longest = 0.12  # seconds until a kill; adapted, as the speed of a run depends on the load of the machine
     deadline = time.monotonic() + LIMIT
 
     def enough() -> bool:
-        """Too few that were killed in their run would prove nothing."""
+        """Return whether enough runners were killed, and at least a third of them during their run."""
         return kills >= scale.random_kills and within > kills // 3
 
     while not enough():
         conninfo = postgres_server.conninfo(postgres_server.create_database(prefix="killed"))
         while not enough():
             assert time.monotonic() < deadline
-            runner = nursery.start(conninfo, bundle)
+            runner = fork_server.start(conninfo, bundle)
             time.sleep(random.uniform(0.01, longest))
             end = runner.kill()
             if not end.killed:
@@ -49,4 +53,4 @@ def test_killed_at_random(
             reached = applied(conninfo) > 0
             within += reached
             longest *= 1 if reached else 1.3
-        check_end(conninfo, bundle)
+        check_final_state(conninfo, bundle)

@@ -1,4 +1,4 @@
-"""Servers that are killed under a runner, restarted, and killed again, until the database is done."""
+"""Servers that are killed during a run and restarted, until the migrations are applied."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from collections.abc import Callable
 
 import pytest
 from tests.conftest import PostgresServer, RunServer, start_server, stop_server
-from tests.sweep.conftest import Bundles, CheckEnd, Scale
-from tests.sweep.runners import Nursery
+from tests.sweep.conftest import Bundles, CheckFinalState, Scale
+from tests.sweep.runners import ForkServer
 from tests.sweep.state import Fingerprint
 
 LIMIT = 600.0  # seconds
 LOST = {None, "MIGRATION_CONNECTION_LOST", "OPERATIONAL"}
-FLUSHED = {"fsync": "off", "wal_writer_delay": "200ms"}
+LAZY_FLUSH = {"fsync": "off", "wal_writer_delay": "200ms"}
 
 
 @pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGKILL], ids=["SIGQUIT", "SIGKILL"])
 def test_the_server_is_killed_at_random(
     run_server: RunServer,
-    nursery: Nursery,
+    fork_server: ForkServer,
     bundle: Bundles,
-    undisturbed: Callable[[Bundles], Fingerprint],
-    check_end: CheckEnd,
+    uninterrupted: Callable[[Bundles], Fingerprint],
+    check_final_state: CheckFinalState,
     scale: Scale,
     how: signal.Signals,
 ) -> None:
-    """What was not flushed is lost, count and effect alike; the runner says that the connection was lost."""
-    undisturbed(bundle)
+    """Unflushed commits are lost with both count and effect; the runner reports the lost connection."""
+    uninterrupted(bundle)
     kills, numbers = 0, itertools.count()
     deadline = time.monotonic() + LIMIT
-    with run_server(f"killed-{how.name}-{len(bundle)}", settings=FLUSHED) as server:
+    with run_server(f"killed-{how.name}-{len(bundle)}", settings=LAZY_FLUSH) as server:
         while kills < scale.server_kills:
             database = server.conninfo(server.create_database(prefix=f"after_{next(numbers)}"))
             while kills < scale.server_kills:
                 assert time.monotonic() < deadline
-                runner = nursery.start(database, bundle)
+                runner = fork_server.start(database, bundle)
                 time.sleep(random.uniform(0.02, 0.25))
                 server.process.send_signal(how)
                 end = runner.wait()
@@ -47,29 +47,29 @@ def test_the_server_is_killed_at_random(
                 server = restarted(server)  # noqa: PLW2901 - the same cluster
                 if end.error is None:
                     break
-            check_end(database, bundle)
+            check_final_state(database, bundle)
         stop_server(server)
 
 
-def test_what_was_reported_is_on_disk(run_server: RunServer, nursery: Nursery, bundle: Bundles) -> None:
-    """A run that ended well survives the server, killed at once, whose log is written out but once in ten seconds."""
-    with run_server(f"reported-{len(bundle)}", settings={**FLUSHED, "wal_writer_delay": "10s"}) as server:
+def test_reported_migrations_are_durable(run_server: RunServer, fork_server: ForkServer, bundle: Bundles) -> None:
+    """A completed run survives an immediate kill of a server whose WAL writer runs only every ten seconds."""
+    with run_server(f"reported-{len(bundle)}", settings={**LAZY_FLUSH, "wal_writer_delay": "10s"}) as server:
         database = server.conninfo(server.create_database())
-        applied = nursery.start(database, bundle).wait().applied
+        applied = fork_server.start(database, bundle).wait().applied
         assert applied
         server.process.send_signal(signal.SIGKILL)
         again = restarted(server)
-        assert nursery.start(database, bundle).wait().applied == ()
+        assert fork_server.start(database, bundle).wait().applied == ()
         stop_server(again)
 
 
 def restarted(server: PostgresServer) -> PostgresServer:
-    """Start the server of a killed postmaster again, as soon as its last child is gone."""
+    """Restart the server of a killed postmaster as soon as its last child process has exited."""
     server.process.wait(30)
     deadline = time.monotonic() + 30
     while True:
         try:
-            return start_server(server.directory, server.bindir, settings=FLUSHED)
+            return start_server(server.directory, server.bindir, settings=LAZY_FLUSH)
         except pytest.fail.Exception:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Sixteen processes that start on one database at the same instant."""
+"""Sixteen processes that start on one database at the same time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 import psycopg
 import pytest
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import PACKAGED, Bundles, CheckEnd
-from tests.sweep.runners import Nursery, Runner
+from tests.sweep.conftest import PACKAGED, Bundles, CheckFinalState
+from tests.sweep.runners import ForkServer, Runner
 
 STARTERS = 16
-HEAD_START = 0.4  # seconds in which all of them are forked
+HEAD_START = 0.4  # seconds until they begin, in bundle_name all of them are forked
 
 
 @pytest.fixture(scope="session")
 def transactional(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """A bundle whose statements all run in transactions: without the lock nothing else is fenced."""
+    """A bundle whose statements all run in transactions: only these are fenced without the lock."""
     files = [
         ("CREATE TABLE notes (n integer NOT NULL)", "CREATE TABLE counter AS SELECT 0 AS n"),
         *(
@@ -33,42 +33,47 @@ def transactional(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
 
 @pytest.mark.parametrize("mode", ["ordinary", "strict", "unlocked"])
-def test_all_at_once(
-    database: str, nursery: Nursery, transactional: Bundles, generated: Bundles, check_end: CheckEnd, mode: str
+def test_concurrent_start(
+    database: str,
+    fork_server: ForkServer,
+    transactional: Bundles,
+    generated: Bundles,
+    check_final_state: CheckFinalState,
+    mode: str,
 ) -> None:
-    """By the lock and the fence, by the lock alone, by the fence alone: everything is applied exactly once.
+    """With lock and fence, only the lock, or only the fence, everything is applied exactly once.
 
-    Among it are, for the ordinary runner, statements outside of transactions, and DISCARD ALL, which gives the lock up.
+    The ordinary runner's bundle includes nontransactional statements, and DISCARD ALL, bundle_name releases the lock.
     """
     bundle = generated if mode == "ordinary" else transactional
     at = time.time() + HEAD_START
-    runners = [nursery.start(database, bundle, mode=mode, at=at) for _ in range(STARTERS)]
+    runners = [fork_server.start(database, bundle, mode=mode, at=at) for _ in range(STARTERS)]
     ends = [runner.wait() for runner in runners]
     assert {end.error for end in ends} == {None}, [end.message for end in ends]
     tags = [tag for end in ends for tag in end.applied]
     assert len(tags) == len(set(tags)) > 0
-    check_end(database, bundle)
+    check_final_state(database, bundle)
     with psycopg.connect(database, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM drizzle.__drizzle_migrations").fetchone() == (len(tags),)
 
 
-@pytest.mark.parametrize("which", ["packaged", "generated"])
-def test_all_at_once_and_the_one_that_works_is_killed(
-    database: str, nursery: Nursery, generated: Bundles, check_end: CheckEnd, which: str
+@pytest.mark.parametrize("bundle_name", ["packaged", "generated"])
+def test_concurrent_start_when_the_lock_holder_is_killed(
+    database: str, fork_server: ForkServer, generated: Bundles, check_final_state: CheckFinalState, bundle_name: str
 ) -> None:
-    """Another takes over within its own run; nobody has to be started again."""
-    bundle = PACKAGED if which == "packaged" else generated
+    """Another runner continues in its own run; none has to be started again."""
+    bundle = PACKAGED if bundle_name == "packaged" else generated
     at = time.time() + HEAD_START
-    runners = [nursery.start(database, bundle, at=at) for _ in range(STARTERS)]
+    runners = [fork_server.start(database, bundle, at=at) for _ in range(STARTERS)]
     with psycopg.connect(database, autocommit=True) as connection:
         killed = _kill_the_holder(connection, {runner.pid: runner for runner in runners})
     ends = [runner.wait() for runner in runners if runner is not killed]
     assert {end.error for end in ends} == {None}, [end.message for end in ends]
-    check_end(database, bundle)
+    check_final_state(database, bundle)
 
 
 def _kill_the_holder(connection: psycopg.Connection, runners: dict[int, Runner]) -> Runner:
-    """Kill the runner that holds the lock, as soon as there is one, and return it."""
+    """Wait for a runner that holds the lock, kill it, and return it."""
     deadline = time.monotonic() + 20
     query = (
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)"

@@ -1,4 +1,4 @@
-"""Runners that are killed at every message: before a query reaches the server, and before its answer comes back."""
+"""Runners that are killed at every message: before a query reaches the server, and before its answer arrives."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from tests.conftest import PostgresServer
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import PACKAGED, Bundles, CheckEnd, Scale
-from tests.sweep.runners import Nursery
+from tests.sweep.conftest import PACKAGED, Bundles, CheckFinalState, Scale
+from tests.sweep.runners import ForkServer
 from tests.sweep.wire import Message, Wire
 
 LIMIT = 30.0  # seconds
-#: Each kind of statement outside of transactions, ordinary ones between, settings, a file of nothing.
+#: Each kind of nontransactional statement, ordinary ones in between, settings, and an empty file.
 FILES = [
     ("CREATE TABLE t (a integer, b integer)", "INSERT INTO t VALUES (1, 1)"),
     ("CREATE INDEX CONCURRENTLY t_a ON t (a)", "INSERT INTO t VALUES (2, 2)", "CREATE INDEX CONCURRENTLY ON t (b)"),
@@ -30,29 +30,29 @@ FILES = [
 
 @pytest.fixture(scope="session")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """The bundle of statements outside of transactions."""
+    """The bundle of nontransactional statements."""
     return (str(write(tmp_path_factory.mktemp("outside"), contents(FILES))),)
 
 
-@pytest.mark.parametrize("which", ["packaged", "outside"])
+@pytest.mark.parametrize("bundle_name", ["packaged", "outside"])
 def test_killed_at_every_message(
     postgres_server: PostgresServer,
-    nursery: Nursery,
+    fork_server: ForkServer,
     outside: Bundles,
-    check_end: CheckEnd,
+    check_final_state: CheckFinalState,
     scale: Scale,
     scratch: Path,
-    which: str,
+    bundle_name: str,
 ) -> None:
-    """No message is the wrong one to die at; and no answer, that of COMMIT included, the wrong one to miss."""
-    bundle = PACKAGED if which == "packaged" else outside
+    """A runner may be killed before any query and before any answer, including that of COMMIT."""
+    bundle = PACKAGED if bundle_name == "packaged" else outside
 
     with Wire.open(postgres_server.directory, scratch) as wire:
 
         def fresh() -> str:
             return postgres_server.conninfo(postgres_server.create_database(prefix="wire"))
 
-        assert nursery.start(wire.conninfo(fresh()), bundle).wait().error is None
+        assert fork_server.start(wire.conninfo(fresh()), bundle).wait().error is None
         points = [message.number for message in wire.seen if message.boundary]
         assert len(points) > 60
         for point in points[:: scale.step]:
@@ -62,7 +62,7 @@ def test_killed_at_every_message(
 
             conninfo = fresh()
             wire.rearm(stop)
-            runner = nursery.start(wire.conninfo(conninfo), bundle)
+            runner = fork_server.start(wire.conninfo(conninfo), bundle)
             assert wire.frozen.wait(LIMIT), f"message {point} did not come"
             assert runner.kill().killed
-            check_end(conninfo, bundle)
+            check_final_state(conninfo, bundle)

@@ -1,8 +1,8 @@
-"""A proxy between a client and PostgreSQL that reads the protocol and stands still at a chosen message.
+"""A proxy between a client and PostgreSQL that parses the protocol and stops at a chosen message.
 
 Source: PostgreSQL 18, "Frontend/Backend Protocol", "Message Formats": a start-up packet of length and body,
-then messages of a letter, a length that counts itself, and a body. Over a Unix socket libpq asks neither for
-TLS nor for GSSAPI encryption first.
+then messages of a type byte, a length that includes itself, and a body. Over a Unix socket libpq requests neither
+TLS nor GSSAPI encryption.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import psycopg
 
 HEADER = 4  # bytes of a length
 CHUNK = 1 << 16
-LOOK = 0.05  # seconds between two looks for the end
+POLL = 0.05  # seconds between two checks whether the proxy was closed
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The ``number``-th message (from 0) of both directions together; ``kind`` is its letter."""
+    """Message ``number`` (from 0) of both directions together; ``kind`` is its type byte as a letter."""
 
     number: int
     to_server: bool
@@ -34,13 +34,13 @@ class Message:
 
     @property
     def boundary(self) -> bool:
-        """Whether a client can be cut off here with an effect: before a query, or before the answer to one."""
+        """Whether it makes sense to stop here: before a query, or before the end of the answer to one."""
         return self.kind in {"Q", "P"} if self.to_server else self.kind == "Z"
 
 
 @dataclass(slots=True)
 class _Stream:
-    """The bytes of one direction, cut into messages."""
+    """The bytes of one direction, split into messages."""
 
     to_server: bool
     started: bool
@@ -63,11 +63,11 @@ class _Stream:
 
 @dataclass(slots=True)
 class Wire:
-    """Listens in ``directory``; every connection goes on to the server in ``upstream``.
+    """Listens in ``directory`` and forwards every connection to the server in ``upstream``.
 
-    Set ``stop`` before a client connects: the first message for which it is true is held back, and nothing
-    passes any more. ``seen`` are the messages that passed. When the client is gone, so is its connection
-    to the server.
+    Set ``stop`` before a client connects: the first message for which it returns true is not forwarded, nor is any
+    message after it. ``seen`` are the forwarded messages. When the client disconnects, its connection to the server
+    is closed.
     """
 
     upstream: Path
@@ -81,7 +81,7 @@ class Wire:
     @classmethod
     @contextmanager
     def open(cls, upstream: Path, directory: Path) -> Iterator[Self]:
-        """Listen for the length of the block."""
+        """Listen inside the block."""
         wire = cls(upstream / ".s.PGSQL.5432", directory)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(directory / ".s.PGSQL.5432"))
@@ -96,18 +96,18 @@ class Wire:
                     thread.join()
 
     def conninfo(self, conninfo: str) -> str:
-        """Return *conninfo* by way of the proxy."""
+        """Return *conninfo* with the proxy as its host."""
         return psycopg.conninfo.make_conninfo(conninfo, host=str(self.directory))
 
     def rearm(self, stop: Callable[[Message], bool]) -> None:
-        """Stand still at the first message for which *stop* is true."""
+        """Stop at the first message for which *stop* returns true."""
         self.seen.clear()
         self.frozen.clear()
         self.stop = stop
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._ended.is_set():
-            if select.select([listener], [], [], LOOK)[0]:
+            if select.select([listener], [], [], POLL)[0]:
                 client, _ = listener.accept()
                 thread = threading.Thread(target=self._serve, args=(client,))
                 thread.start()
@@ -119,15 +119,15 @@ class Wire:
             streams = {client: _Stream(to_server=True, started=False), server: _Stream(to_server=False, started=True)}
             frozen = False
             while not self._ended.is_set():
-                # A client that is held back is still looked at: its end must reach the server.
-                for source in select.select([client] if frozen else [client, server], [], [], LOOK)[0]:
+                # A stopped client is still polled: its disconnect must be passed on to the server.
+                for source in select.select([client] if frozen else [client, server], [], [], POLL)[0]:
                     received = source.recv(CHUNK)
                     if not received:
                         return
-                    frozen = frozen or self._pass(streams[source], received, server if source is client else client)
+                    frozen = frozen or self._forward(streams[source], received, server if source is client else client)
 
-    def _pass(self, stream: _Stream, received: bytes, target: socket.socket) -> bool:
-        """Pass messages on; True when one is to be held back."""
+    def _forward(self, stream: _Stream, received: bytes, target: socket.socket) -> bool:
+        """Forward messages; return True if one of them is to be stopped."""
         for kind, body in stream.messages(received):
             message = Message(len(self.seen), stream.to_server, kind, body)
             if self.stop(message):

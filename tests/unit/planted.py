@@ -1,4 +1,4 @@
-"""What another process can put into the place of a file: shared by the tests of what reads files of a home."""
+"""File types and contents that another process can put in place of a file, for tests of code that reads a home."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mosaic_gateway.fs.files import LARGE
 
-__all__ = ["NO_FILES", "PLANTED", "within"]
+__all__ = ["NOT_REGULAR", "PLANTED", "within"]
 
 T = TypeVar("T")
 LIMIT = 10.0  # seconds
@@ -19,7 +19,7 @@ DEEP = 100_000  # brackets
 
 
 def within(call: Callable[[], T]) -> T:
-    """Return what *call* returns, or raise what it raises; fail if it does not come back in time."""
+    """Return what *call* returns, or raise what it raises; fail if it does not return within `LIMIT`."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -54,8 +54,8 @@ def _large(path: Path) -> None:
     os.truncate(path, LARGE + 1)
 
 
-#: What is no regular file.
-NO_FILES: dict[str, Callable[[Path], object]] = {
+#: File types other than a regular file: how to create one at a path.
+NOT_REGULAR: dict[str, Callable[[Path], object]] = {
     "link": _link,
     "link to itself": lambda path: path.symlink_to(path.name),
     "dangling link": lambda path: path.symlink_to("nowhere"),
@@ -64,9 +64,9 @@ NO_FILES: dict[str, Callable[[Path], object]] = {
     "directory": lambda path: path.mkdir(),
     "socket": _socket,
 }
-#: That, and files that are too large, or nested too deeply.
+#: The same, and regular files with unusable content.
 PLANTED: dict[str, Callable[[Path], object]] = {
-    **NO_FILES,
+    **NOT_REGULAR,
     "too large": _large,
     "too deep": lambda path: path.write_text("[" * DEEP),
     "key twice": lambda path: path.write_text('{"a": 1, "a": 2}'),

@@ -1,4 +1,4 @@
-"""Which settings are in force, where they came from, and what is refused."""
+"""Settings: precedence of their sources, invalid values, and secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 
 URL = "postgresql://u:hidden-word@h/db"
-#: Setting, its default, and for each source what is given there and what comes out of it.
+#: Setting, default, value of the flag, environment variable, its value, value in the file.
 SETTINGS = [
     ("host", "127.0.0.1", "::1", "MOSAIC_GATEWAY_HOST", "0.0.0.0", "10.0.0.1"),  # noqa: S104 - only compared
     ("port", 14242, 1, "MOSAIC_GATEWAY_PORT", "2", 3),
@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def write(home: Home, text: str) -> Home:
-    """Give *home* a settings file."""
+    """Write the settings file of *home*."""
     home.config_file.write_text(text, encoding="utf-8")
     return home
 
@@ -52,11 +52,11 @@ def load(home: Home, *, env: dict[str, str] | None = None, **flags: Any) -> Conf
 
 @pytest.mark.parametrize(("name", "default", "flag", "variable", "env", "file"), SETTINGS)
 def test_precedence(home: Home, name: str, default: Any, flag: Any, variable: str, env: str, file: Any) -> None:
-    """A flag beats the environment, that beats the file, that beats the default; the source is named."""
+    """A flag overrides the environment, the environment the file, the file the default; the source is reported."""
 
     def value(config: Config) -> str:
-        found = getattr(config, name)
-        return str(found.reveal() if isinstance(found, Secret) else found)
+        setting = getattr(config, name)
+        return str(setting.reveal() if isinstance(setting, Secret) else setting)
 
     config = load(home)
     assert (value(config), config.sources.get(name)) == (str(default), None)
@@ -67,11 +67,11 @@ def test_precedence(home: Home, name: str, default: Any, flag: Any, variable: st
     assert (value(config), config.sources[name]) == (env, variable)
     config = load(home, env={variable: env}, **{name: flag})
     assert (value(config), config.sources[name]) == (str(flag), "flag")
-    assert value(load(home, env={variable: ""})) == str(file), "an empty variable is none"
+    assert value(load(home, env={variable: ""})) == str(file), "an empty variable counts as not set"
 
 
-def test_ours_before_the_common_variable(home: Home) -> None:
-    """Our own variable beats DATABASE_URL, which other programs share."""
+def test_own_variable_before_database_url(home: Home) -> None:
+    """MOSAIC_GATEWAY_DATABASE_URL overrides DATABASE_URL, which other programs use, too."""
     config = load(home, env={"DATABASE_URL": URL, "MOSAIC_GATEWAY_DATABASE_URL": URL + "2"})
     assert config.sources["database_url"] == "MOSAIC_GATEWAY_DATABASE_URL"
 
@@ -93,7 +93,7 @@ def test_ours_before_the_common_variable(home: Home) -> None:
     ],
 )
 def test_engine_follows_the_url(home: Home, file: str, env: dict[str, str], flags: dict[str, str], engine: str) -> None:
-    """A database URL means a server, but DATABASE_URL never moves a home installed with PostgreSQL of its own."""
+    """A database URL selects the server engine, but DATABASE_URL never switches a home with another engine."""
     assert load(write(home, file), env=env, **flags).engine is EngineName(engine)
 
 
@@ -108,7 +108,7 @@ def test_engine_follows_the_url(home: Home, file: str, env: dict[str, str], flag
     ],
 )  # fmt: skip
 def test_refused_settings(home: Home, text: str) -> None:
-    """A file that cannot be meant so is refused, and the error names the file."""
+    """An invalid file is refused, and the error names it."""
     with pytest.raises(ConfigError) as caught:
         load(write(home, text))
     assert str(home.config_file) in caught.value.message
@@ -118,13 +118,13 @@ def test_refused_settings(home: Home, text: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "65536", "x", "1.5", "-1"])
 def test_refused_variables(home: Home, value: str) -> None:
-    """A variable that cannot be used is named, and so is its value."""
+    """The error for an invalid variable names it and its value."""
     with pytest.raises(ConfigError, match=f"MOSAIC_GATEWAY_PORT.*{value}"):
         load(home, env={"MOSAIC_GATEWAY_PORT": value})
 
 
 def test_unreadable_files(home: Home) -> None:
-    """Bytes that are no text, and a directory in the file's place, are refused; no file at all is fine."""
+    """Invalid UTF-8 and a directory in place of the file are refused; a missing file is accepted."""
     assert load(Home(home.path / "none")).port == 14242
     home.config_file.write_bytes(b"host = '\xff'")
     with pytest.raises(ConfigError):
@@ -136,7 +136,7 @@ def test_unreadable_files(home: Home) -> None:
 
 
 def test_secrets_stay_secret(home: Home) -> None:
-    """Neither the settings' text nor an error about a secret shows it."""
+    """A secret appears neither in the settings' ``str`` and ``repr`` nor in errors."""
     config = load(home, env={"DATABASE_URL": URL, "BETTER_AUTH_SECRET": "hidden-word"})
     assert "hidden-word" not in f"{config} {config!r} {config.database_url} {config.auth_secret!r}"
     assert config.database_url == Secret(URL)
@@ -155,26 +155,26 @@ def test_secrets_stay_secret(home: Home) -> None:
     ],
 )
 def test_addresses(home: Home, host: str, base_url: str | None, url: str, local: str) -> None:
-    """People are sent to the base URL, this machine to where the gateway listens."""
+    """Users get the base URL, local processes the address on which the gateway listens."""
     config = load(home, host=host, base_url=base_url)
     assert (config.url, config.local_url) == (url, local)
 
 
 def test_default_home(tmp_path: Path) -> None:
-    """The variable names the home; without it a user has one of their own."""
+    """The variable sets the home; without it, each user has a default one."""
     assert default_home({"MOSAIC_GATEWAY_HOME": str(tmp_path)}) == tmp_path
     assert default_home({"MOSAIC_GATEWAY_HOME": ""}).name == "mosaic-gateway"
 
 
 @pytest.mark.root
 def test_default_home_of_root() -> None:
-    """Root has the system's place."""
+    """The default home of root is in /var/lib."""
     assert default_home({}) == Path("/var/lib/mosaic-gateway")
 
 
 @pytest.mark.parametrize("content", [None, "", "x", "[]", "{}", '{"instance_id"}', "\udcff"])
 def test_no_installation(home: Home, content: str | None) -> None:
-    """A home without a receipt, or with a damaged one, is none, and says so."""
+    """A home without a receipt, or with a damaged one, is not an installation."""
     if content is not None:
         home.receipt.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(NotInstalledError) as caught:
@@ -183,7 +183,7 @@ def test_no_installation(home: Home, content: str | None) -> None:
 
 
 def test_auth_secret(home: Home) -> None:
-    """The environment's key is used first, then the home's; an empty or missing one is an error without a value."""
+    """The secret of the environment has precedence over the home's; an empty or missing one is an error."""
     home.secrets.mkdir()
     for content in (None, b"", b" \n", b"\xff"):
         if content is not None:

@@ -1,13 +1,13 @@
-"""Backups: what they hold, how they are made, checked, and put back.
+"""Backups: their content, creation, verification, restore and pruning.
 
-Theory of operation. A backup is a directory that is complete or not there: everything is written into
-a temporary sibling, flushed, and renamed last. It holds the home's ``data/``, ``secrets/``, ``config.toml``
+Theory of operation. A backup is a directory that appears complete or not at all: everything is written into
+a temporary sibling, fsynced, and renamed last. It contains the home's ``data/``, ``secrets/``, ``config.toml``
 and receipt as they are in a home, and a manifest with size and SHA-256 of every file.
 
-Three kinds. *Cold*: the files of a database at rest, compared with their source byte by byte. *Online*: the
-files of a PostgreSQL that serves meanwhile (its low-level backup), and the log up to one instant, for which
-the rows of every table were counted and hashed in the running database. *Dump*: ``pg_dump`` of a server that is not
-ours, in one snapshot with that same count.
+There are three kinds. *Cold*: the files of a stopped database, compared with their source byte by byte. *Online*: the
+files of a running PostgreSQL (its low-level backup API), and the WAL up to one instant, for which the rows of every
+table were counted and hashed in the running database. *Dump*: ``pg_dump`` of a database server, with the rows counted
+and hashed in the same snapshot.
 
-``copy``, ``compare`` and ``manifest`` know nothing of PostgreSQL.
+`tree_copy`, `tree_comparison` and `manifest` do not depend on PostgreSQL.
 """

@@ -1,7 +1,7 @@
-"""The hash of each file of a copy, taken while the copy is made.
+"""SHA-256 of each file of a copy, computed while it is copied.
 
-A small file is hashed by whoever copied it: handing it on would take longer. A large one is hashed by a thread of its
-own, some steps behind the copy: a database is often one large file.
+A small file is hashed by the thread that copied it, because handing it over would take longer. A large file is hashed
+by a second thread, shortly behind the copy: a database is often one large file.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from queue import SimpleQueue
 from threading import BoundedSemaphore
 
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
-from mosaic_gateway_installer.backup.tree_copy import Follow, Grown
+from mosaic_gateway_installer.backup.tree_copy import FileFollower, SizeCallback
 
 __all__ = ["hashing"]
 
 HASHERS = 2
-WAITING = 64  # large copies that are kept open until they are hashed
+WAITING = 64  # large files that may stay open until they are hashed
 SMALL = 1 << 20  # bytes
 CHUNK = 1 << 20  # bytes in memory for each worker
 
-#: Told how many bytes there are by now; None: no more will come.
+#: The number of bytes copied so far, each time it grows; None at the end.
 _Sizes = SimpleQueue[int | None]
 
 
 @contextmanager
-def hashing() -> Iterator[tuple[Follow, Callable[[], tuple[FileEntry, ...]]]]:
-    """Give what follows a copy (`copy_tree`), and what returns the entries of all its files after the block."""
+def hashing() -> Iterator[tuple[FileFollower, Callable[[], tuple[FileEntry, ...]]]]:
+    """Yield a follower for `copy_tree`, and a function that returns the entries of all files after the block."""
     entries: list[FileEntry] = []
     hashed: list[Future[FileEntry]] = []
     free = BoundedSemaphore(WAITING)
@@ -44,7 +44,7 @@ def hashing() -> Iterator[tuple[Follow, Callable[[], tuple[FileEntry, ...]]]]:
                 free.release()
 
         @contextmanager
-        def follow(path: str, descriptor: int) -> Iterator[Grown]:
+        def follow(path: str, descriptor: int) -> Iterator[SizeCallback]:
             sizes: _Sizes = SimpleQueue()
             large = False
 
@@ -67,14 +67,14 @@ def hashing() -> Iterator[tuple[Follow, Callable[[], tuple[FileEntry, ...]]]]:
 
 
 def _hash_growing(path: str, descriptor: int, sizes: _Sizes) -> FileEntry:
-    """Return the entry of *path*, which *descriptor* is open on; its position is not moved. Raises OSError."""
+    """Return the entry of *path*, the file open at *descriptor*; the file offset is unchanged. Raises OSError."""
     hashed = _Hash(descriptor)
     for size in iter(sizes.get, None):
-        hashed.take(size)
+        hashed.extend_to(size)
     final = os.fstat(descriptor).st_size
-    if hashed.size != final:  # its source was cut off meanwhile, and so was it
+    if hashed.size != final:  # the source, and so the copy, was truncated meanwhile
         hashed = _Hash(descriptor)
-        hashed.take(final)
+        hashed.extend_to(final)
     return FileEntry(path, hashed.size, hashed.digest.hexdigest())
 
 
@@ -86,8 +86,8 @@ class _Hash:
         self.digest = hashlib.sha256()
         self.size = 0
 
-    def take(self, size: int) -> None:
-        """Go on to *size* bytes, or to where the file ends. Raises OSError."""
+    def extend_to(self, size: int) -> None:
+        """Hash the file's bytes up to *size*, or to its end. Raises OSError."""
         content = memoryview(bytearray(max(1, min(CHUNK, size - self.size))))
         while count := os.preadv(self._descriptor, [content[: max(0, size - self.size)]], self.size):
             self.digest.update(content[:count])

@@ -1,10 +1,10 @@
-"""A copy of data that is at work, made ahead of a cold backup, and brought up to date once nobody works any more.
+"""A copy of a running database's files, created ahead of a cold backup and brought up to date after the shutdown.
 
-Theory of operation. Copying takes long, comparing less, and what has changed meanwhile is little. So the files are
-copied while their database serves: torn, of many instants, some gone by the end; nothing is believed of that copy. Once
-the database is at rest, every name, mode and byte of it is compared with the source; what differs is copied again, and
-compared again. No time of change is trusted: a write that was under way when its file was read may have none.
-Hashes are taken of what was written, while more of it is; they hold for all that is not copied again.
+Theory of operation. Copying takes long, comparing takes less, and little changes meanwhile. So the files are copied
+while their database serves. That copy is inconsistent: blocks are torn, files are from different instants, and some
+are gone by the end. After the shutdown, every name, mode and byte of the copy is compared with the source; what differs
+is copied and compared again. Modification times are not trusted: a write in progress while its file was read may not
+change the time. Hashes are computed during the copy, and remain valid for every file that is not copied again.
 """
 
 from __future__ import annotations
@@ -23,63 +23,64 @@ from mosaic_gateway_installer.backup.tree_copy import Skip, copy_tree
 
 __all__ = ["EarlyCopy", "bring_up_to_date", "copy_ahead"]
 
-COPIERS = 8  # as in copy.py: flushing waits for the disk
+COPIERS = 8  # as `tree_copy.WORKERS`: fsync waits for the disk
 COMPARERS = 2
 TOP = "."
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyCopy:
-    """A copy made ahead: the directory that holds it until it is needed, the copy, and a hash of each of its files."""
+    """A copy created ahead: its temporary directory, the copy in it, and the entry of each of its files."""
 
-    place: Path
+    directory: Path
     copy: Path
     files: tuple[FileEntry, ...]
 
 
 def copy_ahead(
     data: Path,
-    place: Path,
+    directory: Path,
     *,
     skip: Skip,
     progress: Callable[[int], None] | None = None,
 ) -> EarlyCopy:
-    """Copy *data*, which others may change meanwhile, into the new directory *place*.
+    """Copy *data*, which other processes may change meanwhile, into the new *directory*.
 
-    *skip* must leave out at least what `bring_up_to_date` will leave out. Raises OSError; then nothing is left of it.
+    *skip* must exclude at least what `bring_up_to_date` will exclude. Raises OSError, after removing the copy.
     """
-    copy = place / data.name
+    copy = directory / data.name
     try:
-        make_directory(place)
+        make_directory(directory)
         with hashing() as (follow, hashed):
             copy_tree(data, copy, skip=skip, vanishing=True, progress=progress, follow=follow)
-        return EarlyCopy(place, copy, hashed())
+        return EarlyCopy(directory, copy, hashed())
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
 def bring_up_to_date(source: Path, copy: Path, files: Sequence[FileEntry], *, skip: Skip) -> Comparison:
-    """Make *copy* what *source* is, which nobody changes any more; tell what still differs, and every file.
+    """Make *copy* equal to *source*, which no process changes any more; return remaining differences and all files.
 
-    *files* are the copy's as it was made ahead; what was copied again has no hash. Raises OSError.
+    *files* are the entries of the copy created ahead. Files that were copied again have no hash. Raises OSError.
     """
-    stale = _outermost({one.path for one in compare_trees(source, copy, skip=skip, hashes=False).differences})
+    differences = compare_trees(source, copy, skip=skip, hashes=False).differences
+    stale = _outermost({difference.path for difference in differences})
     with ThreadPoolExecutor(COPIERS, thread_name_prefix="renew") as pool:
         list(pool.map(lambda path: _renew(source, copy, path, skip), stale))
-    there = [path for path in stale if os.path.lexists(copy / path)]
+    renewed = [path for path in stale if os.path.lexists(copy / path)]
     with ThreadPoolExecutor(COMPARERS, thread_name_prefix="again") as pool:
-        again = [*zip(there, pool.map(lambda path: _compared(source, copy, path, skip), there), strict=True)]
-    found = [entry for entry in files if not _is_in(entry.path, stale)]
-    found += [replace(entry, path=_joined(path, entry.path)) for path, one in again for entry in one.files]
+        again = [*zip(renewed, pool.map(lambda path: _compare(source, copy, path, skip), renewed), strict=True)]
+    entries = [entry for entry in files if not _is_in(entry.path, stale)]
+    entries += [replace(entry, path=_joined(path, entry.path)) for path, result in again for entry in result.files]
     return Comparison(
-        tuple(replace(other, path=_joined(path, other.path)) for path, one in again for other in one.differences),
-        tuple(sorted(found, key=lambda entry: entry.path)),
+        tuple(replace(other, path=_joined(path, other.path)) for path, result in again for other in result.differences),
+        tuple(sorted(entries, key=lambda entry: entry.path)),
     )
 
 
 def _renew(source: Path, copy: Path, path: str, skip: Skip) -> None:
-    """Let *path* of the copy be what it is in the source, if it is there."""
+    """Replace *path* in the copy by that of the source; remove it if the source has none."""
     old = copy / path
     if old.is_dir() and not old.is_symlink():
         shutil.rmtree(old)
@@ -89,12 +90,12 @@ def _renew(source: Path, copy: Path, path: str, skip: Skip) -> None:
         copy_tree(source / path, old, skip=_below(path, skip))
 
 
-def _compared(source: Path, copy: Path, path: str, skip: Skip) -> Comparison:
+def _compare(source: Path, copy: Path, path: str, skip: Skip) -> Comparison:
     return compare_trees(source / path, copy / path, skip=_below(path, skip), hashes=False)
 
 
 def _below(path: str, skip: Skip) -> Skip:
-    """Return what asks *skip* of what is below *path*."""
+    """Return *skip* for names relative to *path*."""
     return lambda name: skip(_joined(path, name))
 
 
@@ -105,7 +106,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _outermost(paths: set[str]) -> list[str]:
-    """Return those of *paths* that lie below none of the others."""
+    """Return those of *paths* that are not below any of the others."""
     if TOP in paths:
         return [TOP]
     return sorted(path for path in paths if not _is_in(path.rpartition("/")[0], paths))

@@ -1,4 +1,4 @@
-"""Makes a backup of an installation: chooses the kind, puts its parts together, and writes the manifest last."""
+"""Creates a backup of an installation: chooses the kind, copies the parts, and writes the manifest last."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import check_room, full_disk_named, size_of
+from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of, translate_full_disk
 from mosaic_gateway_installer.backup.dump import dump_server
 from mosaic_gateway_installer.backup.manifest import (
     DUMP,
@@ -43,32 +43,32 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = [
+    "add_missing_hashes",
     "choose_kind",
     "cold_backup",
+    "copy_data_ahead",
     "create_backup",
-    "data_ahead",
     "data_of",
     "remove_leftovers",
-    "seal_backup",
     "settings_of",
 ]
 
 #: Engines whose files can be copied while they run.
-COPIED_AT_WORK = frozenset({EngineName.POSTGRES})
+COPIED_ONLINE = frozenset({EngineName.POSTGRES})
 
 
 def choose_kind(engine: EngineName, *, running: bool) -> BackupKind:
-    """Return how a home's data is to be taken. Pure.
+    """Return the kind of backup for a home's data. Pure.
 
-    Only PostgreSQL can be copied while it runs; another engine that does is stopped for as long as the copy takes.
+    Only PostgreSQL can be copied while it runs; a running PGlite is stopped during the copy.
     """
     if engine is EngineName.SERVER:
         return BackupKind.DUMP
-    return BackupKind.ONLINE if running and engine in COPIED_AT_WORK else BackupKind.COLD
+    return BackupKind.ONLINE if running and engine in COPIED_ONLINE else BackupKind.COLD
 
 
 def data_of(home: Home, engine: EngineName) -> Path | None:
-    """Return the directory in *home* that holds the data of *engine*, None where there is none (yet)."""
+    """Return the directory in *home* with the data of *engine*, None if there is none (yet)."""
     if engine is EngineName.POSTGRES:
         return cluster_of(home)
     path = home.data / str(engine)
@@ -76,21 +76,21 @@ def data_of(home: Home, engine: EngineName) -> Path | None:
 
 
 def settings_of(home: Home) -> tuple[Path, ...]:
-    """Return what belongs to a backup beside the data, as far as it is there."""
+    """Return the existing files and directories that a backup includes beside the data."""
     return tuple(path for path in (home.secrets, home.config_file, home.receipt) if path.exists())
 
 
 def create_backup(config: Config, receipt: Receipt, directory: Path, report: Reporter) -> Backup:
     """Back up *config*'s home into a new directory in *directory*; the caller holds the home's lock.
 
-    Raises `DiskFullError`, `BackupFailedError`, BusyError and what the engine raises; then nothing is left of it.
+    Raises `DiskFullError`, `BackupFailedError`, BusyError and the engine's errors; the unfinished backup is removed.
     """
     conninfo = running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
     kind = choose_kind(config.engine, running=conninfo is not None)
     if kind is BackupKind.COLD:
         with _stopped(config.home, report), database_at_rest(config.home):
             return cold_backup(config.home, receipt, config.engine, directory, report)
-    with _begun(config.home, config.engine, receipt, directory) as new:
+    with _new_backup(config.home, config.engine, receipt, directory) as new:
         if conninfo is not None:
             facts = new.copy_online(conninfo, report)
         else:
@@ -109,77 +109,79 @@ def cold_backup(
     hashes: bool = True,
     ahead: EarlyCopy | None = None,
 ) -> Backup:
-    """Back up *home*, whose database is at rest, into a new directory in *directory*; every byte is compared.
+    """Back up *home*, whose database is stopped, into a new directory in *directory*, and compare every byte.
 
-    Without *hashes* it takes half the time, and the manifest lacks some until `seal_backup`. *ahead*: what
-    `data_ahead` copied into *directory*, which becomes the backup's.
-    Raises `DiskFullError`, `BackupFailedError`, OSError; then nothing is left of it.
+    Without *hashes* this takes half the time, and the manifest is incomplete until `add_missing_hashes`. *ahead* is the
+    copy that `copy_data_ahead` created in *directory*; it becomes part of the backup.
+    Raises `DiskFullError`, `BackupFailedError`, OSError, after removing the unfinished backup.
     """
-    with _begun(home, engine, receipt, directory, ahead) as new:
+    with _new_backup(home, engine, receipt, directory, ahead) as new:
         new.copy_cold(report)
         return new.finish(BackupKind.COLD, report, hashes=hashes)
 
 
-def data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path, report: Reporter) -> EarlyCopy:
-    """Copy the data of *home*, at which its database works, for a `cold_backup` into *directory*.
+def copy_data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory: Path, report: Reporter) -> EarlyCopy:
+    """Copy the data of *home*, whose database is running, for a later `cold_backup` into *directory*.
 
-    Raises `DiskFullError`, ClusterMissingError, OSError; then nothing is left of it.
+    Raises `DiskFullError`, ClusterMissingError, OSError, after removing the copy.
     """
     data = data_of(home, engine)
     if data is None:
-        raise _no_data(home)
-    check_room(directory, size_of([*settings_of(home), data]), "The backup")
+        raise _no_data_error(home)
+    check_free_space(directory, size_of([*settings_of(home), data]), "The backup")
     remove_leftovers(home)
     name = backup_name(datetime.now(UTC), receipt.version, directory)
-    place = directory / f".{name}.{secrets.token_hex(4)}.tmp"
+    temporary = directory / f".{name}.{secrets.token_hex(4)}.tmp"
     try:
-        with full_disk_named(directory, "The backup"):
+        with translate_full_disk(directory, "The backup"):
             make_directory(directory)
-            return copy_ahead(data, place, skip=_left_out_at_work, progress=_summary(report))
+            return copy_ahead(data, temporary, skip=_excluded_while_running, progress=_report_progress(report))
     except BaseException:
         remove_leftovers(home)
         raise
 
 
 def remove_leftovers(home: Home) -> None:
-    """Remove what unfinished backups have left in *home*, and the directory of backups if it is empty then."""
+    """Remove unfinished backups in *home*, and the directory of backups if it is empty then."""
     for path in leftovers(backups_of(home)):
         shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         backups_of(home).rmdir()
 
 
-def seal_backup(backup: Path) -> None:
-    """Note the hashes of *backup*'s files that it was made without. Raises `BackupFailedError`, OSError."""
+def add_missing_hashes(backup: Path) -> None:
+    """Add the missing hashes to the manifest of *backup*. Raises `BackupFailedError`, OSError."""
     manifest = read_manifest(backup)
     known = {entry.path: entry for entry in manifest.files}
-    found = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
-    if [(entry.path, entry.size) for entry in found] != [(entry.path, entry.size) for entry in manifest.files]:
-        raise BackupFailedError(f"{backup} was changed after it had been made", hint="Take another backup.")
-    write_manifest(backup, replace(manifest, files=found))
+    files = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
+    if [(entry.path, entry.size) for entry in files] != [(entry.path, entry.size) for entry in manifest.files]:
+        raise BackupFailedError(
+            f"{backup} was changed after its creation", hint="Create another backup: mosaic-gateway backup create"
+        )
+    write_manifest(backup, replace(manifest, files=files))
 
 
 @contextmanager
-def _begun(
+def _new_backup(
     home: Home,
     engine: EngineName,
     receipt: Receipt,
     directory: Path,
     ahead: EarlyCopy | None = None,
 ) -> Iterator[_NewBackup]:
-    """Give a backup to be filled; it is in its place once the block has ended, and not there if that fails."""
+    """Yield an empty backup; rename it into place after the block, and remove it if the block fails."""
     created = not directory.exists()
     data = data_of(home, engine)
     if ahead is None and (data is None or not can_share(data, directory)):
-        check_room(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
-    if ahead is None and directory == backups_of(home):  # elsewhere they may be another home's, at work
+        check_free_space(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
+    if ahead is None and directory == backups_of(home):  # in other directories, another home's backup may be running
         remove_leftovers(home)
     try:
-        with full_disk_named(directory, "The backup"), _staged(home, receipt, directory) as (stage, target):
+        with translate_full_disk(directory, "The backup"), _staged(home, receipt, directory) as (stage, target):
             make_directory(stage / "data")
             yield _NewBackup(home, engine, receipt, target, stage, ahead)
             if ahead is not None:
-                ahead.place.rmdir()
+                ahead.directory.rmdir()
     except BaseException:
         if created:
             with suppress(OSError):
@@ -189,9 +191,9 @@ def _begun(
 
 @contextmanager
 def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Path, Path]]:
-    """Give where a new backup in *directory* is built, and where it will be.
+    """Yield the temporary directory in which a new backup is built, and the backup's final path.
 
-    Where root has named a directory that is closed to us, root's process makes both.
+    Root's broker creates both if root has named a *directory* outside of the home, which this user may not write to.
     """
     if home.broker is None or directory.is_relative_to(home.path):
         make_directory(directory)
@@ -212,7 +214,7 @@ def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Pat
 
 @dataclass(slots=True)
 class _NewBackup:
-    """A backup under way, in the directory *stage*."""
+    """A backup in progress, in the temporary directory *stage*."""
 
     home: Home
     engine: EngineName
@@ -225,16 +227,18 @@ class _NewBackup:
         """Copy the cluster that runs at *conninfo*."""
         report.begin("Copying the running database")
         cluster = self._data()
-        return copy_running_cluster(cluster, self.stage / "data" / cluster.name, conninfo, progress=_summary(report))
+        return copy_running_cluster(
+            cluster, self.stage / "data" / cluster.name, conninfo, progress=_report_progress(report)
+        )
 
     def copy_cold(self, report: Reporter) -> None:
-        """Copy the data, which nobody uses, or take what was copied ahead."""
+        """Copy the data of the stopped database, or use the copy created ahead."""
         data = self._data()
         if self.ahead is not None:
-            self.ahead.copy.rename(self._place(data))
+            self.ahead.copy.rename(self._staged_path(data))
             return
         report.begin("Copying the data")
-        copy_tree(data, self._place(data), skip=_left_out, progress=_summary(report))
+        copy_tree(data, self._staged_path(data), skip=_excluded, progress=_report_progress(report))
 
     def dump(self, config: Config) -> OnlineFacts:
         """Dump the server's database."""
@@ -248,14 +252,14 @@ class _NewBackup:
     def finish(
         self, kind: BackupKind, report: Reporter, facts: OnlineFacts | None = None, *, hashes: bool = True
     ) -> Backup:
-        """Add secrets and settings, compare what can be compared, and write the manifest."""
+        """Add secrets and settings, compare all files that do not change meanwhile, and write the manifest."""
         for path in settings_of(self.home):
-            copy_tree(path, self.stage / path.name, skip=_torn)
+            copy_tree(path, self.stage / path.name, skip=_is_temporary)
         report.begin("Checking the copy")
         files = self._hashed(kind, hashes=hashes)
         cluster = None
         if kind is not BackupKind.DUMP and self.engine is EngineName.POSTGRES:
-            cluster = self._place(self._data())
+            cluster = self._staged_path(self._data())
         manifest = Manifest(
             instance_id=self.receipt.instance_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -275,43 +279,43 @@ class _NewBackup:
         return Backup(self.target, manifest)
 
     def _hashed(self, kind: BackupKind, *, hashes: bool) -> tuple[FileEntry, ...]:
-        """Return every file with its hash; what does not change meanwhile is compared with its source on the way."""
-        found: list[FileEntry] = []
+        """Return the entry of every file; files that do not change meanwhile are also compared with their source."""
+        files: list[FileEntry] = []
         for path in settings_of(self.home):
-            found += self._compared(path, _torn, hashes=hashes)
+            files += self._compare(path, _is_temporary, hashes=hashes)
         if kind is BackupKind.COLD:
-            found += self._compared(self._data(), _left_out, hashes=hashes)
+            files += self._compare(self._data(), _excluded, hashes=hashes)
         else:
-            found += _below(Path("data"), hash_files(self.stage / "data"))
-        return tuple(sorted(found, key=lambda entry: entry.path))
+            files += _below(Path("data"), hash_files(self.stage / "data"))
+        return tuple(sorted(files, key=lambda entry: entry.path))
 
-    def _compared(self, path: Path, skip: Skip, *, hashes: bool) -> list[FileEntry]:
-        copy = self._place(path)
+    def _compare(self, path: Path, skip: Skip, *, hashes: bool) -> list[FileEntry]:
+        copy = self._staged_path(path)
         if self.ahead is not None and path == self._data():
-            compared = bring_up_to_date(path, copy, self.ahead.files, skip=skip)
+            result = bring_up_to_date(path, copy, self.ahead.files, skip=skip)
         else:
-            compared = compare_trees(path, copy, skip=skip, hashes=hashes)
-        if not compared.equal:
-            first, more = compared.differences[0], len(compared.differences) - 1
+            result = compare_trees(path, copy, skip=skip, hashes=hashes)
+        if not result.equal:
+            first, more = result.differences[0], len(result.differences) - 1
             raise BackupFailedError(
-                f"the copy is not what {path} is: {first.path} ({first.kind}), and {more} more",
-                hint="Something changes these files. Stop it, then run the command again.",
+                f"the copy differs from {path}: {first.path} ({first.kind}), and {more} more",
+                hint="Another process is changing these files. Stop it, then run the command again.",
             )
-        return _below(copy.relative_to(self.stage), compared.files)
+        return _below(copy.relative_to(self.stage), result.files)
 
     def _data(self) -> Path:
         data = data_of(self.home, self.engine)
         if data is None:
-            raise _no_data(self.home)
+            raise _no_data_error(self.home)
         return data
 
-    def _place(self, path: Path) -> Path:
+    def _staged_path(self, path: Path) -> Path:
         return self.stage / path.relative_to(self.home.path)
 
 
-def _no_data(home: Home) -> ClusterMissingError:
+def _no_data_error(home: Home) -> ClusterMissingError:
     return ClusterMissingError(
-        f"{home.path} holds no data to back up", hint="Run mosaic-gateway install with this --home."
+        f"{home.path} has no data to back up", hint="Run mosaic-gateway install with this --home."
     )
 
 
@@ -320,24 +324,24 @@ def _below(prefix: Path, entries: tuple[FileEntry, ...]) -> list[FileEntry]:
 
 
 def _client(config: Config, tools: Path) -> Runtime:
-    """Return programs with a ``pg_dump``: those that were named, else a copy of the wheel's."""
+    """Return programs with a ``pg_dump``: the configured ones, else a copy of the wheel's."""
     if config.postgres_bin is not None:
         return find_runtime(config.home, config.postgres_bin)
     return programs_of(config.home).tools(Home(tools))
 
 
-def _left_out(path: str) -> bool:
-    """Return whether a cold copy of data leaves out *path*: what says who runs it, and nobody does."""
+def _excluded(path: str) -> bool:
+    """Return whether a cold copy of data excludes *path*: the files that describe a running postmaster."""
     return path in {"postmaster.pid", "postmaster.opts"}
 
 
-def _left_out_at_work(path: str) -> bool:
-    """Return whether a copy made ahead leaves out *path*: memory that processes share is none of the data."""
-    return _left_out(path) or path.startswith("pg_dynshmem/")
+def _excluded_while_running(path: str) -> bool:
+    """Return whether a copy created ahead excludes *path*: also shared memory segments, which are not data."""
+    return _excluded(path) or path.startswith("pg_dynshmem/")
 
 
-def _torn(path: str) -> bool:
-    """Return whether *path* is what a killed write left (`files.write_file`)."""
+def _is_temporary(path: str) -> bool:
+    """Return whether *path* is a temporary file that a killed `files.write_file` left."""
     return path.startswith(".") and path.endswith(".tmp")
 
 
@@ -345,8 +349,8 @@ def _major(cluster: Path | None) -> str | None:
     return None if cluster is None else str(major_of(cluster))
 
 
-def _summary(report: Reporter) -> Callable[[int], None]:
-    """Return what tells *report* how far a copy is, once for every 64 MB."""
+def _report_progress(report: Reporter) -> Callable[[int], None]:
+    """Return a callback that reports the progress of a copy once for every 64 MB."""
     step, last = 64 * 1024 * 1024, 0
 
     def emit(done: int) -> None:
@@ -360,15 +364,15 @@ def _summary(report: Reporter) -> Callable[[int], None]:
 
 @contextmanager
 def _stopped(home: Home, report: Reporter) -> Iterator[None]:
-    """Stop a gateway that runs in the background for the length of the block."""
+    """Stop a gateway that runs in the background, and start it again after the block."""
     state = gateway_process.state_of(home, ask=False)
     if not state.running:
         yield
         return
     if state.supervisor is None:
         raise GatewayInForegroundError(
-            f"a gateway runs in the foreground (process {state.pid}), and its database cannot be copied meanwhile",
-            hint="End it, then run the command again.",
+            f"a gateway runs in the foreground (process {state.pid}), and its database cannot be copied while it runs",
+            hint="Stop it, then run the command again.",
         )
     report.begin("Stopping the gateway for the copy")
     gateway_process.stop(home)
@@ -376,11 +380,11 @@ def _stopped(home: Home, report: Reporter) -> Iterator[None]:
         yield
     finally:
         report.begin("Starting the gateway again")
-        with full_disk_named(home.path, "Starting the gateway again"):
+        with translate_full_disk(home.path, "Starting the gateway again"):
             gateway_process.start(home)
 
 
 class GatewayInForegroundError(BusyError):
-    """The gateway would have to be stopped, and we could not start it again."""
+    """The gateway would have to be stopped, and could not be started again, because it runs in the foreground."""
 
     code = "GATEWAY_IN_FOREGROUND"

@@ -1,10 +1,9 @@
-"""A home's data, secrets and settings exchanged for others, so that no kill can lose either.
+"""Replaces a home's data, secrets and settings by staged ones, safely against SIGKILL at any point.
 
-Theory of operation. Everything is renamed within the home, below ``.restoring``: ``new`` holds what is to come,
-``old`` what was there, ``state.json`` which parts were there before. The file is written before the first
-rename and names the direction: as long as it is there, the old parts are the home's, and `put_back` brings them
-back from any point in between. `commit` renames the directory as a whole; from then on the new parts are the
-home's, and what is left of the old ones is only room to be freed.
+Theory of operation. All parts are renamed within the home, in the directory ``.restoring``: ``new`` has the staged
+parts, ``old`` the previous ones, and ``state.json`` records which parts existed before. That file is written before the
+first rename. While it exists, the old parts are valid, and `put_back` restores them from any intermediate state.
+`commit` renames the whole directory; from then on the new parts are valid, and the old ones are only to be deleted.
 """
 
 from __future__ import annotations
@@ -24,28 +23,26 @@ __all__ = ["PARTS", "SWAP", "clean_up", "commit", "exchange", "interrupted", "pu
 SWAP = ".restoring"
 DONE = ".restored.tmp"
 STATE = "state.json"
-#: What is exchanged, in this order; the data last, because it is what a rash start would miss first.
+#: The parts that are exchanged, in this order. The data is last: without it the gateway cannot start.
 PARTS = ("secrets", "config.toml", "receipt.json", "data")
 FIELDS = {name: Field(entries(choice(*PARTS), most=len(PARTS))) for name in ("parts", "present")}
-HINT = (
-    "Nothing was changed. It says which of the home's parts a restore that was killed has set aside in the same place."
-)
+HINT = "Nothing was changed. The file records which parts of the home a killed restore has set aside in its directory."
 
 
 def staging(home: Home) -> Path:
-    """Return where the new parts are gathered."""
+    """Return the directory in which the new parts are staged."""
     return home.path / SWAP / "new"
 
 
 def interrupted(home: Home) -> bool:
-    """Return whether an exchange was begun in *home* and neither committed nor put back."""
+    """Return whether an exchange was started in *home* and neither committed nor put back."""
     return not (home.path / SWAP).is_symlink() and os.path.lexists(home.path / SWAP / STATE)
 
 
 def exchange(home: Home, parts: Sequence[str]) -> None:
-    """Set the present *parts* aside and put the staged ones in their place; a part that is not staged goes.
+    """Set the present *parts* aside, and move the staged ones into their place.
 
-    Nobody may use the data meanwhile. Raises OSError.
+    A part that is not staged is absent afterwards. No process may use the data meanwhile. Raises OSError.
     """
     swap = home.path / SWAP
     make_directory(swap / "old")
@@ -61,29 +58,29 @@ def exchange(home: Home, parts: Sequence[str]) -> None:
 
 
 def put_back(home: Home) -> None:
-    """Bring back what an exchange that was not committed had set aside. Raises RecordError, OSError.
+    """Restore the parts that an uncommitted exchange had set aside. Raises RecordError, OSError.
 
-    Nobody may use the data meanwhile. Can be killed and called again.
+    No process may use the data meanwhile. Can be repeated after a kill.
     """
     swap = home.path / SWAP
     if interrupted(home):
         state = read_record(swap / STATE, FIELDS, hint=HINT)
         make_directory(swap / "new")
         for part in state["parts"]:
-            aside, place = swap / "old" / part, home.path / part
-            came = aside.exists() or (part not in state["present"] and place.exists())
-            if came and place.exists():
+            aside, present = swap / "old" / part, home.path / part
+            is_new = aside.exists() or (part not in state["present"] and present.exists())
+            if is_new and present.exists():
                 remove_path(swap / "new" / part)
-                place.rename(swap / "new" / part)
+                present.rename(swap / "new" / part)
             if aside.exists():
-                aside.rename(place)
+                aside.rename(present)
         sync_directory(home.path)
         (swap / STATE).unlink()
     remove_path(swap)
 
 
 def commit(home: Home) -> None:
-    """Make the exchange final, and free the room of what was there before. Raises OSError."""
+    """Make the exchange final, and delete the previous parts. Raises OSError."""
     remove_path(home.path / DONE)
     (home.path / SWAP).rename(home.path / DONE)
     sync_directory(home.path)
@@ -91,7 +88,7 @@ def commit(home: Home) -> None:
 
 
 def clean_up(home: Home) -> None:
-    """Remove what commands that ended too early left, and nobody needs. Raises OSError."""
+    """Remove leftovers of interrupted commands, except for an unfinished exchange. Raises OSError."""
     remove_path(home.path / DONE)
     if not interrupted(home):
         remove_path(home.path / SWAP)

@@ -1,4 +1,4 @@
-"""Keeping a home's database at rest while its files are copied, moved or removed."""
+"""Prevents a start of a home's database while its files are copied, moved or removed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["database_at_rest"]
 
 @contextmanager
 def database_at_rest(home: Home) -> Iterator[None]:
-    """Keep every other process from the home's database inside the block; what a dead gateway left of it is ended.
+    """Hold the engine's lock inside the block, after ending database processes that a killed gateway has left.
 
-    Raises `EngineBusyError` where another process runs it. Where the home has no ``run`` directory none can,
-    and it is created only for as long as the block.
+    Raises `EngineBusyError` if another process runs the database. A missing ``run`` directory, where the lock file is,
+    is created for the duration of the block.
     """
-    from mosaic_gateway.engines.pglite.engine_lock import at_rest  # psycopg comes along, which most verbs do without
+    from mosaic_gateway.engines.pglite.engine_lock import at_rest  # imports psycopg, which most verbs do not need
     from mosaic_gateway.engines.postgres.engine_lock import EngineLock
 
     created = not home.run.is_dir()
@@ -32,7 +32,7 @@ def database_at_rest(home: Home) -> Iterator[None]:
         cluster = cluster_of(home)
         if cluster is not None:
             end_processes(cluster, processes_of(cluster), None)
-        # Its lock lies among the data, where a home of another engine has none.
+        # PGlite's lock file is in its data directory, which homes of other engines do not have.
         with at_rest(home) if has_data(home) else nullcontext():
             yield
     finally:

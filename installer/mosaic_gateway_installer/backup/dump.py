@@ -1,4 +1,4 @@
-"""A dump of a PostgreSQL server that is not ours, by ``pg_dump`` of a version that fits."""
+"""Dump and restore of a server's database with ``pg_dump`` and ``pg_restore``."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SERVICE = "mosaic"
 
 
 class DumpClientTooOldError(PreflightError):
-    """The server is newer than the ``pg_dump`` that we have, which refuses such servers."""
+    """The server is newer than the available ``pg_dump``, which refuses such servers."""
 
     code = "DUMP_CLIENT_TOO_OLD"
 
 
 class RestoreFailedError(MosaicError):
-    """``pg_restore`` did not get through."""
+    """``pg_restore`` failed."""
 
     code = "RESTORE_FAILED"
 
@@ -66,8 +66,8 @@ def dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
             _flush(target)
             return OnlineFacts(tables=table_rows(session), objects=objects_hash(session), server_version=version)
     except psycopg.Error as error:
-        # The text of a connection's error names host and role, never the password.
-        raise BackupFailedError(f"The server did not let itself be dumped: {' '.join(str(error).split())}") from None
+        # libpq's connection errors name host and role, never the password.
+        raise BackupFailedError(f"The database could not be dumped: {' '.join(str(error).split())}") from None
     except CommandFailedError as error:
         raise BackupFailedError(f"The dump failed: {error.message}", details=error.details) from error
 
@@ -75,7 +75,7 @@ def dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
 def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path) -> None:
     """Restore *dump* into the empty database of *conninfo*, in one transaction.
 
-    *scratch* is a private directory for what must not be seen. Raises `RestoreFailedError`, OSError.
+    *scratch* is a private directory for the connection parameters. Raises `RestoreFailedError`, OSError.
     """
     words = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--no-password"]
     try:
@@ -92,14 +92,14 @@ def _check_version(session: Connection, runtime: Runtime) -> str:
     if number // 10000 > runtime.major:
         raise DumpClientTooOldError(
             f"the server is PostgreSQL {version}; pg_dump {runtime.version} cannot dump it",
-            hint=f"Give --postgres-bin DIR with the programs of PostgreSQL {number // 10000} or later.",
+            hint=f"Use --postgres-bin DIR with the programs of PostgreSQL {number // 10000} or later.",
         )
     return version
 
 
 @contextmanager
 def _service(conninfo: str, directory: Path) -> Iterator[Mapping[str, str]]:
-    """Give an environment in which libpq's service ``mosaic`` is the database; no argument names a secret."""
+    """Yield an environment in which libpq's service ``mosaic`` is the database, so that no argument has a password."""
     file = directory / f".service.{secrets.token_hex(4)}.tmp"
     lines = [f"{name}={value}\n" for name, value in conninfo_to_dict(conninfo).items() if value is not None]
     write_file(file, f"[{SERVICE}]\n{''.join(lines)}")

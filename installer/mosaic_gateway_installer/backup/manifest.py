@@ -1,6 +1,6 @@
-"""The manifest of a backup: what it is of, how it was made, and every file with its hash.
+"""The manifest of a backup: its installation, version and kind, and every file with its hash.
 
-Written last into the backup, so that a directory without one is no backup. ``manifest.json``::
+It is written last, so that a directory without a manifest is not a backup. ``manifest.json``::
 
     {"backup": 1, "instance_id": …, "created_at": …, "version": …, "engine": …, "kind": "cold", "files": [[path, size,
      sha256], …], …}
@@ -29,12 +29,12 @@ from mosaic_gateway.fs.record_fields import (
     integer,
     matching,
     member,
-    moment,
     optional,
     read_object,
     relative_path,
     row,
     text,
+    timestamp,
 )
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
@@ -52,20 +52,20 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-#: A dump's place below a backup's ``data``.
+#: The name of a dump in a backup's ``data`` directory.
 DUMP = "database.dump"
-#: Version of the file's form.
+#: Version of the file's format.
 SCHEMA = 1
 
 
 class ManifestError(RefusedError):
-    """The directory is no backup, or its manifest cannot be read."""
+    """The directory is not a backup, or its manifest cannot be read."""
 
     code = "BACKUP_UNREADABLE"
 
 
 class BackupKind(StrEnum):
-    """How the data was taken; see the package's docstring."""
+    """How the data was copied; see the package's docstring."""
 
     COLD = "cold"
     ONLINE = "online"
@@ -74,7 +74,7 @@ class BackupKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """The rows of one table: qualified name, how many, and a hash over all of them in no order."""
+    """The rows of one table: its qualified name, the row count, and a checksum that does not depend on row order."""
 
     table: str
     count: int
@@ -83,13 +83,13 @@ class TableRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What one backup is.
+    """The manifest of one backup.
 
-    ``created_at`` and ``verified_at`` are UTC (ISO 8601), the latter None until a restore of it was compared.
-    ``version`` is the gateway's, ``server_version`` PostgreSQL's (like 18.6; None for another engine).
-    ``system_identifier`` is the cluster's. ``schema`` is the digest of the applied migrations that the receipt
-    names. ``tables`` are the rows of the instant that the backup is of, and ``objects`` a hash over the
-    schema's objects; both None where they could not be known (a cold copy is compared as files).
+    ``created_at`` and ``verified_at`` are UTC (ISO 8601); the latter is None until the backup has been verified.
+    ``version`` is the gateway's, ``server_version`` PostgreSQL's (such as 18.6; None for another engine).
+    ``system_identifier`` is the cluster's. ``schema`` is the digest of the applied migrations in the receipt.
+    ``tables`` are the rows at the backup's instant, and ``objects`` is a hash over the schema's objects; both are
+    None for a cold backup, whose files are compared instead.
     """
 
     instance_id: str
@@ -107,7 +107,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """The bytes of all files."""
+        """The total size of all files in bytes."""
         return sum(entry.size for entry in self.files)
 
 
@@ -127,33 +127,33 @@ def read_manifest(backup: Path) -> Manifest:
         value = read_object(file, limit=LARGE)
         if checked_record(file, value, FORM)["backup"] != SCHEMA:
             raise ManifestError(
-                f"{backup} was made by a later version",
+                f"{backup} was created by a later version of mosaic-gateway",
                 hint="Install that version: pip install --upgrade mosaic-gateway",
             )
         return Manifest(**checked_record(file, value, FIELDS))
     except FileNotFoundError as error:
         raise ManifestError(
-            f"{backup} is no backup: it has no {MANIFEST}", hint="See what there is: mosaic-gateway backup list"
+            f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: mosaic-gateway backup list"
         ) from error
     except RecordError as error:
         raise ManifestError(
-            error.message, hint="Take another backup: mosaic-gateway backup list", details=error.details
+            error.message, hint="Choose another backup: mosaic-gateway backup list", details=error.details
         ) from error
     except OSError as error:
         raise ManifestError(
-            f"{file} cannot be read: {error.strerror}", hint="Take another backup: mosaic-gateway backup list"
+            f"{file} cannot be read: {error.strerror}", hint="Choose another backup: mosaic-gateway backup list"
         ) from error
 
 
 def _files(value: Any) -> tuple[FileEntry, ...]:
-    found = tuple(FileEntry(*one) for one in _ROWS_OF_FILES(value))
-    if len({entry.path for entry in found}) != len(found):
+    files = tuple(FileEntry(*fields) for fields in _ROWS_OF_FILES(value))
+    if len({entry.path for entry in files}) != len(files):
         raise ValueError("it must name each path once")
-    return found
+    return files
 
 
 def _tables(value: Any) -> tuple[TableRows, ...]:
-    return tuple(TableRows(*one) for one in _ROWS_OF_TABLES(value))
+    return tuple(TableRows(*fields) for fields in _ROWS_OF_TABLES(value))
 
 
 _HASH = matching(re.compile(r"([0-9a-f]{64})?"), "a digest of 64 hexadecimal digits, or empty")
@@ -162,7 +162,7 @@ _ROWS_OF_TABLES = entries(row(any_text, integer, text))
 FORM = {"backup": Field(integer)}
 FIELDS = {
     "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
-    "created_at": Field(moment),
+    "created_at": Field(timestamp),
     "version": Field(matching(VERSION, "a version")),
     "engine": Field(lambda value: str(member(EngineName)(value))),
     "kind": Field(member(BackupKind)),
@@ -172,5 +172,5 @@ FIELDS = {
     "schema": Field(optional(digest), None),
     "tables": Field(optional(_tables), None),
     "objects": Field(optional(digest), None),
-    "verified_at": Field(optional(moment), None),
+    "verified_at": Field(optional(timestamp), None),
 }

@@ -1,4 +1,4 @@
-"""A backup in the place of what a home holds, or into an empty one."""
+"""The steps of a restore: stage the backup in the home, and exchange it for the present data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.data_swap import PARTS, SWAP, clean_up, exchange, put_back, staging
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import check_room, full_disk_named
+from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
@@ -24,7 +24,7 @@ __all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]
 
 @dataclass(slots=True)
 class EmptyHomeStep:
-    """Makes the home of a machine that has none, with the identity that the backup has."""
+    """Creates a new home with the instance id of the backup."""
 
     context: Context
     backup: Backup
@@ -36,11 +36,11 @@ class EmptyHomeStep:
         return f"Create {self.context.home.path} for instance {self.backup.manifest.instance_id}"
 
     def done(self) -> bool:
-        """Return whether there is a home."""
+        """Return whether the home has a receipt."""
         return self.context.home.receipt.exists()
 
     def apply(self) -> None:
-        """Write the receipt of a home whose data was kept, which an install then takes up."""
+        """Write the receipt of a home with retained data, which an install then adopts."""
         write_receipt(self.context.home, receipt_of(self.backup, self.context))
 
     def undo(self) -> None:
@@ -50,7 +50,7 @@ class EmptyHomeStep:
 
 @dataclass(slots=True)
 class StageBackupStep:
-    """Copies the backup into the home, beside what is there."""
+    """Copies the backup into the home, beside the present data."""
 
     context: Context
     backup: Backup
@@ -63,30 +63,30 @@ class StageBackupStep:
         return f"Copy {self.backup.path} into {self.context.home.path}"
 
     def done(self) -> bool:
-        """Return False: a copy that an earlier run left is not trusted."""
+        """Return False: the copy of an earlier run is not trusted."""
         return False
 
     def apply(self) -> None:
-        """Copy data, secrets and settings; the receipt is the present one, brought up to date."""
-        home, place = self.context.home, staging(self.context.home)
+        """Copy data, secrets and settings, and write an updated copy of the present receipt."""
+        home, stage = self.context.home, staging(self.context.home)
         clean_up(home)
         if not can_share(self.backup.path, home.path):
-            check_room(home.path, self.backup.manifest.size, "The restore")
-        make_directory(place)
-        with full_disk_named(home.path, "The restore"):
-            copies = {name: place / name for name in ("data", "secrets", "config.toml")}
+            check_free_space(home.path, self.backup.manifest.size, "The restore")
+        make_directory(stage)
+        with translate_full_disk(home.path, "The restore"):
+            copies = {name: stage / name for name in ("data", "secrets", "config.toml")}
             if self.backup.manifest.kind is BackupKind.DUMP:
                 del copies["data"]
-                copies[f"data/{DUMP}"] = place.parent / DUMP  # for the step that fills the database
+                copies[f"data/{DUMP}"] = stage.parent / DUMP  # for `RestoreDumpStep`
             for name, copy in copies.items():
                 if (self.backup.path / name).exists():
                     copy_tree(self.backup.path / name, copy)
         receipt = self.present or receipt_of(self.backup, self.context)
         manifest = self.backup.manifest
-        if manifest.schema != schema_digest(load_bundles()):  # an install migrates kept data, or refuses it
+        if manifest.schema != schema_digest(load_bundles()):  # an install migrates retained data, or refuses it
             receipt = replace(receipt, state=ReceiptState.RETAINED, version=manifest.version)
-        marks = asdict(data_identity_of(Home(place)))
-        write_receipt(Home(place), replace(receipt, engine=manifest.engine, schema=manifest.schema, **marks))
+        identity = asdict(data_identity_of(Home(stage)))
+        write_receipt(Home(stage), replace(receipt, engine=manifest.engine, schema=manifest.schema, **identity))
 
     def undo(self) -> None:
         """Remove the copy."""
@@ -95,29 +95,29 @@ class StageBackupStep:
 
 @dataclass(slots=True)
 class SwapStep:
-    """Sets what is there aside, and puts the copy in its place; undone, or after a kill, the old is back."""
+    """Exchanges the present data for the staged copy; undo, or recovery after a kill, puts the present data back."""
 
     context: Context
     id: str = "swap"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Put the copy in the place of the present data, secrets and settings, which are set aside"
+        return "Set the present data, secrets and settings aside, and put the copy in their place"
 
     def done(self) -> bool:
         """Return False: see `StageBackupStep`."""
         return False
 
     def apply(self) -> None:
-        """Exchange them while nobody uses the database."""
-        self._begun = True
+        """Exchange them while the database is stopped."""
+        self._started = True
         self._at_rest(lambda: exchange(self.context.home, PARTS))
 
     def undo(self) -> None:
-        """Bring the old ones back."""
-        if self._begun:
+        """Put the previous ones back."""
+        if self._started:
             self._at_rest(lambda: put_back(self.context.home))
 
     def _at_rest(self, act: Callable[[], None]) -> None:
@@ -126,7 +126,7 @@ class SwapStep:
 
 
 def receipt_of(backup: Backup, context: Context) -> Receipt:
-    """Return the receipt of a home that is made of *backup*: data of that instance, kept by nobody yet."""
+    """Return the receipt of a new home for *backup*: retained data of that instance."""
     manifest = backup.manifest
     return Receipt(
         instance_id=manifest.instance_id,

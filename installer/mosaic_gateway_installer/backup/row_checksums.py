@@ -1,8 +1,8 @@
-"""What a database holds, as values that can be kept and compared: rows by table, objects of the schema.
+"""Checksums of a database's content for comparison: the rows of each table, and the objects of the schema.
 
-Each row is hashed from the texts of its columns, under settings that fix how values are written; vectors
-from their binary form, which is much shorter. The hashes are added up, so that no order counts, and
-a row that comes twice counts twice.
+Each row is hashed from the text form of its columns, under settings that fix the output formats; vectors
+are hashed from their binary form, which is much shorter. A table's checksum is the sum of its rows' hashes, so
+that row order does not matter, and duplicate rows are counted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Contents", "differing_tables", "lock_tables", "objects_hash", "table
 Connection = psycopg.Connection[TupleRow]
 Contents = tuple[TableRows, ...]
 
-#: What the text of a value may depend on.
+#: The settings on which the text form of a value can depend.
 SETTINGS: LiteralString = """
     SELECT set_config('search_path', '', true), set_config('TimeZone', 'UTC', true),
            set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'iso_8601', true),
            set_config('extra_float_digits', '1', true), set_config('bytea_output', 'hex', true),
            set_config('xmloption', 'content', true)
 """
-#: Permanent tables that are not an extension's; what is unlogged is empty after a crash, and so in a backup.
+#: Permanent tables that no extension owns. Unlogged tables are empty after a crash, and so in a backup.
 TABLES: LiteralString = """
     SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
@@ -53,45 +53,45 @@ SUM = """
 
 
 def tables_of(connection: Connection) -> tuple[sql.Identifier, ...]:
-    """Return the tables whose rows are a backup's, in a fixed order."""
+    """Return the tables whose rows are compared, in a fixed order."""
     return tuple(sql.Identifier(schema, name) for schema, name in connection.execute(TABLES))
 
 
 def table_rows(connection: Connection) -> Contents:
-    """Return count and checksum of every table, in the snapshot of the caller's transaction; else one by one."""
+    """Return count and checksum of every table, in the snapshot of the caller's transaction, if there is one."""
     with connection.transaction():
         connection.execute(SETTINGS)
         return tuple(_rows_of(connection, table) for table in tables_of(connection))
 
 
 def objects_hash(connection: Connection) -> str:
-    """Return a hash over the schema's objects (see `migrations.fingerprint`)."""
+    """Return a hash over the schema's objects (see `migrations.schema_fingerprint`)."""
     return hashlib.sha256("\n".join(schema_lines(connection)).encode()).hexdigest()
 
 
-def differing_tables(expected: Contents, found: Contents) -> tuple[str, ...]:
-    """Return a sentence for each table whose rows are not the expected ones. Pure."""
-    theirs = {rows.table: rows for rows in found}
-    ours = {rows.table for rows in expected}
+def differing_tables(expected: Contents, actual: Contents) -> tuple[str, ...]:
+    """Return a phrase for each table whose rows differ from the expected ones. Pure."""
+    actual_rows = {rows.table: rows for rows in actual}
+    expected_tables = {rows.table for rows in expected}
     summary = []
     for rows in expected:
-        other = theirs.get(rows.table)
+        other = actual_rows.get(rows.table)
         if other is None:
             summary.append(f"{rows.table} is missing")
         elif other.count != rows.count:
             summary.append(f"{rows.table} has {other.count} rows, not {rows.count}")
         elif other.checksum != rows.checksum:
-            summary.append(f"{rows.table} has other rows")
-    return (*summary, *(f"{table} was not there" for table in sorted(set(theirs) - ours)))
+            summary.append(f"{rows.table} has different rows")
+    return (*summary, *(f"{table} is unexpected" for table in sorted(set(actual_rows) - expected_tables)))
 
 
 @contextmanager
 def writers_blocked(connection: Connection, *, lock_timeout: float) -> Iterator[tuple[sql.Identifier, ...]]:
-    """Keep everybody from changing a table inside the block, which is to be short: readers go on, writers wait.
+    """Lock all tables in SHARE mode inside the block, which must be short: readers continue, writers wait.
 
-    Gives the tables; one that is made meanwhile is not held. Writers under way are waited for, for each table at most
-    *lock_timeout* seconds: less than ``deadlock_timeout`` (1 s), so that it is never another session that has to give
-    way. Raises psycopg.errors.LockNotAvailable, UndefinedTable (dropped just then), DeadlockDetected.
+    Yields the tables; tables that are created meanwhile are not locked. Waits for running writers, for each table at
+    most *lock_timeout* seconds. That is less than ``deadlock_timeout`` (1 s), so that a deadlock never cancels another
+    session. Raises psycopg.errors.LockNotAvailable, UndefinedTable (dropped just then), DeadlockDetected.
     """
     with connection.transaction():
         tables = tables_of(connection)
@@ -100,7 +100,7 @@ def writers_blocked(connection: Connection, *, lock_timeout: float) -> Iterator[
 
 
 def lock_tables(connection: Connection, tables: Sequence[sql.Identifier], *, lock_timeout: float) -> None:
-    """Keep *tables* from being dropped or rewritten until the transaction of *connection* ends.
+    """Protect *tables* from being dropped or rewritten until the transaction of *connection* ends.
 
     Raises psycopg.errors.LockNotAvailable after *lock_timeout* seconds.
     """
@@ -118,14 +118,14 @@ def _rows_of(connection: Connection, table: sql.Identifier) -> TableRows:
     name = table.as_string(connection)
     columns = connection.execute(COLUMNS, [name]).fetchall()
     texts = [sql.Identifier(column) for column, send in columns if send is None]
-    # ``typsend::text`` is qualified and quoted as needed, because the search path is empty.
+    # With an empty search path, ``typsend::text`` is schema-qualified and quoted as needed.
     binary = [
         sql.SQL(" || coalesce({}({}), '')").format(sql.SQL(send), sql.Identifier(column))
         for column, send in columns
         if send is not None
     ]
     row = sql.SQL("convert_to(ROW({})::text, 'UTF8')").format(sql.SQL(", ").join(texts)) + sql.Composed(binary)
-    found = connection.execute(sql.SQL(SUM).format(row, table)).fetchone()
-    if found is None:
+    total = connection.execute(sql.SQL(SUM).format(row, table)).fetchone()
+    if total is None:
         raise LookupError(name)
-    return TableRows(name, int(found[0]), str(found[1]))
+    return TableRows(name, int(total[0]), str(total[1]))

@@ -1,4 +1,4 @@
-"""Where backups lie, how they are called, and which there are."""
+"""The directory of backups: names, listing and lookup."""
 
 from __future__ import annotations
 
@@ -34,57 +34,58 @@ class Backup:
 
     @property
     def name(self) -> str:
-        """The directory's name, by which people call it."""
+        """The name of the backup's directory, as used on the command line."""
         return self.path.name
 
 
 def backups_of(home: Home) -> Path:
-    """Return where the backups of *home* are kept."""
+    """Return the directory of the backups of *home*."""
     return home.path / "backups"
 
 
 def backup_name(at: datetime, version: str, directory: Path) -> str:
-    """Return a name for a backup made *at* (UTC) by *version* that is free in *directory*."""
+    """Return an unused name in *directory* for a backup created *at* (UTC) by *version*."""
     stamp = f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{version}"
     names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
     return next(name for name in names if not (directory / name).exists())
 
 
 def list_backups(directory: Path) -> tuple[tuple[Backup, ...], tuple[ManifestError, ...]]:
-    """Return the backups in *directory*, newest first, and what is wrong with those that cannot be read."""
-    found, broken = [], []
+    """Return the backups in *directory*, newest first, and the errors of those that cannot be read."""
+    backups, errors = [], []
     for path in _named(directory):
         try:
-            found.append(Backup(path, read_manifest(path)))
+            backups.append(Backup(path, read_manifest(path)))
         except ManifestError as error:
-            broken.append(error)
-    found.sort(key=lambda backup: (backup.manifest.created_at, backup.name), reverse=True)
-    return tuple(found), tuple(broken)
+            errors.append(error)
+    backups.sort(key=lambda backup: (backup.manifest.created_at, backup.name), reverse=True)
+    return tuple(backups), tuple(errors)
 
 
 def find_backup(home: Home, name: str) -> Backup:
-    """Return the backup called *name*: one of *home*'s, a path elsewhere, or ``latest``.
+    """Return the backup *name*: the name of one of *home*'s backups, a path, or ``latest``.
 
     Raises `BackupMissingError`, `ManifestError`.
     """
     directory = backups_of(home)
     if name == "latest":
-        found, _ = list_backups(directory)
-        if not found:
+        backups, _ = list_backups(directory)
+        if not backups:
             raise BackupMissingError(
-                f"there is no backup in {directory}", hint="Make one: mosaic-gateway backup create"
+                f"there is no backup in {directory}", hint="Create one: mosaic-gateway backup create"
             )
-        return found[0]
+        return backups[0]
     path = directory / name if NAME.fullmatch(name) else Path(name).expanduser().absolute()
     if not (path / MANIFEST).exists():
         raise BackupMissingError(
-            f"{path} is no backup", hint="Give a name that mosaic-gateway backup list shows, or a backup's directory."
+            f"{path} is not a backup",
+            hint="Use a name from mosaic-gateway backup list, or the directory of a backup.",
         )
     return Backup(path, read_manifest(path))
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """Return what killed commands left unfinished in *directory*."""
+    """Return the unfinished backups and trial restores that killed commands left in *directory*."""
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if LEFTOVER.fullmatch(path.name))

@@ -1,4 +1,4 @@
-"""Is the copy what its source is? Every name, kind, mode, size and byte; and a hash of each file on the way."""
+"""Compares a copy with its source: every name, kind, mode, size and byte; hashes each file in the same pass."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mosaic_gateway_installer.backup.tree_copy import Skip
 __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files"]
 
 CHUNK = 1 << 20  # bytes in memory for each worker and side
-SHARE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
+RANGE = 64 << 20  # bytes of one file that a worker compares at a time: a database may be one large file
 WORKERS = 2
 
 
 class DifferenceKind(StrEnum):
-    """In what two entries differ; ``missing`` and ``extra`` are said of the copy."""
+    """How two entries differ; ``missing`` and ``extra`` refer to the copy."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -37,7 +37,7 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: the path below the trees' tops (``.`` for these), and what differs."""
+    """One difference: the path relative to the top (``.`` for the top itself), and what differs."""
 
     path: str
     kind: DifferenceKind
@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A regular file: its path below the top, size in bytes, SHA-256 in hexadecimal (empty: not known yet)."""
+    """A regular file: its path relative to the top, size in bytes, SHA-256 in hexadecimal (empty: not known yet)."""
 
     path: str
     size: int
@@ -54,74 +54,77 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare_trees` found; ``files`` are the copy's, sorted by path."""
+    """The result of `compare_trees`; ``files`` are the copy's, sorted by path."""
 
     differences: tuple[Difference, ...]
     files: tuple[FileEntry, ...]
 
     @property
     def equal(self) -> bool:
-        """Whether the copy can stand in for its source."""
+        """Whether the copy is equal to its source."""
         return not self.differences
 
 
 def compare_trees(source: Path, copy: Path, *, skip: Skip = lambda _name: False, hashes: bool = True) -> Comparison:
     """Compare *copy* with *source* (two directories, or two files), byte by byte.
 
-    Without *hashes* the ``files`` have an empty text instead, and it takes about half the time.
-    What *skip* names, and sockets and pipes, do not count (see `copy_tree`); nor do owners and times.
-    The page cache answers for what was just written: the disk is vouched for by the flush.
+    Without *hashes* the ``sha256`` of all ``files`` is empty, and the comparison takes about half the time.
+    Paths that *skip* excludes, sockets, pipes, owners and times are ignored (see `copy_tree`).
+    Recently written data is read from the page cache; that it is on disk is ensured by the fsync of the copy.
     Raises OSError.
     """
-    theirs, ours = dict(_entries(source, skip)), dict(_entries(copy, skip))
-    found = [Difference(path, DifferenceKind.MISSING) for path in theirs if path not in ours]
-    found += [Difference(path, DifferenceKind.EXTRA) for path in ours if path not in theirs]
-    both = [path for path in theirs if path in ours]
-    found += [difference for path in both for difference in _metadata(path, theirs[path], ours[path])]
-    files = [path for path in ours if stat.S_ISREG(ours[path].st_mode)]
-    links = [path for path in both if stat.S_ISLNK(theirs[path].st_mode) and stat.S_ISLNK(ours[path].st_mode)]
-    found += [
+    originals, copies = dict(_entries(source, skip)), dict(_entries(copy, skip))
+    differences = [Difference(path, DifferenceKind.MISSING) for path in originals if path not in copies]
+    differences += [Difference(path, DifferenceKind.EXTRA) for path in copies if path not in originals]
+    both = [path for path in originals if path in copies]
+    differences += [difference for path in both for difference in _metadata(path, originals[path], copies[path])]
+    files = [path for path in copies if stat.S_ISREG(copies[path].st_mode)]
+    links = [path for path in both if stat.S_ISLNK(originals[path].st_mode) and stat.S_ISLNK(copies[path].st_mode)]
+    differences += [
         Difference(path, DifferenceKind.LINK)
         for path in links
         if (source / path).readlink() != (copy / path).readlink()
     ]
 
-    peers = {path for path in files if path in theirs and stat.S_ISREG(theirs[path].st_mode)}
-    sizes = {difference.path for difference in found if difference.kind is DifferenceKind.SIZE}
+    peers = {path for path in files if path in originals and stat.S_ISREG(originals[path].st_mode)}
+    resized = {difference.path for difference in differences if difference.kind is DifferenceKind.SIZE}
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="compare") as pool:
         if hashes:
-            looked = list(pool.map(lambda path: _inspect(copy, path, source if path in peers else None), files))
+            results = list(pool.map(lambda path: _inspect(copy, path, source if path in peers else None), files))
         else:
-            alike = _alike(pool, source, copy, {path: ours[path].st_size for path in files if path in peers - sizes})
-            looked = [(FileEntry(path, ours[path].st_size, ""), alike.get(path, True)) for path in files]
-    found += [
-        Difference(entry.path, DifferenceKind.CONTENT) for entry, same in looked if not same and entry.path not in sizes
+            sizes = {path: copies[path].st_size for path in files if path in peers - resized}
+            same_content = _compare_contents(pool, source, copy, sizes)
+            results = [(FileEntry(path, copies[path].st_size, ""), same_content.get(path, True)) for path in files]
+    differences += [
+        Difference(entry.path, DifferenceKind.CONTENT)
+        for entry, same in results
+        if not same and entry.path not in resized
     ]
     return Comparison(
-        tuple(sorted(found, key=lambda difference: difference.path)),
-        tuple(sorted((entry for entry, _ in looked), key=lambda entry: entry.path)),
+        tuple(sorted(differences, key=lambda difference: difference.path)),
+        tuple(sorted((entry for entry, _ in results), key=lambda entry: entry.path)),
     )
 
 
 def hash_files(
     top: Path, *, skip: Skip = lambda _name: False, known: Mapping[str, FileEntry] = MappingProxyType({})
 ) -> tuple[FileEntry, ...]:
-    """Return every regular file below *top* with its hash, sorted by path; what is *known* is not read.
+    """Return the entry of every regular file below *top*, sorted by path; *known* hashes are not computed again.
 
     Raises OSError.
     """
     files = [(path, status.st_size) for path, status in _entries(top, skip) if stat.S_ISREG(status.st_mode)]
 
-    def look(path: str, size: int) -> FileEntry:
-        noted = known.get(path)
-        return noted if noted is not None and noted.sha256 and noted.size == size else _inspect(top, path, None)[0]
+    def entry_of(path: str, size: int) -> FileEntry:
+        entry = known.get(path)
+        return entry if entry is not None and entry.sha256 and entry.size == size else _inspect(top, path, None)[0]
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="hash") as pool:
-        return tuple(sorted(pool.map(lambda file: look(*file), files), key=lambda entry: entry.path))
+        return tuple(sorted(pool.map(lambda file: entry_of(*file), files), key=lambda entry: entry.path))
 
 
 def _entries(top: Path, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield path → status of everything from *top* on that a copy has."""
+    """Yield path and status of *top* and everything below it that `copy_tree` copies."""
     status = top.lstat()
     yield ".", status
     if not stat.S_ISDIR(status.st_mode):
@@ -142,34 +145,36 @@ def _entries(top: Path, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
                     pending.append(f"{path}/")
 
 
-def _metadata(path: str, theirs: os.stat_result, ours: os.stat_result) -> Iterator[Difference]:
-    if stat.S_IFMT(theirs.st_mode) != stat.S_IFMT(ours.st_mode):
+def _metadata(path: str, original: os.stat_result, copy: os.stat_result) -> Iterator[Difference]:
+    if stat.S_IFMT(original.st_mode) != stat.S_IFMT(copy.st_mode):
         yield Difference(path, DifferenceKind.KIND)
         return
-    if not stat.S_ISLNK(ours.st_mode) and theirs.st_mode != ours.st_mode:
+    if not stat.S_ISLNK(copy.st_mode) and original.st_mode != copy.st_mode:
         yield Difference(path, DifferenceKind.MODE)
-    if stat.S_ISREG(ours.st_mode) and theirs.st_size != ours.st_size:
+    if stat.S_ISREG(copy.st_mode) and original.st_size != copy.st_size:
         yield Difference(path, DifferenceKind.SIZE)
 
 
-def _alike(pool: ThreadPoolExecutor, source: Path, copy: Path, sizes: Mapping[str, int]) -> dict[str, bool]:
-    """Return of each path, whose files are of equal size, whether they hold the same bytes."""
-    shares = [(path, start) for path, size in sizes.items() for start in range(0, size, SHARE)]
+def _compare_contents(pool: ThreadPoolExecutor, source: Path, copy: Path, sizes: Mapping[str, int]) -> dict[str, bool]:
+    """Return for each path, whose two files have equal sizes, whether their bytes are equal."""
+    ranges = [(path, start) for path, size in sizes.items() for start in range(0, size, RANGE)]
     same = dict.fromkeys(sizes, True)
-    for (path, _), equal in zip(shares, pool.map(lambda share: _same_share(source, copy, *share), shares), strict=True):
+    for (path, _), equal in zip(ranges, pool.map(lambda part: _same_range(source, copy, *part), ranges), strict=True):
         same[path] = same[path] and equal
     return same
 
 
-def _same_share(source: Path, copy: Path, path: str, start: int) -> bool:
-    """Return whether both files called *path* hold the same from *start* on, as far as one share goes."""
+def _same_range(source: Path, copy: Path, path: str, start: int) -> bool:
+    """Return whether both files *path* have the same bytes in the `RANGE` bytes from *start* on."""
     with ExitStack() as stack:
-        ours, theirs = _open(stack, copy / path), _open(stack, source / path)
-        mine, other = _buffer(ours), _buffer(ours)
+        copied, original = _open(stack, copy / path), _open(stack, source / path)
+        copied_bytes, original_bytes = _buffer(copied), _buffer(copied)
         position = start
-        while position < start + SHARE:
-            count = os.preadv(ours, [mine], position)
-            if os.preadv(theirs, [other], position) != count or not _equal(mine, other, count):
+        while position < start + RANGE:
+            count = os.preadv(copied, [copied_bytes], position)
+            if os.preadv(original, [original_bytes], position) != count:
+                return False
+            if not _equal(copied_bytes, original_bytes, count):
                 return False
             if count == 0:
                 break
@@ -178,29 +183,30 @@ def _same_share(source: Path, copy: Path, path: str, start: int) -> bool:
 
 
 def _inspect(copy: Path, path: str, source: Path | None) -> tuple[FileEntry, bool]:
-    """Hash the file *path* of *copy*, and read its peer in step; return its entry and whether both are the same."""
+    """Hash the file *path* of *copy*, and compare it with that of *source*; return its entry, and True if equal."""
     digest, size, same = hashlib.sha256(), 0, True
     with ExitStack() as stack:
-        ours = _open(stack, copy / path)
-        theirs = _open(stack, source / path) if source is not None else None
-        mine, other = _buffer(ours), _buffer(ours)
-        while count := os.readv(ours, [mine]):
-            digest.update(memoryview(mine)[:count])
-            if theirs is not None and same:
-                same = os.preadv(theirs, [memoryview(other)[:count]], size) == count and _equal(mine, other, count)
+        copied = _open(stack, copy / path)
+        original = _open(stack, source / path) if source is not None else None
+        copied_bytes, original_bytes = _buffer(copied), _buffer(copied)
+        while count := os.readv(copied, [copied_bytes]):
+            digest.update(memoryview(copied_bytes)[:count])
+            if original is not None and same:
+                same = os.preadv(original, [memoryview(original_bytes)[:count]], size) == count
+                same = same and _equal(copied_bytes, original_bytes, count)
             size += count
-        if theirs is not None and same:
-            same = os.fstat(theirs).st_size == size
+        if original is not None and same:
+            same = os.fstat(original).st_size == size
     return FileEntry(path, size, digest.hexdigest()), same
 
 
-def _equal(mine: bytearray, other: bytearray, count: int) -> bool:
-    """Compare the first *count* bytes: two bytearrays as fast as memory goes, where views would go item by item."""
-    return mine == other if count == len(mine) else mine[:count] == other[:count]
+def _equal(first: bytearray, second: bytearray, count: int) -> bool:
+    """Compare the first *count* bytes as bytearrays, which uses memcmp; memoryviews are compared item by item."""
+    return first == second if count == len(first) else first[:count] == second[:count]
 
 
 def _buffer(descriptor: int) -> bytearray:
-    """Return room for a chunk, no larger than the file: making it would take longer than reading that."""
+    """Return a buffer no larger than the file: for small files, allocating a full one takes longer than reading."""
     return bytearray(max(1, min(CHUNK, os.fstat(descriptor).st_size)))
 
 

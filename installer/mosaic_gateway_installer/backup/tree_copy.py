@@ -1,11 +1,10 @@
-"""Copies a directory tree, or a file, so that the copy can stand in for it.
+"""Copies a directory tree or a file, and fsyncs the copy.
 
-Kept: names, contents, holes, modes, times of change, symbolic links as links. Not kept: owners (a copy belongs to the
-user who makes it), hard links (each becomes a file of its own), sockets and pipes (they hold no data), extended
-attributes.
-Where the file system can share blocks (Btrfs, XFS, bcachefs …) nothing is copied at all, FICLONE in
-ioctl_ficlone(2). Directories are walked by descriptor and links are never followed, so a directory that is exchanged
-for a link meanwhile leads nowhere else.
+Preserved: names, contents, holes, modes, modification times, symbolic links. Not preserved: owners (the copy belongs
+to the user who creates it), hard links (each becomes a separate file), sockets and pipes, extended attributes.
+On file systems that can share blocks (Btrfs, XFS, bcachefs …) files are cloned, see ioctl_ficlone(2). Directories are
+opened relative to their parent's descriptor, and symbolic links are never followed, so that replacing a directory by
+a link meanwhile does not redirect the copy.
 """
 
 from __future__ import annotations
@@ -27,29 +26,40 @@ from pathlib import Path
 from mosaic_gateway.fs.files import open_descriptor, open_regular
 from mosaic_gateway.fs.flush import begin_flush
 
-__all__ = ["CopyReport", "Follow", "Grown", "Skip", "can_share", "copy_tree", "remove_tree", "staged", "sync_directory"]
+__all__ = [
+    "CopyReport",
+    "FileFollower",
+    "SizeCallback",
+    "Skip",
+    "can_share",
+    "copy_tree",
+    "remove_tree",
+    "staged",
+    "sync_directory",
+]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
 CHUNK = 1 << 20  # bytes in memory for each worker
-STEP = 32 << 20  # bytes that one copy call may move; they are on their way to the disk while the next are copied
-#: Flushing waits for the disk, so more workers than processors: their waits become one.
+STEP = 32 << 20  # bytes of one copy_file_range(2) call; they are written to disk while the next are copied
+#: More workers than processors, because fsync waits for the disk: the waits overlap.
 WORKERS = 8
-#: What the kernel says where it cannot share blocks, or cannot copy by itself.
-NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
+#: The errors of FICLONE, copy_file_range(2) and SEEK_DATA where they are not supported.
+UNSUPPORTED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: Asked with a path below the top ("base/1"): whether to leave it out.
+#: Returns whether to exclude a path, which is relative to the top ("base/1").
 Skip = Callable[[str], bool]
-#: Told how many bytes of a file's copy are there by now; the last time, all are.
-Grown = Callable[[int], None]
-#: Gives what is told so of one file: its path below the top, and a descriptor of its copy. In a worker's thread.
-Follow = Callable[[str, int], AbstractContextManager[Grown]]
+#: Called with the number of bytes of a file copied so far; the last call has the file's size.
+SizeCallback = Callable[[int], None]
+#: Called in a worker thread for each file, with its path relative to the top and a descriptor of its copy; yields the
+#: callback for its size.
+FileFollower = Callable[[str, int], AbstractContextManager[SizeCallback]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyReport:
-    """What was copied: ``size`` in bytes, ``shared`` the files that share their blocks with the source."""
+    """The result of a copy: ``size`` in bytes, ``shared`` the number of files that share blocks with the source."""
 
     files: int
     size: int
@@ -63,33 +73,36 @@ def copy_tree(
     skip: Skip = lambda _name: False,
     vanishing: bool = False,
     progress: Callable[[int], None] | None = None,
-    follow: Follow = lambda _path, _copy: nullcontext(_missed_files),
+    follow: FileFollower = lambda _path, _copy: nullcontext(_ignore_size),
 ) -> CopyReport:
     """Copy *source* (directory, file or link) to *target*, which must not exist.
 
-    *target* appears whole and on disk, or not at all. *skip* is asked with each path below *source*
-    ("base/1"); what it answers True for is left out, a directory with all it holds. With *vanishing*,
-    files that go away meanwhile are no error (a database at work). *progress* is told the bytes copied so far, now
-    and then, in the caller's thread; *follow* follows each file before it is flushed. Takes memory for `WORKERS`
-    chunks and the names of one directory.
+    *target* appears complete and fsynced, or not at all. *skip* is called with each path relative to *source*
+    ("base/1"); if it returns True, the path is excluded, a directory with its content. With *vanishing*, files that
+    disappear meanwhile are no error (a running database). *progress* is called with the bytes copied so far, in the
+    caller's thread; *follow* is called for each file, before its fsync. Memory use is `WORKERS` chunks and the names
+    of one directory.
 
-    Raises FileExistsError for a target that is there, and OSError.
+    Raises FileExistsError if the target exists, and OSError.
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
         copying = _Copying(pool, skip, vanishing=vanishing, progress=progress, follow=follow)
-        with _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as above, _opened(temporary.parent) as beside:
-            copying.entry(above, source.name, beside, temporary.name, "")
+        with (
+            _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as source_parent,
+            _opened(temporary.parent) as target_parent,
+        ):
+            copying.entry(source_parent, source.name, target_parent, temporary.name, "")
         return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Give a sibling of *target* to build it at; renamed to *target* at the end, removed if the block fails.
+    """Yield a temporary sibling of *target*; rename it to *target* after the block, or remove it if the block fails.
 
-    The builder flushes what it makes; the rename is flushed here. Raises OSError where *target* is a directory that is
-    not empty.
+    The caller fsyncs the content; the rename is fsynced here. Raises OSError if *target* is a directory that is not
+    empty.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -102,7 +115,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def can_share(source: Path, directory: Path) -> bool:
-    """Return whether copies of the files in *source* would share their blocks in *directory*: tried with one."""
+    """Return whether files of *source* can be cloned into *directory* (FICLONE); this is tried with one file."""
     file = next((path for path in source.iterdir() if path.is_file() and not path.is_symlink()), None)
     if file is None or not directory.is_dir() or sys.platform != "linux":
         return False
@@ -115,13 +128,13 @@ def can_share(source: Path, directory: Path) -> bool:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in *path* to disk. Raises OSError."""
+    """Fsync the directory *path*. Raises OSError."""
     with _opened(path) as descriptor:
         os.fsync(descriptor)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove *path* as far as that can be done, a directory with all it holds; links are not followed."""
+    """Remove *path*, a directory with its content; errors are ignored, and links are not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -131,13 +144,13 @@ def remove_tree(path: Path) -> None:
 
 @dataclass(slots=True)
 class _Copying:
-    """One copy under way."""
+    """A copy in progress."""
 
     pool: ThreadPoolExecutor
     skip: Skip
     vanishing: bool = field(kw_only=True)
     progress: Callable[[int], None] | None = field(kw_only=True)
-    follow: Follow = field(kw_only=True)
+    follow: FileFollower = field(kw_only=True)
     files: int = 0
     size: int = 0
     shared: int = 0
@@ -150,7 +163,7 @@ class _Copying:
             os.mkdir(new_name, 0o700, dir_fd=target)
             with _opened(name, dir_fd=source) as inside, _opened(new_name, dir_fd=target) as copy:
                 self._directory(inside, copy, path)
-                self._keep(copy, status)
+                self._copy_metadata(copy, status)
                 os.fsync(copy)
         elif stat.S_ISREG(status.st_mode):
             self._count(self._file(source, name, target, new_name, path or "."))
@@ -158,7 +171,7 @@ class _Copying:
             os.symlink(os.readlink(name, dir_fd=source), new_name, dir_fd=target)
 
     def _directory(self, source: int, target: int, path: str) -> None:
-        """Copy what *source* holds: files by the workers, the rest in turn."""
+        """Copy the content of *source*: files in the workers, other entries in this thread."""
         files: list[str] = []
         others: list[str] = []
         with os.scandir(source) as entries:
@@ -167,7 +180,7 @@ class _Copying:
                     (files if entry.is_file(follow_symlinks=False) else others).append(entry.name)
         self._files(sorted(files), source, target, path)
         for name in sorted(others):
-            with self._gone_is_fine():
+            with self._ignoring_vanished():
                 self.entry(source, name, target, name, f"{path}{name}/")
 
     def _files(self, names: list[str], source: int, target: int, path: str) -> None:
@@ -178,7 +191,7 @@ class _Copying:
         except BaseException:
             for future in futures:
                 future.cancel()
-            wait(futures)  # a worker at work has the directories' descriptors, which end with the caller
+            wait(futures)  # running workers use the directories' descriptors, which the caller closes
             raise
 
     def _file(self, source: int, name: str, target: int, new_name: str, path: str) -> tuple[int, bool] | None:
@@ -197,7 +210,7 @@ class _Copying:
                     if not shared:
                         _copy_content(reader, writer, grown)
                     grown(os.fstat(writer).st_size)
-                self._keep(writer, os.fstat(reader))
+                self._copy_metadata(writer, os.fstat(reader))
                 os.fsync(writer)
                 return os.fstat(writer).st_size, shared
             finally:
@@ -211,28 +224,28 @@ class _Copying:
         try:
             ioctl(writer, FICLONE, reader)
         except OSError as error:
-            if error.errno not in NOT_HERE:
+            if error.errno not in UNSUPPORTED:
                 raise
             self.may_share = False
             return False
         return True
 
-    def _keep(self, descriptor: int, status: os.stat_result) -> None:
-        """Give the copy the mode and times of *status*."""
+    def _copy_metadata(self, descriptor: int, status: os.stat_result) -> None:
+        """Set the mode and times of the copy to those of *status*."""
         os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
         os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def _count(self, done: tuple[int, bool] | None) -> None:
-        if done is None:
+    def _count(self, result: tuple[int, bool] | None) -> None:
+        if result is None:
             return
         self.files += 1
-        self.size += done[0]
-        self.shared += done[1]
+        self.size += result[0]
+        self.shared += result[1]
         if self.progress is not None:
             self.progress(self.size)
 
     @contextmanager
-    def _gone_is_fine(self) -> Iterator[None]:
+    def _ignoring_vanished(self) -> Iterator[None]:
         if self.vanishing:
             with suppress(FileNotFoundError):
                 yield
@@ -249,22 +262,22 @@ def _opened(path: str | Path, flags: int = DIRECTORY, *, dir_fd: int | None = No
         os.close(descriptor)
 
 
-def _missed_files(_size: int) -> None:
-    """Follow nothing."""
+def _ignore_size(_size: int) -> None:
+    """Do nothing."""
 
 
-def _copy_content(reader: int, writer: int, grown: Grown) -> None:
-    """Copy the parts that hold data; holes stay holes. The length is what it is in the end."""
+def _copy_content(reader: int, writer: int, grown: SizeCallback) -> None:
+    """Copy all data and preserve holes; the copy gets the source's length at the end."""
     position, size = 0, os.fstat(reader).st_size
     while position < size:
         start, end = _next_data(reader, position, size)
         _copy_range(reader, writer, start, end, grown)
-        position, size = end, os.fstat(reader).st_size  # a file at work may have grown
+        position, size = end, os.fstat(reader).st_size  # the file may have grown
     os.ftruncate(writer, size)
 
 
 def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
-    """Return where the next data begins and ends; *size* twice if only a hole follows."""
+    """Return start and end of the next data from *position* on; *size* twice if only a hole follows."""
     if not hasattr(os, "SEEK_DATA"):
         return position, size
     try:
@@ -273,22 +286,22 @@ def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
     except OSError as error:
         if error.errno == errno.ENXIO:
             return size, size
-        if error.errno in NOT_HERE:
+        if error.errno in UNSUPPORTED:
             return position, size
         raise
 
 
-def _copy_range(reader: int, writer: int, start: int, end: int, grown: Grown) -> None:
+def _copy_range(reader: int, writer: int, start: int, end: int, grown: SizeCallback) -> None:
     while start < end:
         try:
             moved = os.copy_file_range(reader, writer, min(end - start, STEP), start, start)
         except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in NOT_HERE:
+            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
                 raise
             moved = _copy_chunk(reader, writer, start, end)
-        if moved == 0:  # it was cut off meanwhile
+        if moved == 0:  # the source was truncated meanwhile
             return
-        if moved == STEP:  # a large file, which its own end would leave much to wait for
+        if moved == STEP:  # a large file: start writing it to disk now, so that its fsync is short
             begin_flush(writer, start, moved)
         start += moved
         grown(start)

@@ -1,8 +1,9 @@
-"""Is a backup good? Its files are hashed, and it is restored, started, asked and compared, all beside the living home.
+"""Verifies a backup: checks all hashes, and does a trial restore beside the present data.
 
-What is exact: every file is what the manifest says. Of an online backup or a dump, the restored database has
-exactly the rows, table by table, and the schema that the running one had at the backup's instant. A cold copy
-was compared with its source byte by byte when it was made; of it the restore proves that it starts and is sound.
+Every file is checked against the manifest. For an online backup or a dump, the restored database must have exactly
+the rows of each table, and the schema, that the running database had at the backup's instant. A cold backup was
+compared with its source byte by byte at its creation; the trial restore shows that it starts and passes PostgreSQL's
+own checks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backup.data_swap import PARTS
-from mosaic_gateway_installer.backup.disk_space import check_room, full_disk_named
+from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP, MANIFEST, BackupKind, Manifest, write_manifest
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, objects_hash, table_rows
@@ -43,20 +44,20 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 __all__ = ["BackupDamagedError", "Verification", "check_files", "verify_backup"]
 
 LIMIT = 3600.0  # seconds for each of PostgreSQL's own checks
-#: Engines whose programs are named by a setting; others look for theirs in their home.
-BRINGS_PROGRAMS = frozenset({EngineName.POSTGRES})
-NAMED = 5  # differences that an error names
+#: Engines whose programs can be given by a setting; others find theirs in their home.
+CONFIGURABLE_PROGRAMS = frozenset({EngineName.POSTGRES})
+MAX_NAMED = 5  # differences that an error message names
 
 
 class BackupDamagedError(MosaicError):
-    """The backup is not what its manifest says, or does not come to life."""
+    """The backup differs from its manifest, or its trial restore failed."""
 
     code = "BACKUP_DAMAGED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was found good: files hashed, tables compared (None: nothing to compare with), and checks that were run."""
+    """The numbers of files hashed, tables compared (None for a cold backup) and rows, and PostgreSQL's own checks."""
 
     files: int
     tables: int | None
@@ -65,37 +66,36 @@ class Verification:
 
 
 def check_files(backup: Backup) -> None:
-    """Hold every file of *backup* against the manifest. Raises `BackupDamagedError`, OSError."""
+    """Verify every file of *backup* against the manifest. Raises `BackupDamagedError`, OSError."""
     expected = {entry.path: entry for entry in backup.manifest.files}
-    found = {entry.path: entry for entry in hash_files(backup.path, skip=lambda path: path == MANIFEST)}
+    actual = {entry.path: entry for entry in hash_files(backup.path, skip=lambda path: path == MANIFEST)}
     wrong = [f"{part} is a link" for part in PARTS if (backup.path / part).is_symlink()]
-    wrong += [f"{path} is missing" for path in expected if path not in found]
-    wrong += [f"{path} was not there" for path in found if path not in expected]
+    wrong += [f"{path} is missing" for path in expected if path not in actual]
+    wrong += [f"{path} is unexpected" for path in actual if path not in expected]
     wrong += [
-        f"{path} was altered" for path, entry in expected.items() if path in found and not _same(found[path], entry)
+        f"{path} was changed" for path, entry in expected.items() if path in actual and not _same(actual[path], entry)
     ]
     if wrong:
         raise _damaged(backup, sorted(wrong))
 
 
-def _same(found: FileEntry, noted: FileEntry) -> bool:
-    """Return whether a file is as it was *noted*; what has no hash yet (`create.seal_backup`) is known by its size."""
-    return found == noted or (not noted.sha256 and found.size == noted.size)
+def _same(actual: FileEntry, expected: FileEntry) -> bool:
+    """Return whether two entries are equal; without an expected hash (see `add_missing_hashes`), the sizes decide."""
+    return actual == expected or (not expected.sha256 and actual.size == expected.size)
 
 
 def verify_backup(backup: Backup, config: Config, report: Reporter) -> Verification:
-    """Check *backup* with the help of *config*'s home, and note the success in its manifest.
+    """Verify *backup* by a trial restore in *config*'s home, and record the success in its manifest.
 
-    Raises `BackupDamagedError`, `DiskFullError`, `RuntimeMissingError`, OSError; the place in which it was restored
-    is gone in any case.
+    The trial restore is always removed. Raises `BackupDamagedError`, `DiskFullError`, `RuntimeMissingError`, OSError.
     """
-    report.begin("Hashing the files")
+    report.begin("Verifying the checksums")
     check_files(backup)
-    with full_disk_named(config.home.path, "The restore for comparison"), _scratch(config.home) as scratch:
-        restored = _Restored(backup, config, scratch)
+    with translate_full_disk(config.home.path, "The trial restore"), _scratch(config.home) as scratch:
+        restored = _TrialRestore(backup, config, scratch)
         report.begin("Restoring beside the present data")
         restored.restore()
-        report.begin("Starting and comparing")
+        report.begin("Starting the restored database and comparing its content")
         tables, checks = restored.compare()
         report.begin("Checking every page")
         checks += restored.check_pages()
@@ -110,28 +110,28 @@ def verify_backup(backup: Backup, config: Config, report: Reporter) -> Verificat
 
 
 @dataclass(slots=True)
-class _Restored:
-    """A backup that comes to life in the home *scratch*, private and without network."""
+class _TrialRestore:
+    """A backup that is restored and started in the temporary home *scratch*, without a TCP listener."""
 
     backup: Backup
     config: Config
     scratch: Home
 
     def restore(self) -> None:
-        """Put the data there."""
+        """Copy the data into the temporary home."""
         data = self.backup.path / "data"
         if not can_share(self.backup.path, self.scratch.path):
-            check_room(self.scratch.path, self.manifest.size * 5 // 4, "The restore for comparison")
+            check_free_space(self.scratch.path, self.manifest.size * 5 // 4, "The trial restore")
         if self.manifest.kind is BackupKind.DUMP:
             create_cluster(self.scratch, self._runtime(None))
             copy_tree(data / DUMP, self.scratch.path / DUMP)
             return
         copy_tree(data, self.scratch.data)
-        if self._engine not in BRINGS_PROGRAMS:
+        if self._engine not in CONFIGURABLE_PROGRAMS:
             self.scratch = replace(self.scratch, programs=self.config.home.runtime)
 
     def compare(self) -> tuple[Contents, tuple[str, ...]]:
-        """Start it, ask it, stop it; return the rows that are there, and what else was checked."""
+        """Start the database, compare its content, stop it; return its rows and the names of the other checks."""
         engine = engine_for(self._config())
         try:
             engine.start()
@@ -140,7 +140,7 @@ class _Restored:
                 restore_dump(self.scratch.path / DUMP, conninfo, self._runtime(None), scratch=self.scratch.path)
             with closing(connect(conninfo, application_name="mosaic-gateway backup")) as connection:
                 tables, objects = table_rows(connection), objects_hash(connection)
-                self._hold(tables, objects)
+                self._compare_content(tables, objects)
             return tables, self._check_indexes(conninfo)
         except psycopg.Error as error:
             raise _damaged(self.backup, [f"the restored database fails: {' '.join(str(error).split())}"]) from error
@@ -150,7 +150,7 @@ class _Restored:
             engine.stop()
 
     def check_pages(self) -> tuple[str, ...]:
-        """Check the checksum of every page of the stopped cluster, if it has them."""
+        """Verify the checksum of every page of the stopped cluster, if data checksums are enabled."""
         cluster = cluster_of(self.scratch)
         if self._engine is not EngineName.POSTGRES or cluster is None:
             return ()
@@ -172,7 +172,7 @@ class _Restored:
 
     @property
     def _engine(self) -> EngineName:
-        """What can run it here: a dump of a server goes into PostgreSQL of our own."""
+        """The engine that runs the restored data: for a dump of a server, the embedded PostgreSQL."""
         return EngineName.POSTGRES if self.manifest.kind is BackupKind.DUMP else EngineName(self.manifest.engine)
 
     def _config(self) -> Config:
@@ -183,43 +183,43 @@ class _Restored:
         return replace(self.config, home=self.scratch, engine=self._engine, postgres_bin=bindir)
 
     def _runtime(self, major: int | None) -> Runtime:
-        """Return programs for clusters of *major* (None: the newest): the home's own, else the package's."""
+        """Return programs for clusters of *major* (None: the newest): the home's, else the package's."""
         own = self.config if self.config.engine is EngineName.POSTGRES else replace(self.config, postgres_bin=None)
         with suppress(RuntimeMissingError):
             return find_runtime(own.home, own.postgres_bin, major=major)
         runtime = programs_of(self.config.home).tools(self.scratch)
         if major not in {None, runtime.major}:
             raise RuntimeMissingError(
-                f"{self.backup.path} is of PostgreSQL {major}; there are only programs of {runtime.version}",
-                hint=f"Give --postgres-bin DIR with a PostgreSQL {major}.",
+                f"{self.backup.path} needs PostgreSQL {major}, but only PostgreSQL {runtime.version} is available",
+                hint=f"Use --postgres-bin DIR with the programs of PostgreSQL {major}.",
             )
         return runtime
 
-    def _hold(self, tables: Contents, objects: str) -> None:
-        """Compare what is there with what the manifest says that there was."""
+    def _compare_content(self, tables: Contents, objects: str) -> None:
+        """Compare rows and schema objects with the manifest. Raises `BackupDamagedError`."""
         wrong = list(differing_tables(self.manifest.tables, tables)) if self.manifest.tables is not None else []
-        same_form = self.manifest.kind is not BackupKind.DUMP or self._same_major()
-        if self.manifest.objects not in {None, objects} and same_form:
-            wrong.append("the schema's objects are other ones")
+        comparable = self.manifest.kind is not BackupKind.DUMP or self._same_major()
+        if self.manifest.objects not in {None, objects} and comparable:
+            wrong.append("the schema's objects differ")
         if wrong:
             raise _damaged(self.backup, wrong)
 
     def _same_major(self) -> bool:
-        """Return whether the dump came from the major version that it is restored with: they print objects alike."""
+        """Return whether dump and trial restore have the same major version, and so the same texts of objects."""
         return (self.manifest.server_version or "").partition(".")[0] == str(self._runtime(None).major)
 
     def _check_indexes(self, conninfo: str) -> tuple[str, ...]:
-        """Have amcheck walk through tables and B-trees, where the programs have it."""
+        """Check tables and B-tree indexes with pg_amcheck, if the programs include it."""
         if self._engine is not EngineName.POSTGRES:
             return ()
         cluster = cluster_of(self.scratch)
         program = self._runtime(major_of(cluster) if cluster is not None else None).bindir / "pg_amcheck"
         if not program.is_file():
             return ()
-        place = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
-        words = ["-h", place["host"], "-p", place["port"], "-U", place["user"], "-w", "--install-missing"]
+        server = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+        words = ["-h", server["host"], "-p", server["port"], "-U", server["user"], "-w", "--install-missing"]
         try:
-            run([program, *words, place["dbname"]], timeout=LIMIT)
+            run([program, *words, server["dbname"]], timeout=LIMIT)
         except CommandFailedError as error:
             if 'extension "amcheck" is not available' in error.message:
                 return ()
@@ -229,7 +229,7 @@ class _Restored:
 
 @contextmanager
 def _scratch(home: Home) -> Iterator[Home]:
-    """Give a home in the backups' directory of *home*, and remove it with all that belongs to it."""
+    """Yield a temporary home in the backups' directory of *home*; remove it and its socket directories afterwards."""
     directory = backups_of(home)
     created = not directory.exists()
     make_directory(directory)
@@ -239,17 +239,17 @@ def _scratch(home: Home) -> Iterator[Home]:
     try:
         yield scratch
     finally:
-        for place in (*outside_directories(scratch, runtime_directory(process_environment())), path):
-            shutil.rmtree(place, ignore_errors=True)
+        for temporary in (*outside_directories(scratch, runtime_directory(process_environment())), path):
+            shutil.rmtree(temporary, ignore_errors=True)
         if created:
             with suppress(OSError):
                 directory.rmdir()
 
 
 def _damaged(backup: Backup, wrong: list[str]) -> BackupDamagedError:
-    more = f", and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    more = f", and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
     return BackupDamagedError(
-        f"{backup.path} is damaged: {'; '.join(wrong[:NAMED])}{more}",
-        hint="Do not rely on it. Make another: mosaic-gateway backup create",
+        f"{backup.path} is damaged: {'; '.join(wrong[:MAX_NAMED])}{more}",
+        hint="Do not use it. Create another backup: mosaic-gateway backup create",
         details={"differences": wrong[:100]},
     )

@@ -1,7 +1,7 @@
 """Check built wheels and sdists: ``python -m mosaic_gateway_installer.check_dist dist/*`` (or ``dist``).
 
-The gate after the build, for archives that were built with the build hook disabled or by another
-tool. Exit code 0: all are whole; 1: faults, each on a line of its own; 2: a file cannot be read.
+This gate runs after the build, for archives built with the build hook disabled or by another tool. Exit code 0: no
+faults; 1: faults, one per line; 2: a file cannot be read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ IN_SDIST = (
 
 
 def check_archive(archive: Archive) -> tuple[str, ...]:
-    """Return a sentence for each fault of *archive*, nothing if it may be published."""
+    """Return a sentence for each fault of *archive*; an archive without faults may be published."""
     faults = check_bundles(archive.bundles)
     if archive.is_wheel:
         return (*faults, *_check_wheel(archive.files))
@@ -51,16 +51,16 @@ def _check_wheel(files: Mapping[str, bytes]) -> list[str]:
     faults = [f"{name} is missing" for name in expected if name not in files]
     infos = sorted({name.split("/")[0] for name in files if name.split("/")[0].endswith(".dist-info")})
     if len(infos) != 1:
-        return [*faults, f"there should be one .dist-info directory, there are {len(infos)}"]
+        return [*faults, f"expected one .dist-info directory, found {len(infos)}"]
     info = infos[0]
     foreign = {name.split("/")[0] for name in files} - {*PACKAGES, info}
-    faults.extend(f"{name} does not belong into the wheel" for name in sorted(foreign))
+    faults.extend(f"{name} does not belong in the wheel" for name in sorted(foreign))
     faults.extend(f"{info}/{name} is missing" for name in IN_INFO if f"{info}/{name}" not in files)
     return [*faults, *_check_record(f"{info}/RECORD", files)]
 
 
 def _check_record(record: str, files: Mapping[str, bytes]) -> list[str]:
-    """Hold each file against its line in RECORD (PEP 376, PEP 427: ``path,sha256=…,size``)."""
+    """Verify each file against its line in RECORD (PEP 376, PEP 427: ``path,sha256=…,size``)."""
     if record not in files:
         return []
     lines = csv.reader(files[record].decode(errors="replace").splitlines())
@@ -80,25 +80,26 @@ def _record_of(data: bytes) -> tuple[str, str]:
 
 
 def _check_same(archives: Mapping[Path, Archive]) -> list[str]:
-    """A wheel and an sdist that are published together carry the same migrations."""
+    """Verify that all *archives*, which are published together, contain the same hash locks."""
     names = [f"{bundle}/{LOCK_NAME}" for bundle in BUNDLES]
     locks = {tuple(archive.bundles.get(name) for name in names) for archive in archives.values()}
-    return ["the files carry different hash locks"] if len(locks) > 1 else []
+    return ["the archives contain different hash locks"] if len(locks) > 1 else []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the files named in *arguments* (default: the command line's), print faults, return the exit code."""
+    """Check the files in *arguments* (default: the command line), print faults, return the exit code."""
     names = list(sys.argv[1:] if arguments is None else arguments)
     paths = [path for name in names for path in _distributions(Path(name))]
     if not paths:
-        print("usage: python -m mosaic_gateway_installer.check_dist FILE|DIR...  (no wheel, no sdist)", file=sys.stderr)
+        print("usage: python -m mosaic_gateway_installer.check_dist FILE|DIR...", file=sys.stderr)
+        print("error: no wheel and no sdist to check", file=sys.stderr)
         return 2
     archives: dict[Path, Archive] = {}
     for path in paths:
         try:
             archives[path] = read_archive(path)
         except OSError as error:
-            print(f"{path}: it cannot be read: {error.strerror or error}", file=sys.stderr)
+            print(f"{path}: cannot be read: {error.strerror or error}", file=sys.stderr)
             return 2
         except ArchiveError as error:
             print(f"{path}: {error}", file=sys.stderr)
@@ -115,7 +116,7 @@ def _report(archives: Mapping[Path, Archive]) -> int:
     for path, archive in archives.items():
         faults = check_archive(archive)
         faulty = faulty or bool(faults)
-        print(f"{path}: {len(faults)} faults" if faults else f"{path}: whole")
+        print(f"{path}: {len(faults)} faults" if faults else f"{path}: no faults")
         for fault in faults:
             print(f"  {fault}")
     for fault in _check_same(archives):

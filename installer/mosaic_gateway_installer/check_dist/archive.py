@@ -1,7 +1,6 @@
 """Read a built wheel or sdist into memory.
 
-The build hook loads this file by its path, where this package is not installed: it needs the
-standard library alone.
+The build hook loads this file by path in an environment without this package, so it only uses the standard library.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ __all__ = ["Archive", "ArchiveError", "read_archive"]
 
 
 class ArchiveError(ValueError):
-    """The file is not a wheel or sdist that can be read, or holds names that none may hold."""
+    """The file is not a readable wheel or sdist, or contains invalid names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """What a distribution carries. ``files`` is named from the top of the source tree for an sdist.
+    """The files of a distribution. ``files`` maps path → content; an sdist's paths are relative to its ``top``.
 
-    ``top`` is the directory that an sdist wraps its files in, empty for a wheel.
+    ``top`` is the top-level directory of an sdist, empty for a wheel.
     """
 
     is_wheel: bool
@@ -33,13 +32,13 @@ class Archive:
     files: Mapping[str, bytes]
 
     def below(self, directory: str) -> dict[str, bytes]:
-        """Return the files under *directory*, named from there."""
+        """Return the files below *directory*, with paths relative to it."""
         prefix = f"{directory}/"
         return {name.removeprefix(prefix): data for name, data in self.files.items() if name.startswith(prefix)}
 
     @property
     def bundles(self) -> dict[str, bytes]:
-        """The files of all migration bundles, named from the directory that holds the bundles."""
+        """The files of all migration bundles, with paths relative to the directory of the bundles."""
         return self.below("mosaic_gateway/sql" if self.is_wheel else "src/mosaic_gateway/sql")
 
 
@@ -51,8 +50,8 @@ def read_archive(path: Path) -> Archive:
         if path.name.endswith(".tar.gz"):
             return _sdist(_unique(_sdist_members(path)))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
-        raise ArchiveError(f"it cannot be read: {error}") from error
-    raise ArchiveError("it is neither a wheel (.whl) nor an sdist (.tar.gz)")
+        raise ArchiveError(f"cannot be read: {error}") from error
+    raise ArchiveError("neither a wheel (.whl) nor an sdist (.tar.gz)")
 
 
 def _wheel_members(path: Path) -> list[tuple[str, bytes]]:
@@ -74,19 +73,19 @@ def _sdist_members(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _unique(members: list[tuple[str, bytes]]) -> dict[str, bytes]:
-    """Refuse a name that comes twice (which copy would count?) and one that leaves the archive."""
+    """Refuse duplicate names, and names outside of the archive's root directory."""
     for name, times in Counter(name for name, _ in members).items():
         if times > 1:
-            raise ArchiveError(f"{name} is in it {times} times")
+            raise ArchiveError(f"{name} is contained {times} times")
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise ArchiveError(f"{name} points out of it")
+            raise ArchiveError(f"{name} is outside of the archive's root directory")
     return dict(members)
 
 
 def _sdist(members: dict[str, bytes]) -> Archive:
     tops = {name.split("/")[0] for name in members}
     if len(tops) != 1:
-        raise ArchiveError("its files are not all in one top directory")
+        raise ArchiveError("the files are not all in one top-level directory")
     top = tops.pop()
     return Archive(
         is_wheel=False, top=top, files={name.removeprefix(f"{top}/"): data for name, data in members.items()}

@@ -1,1 +1,1 @@
-"""What doctor asks an installation: one module for each family of checks, `run.CHECKS` the list."""
+"""The checks of ``doctor`` and, in ``preflight``, those of ``install``: one module for each family of checks."""

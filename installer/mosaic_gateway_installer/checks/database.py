@@ -1,4 +1,4 @@
-"""What is in the database: reachable, migrated, as the migrations made it, its indexes valid; the set-up link."""
+"""Checks of the database: connection, pending migrations, schema objects, index validity, set-up link."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from mosaic_gateway_installer.checks.versions import check_minor
 
 __all__ = ["CHECKS"]
 
-SKEW = 60.0  # seconds that two clocks may differ
+MAX_CLOCK_SKEW = 60.0  # seconds
 SHOWN = 5  # lines in a message; the details have all
-#: What REINDEX CONCURRENTLY leaves when it is cut off: the index of that name without the ending is the real one.
+#: Names of the transient indexes that an interrupted REINDEX CONCURRENTLY leaves beside the original index.
 TRANSIENT = re.compile(r".*_cc(new|old)\d*")
-#: Invalid indexes, without those that are being built just now.
+#: Invalid indexes, except those that are being built.
 INVALID = """
     SELECT n.nspname, c.relname, t.relname FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
@@ -55,31 +55,31 @@ class SchemaPendingError(PreflightError):
 
 
 class UpgradeNeededError(AdviceError):
-    """The installation is of an older version than this program, and well with it."""
+    """The installation is of an older version than this program, and consistent."""
 
     code = "UPGRADE_NEEDED"
 
 
 class HalfAppliedError(PreflightError):
-    """A migration was begun and not finished."""
+    """A migration is partly applied."""
 
     code = "SCHEMA_HALF_APPLIED"
 
 
 class SchemaDriftError(PreflightError):
-    """The ledger says that all is applied, but objects are missing or were changed by hand."""
+    """Every migration is recorded as applied, but objects are missing or were changed by hand."""
 
     code = "SCHEMA_DRIFT"
 
 
 class InvalidIndexError(PreflightError):
-    """An index is there, kept up to date perhaps, and used by no query."""
+    """An index is invalid (pg_index.indisvalid), so no query uses it."""
 
     code = "INDEX_INVALID"
 
 
 class SetupLinkError(PreflightError):
-    """There is no admin yet, and no link that still works."""
+    """There is no admin yet, and no valid set-up link."""
 
     code = "SETUP_LINK_EXPIRED"
 
@@ -92,15 +92,13 @@ class ClockSkewError(AdviceError):
 
 @contextmanager
 def _session(installation: Installation) -> Iterator[psycopg.Connection[TupleRow]]:
-    """Connect to the running database, whose refusals become findings; nothing is started."""
+    """Connect to the running database; starts nothing. Raises EngineError, `NotCheckedError`."""
     try:
         with connect(_conninfo(installation), application_name="mosaic-gateway doctor") as connection:
             yield connection
     except psycopg.Error as error:
-        text = error.diag.message_primary or type(error).__name__  # libpq's own text may name more than it should
-        raise EngineError(
-            f"the database cannot be asked: {text}", hint="Look at its log: mosaic-gateway logs"
-        ) from None
+        text = error.diag.message_primary or type(error).__name__  # libpq's own text may contain the conninfo
+        raise EngineError(f"the database query failed: {text}", hint="See its log: mosaic-gateway logs") from None
 
 
 def _conninfo(installation: Installation) -> str:
@@ -108,7 +106,7 @@ def _conninfo(installation: Installation) -> str:
         return engine_for(installation.config).conninfo()
     conninfo = running_database(installation.home, installation.config.engine)
     if conninfo is None:
-        raise NotCheckedError("not checked: the database does not run")
+        raise NotCheckedError("not checked: the database is not running")
     return conninfo
 
 
@@ -124,36 +122,37 @@ def _database(installation: Installation) -> str:
         if installation.config.engine is EngineName.SERVER and row is not None:
             _check_skew(row[0], before, after)
             version = version_text(connection.info.server_version)
-            return f"it answers; {check_minor(version, known=(), remedy='whoever runs the server')}"
-    return "it answers"
+            remedy = "ask the administrator of the server"
+            return f"accepts connections; {check_minor(version, known=(), remedy=remedy)}"
+    return "accepts connections"
 
 
-def _check_skew(theirs: datetime, before: datetime, after: datetime) -> None:
-    seconds = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0)
-    if seconds > SKEW:
+def _check_skew(server_time: datetime, before: datetime, after: datetime) -> None:
+    seconds = max((before - server_time).total_seconds(), (server_time - after).total_seconds(), 0)
+    if seconds > MAX_CLOCK_SKEW:
         raise ClockSkewError(
             f"the clocks of this machine and of the database server differ by {seconds:.0f} s",
-            hint="Set both (timedatectl set-ntp true): sessions and links end too early or too late.",
+            hint="Set both (timedatectl set-ntp true); until then sessions and links expire too early or too late.",
         )
 
 
 def _schema(installation: Installation) -> str:
     with _session(installation) as connection:
         pending = [planned for bundle in load_bundles() for planned in read_plan(connection, bundle).pending]
-    begun = [planned for planned in pending if _is_begun(planned)]
-    if begun:
+    partial = [planned for planned in pending if _is_partly_applied(planned)]
+    if partial:
         raise HalfAppliedError(
-            "; ".join(map(_how_far, begun)),
-            hint="It can go on where it stopped: mosaic-gateway storage migrate (storage status says why it stopped).",
-            details={"tags": [planned.migration.tag for planned in begun]},
+            "; ".join(map(_progress_text, partial)),
+            hint="Resume it: mosaic-gateway storage migrate (storage status shows why it stopped).",
+            details={"tags": [planned.migration.tag for planned in partial]},
         )
     if pending:
         tags = [planned.migration.tag for planned in pending]
-        if installation.receipt.version != __version__:  # to migrate it now would leave its program without its schema
+        if installation.receipt.version != __version__:  # migrating now would break the installed version
             raise UpgradeNeededError(
                 f"version {installation.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
                 "migration(s)",
-                hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+                hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
                 details={"tags": tags},
             )
         raise SchemaPendingError(
@@ -162,11 +161,11 @@ def _schema(installation: Installation) -> str:
     return "every migration is applied"
 
 
-def _is_begun(planned: PlannedMigration) -> bool:
+def _is_partly_applied(planned: PlannedMigration) -> bool:
     return planned.start > 0 or (planned.progress is not None and planned.progress.intent is not None)
 
 
-def _how_far(planned: PlannedMigration) -> str:
+def _progress_text(planned: PlannedMigration) -> str:
     total = len(planned.migration.statements)
     return f"{planned.migration.tag} stopped after {planned.start} of {total} statements"
 
@@ -174,54 +173,54 @@ def _how_far(planned: PlannedMigration) -> str:
 def _objects(installation: Installation) -> str:
     snapshot = read_schema_snapshot()
     if snapshot is None or snapshot.digest != schema_digest(load_bundles()):
-        raise NotCheckedError("not checked: this package does not know how its schema looks in the end")
+        raise NotCheckedError("not checked: this package has no schema snapshot for its migrations")
     with _session(installation) as connection:
         if any(read_plan(connection, bundle).pending for bundle in load_bundles()):
             raise NotCheckedError("not checked: migrations are pending")
-        there = set(schema_lines(connection))
-    # What a person has added is that person's business. An invalid index has a check of its own.
-    missing = [line for line in snapshot.lines if line not in there and f"{line} INVALID" not in there]
+        present = set(schema_lines(connection))
+    # Objects that were added by hand are not reported. Invalid indexes have a check of their own.
+    missing = [line for line in snapshot.lines if line not in present and f"{line} INVALID" not in present]
     if missing:
         shown = "".join(f"\n{'':<25}- {line}" for line in missing[:SHOWN])
         raise SchemaDriftError(
-            f"{len(missing)} object(s) are not as the migrations made them; missing or changed:{shown}",
-            hint="Restore them as shown, or restore a backup. Changes of the schema belong into migrations.",
+            f"{len(missing)} object(s) that the migrations created are missing or changed:{shown}",
+            hint="Restore them as shown, or restore a backup. Change the schema only by migrations.",
             details={"missing": missing},
         )
-    return f"all {len(snapshot.lines)} objects are as the migrations made them"
+    return f"all {len(snapshot.lines)} objects are as the migrations created them"
 
 
 def _indexes(installation: Installation) -> str:
     with _session(installation) as connection:
-        found = _invalid(connection)
-    if found:
-        names = ", ".join(f"{schema}.{index} (on {table})" for schema, index, table in found)
-        first = sql.Identifier(*found[0][:2]).as_string()
+        invalid = _invalid_indexes(connection)
+    if invalid:
+        names = ", ".join(f"{schema}.{index} (on {table})" for schema, index, table in invalid)
+        first = sql.Identifier(*invalid[0][:2]).as_string()
         raise InvalidIndexError(
             f"invalid: {names}",
-            hint=f"mosaic-gateway doctor --fix, or in SQL: REINDEX INDEX CONCURRENTLY {first}",
-            details={"indexes": [f"{schema}.{index}" for schema, index, _ in found]},
+            hint=f"Rebuild: mosaic-gateway doctor --fix, or in SQL: REINDEX INDEX CONCURRENTLY {first}",
+            details={"indexes": [f"{schema}.{index}" for schema, index, _ in invalid]},
         )
     return "every index is valid"
 
 
-def _invalid(connection: psycopg.Connection[TupleRow]) -> Sequence[tuple[str, str, str]]:
+def _invalid_indexes(connection: psycopg.Connection[TupleRow]) -> Sequence[tuple[str, str, str]]:
     return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(INVALID)]
 
 
 def _repair_indexes(installation: Installation, _fault: MosaicError) -> str:
-    """Build them anew beside reads and writes; drop what an earlier such building left."""
-    done = []
+    """Rebuild invalid indexes concurrently; drop those that an interrupted REINDEX CONCURRENTLY left."""
+    actions = []
     with _session(installation) as connection:
-        for schema, index, _ in _invalid(connection):
+        for schema, index, _ in _invalid_indexes(connection):
             name = sql.Identifier(schema, index)
             if TRANSIENT.fullmatch(index):
                 connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
-                done.append(f"dropped {index}")
+                actions.append(f"dropped {index}")
             else:
                 connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(name))
-                done.append(f"rebuilt {index}")
-    return "; ".join(done)
+                actions.append(f"rebuilt {index}")
+    return "; ".join(actions)
 
 
 def _link(installation: Installation) -> str:
@@ -230,18 +229,18 @@ def _link(installation: Installation) -> str:
         if not accounts.needs_setup(conninfo):
             return "there is an admin"
     except SchemaMissingError:
-        raise NotCheckedError("not checked: the schema is not there") from None
+        raise NotCheckedError("not checked: the schema does not exist") from None
     if accounts.has_setup_token(conninfo):
-        return "no admin yet; the link from before still works"
+        return "there is no admin yet; the set-up link is valid"
     raise SetupLinkError(
-        "there is no admin yet, and no link to make one: it was used or has expired",
-        hint="Print a new one: mosaic-gateway bootstrap link",
+        "there is no admin yet, and the set-up link was used or has expired",
+        hint="Print a new link: mosaic-gateway bootstrap link",
     )
 
 
 def _issue_link(installation: Installation, _fault: MosaicError) -> str:
     token = accounts.issue_setup_token(_conninfo(installation))
-    return f"a new link, which works once, within 24 hours: {setup_url(installation.config.url, token)}"
+    return f"a new link, valid once, for 24 hours: {setup_url(installation.config.url, token)}"
 
 
 CHECKS: tuple[Check[Installation], ...] = (

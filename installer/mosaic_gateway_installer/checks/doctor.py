@@ -1,4 +1,4 @@
-"""doctor: every check of an installation, each with a code and what to do; reads only, unless it is to mend."""
+"""``doctor``: run every check of an installation. Reads only, except with ``--fix``."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ __all__ = ["doctor"]
 
 
 class FaultsFoundError(PreflightError):
-    """The doctor found faults; the result lists them."""
+    """``doctor`` found faults; the result lists them."""
 
     code = "FAULTS_FOUND"
 
 
 def doctor(home: Home, *, fix: bool = False, bundle: Path | None = None) -> Outcome:
-    """Check the installation in *home*; with *fix* mend what can safely be mended, and check that again.
+    """Check the installation in *home*; with *fix* repair what can be repaired safely, and check that again.
 
-    *bundle* is where a support archive goes. Raises `NotInstalledError`, `SupportFileError`; every other fault is
-    a finding.
+    *bundle* is the path of a support archive to write. Raises `NotInstalledError`, `SupportFileError`; every other
+    fault is a finding.
     """
     findings = tuple(_findings(home, fix=fix))
     faults = [finding for finding in findings if finding.level is Level.FAULT]
     error = None
     if faults:
-        error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says what mends it.")
+        error = FaultsFoundError(f"{len(faults)} fault(s) found", hint="Each finding says how to repair it.")
     result = {
         "findings": [finding.to_dict() for finding in findings],
-        "mended": [finding.check for finding in findings if finding.repaired],
+        "repaired": [finding.check for finding in findings if finding.repaired],
     }
     lines = finding_lines(findings)
     if bundle is not None:
         files = write_support_archive(bundle, home, _config(home), [_without_link(one) for one in findings])
         result["bundle"] = {"file": str(bundle), "files": files}
-        lines = (*lines, f"{bundle} holds what is needed to help from afar, without secrets. Look into it before you")
-        lines = (*lines, "pass it on: names, addresses and what people wrote into logs are in it.")
+        lines = (*lines, f"Wrote the support archive {bundle}. Known secrets are masked. Review it before you share")
+        lines = (*lines, "it: host names, user names, addresses and log lines are in it.")
     return Outcome(result=result, lines=lines, error=error)
 
 
@@ -57,7 +57,7 @@ def _config(home: Home) -> Config | None:
 
 
 def _without_link(finding: CheckResult) -> CheckResult:
-    """A fresh set-up link is for the person who asked for it."""
+    """Leave out what a fix reported: it may contain a new set-up link, which must not get into the archive."""
     return replace(finding, repaired="done") if finding.repaired else finding
 
 

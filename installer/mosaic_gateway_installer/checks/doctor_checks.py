@@ -1,4 +1,4 @@
-"""The list of the checks of an installation, in the order in which they are told and mended."""
+"""The checks of an installation, in the order in which they are reported and repaired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at the machine or an installation found; the one form of preflight and doctor."""
+"""A check of a machine or an installation, and its result; shared by preflight and doctor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mosaic_gateway.errors import MosaicError
 __all__ = ["AdviceError", "Check", "CheckResult", "Level", "NotCheckedError", "examine", "finding_lines", "repair"]
 
 S = TypeVar("S")
-#: What a finding says in the ``ok`` of its JSON form, which is older than ``level``.
+#: Level → the value of ``ok`` in the JSON form.
 OK = {"ok": True, "warning": True, "fault": False, "unchecked": None}
 MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  ", "unchecked": "-      "}
 
 
 class Level(StrEnum):
-    """How much a finding matters. A warning refuses nothing."""
+    """The severity of a result. Only a fault makes a command fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,18 +27,18 @@ class Level(StrEnum):
 
 
 class AdviceError(MosaicError):
-    """Raised by a check for what is not in the way and yet worth knowing: a warning. Subclasses name the code."""
+    """Raised by a check for a warning, which does not make the command fail. Subclasses set the code."""
 
 
 class NotCheckedError(Exception):
-    """Raised by a check that needs something which is not there now."""
+    """Raised by a check that does not apply, or whose prerequisite is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The answer of one check: for a warning or fault with ``code`` and ``hint``.
+    """The result of one check. A warning or fault has a ``code`` and a ``hint``.
 
-    ``repaired`` says what a fix did, ``not_repaired`` why it did not; ``error`` is what the check raised.
+    ``repaired`` says what a fix changed, ``not_repaired`` why a fix failed; ``error`` is what the check raised.
     """
 
     check: str
@@ -55,17 +55,17 @@ class CheckResult:
         """Return the JSON form."""
         form: dict[str, Any] = {"check": self.check, "ok": OK[self.level], "level": str(self.level)}
         form |= {"message": self.message, "code": self.code, "hint": self.hint}
-        optional = {"details": self.details, "mended": self.repaired, "not_mended": self.not_repaired}
+        optional = {"details": self.details, "repaired": self.repaired, "not_repaired": self.not_repaired}
         return form | {name: value for name, value in optional.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Generic[S]):
-    """One question to a subject *S*.
+    """One check of a subject *S*.
 
-    ``run`` returns what is well in a sentence and raises MosaicError for a fault, `AdviceError` for a warning,
-    `NotCheckedError`. ``fix`` mends what ``run`` raised, if that is safe, and says what it did; otherwise it
-    raises MosaicError, or `NotCheckedError` where what it needs has gone meanwhile.
+    ``run`` returns a sentence if all is well. It raises MosaicError for a fault, `AdviceError` for a warning, and
+    `NotCheckedError`. ``fix`` repairs what ``run`` raised, if that is safe, and returns what it changed; otherwise
+    it raises MosaicError, or `NotCheckedError` if a prerequisite has disappeared in the meantime.
     """
 
     id: str
@@ -74,11 +74,11 @@ class Check(Generic[S]):
 
 
 def examine(check: Check[S], subject: S) -> CheckResult:
-    """Return what *check* finds on *subject*; only faults of ours are raised."""
+    """Run *check* on *subject* and return its result. Only unexpected errors are raised."""
     try:
         return CheckResult(check=check.id, level=Level.OK, message=check.run(subject))
-    except NotCheckedError as unknown:
-        return CheckResult(check=check.id, level=Level.UNCHECKED, message=str(unknown))
+    except NotCheckedError as reason:
+        return CheckResult(check=check.id, level=Level.UNCHECKED, message=str(reason))
     except MosaicError as error:
         return _of_error(check.id, error)
     except OSError as error:
@@ -86,23 +86,23 @@ def examine(check: Check[S], subject: S) -> CheckResult:
 
 
 def repair(check: Check[S], subject: S, finding: CheckResult) -> CheckResult:
-    """Let *check* mend what it found, if it can, and return what it finds now.
+    """Run the fix of *check*, if it has one, and return the result of running the check again.
 
-    A finding that cannot be mended comes back with the reason.
+    If the fix fails, *finding* is returned with the reason.
     """
     if check.fix is None or finding.error is None:
         return finding
     try:
-        done = check.fix(subject, finding.error)
+        action = check.fix(subject, finding.error)
     except (MosaicError, OSError, NotCheckedError) as error:
         if error is finding.error:
             return finding
         return replace(finding, not_repaired=str(error))
-    return replace(examine(check, subject), repaired=done)
+    return replace(examine(check, subject), repaired=action)
 
 
 class UnreadableError(MosaicError):
-    """Something could not be read."""
+    """A file or directory could not be read."""
 
     code = "UNREADABLE"
 
@@ -114,12 +114,12 @@ def _of_error(check: str, error: MosaicError) -> CheckResult:
 
 
 def finding_lines(findings: Iterable[CheckResult]) -> tuple[str, ...]:
-    """Return *findings* as lines for people."""
+    """Return *findings* as lines of text."""
     lines = []
     for finding in findings:
         code = f" [{finding.code}]" if finding.code else ""
         lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
-        summary = f"mended: {finding.repaired}" if finding.repaired else ""
-        failed = f"not mended: {finding.not_repaired}" if finding.not_repaired else ""
-        lines += [f"{'':<24} {text}" for text in (summary, failed, finding.hint) if text]
+        repaired = f"repaired: {finding.repaired}" if finding.repaired else ""
+        failed = f"not repaired: {finding.not_repaired}" if finding.not_repaired else ""
+        lines += [f"{'':<24} {text}" for text in (repaired, failed, finding.hint) if text]
     return tuple(lines)

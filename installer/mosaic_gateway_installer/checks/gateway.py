@@ -1,4 +1,4 @@
-"""The gateway: its program, its service; does it run, is it ready, and if not, does somebody else have its port?"""
+"""Checks of the gateway: program copy, service, port, readiness."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class NotRunningError(PreflightError):
 
 
 class ServiceMissingError(PreflightError):
-    """A service is recorded that is not there."""
+    """The recorded service does not exist."""
 
     code = "SERVICE_MISSING"
 
 
 class ServiceNotEnabledError(PreflightError):
-    """The service is there, but does not start with the machine or the session."""
+    """The service is installed but not enabled: it does not start with the machine or the session."""
 
     code = "SERVICE_NOT_ENABLED"
 
 
 class ServiceEditedError(AdviceError):
-    """The unit file was changed by hand, in a way that only a person can move into a drop-in."""
+    """The unit file was changed by hand. The change belongs into a drop-in."""
 
     code = "SERVICE_EDITED"
 
@@ -52,31 +52,32 @@ def _program(installation: Installation) -> str:
     if altered:
         raise PackageAlteredError(
             f"{len(altered)} file(s) of {program.directory} are missing or were changed: {summary(altered)}",
-            hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
+            hint="Copy them again: mosaic-gateway install (restarts the gateway).",
             details={"files": altered},
         )
-    return f"version {program.version} in {program.directory}, every file as it was copied"
+    return f"version {program.version} in {program.directory}, all files unchanged"
 
 
 def _service(installation: Installation) -> str:
     recorded = recorded_service(installation.home)
     if recorded is None:
-        return "none: after a restart of the machine, run mosaic-gateway start"
+        return "none; after a restart of the machine, run mosaic-gateway start"
     service = registered_service(installation.home)
     if service is None:
         raise ServiceMissingError(
-            f"{recorded.described} is not there, or not for this home", hint="Register it anew: mosaic-gateway install"
+            f"{recorded.described} does not exist, or is for another home",
+            hint="Register it again: mosaic-gateway install",
         )
     if not is_enabled(service):
         raise ServiceNotEnabledError(
-            f"{service.described} does not start by itself",
-            hint=f"mosaic-gateway doctor --fix, or: {' '.join(service.systemctl)} enable {service.name}",
+            f"{service.described} is not enabled",
+            hint=f"Enable it: mosaic-gateway doctor --fix, or {' '.join(service.systemctl)} enable {service.name}",
         )
     text = present_text(service)
     if text is not None and not is_unchanged(text):
         raise ServiceEditedError(
-            f"{service.file} was changed by hand: a later version will keep it, and not bring its own",
-            hint=f"Move the changes into {drop_ins_of(service)}/, or run mosaic-gateway install, which tries to.",
+            f"{service.file} was changed by hand: a later version will not replace it",
+            hint=f"Move the changes into {drop_ins_of(service)}/, or run mosaic-gateway install, which tries to do so.",
         )
     return service.described
 
@@ -90,17 +91,17 @@ def _enable(installation: Installation, fault: MosaicError) -> str:
         broker.ask(Request.ENABLE_UNIT)
     else:
         enable(service)
-    return f"{service.described} starts by itself again"
+    return f"enabled {service.described}"
 
 
 def _port(installation: Installation) -> str:
-    """Take the port for an instant, unless our gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
+    """Bind the port briefly, unless this gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
     holder = holder_of(installation.home.gateway_lock)
     config = installation.config
     if holder is not None:
-        return f"the gateway has {holder.facts.get('local_url', config.local_url)}, or is about to"
+        return f"the gateway listens on {holder.facts.get('local_url', config.local_url)}, or is starting"
     with listener_for(config.home, config.host, config.port):
-        return f"port {config.port} on {config.host} is free for the gateway"
+        return f"port {config.port} on {config.host} is free"
 
 
 def _gateway(installation: Installation) -> str:
@@ -108,17 +109,17 @@ def _gateway(installation: Installation) -> str:
     if not state.running and installation.receipt.state is ReceiptState.RETAINED:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
-        raise NotRunningError("the gateway does not run", hint="Start it: mosaic-gateway start")
+        raise NotRunningError("the gateway is not running", hint="Start it: mosaic-gateway start")
     if not state.ready:
         raise NotRunningError(
-            f"the gateway (process {state.pid}) runs but is not ready", hint="Look at its log: mosaic-gateway logs"
+            f"the gateway (process {state.pid}) is running but not ready", hint="See its log: mosaic-gateway logs"
         )
     return f"ready at {state.url}"
 
 
 def _start(installation: Installation, fault: MosaicError) -> str:
     if gateway_process.state_of(installation.home, ask=False).running:
-        raise fault  # it may be at work on its start: restarting it could do harm
+        raise fault  # it may still be starting up
     started = gateway_process.start(installation.home)
     return f"started the gateway: {started.url}"
 

@@ -1,4 +1,4 @@
-"""Why a place cannot be a home, as root's process and the verb both find."""
+"""Errors for a directory that cannot be a home, raised by root's process and by the verb."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["HomeForeignError", "HomeUnusableError"]
 
 
 class HomeUnusableError(PreflightError):
-    """The home cannot be made or used where it was asked for."""
+    """The home cannot be created or used at the given path."""
 
     code = "HOME_UNUSABLE"
 
 
 class HomeForeignError(RefusedError):
-    """The directory holds something that no installation of ours put there."""
+    """The directory contains files that do not belong to an installation."""
 
     code = "HOME_FOREIGN"

@@ -1,4 +1,4 @@
-"""Facts about the machine, read once, so that what they mean can be decided (and tested) without it."""
+"""Facts about the machine, read once; the checks that judge them need no other access to the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mosaic_gateway.engines.postgres.cpu import Cpu, this_cpu
 
 __all__ = ["HostFacts", "free_memory", "read_host"]
 
-#: The locale that every cluster has: the same order of texts on every system.
+#: The locale of every cluster: it has the same collation on every system.
 CLUSTER_LOCALE = "C.UTF-8"
 UNLIMITED_V1 = 1 << 60  # bytes; cgroup v1 writes a number near 2^63 for "no limit"
 LIMITS = {"file size": "RLIMIT_FSIZE", "open files": "RLIMIT_NOFILE", "address space": "RLIMIT_AS"}
@@ -27,8 +27,8 @@ LIMITS = {"file size": "RLIMIT_FSIZE", "open files": "RLIMIT_NOFILE", "address s
 class HostFacts:
     """This machine and this process.
 
-    ``libc`` is like ``glibc 2.36``, empty where unknown; ``system_version`` that of macOS. Memory in bytes, None
-    where it cannot be read. ``limits`` are the process's soft limits, None: no limit.
+    ``libc`` is like ``glibc 2.36``, empty if unknown; ``system_version`` is the version of macOS, otherwise empty.
+    ``memory`` is in bytes, None if it cannot be read. ``limits`` are the soft limits of the process, None: unlimited.
     """
 
     system: str
@@ -45,7 +45,7 @@ class HostFacts:
 
 
 def read_host() -> HostFacts:
-    """Return the facts of now."""
+    """Read the facts about this machine."""
     return HostFacts(
         system=sys.platform,
         system_version=_numbers(platform.mac_ver()[0]) if sys.platform == "darwin" else (),
@@ -62,9 +62,9 @@ def read_host() -> HostFacts:
 
 
 def free_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the bytes that new processes may still use: what is available here, and in each cgroup above us."""
-    found = [amount for amount in (_available(proc / "meminfo"), *_in_cgroups(proc, cgroups)) if amount is not None]
-    return min(found, default=None)
+    """Return the bytes that new processes can use: the least of MemAvailable and what each cgroup leaves."""
+    amounts = [amount for amount in (_available(proc / "meminfo"), *_in_cgroups(proc, cgroups)) if amount is not None]
+    return min(amounts, default=None)
 
 
 def _available(meminfo: Path) -> int | None:
@@ -76,7 +76,7 @@ def _available(meminfo: Path) -> int | None:
 
 
 def _in_cgroups(proc: Path, cgroups: Path) -> list[int | None]:
-    """Return what each memory cgroup from ours up to the root leaves (cgroups(7); version 1 and 2)."""
+    """Return the free bytes of this process's memory cgroup and of each above it (cgroups(7), version 1 and 2)."""
     left: list[int | None] = []
     with suppress(OSError):
         for line in (proc / "self/cgroup").read_text().splitlines():
@@ -88,7 +88,7 @@ def _in_cgroups(proc: Path, cgroups: Path) -> list[int | None]:
             else:
                 continue
             group = base / path.lstrip("/")
-            # In a container the path may be one of the host's; then the mount's root is our own group.
+            # In a container the path may be one of the host's; then the mount's root is this process's cgroup.
             for directory in (group, *group.parents) if group.is_dir() else (base,):
                 left.append(_left_in(directory, limit, usage))
                 if directory == base:
@@ -102,7 +102,7 @@ def _left_in(group: Path, limit: str, usage: str) -> int | None:
         if text == "max" or int(text) >= UNLIMITED_V1:
             return None
         fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        # Files that were read are given up when memory is wanted.
+        # Inactive page cache is reclaimed on demand, so it counts as free.
         cached = int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))
         return max(0, int(text) - int((group / usage).read_text()) + cached)
     return None

@@ -1,4 +1,4 @@
-"""The home itself: receipt, owner and modes, leftovers, secret, room."""
+"""Checks of the home: receipt, owner and modes, leftovers, secret, disk space, clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
-from mosaic_gateway.installation.upgrade_state import read_mark, unfinished
+from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_error
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
@@ -33,66 +33,68 @@ from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
 __all__ = ["CHECKS"]
 
 MEGABYTE = 1024**2
-#: PostgreSQL's log of changes grows by 16 MB at a time; without room for it the database stops.
-LEAST_ROOM = 64 * MEGABYTE
-GOOD_ROOM = 256 * MEGABYTE
-LEAST_FILES = 500
-#: Names that this package gives to what it has not finished; whoever finds one later knows that its maker died.
+#: WAL grows in segments of 16 MB; without space for the next one the database stops.
+FAULT_BELOW = 64 * MEGABYTE
+WARNING_BELOW = 256 * MEGABYTE
+MIN_FREE_FILES = 500
+#: The names of temporary files, which are renamed when complete: one that stays was left by a killed process.
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 class IncompleteError(PreflightError):
-    """An install or uninstall did not come to its end."""
+    """An install or uninstall was interrupted."""
 
     code = "INSTALL_INCOMPLETE"
 
 
 class ModeError(PreflightError):
-    """Files or directories of the home are open to other users, closed to their owner, or another user's."""
+    """Files or directories of the home are open to other users, closed to their owner, or owned by another user."""
 
     code = "HOME_MODE"
 
 
 class LeftoversError(AdviceError):
-    """Files are there that killed processes had not finished, or had not finished to delete."""
+    """There are temporary or partly deleted files that killed processes left."""
 
     code = "LEFTOVERS"
 
 
 class DiskLowError(AdviceError):
-    """There is little room left."""
+    """There is little free disk space."""
 
     code = "DISK_LOW"
 
 
 class ReserveMissingError(AdviceError):
-    """The space that recovery may use on a full disk is not set aside."""
+    """The disk space that crash recovery can use on a full disk is not reserved."""
 
     code = "RESERVE_MISSING"
 
 
 def _receipt(installation: Installation) -> str:
     receipt, home = installation.receipt, installation.home
-    _leave_to_others(home)
+    _require_no_change_in_progress(home)
     mark = read_mark(home)
     if mark is not None:
-        raise unfinished(home, mark)
+        raise unfinished_error(home, mark)
     if receipt.state is ReceiptState.RETAINED:
-        raise IncompleteError("it was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install.")
+        raise IncompleteError(
+            "the installation was uninstalled and its data retained", hint="Adopt the data: mosaic-gateway install"
+        )
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
-        raise IncompleteError("an install or uninstall did not come to its end", hint="Run mosaic-gateway install.")
+        raise IncompleteError("an install or uninstall was interrupted", hint="Run mosaic-gateway install.")
     return f"instance {receipt.instance_id}, version {receipt.version}"
 
 
-def _leave_to_others(home: Home) -> None:
+def _require_no_change_in_progress(home: Home) -> None:
     holder = holder_of(home.lock)
     if holder is not None:
-        raise NotCheckedError(f"not checked: process {holder.pid} changes it ({holder.facts.get('verb')})")
+        raise NotCheckedError(f"not checked: process {holder.pid} is changing it ({holder.facts.get('verb')})")
 
 
 @dataclass(frozen=True, slots=True)
 class _Wrong:
-    """A path with its right mode, and whose it shall be."""
+    """A path with a wrong mode or owner, and the right ones."""
 
     path: Path
     mode: int
@@ -106,21 +108,21 @@ def _modes(installation: Installation) -> str:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ModeError(
-            f"{first.path} is open to other users, closed to its owner, or another user's{more}",
+            f"{first.path} is open to other users, closed to its owner, or owned by another user{more}",
             hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
         )
     check_layout(installation.home)
-    return "the home is closed to other users, and all its owner's"
+    return "the home is closed to other users, and every file in it has the right owner"
 
 
 def _remedy(wrong: _Wrong) -> str:
     path = shlex.quote(str(wrong.path))
     if not _is_foreign(wrong):
-        return f"mosaic-gateway doctor --fix, or: chmod {wrong.mode:o} {path}"
+        return f"Set the mode: mosaic-gateway doctor --fix, or chmod {wrong.mode:o} {path}"
     status = wrong.path.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-        return f"Only root can change that. It has other names, so see first whose file it is: ls -li {path}"
+        return f"Only root can change that. The file has other hard links: check first what it is, ls -li {path}"
     return f"Only root can change that: chown -h {wrong.owner}:{wrong.group} {path}"
 
 
@@ -129,31 +131,31 @@ def _is_foreign(wrong: _Wrong) -> bool:
 
 
 def _wrong_paths(home: Home) -> Iterator[_Wrong]:
-    """Yield what has the wrong mode or owner, of the home's upper levels: what lies below is behind them."""
-    whose = home.path.stat()
+    """Yield paths with a wrong mode or owner in the upper levels of the home, which protect what is below them."""
+    owner = home.path.stat()
     listed = [home.path, *_children(home.path)]
     listed += [path for directory in (home.secrets, home.data, home.run, home.logs) for path in _children(directory)]
     for path in listed:
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
-            right = 0o700
+            mode = 0o700
         elif stat.S_ISREG(status.st_mode):
-            right = 0o600
-        else:  # a socket, whose directory keeps it; a link, whose mode means nothing
+            mode = 0o600
+        else:  # a socket is protected by its directory; the mode of a symbolic link is not used
             continue
-        if status.st_mode & 0o077 or status.st_mode & right != right or status.st_uid != whose.st_uid:
-            yield _Wrong(path, right, whose.st_uid, whose.st_gid)
+        if status.st_mode & 0o077 or status.st_mode & mode != mode or status.st_uid != owner.st_uid:
+            yield _Wrong(path, mode, owner.st_uid, owner.st_gid)
 
 
 def _children(directory: Path) -> list[Path]:
-    """Return what lies in *directory*; nothing if that is a link, or closed."""
+    """Return the entries of *directory*; none if it is a symbolic link, not a directory, or not readable."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         return sorted(directory.iterdir()) if not directory.is_symlink() else []
     return []
 
 
 def _repair_modes(installation: Installation, fault: MosaicError) -> str:
-    """Set the modes; a path of another user stays as it is."""
+    """Set the modes of the owner's paths; leave those of another user as they are."""
     if not isinstance(fault, ModeError):
         raise fault
     repaired, foreign = [], []
@@ -163,37 +165,37 @@ def _repair_modes(installation: Installation, fault: MosaicError) -> str:
         else:
             wrong.path.chmod(wrong.mode)
             repaired.append(str(wrong.path))
-    left = f"another user's, which only root can change: {', '.join(foreign)}"
+    left = f"owned by another user, so only root can change it: {', '.join(foreign)}"
     if foreign and not repaired:
         raise ModeError(left)
-    return f"set the mode of {', '.join(repaired) or 'nothing'}{f' (not of {left})' if foreign else ''}"
+    return f"set the mode of {', '.join(repaired) or 'nothing'}{f'; {left}' if foreign else ''}"
 
 
 def _leftovers(installation: Installation) -> str:
-    _leave_to_others(installation.home)
-    found = [*_unfinished(installation.home), *erased(installation.home)]
-    if found:
+    _require_no_change_in_progress(installation.home)
+    leftovers = [*_unfinished(installation.home), *erased(installation.home)]
+    if leftovers:
         raise LeftoversError(
-            f"files that killed processes left: {', '.join(map(str, found))}",
-            hint="They harm nothing. To remove them: mosaic-gateway doctor --fix",
-            details={"paths": [str(path) for path in found]},
+            f"killed processes left files: {', '.join(map(str, leftovers))}",
+            hint="They only take space. Remove them: mosaic-gateway doctor --fix",
+            details={"paths": [str(path) for path in leftovers]},
         )
-    return "nothing lies about"
+    return "none"
 
 
 def _unfinished(home: Home) -> list[Path]:
-    places = (home.path, *(path for path in _children(home.path) if path.is_dir()))
-    return [path for place in places for path in _children(place) if UNFINISHED.fullmatch(path.name)]
+    directories = (home.path, *(path for path in _children(home.path) if path.is_dir()))
+    return [path for directory in directories for path in _children(directory) if UNFINISHED.fullmatch(path.name)]
 
 
 def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
     home = installation.home
     with home_locked(home, "doctor"):
-        found = _unfinished(home)
-        count = len(found) + len(erased(home))
+        unfinished_paths = _unfinished(home)
+        count = len(unfinished_paths) + len(erased(home))
         erase_leftovers(home)
         programs_of(home).remove(())
-        for path in (path for path in found if path.parent != home.runtime):
+        for path in (path for path in unfinished_paths if path.parent != home.runtime):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -203,38 +205,38 @@ def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
 
 def _secret(installation: Installation) -> str:
     load_auth_secret(installation.config)
-    return "the authentication secret is there"
+    return "the authentication secret exists"
 
 
-def _room(installation: Installation) -> str:
+def _disk_space(installation: Installation) -> str:
     home = installation.home
     status = os.statvfs(home.path)
     free = status.f_bavail * status.f_frsize
     summary = f"{free // MEGABYTE} MB free in {home.path}"
-    hint = "Make room, or move the home to a larger file system (stop, move, start with --home)."
+    hint = "Free some space, or move the home to a larger file system (stop, move, start with --home)."
     details = {"free_bytes": free, "free_files": status.f_favail}
-    if free < LEAST_ROOM:
+    if free < FAULT_BELOW:
         raise DiskFullError(f"{summary}: the database will stop", hint=hint, details=details)
-    if status.f_files and status.f_favail < LEAST_FILES:
+    if status.f_files and status.f_favail < MIN_FREE_FILES:
         raise DiskFullError(f"{home.path} can hold {status.f_favail} more files", hint=hint, details=details)
-    if free < GOOD_ROOM:
+    if free < WARNING_BELOW:
         raise DiskLowError(summary, hint=hint, details=details)
     embedded = installation.config.engine is EngineName.POSTGRES and home.data.is_dir()
     if embedded and not disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
         raise ReserveMissingError(
-            "the 64 MB that recovery may use on a full disk are not set aside",
-            hint="The next start does it, and so does mosaic-gateway doctor --fix.",
+            "the 64 MB that crash recovery can use on a full disk are not reserved",
+            hint="The next start reserves them, and so does mosaic-gateway doctor --fix.",
         )
     return summary
 
 
-def _set_reserve_aside(installation: Installation, fault: MosaicError) -> str:
+def _create_reserve(installation: Installation, fault: MosaicError) -> str:
     if not isinstance(fault, ReserveMissingError):
         raise fault
     create_disk_reserve(installation.home)
     if not disk_reserve_file(installation.home).exists():
         raise fault
-    return "set 64 MB aside"
+    return "reserved 64 MB"
 
 
 def _clock(installation: Installation) -> str:
@@ -246,6 +248,6 @@ CHECKS: tuple[Check[Installation], ...] = (
     Check(id="owner and modes", run=_modes, fix=_repair_modes),
     Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),
     Check(id="secret", run=_secret),
-    Check(id="room", run=_room, fix=_set_reserve_aside),
+    Check(id="disk space", run=_disk_space, fix=_create_reserve),
     Check(id="clock", run=_clock),
 )

@@ -1,4 +1,4 @@
-"""What the checks of an installation are told."""
+"""The subject of the checks of ``doctor``."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Installation:
 
     @property
     def home(self) -> Home:
-        """Where it is."""
+        """The installation's directory."""
         return self.config.home

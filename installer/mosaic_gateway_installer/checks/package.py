@@ -1,4 +1,4 @@
-"""The installed package and the copies that run: every file as it was made?"""
+"""Checks that no file of the installed package and its dependencies was changed or lost."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ SHOWN = 5  # names in a message; the details have all
 
 
 class PackageAlteredError(PreflightError):
-    """Files of the program are missing or were changed after they had been installed."""
+    """Files of the program are missing or were changed after installation."""
 
     code = "FILES_ALTERED"
 
 
 def summary(files: Sequence[str]) -> str:
-    """Return *files* for a message: the first few, and how many more there are."""
+    """Return *files* as text for a message: the first few, and the number of the others."""
     more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
     return f"{', '.join(files[:SHOWN])}{more}"
 
 
-def _package(_find_waiting: Installation) -> str:
+def _package(_installation: Installation) -> str:
     count = sum(len(bundle.migrations) for bundle in load_bundles())
-    return f"{count} migrations, every hash as built"
+    return f"{count} migrations, every hash matches the lock"
 
 
 def _files(installation: Installation) -> str:
-    broker = installation.home.broker  # root's package may be closed to this user
-    found = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
-    names, pinned = found["altered"], found["pinned"]
+    broker = installation.home.broker  # the account may not be able to read root's package
+    faults = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
+    names, pinned = faults["altered"], faults["pinned"]
     if names:
         raise PackageAlteredError(
             f"{len(names)} file(s) of the package are missing or were changed: {summary(names)}",
-            hint=f"Install anew: pip install --force-reinstall --no-deps {' '.join(pinned)}",
+            hint=f"Reinstall: pip install --force-reinstall --no-deps {' '.join(pinned)}",
             details={"files": names},
         )
-    if not found["count"]:
+    if not faults["count"]:
         raise NotCheckedError("not checked: this program was not installed by pip")
-    return f"{found['count']} packages, every file as installed"
+    return f"{faults['count']} packages, every file as installed"
 
 
 def package_faults() -> dict[str, Any]:
-    """Return how many distributions the installed package consists of, and which of their files are not as installed.
+    """Check the package and its dependencies against their RECORD files.
 
-    ``count`` is 0 where pip did not install it, ``altered`` are files and ``pinned`` the requirements that bring them.
-    Raises PreflightError, OSError.
+    ``count`` is the number of distributions, 0 if pip did not install the package; ``altered`` are the missing or
+    changed files; ``pinned`` are the requirements that reinstall them. Raises PreflightError, OSError.
     """
     distributions = _distributions()
     altered = {one.name: files for one in distributions if (files := altered_files_of(one))}
@@ -65,13 +65,13 @@ def package_faults() -> dict[str, Any]:
 
 
 def _distributions() -> list[metadata.Distribution]:
-    """Return what is installed of this program; a copy in a home has none, and is checked by its own manifest."""
+    """Return the installed distributions; none for a program copy, which has no metadata but a manifest of its own."""
     try:
         metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
         return []
-    found, programs = closure()
-    return [*found.values(), *map(metadata.distribution, programs)]
+    libraries, programs = closure()
+    return [*libraries.values(), *map(metadata.distribution, programs)]
 
 
 CHECKS: tuple[Check[Installation], ...] = (Check(id="package", run=_package), Check(id="files", run=_files))

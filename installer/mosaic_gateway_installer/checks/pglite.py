@@ -1,4 +1,4 @@
-"""The engine ``pglite``: its packages, Node.js, and its data."""
+"""Checks of the engine ``pglite``: its packages, Node.js, and its data."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ __all__ = ["CHECKS"]
 
 
 class NodeGoneError(AdviceError):
-    """The Node.js that was chosen is gone or too old; what PATH has serves instead, where there is one."""
+    """The recorded Node.js is gone or too old; each start searches PATH for another one."""
 
     code = "NODE_GONE"
 
 
 def _programs(installation: Installation) -> str:
-    brought, search_path = shipped(), process_environment().get("PATH")
-    runtime = find_runtime(installation.home, installation.config.pglite_dir, shipped=brought, search_path=search_path)
-    verify(runtime.modules, brought)
+    pinned, search_path = shipped(), process_environment().get("PATH")
+    runtime = find_runtime(installation.home, installation.config.pglite_dir, shipped=pinned, search_path=search_path)
+    verify(runtime.modules, pinned)
     return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
 
 
 def _node(installation: Installation) -> str:
-    noted = recorded_node(installation.home)
-    if noted is None:
+    recorded = recorded_node(installation.home)
+    if recorded is None:
         raise NodeGoneError(
-            "the Node.js that this home was to run on is gone or too old; every start looks for one on PATH, which"
-            " a service may not have",
-            hint="Let the home note another one: mosaic-gateway install",
+            "the recorded Node.js is gone or too old; each start searches PATH for one, which a service may not have",
+            hint="Record another one: mosaic-gateway install",
         )
-    return f"Node.js {noted.version} in {noted.binary}"
+    return f"Node.js {recorded.version} in {recorded.binary}"
 
 
 def _data(installation: Installation) -> str:

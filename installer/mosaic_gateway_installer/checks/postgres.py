@@ -1,4 +1,4 @@
-"""The engine ``postgres``: its programs, its cluster, and what a dead server left there."""
+"""Checks of the engine ``postgres``: its programs, minor version, cluster, and stale postmaster.pid."""
 
 from __future__ import annotations
 
@@ -18,40 +18,39 @@ __all__ = ["CHECKS"]
 
 
 class StalePidFileError(AdviceError):
-    """A postmaster.pid names a server that does not run any more."""
+    """postmaster.pid names a server that is no longer running."""
 
     code = "STALE_PID"
 
 
 def _programs(installation: Installation) -> str:
-    own = installation.config.postgres_bin is None
     runtime = find_runtime(installation.home, installation.config.postgres_bin)
-    if not own:
+    if installation.config.postgres_bin is not None:
         return f"PostgreSQL {runtime.version} in {runtime.bindir}"
     copy = copy_of(installation.home, runtime.version)
     altered = altered_files(copy)
     if altered:
         raise PackageAlteredError(
             f"{len(altered)} file(s) of {copy} are missing or were changed: {summary(altered)}",
-            hint="Copy them anew: mosaic-gateway install (the gateway is restarted).",
+            hint="Copy them again: mosaic-gateway install (restarts the gateway).",
             details={"files": altered},
         )
-    return f"PostgreSQL {runtime.version} in {runtime.bindir}, every file as it was"
+    return f"PostgreSQL {runtime.version} in {runtime.bindir}, all files unchanged"
 
 
 def _minor(installation: Installation) -> str:
     runtime = find_runtime(installation.home, installation.config.postgres_bin)
     if installation.config.postgres_bin is None:
-        return check_minor(runtime.version, known=(wheel_version(),), remedy="mosaic-gateway install")
-    return check_minor(runtime.version, known=(), remedy="the system's package manager")
+        return check_minor(runtime.version, known=(wheel_version(),), remedy="run mosaic-gateway install")
+    return check_minor(runtime.version, known=(), remedy="use the system's package manager")
 
 
 def _cluster(installation: Installation) -> str:
     cluster = cluster_of(installation.home)
     if cluster is None:
         raise ClusterMissingError(
-            f"{installation.home.data} holds no database cluster",
-            hint="Restore it from a backup; install would begin with an empty one.",
+            f"there is no database cluster in {installation.home.data}",
+            hint="Restore it from a backup; install would create an empty one.",
         )
     return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
 
@@ -59,15 +58,15 @@ def _cluster(installation: Installation) -> str:
 def _pid_file(installation: Installation) -> str:
     cluster = cluster_of(installation.home)
     if cluster is None or running_conninfo(installation.home) is not None:
-        return "no server is dead"
+        return "not stale"
     pid_file = read_pid_file(cluster)
     if pid_file is None:
-        return "no server is dead"
+        return "not stale"
     if processes_of(cluster):
-        raise NotCheckedError("not checked: a server starts or ends just now, or a dead gateway left one")
+        raise NotCheckedError("not checked: a server is starting, stopping, or was left by a gateway that crashed")
     raise StalePidFileError(
         f"{cluster / 'postmaster.pid'} names process {pid_file.pid}, which is not this database's server",
-        hint="The next start clears it, and so does mosaic-gateway doctor --fix.",
+        hint="The next start removes it, and so does mosaic-gateway doctor --fix.",
         details={"pid": pid_file.pid},
     )
 
@@ -77,7 +76,7 @@ def _remove_pid_file(installation: Installation, fault: MosaicError) -> str:
     lock = EngineLock(installation.home)
     try:
         lock.acquire()
-    except EngineBusyError as busy:  # somebody starts it: then it is no longer stale
+    except EngineBusyError as busy:  # another process is starting the server: the file is no longer stale
         raise busy from fault
     try:
         if cluster is None or processes_of(cluster):

@@ -1,8 +1,8 @@
-"""How the schema looks when every migration is applied, as it was when this package was made.
+"""A snapshot of the schema with every migration applied, included in the package.
 
-``schema.txt`` holds the digest of the migrations and then the lines of `migrations.fingerprint`; a test holds
-it equal to what the migrations make. Written by ``python -m mosaic_gateway_installer.checks.schema_snapshot CONNINFO``
-from a database that has just been migrated.
+``schema.txt`` contains the digest of the migrations, then the lines of `migrations.schema_fingerprint`. A test checks
+that it matches the migrations. To write it, migrate an empty database and run
+``python -m mosaic_gateway_installer.checks.schema_snapshot CONNINFO``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ NAME = "schema.txt"
 
 @dataclass(frozen=True, slots=True)
 class SchemaSnapshot:
-    """The lines of a schema, and the digest of the migrations that make it."""
+    """The lines of a schema, and the digest of the migrations that create it."""
 
     digest: str
     lines: tuple[str, ...]
 
     def to_text(self) -> str:
-        """Return the file's form: the digest, then one JSON string a line."""
+        """Return the content of the file: the digest, then one JSON string per line."""
         return "".join(f"{line}\n" for line in (self.digest, *map(json.dumps, self.lines)))
 
 
 @cache
 def read_schema_snapshot() -> SchemaSnapshot | None:
-    """Return the packaged picture, None where there is none."""
+    """Return the packaged snapshot, None if there is none."""
     try:
         digest, *lines = (files(__package__) / NAME).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -46,8 +46,8 @@ def read_schema_snapshot() -> SchemaSnapshot | None:
 
 
 def take_schema_snapshot(conninfo: str) -> SchemaSnapshot:
-    """Return the picture of the migrated database at *conninfo*."""
-    with connect(conninfo, application_name="mosaic-gateway picture") as connection:
+    """Return a snapshot of the migrated database at *conninfo*."""
+    with connect(conninfo, application_name="mosaic-gateway snapshot") as connection:
         return SchemaSnapshot(schema_digest(load_bundles()), schema_lines(connection))
 
 

@@ -1,9 +1,9 @@
-"""A support archive: what somebody who helps from afar wants to see, and no secret.
+"""A support archive: findings, versions, settings, file list and logs, with secrets masked.
 
-Theory of operation. Nothing is copied whole but logs and the receipt; settings are shown as `config show` does,
-masked. All text then passes one scrubber, which knows every secret of the home by its value (secret files, the
-database URL and its password, whatever the environment gave), and blanks what looks like a token, a password in a
-URL or a cookie, whoever's it is.
+Theory of operation. Only the ends of the logs, the receipt, the journal and the service unit are copied; settings are
+masked as in `config show`. All text then passes one `SecretRedactor`. It masks every known secret of the home by value
+(secret files, the database URL and its password, secrets in the environment), and by pattern whatever has the form of
+a token, a password in a URL, or a cookie.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = ["SecretRedactor", "secrets_of", "write_support_archive"]
 
 LOG_LINES = 2_000
 MASK = "****"
-SHORTEST = 3  # characters: a shorter secret would blank out ordinary words
-LISTED = 5_000  # files of the home
-#: What is a secret by its look: URL passwords, set-up tokens, authorization headers, cookies, key=value pairs.
+MIN_LENGTH = 3  # characters: masking a shorter secret would mask parts of ordinary words
+MAX_LISTED = 5_000  # files of the home
+#: Secrets recognised by form: URL passwords, set-up tokens, authorization headers, cookies, key=value pairs.
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*):[^@/\s]+@", re.IGNORECASE), rf"\1:{MASK}@"),
     (re.compile(r"(#|[?&])(token|code)=[\w.%-]+"), rf"\1\2={MASK}"),
@@ -55,68 +55,68 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 class SupportFileError(UsageError):
-    """The archive cannot be written where it was asked for."""
+    """The archive cannot be written to the given path."""
 
     code = "SUPPORT_FILE"
 
 
 class SecretRedactor:
-    """Takes *secrets* out of texts, and what looks like one."""
+    """Mask *secrets* in texts, and what has the form of a secret."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        found = {secret for secret in secrets if len(secret) >= SHORTEST}
+        maskable = {secret for secret in secrets if len(secret) >= MIN_LENGTH}
         # The longest first: one may be a part of another.
-        self._secrets = sorted(found, key=len, reverse=True)
+        self._secrets = sorted(maskable, key=len, reverse=True)
 
     def clean(self, text: str) -> str:
-        """Return *text* without them."""
+        """Return *text* with secrets replaced by ``****``."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        for pattern, retained in PATTERNS:
-            text = pattern.sub(retained, text)
+        for pattern, replacement in PATTERNS:
+            text = pattern.sub(replacement, text)
         return text
 
 
 def secrets_of(home: Home, config: Config | None) -> set[str]:
-    """Return every secret that this process can know of *home*, by value, as it may be written in a text."""
-    found: set[str] = set()
+    """Return the values of all secrets of *home* that this process can read, in each form that a text may contain."""
+    secrets: set[str] = set()
     with suppress(OSError):
         for path in home.secrets.iterdir():
             with suppress(OSError):
-                found.add(read_regular(path).decode("utf-8", "replace").strip())
+                secrets.add(read_regular(path).decode("utf-8", "replace").strip())
     values = [] if config is None else [config.database_url, config.auth_secret]
-    found |= {value.reveal() for value in values if value is not None}
+    secrets |= {value.reveal() for value in values if value is not None}
     if config is not None and config.database_url is not None:
-        found |= _parts_of_url(config.database_url.reveal())
+        secrets |= _passwords_in_url(config.database_url.reveal())
     for name, value in process_environment().items():
         if re.search(r"PASSWORD|SECRET|TOKEN|DATABASE_URL", name):
-            found.add(value)
-    return found - {""}
+            secrets.add(value)
+    return secrets - {""}
 
 
-def _parts_of_url(url: str) -> set[str]:
-    """Return the passwords in a database URL or conninfo, as written and as meant."""
+def _passwords_in_url(url: str) -> set[str]:
+    """Return the passwords in a database URL or conninfo: as written, decoded, and percent-encoded."""
     from urllib.parse import quote, urlsplit
 
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
-    found: set[str] = set()
+    passwords: set[str] = set()
     with suppress(ValueError):
-        found.add(urlsplit(url).password or "")
+        passwords.add(urlsplit(url).password or "")
     with suppress(psycopg.Error):
-        given = conninfo_to_dict(url)
-        meant = {str(value) for key, value in given.items() if "password" in key and value}
-        found |= meant | {quote(value, safe="") for value in meant}
-    return found
+        parameters = conninfo_to_dict(url)
+        decoded = {str(value) for key, value in parameters.items() if "password" in key and value}
+        passwords |= decoded | {quote(value, safe="") for value in decoded}
+    return passwords
 
 
 def write_support_archive(
     target: Path, home: Home, config: Config | None, findings: Sequence[CheckResult]
 ) -> list[str]:
-    """Write the archive *target* (.tar.gz, 0600) and return the names of what is in it. Raises `SupportFileError`."""
-    scrubber = SecretRedactor(secrets_of(home, config))
-    members = {name: scrubber.clean(text) for name, text in _contents(home, config, findings).items()}
+    """Write the archive *target* (.tar.gz, mode 0600) and return its member names. Raises `SupportFileError`."""
+    redactor = SecretRedactor(secrets_of(home, config))
+    members = {name: redactor.clean(text) for name, text in _contents(home, config, findings).items()}
     with os.fdopen(_new_file(target, home), "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, text in members.items():
             content = text.encode(errors="replace")
@@ -127,19 +127,19 @@ def write_support_archive(
 
 
 def _new_file(target: Path, home: Home) -> int:
-    """Return a descriptor of the new file *target*, which root's process makes where root has named it."""
+    """Return a descriptor of the new file *target*; root's process opens it if the command was run by root."""
     if home.broker is not None:
         return home.broker.ask(Request.OPEN_OUTPUT)[1][0]
     try:
         return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SupportFileError(
-            f"{target} cannot be written: {error.strerror}", hint="Name a file that is not there yet: --bundle FILE"
+            f"{target} cannot be written: {error.strerror}", hint="Give a file that does not exist: --bundle FILE"
         ) from error
 
 
 def _contents(home: Home, config: Config | None, findings: Sequence[CheckResult]) -> dict[str, str]:
-    found = {
+    members = {
         "findings.json": _json([finding.to_dict() for finding in findings]),
         "versions.json": _json(_versions()),
         "machine.json": _json(_machine()),
@@ -150,11 +150,11 @@ def _contents(home: Home, config: Config | None, findings: Sequence[CheckResult]
     }
     for name, path in {"receipt.json": home.receipt, "journal.jsonl": home.journal}.items():
         with suppress(OSError):
-            found[name] = read_regular(path).decode("utf-8", "replace")
+            members[name] = read_regular(path).decode("utf-8", "replace")
     service = registered_service(home)
     if service is not None:
-        found["service.unit"] = present_text(service) or ""
-    return found
+        members["service.unit"] = present_text(service) or ""
+    return members
 
 
 def _versions() -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _settings(config: Config | None) -> Mapping[str, Any]:
 
 
 def _listing(home: Home) -> str:
-    """Return owner, mode, size and name of what the home holds, but for the insides of cluster and programs."""
+    """Return mode, owner, size and path of each file in the home, without the content of cluster and programs."""
     lines: list[str] = []
     for root, directories, files in os.walk(home.path):
         directories.sort()
@@ -192,7 +192,7 @@ def _listing(home: Home) -> str:
             with suppress(OSError):
                 status = os.lstat(path)
                 lines.append(f"{status.st_mode:06o} {status.st_uid}:{status.st_gid} {status.st_size:>12} {path}")
-    return "\n".join(lines[:LISTED])
+    return "\n".join(lines[:MAX_LISTED])
 
 
 def _json(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""May an install take up the data that is there? Told by marks that the receipt keeps of data and secret.
+"""Checks whether an install may adopt existing data, by comparing data and secret with the receipt.
 
-The marks: the cluster's system identifier, and a keyed hash that only the right secret gives. Receipts of
-earlier versions have none; then only what the files themselves say is judged. All of it reads only.
+The receipt contains the cluster's system identifier and an HMAC keyed with the secret. Receipts of earlier versions
+contain neither; then only the files themselves are checked. Nothing is written.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from mosaic_gateway_installer.upgrade.major_version import decision_for, program
 __all__ = ["DataIdentity", "SchemaNewerError", "SecretMismatchError", "check_adoption", "data_identity_of"]
 
 PURPOSE = b"mosaic-gateway: is this the secret of the data"
-#: What every cluster of PostgreSQL has; without one of them the server would not start, or start on rubbish.
-NEEDED = (
+#: Files that every PostgreSQL cluster has; without one of them the server fails to start or reads invalid data.
+REQUIRED = (
     "base",
     "global",
     "pg_wal",
@@ -42,7 +42,7 @@ NEEDED = (
 
 
 class SecretMismatchError(RefusedError):
-    """The secret is another than the one that the data was used with."""
+    """The secret differs from the one that the data was used with."""
 
     code = "SECRET_MISMATCH"
 
@@ -55,14 +55,14 @@ class SchemaNewerError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataIdentity:
-    """By what a home's data and secret are known again; None where there is none."""
+    """Identifies the data and the secret of a home; fields are None if there is no data or no secret."""
 
     system_identifier: int | None
     secret_check: str | None
 
 
 def data_identity_of(home: Home, auth_secret: Secret | None = None) -> DataIdentity:
-    """Return the marks of what is in *home*; *auth_secret* counts instead of the home's file.
+    """Return the identity of data and secret in *home*; *auth_secret*, if given, replaces the home's file.
 
     Raises `ForeignClusterError`, RecordError, OSError.
     """
@@ -74,7 +74,7 @@ def data_identity_of(home: Home, auth_secret: Secret | None = None) -> DataIdent
 
 
 def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
-    """Refuse data that does not belong to *receipt*, or is not whole; *schema* is the digest of our own migrations.
+    """Refuse data that does not match *receipt* or is incomplete; *schema* is the digest of this version's migrations.
 
     Raises `ForeignClusterError`, `SecretMismatchError`, `SchemaNewerError`, RecordError.
     """
@@ -86,8 +86,8 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
         source = "BETTER_AUTH_SECRET" if config.auth_secret is not None else str(config.home.auth_secret)
         raise SecretMismatchError(
             f"the secret from {source} is not the one that the data of {config.home.path} was used with",
-            hint="Restore the right one from a backup. With another every session and link would end; if that is what "
-            "you want, say so: --accept-secret.",
+            hint="Restore the previous secret from a backup. A different secret ends every session and invalidates "
+            "every link; to accept that, add --accept-secret.",
         )
     if receipt.schema not in {None, schema} and _order(receipt.version) > _order(__version__):
         raise SchemaNewerError(
@@ -105,24 +105,24 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
     if cluster is None:
         return
     if has_data(home):
-        check_major(cluster)  # PGlite opens no other, and says not why
+        check_major(cluster)  # PGlite fails on another major version without a reason
     else:
         major_of(cluster)
-    missing = [name for name in NEEDED if not (cluster / name).exists()]
+    missing = [name for name in REQUIRED if not (cluster / name).exists()]
     if missing:
         raise ForeignClusterError(
             f"{cluster} is damaged: it has no {', '.join(missing)}",
-            hint="Nothing was changed. Put a backup in its place: mosaic-gateway backup restore NAME",
+            hint="Nothing was changed. Restore a backup: mosaic-gateway backup restore NAME",
         )
-    found, record = system_identifier(cluster), read_record(home)
-    known = {None, found}
-    if record is not None and record.after == found:  # an upgrade made it, and was killed before the receipt said so
-        known.add(record.before)
-    if receipt.system_identifier not in known:
+    identifier, record = system_identifier(cluster), read_record(home)
+    accepted = {None, identifier}
+    if record is not None and record.after == identifier:  # created by an upgrade that was killed before it updated
+        accepted.add(record.before)  # the receipt
+    if receipt.system_identifier not in accepted:
         raise ForeignClusterError(
-            f"{cluster} is another cluster (system identifier {found}) than the one of this installation "
-            f"({receipt.system_identifier})",
-            hint="Nothing was changed. Put the right one back, or choose another --home.",
+            f"{cluster} has system identifier {identifier}, but the cluster of this installation has "
+            f"{receipt.system_identifier}",
+            hint="Nothing was changed. Restore the cluster of this installation, or choose another --home.",
         )
 
 
@@ -134,15 +134,15 @@ def _check_major(config: Config) -> None:
     major, programs = major_of(cluster), programs_major(config)
     if decision is MajorDecision.REFUSE_OLDER_PROGRAMS:
         raise ForeignClusterError(
-            f"{cluster} was made by PostgreSQL {major}; the programs here are of version {programs}",
-            hint="Nothing was changed. Install the later version of mosaic-gateway that made it, or give "
+            f"{cluster} was created by PostgreSQL {major}, but the installed programs are version {programs}",
+            hint="Nothing was changed. Install the later version of mosaic-gateway that created it, or give "
             f"--postgres-bin with a PostgreSQL {major}.",
         )
     raise ForeignClusterError(
-        f"{cluster} is of PostgreSQL {major}; to take it to {programs} the programs of {major} are needed, and "
-        f"{config.home.runtime} has none",
-        hint=f"Nothing was changed. Install the version of mosaic-gateway that brings PostgreSQL {major}, run its "
-        "install, then upgrade from there.",
+        f"{cluster} was created by PostgreSQL {major}; an upgrade to {programs} needs the programs of {major}, which "
+        f"are not in {config.home.runtime}",
+        hint=f"Nothing was changed. Install the version of mosaic-gateway that includes PostgreSQL {major}, run its "
+        "install, then upgrade.",
     )
 
 
@@ -155,11 +155,11 @@ def _check_value(home: Home, auth_secret: Secret | None) -> str | None:
 
 
 def _content(home: Home) -> bytes:
-    hint = "Restore it from a backup. A new one would end every session; install makes one only for a new home."
+    hint = "Restore it from a backup. A new secret would end every session; install creates one only for a new home."
     return read_content(home.auth_secret, hint=hint)
 
 
 def _order(version: str) -> tuple[int, ...]:
-    """Return the numbers that *version* begins with: enough to tell which of two is later."""
+    """Return the release numbers of *version*, for comparison."""
     release = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, release[0].split("."))) if release else ()

@@ -1,7 +1,8 @@
-"""Which engine a new home gets when nobody named one: PostgreSQL where it runs, else PGlite where Node.js is there.
+"""Selection of the engine for a new home if none was named: PostgreSQL if it runs here, else PGlite if Node.js exists.
 
-Chosen once, before anything is made; the receipt keeps what was chosen and why. Whether pgvector's machine code really
-runs is known only after the first start: an installation that fails on it is taken back, and chooses again.
+The engine is selected once, before anything is created; the receipt records it and the reason. Whether the CPU can
+execute pgvector's machine code is known only after the first start: an installation that fails on it is rolled back,
+and the selection is repeated without PostgreSQL.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class NoEngineError(PreflightError):
 
 @dataclass(frozen=True, slots=True)
 class EngineSelection:
-    """An engine, and in a sentence why it was chosen."""
+    """An engine, and a sentence that states why it was chosen."""
 
     engine: EngineName
     reason: str
@@ -40,44 +41,47 @@ class EngineSelection:
 def select_engine(
     postgres: str | None, node: Node | PreflightError, *, postgres_bin: Path | None = None
 ) -> EngineSelection:
-    """Return the engine. *postgres* says why PostgreSQL does not run here, None where it does.
+    """Return the engine. *postgres* states why PostgreSQL does not run here, None if it does.
 
-    *node* is the Node.js that there is, or why there is none; *postgres_bin* the programs that were named, which
-    settle it. Raises `NoEngineError`.
+    *node* is the Node.js found, or the error that states why there is none. *postgres_bin* is the directory given
+    with ``--postgres-bin``, which selects PostgreSQL. Raises `NoEngineError`.
     """
     if postgres is None and postgres_bin is not None:
-        return EngineSelection(EngineName.POSTGRES, f"its programs were named: {postgres_bin}")
+        return EngineSelection(EngineName.POSTGRES, f"--postgres-bin is {postgres_bin}")
     if postgres is None:
         return EngineSelection(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
     if isinstance(node, Node):
         return EngineSelection(
-            EngineName.PGLITE, f"PostgreSQL does not run here: {postgres}; Node.js {node.version} does"
+            EngineName.PGLITE, f"PostgreSQL does not run here ({postgres}), and Node.js {node.version} is available"
         )
     raise NoEngineError(
         f"No engine runs on this machine. PostgreSQL: {postgres}. PGlite: {node.message}",
-        hint="Three ways out: --postgres-bin DIR with this system's PostgreSQL and pgvector; Node.js 20 or later, or"
-        " pip install 'mosaic-gateway[pglite]', for PGlite; --database-url with a server elsewhere.",
+        hint="Do one of these: give --postgres-bin DIR with this system's PostgreSQL and pgvector; install Node.js 20"
+        " or later, or pip install 'mosaic-gateway[pglite]', for PGlite; give --database-url with the URL of a server.",
         details={"postgres": postgres, "pglite": node.message},
     )
 
 
 def probe_engines(config: Config, *, postgres_failed: str | None = None) -> tuple[str | None, Node | PreflightError]:
-    """Return the facts of this machine for `select_engine`; *postgres_failed*: why it failed. Creates nothing."""
-    postgres = postgres_failed or (None if config.postgres_bin is not None else _refusal())
+    """Return the arguments for `select_engine`: why PostgreSQL does not run here, and Node.js. Creates nothing.
+
+    *postgres_failed* is the reason why an earlier attempt with PostgreSQL failed.
+    """
+    postgres = postgres_failed or (None if config.postgres_bin is not None else _postgres_fault())
     if postgres is None:
-        return None, PreflightError("not looked for")
+        return None, PreflightError("not searched for")
     try:
         return postgres, find_node(process_environment().get("PATH"))
     except PreflightError as error:
         return postgres, error
 
 
-def _refusal(description: Path = Path("/proc/cpuinfo")) -> str | None:
-    """Return why the wheel's PostgreSQL cannot run here, as far as can be known before it is tried."""
+def _postgres_fault(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Return why the wheel's PostgreSQL cannot run here, as far as is known before it is started."""
     try:
         examine_wheel()
     except (RuntimeMissingError, VectorMissingError) as error:
         return error.message
-    cpu = this_cpu(description)
+    cpu = this_cpu(cpuinfo)
     missing = VECTOR_NEEDS.get(platform.machine(), frozenset()) - cpu.flags if cpu.flags else set()
-    return f"{cpu.model} lacks {', '.join(sorted(missing))}, which its pgvector needs" if missing else None
+    return f"{cpu.model} lacks {', '.join(sorted(missing))}, which its pgvector requires" if missing else None

@@ -1,4 +1,4 @@
-"""What the caller of an install asks for."""
+"""The options of ``install``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["InstallOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallOptions:
-    """What the caller asked for; None means: as it is, or the default.
+    """The options that the caller gave; None means the existing value, or the default.
 
-    ``postgres_failed``: what an attempt with PostgreSQL died of, that was chosen by ourselves and taken back.
-    ``backup``: kept data that has to be migrated is backed up first.
+    ``postgres_failed``: the error of an attempt with PostgreSQL, selected automatically, that was rolled back.
+    ``backup``: retained data that has to be migrated is backed up first.
     """
 
     host: str | None = None

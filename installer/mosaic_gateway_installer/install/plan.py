@@ -1,4 +1,4 @@
-"""What an installation consists of, and what of it is to be done. Pure."""
+"""The plan of an installation: its steps, and those of them that have to run. Pure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from mosaic_gateway.installation.engine_name import EngineName
 
 __all__ = ["install_steps", "pending_steps"]
 
-#: What a running gateway has read or stands on: a change of it takes effect with the next start.
-UNDER_THE_GATEWAY = frozenset(
-    {"program", "backup", "config", "secret", "runtime", "major-upgrade", "cluster", "service"}
-)
+#: Steps that change what a running gateway has loaded: the change takes effect when the gateway restarts.
+NEEDS_RESTART = frozenset({"program", "backup", "config", "secret", "runtime", "major-upgrade", "cluster", "service"})
 
 
 def install_steps(engine: EngineName, *, start: bool, service: bool = False, backup: bool = True) -> tuple[str, ...]:
     """Return the ids of the steps that make up an installation.
 
-    *start*: the gateway runs in the end; *service*: a service manager runs it; *backup*: data that has to be migrated
-    is backed up first.
+    *start*: the gateway is started; *service*: a service manager runs it; *backup*: data that has to be migrated is
+    backed up first.
     """
     steps = ["home", "program"]
     if start:
-        # The program is there before anything is stopped: copying it is what takes time.
-        # The old one stops before all that changes under it, so that its undoing comes after theirs; the new
-        # one loads meanwhile, and reads nothing before it is let go.
+        # The program is copied before the running gateway is stopped, because copying takes time. The gateway stops
+        # before the steps that change its files, so that it is restarted after they are undone. The new gateway
+        # loads meanwhile, and reads nothing from the home before it is allowed to start.
         steps.append("stop")
     if backup:
-        steps.append("backup")  # of settings and secret as they were, too
+        steps.append("backup")  # before "config" and "secret": it includes the old settings and secret
     if start and not service:
         steps.append("launch")
     steps += ["config", "secret"]
@@ -40,16 +38,16 @@ def install_steps(engine: EngineName, *, start: bool, service: bool = False, bac
 
 
 def pending_steps(steps: Sequence[str], done: Collection[str]) -> tuple[str, ...]:
-    """Return those of *steps* that must run, given the ones that their probes found *done*.
+    """Return those of *steps* that must run, given the steps that are already *done*.
 
-    The last step (``start`` or ``schema``) runs again when something changes under it; ``launch`` runs with
-    ``start`` and never without it, ``stop`` where there is something to stop.
+    The last step (``start`` or ``schema``) runs again if a step in `NEEDS_RESTART` runs. ``launch`` runs exactly if
+    ``start`` runs, ``stop`` only if a gateway is running.
     """
     pending = {step for step in steps if step not in done}
-    if pending & UNDER_THE_GATEWAY:
+    if pending & NEEDS_RESTART:
         pending.add(steps[-1])
     if "start" in pending:
-        pending.add("launch")  # where the plan has it: a service manager loads the gateway itself
+        pending.add("launch")  # if *steps* contain it: a service manager loads the gateway itself
     else:
         pending -= {"launch", "stop"}
     return tuple(step for step in steps if step in pending)

@@ -1,4 +1,4 @@
-"""What an install says: what it would do, what it has done."""
+"""Output of an install: what it would do, or what it did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINGER = "loginctl enable-linger"
 
 
 def planned_outcome(context: Context, findings: Sequence[CheckResult], pending: Sequence[Step]) -> Outcome:
-    """Return what is said of *pending* steps that were not to run."""
+    """Return the result of a dry run with the steps *pending*."""
     checks = {"checks": [finding.to_dict() for finding in findings]}
     lines = [f"Would install into {context.home.path} (engine {_summary(context)}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
@@ -33,27 +33,30 @@ def planned_outcome(context: Context, findings: Sequence[CheckResult], pending: 
 
 
 def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
-    """Return what is said once *pending* has run: *smoke* is what the gateway answered, *link* is for an admin."""
+    """Return the result after the steps *pending* ran.
+
+    *smoke* is the result of the smoke test, *link* the URL for the creation of the first admin.
+    """
     receipt = read_receipt(context.home)
     instance = receipt.instance_id if receipt else ""
     lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
     lines.append(f"The database is run by {_summary(context)}.")
     if not pending:
-        lines = [f"{context.home.path} was installed already; nothing was changed (instance {instance})."]
+        lines = [f"{context.home.path} is already installed; nothing was changed (instance {instance})."]
     if smoke is None:
         lines.append("Start it: mosaic-gateway start")
     else:
         lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
     lines += [
-        f"The backup of what was before: {step.created}"
+        f"The backup of the previous data: {step.created}"
         for step in pending
         if isinstance(step, RetainedDataBackupStep) and step.created
     ]
     lines += _service_lines(context, pending)
     if link is not None:
-        lines += ["", "Make the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
+        lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
-        lines.append("No admin yet. The link from before still works; for a new one: mosaic-gateway bootstrap link")
+        lines.append("No admin yet. The earlier link still works; for a new one: mosaic-gateway bootstrap link")
     result = {"dry_run": False, **_facts(context, pending), "instance_id": instance, "smoke_test": smoke}
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
@@ -64,11 +67,11 @@ def _summary(context: Context) -> str:
 
 
 def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
-    """Return what is to be said of the service; nothing where nothing was changed."""
+    """Return the lines about the service; none if nothing was changed."""
     summary = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
     service = registered_service(context.home)
     if service is None and pending:
-        summary.append("It is no service: after a restart of the machine, run mosaic-gateway start.")
+        summary.append("It is not a service: after a reboot, run mosaic-gateway start.")
     if service is not None and any(isinstance(step, ServiceStep) for step in pending):
         summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():

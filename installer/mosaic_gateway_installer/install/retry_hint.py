@@ -1,17 +1,17 @@
-"""What a failure advises once all has been taken back."""
+"""The hint of a failed verb whose changes were rolled back."""
 
 from __future__ import annotations
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.gateway.control.gateway_process import GatewayStartError
 
-__all__ = ["advise_again"]
+__all__ = ["advise_retry"]
 
-START_FAILED = {GatewayStartError.code, InternalError.code}  # it died without a word, or of what nobody foresaw
+START_FAILED = {GatewayStartError.code, InternalError.code}  # it exited without a message, or with an unexpected error
 
 
-def advise_again(error: MosaicError, verb: str) -> None:
-    """Have *error* advise to run *verb* again, where its own hint is for a home that is as the failure left it."""
-    # By its code: a gateway that ended hands its error on to whoever started it, without the class.
+def advise_retry(error: MosaicError, verb: str) -> None:
+    """Set the hint of *error* to run *verb* again, if its own hint assumes that the changes are still in place."""
+    # By code: a gateway that exits passes its error to the process that started it as JSON, without the class.
     if error.exit_code in {ExitCode.MIGRATION, ExitCode.SMOKE_TEST} or error.code in START_FAILED:
         error.hint = f"Remove the cause, then run it again: mosaic-gateway {verb}"

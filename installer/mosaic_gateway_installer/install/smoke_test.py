@@ -1,4 +1,4 @@
-"""The smoke test: the running gateway, asked over HTTP like a stranger would."""
+"""The smoke test: unauthenticated HTTP requests to the running gateway."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SETUP = "/api/bootstrap/setup"
 
 
 def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:
-    """Ask the gateway at *url* and return what it said.
+    """Send the requests to the gateway at *url* and return a summary of its responses.
 
-    *needs_setup* is what it must say about its first admin: True for a fresh installation, None where
-    both are right. Raises `SmokeTestError` that names request, expectation and answer.
+    *needs_setup* is the expected value of ``needsSetup``: True for a new installation, None if both values are
+    correct. Raises `SmokeTestError`, which names request, expected and actual response.
     """
     status, body = _ask(url, STATUS)
-    said = body.get("needsSetup") if isinstance(body, dict) and set(body) == {"needsSetup"} else None
+    answered = body.get("needsSetup") if isinstance(body, dict) and set(body) == {"needsSetup"} else None
     expected = [True, False] if needs_setup is None else [needs_setup]
-    if status != HTTPStatus.OK or not isinstance(said, bool) or said not in expected:
+    if status != HTTPStatus.OK or not isinstance(answered, bool) or answered not in expected:
         wanted = " or ".join(f'{{"needsSetup": {str(value).lower()}}}' for value in expected)
         raise _failed("GET", url + STATUS, f"200 {wanted}", status, body)
     code, refusal = _ask(url, SETUP, {})
     message = str(refusal.get("message", "")) if isinstance(refusal, dict) else ""
     if code != HTTPStatus.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
         raise _failed("POST", url + SETUP, f"400 naming {', '.join(SETUP_FIELDS)}", code, refusal)
-    return {"url": url, "needsSetup": said, "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
+    return {"url": url, "needsSetup": answered, "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -45,6 +45,6 @@ def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
 def _failed(method: str, url: str, expected: str, status: int, body: Any) -> SmokeTestError:
     return SmokeTestError(
         f"{method} {url}: expected {expected}, got {status} {body}",
-        hint="Look at the log: mosaic-gateway logs",
+        hint="Read the log: mosaic-gateway logs",
         details={"request": f"{method} {url}", "expected": expected, "status": status, "body": body},
     )

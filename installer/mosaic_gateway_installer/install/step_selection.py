@@ -1,4 +1,4 @@
-"""Of which steps an installation consists, and which of them are to run."""
+"""Selection of the steps that an installation consists of, and of those that have to run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["pending"]
 
 
 class ServiceUnavailableError(PreflightError):
-    """A service was asked for, and no service manager is there to keep it."""
+    """``--service`` was given, and no service manager is available."""
 
     code = "SERVICE_UNAVAILABLE"
 
 
 def pending(context: Context, options: InstallOptions) -> list[Step]:
-    """Return the steps that an installation as *context* and *options* have it lacks.
+    """Return the steps that have to run to reach the state that *context* and *options* describe.
 
     Raises `ServiceUnavailableError`.
     """
@@ -46,7 +46,7 @@ def pending(context: Context, options: InstallOptions) -> list[Step]:
 
 
 def _manager(context: Context, options: InstallOptions, receipt: Receipt | None) -> Manager | None:
-    """Return the service manager that this home has or gets. Raises `ServiceUnavailableError`."""
+    """Return the service manager that this home uses or will use. Raises `ServiceUnavailableError`."""
     wanted = options.service
     if wanted is None:
         wanted = receipt is None or receipt.service_wanted
@@ -55,17 +55,17 @@ def _manager(context: Context, options: InstallOptions, receipt: Receipt | None)
     recorded = service_of(receipt) if context.home.broker is None else registered_service(context.home)
     if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
         return recorded.manager
-    found = available_manager(context.home.broker)
-    if found.manager is None and options.service:
+    available = available_manager(context.home.broker)
+    if available.manager is None and options.service:
         raise ServiceUnavailableError(
-            f"no service can be registered: {found.reason}",
-            hint="Leave --service out: the gateway then runs in the background, kept by its own supervisor.",
+            f"no service can be registered: {available.reason}",
+            hint="Run the command without --service: the gateway then runs in the background under its own supervisor.",
         )
-    return found.manager
+    return available.manager
 
 
 def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
-    """Return every step there is; the plan says which of them an installation has."""
+    """Return all possible steps; the plan selects those that an installation consists of."""
     launch = LaunchStep(context)
     runtime: Step = RuntimeStep(context)
     database: Step = ClusterStep(context)

@@ -1,4 +1,4 @@
-"""install: from nothing, or from what is there, to a running gateway that passed its smoke test."""
+"""The verb ``install``: install or complete an installation, start the gateway and run the smoke test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.engine_selection import AUTO, EngineSelection, probe_engines, select_engine
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.report import done_outcome, planned_outcome
-from mosaic_gateway_installer.install.retry_hint import advise_again
+from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
@@ -42,7 +42,7 @@ from mosaic_gateway_installer.recovery import needs_recovery, recover
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
-from mosaic_gateway_installer.upgrade.major_version import forget_record
+from mosaic_gateway_installer.upgrade.major_version import remove_record
 
 __all__ = ["RunAsError", "account_of_home", "inspected", "install", "install_locked", "make_home"]
 
@@ -51,22 +51,22 @@ LOG_LINES = 20
 
 
 class RunAsError(UsageError):
-    """The account that was named cannot own an installation."""
+    """The account given with ``--run-as`` cannot own the installation."""
 
     code = "RUN_AS"
 
 
 def account_of_home(home: Home) -> str | None:
-    """Return the account that root's installation belongs to, None for an ordinary user's."""
+    """Return the account that owns an installation by root, None for an ordinary user's installation."""
     name = home.broker.facts.get("account") if home.broker is not None else None
     return str(name) if name is not None else None
 
 
 def install(home: Home, options: InstallOptions) -> Outcome:
-    """Install into *home*, or complete, adopt or re-configure what is there.
+    """Install into *home*, or complete, adopt or reconfigure what exists there.
 
-    Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError; what this
-    run had changed is taken back first.
+    Raises PreflightError, RefusedError, BusyError, MigrationError, SmokeTestError and OSError, after the changes of
+    this run were rolled back.
     """
     if os.path.exists(home.receipt) and needs_recovery(home) and not options.dry_run:  # noqa: PTH110 - Path's raises for a name too long
         with reporter() as report, home_locked(home, "install"):
@@ -83,16 +83,16 @@ def install(home: Home, options: InstallOptions) -> Outcome:
             return _install(context, options, receipt)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
-            advise_again(error, "install")
+            advise_retry(error, "install")
             raise
-        LOG.warning("PostgreSQL was tried and does not run here: %s", error.message)
+        LOG.warning("PostgreSQL does not run on this machine: %s", error.message)
         return install(home, replace(options, postgres_failed=error.message))
 
 
 def inspected(
     home: Home, options: InstallOptions, *, upgrading: bool = False
 ) -> tuple[Receipt | None, Context, tuple[CheckResult, ...]]:
-    """Return what is there, what shall be, and what the checks say to it."""
+    """Return the receipt in *home*, the target state, and the results of the preflight checks."""
     receipt, fault = inspect_home(home)
     try:
         context = _context(home, options, receipt)
@@ -112,14 +112,14 @@ def inspected(
 
 
 def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Outcome:
-    """Do as `install` does in a home that is there and whose lock the caller holds."""
+    """Run the checks and steps of `install` in an existing home whose lock the caller holds."""
     _, context, findings = inspected(home, options)
     check_install(findings)
     return _run(context, options, pending(context, options), report)
 
 
 def make_home(directories: Sequence[Path]) -> None:
-    """Make the home (the last one) and its parents."""
+    """Create the home (the last of *directories*) and its parents."""
     for directory in directories:
         make_directory(directory)
 
@@ -130,7 +130,7 @@ def _install(context: Context, options: InstallOptions, receipt: Receipt | None)
     try:
         with home_locked(home, "install"):
             try:
-                if read_receipt(home) != receipt:  # another installer has been here since
+                if read_receipt(home) != receipt:  # another installer changed it before the lock was acquired
                     _, context, findings = inspected(home, options)
                     check_install(findings)
                 steps = pending(context, options)
@@ -138,10 +138,10 @@ def _install(context: Context, options: InstallOptions, receipt: Receipt | None)
                     return _run(context, options, steps, report)
             finally:
                 if read_receipt(home) is None:
-                    _leave_no_trace(context)
+                    _remove_journal_and_lock(context)
     finally:
         for directory in reversed(context.new_directories):
-            with suppress(OSError):  # not empty: all went well, or somebody else uses it
+            with suppress(OSError):  # not empty: the installation succeeded, or the directory contains foreign files
                 directory.rmdir()
 
 
@@ -152,29 +152,29 @@ def _run(context: Context, options: InstallOptions, steps: Sequence[Step], repor
     def finish() -> None:
         nonlocal smoke, link
         if options.start:
-            report.begin("Asking the gateway")
+            report.begin("Running the smoke test")
             fresh = any(step.id == "cluster" for step in steps)
             smoke = _smoke_test(context, needs_setup=True if fresh else None)
-            report.done("The gateway answers as it must")
+            report.done("The smoke test passed")
             if smoke["needsSetup"]:
                 link = _link(context, steps)
         _complete(context, options)
 
-    with _backup_named(steps):
+    with _naming_backup(steps):
         execute("install", steps, context.journal, report, finish)
     erase_leftovers(context.home)
     return done_outcome(context, steps, smoke, link)
 
 
 @contextmanager
-def _backup_named(steps: Sequence[Step]) -> Iterator[None]:
-    """Have an error say where the backup is that was made of data before it was migrated."""
+def _naming_backup(steps: Sequence[Step]) -> Iterator[None]:
+    """Add to the message of an error the path of the backup that was created before the migration."""
     try:
         yield
     except MosaicError as error:
         for step in steps:
             if isinstance(step, RetainedDataBackupStep) and step.created is not None and step.created.exists():
-                error.message = f"{error.message}\nThe backup of the data as it was kept: {step.created}"
+                error.message = f"{error.message}\nThe backup of the data before the migration: {step.created}"
         raise
 
 
@@ -189,7 +189,7 @@ def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Co
         "base_url": options.base_url,
     }
     if options.run_as is not None and home.broker is None:
-        raise RunAsError("only root can install for another user", hint="Leave --run-as out, or run as root.")
+        raise RunAsError("only root can install for another user", hint="Run without --run-as, or as root.")
     config = load_config(home, flags=flags, environ=process_environment())
     choice = _engine(config, options, receipt)
     return Context(
@@ -203,38 +203,38 @@ def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Co
 
 
 def _engine(config: Config, options: InstallOptions, receipt: Receipt | None) -> EngineSelection:
-    """Return the engine that was named, or that the home has, or that is chosen for a new one."""
+    """Return the engine that is configured, else that of the existing home, else one selected for a new home."""
     if "engine" in config.sources:
         retained = receipt.engine_reason if receipt is not None and receipt.engine == config.engine else ""
-        return EngineSelection(config.engine, retained or f"named: {config.sources['engine']}")
+        return EngineSelection(config.engine, retained or f"set by {config.sources['engine']}")
     if receipt is not None:
         return EngineSelection(EngineName(receipt.engine), receipt.engine_reason)
-    looked = probe_engines(config, postgres_failed=options.postgres_failed)
-    return select_engine(*looked, postgres_bin=config.postgres_bin)
+    postgres, node = probe_engines(config, postgres_failed=options.postgres_failed)
+    return select_engine(postgres, node, postgres_bin=config.postgres_bin)
 
 
 def _complete(context: Context, options: InstallOptions) -> None:
-    """The last word: the receipt says that all is there, and the journal goes."""
+    """Mark the installation as complete in the receipt, and delete the journal."""
     receipt = installed(context.home)
-    marks = data_identity_of(context.home, context.config.auth_secret)
+    identity = data_identity_of(context.home, context.config.auth_secret)
     complete = replace(
         receipt,
         service_wanted=receipt.service_wanted if options.service is None else options.service,
         state=ReceiptState.INSTALLED,
         retained=(),
-        system_identifier=marks.system_identifier,
-        secret_check=marks.secret_check,
+        system_identifier=identity.system_identifier,
+        secret_check=identity.secret_check,
         version=__version__,
         schema=schema_digest(load_bundles()),
     )
     if complete != receipt:
         write_receipt(context.home, complete)
-    forget_record(context.home)
+    remove_record(context.home)
     context.journal.close()
 
 
 def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]:
-    """Ask the gateway; a failure carries the end of its log, which the undoing may remove."""
+    """Run the smoke test; add the end of the gateway's log to an error, because the roll-back may delete the log."""
     try:
         return smoke_test(context.config.local_url, needs_setup=needs_setup)
     except SmokeTestError as error:
@@ -245,10 +245,10 @@ def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]
 
 
 def _link(context: Context, steps: Sequence[Step]) -> str | None:
-    """Return a link for the first admin, unless an earlier one is still good."""
+    """Return a link for the creation of the first admin, None if an earlier link is still valid."""
     for step in steps:
         if isinstance(step, StartStep) and step.started is not None and step.launch.launched is not None:
-            return step.started.setup_url  # the gateway that we loaded has seen to it
+            return step.started.setup_url  # the gateway started by this run has issued the link
     from mosaic_gateway.auth import accounts
 
     with open_database(context.config) as conninfo:
@@ -257,8 +257,8 @@ def _link(context: Context, steps: Sequence[Step]) -> str | None:
         return setup_url(context.config.url, accounts.issue_setup_token(conninfo))
 
 
-def _leave_no_trace(context: Context) -> None:
-    """After the undoing of a first installation: nothing of ours remains, not even the lock."""
+def _remove_journal_and_lock(context: Context) -> None:
+    """Remove the last files of a first installation that was rolled back."""
     context.journal.close()
     forget_lock(context.home)
 

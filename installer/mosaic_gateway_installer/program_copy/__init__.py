@@ -1,7 +1,7 @@
-"""The gateway's own runtime: a copy of the installed distribution and all that it needs, below the home.
+"""The program copy: a copy of the installed distribution and its dependencies in the home, from which the gateway runs.
 
-`closure` says which distributions those are, `parts` which files each consists of, `copying` copies them and
-holds each against its recorded hash; modules go into one `archive`, in which the copy's own `finder` finds them.
-`store` names, finds, switches and removes the copies of a home.
-`mosaic_gateway.gateway.control.program` runs them.
+`distributions` determines which distributions these are, `distribution_files` which files each consists of.
+`tree_writer` copies the files and verifies each against its recorded hash; it stores modules in a `module_archive`,
+from which the copy's `finder` imports them. `store` creates, finds and switches the copies of a home, which
+`mosaic_gateway.gateway.control.program` runs.
 """

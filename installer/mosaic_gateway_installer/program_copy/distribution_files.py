@@ -1,7 +1,7 @@
-"""What of an installed distribution is copied, and by what it is known again.
+"""The files of an installed distribution that are copied, and a digest that identifies them.
 
-RECORD (PEP 376, PEP 627) lists its files with their hashes. A distribution without one, or one that is installed
-editable, has only what the import system finds: its packages are copied as they are, and its part says so.
+RECORD (PEP 376, PEP 627) lists a distribution's files with their hashes. For a distribution without RECORD, or with an
+editable install, the packages that the import system finds are copied unverified (``verified`` is False).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, Pa
 __all__ = ["Part", "SourceFile", "part_of"]
 
 OUR_PACKAGES = ("mosaic_gateway", "mosaic_gateway_installer")
-#: Of a distribution's metadata: written anew, or about the machine that it was installed on.
+#: Metadata files that are rewritten, or that describe the machine that the distribution was installed on.
 NOT_COPIED = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
 LONGEST_TOP_LEVEL = 2  # parts of a path: package.dist-info/FILE
 CACHE = "__pycache__"
@@ -29,9 +29,9 @@ CACHE = "__pycache__"
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to copy: from where, to which path below the snapshot, and its recorded hash (``sha256=…``).
+    """A file to copy: source path, target path below the snapshot, and recorded hash (``sha256=…``).
 
-    Texts, because a Path takes ten times as long to join and to take apart, and there are hundreds of them.
+    The paths are strings, because operations on a Path take ten times as long and there are hundreds of files.
     """
 
     source: str
@@ -41,7 +41,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One distribution. ``digest`` changes when its files do; ``verified``: every file has a recorded hash."""
+    """One distribution. ``digest`` changes if its files change; ``verified``: every file has a recorded hash."""
 
     name: str
     version: str
@@ -51,18 +51,18 @@ class Part:
     _distribution: metadata.Distribution
 
     def files(self) -> list[SourceFile]:
-        """Return what is copied, by target."""
-        found = _recorded(self._distribution) if self.verified else _loose(self.name, self._distribution)
-        return sorted(found, key=lambda file: file.target)
+        """Return the files to copy, sorted by target."""
+        files = _recorded(self._distribution) if self.verified else _unrecorded(self.name, self._distribution)
+        return sorted(files, key=lambda file: file.target)
 
 
 def part_of(name: str, distribution: metadata.Distribution) -> Part:
-    """Return the part that *distribution*, called *name*, is. Raises `PackageIncompleteError`, OSError."""
+    """Return the part for *distribution* with the normalized *name*. Raises `PackageIncompleteError`, OSError."""
     record = None if _is_editable(distribution) else distribution.read_text("RECORD")
     if record is not None:
         digest = hashlib.sha256(record.encode()).hexdigest()
     else:
-        digest = _digest_of(_loose(name, distribution))
+        digest = _digest_of(_unrecorded(name, distribution))
     return Part(
         name=name,
         version=distribution.version,
@@ -82,36 +82,36 @@ def _recorded(distribution: metadata.Distribution) -> Iterator[SourceFile]:
     base = str(distribution.locate_file("")).rstrip("/")
     for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         path, recorded = row[0], row[1] if len(row) > 1 else ""
-        if _belongs(path):
+        if _is_copied(path):
             yield SourceFile(f"{base}/{path}", path, recorded or None)
 
 
-def _belongs(path: str) -> bool:
-    """Return whether *path* of a RECORD is copied: what is in site-packages, without caches and `NOT_COPIED`."""
+def _is_copied(path: str) -> bool:
+    """Return whether *path* of a RECORD is copied: all in site-packages except caches and `NOT_COPIED`."""
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or CACHE in parts or path.endswith(".pth"):
         return False
     return not (len(parts) == LONGEST_TOP_LEVEL and parts[0].endswith(".dist-info") and parts[1] in NOT_COPIED)
 
 
-def _loose(name: str, distribution: metadata.Distribution) -> list[SourceFile]:
-    """Return the packages that the import system finds for *distribution*, and its metadata."""
-    found: list[SourceFile] = []
+def _unrecorded(name: str, distribution: metadata.Distribution) -> list[SourceFile]:
+    """Return the files of the packages that the import system finds for *distribution*, and its metadata."""
+    files: list[SourceFile] = []
     for package in _top_level(name, distribution):
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             raise PackageIncompleteError(
-                f"the package {name} is installed without a list of its files, and {package} cannot be found",
-                hint=f"Install it anew: pip install --force-reinstall {name}",
+                f"the package {name} is installed without RECORD, and its module {package} cannot be found",
+                hint=f"Reinstall it: pip install --force-reinstall {name}",
             )
         origin = Path(spec.origin)
-        found += _below(origin.parent, package) if spec.submodule_search_locations else [_single(origin, origin.name)]
+        files += _below(origin.parent, package) if spec.submodule_search_locations else [_single(origin, origin.name)]
     info = f"{name.replace('-', '_')}-{distribution.version}.dist-info"
     for file in ("METADATA", "entry_points.txt"):
-        place = _metadata_file(distribution, file)
-        if place is not None:
-            found.append(_single(place, f"{info}/{file}"))
-    return found
+        path = _metadata_file(distribution, file)
+        if path is not None:
+            files.append(_single(path, f"{info}/{file}"))
+    return files
 
 
 def _top_level(name: str, distribution: metadata.Distribution) -> Iterable[str]:
@@ -122,21 +122,21 @@ def _top_level(name: str, distribution: metadata.Distribution) -> Iterable[str]:
 
 
 def _metadata_file(distribution: metadata.Distribution, name: str) -> Path | None:
-    """Return where *name* of the metadata lies; a Debian package's METADATA may be called PKG-INFO."""
+    """Return the path of the metadata file *name*; a Debian package's METADATA may be called PKG-INFO."""
     directory = getattr(distribution, "_path", None)
     candidates = (name, "PKG-INFO") if name == "METADATA" else (name,)
     if isinstance(directory, Path):
-        return next((directory / one for one in candidates if (directory / one).is_file()), None)
+        return next((directory / file for file in candidates if (directory / file).is_file()), None)
     return None
 
 
 def _below(directory: Path, package: str) -> list[SourceFile]:
-    found = []
+    files = []
     for root, directories, names in os.walk(directory):
-        directories[:] = sorted(one for one in directories if one != CACHE)
-        place = PurePosixPath(package, Path(root).relative_to(directory).as_posix())
-        found += [_single(Path(root, name), str(place / name)) for name in sorted(names)]
-    return found
+        directories[:] = sorted(name for name in directories if name != CACHE)
+        target = PurePosixPath(package, Path(root).relative_to(directory).as_posix())
+        files += [_single(Path(root, name), str(target / name)) for name in sorted(names)]
+    return files
 
 
 def _single(path: Path, target: str) -> SourceFile:
@@ -144,7 +144,7 @@ def _single(path: Path, target: str) -> SourceFile:
 
 
 def _digest_of(files: Iterable[SourceFile]) -> str:
-    """Return a digest that changes when a file is written: hashing them all would take too long for a look."""
+    """Return a digest of paths, sizes and modification times; hashing the content would take too long."""
     digest = hashlib.sha256()
     for file in files:
         status = os.stat(file.source)  # noqa: PTH116 - see SourceFile

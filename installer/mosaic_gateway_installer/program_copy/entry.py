@@ -1,15 +1,15 @@
-"""The gateway's own copy of itself: ``<python> -I -S -B <this directory> <verb> …``."""
+"""``__main__`` of a program copy: ``<python> -I -S -B <this directory> <verb> …``."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-# The link "current" may lead elsewhere while this process runs.
+# Resolved, because the link "current" may change while this process runs.
 SNAPSHOT = sys.path[0] = os.path.realpath(sys.argv[0])
 
 
-import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, as a snapshot has it
+import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, under its name in a snapshot
 
 try:
     mosaic_modules.install(SNAPSHOT)

@@ -1,12 +1,11 @@
-"""Finds the modules of a snapshot, which lie in one file: ``modules.zip``, a plain archive without compression.
+"""Imports the modules of a snapshot from ``modules.zip``, an uncompressed zip archive.
 
-A snapshot has this as a file of its own, and its ``__main__`` installs it before anything else: so it stands on the
-standard library alone. Thousands of small files take long to write, to hold against their hashes and to remove again;
-one does not. A module's ``__file__`` is where it would lie as a file, and what else its package holds (data,
-compiled modules) does lie there; so hardly anybody can tell the difference. ``modules.index`` says where in the
-archive each source is: five numbers (where source and byte code begin and how many bytes they have, and the source's
-time of change, in seconds), a blank, the path. Byte code is for the Python that made the snapshot; another one finds
-that it does not fit, and compiles the source (PEP 3147).
+A snapshot contains this module as a file, and its ``__main__`` installs it before any other import, so it only uses
+the standard library. The modules are in one archive because writing, hashing and deleting thousands of small files is
+slow. A module's ``__file__`` is the path that it would have as a file; the other files of its package (data, compiled
+modules) are in that directory. ``modules.index`` has one line per module: offset and size of the source, offset and
+size of the byte code, and modification time of the source in seconds, separated by commas; then a blank and the path.
+The byte code is for the Python that created the snapshot; another Python compiles the source (PEP 3147).
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ __all__ = ["ARCHIVE", "INDEX", "ModuleFinder", "ModuleLoader", "install"]
 
 ARCHIVE = "modules.zip"
 INDEX = "modules.index"
-LOWEST = 10  # below it are descriptors that others put in their place: standard streams, a worker's channel
+LOWEST = 10  # lower descriptors are reserved: standard streams, a worker's channel
 
 
 class ModuleLoader(SourceFileLoader):
-    """Loads one module from the archive, which is open as *archive*."""
+    """Loads one module from the archive with the file descriptor *archive*."""
 
     def __init__(self, name: str, path: str, numbers: str, archive: int) -> None:
-        """*path* is where the source would be as a file, *numbers* what the index says of it."""
+        """*path* is the path that the source would have as a file, *numbers* its numbers in the index."""
         super().__init__(name, path)
-        self._source, self._source_size, self._code, self._code_size, self._changed = map(int, numbers.split(","))
+        self._source, self._source_size, self._code, self._code_size, self._mtime = map(int, numbers.split(","))
         self._archive = archive
 
     def get_data(self, path: str) -> bytes:
-        """Return source or byte code. Raises OSError where there is no byte code."""
+        """Return source or byte code. Raises OSError if there is no byte code."""
         if path == self.path:
             return os.pread(self._archive, self._source_size, self._source)
         if not path.endswith(".pyc"):
@@ -45,28 +44,28 @@ class ModuleLoader(SourceFileLoader):
         return os.pread(self._archive, self._code_size, self._code)
 
     def path_stats(self, _path: str) -> Mapping[str, int]:
-        """Return by what byte code is known to fit its source."""
-        return {"mtime": self._changed, "size": self._source_size}
+        """Return modification time and size of the source, with which its byte code is validated."""
+        return {"mtime": self._mtime, "size": self._source_size}
 
     def set_data(self, _path: str, _data: object, *, _mode: int = 0o666) -> None:
-        """Write no byte code: a snapshot stays as it was made."""
+        """Do nothing: byte code is never written to a snapshot."""
 
 
 class ModuleFinder:
-    """Finds what the archive in the directory *top* holds; keeps it open, so that it stays the same archive."""
+    """Finds the modules in the archive in the directory *top*, which stays open in case the file is replaced."""
 
     def __init__(self, top: str) -> None:
-        """Raises OSError where there is no archive."""
+        """Open the archive. Raises OSError if there is none."""
         self._top = top
-        with open(f"{top}/{INDEX}", encoding="utf-8") as stream:  # noqa: PTH123 - nothing is imported for it
+        with open(f"{top}/{INDEX}", encoding="utf-8") as stream:  # noqa: PTH123 - avoids the import of pathlib
             self._index = {path: numbers for numbers, path in map(str.split, stream)}
         #: The descriptor of the archive.
-        self.archive = _opened(f"{top}/{ARCHIVE}")
+        self.archive = _open_above_reserved(f"{top}/{ARCHIVE}")
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to load *name*, None where it is not in the archive (`importlib.abc.MetaPathFinder`)."""
+        """Return the spec of *name*, None if it is not in the archive (`importlib.abc.MetaPathFinder`)."""
         stem = name.replace(".", "/")
         if path is not None and f"{self._top}/{stem.rpartition('/')[0]}" not in path:
             return None
@@ -81,16 +80,13 @@ class ModuleFinder:
 
 
 def install(top: str) -> None:
-    """Let modules be found in the archive in *top*, before any directory is asked.
-
-    Raises OSError where there is no archive.
-    """
+    """Import modules from the archive in *top*, in preference to any directory. Raises OSError if there is none."""
     sys.meta_path.insert(sys.meta_path.index(PathFinder), ModuleFinder(top))
     sys.excepthook = _show
 
 
-def _opened(path: str) -> int:
-    """Return a descriptor of *path* that no other one takes the place of."""
+def _open_above_reserved(path: str) -> int:
+    """Open *path* with a descriptor number of at least `LOWEST`."""
     opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
     while opened[-1] < LOWEST:
         opened.append(os.dup(opened[-1]))
@@ -100,7 +96,7 @@ def _opened(path: str) -> int:
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an error that nobody caught with its lines of source, which the interpreter itself looks for in files."""
+    """Print an uncaught error with its source lines; the interpreter would search for them only in files."""
     import traceback
 
     traceback.print_exception(kind, error, trace)

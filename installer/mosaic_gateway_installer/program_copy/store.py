@@ -1,7 +1,8 @@
-"""The snapshots of a home: made, found, switched, removed in its directory of programs.
+"""Creates, finds, verifies and switches the snapshots (program copies) in a home's directory of programs.
 
-One is made in a temporary sibling, its manifest last, and renamed; so what has a name is whole, but for a power
-failure, after which the sizes in the manifest tell. In a directory of root's every user may read them.
+A snapshot is written to a temporary sibling directory, its manifest last, and renamed. A directory with a snapshot's
+name is therefore complete, except after a power failure, which is detected by the sizes in the manifest. In a
+directory owned by root, every user can read the snapshots.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, cl
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
 
 __all__ = [
-    "Wanted",
+    "SnapshotSpec",
     "altered_files",
     "base_interpreter",
     "find_snapshot",
@@ -58,18 +59,18 @@ __all__ = [
     "wanted_snapshot",
 ]
 
-#: Version of the manifest's form, and of what else a snapshot consists of.
+#: Version of the format of the manifest and of the other files of a snapshot.
 FORM = 2
 COMMAND = "mosaic-gateway"
-#: The module that finds all others.
+#: The module that imports all others.
 FINDER = "mosaic_modules"
 TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The snapshot that this process would make: what goes into it, and a digest of all that."""
+class SnapshotSpec:
+    """The content of the snapshot that this process would create."""
 
     python: Path
     parts: tuple[Part, ...]
@@ -77,23 +78,23 @@ class Wanted:
 
     @property
     def identity(self) -> str:
-        """A digest by which a snapshot of the very same files for the same interpreter is known."""
-        listed = [[part.name, part.version, part.digest] for part in self.parts]
-        facts = [FORM, str(self.python), sys.implementation.cache_tag, listed, self.programs]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        """A digest that identifies a snapshot of the same files for the same interpreter."""
+        parts = [[part.name, part.version, part.digest] for part in self.parts]
+        content = [FORM, str(self.python), sys.implementation.cache_tag, parts, self.programs]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def wanted_snapshot() -> Wanted | None:
-    """Return the snapshot that this process would make, None where it runs from one itself.
+def wanted_snapshot() -> SnapshotSpec | None:
+    """Return the snapshot that this process would create, None if it runs from a snapshot itself.
 
     Raises `PackageIncompleteError`, OSError.
     """
     if is_snapshot():
         return None
-    found, programs = closure()
-    return Wanted(
+    distributions, programs = closure()
+    return SnapshotSpec(
         python=base_interpreter(),
-        parts=tuple(part_of(name, distribution) for name, distribution in sorted(found.items())),
+        parts=tuple(part_of(name, distribution) for name, distribution in sorted(distributions.items())),
         programs=tuple(sorted(programs.items())),
     )
 
@@ -110,8 +111,8 @@ def snapshots(home: Home) -> tuple[Path, ...]:
     return ()
 
 
-def find_snapshot(home: Home, wanted: Wanted) -> Path | None:
-    """Return the snapshot that *wanted* asks for, if *home* has it, whole."""
+def find_snapshot(home: Home, wanted: SnapshotSpec) -> Path | None:
+    """Return the directory of the snapshot *wanted* in *home*, None if it is missing or altered."""
     for path in (home.runtime / name for name in _names(wanted)):
         with suppress(ProgramMissingError):
             if read_program(path).manifest.get("identity") == wanted.identity and not altered_files(path):
@@ -120,22 +121,26 @@ def find_snapshot(home: Home, wanted: Wanted) -> Path | None:
 
 
 def is_of_this_package(program: Program) -> bool:
-    """Return whether *program* is a whole copy of what is installed here, for this interpreter.
+    """Return whether *program* is a complete copy of this package, for this interpreter.
 
-    Asks only for what its manifest lists: what a distribution needs stands in its metadata, which it has a digest of;
-    so it takes a tenth of the time of `wanted_snapshot`. True for a copy that asks about itself. Raises OSError.
+    Only the distributions in the manifest are compared. The digests cover their metadata and so their requirements,
+    which is why this takes a tenth of the time of `wanted_snapshot`. In a process that runs from a snapshot, only
+    completeness is checked. Raises OSError.
     """
     if is_snapshot():
         return is_whole(program.directory)
-    listed = program.manifest.get("distributions", [])
+    distributions = program.manifest.get("distributions", [])
     created_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
     if created_for != (FORM, sys.implementation.cache_tag, base_interpreter()) or program.version != __version__:
         return False
     try:
-        same = all(part_of(one["name"], metadata.distribution(one["name"])).digest == one["digest"] for one in listed)
+        same = all(
+            part_of(entry["name"], metadata.distribution(entry["name"])).digest == entry["digest"]
+            for entry in distributions
+        )
     except (metadata.PackageNotFoundError, KeyError):
         return False
-    return bool(listed) and same and is_untouched(program.directory)
+    return bool(distributions) and same and is_untouched(program.directory)
 
 
 def is_snapshot() -> bool:
@@ -144,7 +149,7 @@ def is_snapshot() -> bool:
 
 
 def altered_files(path: Path) -> list[str]:
-    """Return the files of the snapshot *path* that are missing or not as they were copied.
+    """Return the files of the snapshot *path* that are missing or differ from the manifest.
 
     Raises `ProgramMissingError`, OSError.
     """
@@ -153,10 +158,10 @@ def altered_files(path: Path) -> list[str]:
 
 
 def is_untouched(path: Path) -> bool:
-    """Return whether every file of the snapshot *path* is as it was copied; quicker than `altered_files`.
+    """Return whether no file of the snapshot *path* was altered; faster than `altered_files`.
 
-    The manifest was written last. A file with a later time of change (ctime, which nobody can set) is hashed; all are
-    if the manifest itself has one later than its content, because then the tree was copied, or modes were set anew.
+    The manifest was written last. Only files with a later ctime, which a user cannot set, are hashed. All files are
+    hashed if the ctime of the manifest is later than its mtime: then the tree was copied, or its modes were changed.
     """
     try:
         recorded = read_program(path).manifest["files"]
@@ -183,16 +188,16 @@ def _is_as_copied(name: str, size: int, digest: str) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether every file of the snapshot *path* is there in its length."""
+    """Return whether every file of the snapshot *path* exists with its recorded size."""
     with suppress(ProgramMissingError, OSError, KeyError):
         sizes = read_program(path).manifest["files"]
-        # Not Path's own joining: it takes ten times as long, and there are hundreds.
+        # String concatenation: joining a Path takes ten times as long, and there are hundreds of files.
         return all(os.lstat(f"{path}/{name}").st_size == size for name, (size, _) in sizes.items())
     return False
 
 
-def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
-    """Return the snapshot *wanted* of *home*, made if it is not there. *durable*: it is on disk before the return.
+def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) -> Path:
+    """Return the directory of the snapshot *wanted* in *home*; create it if needed. *durable*: fsync all files.
 
     Raises `FilesAlteredError`, `DiskFullError`, OSError.
     """
@@ -208,7 +213,7 @@ def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
         _fill(temporary, home, wanted)
         if durable:
             flush_tree(temporary)
-        if target.exists():  # damaged: a whole one would have been found
+        if target.exists():  # damaged: a complete one would have been returned above
             aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             target.rename(aside)
             shutil.rmtree(aside)
@@ -217,8 +222,8 @@ def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
-                f"There is no room for the gateway's program (30 MB) in {runtime}",
-                hint="Free some space there, or choose another --home, then try again.",
+                f"No space left in {runtime} for the gateway's program (30 MB)",
+                hint="Free disk space there, or choose another --home, then try again.",
             ) from error
         raise
     finally:
@@ -227,7 +232,10 @@ def make_snapshot(home: Home, wanted: Wanted, *, durable: bool = False) -> Path:
 
 
 def switch_to(home: Home, name: str | None) -> None:
-    """Let ``current`` lead to the snapshot *name* (None: to none), and make the home's command. Raises OSError."""
+    """Point the link ``current`` to the snapshot *name*, and create the home's command; None: remove the link.
+
+    Raises OSError.
+    """
     runtime = home.runtime
     _remove_unfinished(runtime)
     link = runtime / CURRENT
@@ -241,43 +249,42 @@ def switch_to(home: Home, name: str | None) -> None:
     command = launcher(home)
     target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
     make_directory(command.parent, _mode(home))
-    if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - a text is compared
+    if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - compared as a string
         command.unlink(missing_ok=True)
         command.symlink_to(target)
 
 
-def _names(wanted: Wanted) -> tuple[str, str]:
-    """Return the names that the snapshot may have: the second where the first is taken by other files."""
+def _names(wanted: SnapshotSpec) -> tuple[str, str]:
+    """Return the possible names of the snapshot; the second is for a version whose name is used by another snapshot."""
     name = f"gateway-{__version__}"
     return name, f"{name}_{wanted.identity[:8]}"
 
 
-def _free_name(home: Home, wanted: Wanted) -> str:
+def _free_name(home: Home, wanted: SnapshotSpec) -> str:
     first, second = _names(wanted)
     return second if is_whole(home.runtime / first) else first
 
 
 def _mode(home: Home) -> int:
-    """Return the mode of the directories of *home*'s programs."""
+    """Return the mode of the program directories of *home*."""
     return 0o755 if home.programs is not None else 0o700
 
 
-def _fill(temporary: Path, home: Home, wanted: Wanted) -> None:
+def _fill(temporary: Path, home: Home, wanted: SnapshotSpec) -> None:
     temporary.mkdir(mode=0o700)
     top = os.open(temporary, DIRECTORY)
     try:
         writer = TreeWriter(top, public=home.programs is not None)
-        recorded: list[tuple[Part, list[str]]] = []
+        copied: list[tuple[Part, list[str]]] = []
         for part in wanted.parts:
             before = len(writer.written)
             writer.copy(part.name, part.files())
-            recorded.append((part, list(writer.written)[before:]))
-        of_all = writer.write_modules()
-        for part, names in recorded:
-            listed = [*names, *of_all] if part.name == DISTRIBUTION else names
-            writer.write(
-                f"{part.info}/RECORD", _record(part, [(name, writer.written[name]) for name in listed]).encode()
-            )
+            copied.append((part, list(writer.written)[before:]))
+        archive_files = writer.write_modules()
+        for part, own_names in copied:
+            names = [*own_names, *archive_files] if part.name == DISTRIBUTION else own_names
+            record = _record(part, [(name, writer.written[name]) for name in names])
+            writer.write(f"{part.info}/RECORD", record.encode())
         writer.write(f"{FINDER}.py", (files(__package__) / "finder.py").read_bytes())
         writer.write("__main__.py", (files(__package__) / "entry.py").read_bytes())
         writer.write(f"bin/{COMMAND}", _script(home, wanted.python).encode(), executable=True)
@@ -288,7 +295,7 @@ def _fill(temporary: Path, home: Home, wanted: Wanted) -> None:
 
 
 def _record(part: Part, written: Sequence[tuple[str, tuple[int, str]]]) -> str:
-    """Return a RECORD of what was *written* of *part*, by which a later look finds what was changed."""
+    """Return the content of RECORD for the files *written* of *part*."""
     import base64
 
     lines = [
@@ -302,7 +309,7 @@ def _quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""')) if "," in name or '"' in name else name
 
 
-def _manifest(wanted: Wanted, writer: TreeWriter) -> dict[str, object]:
+def _manifest(wanted: SnapshotSpec, writer: TreeWriter) -> dict[str, object]:
     return {
         "snapshot": FORM,
         "version": __version__,
@@ -330,7 +337,7 @@ def _script(home: Home, python: Path) -> str:
 
 
 def _remove_unfinished(runtime: Path) -> None:
-    """Remove what killed runs were making in *runtime*. Raises OSError."""
+    """Remove temporary files of killed runs in *runtime*. Raises OSError."""
     for path in runtime.iterdir():
         if TEMPORARY.fullmatch(path.name):
             if path.is_dir() and not path.is_symlink():
@@ -341,10 +348,11 @@ def _remove_unfinished(runtime: Path) -> None:
 
 @cache
 def base_interpreter() -> Path:
-    """Return the interpreter beneath any virtual environment, under the name that stays with its version.
+    """Return the base interpreter of a virtual environment, by its versioned name (``python3.12``) if it has one.
 
-    ``python3`` may mean another version after an upgrade of the system; byte code and compiled modules do not fit then.
+    After an upgrade of the system ``python3`` may be another version, for which byte code and compiled modules are
+    invalid.
     """
-    found = Path(getattr(sys, "_base_executable", "") or sys.executable)
-    versioned = found.with_name(f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    return versioned if versioned.exists() and versioned.samefile(found) else found
+    executable = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    versioned = executable.with_name(f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    return versioned if versioned.exists() and versioned.samefile(executable) else executable

@@ -1,8 +1,7 @@
-"""Copies the files of a snapshot into a directory that is open already, each held against its recorded hash.
+"""Copies the files of a snapshot into an open directory and verifies each against its recorded hash.
 
-Modules go into one archive (`archive`), the rest stays files. Byte code comes along where it fits its
-source, and is compiled where it does not, because nobody may write it later; by the source's time of change it is
-known to fit (PEP 3147, PEP 552).
+Modules are stored in one archive (`module_archive`), other files as files. Byte code is copied if its header matches
+the source's mtime and size (PEP 3147, PEP 552), else compiled, because it cannot be written later.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ __all__ = ["FilesAlteredError", "TreeWriter"]
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LAST = 0xFFFFFFFF
-HEADER = 16  # bytes before the code: magic, flags, time, size
+HEADER = 16  # bytes before the code: magic number, flags, mtime, size
 
 
 class FilesAlteredError(PreflightError):
-    """Files of the package are missing or were changed after they had been installed."""
+    """Files of the package are missing or were changed after they were installed."""
 
     code = "FILES_ALTERED"
 
 
 @dataclass(slots=True)
 class TreeWriter:
-    """Writes files below the directory that *top* is open on; ``written`` maps path → size and SHA-256 (hex).
+    """Writes files below the directory with the descriptor *top*; ``written`` maps path → size and SHA-256 (hex).
 
-    With *public* every user may read what is written, else only we may.
+    With *public* every user can read the files, else only the owner.
     """
 
     top: int
@@ -53,7 +52,7 @@ class TreeWriter:
     _directories: set[str] = field(default_factory=set)
 
     def copy(self, package: str, files: Sequence[SourceFile]) -> None:
-        """Copy *files* of *package*, its modules into the archive. Raises `FilesAlteredError`, OSError."""
+        """Copy *files* of *package*, modules into the archive. Raises `FilesAlteredError`, OSError."""
         modules = archived([file.target for file in files])
         for file in files:
             try:
@@ -64,7 +63,7 @@ class TreeWriter:
                 status = os.fstat(descriptor)
                 content = stream.readall()
             digest = hashlib.sha256(content)
-            if file.recorded is not None and not _fits(digest, content, file.recorded):
+            if file.recorded is not None and not _matches(digest, content, file.recorded):
                 raise _altered(package, file)
             cached, code = _code(file, content, status) if file.target.endswith(".py") else ("", b"")
             if file.target in modules:
@@ -75,7 +74,7 @@ class TreeWriter:
                 self.write(cached, code)
 
     def write_modules(self) -> tuple[str, ...]:
-        """Write the archive of the modules that were copied; return the names of its files. Raises OSError."""
+        """Write the archive of the copied modules and its index; return their names. Raises OSError."""
         self.write(ARCHIVE, self._modules.content())
         self.write(INDEX, self._modules.index())
         return ARCHIVE, INDEX
@@ -113,38 +112,38 @@ class TreeWriter:
 
 
 def _code(file: SourceFile, content: bytes, status: os.stat_result) -> tuple[str, bytes]:
-    """Return where the byte code of *file* belongs, and the code: none of one that is for another Python."""
+    """Return the path and the content of the byte code of *file*; the content is empty if it cannot be compiled."""
     directory, _, name = file.target.rpartition("/")
     cached = f"{CACHE}/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
-    place = f"{directory}/{cached}" if directory else cached
+    path = f"{directory}/{cached}" if directory else cached
     header = _header(status)
     code = b""
-    with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123 - quicker
+    with suppress(OSError), open(f"{file.source.rpartition('/')[0]}/{cached}", "rb", buffering=0) as stream:  # noqa: PTH123 - faster
         code = stream.readall()
     if code[:HEADER] != header:
         try:
             code = header + marshal.dumps(compile(content, file.target, "exec", dont_inherit=True))
         except (SyntaxError, ValueError):
-            return place, b""
-    return place, code
+            return path, b""
+    return path, code
 
 
 def _header(status: os.stat_result) -> bytes:
-    """Return how byte code of a file with *status* begins, if it is known by time and size."""
+    """Return the header of timestamp-based byte code for a source with *status*."""
     time, size = int(status.st_mtime) & LAST, status.st_size & LAST
     return importlib.util.MAGIC_NUMBER + bytes(4) + time.to_bytes(4, "little") + size.to_bytes(4, "little")
 
 
-def _fits(digest: Hash, content: bytes, recorded: str) -> bool:
-    """Return whether *content*, whose SHA-256 is *digest*, is what *recorded* (``algorithm=base64``) says."""
+def _matches(digest: Hash, content: bytes, recorded: str) -> bool:
+    """Return whether *content*, whose SHA-256 is *digest*, has the hash *recorded* (``algorithm=base64``)."""
     algorithm, _, value = recorded.partition("=")
-    found = digest if algorithm == digest.name else hashlib.new(algorithm, content)
-    return value == base64.urlsafe_b64encode(found.digest()).decode().rstrip("=")
+    actual = digest if algorithm == digest.name else hashlib.new(algorithm, content)
+    return value == base64.urlsafe_b64encode(actual.digest()).decode().rstrip("=")
 
 
 def _altered(package: str, file: SourceFile) -> FilesAlteredError:
     return FilesAlteredError(
-        f"{file.source} is missing, or is not as it was installed",
-        hint=f"Install the package anew: pip install --force-reinstall --no-deps {package}",
+        f"{file.source} is missing, or was changed after it was installed",
+        hint=f"Reinstall the package: pip install --force-reinstall --no-deps {package}",
         details={"file": file.source},
     )

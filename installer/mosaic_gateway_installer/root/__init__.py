@@ -1,1 +1,1 @@
-"""Root's part: what a process with user id 0 does for an account's installation, and nothing else."""
+"""The code that runs with user id 0, for an installation that is owned by another account."""

@@ -1,10 +1,10 @@
-"""Answers what only root can do for one installation, in the process that root started.
+"""The broker: answers, in the process that root started, requests that only root can carry out for one installation.
 
 Theory of operation. The verb runs in a worker, as the account (`mosaic_gateway.cli.worker_process`). Everything that
 root acts on here comes from root's record of the installation, from the command line that root typed, and from root's
-own directories: no path is taken from a request, a name only if an entry of a directory of root's has it, and
-nothing in the home is opened. So a worker that the account has taken over can have its own installation
-stopped, started and removed, and nothing else.
+own directories. No path is taken from a request; a name is accepted only if an entry of root's directory of programs
+has it; no file in the home is opened. So a worker that an attacker controls gets only the requests that `grants` allows
+for this verb, and only for its own installation (docs/explanation/security.md).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
+from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.fs.files import open_regular
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
     from mosaic_gateway_installer.program_copy.programs import LocalPrograms
     from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
-__all__ = ["CACHES", "PROGRAMS", "RootBroker", "check_roots"]
+__all__ = ["CACHES", "PROGRAMS", "RootBroker", "check_only_root_writes"]
 
 CACHES = Path("/var/cache/mosaic-gateway")
 PROGRAMS = Path("/usr/local/lib/mosaic-gateway")
-MOST_LAUNCHES = 8
-LONGEST_START = 3600.0  # seconds
-#: Options whose files root reads, or makes, for the worker.
+MAX_LAUNCHES = 8
+MAX_START_TIME = 3600.0  # seconds
+#: Options whose files root opens for the worker.
 INPUTS = frozenset({"password_file", "database_url_file"})
 OUTPUT = "bundle"
 DIRECTORY_OPTION = "directory"
@@ -69,7 +69,7 @@ INHERITED = ("ready-fd", "go-fd", "tether-fd", "listen-fd")
 
 
 class NotGrantedError(RefusedError):
-    """Root's record of the installation does not allow what was asked for."""
+    """The request is not granted: not to this verb, or not by root's record of the installation."""
 
     code = "NOT_GRANTED"
 
@@ -78,15 +78,15 @@ class RootBroker:
     """Answers the requests of one verb on one home."""
 
     def __init__(self, record: MachineRecord | None, home: Path, account: Account, call: Call) -> None:
-        """*record* is root's of the installation in *home* (None: it is the account's own), *call* what root typed."""
+        """*record* is root's record of *home*, None if root did not install it; *call* is what root typed."""
         self.record = record
         self.account = account
-        self.left = False
+        self.purged = False
         self._home = home
         self._call = call
         self._options = call.options
-        self._begun: HandedDirectory | None = None
-        self._launched = 0
+        self._new_directory: HandedDirectory | None = None
+        self._launches = 0
         self._unit: MachineUnit | None = None
         self._answers: Mapping[Request, Callable[[Mapping[str, Any], Sequence[int]], Reply]] = {
             Request.PROGRAM_STATE: self._program_state,
@@ -119,13 +119,13 @@ class RootBroker:
         }
 
     def answer(self, request: Request, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
-        """Reply *request*. Raises MosaicError, OSError; ValueError, KeyError and TypeError for what is none."""
+        """Answer *request*. Raises MosaicError, OSError; ValueError, KeyError or TypeError if it is malformed."""
         if not self._call.grants(request):
-            raise NotGrantedError(f"{self._call.verb}, as root has called it, has no need of {request}")
+            raise NotGrantedError(f"{self._call.verb}, with the options that root gave, is not granted {request}")
         return self._answers[request](values, descriptors)
 
     def known_account(self) -> Account | None:
-        """Return the account of the record, None where it is still to be made."""
+        """Return the account of the record, None if it does not exist yet."""
         return account_named(self._granted().account)
 
     # The programs.
@@ -133,8 +133,8 @@ class RootBroker:
     def _granted(self) -> MachineRecord:
         if self.record is None:
             raise NotGrantedError(
-                f"the installation in {self._home} is its owner's own: root does nothing for it",
-                hint=f"Run the command as {self.account.name}.",
+                f"root did not install {self._home}, so root's process does nothing for it",
+                hint=f"Run the command as its owner, {self.account.name}.",
             )
         return self.record
 
@@ -147,7 +147,7 @@ class RootBroker:
         programs = self._programs()
         answers: dict[str, Callable[[], object]] = {
             "can_place": programs.can_place,
-            "is_ours": programs.gateway_is_ours,
+            "is_ours": programs.gateway_is_this_package,
             "found": programs.find_gateway,
         }
         return {"answer": answers[values["question"]]()}, []
@@ -184,12 +184,12 @@ class RootBroker:
         return {}, []
 
     def _search_path(self) -> str:
-        """Return root's PATH without places whose Node.js the account could not run."""
-        places = process_environment().get("PATH", os.defpath).split(os.pathsep)
-        return os.pathsep.join(place for place in places if not self._is_closed(Path(place, "node")))
+        """Return root's PATH without directories whose Node.js the account cannot run."""
+        directories = process_environment().get("PATH", os.defpath).split(os.pathsep)
+        return os.pathsep.join(path for path in directories if not self._is_closed(Path(path, "node")))
 
     def _is_closed(self, program: Path) -> bool:
-        """Return whether the account may not run *program*, by its path or where links lead."""
+        """Return whether the account cannot run *program*, by its path or with links resolved."""
         return any(closed_part(path, self.account) is not None for path in (program, program.resolve()))
 
     def _remove_programs(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
@@ -221,12 +221,12 @@ class RootBroker:
         return package_faults(), []
 
     def _link_command(self) -> None:
-        """Link the command of the usual home to where root finds commands, if nothing else is there."""
+        """Link the command of the default home into /usr/local/bin, unless a file of that name exists."""
         record = self._granted()
         link = record.command
         if link is None or link.exists() or link.is_symlink():
             return
-        with suppress(OSError):  # a convenience: without it the command has a longer name
+        with suppress(OSError):  # optional: the command can be run by its full path
             link.symlink_to(record.programs / "bin" / "mosaic-gateway")
 
     def remove_program_directory(self) -> None:
@@ -239,12 +239,12 @@ class RootBroker:
                 record.command.unlink()
         shutil.rmtree(record.programs, ignore_errors=True)
         if record.programs.parent == PROGRAMS:
-            with suppress(OSError):  # those of other installations
+            with suppress(OSError):  # other installations may have programs in it
                 PROGRAMS.rmdir()
 
     @property
     def cache(self) -> Path:
-        """Where the account may keep what it can make again."""
+        """The account's cache directory, whose content can be created again."""
         return CACHES / key_of(self._home)
 
     def _make_cache(self) -> None:
@@ -252,7 +252,7 @@ class RootBroker:
             return
         with find_path(CACHES, roots=True) as found:
             os.close(open_directory(found))
-        self._note(cache=self.cache)
+        self._update_record(cache=self.cache)
         with suppress(FileExistsError):
             self.cache.mkdir(mode=0o700)
             os.chown(self.cache, self.account.uid, self.account.gid)
@@ -270,9 +270,9 @@ class RootBroker:
         from mosaic_gateway_installer.service.manager_selection import machine_manager
 
         if self.record is None:
-            return {"manager": None, "reason": "the installation is its owner's own"}, []
-        found = machine_manager(self.account)
-        return {"manager": found.manager, "reason": found.reason}, []
+            return {"manager": None, "reason": "root did not install it"}, []
+        selected = machine_manager(self.account)
+        return {"manager": selected.manager, "reason": selected.reason}, []
 
     def _unit_state(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway_installer.service.machine_unit import UnitRequest
@@ -283,18 +283,18 @@ class RootBroker:
         from mosaic_gateway_installer.service.machine_unit import UnitRequest
 
         unit = self._machine_unit()
-        service, notes = unit.write(UnitRequest.of(values), lambda planned: self._note(unit=planned.to_dict()))
-        self._note(unit=service.to_dict())
+        service, notes = unit.write(UnitRequest.of(values), lambda planned: self._update_record(unit=planned.to_dict()))
+        self._update_record(unit=service.to_dict())
         return {"notes": notes}, []
 
     def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = self._machine_unit().restore()
-        self._note(unit=before.to_dict() if before is not None else None)
+        self._update_record(unit=before.to_dict() if before is not None else None)
         return {}, []
 
     def _remove_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         notes = self._machine_unit().remove()
-        self._note(unit=None)
+        self._update_record(unit=None)
         return {"notes": notes}, []
 
     def _enable_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
@@ -302,21 +302,21 @@ class RootBroker:
         return {}, []
 
     def _service(self) -> Service:
-        """Return the machine's unit; before 0.2.0 it stood in no record of root's, only where it is."""
+        """Return the system unit of the home. Installations before 0.2.0 have no record of it, only the unit file."""
         from mosaic_gateway.gateway.control.service import Service
         from mosaic_gateway_installer.service.machine_unit import unit_for
 
         if self.record is not None and self.record.unit is not None:
             return Service.from_dict(self.record.unit, DIRECTORY)
-        found = unit_for(self._home)
-        if found is None:
+        service = unit_for(self._home)
+        if service is None:
             raise NotGrantedError(f"the machine has no unit for {self._home}")
-        return found
+        return service
 
     def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         from mosaic_gateway.gateway.control.service import start_service
 
-        timeout = min(max(float(values["timeout"]), 1.0), LONGEST_START)
+        timeout = min(max(float(values["timeout"]), 1.0), MAX_START_TIME)
         start_service(Home(self._home), self._service(), timeout=timeout)
         return {}, []
 
@@ -329,7 +329,7 @@ class RootBroker:
     # The gateway's process.
 
     def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
-        """Start root's own copy of the program, which becomes the account before it looks at the home."""
+        """Start root's own copy of the program, which switches to the account before it accesses the home."""
         from mosaic_gateway.gateway.control.gateway_process import supervisor_words
 
         names = [name for name in values["descriptors"] if name in INHERITED]
@@ -339,12 +339,12 @@ class RootBroker:
         python = Path(words[0])
         if not self._is_closed(python):
             raise NotGrantedError(f"{self.account.name} can run {python} itself")
-        self._launched += 1
-        if self._launched > MOST_LAUNCHES:
-            raise NotGrantedError(f"{self._launched - 1} gateways were started for one verb")
+        self._launches += 1
+        if self._launches > MAX_LAUNCHES:
+            raise NotGrantedError(f"this verb has already started the gateway {MAX_LAUNCHES} times")
         inherited = dict(zip(names, descriptors, strict=True))
         options = supervisor_words(Home(self._home), inherited, issue_link=values["issue_link"] is True)
-        # Root's own directory until it is the account: Python looks for modules of the user in HOME.
+        # Python searches HOME for modules of the user, so HOME is root's until the process switches to the account.
         environ = {**account_environment(process_environment(), self.account), "HOME": pwd.getpwuid(0).pw_dir}
         subprocess.Popen(
             [*words, *options, "--account", self.account.name],
@@ -357,7 +357,7 @@ class RootBroker:
         if name is None or self.record is None:
             return this_program()
         home = Home(self._home, self.record.programs)
-        check_roots(self.record.programs)
+        check_only_root_writes(self.record.programs)
         if name not in program_names(home) or not PROGRAM_NAME.fullmatch(str(name)):
             raise NotGrantedError(f"there is no program {name!r} in {home.runtime}")
         return read_program(home.runtime / str(name)).words
@@ -370,23 +370,23 @@ class RootBroker:
         record, port = self._granted(), int(values["port"])
         if record.port is None or record.port != port:
             raise NotGrantedError(
-                f"root has not said that this gateway may listen on port {port}",
-                hint=f"Run as root: mosaic-gateway install --port {port}",
+                f"root's record does not allow this gateway to listen on port {port}",
+                hint=f"Allow it, as root: mosaic-gateway install --port {port}",
             )
         listener = bind_listener(record.host or "127.0.0.1", record.port)
         return {}, [listener.detach()]
 
-    # What root named on the command line, and root's terminal.
+    # Files that root named on the command line, and root's terminal.
 
     def _read_input(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         option = values["option"]
         path = self._options.get(option) if option in INPUTS else None
         if not isinstance(path, Path):
-            raise NotGrantedError(f"root named no file with {option!r}")
-        ours = OUR_DESCRIPTOR.fullmatch(str(path))
+            raise NotGrantedError(f"root gave no file with option {option!r}")
+        inherited = INHERITED_DESCRIPTOR.fullmatch(str(path))
         try:
-            if ours is not None:
-                with open(int(ours[1] or 0), "rb", closefd=False) as stream:
+            if inherited is not None:
+                with open(int(inherited[1] or 0), "rb", closefd=False) as stream:
                     content = read_all(stream, path)
             else:
                 with find_path(path) as found, open_regular(found.name, dir_fd=found.parent) as stream:
@@ -398,49 +398,52 @@ class RootBroker:
     def _open_output(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         path = self._options.get(OUTPUT)
         if not isinstance(path, Path):
-            raise NotGrantedError("root named no file to write")
+            raise NotGrantedError(f"root gave no file with option {OUTPUT!r}")
         with find_path(path) as found:
             if found.status is not None or len(found.missing) != 1:
                 raise NamedFileError(
-                    f"{path} cannot be written", hint="Name a file that is not there yet, in a directory that is."
+                    f"{path} cannot be written", hint="Give a file that does not exist, in an existing directory."
                 )
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             return {}, [os.open(found.name, flags, 0o600, dir_fd=found.parent)]
 
     def _make_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        """Make a new directory in the one that root named, which must be root's alone; hand it over to the account."""
+        """Create a directory for the account in the directory that root named, which only root may be able to change.
+
+        The account becomes its owner.
+        """
         path = self._options.get(DIRECTORY_OPTION)
-        if not isinstance(path, Path) or self._begun is not None:
-            raise NotGrantedError("root named no directory for that")
+        if not isinstance(path, Path) or self._new_directory is not None:
+            raise NotGrantedError("root gave no directory, or one was already created in it")
         closed = closed_part(path, self.account)
         if closed is not None:
             raise NamedFileError(
-                f"{self.account.name}, as whom the backup is made, may not enter {closed}",
-                hint="Name a directory below one that is open to all: --to DIR",
+                f"{self.account.name}, which writes the backup, has no access to {closed}",
+                hint="Give a directory below one that every user can enter: --to DIR",
             )
         try:
-            self._begun = HandedDirectory.make(path, self.account)
+            self._new_directory = created = HandedDirectory.create(path, self.account)
         except NotADirectoryError as error:
-            raise NamedFileError(f"{path} is not a directory", hint="Name another: --to DIR") from error
-        return {"path": str(self._begun.place / self._begun.temporary), "name": self._begun.name}, []
+            raise NamedFileError(f"{path} is not a directory", hint="Give another one: --to DIR") from error
+        return {"path": str(created.place / created.temporary), "name": created.name}, []
 
     def _keep_directory(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        if self._begun is None:
-            raise NotGrantedError("no directory was made")
-        begun, self._begun = self._begun, None
-        begun.keep()
-        return {"path": str(begun.place / begun.name)}, []
+        if self._new_directory is None:
+            raise NotGrantedError("no directory was created")
+        created, self._new_directory = self._new_directory, None
+        created.complete()
+        return {"path": str(created.place / created.name)}, []
 
     def _prompt(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return {"text": self._asked(values)}, []
+            return {"text": self._prompted(values)}, []
         except (KeyboardInterrupt, click.Abort):
-            raise InternalError("interrupted", hint="Run the command again to go on.") from None
+            raise InternalError("interrupted", hint="Run the command again to continue.") from None
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _asked(self, values: Mapping[str, Any]) -> str:
+    def _prompted(self, values: Mapping[str, Any]) -> str:
         if self._call.verb != "uninstall":
             return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
         identity = str(values["instance_id"])
@@ -449,50 +452,50 @@ class RootBroker:
         click.echo(f"This removes all data and all backups of {self._home} for good.", err=True)
         return str(click.prompt(f"Type the instance id ({identity}) to go on", err=True))
 
-    # The end.
+    # Purge and the end of the session.
 
     def _leave(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        """Remove what root has made of the installation, but for the account, as which the worker still runs."""
+        """Remove what root created for the installation, except the account, as which the worker still runs."""
         record = self._granted()
         if record.unit is not None:
             self._machine_unit().remove()
         self.remove_program_directory()
         if record.cache is not None:
-            with suppress(OSError):  # what is in it the account has to remove
+            with suppress(OSError):  # not empty: its content is the account's to remove
                 record.cache.rmdir()
                 CACHES.rmdir()
         self.remove_home()
-        self.left = True
+        self.purged = True
         used = process_running_as(self.account, but=os.getpid()) if record.account_created else None
         return {"account": record.account, "used_by": used}, []
 
     def remove_home(self) -> None:
-        """Remove the home and the directories above it that root made for it, as far as they are empty."""
+        """Remove the home and the directories above it that root created for it, if they are empty."""
         for directory in reversed(self._granted().directories):
             with suppress(OSError), find_path(directory) as found:
                 if found.is_directory:
                     os.rmdir(found.name, dir_fd=found.parent)
 
     def close(self, code: int) -> None:
-        """End the session: what was not kept goes, and after a purge the account and the record. Raises OSError."""
-        if self._begun is not None:
-            self._begun.give_up()
-        if self.record is not None and self.left:
+        """End the session: discard an incomplete directory; after a purge remove account and record. Raises OSError."""
+        if self._new_directory is not None:
+            self._new_directory.discard()
+        if self.record is not None and self.purged:
             if code == 0 and self.record.account_created and account_is_free(self.account, self._home):
                 remove_account(self.record.account)
             remove_machine_record(self._home)
 
-    def _note(self, **changes: Any) -> None:
+    def _update_record(self, **changes: Any) -> None:
         self.record = replace(self._granted(), **changes)
         write_machine_record(self.record)
 
 
 def _load_compiled() -> None:
-    """Load the compiled modules that root's process needs later: it may run from the very programs that go."""
+    """Load the compiled modules that root's process needs later: its own files may be among those to be removed."""
     import psutil  # noqa: F401
 
 
-def check_roots(directory: Path) -> None:
-    """Raise UnsafePathError unless *directory*, and all on the way to it, is root's alone."""
+def check_only_root_writes(directory: Path) -> None:
+    """Raise UnsafePathError unless only root can change *directory* and every directory above it."""
     with find_path(directory, roots=True):
         pass

@@ -1,9 +1,10 @@
-"""Root's side of the command: whose home it is, what root makes for it first, and the process that runs the verb.
+"""Entry point of a command that is run by root: find the home's owner and run the verb as that account.
 
-Root looks at the path of the home, at its own record, and at nothing in the home. A verb on an account's home runs as
-that account; where there is no home yet, or no installation, as a user without rights, who can look and change nothing.
-Before a new installation its checks run so; then root notes what it is about to make, makes the account, the empty home
-and the directory of programs, and lets the account install. What root has made goes again if that fails.
+Root's process inspects the path of the home and its own record, and nothing in the home. A verb on an account's home
+runs as that account. If there is no home or no installation yet, a verb runs as an unprivileged user, read-only; so do
+the checks before a new installation. After them root's process records what it will create, creates the account, the
+empty home and the directory of programs, and runs the installation as the account. If that fails, root's process
+removes what it created.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from mosaic_gateway.cli.invocation import Invocation
 
 __all__ = ["RootSide"]
 
-#: Verbs that make an installation where there is none.
+#: Verbs that create an installation if there is none.
 CREATING = frozenset({"install", "backup restore"})
 
 
 class RootSide:
-    """Runs a verb as the owner of its home, with a broker at its side; implements ``RootSide``."""
+    """Runs a verb as the owner of its home, with a broker; implements ``mosaic_gateway.cli.invocation.RootSide``."""
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
-        """Run it; see ``mosaic_gateway.cli.invocation.RootSide.run``."""
+        """Run *verb*; see ``mosaic_gateway.cli.invocation.RootSide.run``."""
         from mosaic_gateway.process.trusted_path import find_path
         from mosaic_gateway_installer.root.session import RootSession, unusable
 
@@ -40,6 +41,6 @@ class RootSide:
             if verb in CREATING and not options.get("dry_run"):
                 return session.create()
             planned = session.plan() if verb in CREATING else None
-            if verb == "uninstall" and found.status is None and session.forget():
+            if verb == "uninstall" and found.status is None and session.complete_purge():
                 return 0
-            return session.look(planned)
+            return session.run_read_only(planned)

@@ -1,7 +1,7 @@
-"""Program copies in a home that belong to root: version 0.1.0 of root's command put them there.
+"""Program copies in a home that are owned by root: version 0.1.0, run by root, put them there.
 
-Root looks at them by descriptors, follows no link, and runs nothing of them. An account cannot move a directory of
-root's into its own, so what is root's there was put there by root.
+They are accessed by directory descriptors, no link is followed, and nothing in them is executed. An account cannot move
+a directory that root owns into one of its own, so a directory here that root owns was put there by root.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def roots_programs(home: FoundPath) -> list[str]:
-    """Return the names of root's own directories among the programs in *home*."""
+    """Return the names of the program copies in *home* that root owns."""
     with suppress(OSError), _programs_in(home) as directory:
         return [name for name in os.listdir(directory) if _is_roots(directory, name)]  # noqa: PTH208 - of a descriptor
     return []
 
 
 def remove_roots_programs(home: FoundPath, names: Collection[str]) -> None:
-    """Remove those of them that have one of *names*. Raises OSError."""
+    """Remove the program copies of *names* in *home* that root owns. Raises OSError."""
     with suppress(FileNotFoundError), _programs_in(home) as directory:
         for name in roots_programs(home):
             if name in names:

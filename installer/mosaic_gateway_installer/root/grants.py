@@ -1,4 +1,4 @@
-"""Which requests root's process answers, by the command line that root typed: no more than that verb can need. Pure."""
+"""The requests that root's process answers, by the command line that root typed: only those the verb needs. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mosaic_gateway.process.root_requests import Request
 
 __all__ = ["Call"]
 
-LOOKING = frozenset(
+READING = frozenset(
     {
         Request.PROGRAM_STATE, Request.CHECK_PACKAGE, Request.SERVICE_MANAGER, Request.UNIT_STATE, Request.READ_INPUT,
     }
@@ -23,9 +23,9 @@ INSTALLING = RUNNING | {
     Request.REMOVE_PROGRAMS, Request.SET_ASIDE_PROGRAMS, Request.PUT_BACK_PROGRAMS, Request.REMOVE_FORMER_PROGRAMS,
     Request.WRITE_UNIT, Request.RESTORE_UNIT, Request.REMOVE_UNIT,
 }  # fmt: skip
-#: Verbs that take the recorded port, be it only for an instant to see that it is free.
+#: Verbs that bind the recorded port, some only briefly to check that it is free.
 BINDING = frozenset({"install", "upgrade", "doctor"})
-#: What a verb is granted beyond `LOOKING`. One that changes a home also takes back what was killed before.
+#: What a verb is granted in addition to `READING`. A verb that changes a home also rolls back an interrupted change.
 GRANTED: Mapping[str, frozenset[Request]] = {
     **dict.fromkeys(("install", "upgrade", "uninstall", "backup restore", "backup create"), INSTALLING),
     **dict.fromkeys(("start", "stop", "restart"), RUNNING),
@@ -38,7 +38,7 @@ GRANTED: Mapping[str, frozenset[Request]] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The verb that root has run, and its ``options``. With ``read_only`` it is to change nothing."""
+    """The verb that root runs, and its ``options``. With ``read_only`` no request that changes anything is granted."""
 
     verb: str
     options: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Call:
 
     def grants(self, request: Request) -> bool:
         """Return whether *request* is answered."""
-        if request in LOOKING or (request is Request.BIND and self.verb in BINDING):
+        if request in READING or (request is Request.BIND and self.verb in BINDING):
             return True
         if self.read_only or self.options.get("dry_run"):
             return False

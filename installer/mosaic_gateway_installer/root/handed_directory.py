@@ -1,4 +1,4 @@
-"""A new directory for the account, in a place that root named and that is root's alone."""
+"""A new directory for the account, in a directory that root named and that only root can change."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["HandedDirectory"]
 
 @dataclass(frozen=True, slots=True)
 class HandedDirectory:
-    """A directory that the account fills as ``temporary`` in ``place``, and that is ``name`` in the end.
+    """A directory in ``place`` that the account fills; it is named ``temporary`` at first, and ``name`` when complete.
 
-    ``directory`` is an open descriptor of the place, by which everything is done.
+    ``directory`` is an open descriptor of ``place``; every operation uses it.
     """
 
     place: Path
@@ -28,14 +28,14 @@ class HandedDirectory:
     name: str
 
     @classmethod
-    def make(cls, place: Path, account: Account) -> HandedDirectory:
-        """Make it, and *place* if it is not there; hand it over to *account*. Raises UnsafePathError, OSError."""
+    def create(cls, place: Path, account: Account) -> HandedDirectory:
+        """Create it, and *place* if missing; make *account* its owner. Raises UnsafePathError, OSError."""
         with find_path(place, roots=True) as found:
             directory, path = open_directory(found), found.path
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{__version__}"
-        there = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
+        existing = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
         names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
-        name = next(name for name in names if name not in there)
+        name = next(name for name in names if name not in existing)
         created = cls(path, directory, f".{name}.{os.urandom(4).hex()}.tmp", name)
         os.mkdir(created.temporary, 0o700, dir_fd=directory)
         inner = os.open(created.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
@@ -45,13 +45,13 @@ class HandedDirectory:
             os.close(inner)
         return created
 
-    def keep(self) -> None:
-        """Give it its name. Raises OSError."""
+    def complete(self) -> None:
+        """Rename it to ``name``. Raises OSError."""
         os.rename(self.temporary, self.name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         os.close(self.directory)
 
-    def give_up(self) -> None:
-        """Remove it, if the account has left nothing in it."""
+    def discard(self) -> None:
+        """Remove it if it is empty."""
         with suppress(OSError):
             os.rmdir(self.temporary, dir_fd=self.directory)
         os.close(self.directory)

@@ -1,4 +1,4 @@
-"""An installation of root's, before anything of it is made: is the place fit, and whose shall it be?"""
+"""Plan of root's installation before anything is created: check the path of the home and choose the account."""
 
 from __future__ import annotations
 
@@ -36,33 +36,36 @@ Options = Mapping[str, Any]
 
 
 class RunAsError(UsageError):
-    """The account that was named cannot own the installation."""
+    """The account given with ``--run-as`` cannot own the installation."""
 
     code = "RUN_AS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """An installation that root is about to make: ``account`` is None where that is still to be made."""
+    """An installation that root is about to create. ``account`` is None if it must be created too."""
 
     record: MachineRecord
     account: Account | None
 
 
 def plan_installation(found: FoundPath, known: MachineRecord | None, options: Options) -> Planned:
-    """Return what would be made here. Raises `RunAsError`, `HomeForeignError`, `UnsafePathError` and the like."""
+    """Return the plan for the home that was *found*; *known* is root's record of it.
+
+    Raises `RunAsError`, `HomeForeignError`, `HomeUnusableError`, `UnsafePathError`, OSError.
+    """
     home = found.path
-    _check_place(found)
-    name, account, make = _choose_account(home, known, options)
+    _check_path(found)
+    name, account, is_new = _choose_account(home, known, options)
     check_run_as(home, name, options)
-    _check_way(home, account, name)
+    _check_reachable(home, account, name)
     missing = [home, *home.parents][: len(found.missing)]
     record = MachineRecord(
         home=home,
         account=name,
         uid=account.uid if account is not None else 0,
         programs=program_directory(home, known, options),
-        account_created=make or (known is not None and known.account_created and known.account == name),
+        account_created=is_new or (known is not None and known.account_created and known.account == name),
         directories=tuple(reversed(missing)) or (known.directories if known is not None else ()),
         command=COMMAND if home == SYSTEM_HOME else None,
         host=host_of(known, options),
@@ -71,45 +74,45 @@ def plan_installation(found: FoundPath, known: MachineRecord | None, options: Op
     return Planned(record=record, account=account)
 
 
-def _check_place(found: FoundPath) -> None:
-    """Root makes a home only where no other user could put something in its place, and never over something."""
+def _check_path(found: FoundPath) -> None:
+    """Check that no other user can replace the home, and that it is new or an empty directory."""
     home = found.path
     if found.status is None:
         parent = os.fstat(found.parent)
         if parent.st_uid != 0:
             raise UnsafePathError(
-                f"root makes no home below the directory of another user: {home}",
-                hint="Choose a --home below a directory of root's, or install as that user.",
+                f"root creates no home below a directory that another user owns: {home}",
+                hint="Choose a --home below a directory that root owns, or install as that user.",
             )
         return
     if not found.is_directory:
         raise HomeUnusableError(f"{home} is not a directory", hint="Choose another --home.")
-    there = entries_of(found)
-    if there:
+    entries = entries_of(found)
+    if entries:
         raise HomeForeignError(
-            f"{home} is root's own, and it is not empty: {', '.join(there[:5])}",
+            f"{home} is owned by root and not empty: {', '.join(entries[:5])}",
             hint="Nothing was changed. Choose an empty or new directory with --home.",
         )
 
 
-def _check_way(home: Path, account: Account | None, name: str) -> None:
+def _check_reachable(home: Path, account: Account | None, name: str) -> None:
     closed = closed_part(home.parent, account)
     if closed is not None:
         raise HomeUnusableError(
-            f"{name} may not enter {closed}, so PostgreSQL could not reach {home}",
-            hint="Choose a --home below a directory that is open to all, such as /var/lib.",
+            f"{name} has no access to {closed}, so PostgreSQL could not reach {home}",
+            hint="Choose a --home below a directory that every user can enter, such as /var/lib.",
         )
 
 
 def check_run_as(home: Path, name: str, options: Options) -> None:
-    """Raise `RunAsError` if root has named another account than *name* for *home*."""
+    """Raise `RunAsError` if ``--run-as`` gives another account than *name*, the owner of *home*."""
     run_as = options.get("run_as")
     if run_as not in {None, name}:
-        raise RunAsError(f"{home} belongs to {name}", hint="Leave --run-as out, or choose another --home.")
+        raise RunAsError(f"{home} belongs to {name}", hint="Omit --run-as, or choose another --home.")
 
 
 def _choose_account(home: Path, known: MachineRecord | None, options: Options) -> tuple[str, Account | None, bool]:
-    """Return name and account of the home's owner to be, and whether root is to make it."""
+    """Return name and account of the home's future owner, and whether root must create the account."""
     if known is not None:
         account = account_named(known.account)
         return known.account, account, account is None
@@ -118,17 +121,17 @@ def _choose_account(home: Path, known: MachineRecord | None, options: Options) -
         account = account_named(str(run_as))
         if account is None or account.uid == 0:
             raise RunAsError(
-                f"{run_as} is {'root' if account else 'no user of this machine'}; PostgreSQL refuses to run so",
-                hint="Name an existing user other than root.",
+                f"{run_as} {'is root, as which PostgreSQL refuses to run' if account else 'does not exist'}",
+                hint="Give an existing user other than root with --run-as.",
             )
         return account.name, account, False
-    own = f"{SERVICE_ACCOUNT}-{key_of(home)[:8]}"
     taken = {record.account for record in machine_records() if record.account_created}
     account = account_named(SERVICE_ACCOUNT)
-    of_another = account is not None and account.comment == COMMENT and Path(account.directory) != home
-    if SERVICE_ACCOUNT not in taken and not of_another:
+    of_other_home = account is not None and account.comment == COMMENT and Path(account.directory) != home
+    if SERVICE_ACCOUNT not in taken and not of_other_home:
         return SERVICE_ACCOUNT, account, account is None
-    return own, account_named(own), account_named(own) is None
+    further = f"{SERVICE_ACCOUNT}-{key_of(home)[:8]}"
+    return further, account_named(further), account_named(further) is None
 
 
 def program_directory(home: Path, known: MachineRecord | None, options: Options) -> Path:
@@ -140,19 +143,19 @@ def program_directory(home: Path, known: MachineRecord | None, options: Options)
     with find_path(directory, roots=True) as found:
         if found.is_directory and named is not None and any(found.path.iterdir()):
             raise HomeForeignError(
-                f"{directory} is not empty", hint="Name an empty or new directory with --program-dir."
+                f"{directory} is not empty", hint="Give an empty or new directory with --program-dir."
             )
         return found.path
 
 
 def host_of(known: MachineRecord | None, options: Options) -> str | None:
-    """Return where root has said that the gateway listens."""
+    """Return the host on which the gateway shall listen, from root's options, environment or record."""
     named = options.get("host") or process_environment().get("MOSAIC_GATEWAY_HOST")
     return str(named) if named else (known.host if known is not None else None)
 
 
 def port_of(known: MachineRecord | None, options: Options) -> int | None:
-    """Return the port on which root has said that the gateway listens."""
+    """Return the port on which the gateway shall listen, from root's options, environment or record."""
     named = options.get("port") or process_environment().get("MOSAIC_GATEWAY_PORT") or ""
     if str(named).isdecimal() and 0 < int(named) <= HIGHEST_PORT:
         return int(named)
@@ -160,7 +163,7 @@ def port_of(known: MachineRecord | None, options: Options) -> int | None:
 
 
 def entries_of(found: FoundPath) -> list[str]:
-    """Return the names of what lies in the directory that was *found*. Raises OSError."""
+    """Return the names of the entries of the directory that was *found*. Raises OSError."""
     directory = open_directory(found)
     try:
         return sorted(os.listdir(directory))  # noqa: PTH208 - of a descriptor

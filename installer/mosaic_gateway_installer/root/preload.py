@@ -1,4 +1,4 @@
-"""What a verb needs of modules and of its own package, loaded before root is given up: afterwards it cannot be read."""
+"""Loading of a verb's modules and package data before the worker drops root: afterwards it may not be able to."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OTHER_VERBS = (
     "mosaic_gateway_installer.upgrade.verb",
     "packaging.metadata",
 )
-#: First word of a verb → what it imports when it runs.
+#: First word of a verb → the modules that it imports when it runs.
 LOADED = {
     "install": (*DATABASE, *MIGRATIONS, *INSTALLER),
     "doctor": (*DATABASE, *MIGRATIONS, *DOCTOR),
@@ -58,7 +58,7 @@ LOADED = {
 
 
 def load(verb: str) -> None:
-    """Load what *verb* may need, for a process that will not be able to read it: modules, and what they read once."""
+    """Load the modules that *verb* may import and the package data that they cache."""
     first = verb.partition(" ")[0]
     if first not in LOADED:
         runtime.load(verb)
@@ -68,7 +68,7 @@ def load(verb: str) -> None:
 
 
 def _read_package() -> None:
-    """Read what verbs keep of the package. What is missing is found missing again, and said, where it is needed."""
+    """Read the package data that verbs cache. Errors are ignored here: the code that needs the data raises them."""
     from mosaic_gateway.engines.pglite.pinned_versions import shipped
     from mosaic_gateway.engines.postgres.runtime import examine_wheel, locate_wheel, wheel_version
     from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy

@@ -1,4 +1,4 @@
-"""Processes of this machine that root looks for: those of an account, and root's own supervisors of a home."""
+"""Search for processes: those of an account, and supervisors of a home that run as root."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ __all__ = ["end_roots_supervisors", "process_running_as"]
 
 
 def process_running_as(account: Account, *, but: int) -> int | None:
-    """Return the pid of a process that runs as *account*, children of the process *but* not counted.
+    """Return the pid of a process that runs as *account*, except descendants of the process *but*.
 
-    Those of containers do not count either, whose user ids are their own: their root is another (as userdel has it).
+    Processes in containers are not counted: there the same user id is another user. Like userdel, this recognises them
+    by their root directory.
     """
     import psutil
 
-    ours = {child.pid for child in psutil.Process(but).children(recursive=True)}
+    excluded = {child.pid for child in psutil.Process(but).children(recursive=True)}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid not in ours and process.uids().real == account.uid and _has_our_root(process.pid):
+            if process.pid not in excluded and process.uids().real == account.uid and _has_same_root(process.pid):
                 return process.pid
     return None
 
 
-def _has_our_root(pid: int) -> bool:
-    """Return whether the process sees the file system that we see, or has left it by itself.
+def _has_same_root(pid: int) -> bool:
+    """Return whether the process has this process's root directory, or has left it by a user namespace of its own.
 
-    Only root can have given it another one, unless it has a user namespace of its own. Raises OSError.
+    Without a user namespace, only root can have given it another root directory. Raises OSError.
     """
     process = Path(f"/proc/{pid}")
     if not Path("/proc/self").is_dir():
@@ -38,16 +39,16 @@ def _has_our_root(pid: int) -> bool:
 
 
 def end_roots_supervisors(home: Path) -> None:
-    """Ask every supervisor of *home* that runs as root to end (SIGTERM).
+    """Send SIGTERM to every supervisor of *home* that runs as root.
 
-    Version 0.1.0 left the supervisor root's where the account could not run the interpreter, or the port was below
-    1024. Found by its words, which only root can have given to a process of root's.
+    In version 0.1.0 the supervisor ran as root if the account could not run the interpreter or the port was below
+    1024. It is recognised by its command line, which only root can have set for a process of root's.
     """
     import psutil
 
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.uids().real == 0 and _supervises(process.cmdline(), home) and _has_our_root(process.pid):
+            if process.uids().real == 0 and _supervises(process.cmdline(), home) and _has_same_root(process.pid):
                 process.send_signal(signal.SIGTERM)
 
 

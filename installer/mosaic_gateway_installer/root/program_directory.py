@@ -1,4 +1,4 @@
-"""What lies in a directory of programs, by name, and who may read it."""
+"""Names and modes of the program copies in a directory of programs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from mosaic_gateway.installation.layout import Home
 
 __all__ = ["ASIDE", "open_to_all", "program_names"]
 
-#: Names of ours in a directory of programs; in what they name, everything is ours.
-OURS = re.compile(r"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current")
+#: Names that this package creates in a directory of programs.
+OWN_NAMES = re.compile(r"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current")
 ASIDE = re.compile(r"\.(postgresql-[\w.]+)\.reverted")
 
 
 def program_names(home: Home) -> tuple[str, ...]:
-    """Return the names of all that is ours among the programs of *home*, set aside or not."""
+    """Return the names of this package's program copies in *home*, including those set aside."""
     with suppress(FileNotFoundError, NotADirectoryError):
         names = sorted(os.listdir(home.runtime))  # noqa: PTH208 - names suffice
-        return tuple(name for name in names if OURS.fullmatch(name) or ASIDE.fullmatch(name))
+        return tuple(name for name in names if OWN_NAMES.fullmatch(name) or ASIDE.fullmatch(name))
     return ()
 
 
 def open_to_all(directory: Path) -> None:
-    """Let every user read what lies below *directory*, and run what its owner may run; the top last. Raises OSError."""
+    """Let all users read everything below *directory*, and run what its owner can run. Raises OSError.
+
+    The mode of *directory* itself is set last.
+    """
     for root, directories, names in os.walk(directory):
         for name in (*directories, *names):
             path = os.path.join(root, name)  # noqa: PTH118 - os.walk gives texts

@@ -1,4 +1,4 @@
-"""The account that owns the home of root's installation: made, removed, and what it may enter."""
+"""Creation and removal of the service account, which owns the home of root's installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
     "SERVICE_ACCOUNT",
     "UserAddMissingError",
     "account_is_free",
-    "make_account",
+    "create_account",
     "remove_account",
 ]
 
@@ -28,26 +28,26 @@ LIMIT = 30.0  # seconds
 
 
 class UserAddMissingError(PreflightError):
-    """This machine has no ``useradd`` with which to make the service account."""
+    """This machine has no ``useradd`` to create the service account with."""
 
     code = "USERADD_MISSING"
 
 
-def make_account(record: MachineRecord) -> Account:
-    """Make the account of *record* and return it; one that was lost gets its user id again.
+def create_account(record: MachineRecord) -> Account:
+    """Create the account of *record* and return it; with the recorded user id if it existed before.
 
     Raises `UserAddMissingError`, CommandFailedError.
     """
     useradd = shutil.which("useradd")
     if useradd is None:
         raise UserAddMissingError(
-            "this machine has no useradd to make a service account with",
-            hint="Create a user for the gateway and name it with --run-as.",
+            "this machine has no useradd, so no service account can be created",
+            hint="Create a user for the gateway and give its name with --run-as.",
         )
-    words = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+    options = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
     home = ["--home-dir", str(record.home), "--comment", COMMENT]
-    again = ["--uid", str(record.uid)] if record.uid else []
-    run([useradd, *words, *home, *again, record.account], timeout=LIMIT)
+    former_uid = ["--uid", str(record.uid)] if record.uid else []
+    run([useradd, *options, *home, *former_uid, record.account], timeout=LIMIT)
     account = account_named(record.account)
     if account is None:
         raise LookupError(record.account)
@@ -62,6 +62,6 @@ def remove_account(name: str) -> None:
 
 
 def account_is_free(account: Account, home: Path) -> bool:
-    """Return whether *home* is not the account's any more, and nothing runs as it but our own children."""
+    """Return whether the account no longer owns *home*, and only children of this process run as it."""
     with find_path(home) as found:
         return found.owner != account.uid and process_running_as(account, but=os.getpid()) is None

@@ -1,4 +1,4 @@
-"""One verb that root runs on one home: the account chosen, the record written, the worker run, the rest made good."""
+"""One verb that root runs on one home: choose the account, write root's record, run the worker, clean up."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ from mosaic_gateway_installer.root.plan import (
 from mosaic_gateway_installer.root.service_account import (
     COMMENT,
     SERVICE_ACCOUNT,
-    make_account,
+    create_account,
     remove_account,
 )
 
 __all__ = ["RootSession", "unusable"]
 
 INSTALL = "mosaic_gateway_installer.install.verb"
-#: Verbs that change an installation so that root's record must be there first.
-TAKING_OVER = frozenset({"install", "upgrade", "uninstall", "backup restore"})
+#: Verbs that need root's record; they create one for an installation of version 0.1.0, which has none.
+RECORDED = frozenset({"install", "upgrade", "uninstall", "backup restore"})
 
 
 class RootSession:
@@ -70,9 +70,9 @@ class RootSession:
         self._record = read_machine_record(found.path)
 
     def owner(self) -> Account:
-        """Return the account that owns the home; one of ours that was removed is made again, with its user id.
+        """Return the account that owns the home. If it was deleted but root had created it, create it again.
 
-        Raises `HomeOwnerError` if that is not the account for which root made the home, CommandFailedError.
+        Raises `HomeOwnerError` if the owner is not the account for which root created the home, CommandFailedError.
         """
         found, record = self._found, self._record
         if record is None:
@@ -80,15 +80,17 @@ class RootSession:
         account = account_named(record.account)
         if account is not None and account.uid == found.owner:
             return account
-        lost = account is None and record.account_created and found.owner == record.uid and not account_of(record.uid)
-        if lost and self._changes(TAKING_OVER):
-            return make_account(record)
+        deleted = (
+            account is None and record.account_created and found.owner == record.uid and not account_of(record.uid)
+        )
+        if deleted and self._changes(RECORDED):
+            return create_account(record)
         raise HomeOwnerError(
-            f"{self._home} belongs to user id {found.owner}, but root made it for {record.account} "
-            + (f"(user id {account.uid})" if account is not None else "which this machine does not know"),
-            hint="Run as root: mosaic-gateway install, which makes the account again."
-            if lost
-            else f"Give it back: chown -R {record.account}: {self._home}"
+            f"{self._home} is owned by user id {found.owner}, but root created it for {record.account} "
+            + (f"(user id {account.uid})" if account is not None else "(which does not exist)"),
+            hint="Run as root: mosaic-gateway install, which creates the account again."
+            if deleted
+            else f"Change the owner: chown -R {record.account}: {self._home}"
             + (f" (first: useradd --system {record.account})" if account is None else ""),
         )
 
@@ -96,89 +98,89 @@ class RootSession:
         """Run the verb as *account*, which owns the home."""
         check_run_as(self._home, account.name, self._options)
         before = record = self._record
-        if self._changes(TAKING_OVER):
-            record = self._adopted(account) if record is None else replace(record, uid=account.uid)
+        if self._changes(RECORDED):
+            record = self._record_of_former_version(account) if record is None else replace(record, uid=account.uid)
             record = self._prepared(record) if record is not None else None
         elif record is not None:
-            record = self._addressed(record)
+            record = self._with_address(record)
         broker = RootBroker(record, self._home, account, self._call)
-        code = self._work(account, broker, {})
+        code = self._run_worker(account, broker, {})
         self._settle(broker, code, before=before)
         return code
 
-    def look(self, planned: Planned | None) -> int:
-        """Run a verb that only looks, or finds nothing to do, where no account's home is."""
+    def run_read_only(self, planned: Planned | None) -> int:
+        """Run a verb read-only where no account owns a home: it only reads, or finds that there is no installation."""
         account = (planned.account if planned is not None else None) or unprivileged()
         record = planned.record if planned is not None else None
         if planned is not None and self._found.is_directory and closed_part(self._home, account) is not None:
             raise HomeUnusableError(
-                f"{self._home} is root's own and closed to {account.name}: before it is handed over, no check can look",
-                hint="Remove the empty directory, or run the command without --dry-run.",
+                f"{self._home} is owned by root and closed to {account.name}, so the checks cannot run",
+                hint="Remove the empty directory, or run the command without --dry-run, which changes the owner.",
             )
         broker = RootBroker(record, self._home, account, replace(self._call, read_only=True))
-        return self._work(account, broker, _facts(planned))
+        return self._run_worker(account, broker, _facts(planned))
 
     def create(self) -> int:
-        """Make the installation: checks first, then what only root can make, then the verb as the account.
+        """Create the installation: run the checks, create what only root can create, run the verb as the account.
 
-        An empty directory that is there may be closed to the account: it is handed over first, and given back where
-        the verb's own checks fail.
+        An existing empty directory may be closed to the account, so its owner is changed first; if the verb's own
+        checks then fail, owner and mode are restored.
         """
         with ExitStack() as stack:
             with records_locked():
                 found = stack.enter_context(find_path(self._home))
                 session = RootSession(self._invocation, self._verb, found, self._options)
-                if found.owner:  # another command of root's has made it meanwhile
+                if found.owner:  # another command run by root has created it in the meantime
                     account = session.owner()
                 else:
                     planned = session.plan()
                     code = session.check(planned)
                     if code:
                         return code
-                    account = session.make(planned)
+                    account = session.create_places(planned)
             return session.run_as(account)
 
     def check(self, planned: Planned) -> int:
-        """Run the checks of an installation that is to be made, and return the exit code."""
+        """Run the checks of the *planned* installation, and return the exit code."""
         if self._verb != "install" or self._found.status is not None:
             return 0
-        import_module(INSTALL)  # once, for the process that checks and for the one that installs
-        read_only = planned.account or unprivileged()
-        broker = RootBroker(planned.record, self._home, read_only, replace(self._call, read_only=True))
-        return self._work(read_only, broker, {**_facts(planned), "only_checks": True}, quiet=True)
+        import_module(INSTALL)  # before the forks, so that the checking and the installing worker share it
+        account = planned.account or unprivileged()
+        broker = RootBroker(planned.record, self._home, account, replace(self._call, read_only=True))
+        return self._run_worker(account, broker, {**_facts(planned), "only_checks": True}, quiet=True)
 
-    def forget(self) -> bool:
-        """Complete a purge that was killed when the home had gone already; return whether there was one."""
+    def complete_purge(self) -> bool:
+        """Complete a purge that was killed after it had removed the home; return whether there was one."""
         if self._record is None or self._options.get("purge") is None or self._options.get("dry_run"):
             return False
         broker = RootBroker(self._record, self._home, _account_of(self._record), self._call)
-        broker.left = True
+        broker.purged = True
         broker.remove_program_directory()
         broker.close(0)
         return True
 
     def plan(self) -> Planned:
-        """Return what would be made here. Raises what `plan_installation` raises."""
+        """Return the plan of the installation. Raises the errors of `plan_installation`."""
         return plan_installation(self._found, self._record, self._options)
 
     def _changes(self, verbs: Collection[str]) -> bool:
-        """Return whether the verb is one of *verbs*, and is to do more than say what it would do."""
+        """Return whether the verb is one of *verbs*, without ``--dry-run``."""
         return self._verb in verbs and not self._options.get("dry_run")
 
-    # What is made.
+    # Creation.
 
-    def make(self, planned: Planned) -> Account:
-        """Note what is about to be made, then make it: the account, the home, which is handed over, the directories.
+    def create_places(self, planned: Planned) -> Account:
+        """Write root's record, then create the account, the home, and the directory of programs.
 
-        What was made goes again where the rest cannot be. Raises `HomeUnusableError`, MosaicError.
+        If one of them fails, the others are removed again. Raises `HomeUnusableError`, MosaicError.
         """
         self._record = planned.record
         write_machine_record(self._record)
         try:
-            account = planned.account or make_account(planned.record)
+            account = planned.account or create_account(planned.record)
             self._record = replace(planned.record, uid=account.uid)
             write_machine_record(self._record)
-            _make_home(self._found, account)
+            _create_home(self._found, account)
             self._record = self._prepared(self._record)
         except (OSError, MosaicError) as error:
             self._roll_back(self._record)
@@ -188,23 +190,23 @@ class RootSession:
         return account
 
     def _prepared(self, record: MachineRecord) -> MachineRecord:
-        """See to it that root's directory of programs is there, and that the record has what root says now."""
+        """Create root's directory of programs if missing, and write the record with the address that root gives."""
         with find_path(record.programs, roots=True) as found:
             os.close(open_directory(found))
-        known = self._addressed(record)
-        if known != self._record:
-            write_machine_record(known)
-        return known
+        updated = self._with_address(record)
+        if updated != self._record:
+            write_machine_record(updated)
+        return updated
 
-    def _addressed(self, record: MachineRecord) -> MachineRecord:
-        """Return *record* with the address that root names now, if it does."""
+    def _with_address(self, record: MachineRecord) -> MachineRecord:
+        """Return *record* with the host and port that root gives, if any."""
         return replace(record, host=host_of(record, self._options), port=port_of(record, self._options))
 
-    def _adopted(self, account: Account) -> MachineRecord | None:
-        """Return a new record of an installation that root made with version 0.1.0, which had none; else None.
+    def _record_of_former_version(self, account: Account) -> MachineRecord | None:
+        """Write and return a record for an installation that root created with version 0.1.0, which wrote none.
 
-        Nothing of the home is believed: that the account is the installation's own say its name, its home directory and
-        its comment, and whose the home is; that there is a unit says what root wrote into it.
+        Returns None if root did not create it. No file in the home is read. Root created the account if its name,
+        comment and home directory are right and it owns the home; the unit is the unit file that names the home.
         """
         from mosaic_gateway_installer.service.machine_unit import unit_for
 
@@ -227,9 +229,11 @@ class RootSession:
         write_machine_record(self._record)
         return self._record
 
-    # How it ends.
+    # The worker, and what follows it.
 
-    def _work(self, account: Account, broker: RootBroker, facts: Mapping[str, Any], *, quiet: bool = False) -> int:
+    def _run_worker(
+        self, account: Account, broker: RootBroker, facts: Mapping[str, Any], *, quiet: bool = False
+    ) -> int:
         invocation = self._invocation
 
         def run(client: BrokerClient) -> int:
@@ -253,17 +257,17 @@ class RootSession:
         )
 
     def _settle(self, broker: RootBroker, code: int, *, before: MachineRecord | None) -> None:
-        """After the worker: a purge is completed, a first installation that failed is taken back."""
+        """Complete a purge, or roll back a failed first installation, after the worker has exited."""
         broker.close(code)
         record = broker.record
-        if record is None or broker.left:
+        if record is None or broker.purged:
             return
-        if code == 0 and not record.complete and self._verb in TAKING_OVER:
+        if code == 0 and not record.complete and self._verb in RECORDED:
             write_machine_record(replace(record, complete=True))
         if code and not record.complete and self._is_empty():
             self._roll_back(record)
         elif before is None and record.complete and not (record.programs / "current").is_symlink():
-            # Taken over for this verb, which put no programs in place: the installation is as it was.
+            # The record was created for this verb, which placed no programs: restore the state before it.
             broker.remove_program_directory()
             remove_machine_record(self._home)
 
@@ -272,7 +276,7 @@ class RootSession:
             return not found.is_directory or not entries_of(found)
 
     def _roll_back(self, record: MachineRecord) -> None:
-        """Remove what root has made for an installation that did not come about. Raises OSError, MosaicError."""
+        """Remove what root created for an installation that failed. Raises OSError, MosaicError."""
         broker = RootBroker(record, self._home, _account_of(record), self._call)
         broker.remove_program_directory()
         broker.remove_home()
@@ -298,18 +302,18 @@ def _facts(planned: Planned | None) -> dict[str, Any]:
 
 
 def _account_of(record: MachineRecord) -> Account:
-    """Return the account of *record*, be it there or not."""
-    gone = Account(name=record.account, uid=record.uid, gid=record.uid, directory=str(record.home))
-    return account_named(record.account) or gone
+    """Return the account of *record*, from the record if it no longer exists."""
+    deleted = Account(name=record.account, uid=record.uid, gid=record.uid, directory=str(record.home))
+    return account_named(record.account) or deleted
 
 
 def unusable(home: Path, error: OSError) -> HomeUnusableError:
-    """Return the error that says why *home* cannot be made or looked at."""
+    """Return the error that says why *home* cannot be created or inspected."""
     return HomeUnusableError(f"{home} cannot be used: {error.strerror}", hint="Choose another --home.")
 
 
-def _make_home(found: FoundPath, account: Account) -> None:
-    """Make the home, or take the empty directory that is there, and hand it over. Raises OSError."""
+def _create_home(found: FoundPath, account: Account) -> None:
+    """Create the home, or use the existing empty directory, and make *account* its owner. Raises OSError."""
     home = open_directory(found)
     try:
         os.fchmod(home, 0o700)

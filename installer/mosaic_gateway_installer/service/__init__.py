@@ -1,5 +1,6 @@
 """The gateway as a service of systemd or launchd.
 
-`choice` says with which manager, `systemd` and `launchd` write the unit, `edits` finds what a person changed in it,
-`registry` puts it in place and takes it away. `mosaic_gateway.gateway.control.service` starts and stops it.
+`manager_selection` selects the manager, `systemd` and `launchd` compose the unit file, `edits` finds the changes that
+a user has edited into it, `registry` installs and removes it. `mosaic_gateway.gateway.control.service` starts and
+stops the service.
 """

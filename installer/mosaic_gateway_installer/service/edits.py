@@ -1,7 +1,7 @@
-"""A person's changes of a unit file, as a drop-in that says the same. Pure.
+"""Converts edits of a systemd unit file to a drop-in with the same effect. Pure.
 
-systemd reads drop-ins after the unit, so the new unit and the drop-in together mean what the changed unit meant, as
-long as only settings were changed or added whose last value counts. Anything else is for a person to move.
+systemd reads drop-ins after the unit, so the new unit and the drop-in together have the effect of the edited unit if
+settings were only changed or added. Other edits must be moved by the user.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Mapping
 
 __all__ = ["as_drop_in"]
 
-HEADER = "# Moved here by mosaic-gateway from the unit file, which somebody had changed.\n"
-#: Settings that add up: the drop-in must empty the list before it says what was wanted.
+HEADER = "# Moved here by mosaic-gateway from the unit file, which was edited by hand.\n"
+#: List settings: the drop-in must reset the list before it assigns the values.
 LISTS = frozenset({
     "ExecStart", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost", "ExecReload", "Environment",
     "EnvironmentFile", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "RestartPreventExitStatus",
     "SuccessExitStatus", "RestrictAddressFamilies", "CapabilityBoundingSet", "AmbientCapabilities",
     "SystemCallFilter", "SupplementaryGroups", "BindPaths", "BindReadOnlyPaths",
 })  # fmt: skip
-#: Sections in which drop-ins can say all that a unit can, but for dependencies, which never go away again.
+#: Sections whose settings a drop-in can override, except for dependencies, which cannot be reset.
 SECTIONS = ("Unit", "Service")
 Settings = dict[str, dict[str, list[str]]]
 
 
 def as_drop_in(written: str, changed: str) -> str | None:
-    """Return what *changed* says beyond *written* as a drop-in; None where a drop-in cannot say it."""
+    """Return the differences of *changed* from *written* as a drop-in; None if a drop-in cannot express them."""
     before, after = _parsed(written), _parsed(changed)
     if before is None or after is None:
         return None
@@ -46,8 +46,8 @@ def _lines(key: str, old: Mapping[str, list[str]], values: list[str]) -> str:
 
 
 def _parsed(text: str) -> Settings | None:
-    """Return section → setting → values; None for what is no plain unit file."""
-    found: Settings = {}
+    """Return section → setting → values; None if *text* is not a valid unit file."""
+    settings: Settings = {}
     section = ""
     for raw in text.replace("\\\n", " ").splitlines():
         line = raw.strip()
@@ -55,10 +55,10 @@ def _parsed(text: str) -> Settings | None:
             continue
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-            found.setdefault(section, {})
+            settings.setdefault(section, {})
             continue
         key, equals, value = line.partition("=")
         if not equals or not section:
             return None
-        found[section].setdefault(key.strip(), []).append(value.strip())
-    return found
+        settings[section].setdefault(key.strip(), []).append(value.strip())
+    return settings

@@ -1,6 +1,7 @@
 """The launchd job (launchd.plist(5)). Pure.
 
-launchd knows neither readiness nor confinement; the gateway is asked for the one, and the umask is all of the other.
+launchd supports neither readiness notification nor sandboxing: readiness is read from the gateway itself, and the job
+only sets the umask.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def launchd_job(facts: UnitFacts) -> str:
-    """Return the property list; the marks stand in a comment, one a line."""
+    """Return the property list; its marks are in a comment, one per line."""
     job: dict[str, Any] = {
         "Label": facts.service.name,
         "ProgramArguments": [str(facts.program), "serve", "--service", "--home", str(facts.home.path)],
         "WorkingDirectory": "/",
         "RunAtLoad": True,
-        # Started again when it fails, but not after a stop.
+        # Restart it after a failure, but not after a stop.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 5,
         "ExitTimeOut": 60,
         "Umask": 0o077,
         "ProcessType": "Background",
         "StandardOutPath": "/dev/null",
-        # The log has a file of its own, which is rotated.
+        # The gateway writes its own log file, which is rotated.
         "StandardErrorPath": "/dev/null",
     }
     if facts.account is not None:
         job["UserName"] = facts.account
     body = plistlib.dumps(job).decode().removeprefix(HEADER)
-    marked = mark(f"-->\n{body}", facts.home, "Changes are kept as long as the file is not marked as unchanged.")
+    marked = mark(f"-->\n{body}", facts.home, "If this file is edited, an install does not overwrite it.")
     return f"{HEADER}<!--\n{marked}"

@@ -1,6 +1,6 @@
-"""The machine's unit of an installation that root made: composed from root's record, in root's process.
+"""The system unit of an installation by root, composed in root's process from root's record.
 
-A verb, which runs as the account, says three things of it and no more (`UnitRequest`).
+The verb, which runs as the service account, supplies only the three values of `UnitRequest`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ UNITS = {Manager.SYSTEMD: Path("/etc/systemd/system"), Manager.LAUNCHD: Path("/L
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRequest:
-    """What only the home's settings say of its unit.
+    """The values of a unit that depend on the home's settings.
 
-    ``waits_for_network``: the database is elsewhere. ``reads_homes``: the engine's programs lie where people's files
-    are. ``socket_outside``: the database's socket lies outside of the home, because its path would be too long.
+    ``waits_for_network``: the database is on another machine. ``reads_homes``: the engine's programs are below home
+    directories of users. ``socket_outside``: the database's socket is outside of the home, because the path of a
+    socket in the home would be too long.
     """
 
     waits_for_network: bool
@@ -53,7 +54,7 @@ class UnitRequest:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> UnitRequest:
-        """Return what *values* of a request say. Raises KeyError."""
+        """Return the request with *values*, as sent by the verb. Raises KeyError."""
         return cls(**{name: values[name] is True for name in ("waits_for_network", "reads_homes", "socket_outside")})
 
     def to_dict(self) -> dict[str, bool]:
@@ -66,7 +67,7 @@ class UnitRequest:
 
 
 class MachineUnit:
-    """The unit of the installation that *record* is of."""
+    """The system unit of the installation described by *record*."""
 
     def __init__(self, home: Home, record: MachineRecord) -> None:
         self._home = home
@@ -76,7 +77,7 @@ class MachineUnit:
         self._text_before: str | None = None
 
     def is_in_place(self, request: UnitRequest) -> bool:
-        """Return whether the unit is there as it shall be. Raises OSError."""
+        """Return whether the unit is in place with the current text. Raises OSError."""
         recorded = self._recorded
         if recorded is None or recorded.manager is not self._manager:
             return False
@@ -84,9 +85,10 @@ class MachineUnit:
         return wanted == recorded and is_in_place(wanted, self._home)
 
     def write(self, request: UnitRequest, note: Callable[[Service], None]) -> tuple[Service, list[str]]:
-        """Write the unit and have it started with the machine; return it, and what is worth saying.
+        """Write and enable the unit; return it, and lines for the output.
 
-        *note* records it before it is written. Raises `UnitForeignError`, `ServiceFailedError`, OSError.
+        *note* is called to record the unit before it is written. Raises `UnitForeignError`, `ServiceFailedError`,
+        OSError.
         """
         wanted = self._composed(request, confined=True)
         if not can_confine(wanted, self._home):
@@ -96,26 +98,26 @@ class MachineUnit:
         return wanted, register(wanted, self._home, self._recorded.text if self._recorded is not None else "")
 
     def restore(self) -> Service | None:
-        """Put the unit back as it was before `write` or `remove`; return what is recorded then. Raises OSError."""
-        place = Service(manager=self._manager, name=self._name())
+        """Restore the unit as it was before `write` or `remove`; return the unit to record. Raises OSError."""
+        service = Service(manager=self._manager, name=self._name())
         if self._text_before is None:
-            unregister(place, self._home)
+            unregister(service, self._home)
             return None
-        make_directory(place.file.parent, 0o755)
-        write_file(place.file, self._text_before, READABLE)
-        reload(place)
-        enable(place)
+        make_directory(service.file.parent, 0o755)
+        write_file(service.file, self._text_before, READABLE)
+        reload(service)
+        enable(service)
         return self._recorded
 
     def remove(self) -> list[str]:
-        """Stop the unit and take it away; return what is worth saying. Raises OSError."""
+        """Stop and remove the unit; return lines for the output. Raises OSError."""
         if self._recorded is None:
             return []
         self._text_before = present_text(self._recorded)
         return unregister(self._recorded, self._home)
 
     def enable(self) -> None:
-        """Have it started with the machine. Raises `ServiceFailedError`."""
+        """Enable the unit. Raises `ServiceFailedError`."""
         if self._recorded is not None:
             enable(self._recorded)
 
@@ -145,7 +147,7 @@ class MachineUnit:
 
 
 def unit_for(home: Path) -> Service | None:
-    """Return the machine's unit that an earlier version wrote for *home*, found by what root wrote into it."""
+    """Return the system unit that an earlier version wrote for *home*, identified by its content."""
     for manager, directory in UNITS.items():
         files = sorted(directory.glob("*mosaic-gateway*")) if directory.is_dir() else []
         for file in files:
@@ -158,7 +160,7 @@ def unit_for(home: Path) -> Service | None:
 
 def _socket_parent(home: Home) -> Path | None:
     try:
-        place = socket_place(home, FALLBACK)
+        directory = socket_place(home, FALLBACK)
     except EngineStartError:
         return None
-    return None if place == home.run else place.parent
+    return None if directory == home.run else directory.parent

@@ -1,4 +1,4 @@
-"""Which service manager a home gets, if any; and whether it can confine what it runs."""
+"""Selection of the service manager for a home, and detection of its sandboxing support."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = [
 ]
 
 ASK_LIMIT = 10.0  # seconds
-#: What ``systemctl is-system-running`` says where there is a systemd that takes orders.
+#: States of ``systemctl is-system-running`` in which systemd accepts commands.
 RUNNING = {"running", "degraded", "starting", "initializing", "maintenance", "stopping"}
-EXIT_NAMESPACE = 226  # systemd.exec(5): the namespaces for the confinement could not be made
+EXIT_NAMESPACE = 226  # systemd.exec(5): the namespaces for the sandbox could not be set up
 CONFINED = ("ProtectSystem=strict", "PrivateTmp=yes")
 
 
 @dataclass(frozen=True, slots=True)
 class AvailableManager:
-    """A manager, or None and the reason."""
+    """A service manager, or None and the reason why there is none."""
 
     manager: Manager | None
     reason: str = ""
 
 
 def available_manager(broker: Broker | None) -> AvailableManager:
-    """Return the manager that answers this user; *broker* asks for the machine's, where root has called the verb."""
+    """Return the service manager available to this user, or with *broker* (verb called by root) the system's."""
     if broker is not None:
         answer = broker.ask(Request.SERVICE_MANAGER)[0]
         manager = answer["manager"]
@@ -51,10 +51,10 @@ def available_manager(broker: Broker | None) -> AvailableManager:
 
 
 def machine_manager(account: Account) -> AvailableManager:
-    """Return the machine's manager, if it can run a gateway as *account*; asked by root."""
+    """Return the system's service manager, if it can run a gateway as *account*; called by root."""
     closed = interpreter_closed_to(account)
     if closed is not None:
-        return AvailableManager(None, f"{account.name} may not use the interpreter: {closed} is closed to it")
+        return AvailableManager(None, f"{account.name} has no permission to run the interpreter: {closed}")
     return _launchd(root=True) if sys.platform == "darwin" else _systemd(root=True)
 
 
@@ -69,7 +69,7 @@ def _systemd(*, root: bool) -> AvailableManager:
         return AvailableManager(None, "this machine has no systemd")
     words = ("systemctl", "is-system-running") if root else ("systemctl", "--user", "is-system-running")
     try:
-        # Not an error where it says that units have failed: that is none of our business.
+        # The exit code is ignored: it is not 0 if any unit of the machine has failed.
         done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return AvailableManager(None, "systemd does not answer")
@@ -81,7 +81,7 @@ def _systemd(*, root: bool) -> AvailableManager:
 
 
 def can_confine(service: Service, home: Home) -> bool:
-    """Return whether the manager can make the namespaces that keep a unit to its home: tried with ``true``."""
+    """Return whether systemd can set up the namespaces that sandbox a unit, by running ``true`` in such a unit."""
     if not service.is_systemd or shutil.which("systemd-run") is None:
         return service.is_systemd
     words = ["systemd-run", *service.systemctl[1:], "--wait", "--collect", "--quiet"]
@@ -97,11 +97,11 @@ def can_confine(service: Service, home: Home) -> bool:
 
 
 def unit_name(manager: Manager, home: Home, identity: str) -> str:
-    """Return the unit's name: the plain one for the usual home, with a part of *identity* (hexadecimal) for others."""
-    usual = home.path == default_home({})
+    """Return the unit's name; for a home other than the default it includes 8 digits of *identity* (hexadecimal)."""
+    is_default = home.path == default_home({})
     if manager in {Manager.LAUNCHD, Manager.LAUNCHD_AGENT}:
-        return "org.mosaic-gateway" if usual else f"org.mosaic-gateway.{identity[:8]}"
-    return "mosaic-gateway.service" if usual else f"mosaic-gateway-{identity[:8]}.service"
+        return "org.mosaic-gateway" if is_default else f"org.mosaic-gateway.{identity[:8]}"
+    return "mosaic-gateway.service" if is_default else f"mosaic-gateway-{identity[:8]}.service"
 
 
 def lingers() -> bool:

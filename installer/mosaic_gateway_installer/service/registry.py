@@ -1,4 +1,4 @@
-"""Puts a unit file in place and takes it away, without ever losing what a person changed in it."""
+"""Installs and removes a unit file without losing edits that a user has written into it."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ __all__ = [
 
 LIMIT = 60.0  # seconds
 READABLE = 0o644
-RETAINED = "kept-changes.conf"
+CHANGES = "kept-changes.conf"
 ASIDE = ".changed-by-hand"
 
 
 class ServiceFailedError(PreflightError):
-    """The service manager did not take the unit."""
+    """The service manager did not accept the unit."""
 
     code = "SERVICE_FAILED"
 
 
 class UnitForeignError(RefusedError):
-    """A unit of that name is there, and it is not this home's."""
+    """A unit of that name exists, and it belongs to another home or program."""
 
     code = "SERVICE_FOREIGN"
 
 
 def drop_ins_of(service: Service) -> Path:
-    """Return the directory with a person's own settings for *service*."""
+    """Return the drop-in directory of *service*."""
     return service.file.with_name(f"{service.file.name}.d")
 
 
 def present_text(service: Service) -> str | None:
-    """Return what the unit's file says, None where there is none. Raises OSError."""
+    """Return the content of the unit file, None if there is none. Raises OSError."""
     try:
         return read_regular(service.file).decode("utf-8", "replace")
     except FileNotFoundError:
@@ -59,22 +59,22 @@ def present_text(service: Service) -> str | None:
 
 
 def is_in_place(service: Service, home: Home) -> bool:
-    """Return whether the unit is there, or one of *home* that was changed by hand and stays. Raises OSError."""
+    """Return whether the unit file is *service*'s, or was edited so that it is not overwritten. Raises OSError."""
     present = present_text(service)
-    return present is not None and (present == service.text or _stays(service, home, present, service.text))
+    return present is not None and (present == service.text or _is_preserved(service, home, present, service.text))
 
 
-def _stays(service: Service, home: Home, present: str, written: str) -> bool:
-    """Return whether *present* was changed by hand in a way that no drop-in can say."""
+def _is_preserved(service: Service, home: Home, present: str, written: str) -> bool:
+    """Return whether *present* was edited by hand in a way that a drop-in cannot express."""
     if not is_for_home(present, home) or is_unchanged(present):
         return False
     return not service.is_systemd or as_drop_in(written, present) is None
 
 
 def register(service: Service, home: Home, written: str) -> list[str]:
-    """Write the unit and have it started with the machine or the session; return what is worth saying.
+    """Write and enable the unit; return lines for the output.
 
-    *written* is what we wrote the last time, by which a person's changes are known; they are kept.
+    *written* is the text written by the previous install; edits since then are preserved.
     Raises `UnitForeignError`, `ServiceFailedError`, OSError.
     """
     present = present_text(service)
@@ -82,73 +82,73 @@ def register(service: Service, home: Home, written: str) -> list[str]:
     if present is not None and not is_for_home(present, home):
         raise UnitForeignError(
             f"{service.file} is not a unit of {home.path}",
-            hint="Nothing was changed. Move that file away, or install with --no-service.",
+            hint="Nothing was changed. Move that file elsewhere, or install with --no-service.",
         )
     make_directory(service.file.parent, 0o755)
     if present is None or is_unchanged(present):
         write_file(service.file, service.text, READABLE)
-    elif _stays(service, home, present, written or service.text):
-        notes.append(f"{service.file} was changed by hand and stays as it is: {_remedy(service)}")
+    elif _is_preserved(service, home, present, written or service.text):
+        notes.append(f"{service.file} was edited by hand and was not overwritten: {_remedy(service)}")
     else:
-        retained = drop_ins_of(service) / RETAINED
-        make_directory(retained.parent, 0o755)
-        write_file(retained, as_drop_in(written or service.text, present) or "", READABLE)
+        drop_in = drop_ins_of(service) / CHANGES
+        make_directory(drop_in.parent, 0o755)
+        write_file(drop_in, as_drop_in(written or service.text, present) or "", READABLE)
         write_file(service.file, service.text, READABLE)
-        notes.append(f"{service.file} had been changed by hand; the changes are in {retained} now")
+        notes.append(f"{service.file} was edited by hand; the edits were moved to {drop_in}")
     reload(service)
     enable(service)
     return notes
 
 
 def enable(service: Service) -> None:
-    """Have it started with the machine or the session. Raises `ServiceFailedError`."""
+    """Enable the unit (``systemctl enable``). Raises `ServiceFailedError`."""
     _manage(service, "enable", service.name)
 
 
 def is_enabled(service: Service) -> bool:
-    """Return whether it starts with the machine or the session; launchd's jobs always do.
+    """Return whether the unit is enabled; launchd jobs always are.
 
-    Read from the links that ``systemctl enable`` makes: without a message bus, systemd answers root alone.
+    This reads the links that ``systemctl enable`` creates, because without a message bus systemd answers only root.
     """
     return not service.is_systemd or any(service.file.parent.glob(f"*.wants/{service.name}"))
 
 
 def reload(service: Service) -> None:
-    """Have the manager read its units again. Raises `ServiceFailedError`."""
+    """Reload the unit files (``systemctl daemon-reload``). Raises `ServiceFailedError`."""
     _manage(service, "daemon-reload")
 
 
 def _remedy(service: Service) -> str:
     if service.is_systemd:
-        return f"move the changes into {drop_ins_of(service)}, remove the file, and run mosaic-gateway install"
-    return "remove it and run mosaic-gateway install for a fresh one"
+        return f"move the edits to {drop_ins_of(service)}, remove the file, and run mosaic-gateway install"
+    return "to replace it, remove it and run mosaic-gateway install"
 
 
 def unregister(service: Service, home: Home) -> list[str]:
-    """Stop and disable *service* and remove its file; return what is worth saying.
+    """Stop and disable *service* and remove its file; return lines for the output.
 
-    What a person changed stays beside it. Does nothing where the file is not there or not for *home*. Raises OSError.
+    An edited file is renamed instead. Does nothing if the file does not exist or is not for *home*. Raises OSError.
     """
     present = present_text(service)
     if present is None or not is_for_home(present, home):
         return []
-    _forget(service)
+    _disable(service)
     notes = []
     if is_unchanged(present):
         remove_file(service.file)
     else:
         aside = service.file.with_name(f"{service.file.name}{ASIDE}")
         service.file.rename(aside)
-        notes.append(f"{service.file} had been changed by hand and is {aside} now")
+        notes.append(f"{service.file} was edited by hand and was renamed to {aside}")
     with suppress(ServiceFailedError):
         reload(service)
     if drop_ins_of(service).exists():
-        notes.append(f"your own settings stay in {drop_ins_of(service)}")
+        notes.append(f"drop-ins were not removed: {drop_ins_of(service)}")
     return notes
 
 
-def _forget(service: Service) -> None:
-    """Have the manager stop it and start it no more; also where the manager is not there."""
+def _disable(service: Service) -> None:
+    """Stop and disable the unit; works without a running manager, too."""
     if not service.is_systemd:
         for words in stop_commands(service):
             with suppress(CommandFailedError):
@@ -159,7 +159,7 @@ def _forget(service: Service) -> None:
     for link in service.file.parent.glob(f"*.wants/{service.name}"):
         if link.is_symlink():
             remove_file(link)
-            with suppress(OSError):  # others are wanted, too
+            with suppress(OSError):  # not empty: other units are enabled, too
                 link.parent.rmdir()
 
 
@@ -171,5 +171,5 @@ def _manage(service: Service, *words: str) -> None:
     except CommandFailedError as error:
         raise ServiceFailedError(
             f"systemd refused the unit {service.name}: {error.message}",
-            hint="Install with --no-service, and let a supervisor of your own run mosaic-gateway serve.",
+            hint="Install with --no-service, and run mosaic-gateway serve under another supervisor.",
         ) from error

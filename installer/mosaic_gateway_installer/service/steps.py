@@ -1,6 +1,6 @@
-"""The service manager's unit: registered by an install, taken away by an uninstall.
+"""The steps that register the gateway with the service manager, and that unregister it.
 
-A user's own unit is written here; the machine's is written by root's process (`service.machine_unit`).
+User units are written here; system units are written by root's process (`service.machine_unit`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", 
 
 
 def service_step(context: Context, manager: Manager | None) -> ServiceStep | MachineServiceStep:
-    """Return the step that registers the gateway of *context* with *manager* (None: that takes it away)."""
+    """Return the step that registers the gateway of *context* with *manager* (None: that unregisters it)."""
     home = context.home
     if home.broker is not None and home.programs is not None:
         return MachineServiceStep(context, manager)
@@ -49,13 +49,13 @@ def service_step(context: Context, manager: Manager | None) -> ServiceStep | Mac
 
 @dataclass(slots=True)
 class MachineServiceStep:
-    """Has root's process register the gateway with the machine's *manager*; None: take it away."""
+    """Registers the gateway with the system's *manager* through root's process; None: unregisters it."""
 
     context: Context
     manager: Manager | None
     id: str = "service"
     notes: list[str] = field(default_factory=list)
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -63,19 +63,19 @@ class MachineServiceStep:
         return _description(self.manager)
 
     def done(self) -> bool:
-        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        """Return whether the unit is in place, or without *manager*, that there is none."""
         if self.manager is None:
             return registered_service(self.context.home) is None
         return bool(self._ask(Request.UNIT_STATE)["in_place"])
 
     def apply(self) -> None:
-        """Have it written, or removed. Raises MosaicError."""
-        self._begun = True
+        """Request that the unit is written or removed. Raises MosaicError."""
+        self._started = True
         self.notes += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
 
     def undo(self) -> None:
-        """Have the unit put back as it was."""
-        if self._begun:
+        """Request that the previous unit is restored."""
+        if self._started:
             self._ask(Request.RESTORE_UNIT)
 
     def _ask(self, request: Request) -> dict[str, list[str]]:
@@ -87,13 +87,13 @@ class MachineServiceStep:
 
 @dataclass(slots=True)
 class ServiceStep:
-    """Registers the gateway with *manager*; ``notes`` is then what a person should know. None: takes it away."""
+    """Registers the gateway with *manager*; None: unregisters it. ``notes`` are lines for the output."""
 
     context: Context
     manager: Manager | None
     id: str = "service"
     notes: list[str] = field(default_factory=list)
-    _begun: bool = False
+    _started: bool = False
     _before: Receipt | None = None
     _text_before: str | None = None
     _changed: Service | None = None
@@ -104,7 +104,7 @@ class ServiceStep:
         return _description(self.manager)
 
     def done(self) -> bool:
-        """Return whether the unit is there as it shall be, or none is where none shall be."""
+        """Return whether the unit is in place, or without *manager*, that there is none."""
         receipt = read_receipt(self.context.home)
         recorded = service_of(receipt)
         if self.manager is None:
@@ -115,11 +115,11 @@ class ServiceStep:
         return wanted == recorded and is_in_place(wanted, self.context.home)
 
     def apply(self) -> None:
-        """Note it in the receipt, then write the unit. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
+        """Record the unit in the receipt, then write it. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
         home = self.context.home
         receipt = installed(home)
         recorded = service_of(receipt)
-        self._begun, self._before = True, receipt
+        self._started, self._before = True, receipt
         if recorded is not None and (self.manager is None or recorded.manager is not self.manager):
             self._changed, self._text_before = recorded, present_text(recorded)
             self.notes += unregister(recorded, home)
@@ -135,8 +135,8 @@ class ServiceStep:
         self.notes += register(wanted, home, recorded.text if recorded is not None else "")
 
     def undo(self) -> None:
-        """Put the unit back as it was, or take it away."""
-        if not self._begun or self._before is None:
+        """Restore the previous unit, or remove the new one."""
+        if not self._started or self._before is None:
             return
         home = self.context.home
         with suppress(ServiceFailedError):
@@ -150,7 +150,7 @@ class ServiceStep:
         write_receipt(home, self._before)
 
     def _unit(self, instance_id: str, *, confined: bool) -> Service:
-        """Return the unit with the text that it shall have."""
+        """Return the unit with the text to write."""
         if self.manager is None:
             raise LookupError(self.id)
         context, home = self.context, self.context.home
@@ -170,7 +170,7 @@ class ServiceStep:
 
 @dataclass(slots=True)
 class UnregisterStep:
-    """Takes the unit away, for an uninstall; taken back, it is there again and runs."""
+    """Unregisters the unit, for an uninstall; `undo` registers it again."""
 
     context: Context
     receipt: Receipt
@@ -184,7 +184,7 @@ class UnregisterStep:
         return _description(None)
 
     def done(self) -> bool:
-        """Return whether the service manager knows nothing of this home."""
+        """Return whether this home has no registered unit."""
         return registered_service(self.context.home) is None
 
     def apply(self) -> None:
@@ -200,7 +200,7 @@ class UnregisterStep:
             self.notes += unregister(service, home)
 
     def undo(self) -> None:
-        """Register it as it was."""
+        """Register the previous unit."""
         home, service = self.context.home, service_of(self.receipt)
         if self._text is None:
             return
@@ -217,32 +217,32 @@ def service_of(receipt: Receipt | None) -> Service | None:
 
 def _description(manager: Manager | None) -> str:
     if manager is None:
-        return "Take the gateway out of the service manager"
+        return "Unregister the gateway from the service manager"
     kind = {Manager.SYSTEMD: "a systemd service", Manager.SYSTEMD_USER: "a systemd user service"}
     return f"Register the gateway as {kind.get(manager, 'a launchd job')}"
 
 
 def _request(context: Context) -> UnitRequest:
-    """Return what the home's settings mean for its unit."""
+    """Return the values of the unit that depend on the home's settings."""
     config = context.config
-    places = {
+    configured = {
         EngineName.POSTGRES: (config.postgres_bin,),
         EngineName.PGLITE: (config.pglite_dir, recorded_binary(config.home)),
     }.get(config.engine, ())
-    found = tuple(path for path in places if path is not None)
+    paths = tuple(path for path in configured if path is not None)
     return UnitRequest(
         waits_for_network=config.engine is EngineName.SERVER,
-        reads_homes=is_below_homes(*found, *(path.resolve() for path in found)),
+        reads_homes=is_below_homes(*paths, *(path.resolve() for path in paths)),
         socket_outside=_outside(context) is not None,
     )
 
 
 def _outside(context: Context) -> Path | None:
-    """Return the directory beyond the home in which the database's socket has its own, if it is not in the home."""
+    """Return the parent of the directory of the database's socket, None if the socket is in the home."""
     if context.config.engine is EngineName.SERVER:
         return None
-    elsewhere = runtime_directory(process_environment()) if context.home.programs is None else FALLBACK
+    fallback = runtime_directory(process_environment()) if context.home.programs is None else FALLBACK
     with suppress(EngineStartError):
-        place = socket_place(context.home, elsewhere)
-        return None if place == context.home.run else place.parent
+        directory = socket_place(context.home, fallback)
+        return None if directory == context.home.run else directory.parent
     return None

@@ -1,7 +1,7 @@
 """The systemd unit (systemd.service(5), systemd.exec(5)). Pure.
 
-The confinement of the second half needs namespaces: a system that cannot make them (some containers) would not start
-the unit at all, so it is left out where a trial failed. In a user's own unit only what works without rights is asked.
+The sandboxing settings (`confinement`) need namespaces. A system that cannot create them (some containers) would not
+start the unit, so they are omitted if a trial failed. A user unit contains only settings that need no privileges.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mosaic_gateway_installer.service.unit_facts import UnitFacts, mark
 
 __all__ = ["confinement", "is_below_homes", "systemd_unit"]
 
-#: Exit codes that a restart cannot change: wrong usage, and data that this version refuses.
-HOPELESS = "2 7"
-#: Where people live; a unit that has nothing to do there does not see it.
+#: Exit codes that a restart cannot change: usage errors, and data that this version refuses.
+NO_RESTART = "2 7"
+#: Home directories of users, hidden from a unit that needs nothing below them.
 HOMES = ("/home", "/root", "/run/user")
 ALWAYS = (
     "NoNewPrivileges=yes",
@@ -42,7 +42,7 @@ def systemd_unit(facts: UnitFacts) -> str:
     """Return the unit file."""
     user = facts.service.manager is Manager.SYSTEMD_USER
     command = f"{' '.join(facts.service.systemctl)} edit {facts.service.name}"
-    hint = f"Put changes into a drop-in, which nothing overwrites: {command}"
+    hint = f"Put changes into a drop-in, which is never overwritten: {command}"
     sections = {
         "Unit": list(_unit(facts)),
         "Service": list(_service(facts)),
@@ -73,13 +73,13 @@ def _service(facts: UnitFacts) -> Iterator[str]:
     yield "UMask=0077"
     yield "Restart=on-failure"
     yield "RestartSec=5"
-    yield f"RestartPreventExitStatus={HOPELESS}"
-    # Recovery and migrations take the time that they take; the gateway itself ends within a minute.
+    yield f"RestartPreventExitStatus={NO_RESTART}"
+    # WAL recovery and migrations can take any time; the gateway itself stops within a minute.
     yield "TimeoutStartSec=infinity"
     yield "TimeoutStopSec=60"
-    # It says so as long as it answers; one that hangs is started again.
+    # The gateway notifies systemd as long as it responds; a hung one is restarted.
     yield "WatchdogSec=60"
-    # The gateway stops its database; what is left after that is killed.
+    # The gateway stops its database; remaining processes are killed.
     yield "KillMode=mixed"
     yield "OOMPolicy=continue"
     yield from ALWAYS
@@ -93,12 +93,12 @@ def _service(facts: UnitFacts) -> Iterator[str]:
 
 
 def confinement(facts: UnitFacts) -> Iterator[str]:
-    """Yield the settings that keep the unit to its home."""
+    """Yield the settings that restrict the unit to its home."""
     yield "ProtectSystem=strict"
     yield f"ReadWritePaths={_quoted(facts.home.path)}"
     if facts.outside is None:
         yield "PrivateTmp=yes"
-    else:  # the socket must be where other processes find it
+    else:  # other processes must be able to reach the socket
         yield f"ReadWritePaths={_quoted(facts.outside)}"
     if facts.account is not None:
         needed = (facts.home.path, facts.interpreter, facts.program)
@@ -107,12 +107,12 @@ def confinement(facts: UnitFacts) -> Iterator[str]:
 
 
 def is_below_homes(*paths: Path) -> bool:
-    """Return whether one of *paths* lies where people's own files are."""
-    return any(str(path).startswith(f"{place}/") for path in paths for place in HOMES)
+    """Return whether one of *paths* is below the home directories of users."""
+    return any(str(path).startswith(f"{directory}/") for path in paths for directory in HOMES)
 
 
 def _quoted(path: Path) -> str:
-    """Return *path* as one word (systemd.syntax(7)), with its percent signs kept from being specifiers."""
+    """Return *path* quoted as one word (systemd.syntax(7)), with percent signs escaped."""
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{escaped}"'.replace("%", "%%")
 

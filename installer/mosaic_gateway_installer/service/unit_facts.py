@@ -1,4 +1,4 @@
-"""What a unit file is written from, and the mark by which a file of ours is known, and known to be unchanged."""
+"""The values that a unit file is composed from, and the mark that identifies a generated file and its changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ MARK = re.compile(r"^# Written by mosaic-gateway, sha256 ([0-9a-f]{64})$", re.MU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitFacts:
-    """What a unit says.
+    """The values of a unit.
 
-    ``program`` is the gateway's command, ``interpreter`` what runs it, ``account`` the user that a machine's unit runs
-    as (None: a user's own). ``waits_for_network``: the database is elsewhere. ``reads_homes``: programs that it starts
-    or loads lie where people's files are.
-    ``privileged_port``: only root may listen there. ``outside``: the directory beyond the home where the database's
-    socket is, None where it is in the home.
+    ``program`` is the gateway's command, ``interpreter`` the Python that runs it, ``account`` the user of a system
+    unit (None in a user unit). ``waits_for_network``: the database is on another machine. ``reads_homes``: programs
+    that the gateway starts or loads are below home directories of users. ``privileged_port``: the port is below 1024.
+    ``outside``: the directory of the database's socket, None if it is in the home.
     """
 
     service: Service
@@ -38,12 +37,12 @@ class UnitFacts:
 
 
 def mark(body: str, home: Home, hint: str) -> str:
-    """Return *body* below the lines that say whose it is, and a hash of all that follows the first of them."""
+    """Return *body* with a header: the SHA-256 of all following lines, the home, and *hint*."""
     rest = f"{home_line(home)}\n# {hint}\n{body}"
     return f"# Written by mosaic-gateway, sha256 {hashlib.sha256(rest.encode()).hexdigest()}\n{rest}"
 
 
 def is_unchanged(text: str) -> bool:
-    """Return whether *text* is a marked file as it was written, by this version or another."""
+    """Return whether *text* is a marked file that was not edited, written by this or another version."""
     match = MARK.search(text)
     return match is not None and hashlib.sha256(text[match.end() + 1 :].encode()).hexdigest() == match[1]

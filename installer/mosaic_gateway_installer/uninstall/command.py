@@ -18,20 +18,20 @@ ASK = "?"
 
 
 class ConfirmationMissingError(UsageError):
-    """A purge was asked for where nobody can be asked for the instance id."""
+    """``--purge`` was given without an instance id, and there is no terminal for a prompt."""
 
     code = "CONFIRMATION_MISSING"
 
 
-@click.command(short_help="Remove the programs, keep the data.")
-@click.option("--purge", is_flag=False, flag_value=ASK, metavar="[=INSTANCE_ID]", help="Give up the data as well.")
-@click.option("--yes", is_flag=True, help="Ask nothing; never enough for a purge.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.command(short_help="Remove the programs and keep the data.")
+@click.option("--purge", is_flag=False, flag_value=ASK, metavar="[=INSTANCE_ID]", help="Remove the data as well.")
+@click.option("--yes", is_flag=True, help="Do not prompt; a purge still needs the instance id.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @verb("uninstall")
 def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Outcome:
-    """Stop the gateway and remove what was installed; data, secrets, settings and backups stay.
+    """Stop the gateway and remove the programs; data, secrets, settings and backups are retained.
 
-    With --purge they go as well, once the instance id has been given (as --purge=ID in scripts).
+    With --purge these are removed as well, after the instance id is confirmed (--purge=ID in scripts).
     """
     from mosaic_gateway_installer.receipt import installed
     from mosaic_gateway_installer.uninstall.verb import uninstall as run
@@ -42,15 +42,15 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
 
 def _confirmed(home: Home, instance_id: str, *, asked: bool) -> str:
-    """Return what a person types for the instance id. Raises `ConfirmationMissingError`."""
+    """Prompt for the instance id and return the input. Raises `ConfirmationMissingError`."""
     broker = home.broker
     terminal = broker.facts["terminal"]["input"] if broker is not None else sys.stdin.isatty()
     if not asked or not terminal:
         raise ConfirmationMissingError(
-            "a purge must be confirmed with the instance id, and there is no terminal to ask at",
+            "a purge must be confirmed with the instance id, and there is no terminal for a prompt",
             hint="Give the instance id: --purge=INSTANCE_ID",
         )
     if broker is not None:
         return str(broker.ask(Request.PROMPT, {"instance_id": instance_id})[0]["text"])
-    click.echo(f"This removes all data and all backups of {home.path} for good.", err=True)
-    return str(click.prompt(f"Type the instance id ({instance_id}) to go on", err=True))
+    click.echo(f"This permanently removes all data and all backups of {home.path}.", err=True)
+    return str(click.prompt(f"Type the instance id ({instance_id}) to continue", err=True))

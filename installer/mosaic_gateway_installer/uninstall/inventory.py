@@ -1,10 +1,10 @@
-"""What in a home is ours, by name, and how it is set aside and removed. Anything else is somebody's, and stays.
+"""The files that an installation owns in its home, selected by name, and their removal. All other files stay.
 
-Theory of operation. A removal has two halves. *Set aside*: each thing is renamed within its directory
-(``runtime/current`` to ``runtime/.current.removed``), which can be taken back by renaming again. *Erase*: what was
-set aside gets its last name (``.current.erased``), from which there is no way back, and is deleted; so are
-directories of ours that are empty then. After a kill in the first half the next run goes on in either direction,
-after one in the second half it deletes on: an uninstall, or `recover` before any other verb.
+Theory of operation. A removal has two phases. *Set aside*: each file or directory is renamed within its directory
+(``runtime/current`` to ``runtime/.current.removed``); this can be rolled back by another rename. *Erase*: what was
+set aside is renamed a last time (``.current.erased``), which cannot be rolled back, and is deleted; then empty
+directories are removed. After a kill in the first phase the next run rolls back or continues. After a kill in the
+second phase it deletes the rest: an uninstall, or `recover` before another verb.
 """
 
 from __future__ import annotations
@@ -34,35 +34,35 @@ __all__ = [
     "set_aside",
 ]
 
-TORN = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
-#: Names of ours in a home's directories; in what they name, everything is ours.
+UNFINISHED = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
+#: Names that belong to the installation in each directory of a home, including everything below them.
 RUNTIME = re.compile(
-    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{TORN}"
+    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{UNFINISHED}"
 )
-COMMAND = re.compile(rf"mosaic-gateway|{TORN}")
-RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TORN}")
+COMMAND = re.compile(rf"mosaic-gateway|{UNFINISHED}")
+RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{UNFINISHED}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
 DATA = re.compile(
-    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TORN}"
+    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{UNFINISHED}"
 )
-SECRETS = re.compile(rf"[a-z0-9-]+|{TORN}")
-TOP = re.compile(rf"{TORN}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
+SECRETS = re.compile(rf"[a-z0-9-]+|{UNFINISHED}")
+TOP = re.compile(rf"{UNFINISHED}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
 SETTINGS = re.compile(r"config\.toml|upgrade\.json")
 BACKUPS = re.compile(rf"{NAME.pattern}|{LEFTOVER.pattern}")
 
 
 def programs(home: Home) -> tuple[Path, ...]:
-    """Return what an uninstall removes: programs, sockets, locks, logs, and what killed runs were writing."""
+    """Return what an uninstall removes: programs, sockets, lock files, logs, and temporary files of killed runs."""
     return tuple(path for directory, names in _program_places(home) for path in _named(directory, names))
 
 
 def data_and_settings(home: Home) -> tuple[Path, ...]:
-    """Return what only a purge removes beyond `programs`: data, secrets, settings, backups."""
+    """Return what only a purge removes: data, secrets, settings, backups."""
     return tuple(path for directory, names in _data_places(home) for path in _named(directory, names))
 
 
 def inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
-    """Return what goes: of an uninstall, or with *everything* of a purge."""
+    """Return what an uninstall removes, or with *everything* what a purge removes."""
     return (*programs(home), *(data_and_settings(home) if everything else ()))
 
 
@@ -73,7 +73,7 @@ def set_aside(paths: tuple[Path, ...]) -> None:
 
 
 def put_back_removed(home: Home) -> None:
-    """Take back every `set_aside` in *home* that was not erased. Raises OSError."""
+    """Roll back `set_aside` in *home* for everything that was not erased. Raises OSError."""
     for path in _renamed(home, "removed"):
         before = path.with_name(path.name.removeprefix(".").removesuffix(".removed"))
         if not before.exists():
@@ -81,7 +81,7 @@ def put_back_removed(home: Home) -> None:
 
 
 def erase(home: Home, *, everything: bool) -> None:
-    """Delete what was set aside in *home*, and the directories that are empty now. Raises OSError."""
+    """Delete what was set aside in *home*, and then empty directories. Raises OSError."""
     for path in _renamed(home, "removed"):
         path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
     erase_leftovers(home)
@@ -89,27 +89,27 @@ def erase(home: Home, *, everything: bool) -> None:
 
 
 def erased(home: Home) -> tuple[Path, ...]:
-    """Return what is of no use any more: what an `erase` that was killed left in *home*, and `_former_programs`."""
+    """Return what can only be deleted: what a killed `erase` left in *home*, and `_former_programs`."""
     return (*_renamed(home, "erased"), *_former_programs(home))
 
 
 def erase_leftovers(home: Home) -> None:
-    """Delete what `erased` names; what is only set aside stays. Raises OSError."""
+    """Delete what `erased` returns; what is only set aside stays. Raises OSError."""
     leftovers = erased(home)
-    roots = [path.name for path in leftovers if path.lstat().st_uid == 0 and not path.is_symlink()]
-    if roots and home.broker is not None:
-        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": roots})
+    owned_by_root = [path.name for path in leftovers if path.lstat().st_uid == 0 and not path.is_symlink()]
+    if owned_by_root and home.broker is not None:
+        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
     for path in leftovers:
         remove_path(path)
     for directory in {path.parent for path in leftovers} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
-        with suppress(OSError):  # something that is not ours lies in it
+        with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()
 
 
 def _former_programs(home: Home) -> tuple[Path, ...]:
-    """Return the programs that version 0.1.0 put into a home of root's making, once there are others in their place.
+    """Return the programs that version 0.1.0, run by root, installed in the home, if later ones have replaced them.
 
-    After an upgrade they are kept as long as there is a way back to them.
+    After an upgrade they are retained as long as it can be reverted.
     """
     if home.programs is None or not current_link(home).is_symlink() or (home.path / "last-upgrade.json").exists():
         return ()
@@ -119,7 +119,7 @@ def _former_programs(home: Home) -> tuple[Path, ...]:
 
 def _remove_empty(home: Home, *, everything: bool) -> None:
     for directory in _directories(home, everything=everything):
-        with suppress(OSError):  # something that is not ours lies in it
+        with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()
 
 
@@ -129,7 +129,7 @@ def is_erased(home: Home) -> bool:
 
 
 def has_empty_directories(home: Home, *, everything: bool) -> bool:
-    """Return whether a directory is there that `erase` would remove because nothing lies in it."""
+    """Return whether there is an empty directory that `erase` would remove."""
     return any(
         directory.is_dir() and not any(directory.iterdir()) for directory in _directories(home, everything=everything)
     )
@@ -144,7 +144,10 @@ Places = tuple[tuple[Path, re.Pattern[str]], ...]
 
 
 def _program_places(home: Home) -> Places:
-    """Return the places in the home; what root has made elsewhere is removed by root's process (`programs`)."""
+    """Return the directories in the home with their name patterns.
+
+    Programs that root installed elsewhere are removed by root's process (`programs`).
+    """
     own = Home(home.path)
     return (
         (launcher(own).parent, COMMAND),
@@ -160,7 +163,7 @@ def _data_places(home: Home) -> Places:
 
 
 def _renamed(home: Home, ending: str) -> list[Path]:
-    """Return what of ours has been renamed so."""
+    """Return the installation's files that were renamed with *ending*."""
     return [
         path
         for directory, names in (*_program_places(home), *_data_places(home))
@@ -171,7 +174,7 @@ def _renamed(home: Home, ending: str) -> list[Path]:
 def _named(directory: Path, names: re.Pattern[str]) -> tuple[Path, ...]:
     try:
         with os.scandir(directory) as entries:
-            found = sorted(entry.name for entry in entries if names.fullmatch(entry.name))
+            matching = sorted(entry.name for entry in entries if names.fullmatch(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return tuple(directory / name for name in found)
+    return tuple(directory / name for name in matching)

@@ -1,6 +1,6 @@
 """The steps of an uninstall and of a purge.
 
-What `RecordStateStep` and `SetAsideStep` do can be taken back; from `EraseStep` on there is no way back, only on.
+The steps up to `SetAsideStep` can be undone. From `EraseStep` on the removal can only be completed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["EraseStep", "RecordStateStep", "RemoveCachesStep", "RemoveHomeStep",
 
 @dataclass(slots=True)
 class RecordStateStep:
-    """Says in the receipt what is kept, or that everything goes: an install then knows what it finds."""
+    """Records in the receipt what is retained, or that everything is removed, for a later install."""
 
     context: Context
     receipt: Receipt
@@ -47,26 +47,26 @@ class RecordStateStep:
     def description(self) -> str:
         """What the step does."""
         if self.state is ReceiptState.RETAINED:
-            return f"Note in the receipt what is kept: {', '.join(self.retained) or 'nothing'}"
-        return "Note in the receipt that everything is given up"
+            return f"Record in the receipt what is retained: {', '.join(self.retained) or 'nothing'}"
+        return "Record in the receipt that everything is removed"
 
     def done(self) -> bool:
-        """Return whether the receipt says so."""
+        """Return whether the receipt already states it."""
         return (self.receipt.state, self.receipt.retained) == (self.state, self.retained)
 
     def apply(self) -> None:
-        """Write it."""
-        noted = replace(self.receipt, state=self.state, retained=self.retained)
-        write_receipt(self.context.home, noted)
+        """Write the receipt."""
+        receipt = replace(self.receipt, state=self.state, retained=self.retained)
+        write_receipt(self.context.home, receipt)
 
     def undo(self) -> None:
-        """Write what it said before."""
+        """Write the previous receipt."""
         write_receipt(self.context.home, self.receipt)
 
 
 @dataclass(slots=True)
 class SetAsideStep:
-    """Renames what goes, while nobody uses the database: all of it can still be brought back."""
+    """Renames what will be removed, while no process uses the database; the renames can be undone."""
 
     context: Context
     everything: bool
@@ -79,11 +79,11 @@ class SetAsideStep:
         return f"Set aside {what}"
 
     def done(self) -> bool:
-        """Return whether nothing of it is left."""
+        """Return whether there is nothing to rename."""
         return not inventory(self.context.home, everything=self.everything)
 
     def apply(self) -> None:
-        """Rename it. Raises `EngineBusyError` where another process works with the database."""
+        """Rename it. Raises `EngineBusyError` if another process uses the database."""
         home = self.context.home
         with database_at_rest(home):
             set_aside(inventory(home, everything=self.everything))
@@ -104,22 +104,22 @@ class EraseStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Delete what was set aside{', for good' if self.everything else ''}"
+        return f"Delete what was set aside{' permanently' if self.everything else ''}"
 
     def done(self) -> bool:
-        """Return whether there is nothing to delete now, nor will be when what goes has been set aside."""
+        """Return whether there is nothing to delete, now or after `SetAsideStep`."""
         home = self.context.home
-        left = inventory(home, everything=self.everything) or self._sockets()
-        return is_erased(home) and not left and not has_empty_directories(home, everything=self.everything)
+        remaining = inventory(home, everything=self.everything) or self._sockets()
+        return is_erased(home) and not remaining and not has_empty_directories(home, everything=self.everything)
 
     def apply(self) -> None:
-        """Delete it, and directories of ours that are empty then."""
+        """Delete it, and then the installation's empty directories."""
         for directory in self._sockets():
             shutil.rmtree(directory, ignore_errors=True)
         erase(self.context.home, everything=self.everything)
 
     def undo(self) -> None:
-        """Do nothing: it cannot be taken back."""
+        """Do nothing: a deletion cannot be undone."""
 
     def _sockets(self) -> list[Path]:
         return outside_directories(self.context.home, runtime_directory(process_environment()))
@@ -127,7 +127,7 @@ class EraseStep:
 
 @dataclass(slots=True)
 class RemoveCachesStep:
-    """Removes what was made outside of the home for other homes as well; they make it again."""
+    """Removes caches outside of the home; other homes that use them create them again."""
 
     context: Context
     receipt: Receipt
@@ -139,20 +139,20 @@ class RemoveCachesStep:
         return f"Remove {', '.join(self.receipt.caches)}"
 
     def done(self) -> bool:
-        """Return whether nothing of it is there."""
+        """Return whether none of the caches exists."""
         return not any(Path(path).exists() for path in self.receipt.caches)
 
     def apply(self) -> None:
-        """Remove it."""
+        """Remove the caches."""
         remove_template([Path(name) for name in self.receipt.caches])
 
     def undo(self) -> None:
-        """Do nothing: it cannot be taken back."""
+        """Do nothing: a deletion cannot be undone."""
 
 
 @dataclass(slots=True)
 class RemoveProgramsStep:
-    """Removes the programs that root has put in place outside of the home."""
+    """Removes the programs that root installed outside of the home."""
 
     context: Context
     id: str = "remove-programs"
@@ -168,19 +168,19 @@ class RemoveProgramsStep:
         return home.programs is None or not program_names(home)
 
     def apply(self) -> None:
-        """Have them removed."""
+        """Remove them."""
         home = self.context.home
         programs_of(home).remove(program_names(home))
 
     def undo(self) -> None:
-        """Do nothing: it cannot be taken back."""
+        """Do nothing: a deletion cannot be undone."""
 
 
 @dataclass(slots=True)
 class RemoveHomeStep:
-    """Removes receipt, lock and home; what is not ours keeps the home in place.
+    """Removes receipt, lock file and home; a home that contains other files stays.
 
-    ``notes`` is what a person should know afterwards.
+    ``notes`` are lines for the output.
     """
 
     context: Context
@@ -199,7 +199,7 @@ class RemoveHomeStep:
         return not self.context.home.receipt.exists()
 
     def apply(self) -> None:
-        """Remove them, the receipt first: while it is there, a purge that was killed looks like one not begun."""
+        """Remove them, the receipt first: as long as it exists, an interrupted purge can be started again."""
         home = self.context.home
         self.context.journal.close()
         remove_file(home.receipt)
@@ -208,18 +208,17 @@ class RemoveHomeStep:
             self._leave_to_root()
         elif self.receipt.home_created:
             for directory in (home.path, *map(Path, reversed(self.receipt.parents_created))):
-                with suppress(OSError):  # something that is not ours lies in it
+                with suppress(OSError):  # not empty: it contains other files
                     directory.rmdir()
 
     def _leave_to_root(self) -> None:
-        """Have root's process remove what root has made for the home: it goes with the end of this one."""
+        """Request that root's process removes what root created for the home, after this process has exited."""
         if self.context.home.broker is None:
             return
         answer = self.context.home.broker.ask(Request.LEAVE)[0]
         if answer["used_by"] is not None:
-            name = answer["account"]
-            user = answer["used_by"]
-            self.notes = (f"The account {name} stays: process {user} runs as it. When that has ended: userdel {name}",)
+            name, pid = answer["account"], answer["used_by"]
+            self.notes = (f"The account {name} stays: process {pid} runs as it. After it has exited: userdel {name}",)
 
     def undo(self) -> None:
-        """Do nothing: it cannot be taken back."""
+        """Do nothing: a deletion cannot be undone."""

@@ -1,4 +1,4 @@
-"""uninstall: the programs go and the data stays; with ``--purge`` and the instance id, all of it goes."""
+"""The verb ``uninstall``: remove the programs and retain the data, or remove both with ``--purge`` and the id."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ __all__ = ["PurgeNotConfirmedError", "uninstall"]
 
 
 class PurgeNotConfirmedError(RefusedError):
-    """The instance id that was given is not this installation's."""
+    """The given instance id is not that of this installation."""
 
     code = "PURGE_NOT_CONFIRMED"
 
 
 def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
-    """Remove the installation in *home*; *purge* is the instance id that also gives up the data.
+    """Remove the installation in *home*; with its instance id as *purge*, remove the data as well.
 
-    Raises `NotInstalledError`, `PurgeNotConfirmedError`, BusyError and OSError. What goes is first set aside: until
-    all of that has worked, a failure brings it back.
+    Files are renamed before they are deleted; if that fails, the renames are rolled back. Raises
+    `NotInstalledError`, `PurgeNotConfirmedError`, BusyError and OSError.
     """
-    if purge is not None and not dry_run and _tidied(home):
+    if purge is not None and not dry_run and _removed_remainder(home):
         return Outcome(result={"home": str(home.path), "purged": True}, lines=(f"Removed {home.path}.",))
     receipt = installed(home)
     if purge is not None and purge != receipt.instance_id:
@@ -67,7 +67,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Removal:
-    """What an uninstall is made of. ``removed`` and ``retained`` are paths, for people and scripts."""
+    """The steps of an uninstall, and the paths that it removes and retains, for the output."""
 
     context: Context
     receipt: Receipt
@@ -80,13 +80,13 @@ class _Removal:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All that runs, in order."""
+        """All steps, in order."""
         return (*self.reversible, *self.final, *([self.leave] if self.leave is not None else []))
 
     def run(self, report: Reporter) -> None:
-        """Do it."""
+        """Run the steps."""
 
-        def ended() -> None:
+        def finish() -> None:
             if self.leave is not None:
                 report.begin(self.leave.description)
                 self.leave.apply()
@@ -95,11 +95,11 @@ class _Removal:
 
         verb = "uninstall"
         execute(verb, self.reversible, self.context.journal, report, lambda: None)
-        execute(verb, self.final, self.context.journal, report, ended)
+        execute(verb, self.final, self.context.journal, report, finish)
 
 
 def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
-    """Plan it from what is there. Reads only."""
+    """Plan the removal from the content of *home*. Reads only."""
     context = Context(home=home, config=Config(home=home), account_name=None, new_directories=())
     retained = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
     state = ReceiptState.PURGING if everything else ReceiptState.RETAINED
@@ -119,34 +119,37 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
         reversible=tuple(step for step in reversible if not step.done()),
         final=tuple(step for step in final if not step.done()),
         leave=RemoveHomeStep(context, receipt) if everything else None,
-        removed=(*(str(path) for path in inventory(home, everything=everything)), *_elsewhere(home)),
+        removed=(*(str(path) for path in inventory(home, everything=everything)), *_programs_outside(home)),
         retained=tuple(str(home.path / name) for name in retained),
     )
 
 
-def _elsewhere(home: Home) -> list[str]:
-    """Return the programs that root has put in place outside of the home."""
+def _programs_outside(home: Home) -> list[str]:
+    """Return the programs that root installed outside of the home."""
     return [str(home.runtime / name) for name in program_names(home)] if home.programs is not None else []
 
 
-def _tidied(home: Home) -> bool:
-    """Remove a home of which a purge that was killed at its last moment left nothing but the lock."""
-    left = {path.name for path in home.path.iterdir()} if home.path.is_dir() else {""}
-    if left - {home.lock.name, home.journal.name}:
+def _removed_remainder(home: Home) -> bool:
+    """Remove a home that contains only lock and journal, as left by a purge that was killed in its last step.
+
+    Return whether it was removed.
+    """
+    names = {path.name for path in home.path.iterdir()} if home.path.is_dir() else {""}
+    if names - {home.lock.name, home.journal.name}:
         return False
     home.journal.unlink(missing_ok=True)
     forget_lock(home)
     if home.broker is not None and home.programs is not None:
         home.broker.ask(Request.LEAVE)
         return True
-    with suppress(OSError):  # it was there before us, and is not ours to remove
+    with suppress(OSError):  # not empty, or the parent directory is not writable
         home.path.rmdir()
     return True
 
 
 def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     home, receipt, purged = removal.context.home, removal.receipt, removal.everything
-    lines = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} thing(s) of {home.path}."]
+    lines = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
@@ -156,12 +159,13 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
-        lines.append(f"{home.path} stays: it holds files that are not ours, or was there before.")
+        lines.append(f"{home.path} was not removed: it contains other files, or the installer did not create it.")
     if not purged:
-        what = ", ".join(_tops(removal.retained, home)) or "nothing"
-        way = f"mosaic-gateway uninstall --home {shlex.quote(str(home.path))} --purge={receipt.instance_id}"
-        lines.append("A later install takes up what is kept.")
-        lines.append(f"{'Would keep' if dry_run else 'Kept'} in {home.path}: {what}. To remove that as well: {way}")
+        names = ", ".join(_top_names(removal.retained, home)) or "nothing"
+        command = f"mosaic-gateway uninstall --home {shlex.quote(str(home.path))} --purge={receipt.instance_id}"
+        lines.append("A later install adopts the retained data.")
+        verb = "Would retain" if dry_run else "Retained"
+        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: {command}")
     return Outcome(
         result={
             "home": str(home.path),
@@ -170,12 +174,12 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
             "purged": purged,
             "steps": [{"id": step.id, "description": step.description} for step in removal.steps],
             "removed": list(removal.removed),
-            "kept": list(removal.retained),
+            "retained": list(removal.retained),
         },
         lines=tuple(lines),
     )
 
 
-def _tops(retained: Sequence[str], home: Home) -> list[str]:
-    """Return the names in the home that *retained* lies under, each once."""
+def _top_names(retained: Sequence[str], home: Home) -> list[str]:
+    """Return the first path component below the home of each path in *retained*, without duplicates."""
     return list(dict.fromkeys(path.removeprefix(f"{home.path}/").partition("/")[0] for path in retained))

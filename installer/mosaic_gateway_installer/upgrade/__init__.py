@@ -1,5 +1,6 @@
-"""Upgrades in place: what is to be done, what is refused, and the way back.
+"""In-place upgrades: planning, steps, rollback on failure, and reverting a completed upgrade.
 
-`plan` decides, `facts` looks, `rollback` brings data, secrets and settings back from the backup, `fetch` gets
-another version's package. The steps are in `steps.upgrade`, the verb in `verbs.upgrade`.
+`plan` decides which steps run and what is refused, `facts` reads the state of the installation, `rollback` restores
+data, secrets and settings from the backup, `fetch` downloads another version's package, `revert` returns to the
+version before. The steps are in `steps`, the verb is in `verb`.
 """

@@ -1,4 +1,4 @@
-"""The verb ``upgrade`` as a command."""
+"""The command ``upgrade``: its options and their checks."""
 
 from __future__ import annotations
 
@@ -17,50 +17,53 @@ from mosaic_gateway.installation.machine_record import read_machine_record
 __all__ = ["upgrade"]
 
 
-def _run_other(place: Path, options: Mapping[str, Any]) -> int | None:
-    """Have the package that the options name, if they name one, do the upgrade; return its exit code."""
+def _run_other_package(home_path: Path, options: Mapping[str, Any]) -> int | None:
+    """Run the upgrade with the package that --wheel or --version names, and return its exit code; None without one."""
     from mosaic_gateway_installer.upgrade.fetch import PackageSource
 
-    abort, back = bool(options["abort"]), bool(options["revert"])
+    abort, revert = bool(options["abort"]), bool(options["revert"])
     source = PackageSource(**{name: options[name] for name in ("wheel", "version", "find_links", "no_index")})
-    if (abort or back) and (source.given or options["no_backup"] or (abort and back)):
+    if (abort or revert) and (source.given or options["no_backup"] or (abort and revert)):
         raise UsageError(
-            "--abort and --revert go with no other version, no --no-backup and not together", hint="Leave out one."
+            "--abort and --revert exclude each other, and --wheel, --version and --no-backup",
+            hint="Leave out one of the options.",
         )
-    if options["accept_loss"] and not back:
-        raise UsageError("--accept-loss goes with --revert", hint="Leave it out.")
+    if options["accept_loss"] and not revert:
+        raise UsageError("--accept-loss requires --revert", hint="Leave out --accept-loss, or add --revert.")
     if not source.given:
         return None
     from mosaic_gateway_installer.upgrade.verb import fetch_and_upgrade
 
     flags = {"--no-backup": "no_backup", "--dry-run": "dry_run", "--json": "as_json"}
-    record = read_machine_record(place)
-    home = Home(place, record.programs if record is not None else None)
+    record = read_machine_record(home_path)
+    home = Home(home_path, record.programs if record is not None else None)
     return fetch_and_upgrade(home, source, [flag for flag, name in flags.items() if options[name]])
 
 
-@click.command(short_help="Bring an installation to this version, or another.")
-@click.option("--wheel", type=click.Path(path_type=Path), metavar="FILE", help="Take the version in this wheel.")
-@click.option("--version", metavar="VERSION", help="Take this version, from the package index.")
-@click.option("--find-links", multiple=True, metavar="PLACE", help="With those two: where pip looks as well.")
-@click.option("--no-index", is_flag=True, help="With those two: pip looks nowhere else (no network).")
-@click.option("--no-backup", is_flag=True, help="Make no backup: there is no way back for the data.")
-@click.option("--abort", is_flag=True, help="Take back an upgrade that did not come to its end.")
-@click.option("--revert", is_flag=True, help="Go back to the version before the last upgrade, with its data.")
-@click.option("--accept-loss", is_flag=True, help="With --revert: also if something written since is lost.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@verb("upgrade", passes_form=True, before=_run_other)
+@click.command(short_help="Upgrade an installation to this or another version.")
+@click.option("--wheel", type=click.Path(path_type=Path), metavar="FILE", help="Upgrade to the version in this wheel.")
+@click.option("--version", metavar="VERSION", help="Upgrade to this version from the package index.")
+@click.option(
+    "--find-links", multiple=True, metavar="LOCATION", help="Directory or URL where pip also searches for packages."
+)
+@click.option("--no-index", is_flag=True, help="Let pip search only in --find-links, not in the package index.")
+@click.option("--no-backup", is_flag=True, help="Create no backup; the data then cannot be rolled back.")
+@click.option("--abort", is_flag=True, help="Roll back an unfinished upgrade.")
+@click.option("--revert", is_flag=True, help="Return to the version before the last upgrade, with its data.")
+@click.option("--accept-loss", is_flag=True, help="With --revert: proceed even if later writes are lost.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@verb("upgrade", passes_as_json=True, before=_run_other_package)
 def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **options: Any) -> Outcome:
-    """Let the gateway run the version that this command is of, or the one that is named.
+    """Upgrade the gateway to the version of this command, or to the one given by --wheel or --version.
 
-    Data, secrets and settings are backed up first. When anything fails, or is interrupted, the version before
-    serves again with the data of before; an upgrade that was killed goes on when the command is run again.
+    Data, secrets and settings are backed up first. If the upgrade fails or is interrupted, the previous version
+    is started again with the previous data. If it was killed, run the command again to complete it.
     """
     from mosaic_gateway_installer.upgrade import verb as module
 
     del as_json
-    abort, back, accept_loss = (bool(options[name]) for name in ("abort", "revert", "accept_loss"))
-    if back:
+    abort, reverting, accept_loss = (bool(options[name]) for name in ("abort", "revert", "accept_loss"))
+    if reverting:
         from mosaic_gateway_installer.upgrade.revert import revert
 
         return revert(home, accept_loss=accept_loss, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""An upgrade at work, as its steps share it. What must outlive a kill is in the home's upgrade mark."""
+"""The state that the steps of a running upgrade share. What must survive SIGKILL is in the home's upgrade mark."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ __all__ = ["Upgrade"]
 
 @dataclass(slots=True)
 class Upgrade:
-    """An upgrade at work: the installation before, the package that comes, and what the steps hand on.
+    """A running upgrade: the installation before it, the new package, and the results of the steps so far.
 
-    ``target`` is the name of the new snapshot once it is there; ``smoke`` what the new gateway answered, ``ahead`` what
-    was copied while the old one served, ``backup`` the backup's name, ``changed_data`` whether the database may not be
-    as it was.
+    ``target`` is the name of the new program copy, empty until it exists; ``smoke`` the result of the smoke test;
+    ``stopped_at`` the monotonic time at which the old gateway was stopped; ``downtime`` in seconds; ``ahead`` the copy
+    of the data created while the old gateway served; ``backup`` the backup's name; ``changed_data`` whether the
+    database may have been changed; ``written`` the write counts after the migrations.
     """
 
     context: Context
@@ -42,18 +43,18 @@ class Upgrade:
     written: WriteBaseline | None = None
 
     @property
-    def identifier(self) -> int | None:
-        """The system identifier of the database's cluster as it is now."""
+    def system_identifier(self) -> int | None:
+        """The system identifier of the current cluster."""
         return data_identity_of(self.context.home).system_identifier
 
     @property
     def mark(self) -> UpgradeMark:
-        """What the home says of the upgrade."""
+        """The home's upgrade mark. Raises InternalError if there is none."""
         mark = read_mark(self.context.home)
         if mark is None:
-            raise InternalError(f"{self.context.home.path} says nothing of the upgrade that is at work")
+            raise InternalError(f"{self.context.home.path} has no upgrade mark, but an upgrade is running")
         return mark
 
-    def note(self, **changes: Any) -> None:
-        """Change what the home says of the upgrade."""
+    def update_mark(self, **changes: Any) -> None:
+        """Change fields of the home's upgrade mark."""
         write_mark(self.context.home, replace(self.mark, **changes))

@@ -1,4 +1,4 @@
-"""What is there, and what this package would bring: read, and nothing written."""
+"""The state of an installation and the versions that this package ships, as far as an upgrade needs them. Read-only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, order_of
 __all__ = ["upgrade_facts"]
 
 APPLICATION = "mosaic-gateway upgrade"
-#: What a gateway's own sessions are called (`gateway.database`).
+#: Client ports of the sessions that gateways have opened; their application name is set in `gateway.database`.
 SESSIONS = (
     "SELECT client_port FROM pg_stat_activity"
     " WHERE application_name = 'mosaic-gateway' AND datname = current_database()"
@@ -43,22 +43,22 @@ SESSIONS = (
 
 
 def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
-    """Return what decides about an upgrade of *config*'s home.
+    """Return the facts from which `plan` decides about an upgrade of *config*'s home.
 
-    A database that runs is asked; one that does not is left alone. Raises what the migration layer raises for
-    a database that this package must not touch, PreflightError, OSError.
+    A running database is queried; a stopped embedded one is not started. Raises the migration layer's errors for
+    a database that this package must not migrate, PreflightError, OSError.
     """
     home = config.home
-    installed, offered = _programs(config)
+    installed, offered = _postgres_programs(config)
     server = _server(config)
-    vector, tags, others = _database(config, server)
+    vector, tags, other_sessions = _database(config, server)
     cluster = cluster_of(home) if config.engine is EngineName.POSTGRES else None
     return UpgradeFacts(
         installed_version=receipt.version,
         version=__version__,
         installed_schema=receipt.schema,
         schema=schema_digest(load_bundles()),
-        same_program=_is_same(config),
+        same_program=_runs_this_program(config),
         cluster_major=major_of(cluster) if cluster is not None else None,
         programs_major=order_of(offered[0])[0] if offered is not None else None,
         majors=tuple(runtime.major for runtime in runtimes_of(home)),
@@ -67,14 +67,16 @@ def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
         vector=vector,
         offered_vector=offered[1] if offered is not None else None,
         breaking=tags,
-        others=others,
-        pglite=config.engine is EngineName.PGLITE and not is_installed(home, config.pglite_dir, shipped=shipped()),
+        other_sessions=other_sessions,
+        pglite_missing=config.engine is EngineName.PGLITE
+        and not is_installed(home, config.pglite_dir, shipped=shipped()),
         server_major=order_of(server[1])[0] if server is not None else None,
         dump_major=order_of(_dump_version(config))[0] if server is not None else None,
     )
 
 
-def _is_same(config: Config) -> bool:
+def _runs_this_program(config: Config) -> bool:
+    """Return whether the home runs the program that executes this code."""
     programs = programs_of(config.home)
     with suppress(ProgramMissingError):
         program = current_program(config.home)
@@ -85,8 +87,8 @@ def _is_same(config: Config) -> bool:
     return False
 
 
-def _programs(config: Config) -> tuple[str | None, tuple[str, str] | None]:
-    """Return the version of PostgreSQL's programs in the home, and version and pgvector of those that would come."""
+def _postgres_programs(config: Config) -> tuple[str | None, tuple[str, str] | None]:
+    """Return the version of PostgreSQL in the home, and the versions of PostgreSQL and pgvector that would be used."""
     if config.engine is not EngineName.POSTGRES:
         return None, None
     installed = None
@@ -99,26 +101,26 @@ def _programs(config: Config) -> tuple[str | None, tuple[str, str] | None]:
 
 
 def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | None, tuple[str, ...], int]:
-    """Return pgvector's version, pending migrations that break others, and how many others there seem to be."""
+    """Return pgvector's version, the pending breaking migrations, and the number of other gateways' sessions."""
     conninfo = server[0] if server is not None else running_database(config.home, config.engine)
     if conninfo is None:
         return None, (), 0
     try:
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
-            pending = [one.migration for bundle in load_bundles() for one in read_plan(connection, bundle).pending]
+            pending = [entry.migration for bundle in load_bundles() for entry in read_plan(connection, bundle).pending]
             row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
-            ports = [int(found[0] or 0) for found in connection.execute(SESSIONS)]
+            ports = [int(port or 0) for (port,) in connection.execute(SESSIONS)]
     except psycopg.Error as error:
-        raise EngineError(f"the database cannot be asked: {error}", hint="See its log, or the server's.") from None
+        raise EngineError(f"the database cannot be queried: {error}", hint="Check the database server's log.") from None
     return (
         (str(row[0]) if row else None),
         breaking(pending),
-        _foreign_objects(config, ports) if server is not None else 0,
+        _count_foreign_sessions(config, ports) if server is not None else 0,
     )
 
 
 def _server(config: Config) -> tuple[str, str] | None:
-    """Return conninfo and version of a server that is not ours, None where the database is the home's own."""
+    """Return conninfo and version of the database server, None for an embedded engine."""
     if config.engine is not EngineName.SERVER:
         return None
     server = engine_for(config)
@@ -132,16 +134,17 @@ def _dump_version(config: Config) -> str:
     return find_runtime(config.home, config.postgres_bin).version
 
 
-def _foreign_objects(config: Config, ports: list[int]) -> int:
-    """Return how many sessions of gateways are not of the one that serves this home.
+def _count_foreign_sessions(config: Config, ports: list[int]) -> int:
+    """Return how many of the gateway sessions with the client *ports* belong to gateways other than this home's.
 
-    Through a unix socket no session has a port; then ours cannot be told from another's, and counts as ours.
+    Sessions over a Unix socket have client_port -1 and cannot be assigned to a process; while this home's gateway
+    runs, they are counted as its own.
     """
     import psutil
 
     holder = holder_of(config.home.gateway_lock)
-    ours: set[int] = set()
+    own_ports: set[int] = set()
     if holder is not None:
         with suppress(psutil.Error):
-            ours = {one.laddr.port for one in psutil.Process(holder.pid).net_connections(kind="tcp")}
-    return len([port for port in ports if port not in ours and not (port < 0 and holder is not None)])
+            own_ports = {socket.laddr.port for socket in psutil.Process(holder.pid).net_connections(kind="tcp")}
+    return len([port for port in ports if port not in own_ports and not (port < 0 and holder is not None)])

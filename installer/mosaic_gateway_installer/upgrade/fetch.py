@@ -1,11 +1,11 @@
-"""Another version's package, fetched by pip into a directory of its own, and its installer run from there.
+"""Download another version's package with pip into a temporary directory, and run its installer from there.
 
-Theory of operation. Two programs work for us, one after the other: pip, then the installer that it fetched. Each has
-a session of its own, so that a signal reaches it through us alone, and once. An interruption (SIGINT, SIGTERM, SIGHUP)
-kills pip with its children, and the verb ends as interrupted; the installer gets the signal itself, and what it returns
-is the result. When we are killed, the kernel kills the one that runs (Linux). All that both need, pip's temporary files
-included, lies in one directory with a name of ours. It is locked while it is in use, so that the next run can remove
-what a killed one left.
+Theory of operation. This process runs two child processes, one after the other: pip, then the downloaded installer.
+Each runs in a session of its own (setsid(2)), so that a signal from the terminal reaches it only once, through this
+process. SIGINT, SIGTERM and SIGHUP kill pip with its children, and the verb ends as interrupted; the installer gets
+the signal itself, and its exit code is the result. If this process is killed, the kernel kills the child
+(PR_SET_PDEATHSIG, Linux only). The package and pip's temporary files are in one temporary directory. It is locked
+while it is in use, so that the next run can remove the directory of a killed run.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = ["PackageSource", "run_fetched"]
 PIP_LIMIT = 1800.0  # seconds
 PROBE_LIMIT = 30.0
 REMOVE_LIMIT = 5.0
-OUTPUT_LIMIT = 4000  # bytes of pip's output that an error carries
+OUTPUT_LIMIT = 4000  # bytes of pip's output that an error message includes
 METADATA_LIMIT = 1 << 20  # bytes
-#: Of the names of our temporary directories.
+#: Prefix of the temporary directories' names.
 PREFIX = "mosaic-gateway-fetch-"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: What zipfile raises for archives that are none.
-DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
-#: What the other version is run by: everything that it imports comes from the directory.
+#: What zipfile raises for damaged archives and for files that are no archives.
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
+#: Runs the other version: everything that it imports comes from the directory in the first argument.
 RUN = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'mosaic-gateway'; "
     "from mosaic_gateway_installer.cli import main; sys.exit(main())"
@@ -57,28 +57,28 @@ RUN = (
 
 
 class PipMissingError(PreflightError):
-    """Neither this environment nor the interpreter has pip."""
+    """Neither this virtual environment nor the base interpreter has pip."""
 
     code = "PIP_MISSING"
 
 
-class NotOurWheelError(UsageError):
-    """The file that was named is no wheel of mosaic-gateway."""
+class InvalidWheelError(UsageError):
+    """The file is not a valid wheel of mosaic-gateway."""
 
-    code = "NOT_OUR_WHEEL"
+    code = "INVALID_WHEEL"
 
 
 class FetchFailedError(PreflightError):
-    """pip could not provide the version; its own words are in the message."""
+    """pip could not install the version; the message includes the end of pip's output."""
 
     code = "FETCH_FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSource:
-    """Which package: a wheel's file or a version; where to look (``find_links``), and whether only there.
+    """The package to download: a wheel file or a version, with pip's ``--find-links`` and ``--no-index``.
 
-    ``extras`` are fetched with it.
+    ``extras`` are the extras to install with it.
     """
 
     wheel: Path | None = None
@@ -88,49 +88,51 @@ class PackageSource:
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise UsageError where the options make no sense together."""
+        """Raise UsageError for options that cannot be combined."""
         if self.wheel is not None and self.version is not None:
             raise UsageError("--wheel and --version exclude each other", hint="Give one of the two.")
         if not self.given and (self.find_links or self.no_index):
-            raise UsageError("--find-links and --no-index are for --wheel and --version", hint="Leave them out.")
+            raise UsageError(
+                "--find-links and --no-index require --wheel or --version", hint="Leave them out, or add one of these."
+            )
 
     @property
     def given(self) -> bool:
-        """Whether another package than this one is meant."""
+        """Whether a package other than the running one was named."""
         return self.wheel is not None or self.version is not None
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement specifier for pip."""
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
         if self.wheel is not None:
             return f"{self.wheel.absolute()}{extras}"
         return f"{DISTRIBUTION}{extras}=={self.version}"
 
     @property
-    def places(self) -> tuple[str, ...]:
-        """Where pip looks, directories by their whole path: it works in another one than we."""
-        return tuple(str(Path(place).absolute()) if Path(place).is_dir() else place for place in self.find_links)
+    def absolute_links(self) -> tuple[str, ...]:
+        """``find_links`` with absolute directories, because pip runs in another working directory."""
+        return tuple(str(Path(link).absolute()) if Path(link).is_dir() else link for link in self.find_links)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """A temporary directory of ours, and the descriptor that holds the lock on it."""
+    """A temporary directory, and the descriptor that holds the lock on it."""
 
     path: Path
     lock: int
 
     @property
     def package(self) -> Path:
-        """Where pip puts the package and what it needs."""
+        """The directory into which pip installs the package and its dependencies."""
         return self.path / "package"
 
 
 def run_fetched(source: PackageSource, words: Sequence[str]) -> int:
-    """Fetch *source*, run its command line with *words*, and return its exit code. Call it from the main thread.
+    """Download *source*, run its command line with *words*, and return its exit code. Call it from the main thread.
 
-    Raises `NotOurWheelError`, `PipMissingError`, `FetchFailedError`, OSError, KeyboardInterrupt; then nothing was
-    changed. Raises InternalError if the installer was killed.
+    Raises `InvalidWheelError`, `PipMissingError`, `FetchFailedError`, OSError, KeyboardInterrupt, all before any
+    change to the installation. Raises InternalError if the installer was killed.
     """
     with Interruptions() as signals:
         if source.wheel is not None:
@@ -141,7 +143,7 @@ def run_fetched(source: PackageSource, words: Sequence[str]) -> int:
 
 
 def _check_wheel(file: Path) -> None:
-    """Refuse what pip would take for something else, or install in place of us."""
+    """Raise `InvalidWheelError` for a *file* that is damaged, or that contains another project or version."""
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
     from packaging.version import InvalidVersion, Version
 
@@ -149,43 +151,43 @@ def _check_wheel(file: Path) -> None:
     try:
         stream = open_regular(os.path.realpath(file))
     except OSError as error:
-        raise NotOurWheelError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
+        raise InvalidWheelError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
     with stream:
         try:
             name, version, *_ = parse_wheel_filename(file.name)
         except InvalidWheelFilename as error:
-            raise NotOurWheelError(f"{file} is not named as a wheel is", hint=hint) from error
+            raise InvalidWheelError(f"{file} has no valid wheel file name", hint=hint) from error
         if name != DISTRIBUTION:
-            raise NotOurWheelError(f"{file} is a wheel of {name}", hint=hint)
+            raise InvalidWheelError(f"{file} is a wheel of {name}, not of {DISTRIBUTION}", hint=hint)
         try:
             identities = _identities(stream)
-        except DAMAGES as error:
-            raise NotOurWheelError(
-                f"{file} is damaged, or not a wheel: {error}", hint="Nothing was changed. Fetch the file again."
+        except ARCHIVE_ERRORS as error:
+            raise InvalidWheelError(
+                f"{file} is damaged, or not a wheel: {error}", hint="Nothing was changed. Download the file again."
             ) from error
-    for place, found_name, found_version in identities:
+    for member, found_name, found_version in identities:
         with suppress(InvalidVersion):
             if canonicalize_name(found_name) == name and Version(found_version) == version:
                 continue
-        raise NotOurWheelError(
-            f"{file} is named as {name} {version}, but is {found_name} {found_version} by its {place}", hint=hint
+        raise InvalidWheelError(
+            f"{file} is named {name} {version}, but its {member} says {found_name} {found_version}", hint=hint
         )
 
 
 def _identities(stream: BinaryIO) -> list[tuple[str, str, str]]:
-    """Return what a wheel says that it is: the place in it, the name and the version.
+    """Return the wheel's own statements of its identity: the member of the archive, project name and version.
 
-    Reads at most `METADATA_LIMIT` bytes of a file in it, whatever size is declared. Raises what `DAMAGES` has.
+    Reads at most `METADATA_LIMIT` bytes of METADATA, whatever size is declared. Raises the types in `ARCHIVE_ERRORS`.
     """
     from packaging.metadata import parse_email
 
     with zipfile.ZipFile(stream) as archive:
         names = archive.namelist()
         if len({name.lower() for name in names}) != len(names):
-            raise ValueError("a name occurs twice in it")
+            raise ValueError("it has a duplicate file name")
         parts = [name.removesuffix("/").split("/") for name in names]
         if any(part in {"", ".", ".."} for path in parts for part in path):
-            raise ValueError("it has a name that leads elsewhere")
+            raise ValueError("it has a file name that points outside of the archive")
         infos = {path[0] for path in parts if path[0].lower().endswith(".dist-info")}
         if len(infos) != 1:
             raise ValueError(f"it has {len(infos)} directories *.dist-info")
@@ -208,11 +210,11 @@ def _identities(stream: BinaryIO) -> list[tuple[str, str, str]]:
 
 @contextmanager
 def _scratch() -> Iterator[_Scratch]:
-    """Give a temporary directory; first remove those that killed runs left."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        lock = _lock(left)
+    """Yield a locked temporary directory; first remove the directories of killed runs."""
+    for leftover in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = _lock(leftover)
         if lock is not None:
-            _remove(left)
+            _remove(leftover)
             os.close(lock)
     scratch = _locked_directory()
     try:
@@ -223,18 +225,18 @@ def _scratch() -> Iterator[_Scratch]:
 
 
 def _locked_directory() -> _Scratch:
-    for _ in range(10):  # between the two calls another run may take it for one that was left, and remove it
+    for _ in range(10):  # between mkdtemp and flock another run may remove it as a leftover
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
         lock = _lock(path)
         if lock is not None:
             return _Scratch(path, lock)
         with suppress(FileNotFoundError):
             path.rmdir()
-    raise OSError(errno.ENOLCK, "directories cannot be locked; set TMPDIR to another place", tempfile.gettempdir())
+    raise OSError(errno.ENOLCK, "directories cannot be locked; set TMPDIR to another directory", tempfile.gettempdir())
 
 
 def _lock(directory: Path) -> int | None:
-    """Return a descriptor that holds the lock on *directory*; None where it is not ours, in use or gone."""
+    """Return a descriptor that holds the lock on *directory*; None if another user owns it, it is in use, or gone."""
     try:
         descriptor = os.open(directory, DIRECTORY)
     except OSError:
@@ -250,7 +252,7 @@ def _lock(directory: Path) -> int | None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove *directory*. Processes that are just being killed may still add to it, so try again."""
+    """Remove *directory*, with retries: processes that are being killed may still create files in it."""
     deadline = time.monotonic() + REMOVE_LIMIT
     shutil.rmtree(directory, ignore_errors=True)
     while directory.exists() and time.monotonic() < deadline:
@@ -259,15 +261,19 @@ def _remove(directory: Path) -> None:
 
 
 def _fetch(source: PackageSource, scratch: _Scratch, signals: Interruptions) -> None:
-    """Have pip put what *source* asks for into *scratch*."""
-    options = [*(["--no-index"] if source.no_index else []), *(f"--find-links={place}" for place in source.places)]
-    what = source.requirement
+    """Install *source* into *scratch* with pip."""
+    options = [
+        *(["--no-index"] if source.no_index else []),
+        *(f"--find-links={link}" for link in source.absolute_links),
+    ]
+    requirement = source.requirement
     words = [*_pip(scratch, signals), "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-    code, output = _run_pip([*words, "--target", str(scratch.package), *options, what], PIP_LIMIT, scratch, signals)
+    words += ["--target", str(scratch.package), *options, requirement]
+    code, output = _run_pip(words, PIP_LIMIT, scratch, signals)
     if code != 0:
         raise FetchFailedError(
-            f"pip could not provide {what}: {output or ending_of(code)}",
-            hint="Nothing was changed. Without a network: --find-links DIR --no-index",
+            f"pip could not install {requirement}: {output or ending_of(code)}",
+            hint="Nothing was changed. Without a network, use --find-links DIR --no-index.",
         )
 
 
@@ -279,16 +285,16 @@ def _pip(scratch: _Scratch, signals: Interruptions) -> list[str]:
                 return words
     raise PipMissingError(
         f"{sys.executable} has no pip",
-        hint="Upgrade the package where it was installed, then run that environment's mosaic-gateway upgrade.",
+        hint="Upgrade the package in its environment, then run that environment's mosaic-gateway upgrade.",
     )
 
 
 def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: Interruptions) -> tuple[int, str]:
-    """Return the exit code of a program and the end of its output.
+    """Run pip, and return its exit code and the end of its output.
 
-    It is killed with its children when a signal arrives, which raises KeyboardInterrupt, and after *limit* seconds.
-    When we are killed, it is too, but not its children, such as the build of an sdist: nothing is
-    left that could signal the group. They end by themselves.
+    pip's process group is killed when a signal arrives, which raises KeyboardInterrupt, and after *limit* seconds.
+    If this process is killed, the kernel kills pip, but not pip's children, such as the build of an sdist: no process
+    is left to signal the group. They end by themselves.
     """
     with tempfile.TemporaryFile(dir=scratch.path) as output:
         process = subprocess.Popen(
@@ -297,14 +303,14 @@ def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: Int
             preexec_fn=partial(follow_parent, os.getpid(), signal.SIGKILL), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
         )  # fmt: skip
 
-        def end(_number: int) -> None:
+        def kill(_number: int) -> None:
             if process.poll() is None:
-                with suppress(ProcessLookupError, PermissionError):  # it has just ended (PermissionError: macOS)
+                with suppress(ProcessLookupError, PermissionError):  # it has just exited (PermissionError: macOS)
                     os.killpg(process.pid, signal.SIGKILL)
 
-        with signals.passed_to(end):
-            if not _ended(process, limit):
-                end(signal.SIGKILL)
+        with signals.passed_to(kill):
+            if not _exits_within(process, limit):
+                kill(signal.SIGKILL)
                 process.wait()
                 return process.returncode, f"it did not end within {limit:g} s"
         signals.check()
@@ -313,26 +319,26 @@ def _run_pip(words: Sequence[str], limit: float, scratch: _Scratch, signals: Int
 
 
 def _run_installer(scratch: _Scratch, words: Sequence[str], signals: Interruptions) -> int:
-    """Run the fetched package's command line, and return its exit code."""
+    """Run the downloaded package's command line, and return its exit code."""
     child = subprocess.Popen(
         [base_interpreter(), "-I", "-S", "-B", "-c", RUN, scratch.package, *words], start_new_session=True,
         preexec_fn=partial(follow_parent, os.getpid(), signal.SIGKILL), pass_fds=[scratch.lock],  # noqa: PLW1509 - this process has one thread
     )  # fmt: skip
     with signals.passed_to(child.send_signal):
-        _ended(child, math.inf)
+        _exits_within(child, math.inf)
     code = child.wait()
     if code >= 0:
         return code
-    if -code in INTERRUPTIONS:  # it had no handlers yet
+    if -code in INTERRUPTIONS:  # it had not installed its signal handlers yet
         raise KeyboardInterrupt
     raise InternalError(
         f"the upgrade ended with {ending_of(code)}",
-        hint="Run it again to go on, or mosaic-gateway upgrade --abort to go back.",
+        hint="Run the command again to complete it, or mosaic-gateway upgrade --abort to roll it back.",
     )
 
 
-def _ended(process: subprocess.Popen[bytes], limit: float) -> bool:
-    """Return whether *process* ends within *limit* seconds.
+def _exits_within(process: subprocess.Popen[bytes], limit: float) -> bool:
+    """Wait for *process*, and return whether it exits within *limit* seconds.
 
     Each wait is short: the handler of a signal that arrives just before a system call runs only after the call.
     """

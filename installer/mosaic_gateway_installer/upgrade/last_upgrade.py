@@ -1,4 +1,4 @@
-"""The last upgrade, as far as somebody may want to go back from it."""
+"""The record of the last completed upgrade, which ``upgrade --revert`` needs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from mosaic_gateway.fs.record_fields import (
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, WriteBaseline
 
-__all__ = ["LastUpgrade", "forget_last", "last_file", "read_last", "write_last"]
+__all__ = ["LastUpgrade", "last_file", "read_last", "remove_last", "write_last"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastUpgrade:
-    """An upgrade that is complete: from which version and program, to which, and with which backup.
+    """A completed upgrade: the versions and program before and after it, and its backup.
 
-    ``written`` is of the moment before anybody used the upgraded database, None where it could not be read.
+    ``written`` are the write counts before the upgraded database was first used, None if they could not be read.
     """
 
     source_version: str
@@ -64,12 +64,12 @@ FIELDS = {
 
 
 def last_file(home: Home) -> Path:
-    """Return where *home* says what its last upgrade was."""
+    """Return the file in *home* that records the last upgrade."""
     return home.path / "last-upgrade.json"
 
 
 def read_last(home: Home) -> LastUpgrade | None:
-    """Return the last upgrade of *home*, None where there is none to go back from."""
+    """Return the last upgrade of *home*, None if there is none to revert or its record cannot be read."""
     try:
         return LastUpgrade(**read_record(last_file(home), FIELDS))
     except (OSError, RecordError):
@@ -81,6 +81,6 @@ def write_last(home: Home, last: LastUpgrade) -> None:
     write_file(last_file(home), json.dumps(asdict(last)) + "\n")
 
 
-def forget_last(home: Home) -> None:
-    """Say that there is nothing to go back from. Raises OSError."""
+def remove_last(home: Home) -> None:
+    """Remove the record, so that there is no upgrade to revert. Raises OSError."""
     remove_file(last_file(home))

@@ -1,4 +1,4 @@
-"""Which major version of PostgreSQL the data is of, which runs it, and what is to be done about a difference."""
+"""PostgreSQL major versions in a home: old and new clusters, the record of an upgrade, and its undo."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ from mosaic_gateway_installer.root.program_directory import program_names
 __all__ = [
     "MajorRecord",
     "decision_for",
-    "forget_old_clusters",
-    "forget_record",
-    "forget_reverted",
     "is_reverting",
     "old_clusters",
     "programs_major",
@@ -36,7 +33,10 @@ __all__ = [
     "read_record",
     "record_file",
     "remove_newer_programs",
-    "reverted_name",
+    "remove_old_clusters",
+    "remove_record",
+    "remove_reverted",
+    "reverted_path",
     "undo_major",
     "write_record",
 ]
@@ -46,7 +46,7 @@ NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class MajorRecord:
-    """Which cluster became which, by system identifiers."""
+    """The system identifiers of the clusters before and after an upgrade to a new major version."""
 
     before: int
     after: int
@@ -56,12 +56,12 @@ FIELDS = {"before": Field(integer), "after": Field(integer)}
 
 
 def record_file(home: Home) -> Path:
-    """Return where the record of the last upgrade to a new major version lies, beside the clusters."""
+    """Return the file that records the last upgrade to a new major version; it is beside the clusters."""
     return home.data / ".major-upgrade.json"
 
 
 def read_record(home: Home) -> MajorRecord | None:
-    """Return the record of the last upgrade to a new major version, None where there is none that can be read."""
+    """Return the record of the last upgrade to a new major version, None if it is missing or unreadable."""
     try:
         return MajorRecord(**read_fields(record_file(home), FIELDS))
     except (OSError, RecordError):
@@ -73,15 +73,15 @@ def write_record(home: Home, record: MajorRecord) -> None:
     write_file(record_file(home), json.dumps(asdict(record)) + "\n")
 
 
-def forget_record(home: Home) -> None:
-    """Say that no upgrade to a new major version is under way: the receipt knows the new cluster. Raises OSError."""
+def remove_record(home: Home) -> None:
+    """Remove the record: the upgrade is complete, and the receipt names the new cluster. Raises OSError."""
     remove_file(record_file(home))
 
 
 def decision_for(config: Config) -> MajorDecision:
-    """Return what is to be done about the major version of the cluster in *config*'s home. Reads only.
+    """Return the decision about the major version of the cluster in *config*'s home. Reads only.
 
-    Raises `ForeignClusterError` where what lies there is no cluster, `RuntimeMissingError`.
+    Raises `ForeignClusterError` if the directory is not a cluster, `RuntimeMissingError`.
     """
     cluster = cluster_of(config.home) if config.engine is EngineName.POSTGRES else None
     if cluster is None:
@@ -92,23 +92,23 @@ def decision_for(config: Config) -> MajorDecision:
 
 
 def programs_major(config: Config) -> int:
-    """Return the major version of the programs that shall run the cluster. Raises `RuntimeMissingError`."""
+    """Return the major version of the programs that are to run the cluster. Raises `RuntimeMissingError`."""
     if config.postgres_bin is not None:
         return find_runtime(config.home, config.postgres_bin).major
     return int(wheel_version().partition(".")[0])
 
 
 def old_clusters(home: Home) -> tuple[Path, ...]:
-    """Return the clusters beside the one that runs, by version: those that an upgrade left."""
+    """Return the clusters that upgrades have left beside the newest one, sorted by version."""
     newest = cluster_of(home)
     if newest is None:
         return ()
-    found = [path for path in home.data.iterdir() if NAME.fullmatch(path.name) and path != newest]
-    return tuple(sorted(found, key=lambda path: int(path.name.removeprefix("postgres-"))))
+    older = [path for path in home.data.iterdir() if NAME.fullmatch(path.name) and path != newest]
+    return tuple(sorted(older, key=lambda path: int(path.name.removeprefix("postgres-"))))
 
 
 def remove_newer_programs(home: Home) -> None:
-    """Remove programs of later major versions than the cluster's, which an earlier gateway would take for its own.
+    """Remove programs of later major versions than the cluster's: an earlier gateway version would start these.
 
     Raises OSError.
     """
@@ -120,25 +120,25 @@ def remove_newer_programs(home: Home) -> None:
 
 
 def undo_major(home: Home) -> bool:
-    """Remove the cluster that an upgrade under way made, so that the old one is the newest again; say if there was one.
+    """Remove the new cluster of an unfinished upgrade, so that the old one is the newest; return whether there was one.
 
-    An upgrade is under way while the record is there and the receipt does not yet have the new cluster's mark. Nobody
-    may use the database meanwhile. Raises OSError.
+    An upgrade is unfinished while the record exists and the receipt does not have the new cluster's system identifier.
+    No process may use the database meanwhile. Raises OSError.
     """
     record, new, receipt = read_record(home), cluster_of(home), read_receipt(home)
     if record is None:
         return False
-    if receipt is not None and receipt.system_identifier == record.after:  # it came to its end
+    if receipt is not None and receipt.system_identifier == record.after:  # the upgrade is complete
         return False
-    ours = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
-    if new is not None and ours:
+    created = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
+    if new is not None and created:
         _discard(new)
     remove_file(record_file(home))
-    return ours
+    return created
 
 
-def forget_old_clusters(home: Home) -> tuple[str, ...]:
-    """Remove the clusters that an upgrade left to go back to, and their programs; return the names. Raises OSError."""
+def remove_old_clusters(home: Home) -> tuple[str, ...]:
+    """Remove the clusters that an upgrade has retained, and their programs; return the names. Raises OSError."""
     old = old_clusters(home)
     for path in old:
         _discard(path)
@@ -147,29 +147,32 @@ def forget_old_clusters(home: Home) -> tuple[str, ...]:
     return (*(path.name for path in old), *programs_of(home).remove(copies))
 
 
-def reverted_name(path: Path) -> Path:
-    """Return where the cluster *path* lies while an upgrade is gone back from."""
+def reverted_path(path: Path) -> Path:
+    """Return the path to which a revert moves the cluster *path*."""
     return path.with_name(f".{path.name}.reverted")
 
 
 def put_back_reverted(home: Home) -> None:
-    """Put back what going back from an upgrade had set aside. Nobody may use the database. Raises OSError."""
+    """Put back the cluster and programs that a revert had set aside.
+
+    No process may use the database meanwhile. Raises OSError.
+    """
     for path in _reverted(home):
-        place = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
-        if not place.exists():
-            path.rename(place)
+        original = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
+        if not original.exists():
+            path.rename(original)
     programs_of(home).put_back()
 
 
-def forget_reverted(home: Home) -> None:
-    """Remove what going back from an upgrade had set aside: the old cluster serves. Raises OSError."""
+def remove_reverted(home: Home) -> None:
+    """Remove the cluster and programs that a completed revert had set aside. Raises OSError."""
     for path in _reverted(home):
         _discard(path)
     programs_of(home).remove([name for name in program_names(home) if name.startswith(".")])
 
 
 def is_reverting(home: Home) -> bool:
-    """Return whether something is set aside by a way back that did not come to its end."""
+    """Return whether an unfinished revert has set a cluster or programs aside."""
     return bool(_reverted(home)) or any(name.startswith(".") for name in program_names(home))
 
 
@@ -178,8 +181,8 @@ def _reverted(home: Home) -> list[Path]:
 
 
 def _discard(path: Path) -> None:
-    """Remove *path* under a name that nothing takes for a cluster or for programs."""
-    gone = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
-    path.rename(gone)
-    sync_directory(gone.parent)
-    shutil.rmtree(gone, ignore_errors=True)
+    """Remove *path*, which is first renamed so that a partly removed cluster is never used."""
+    renamed = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
+    path.rename(renamed)
+    sync_directory(renamed.parent)
+    shutil.rmtree(renamed, ignore_errors=True)

@@ -1,10 +1,11 @@
-"""A cluster of a new major version of PostgreSQL, grown beside the old one.
+"""Upgrade to a new major version of PostgreSQL, with ``pg_upgrade`` into a new cluster beside the old one.
 
-Theory of operation. The new cluster grows in a home of its own, ``data/.upgrading``, where nobody finds it. There it is
-started, given statistics and newer extensions, and counted: its rows are those of the old one, or it is thrown
-away. Its rename to ``data/postgres-<new>`` is the one visible change, because the newest cluster is the one that
-runs. The old one stays, with its programs, until `majors.forget_old_clusters`; so the way back is a rename, too, for
-as long as nothing has been written that would be missed (`upgrading.written`).
+Theory of operation. The new cluster is created in a temporary home, ``data/.upgrading``, which no other command uses.
+It is started there, analyzed, and its extensions are updated. Then the rows of every table are counted and hashed; a
+cluster with other rows than the old one is discarded. Renaming it to ``data/postgres-<new>`` is the one visible change,
+because the newest cluster is the one that runs. The old cluster and its programs remain until
+`major_version.remove_old_clusters`. Until then the upgrade can be reverted by a rename, provided that nothing has been
+written since (`later_writes`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import check_room, size_of
+from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows
 from mosaic_gateway_installer.backup.tree_copy import can_share, sync_directory
 from mosaic_gateway_installer.step import Context
@@ -44,15 +45,15 @@ from mosaic_gateway_installer.upgrade.major_version import (
 
 __all__ = ["upgrade_to_new_major"]
 
-#: Where the new cluster grows: in ``data``, because it is renamed from there.
+#: The temporary home of the new cluster: in ``data``, because the cluster is renamed from there.
 STAGE = ".upgrading"
 STATISTICS_LIMIT = 3600.0  # seconds
-MISSING_STATISTICS = 18  # first major version of vacuumdb that can make only what pg_upgrade did not carry over
+MISSING_STATISTICS = 18  # first major version of vacuumdb with --missing-stats-only
 APPLICATION = "mosaic-gateway upgrade"
 
 
 def upgrade_to_new_major(context: Context) -> None:
-    """Make the new cluster of *context*'s home, compare it with the old one, and let it be the one that runs.
+    """Create the new cluster of *context*'s home, compare it with the old one, and put it in place.
 
     Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
     """
@@ -64,19 +65,19 @@ def upgrade_to_new_major(context: Context) -> None:
     after = find_runtime(home, context.config.postgres_bin)
     with _stage(home) as stage:
         if not can_share(old, stage.data):
-            check_room(stage.path, size_of([old]), "The new cluster")
-        rows, databases = _counted(home, before)
+            check_free_space(stage.path, size_of([old]), "The new cluster")
+        rows, databases = _read_old_cluster(home, before)
         new = stage.data / f"postgres-{after.major}"
         transfer = Transfer.CLONE if can_share(old, stage.data) else Transfer.COPY
         sockets = socket_directory(stage, runtime_directory(process_environment()))
         with database_at_rest(home):
             source = OldCluster(path=old, runtime=before, databases=databases)
             upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
-            wrong = differing_tables(rows, _finished(stage, after, databases))
+            wrong = differing_tables(rows, _complete_new_cluster(stage, after, databases))
             if wrong:
                 raise MajorUpgradeError(
-                    f"the upgraded cluster is not the old one: {'; '.join(wrong[:5])}",
-                    hint="The old cluster is as it was. Please report this.",
+                    f"the upgraded cluster differs from the old one: {'; '.join(wrong[:5])}",
+                    hint="The old cluster is unchanged. Please report this.",
                 )
             identifiers = MajorRecord(system_identifier(old), system_identifier(new))
             write_record(home, identifiers)
@@ -86,7 +87,7 @@ def upgrade_to_new_major(context: Context) -> None:
 
 @contextmanager
 def _stage(home: Home) -> Iterator[Home]:
-    """Give an empty home in the data of *home*, and remove it with all that belongs to it."""
+    """Yield an empty temporary home in the data directory of *home*, and remove it afterwards."""
     stage = Home(home.data / STAGE)
     _clear(stage)
     make_directory(stage.data)
@@ -98,18 +99,18 @@ def _stage(home: Home) -> Iterator[Home]:
 
 
 def _clear(stage: Home) -> None:
-    """End the servers that pg_upgrade may have left there, and remove *stage* with its sockets elsewhere."""
+    """Kill servers that pg_upgrade may have left running, and remove *stage* and its socket directories."""
     if not stage.path.exists():
         return
     for cluster in stage.data.glob("postgres-*"):
         kill_processes(cluster)
-    for place in (*outside_directories(stage, runtime_directory(process_environment())), stage.path):
-        shutil.rmtree(place, ignore_errors=True)
+    for directory in (*outside_directories(stage, runtime_directory(process_environment())), stage.path):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
 def _running(home: Home, runtime: Runtime) -> Iterator[str]:
-    """Run the newest cluster of *home* inside the block, and stop it cleanly; give its conninfo."""
+    """Run the newest cluster of *home* inside the block, yield its conninfo, and stop it cleanly."""
     engine = EmbeddedPostgres(
         home,
         runtime,
@@ -123,8 +124,8 @@ def _running(home: Home, runtime: Runtime) -> Iterator[str]:
         engine.stop()
 
 
-def _counted(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
-    """Count the old cluster, and name its databases; it is recovered first, should its last server have been killed."""
+def _read_old_cluster(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
+    """Return the old cluster's rows and the names of its databases; starting it also does any crash recovery."""
     with (
         _running(home, runtime) as conninfo,
         closing(connect(conninfo, application_name=APPLICATION)) as connection,
@@ -132,14 +133,14 @@ def _counted(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
         return table_rows(connection), tuple(name for (name,) in connection.execute("SELECT datname FROM pg_database"))
 
 
-def _finished(stage: Home, runtime: Runtime, databases: Collection[str]) -> Contents:
-    """Give the new cluster what pg_upgrade leaves to do, drop what is not among *databases*, and count it."""
+def _complete_new_cluster(stage: Home, runtime: Runtime, databases: Collection[str]) -> Contents:
+    """Drop databases not in *databases*, analyze, and update extensions, which pg_upgrade does not; return the rows."""
     with _running(stage, runtime) as conninfo:
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
             for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall():
                 if name not in databases:
                     connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
-        _make_statistics(conninfo, runtime)
+        _create_statistics(conninfo, runtime)
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
             names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()
         for (name,) in names:
@@ -148,16 +149,17 @@ def _finished(stage: Home, runtime: Runtime, databases: Collection[str]) -> Cont
             return table_rows(connection)
 
 
-def _make_statistics(conninfo: str, runtime: Runtime) -> None:
-    place = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
-    words = ["-h", place["host"], "-p", place["port"], "-U", place["user"], "-w", "--all", "--analyze-only", "--quiet"]
+def _create_statistics(conninfo: str, runtime: Runtime) -> None:
+    server = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
+    words = ["-h", server["host"], "-p", server["port"], "-U", server["user"], "-w"]
+    words += ["--all", "--analyze-only", "--quiet"]
     if runtime.major >= MISSING_STATISTICS:
         words.append("--missing-stats-only")
-    words += ["--maintenance-db", place["dbname"]]
+    words += ["--maintenance-db", server["dbname"]]
     try:
         run([runtime.bindir / "vacuumdb", *words], timeout=STATISTICS_LIMIT)
     except CommandFailedError as error:
-        raise MajorUpgradeError(f"the upgraded cluster got no statistics: {error.message}") from error
+        raise MajorUpgradeError(f"the upgraded cluster could not be analyzed: {error.message}") from error
 
 
 def _update_extensions(conninfo: str) -> None:

@@ -1,4 +1,4 @@
-"""What an upgrade consists of, and when there must be none. Pure."""
+"""The steps of an upgrade, and the reasons to refuse one. Pure."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ __all__ = ["UpgradeFacts", "downgrade", "is_needed", "order_of", "refusal", "upg
 
 
 class DowngradeError(RefusedError):
-    """What is installed is newer than the package that was to replace it."""
+    """The installed version is newer than this package."""
 
     code = "DOWNGRADE"
 
 
 class MajorVersionError(RefusedError):
-    """The data belongs to another major version of PostgreSQL than the package brings."""
+    """The cluster has another PostgreSQL major version than this package ships, and cannot be upgraded to it."""
 
     code = "POSTGRES_MAJOR"
 
 
 class VectorOlderError(RefusedError):
-    """The database uses a newer pgvector than the package brings."""
+    """The database uses a newer pgvector than this package ships."""
 
     code = "VECTOR_OLDER"
 
 
 class NoBackupError(RefusedError):
-    """The database is on a server of which no backup can be made from here."""
+    """The database server is newer than the available ``pg_dump``, so it cannot be backed up."""
 
     code = "NO_BACKUP"
 
 
-class OthersBreakError(RefusedError):
-    """Other gateways serve from the same database, and would break."""
+class OtherGatewaysIncompatibleError(RefusedError):
+    """Other gateways use the same database, and pending migrations are incompatible with them."""
 
-    code = "OTHERS_WOULD_BREAK"
+    code = "OTHER_GATEWAYS_INCOMPATIBLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeFacts:
-    """What is there, and what this package would bring.
+    """The versions that are installed, and those that this package ships.
 
     Versions are texts; ``installed_schema`` and ``schema`` are digests (None: never migrated). ``same_program``: the
-    home runs this very package already. PostgreSQL's majors and versions are None where the home has no database of
-    its own; ``vector`` is None where it could not be asked or is not installed. ``breaking`` names pending migrations
-    that gateways of the version before do not bear, ``others`` counts such gateways' sessions on the same database.
-    ``pglite``: PGlite's programs are not in the home as this package needs them.
-    ``server_major`` is a server's version, ``dump_major`` that of the ``pg_dump`` at hand.
+    home runs this package already. PostgreSQL's majors and versions are None where the home has no embedded
+    PostgreSQL; ``majors`` are those of the programs in the home. ``vector`` is pgvector's version in the database, None
+    if it could not be queried or is not installed. ``breaking`` names pending migrations that are incompatible with
+    gateways of the previous version, ``other_sessions`` counts the sessions of other gateways on the same database.
+    ``pglite_missing``: the PGlite version that this package needs is not in the home.
+    ``server_major`` is the major version of a database server, ``dump_major`` that of the available ``pg_dump``.
     """
 
     installed_version: str
@@ -66,27 +67,27 @@ class UpgradeFacts:
     vector: str | None = None
     offered_vector: str | None = None
     breaking: tuple[str, ...] = ()
-    others: int = 0
-    pglite: bool = False
+    other_sessions: int = 0
+    pglite_missing: bool = False
     server_major: int | None = None
     dump_major: int | None = None
 
     @property
     def major(self) -> MajorDecision:
-        """What is to be done about PostgreSQL's major version."""
+        """The decision about PostgreSQL's major version."""
         if self.programs_major is None:
             return MajorDecision.NOTHING
         return decide_major(self.cluster_major, self.programs_major, self.majors)
 
 
 def order_of(version: str) -> tuple[int, ...]:
-    """Return the numbers of *version*, by which two are compared: enough for ours, PostgreSQL's and pgvector's."""
+    """Return the release numbers of *version* for comparison: enough for the gateway, PostgreSQL and pgvector."""
     release = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, release[0].split("."))) if release else ()
 
 
 def is_needed(facts: UpgradeFacts) -> bool:
-    """Return whether anything of the installation is not this package's."""
+    """Return whether program, schema or PostgreSQL of the installation differ from this package's."""
     if facts.major is MajorDecision.UPGRADE:
         return True
     other_programs = facts.programs is not None and facts.programs != facts.installed_programs
@@ -94,51 +95,51 @@ def is_needed(facts: UpgradeFacts) -> bool:
 
 
 def downgrade(installed: str, version: str, installed_schema: str | None, schema: str) -> MosaicError | None:
-    """Return the refusal of an older *version*, whose *schema* is another than the *installed* one's, else None."""
+    """Return the error for a *version* older than the *installed* one with another *schema*, None if it is allowed."""
     if order_of(installed) > order_of(version) and installed_schema != schema:
         return DowngradeError(
-            f"version {installed} is installed, and {version} does not know its schema",
-            hint=f"Install a later one: pip install --upgrade 'mosaic-gateway>={installed}'",
+            f"version {installed} is installed; version {version} is older and has another schema",
+            hint=f"Install a later version: pip install --upgrade 'mosaic-gateway>={installed}'",
         )
     return None
 
 
 def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
-    """Return why this package must not take over the installation, with or without a *backup*; None where it may."""
+    """Return the error that forbids the upgrade, with or without a *backup*; None if it is allowed."""
     if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
-        return _major(facts.cluster_major or 0, facts.programs_major or 0)
+        return _major_version_error(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector
     if vector is not None and offered is not None and order_of(vector) > order_of(offered):
         return VectorOlderError(
-            f"the database uses pgvector {vector}, the package brings {offered}",
+            f"the database uses pgvector {vector}, but this package ships {offered}",
             hint="Install a later version of mosaic-gateway.",
         )
     if backup and facts.server_major is not None and (facts.dump_major or 0) < facts.server_major:
         return NoBackupError(
-            f"the server is PostgreSQL {facts.server_major}, of which no pg_dump here can make a backup",
-            hint="Make one by its own means, then upgrade with --no-backup; or name newer programs: --postgres-bin at "
-            "install.",
+            f"the server is PostgreSQL {facts.server_major}, which is newer than the available pg_dump",
+            hint="Back up the database with the server's own tools, then upgrade with --no-backup; or run install with "
+            "--postgres-bin DIR for newer PostgreSQL programs.",
         )
-    if facts.breaking and facts.others:
-        return OthersBreakError(
-            f"{facts.others} session(s) of other gateways use this database, which would break them: "
-            f"{', '.join(facts.breaking)}",
-            hint="Stop them, run the upgrade, and upgrade them as well.",
-            details={"migrations": list(facts.breaking), "gateways": facts.others},
+    if facts.breaking and facts.other_sessions:
+        return OtherGatewaysIncompatibleError(
+            f"{facts.other_sessions} session(s) of other gateways use this database, and pending migrations are "
+            f"incompatible with them: {', '.join(facts.breaking)}",
+            hint="Stop the other gateways, run the upgrade, then upgrade them as well.",
+            details={"migrations": list(facts.breaking), "gateways": facts.other_sessions},
         )
     return None
 
 
-def _major(cluster: int, programs: int) -> MajorVersionError:
+def _major_version_error(cluster: int, programs: int) -> MajorVersionError:
     if programs < cluster:
-        hint = "Install a version of mosaic-gateway that brings it; nothing was changed."
+        hint = f"Nothing was changed. Install a version of mosaic-gateway that ships PostgreSQL {cluster}."
     else:
         hint = (
-            f"The programs of PostgreSQL {cluster} are gone, which the way there needs; nothing was changed. Install "
+            f"Nothing was changed. The upgrade needs the programs of PostgreSQL {cluster}, which are missing. Install "
         )
-        hint += "the version of mosaic-gateway that brings them, run its install, then upgrade from there."
+        hint += "the version of mosaic-gateway that ships them, run its install, then upgrade from there."
     return MajorVersionError(
-        f"the data belongs to PostgreSQL {cluster}, and the package brings {programs}",
+        f"the cluster is PostgreSQL {cluster}, but this package ships PostgreSQL {programs}",
         hint=hint,
         details={"cluster": cluster, "programs": programs},
     )
@@ -147,21 +148,21 @@ def _major(cluster: int, programs: int) -> MajorVersionError:
 def upgrade_steps(
     facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False, ahead: bool = False
 ) -> tuple[str, ...]:
-    """Return the ids of the steps of an upgrade, in their order.
+    """Return the ids of the steps of an upgrade, in order.
 
-    *backup*: one is made. *ran*: the gateway ran, and does afterwards. *embedded*: the database is the home's own.
-    *service*: a service manager runs the gateway, and takes the new one over when it has been tested. *ahead*: the old
-    gateway serves now, and most of the data can be copied meanwhile.
+    *backup*: create one. *ran*: the gateway was running, and is to run afterwards. *embedded*: the engine is embedded.
+    *service*: a service manager runs the gateway, and starts the new one after the smoke test. *ahead*: copy most of
+    the data while the old gateway serves.
     """
     steps = ["program"]
     if backup and embedded and ahead:
         steps.append("copy")
     steps.append("mark")
-    if facts.pglite:
-        steps.append("runtime")  # fetched before anything stops; the old ones stay beside them
+    if facts.pglite_missing:
+        steps.append("runtime")  # installed beside the old version, before the gateway is stopped
     if ran:
         steps.append("stop")
-    # It loads while the data is copied.
+    # The new gateway loads its modules while the data is copied.
     steps.append("launch")
     if backup:
         steps.append("backup")

@@ -1,4 +1,4 @@
-"""upgrade --revert: back to the version before the last upgrade, with the data of before."""
+"""``upgrade --revert``: return to the version before the last upgrade, with the data from before it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible
-from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, forget_last, read_last
-from mosaic_gateway_installer.upgrade.later_writes import losses
-from mosaic_gateway_installer.upgrade.major_version import forget_reverted, old_clusters
+from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, read_last, remove_last
+from mosaic_gateway_installer.upgrade.later_writes import writes_since
+from mosaic_gateway_installer.upgrade.major_version import old_clusters, remove_reverted
 from mosaic_gateway_installer.upgrade.revert_steps import (
     CheckLossStep,
     RevertClusterStep,
@@ -44,14 +44,14 @@ __all__ = ["RevertUnavailableError", "revert"]
 
 
 class RevertUnavailableError(RefusedError):
-    """There is no upgrade to go back from, or what it needs is gone."""
+    """There is no upgrade to revert, or the program or data that a revert needs is gone."""
 
-    code = "NO_WAY_BACK"
+    code = "REVERT_UNAVAILABLE"
 
 
 @dataclass(slots=True)
-class _Revert:
-    """A way back: by the old cluster that lies beside, or by the backup that the upgrade made."""
+class _RevertPlan:
+    """A planned revert: to the retained old cluster, or, if *backup* is not None, from the upgrade's backup."""
 
     context: Context
     last: LastUpgrade
@@ -61,47 +61,48 @@ class _Revert:
 
 
 def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
-    """Go back to the version before the last upgrade of *home*, if nothing that was written since is lost by it.
+    """Return *home* to the version before its last upgrade.
 
-    With *accept_loss* also if something is. Raises `RevertUnavailableError`, `LossError`, BusyError, and what a start
-    raises; then the new version serves again.
+    Without *accept_loss*, refuses if something written since would be lost. Raises `RevertUnavailableError`,
+    `LossError`, BusyError, and what starting the gateway raises; the new version then serves again.
     """
     installed(home)
     if dry_run:
-        way = _way(home, accept_loss=accept_loss)
-        running = running_database(home, way.context.config.engine)
+        plan = _plan(home, accept_loss=accept_loss)
+        running = running_database(home, plan.context.config.engine)
         if running is not None and not accept_loss:
-            check(losses(way.last.written, running))
-        return _outcome(way, way.steps, None, dry_run=True)
+            check(writes_since(plan.last.written, running))
+        return _outcome(plan, plan.steps, None, dry_run=True)
     with interruptible(), reporter() as report, home_locked(home, "upgrade"):
         recover(home, report)
-        way = _way(home, accept_loss=accept_loss)
-        if way.backup is not None:
-            report.begin("Hashing the backup's files")
-            check_files(way.backup)
-        steps = [step for step in way.steps if not step.done()]
-        execute("upgrade", steps, way.context.journal, report, lambda: None)
-        if way.backup is not None:
+        plan = _plan(home, accept_loss=accept_loss)
+        if plan.backup is not None:
+            report.begin("Verifying the backup's checksums")
+            check_files(plan.backup)
+        steps = [step for step in plan.steps if not step.done()]
+        execute("upgrade", steps, plan.context.journal, report, lambda: None)
+        if plan.backup is not None:
             commit(home)
-        forget_reverted(home)
-        forget_last(home)
-        way.context.journal.close()
-        found = next(step.found for step in steps if isinstance(step, CheckLossStep))
-        return _outcome(way, steps, found, dry_run=False)
+        remove_reverted(home)
+        remove_last(home)
+        plan.context.journal.close()
+        lost = next(step.lost for step in steps if isinstance(step, CheckLossStep))
+        return _outcome(plan, steps, lost, dry_run=False)
 
 
-def _way(home: Home, *, accept_loss: bool) -> _Revert:
-    """Plan the way back. Reads only."""
+def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
+    """Plan the revert. Reads only."""
     receipt, last = installed(home), read_last(home)
     if last is None or last.target_version != receipt.version:
         raise RevertUnavailableError(
-            f"{home.path} knows of no upgrade to go back from", hint="Restore a backup: mosaic-gateway backup list"
+            f"{home.path} has no upgrade to revert",
+            hint="To restore a backup instead, list the backups: mosaic-gateway backup list",
         )
     config = load_config(home, flags={}, environ=process_environment())
     if config.engine is EngineName.SERVER:
         raise RevertUnavailableError(
-            "the database is on a server, which mosaic-gateway does not take back",
-            hint="Restore the server's database by its own means, then install the earlier version.",
+            "the database is on a server, and mosaic-gateway does not revert databases on servers",
+            hint="Restore the database with the server's own tools, then install the earlier version.",
         )
     context = Context(
         home=home,
@@ -109,38 +110,38 @@ def _way(home: Home, *, accept_loss: bool) -> _Revert:
         account_name=account_of_home(home),
         new_directories=(),
     )
-    before = _program(home, last)
+    source_program = _source_program(home, last)
     backup = None if old_clusters(home) else _backup(home, last)
     data: tuple[Step, ...] = (RevertClusterStep(context),)
     if backup is not None:
         data = StageBackupStep(context, backup, receipt), SwapStep(context)
-    way = _Revert(context, last, backup, ())
+    plan = _RevertPlan(context, last, backup, ())
 
-    def ask() -> None:
-        way.smoke = smoke_test(config.local_url, needs_setup=None)
+    def test() -> None:
+        plan.smoke = smoke_test(config.local_url, needs_setup=None)
 
-    way.steps = (
+    plan.steps = (
         StopStep(context),
         CheckLossStep(context, last, accept_loss),
         *data,
-        RevertProgramStep(context, before, _current(home)),
+        RevertProgramStep(context, source_program, _current_program(home)),
         RevertReceiptStep(context, receipt, last),
-        ServeStep(context, ask),
+        ServeStep(context, test),
     )
-    return way
+    return plan
 
 
-def _program(home: Home, last: LastUpgrade) -> str:
+def _source_program(home: Home, last: LastUpgrade) -> str:
     name = last.source_program
     if name is None or not is_whole(home.runtime / name):
         raise RevertUnavailableError(
-            f"the program of version {last.source_version} is not in {home.runtime} any more",
-            hint=f"Install it: pip install mosaic-gateway=={last.source_version}, then restore the upgrade's backup.",
+            f"the program of version {last.source_version} is no longer in {home.runtime}",
+            hint=f"Run pip install mosaic-gateway=={last.source_version}, then restore the upgrade's backup.",
         )
     return name
 
 
-def _current(home: Home) -> str | None:
+def _current_program(home: Home) -> str | None:
     try:
         program = current_program(home)
     except ProgramMissingError:
@@ -151,28 +152,28 @@ def _current(home: Home) -> str | None:
 def _backup(home: Home, last: LastUpgrade) -> Backup:
     if last.backup is None or not (backups_of(home) / last.backup / MANIFEST).exists():
         raise RevertUnavailableError(
-            f"there is no backup of what was before the upgrade to {last.target_version}",
-            hint="It was made without one, or the backup was pruned.",
+            f"there is no backup from before the upgrade to {last.target_version}",
+            hint="The upgrade ran with --no-backup, or the backup was pruned.",
         )
     return find_backup(home, last.backup)
 
 
-def _outcome(way: _Revert, steps: Sequence[Step], lost: tuple[str, ...] | None, *, dry_run: bool) -> Outcome:
-    home, last = way.context.home, way.last
-    lines = [f"{home.path} is with version {last.source_version} again, with the data of before the upgrade."]
+def _outcome(plan: _RevertPlan, steps: Sequence[Step], lost: tuple[str, ...] | None, *, dry_run: bool) -> Outcome:
+    home, last = plan.context.home, plan.last
+    lines = [f"Reverted {home.path} to version {last.source_version}, with the data from before the upgrade."]
     if dry_run:
-        lines = [f"Would take {home.path} back from {last.target_version} to {last.source_version}:"]
+        lines = [f"Would revert {home.path} from version {last.target_version} to {last.source_version}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(steps, 1)]
     elif lost:
-        lines += ["Given up:", *(f"  {one}" for one in lost)]
+        lines += ["Lost writes:", *(f"  {phrase}" for phrase in lost)]
     result = {
         "dry_run": dry_run,
         "home": str(home.path),
         "from": last.target_version,
         "to": last.source_version,
-        "backup": last.backup if way.backup is not None else None,
+        "backup": last.backup if plan.backup is not None else None,
         "lost": None if lost is None else list(lost),
-        "smoke_test": way.smoke,
+        "smoke_test": plan.smoke,
         "steps": [{"id": step.id, "description": step.description} for step in steps],
     }
     return Outcome(result=result, lines=tuple(lines))

@@ -1,7 +1,7 @@
-"""The steps of going back from the last upgrade: data, programs and receipt of before, each by a rename.
+"""The steps of reverting the last upgrade: previous data, programs and receipt are restored, each by a rename.
 
-What goes is set aside under a name that ends in ``.reverted``, and put back by an undo, or by the next verb after a
-kill (`majors.put_back_reverted`, `backups.swap.put_back`).
+The new cluster is set aside under a name that ends in ``.reverted``. It is put back when the step is undone, or, after
+SIGKILL, by the next command (`major_version.put_back_reverted`, `data_swap.put_back`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import full_disk_named
+from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.install.adoption import data_identity_of
@@ -26,65 +26,67 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
-from mosaic_gateway_installer.upgrade.later_writes import losses
-from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_name
+from mosaic_gateway_installer.upgrade.later_writes import writes_since
+from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_path
 
 __all__ = ["CheckLossStep", "LossError", "RevertClusterStep", "RevertProgramStep", "RevertReceiptStep", "ServeStep"]
 
-NAMED = 8  # tables that an error names
+MAX_NAMED = 8  # tables that an error message names
 
 
 class LossError(RefusedError):
-    """Going back would lose what has been written since the upgrade; ``details`` lists it."""
+    """A revert would lose what has been written since the upgrade; ``details`` lists it."""
 
     code = "REVERT_WOULD_LOSE"
 
 
 @dataclass(slots=True)
 class CheckLossStep:
-    """Holds what is in the database against what was there when the upgrade ended."""
+    """Compares the database with its state at the end of the upgrade."""
 
     context: Context
     last: LastUpgrade
     accepted: bool
-    found: tuple[str, ...] | None = ()
+    lost: tuple[str, ...] | None = ()
     id: str = "check-loss"
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return "See what has been written since the upgrade"
+        return "Check what has been written since the upgrade"
 
     def done(self) -> bool:
-        """Return False: it is looked at each time."""
+        """Return False: the check is repeated in each run."""
         return False
 
     def apply(self) -> None:
-        """Look, after everybody has stopped. Raises `LossError`."""
+        """Compare, while the gateway is stopped. Raises `LossError`."""
         config = self.context.config
         with (
-            full_disk_named(config.home.path, "Reading the database"),
+            translate_full_disk(config.home.path, "Reading the database"),
             open_database(config, verify=False) as conninfo,
         ):
-            self.found = losses(self.last.written, conninfo)
+            self.lost = writes_since(self.last.written, conninfo)
         if not self.accepted:
-            check(self.found)
+            check(self.lost)
 
     def undo(self) -> None:
-        """Do nothing: looking changes nothing."""
+        """Do nothing: the check changes nothing."""
 
 
-def check(found: tuple[str, ...] | None) -> None:
-    """Raise `LossError` unless *found* says that nothing would be lost."""
-    hint = "Nothing was changed. Make a backup (mosaic-gateway backup create), then give it up: --accept-loss"
-    if found is None:
-        raise LossError("nobody can say what has been written since the upgrade: the counters were reset", hint=hint)
-    if found:
-        more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+def check(lost: tuple[str, ...] | None) -> None:
+    """Raise `LossError` if *lost* has entries, or is None (unknown)."""
+    hint = "Nothing was changed. Create a backup (mosaic-gateway backup create), then use --accept-loss."
+    if lost is None:
         raise LossError(
-            f"going back would lose what has been written since the upgrade: {'; '.join(found[:NAMED])}{more}",
+            "the writes since the upgrade are unknown, because the database's statistics were reset", hint=hint
+        )
+    if lost:
+        more = f", and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else ""
+        raise LossError(
+            f"reverting would lose what has been written since the upgrade: {'; '.join(lost[:MAX_NAMED])}{more}",
             hint=hint,
-            details={"losses": list(found)},
+            details={"losses": list(lost)},
         )
 
 
@@ -98,61 +100,61 @@ class RevertClusterStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Set the upgraded database cluster aside, beside which the old one lies"
+        return "Set the upgraded database cluster aside, so that the old one is used again"
 
     def done(self) -> bool:
-        """Return False: the caller knows whether there is an old one."""
+        """Return False: the caller knows whether there is an old cluster."""
         return False
 
     def apply(self) -> None:
-        """Set it aside. Raises BusyError, OSError."""
+        """Set the new cluster aside. Raises BusyError, OSError."""
         home = self.context.home
         new = cluster_of(home)
         if new is None:
-            raise InternalError(f"{home.data} holds no cluster")
+            raise InternalError(f"{home.data} has no cluster")
         with database_at_rest(home):
-            new.rename(reverted_name(new))
+            new.rename(reverted_path(new))
             sync_directory(home.data)
             old = cluster_of(home)
-            newer = [one for one in runtimes_of(home) if old is not None and one.major > major_of(old)]
-            programs_of(home).set_aside([copy_of(home, one.version).name for one in newer])
+            newer = [runtime for runtime in runtimes_of(home) if old is not None and runtime.major > major_of(old)]
+            programs_of(home).set_aside([copy_of(home, runtime.version).name for runtime in newer])
 
     def undo(self) -> None:
-        """Put it back."""
+        """Put the new cluster back."""
         with database_at_rest(self.context.home):
             put_back_reverted(self.context.home)
 
 
 @dataclass(slots=True)
 class RevertProgramStep:
-    """Lets the home run the program of before."""
+    """Switches the home to the previous program copy."""
 
     context: Context
-    before: str
-    now: str | None
+    previous: str
+    current: str | None
     id: str = "program-back"
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Switch back to {self.before}"
+        return f"Switch back to {self.previous}"
 
     def done(self) -> bool:
-        """Return whether it is in use."""
-        return self.before == self.now
+        """Return whether the previous program copy is already in use."""
+        return self.previous == self.current
 
     def apply(self) -> None:
-        """Switch."""
-        programs_of(self.context.home).switch(self.before)
+        """Switch to the previous program copy."""
+        programs_of(self.context.home).switch(self.previous)
 
     def undo(self) -> None:
-        """Switch again."""
-        programs_of(self.context.home).switch(self.now)
+        """Switch to the current program copy again."""
+        programs_of(self.context.home).switch(self.current)
 
 
 @dataclass(slots=True)
 class RevertReceiptStep:
-    """Writes the receipt of before: word for word that of the backup, which the old version can read."""
+    """Restores the previous receipt: a byte-for-byte copy of the backup's, which the old version can read."""
 
     context: Context
     receipt: Receipt
@@ -162,70 +164,70 @@ class RevertReceiptStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Note version {self.last.source_version} in the receipt"
+        return f"Record version {self.last.source_version} in the receipt"
 
     def done(self) -> bool:
-        """Return False: it was the upgrade's receipt a moment ago."""
+        """Return False: the receipt is still the upgraded version's."""
         return False
 
     def apply(self) -> None:
-        """Write it."""
+        """Write the previous receipt."""
         home = self.context.home
-        text = _retained_receipt(home, self.last, self.receipt)
-        if text is not None:
-            write_file(home.receipt, text)
+        content = _receipt_in_backup(home, self.last, self.receipt)
+        if content is not None:
+            write_file(home.receipt, content)
             return
-        marks = data_identity_of(home, self.context.config.auth_secret)
-        before = replace(
+        identity = data_identity_of(home, self.context.config.auth_secret)
+        previous = replace(
             self.receipt,
             version=self.last.source_version,
             schema=self.last.source_schema,
-            system_identifier=marks.system_identifier,
-            secret_check=marks.secret_check,
+            system_identifier=identity.system_identifier,
+            secret_check=identity.secret_check,
         )
-        write_receipt(home, before)
+        write_receipt(home, previous)
 
     def undo(self) -> None:
-        """Write the upgrade's again."""
+        """Write the upgraded version's receipt again."""
         write_receipt(self.context.home, self.receipt)
 
 
 @dataclass(slots=True)
 class ServeStep:
-    """Starts what is in force now, and asks it."""
+    """Starts the previous version of the gateway, and tests it."""
 
     context: Context
-    ask: Callable[[], object]
+    test: Callable[[], object]
     id: str = "start"
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Start the gateway of before, and test it"
+        return "Start the previous version of the gateway, and test it"
 
     def done(self) -> bool:
-        """Return False: it has to show that it works."""
+        """Return False: the test is repeated in each run."""
         return False
 
     def apply(self) -> None:
-        """Start it. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
-        with full_disk_named(self.context.home.path, "Starting the gateway of before"):
+        """Start and test the gateway. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
+        with translate_full_disk(self.context.home.path, "Starting the previous version of the gateway"):
             gateway_process.start(self.context.home)
-        self.ask()
+        self.test()
 
     def undo(self) -> None:
-        """Stop it."""
+        """Stop the gateway."""
         gateway_process.stop(self.context.home)
 
 
-def _retained_receipt(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:
-    """Return the receipt in the backup of *last* as it is, None where there is none. Raises RecordError."""
+def _receipt_in_backup(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:
+    """Return the bytes of the receipt in the backup of *last*, None if there is none. Raises RecordError."""
     if last.backup is None:
         return None
-    retained = Home(backups_of(home) / last.backup)
-    found = read_receipt(retained)
-    if found is None:
+    backup = Home(backups_of(home) / last.backup)
+    receipt = read_receipt(backup)
+    if receipt is None:
         return None
-    if found.instance_id != present.instance_id:
-        raise RecordError(retained.receipt, "instance_id", "it is another installation's")
-    return read_content(retained.receipt)
+    if receipt.instance_id != present.instance_id:
+        raise RecordError(backup.receipt, "instance_id", "it belongs to another installation")
+    return read_content(backup.receipt)

@@ -1,7 +1,7 @@
-"""The way back: data, secrets and settings of the backup in the place of those that an upgrade has changed.
+"""Rollback of an unfinished upgrade: restores data, secrets and settings from the upgrade's backup.
 
-By renames only, one part after the other. A part that still lies in the backup was not brought back yet, so the
-same call goes on wherever a killed one stopped; the mark says *restoring* from before the first rename.
+Each part is restored by rename(2), one after the other. A part that is still in the backup has not been restored yet,
+so a repeated call continues after a kill. The upgrade mark's phase is *restoring* from before the first rename.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
 from mosaic_gateway_installer.backup.creation import remove_leftovers
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import full_disk_named
+from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
@@ -29,32 +29,32 @@ __all__ = ["restore_data", "roll_back"]
 
 
 class BackupGoneError(RefusedError):
-    """There is no way back: the backup that the upgrade made is no more."""
+    """The upgrade cannot be rolled back, because its backup has been removed."""
 
     code = "BACKUP_GONE"
 
 
-#: The data comes last: what is easily read and compared shows how far it went.
+#: Restored in this order. The data is last: if it is still in the backup, the restore is incomplete.
 PARTS = ("secrets", "config.toml", "receipt.json", "data")
 ASIDE = ".upgraded.tmp"
 
 
 def restore_data(home: Home, mark: UpgradeMark) -> None:
-    """Put the parts of *mark*'s backup where they came from; what was there instead goes.
+    """Move the parts of *mark*'s backup into *home*, and remove the present ones and the backup.
 
-    Nobody may use the database. Can be killed and called again. Raises BusyError, OSError.
+    No process may use the database meanwhile. Can be repeated after a kill. Raises BusyError, OSError.
     """
     if mark.backup is None:
         with database_at_rest(home):
             undo_major(home)
         return
     backup = backups_of(home) / mark.backup
-    if _is_dump(backup):  # of a server, whose data others may use: only a person can say that it shall go back
+    if _is_dump(backup):  # of a server that others may use: only an administrator can decide to restore it
         return
     if mark.phase is Phase.CHANGING and not (backup / PARTS[-1]).is_dir():
         raise BackupGoneError(
-            f"{backup} is gone, which held what was before the upgrade to {mark.target_version}",
-            hint="The data is untouched since. Go on with the new version: mosaic-gateway upgrade",
+            f"{backup}, the backup from before the upgrade to {mark.target_version}, is gone",
+            hint="The rollback has changed nothing. Complete the upgrade instead: mosaic-gateway upgrade",
         )
     for part in PARTS:
         if (backup / part).is_symlink():
@@ -66,7 +66,7 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
             remove_path(aside)
         make_directory(aside)
         for part in PARTS:
-            _restore_data(backup / part, home.path / part, aside / part)
+            _restore_part(backup / part, home.path / part, aside / part)
         sync_directory(home.path)
         remove_path(aside)
         remove_path(backup)
@@ -75,9 +75,9 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
 
 
 def roll_back(home: Home, mark: UpgradeMark) -> None:
-    """Undo the upgrade that *mark* tells of, as far as it went: then the old program serves the old data, if it ran.
+    """Roll back the upgrade that *mark* describes, and start the previous version if it was running before.
 
-    The caller holds the home's lock. Raises what a start raises, BusyError, OSError.
+    The caller holds the home's lock. Raises what starting the gateway raises, BusyError, OSError.
     """
     gateway_process.stop(home)
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
@@ -87,19 +87,19 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     remove_leftovers(home)
     remove_newer_programs(home)
     if mark.source_program is not None and PROGRAM_NAME.fullmatch(mark.source_program):
-        home = _where(home, mark.source_program)
+        home = _home_with_program(home, mark.source_program)
         programs_of(home).switch(mark.source_program)
     remove_mark(home)
     remove_file(home.journal)
     if mark.ran:
-        with full_disk_named(home.path, "Starting the gateway of before"):
+        with translate_full_disk(home.path, "Starting the previous version of the gateway"):
             gateway_process.start(home)
 
 
-def _where(home: Home, program: str) -> Home:
-    """Return *home* with its own programs, where *program* lies with them: an earlier version had no others."""
-    own = replace(home, programs=None)
-    return own if (own.runtime / program).is_dir() and not (home.runtime / program).is_dir() else home
+def _home_with_program(home: Home, program: str) -> Home:
+    """Return *home* with the programs directory that contains *program*: early versions had it in the home itself."""
+    inside = replace(home, programs=None)
+    return inside if (inside.runtime / program).is_dir() and not (home.runtime / program).is_dir() else home
 
 
 def _is_dump(backup: Path) -> bool:
@@ -108,10 +108,10 @@ def _is_dump(backup: Path) -> bool:
     return False
 
 
-def _restore_data(retained: Path, place: Path, aside: Path) -> None:
-    if not retained.exists():
+def _restore_part(saved: Path, target: Path, aside: Path) -> None:
+    if not saved.exists():
         return
-    if place.is_dir():  # a file is replaced at once: without a receipt nobody would know the home
+    if target.is_dir():  # a file is replaced atomically: a home without a receipt would not be recognized
         remove_path(aside)
-        place.rename(aside)
-    retained.rename(place)
+        target.rename(aside)
+    saved.rename(target)

@@ -1,4 +1,4 @@
-"""Which of PGlite's programs a home still needs after an upgrade: those that a kept gateway program names."""
+"""PGlite programs in a home that no remaining program copy of the gateway needs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mosaic_gateway_installer.program_copy.store import snapshots
 
 __all__ = ["unused_pglite"]
 
-#: Where a snapshot says which PGlite it runs (`engines.pglite.shipped`).
+#: The file in a program copy that names its PGlite version (`engines.pglite.pinned_versions`).
 FILES = "mosaic_gateway/engines/pglite/files.json"
 FIELDS = {"pglite": Field(matching(re.compile(r"\d+[\w.+-]*", re.ASCII), "a version"))}
 
 
 def unused_pglite(home: Home) -> tuple[str, ...]:
-    """Return the names of what no program of *home* needs any more. Raises OSError."""
+    """Return the names of the PGlite programs that no program copy in *home* needs any more. Raises OSError."""
     needed = {shipped().pglite}
-    for snapshot in snapshots(home):
-        with suppress(OSError, RecordError):  # of a version that knew no PGlite
-            needed.add(read_record(snapshot / FILES, FIELDS)["pglite"])
+    for program in snapshots(home):
+        with suppress(OSError, RecordError):  # versions before PGlite support have no such file
+            needed.add(read_record(program / FILES, FIELDS)["pglite"])
     return unused_programs(home, needed, shipped=shipped())

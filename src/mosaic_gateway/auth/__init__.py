@@ -1,1 +1,1 @@
-"""Who may come in: users, passwords, sessions and cookies, in the formats of better-auth."""
+"""Authentication: users, passwords, sessions and cookies, in better-auth's formats."""

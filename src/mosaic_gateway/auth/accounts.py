@@ -1,8 +1,8 @@
-"""What the command line does with users: one synchronous call each, on a connection of its own.
+"""Synchronous user management for the command line; each call opens a connection of its own.
 
-Every function takes a libpq *conninfo*, runs in one transaction, writes the audit log, and raises
-`DatabaseUnavailableError` or `SchemaMissingError` beside what it names. Passwords are checked and
-hashed before the database is asked.
+Every function takes a libpq *conninfo* and runs in one transaction; a change is recorded in the audit log. Besides
+the errors it lists, each raises `DatabaseUnavailableError` or `SchemaMissingError`. Passwords are checked and hashed
+before a connection is opened.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ __all__ = [
 
 
 def needs_setup(conninfo: str) -> bool:
-    """Say whether the gateway has no admin yet; writes nothing."""
+    """Return whether the gateway has no admin yet; writes nothing."""
     return run_on(conninfo, setup.needs_setup)
 
 
 def setup_first_admin(conninfo: str, *, name: str, email: str, password: str) -> User:
-    """Make the first admin; needs no token.
+    """Create the first admin, without a set-up token.
 
-    Raises `AdminExistsError`, `UserExistsError` and what `prepare_user` does.
+    Raises `AdminExistsError`, `UserExistsError` and the errors of `prepare_user`.
     """
     new = prepare_user(name, email, password, "admin")
     return run_on(conninfo, lambda connection: setup.create_first_admin(connection, new))
 
 
 def issue_setup_token(conninfo: str) -> SetupToken:
-    """Return a fresh set-up token and its end (UTC); older ones stop working. Raises `AdminExistsError`."""
+    """Issue a set-up token and invalidate earlier ones. Raises `AdminExistsError`."""
     return run_on(conninfo, setup.issue_setup_token)
 
 
 def create_user(conninfo: str, *, name: str, email: str, password: str, role: str = "user") -> User:
-    """Add a user; *role* is ``user`` or ``admin``. Raises `UserExistsError` and what `prepare_user` does."""
+    """Add a user; *role* is ``user`` or ``admin``. Raises `UserExistsError` and the errors of `prepare_user`."""
     new = prepare_user(name, email, password, role)
     return run_on(conninfo, lambda connection: setup.create_user(connection, new))
 
@@ -55,7 +55,7 @@ def list_users(conninfo: str) -> tuple[User, ...]:
 
 
 def set_password(conninfo: str, *, email: str, password: str) -> User:
-    """Give a user a new password and end that user's sessions.
+    """Set the password of the user *email* and delete that user's sessions.
 
     Raises `UserNotFoundError`, `PasswordTooShortError`, `PasswordTooLongError`.
     """
@@ -65,5 +65,5 @@ def set_password(conninfo: str, *, email: str, password: str) -> User:
 
 
 def has_setup_token(conninfo: str) -> bool:
-    """Say whether a set-up token is outstanding that still works; writes nothing."""
+    """Return whether there is a valid set-up token; writes nothing."""
     return run_on(conninfo, setup_tokens.exists)

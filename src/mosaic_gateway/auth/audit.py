@@ -1,4 +1,4 @@
-"""The audit log: who did what to whom, written in the transaction that does it."""
+"""The audit log: actor, action and target, written in the transaction of the action."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ INSERT = "INSERT INTO audit_log (actor_id, action, target, ip_address, created_a
 async def record(
     connection: AsyncConnection, action: str, *, target: str, actor_id: str | None = None, ip_address: str | None = None
 ) -> None:
-    """Note *action* on the user id *target*; *actor_id* None means the command line."""
+    """Record *action* on the user id *target*; *actor_id* None means the command line."""
     await connection.execute(INSERT, (actor_id, action, target, ip_address))

@@ -1,4 +1,4 @@
-"""How connections that read and write users are set up, and one operation run on a connection of its own."""
+"""Session settings for connections to the user tables, and `run_on`, which runs one operation on a new connection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["CONNECT_TIMEOUT", "SETTINGS", "run_on"]
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5  # seconds
-#: Times are UTC wall clock. The first-admin lock only works if a statement sees what was committed while
-#: it waited, so the isolation level is not left to the server's configuration. No statement is unbounded.
+#: Times are UTC. Creating the first admin relies on READ COMMITTED: the statement after the advisory lock must see
+#: what was committed while the lock was waited for. So the server's default isolation level is overridden.
 SETTINGS: LiteralString = (
     "SET TIME ZONE 'UTC'; SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO '10s';"
     " SELECT " + SEARCH_PATH
@@ -26,10 +26,10 @@ SETTINGS: LiteralString = (
 
 
 def run_on(conninfo: str, operation: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Run *operation* in one transaction on a fresh connection to *conninfo* and return its result.
+    """Run *operation* in one transaction on a new connection to *conninfo* and return its result.
 
-    For command-line verbs; not from within an event loop. Raises `DatabaseUnavailableError` and
-    `SchemaMissingError` beside what *operation* raises; nothing is kept where it raises.
+    For command-line verbs, not inside an event loop. Raises `DatabaseUnavailableError`, `SchemaMissingError`
+    and what *operation* raises; every error rolls the transaction back.
     """
     return asyncio.run(_run_on(conninfo, operation))
 
@@ -45,11 +45,11 @@ async def _run_on(conninfo: str, operation: Callable[[AsyncConnection], Awaitabl
                 return await operation(connection)
     except psycopg.errors.UndefinedTable as error:
         raise SchemaMissingError(
-            "The database has no users table: its schema has not been applied",
+            "The database has no users table: the migrations have not been applied",
             hint="Run: mosaic-gateway storage migrate",
         ) from error
     except psycopg.OperationalError as error:
-        # libpq's text names host and reason, never the password.
+        # libpq's message contains host and reason, never the password.
         raise DatabaseUnavailableError(
             f"The database does not answer: {str(error).strip()}", hint="Run: mosaic-gateway status"
         ) from error

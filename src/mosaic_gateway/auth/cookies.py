@@ -1,8 +1,8 @@
 """Signed cookies in better-auth's format.
 
 Value: ``encodeURIComponent(text + "." + base64(HMAC-SHA256(secret, text)))`` with standard base64 of 44
-characters, split at the last dot; the unencoded form is accepted too. On an https base URL the names
-carry ``__Secure-`` and the attribute Secure.
+characters, split at the last dot; the unencoded form is accepted too. With an https base URL, names
+have the prefix ``__Secure-`` and cookies the attribute Secure.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SIGNATURE_LENGTH = 44
 SESSION_DAYS = 7
 ATTRIBUTES = "Path=/; HttpOnly; SameSite=Lax"
 SECURE_ATTRIBUTES = "Path=/; HttpOnly; Secure; SameSite=Lax"
-UNESCAPED = "!'()*"  # encodeURIComponent leaves these, urllib's quote does not
+UNESCAPED = "!'()*"  # left as they are by encodeURIComponent, but not by urllib's quote
 
 
 class Cookies:
-    """Makes and reads the cookies of one gateway, whose *secret* signs them."""
+    """Creates and verifies the cookies of one gateway, signed with *secret*."""
 
     def __init__(self, secret: Secret, base_url: str) -> None:
         self._key = secret.reveal().encode()
@@ -37,7 +37,7 @@ class Cookies:
         return f"{text}.{self._signature(text)}"
 
     def unsign(self, value: str) -> str | None:
-        """Return the text of a signed *value*, encoded or not; None where the signature does not hold."""
+        """Return the text of a signed *value*, percent-encoded or not; None if the signature is invalid."""
         if "%" in value:
             value = unquote(value)
         text, dot, signature = value.rpartition(".")
@@ -47,19 +47,19 @@ class Cookies:
         return text if hmac.compare_digest(expected, signature.encode("utf-8", "replace")) else None
 
     def session_token(self, cookie: str | None, authorization: str | None = None) -> str | None:
-        """Return the session token that a request carries, or None.
+        """Return the session token of a request, or None.
 
-        *cookie* and *authorization* are the header values. A bearer token comes raw or signed, and goes
-        before the cookie unless its signature is wrong (better-auth's bearer plugin).
+        *cookie* and *authorization* are the header values. A bearer token may be raw or signed; it takes
+        precedence over the cookie unless its signature is invalid (as in better-auth's bearer plugin).
         """
         token = self._bearer_token(authorization) if authorization else None
         if token is None and cookie and (value := _cookie_value(cookie, self._session_name)):
             token = self.unsign(value)
-        # What is not plain ASCII was never a token, and PostgreSQL would refuse some of it.
+        # Tokens are printable ASCII; PostgreSQL would refuse some other texts.
         return token if token and token.isascii() and token.isprintable() else None
 
     def signed_in(self, token: str, *, remember: bool) -> list[str]:
-        """Return the Set-Cookie values of a fresh session; without *remember* it ends with the browser."""
+        """Return the Set-Cookie values of a new session; without *remember*, cookies that end with the browser."""
         value = quote(self.sign(token), safe=UNESCAPED)
         if remember:
             return [f"{self._session_name}={value}; Max-Age={SESSION_DAYS * 86400}; {self._attributes}"]
@@ -70,7 +70,7 @@ class Cookies:
         ]
 
     def cleared(self) -> list[str]:
-        """Return the Set-Cookie values that remove every cookie of a session."""
+        """Return the Set-Cookie values that delete every cookie of a session."""
         names = ("session_token", "session_data", "dont_remember")
         return [f"{self._prefix}{name}=; Max-Age=0; {self._attributes}" for name in names]
 
@@ -86,7 +86,7 @@ class Cookies:
 
 
 def _cookie_value(header: str, name: str) -> str | None:
-    """Return the first value called *name* in a Cookie header (RFC 6265, section 4.2.1)."""
+    """Return the first value of the cookie *name* in a Cookie header (RFC 6265, section 4.2.1)."""
     for pair in header.split(";"):
         key, equals, value = pair.strip().partition("=")
         if equals and key == name:

@@ -1,4 +1,4 @@
-"""Signing in with e-mail and password: what is looked up, and what is decided from it."""
+"""Sign-in with e-mail and password: look-up of the user, and the decision to admit."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ LIFT_BAN = "UPDATE users SET banned = false, ban_reason = NULL, ban_expires = NU
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and the stored password hash, None for somebody who signs in some other way."""
+    """A user and the stored password hash; None if the user has no password account."""
 
     user: User
     password_hash: str | None
 
 
 async def find_credentials(connection: AsyncConnection, email: str) -> Credentials | None:
-    """Return what the lower-case address *email* can sign in with, or None."""
+    """Return the credentials of the user with the lower-case address *email*, None if there is no such user."""
     row = await (await connection.execute(FIND, (email,))).fetchone()
     return Credentials(User.from_row(row[:-1]), row[-1]) if row else None
 
 
-def admit(found: Credentials | None, *, verified: bool, now: datetime) -> tuple[User, bool]:
-    """Return the user who may come in, and whether a ban that has run out is to be lifted.
+def admit(credentials: Credentials | None, *, verified: bool, now: datetime) -> tuple[User, bool]:
+    """Return the user to sign in, and whether an expired ban is to be lifted.
 
-    *verified* is the outcome of `verify_password`, which is called for unknown users too. Raises
-    `InvalidCredentialsError`, and `BannedUserError` only to somebody who knows the password.
+    *verified* is the result of `verify_password`, which is called for unknown users too. Raises
+    `InvalidCredentialsError`, and `BannedUserError` only if the password is correct.
     """
-    if found is None or not verified:
+    if credentials is None or not verified:
         raise InvalidCredentialsError("Invalid email or password")
-    user = found.user
+    user = credentials.user
     if not user.banned:
         return user, False
     if user.ban_expires is None or user.ban_expires >= now:
@@ -53,5 +53,5 @@ def admit(found: Credentials | None, *, verified: bool, now: datetime) -> tuple[
 
 
 async def lift_ban(connection: AsyncConnection, user: User) -> None:
-    """Write that *user* is no longer banned."""
+    """Store that *user* is no longer banned."""
     await connection.execute(LIFT_BAN, (user.updated_at, user.id))

@@ -1,4 +1,4 @@
-"""What can go wrong with people and their sign-ins; the codes are better-auth's where it has one."""
+"""Errors of user management and sign-in; codes are better-auth's where it defines one."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = [
 
 
 class InvalidEmailError(UsageError):
-    """The text is no e-mail address that better-auth would accept."""
+    """The text is not an e-mail address that better-auth accepts."""
 
     code = "INVALID_EMAIL"
 
 
 class InvalidNameError(UsageError):
-    """The name is empty, too long, or holds characters that PostgreSQL refuses."""
+    """The name is empty, too long, or contains control characters or lone surrogates."""
 
     code = "INVALID_NAME"
 
 
 class InvalidRoleError(UsageError):
-    """There is no such role."""
+    """The role does not exist."""
 
     code = "INVALID_ROLE"
 
 
 class PasswordTooShortError(UsageError):
-    """The password is below the lower limit."""
+    """The password is shorter than the minimum."""
 
     code = "PASSWORD_TOO_SHORT"
 
 
 class PasswordTooLongError(UsageError):
-    """The password is above the upper limit."""
+    """The password is longer than the maximum."""
 
     code = "PASSWORD_TOO_LONG"
 
@@ -64,25 +64,25 @@ class UserNotFoundError(UsageError):
 
 
 class AdminExistsError(RefusedError):
-    """The gateway has its first admin already; set-up is over."""
+    """The gateway already has an admin, so set-up is closed."""
 
     code = "ADMIN_EXISTS"
 
 
 class SetupTokenError(RefusedError):
-    """The set-up token is missing, wrong, used or past its time."""
+    """The set-up token is missing, wrong, used or expired."""
 
     code = "SETUP_TOKEN_INVALID"
 
 
 class InvalidCredentialsError(RefusedError):
-    """E-mail address and password do not belong together; never says which is wrong."""
+    """E-mail address or password is wrong; the message does not say which."""
 
     code = "INVALID_EMAIL_OR_PASSWORD"
 
 
 class BannedUserError(RefusedError):
-    """The password is right, but the user has been banned."""
+    """The password is correct, but the user is banned."""
 
     code = "BANNED_USER"
 

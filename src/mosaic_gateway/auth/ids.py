@@ -1,4 +1,4 @@
-"""Identifiers and session tokens as better-auth makes them: 32 characters of [A-Za-z0-9], 190 bits."""
+"""Identifiers and session tokens in better-auth's format: 32 characters of [A-Za-z0-9], 190 bits."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ ALPHABET = string.ascii_letters + string.digits
 
 
 def new_id() -> str:
-    """Return a fresh identifier from the system's random source; fit to be a session token."""
+    """Return a new identifier from the system's random source, suitable as a session token."""
     return "".join(secrets.choice(ALPHABET) for _ in range(ID_LENGTH))

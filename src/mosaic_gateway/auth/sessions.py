@@ -1,7 +1,7 @@
-"""Sessions: table ``sessions`` as better-auth has it; whoever knows the token is signed in.
+"""Sessions: better-auth's table ``sessions``; the session token authenticates a request.
 
-A session lasts seven days, or one day and no longer than the browser where the person did not want to
-be remembered. Operations take an open async connection set up with `connection.SETTINGS`.
+A session lasts seven days. With ``rememberMe: false`` it lasts one day, and its cookies end with the
+browser. Operations take an open async connection set up with `connection.SETTINGS`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mosaic_gateway.auth.users import User
 __all__ = ["Session", "delete_session", "find_session", "insert_session", "new_session"]
 
 LIFETIME = timedelta(days=7)
-FORGETFUL_LIFETIME = timedelta(days=1)
+SHORT_LIFETIME = timedelta(days=1)
 COLUMNS: LiteralString = (
     "s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.impersonated_by, s.id"
 )
@@ -67,13 +67,13 @@ class Session:
 
 
 def new_session(user_id: str, *, remember: bool = True, ip_address: str = "", user_agent: str = "") -> Session:
-    """Return a session with a fresh token for *user_id*; nothing is written yet."""
+    """Return a session with a new token for *user_id*, not yet written."""
     now = utc_now()
     return Session(
         id=new_id(),
         token=new_id(),
         user_id=user_id,
-        expires_at=now + (LIFETIME if remember else FORGETFUL_LIFETIME),
+        expires_at=now + (LIFETIME if remember else SHORT_LIFETIME),
         created_at=now,
         updated_at=now,
         ip_address=ip_address,
@@ -82,7 +82,7 @@ def new_session(user_id: str, *, remember: bool = True, ip_address: str = "", us
 
 
 async def insert_session(connection: AsyncConnection, session: Session) -> None:
-    """Write *session*. Raises `InvalidCredentialsError` where its user was deleted meanwhile."""
+    """Write *session*. Raises `InvalidCredentialsError` if its user has been deleted."""
     row = (session.id, session.token, session.user_id, session.expires_at, session.created_at, session.updated_at)
     try:
         await connection.execute(INSERT, (*row, session.ip_address, session.user_agent))
@@ -91,7 +91,7 @@ async def insert_session(connection: AsyncConnection, session: Session) -> None:
 
 
 async def find_session(connection: AsyncConnection, token: str) -> tuple[Session, User] | None:
-    """Return the session with *token* and its user, expired or not, or None."""
+    """Return the session with *token*, even if expired, and its user; None if there is none."""
     row = await (await connection.execute(FIND, (token,))).fetchone()
     if row is None:
         return None
@@ -113,5 +113,5 @@ async def find_session(connection: AsyncConnection, token: str) -> tuple[Session
 
 
 async def delete_session(connection: AsyncConnection, token: str) -> None:
-    """End the session with *token*, if there is one."""
+    """Delete the session with *token*, if there is one."""
     await connection.execute(DELETE, (token,))

@@ -1,10 +1,9 @@
-"""The first admin: made once, by whoever holds the set-up token or the machine itself.
+"""Creation of the first admin, once, with a set-up token or from the command line.
 
-Theory of operation. Everything that decides on "is there an admin?" and then writes takes one
-transaction-level advisory lock first; a plain check-then-create let 12 of 12 concurrent calls through.
-The lock is waited for in a statement of its own, and the connection is READ COMMITTED
-(`connection.SETTINGS`), so the check after it sees what the previous holder committed. The token is
-deleted in the transaction that makes the admin: both happen or neither.
+Theory of operation. Every operation that checks for an admin and then writes takes a transaction-level
+advisory lock first; without it, 12 of 12 concurrent calls passed the check. The lock is acquired in a
+statement of its own, and the transaction is READ COMMITTED (`connection.SETTINGS`), so that the check after
+it sees what the previous holder committed. The token is deleted in the transaction that creates the admin.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ HAS_ADMIN = "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' OR 'admin' 
 
 
 async def needs_setup(connection: AsyncConnection) -> bool:
-    """Say whether no user is an admin yet."""
+    """Return whether there is no admin yet."""
     row = await (await connection.execute(HAS_ADMIN)).fetchone()
     return not (row and row[0])
 
 
 async def issue_setup_token(connection: AsyncConnection) -> SetupToken:
-    """Make the one valid set-up token; older ones stop working. Raises `AdminExistsError`."""
+    """Issue a set-up token and invalidate earlier ones. Raises `AdminExistsError`."""
     await _lock_setup(connection)
     return await setup_tokens.issue(connection)
 
 
 async def check_claim(connection: AsyncConnection, token: str | None) -> None:
-    """Say early, before a password is hashed, what `claim_first_admin` would refuse; writes nothing."""
+    """Raise early, before a password is hashed, what `claim_first_admin` would raise; writes nothing."""
     if not await needs_setup(connection):
         raise _admin_exists()
     if token is None or not await setup_tokens.check(connection, token):
@@ -48,9 +47,9 @@ async def check_claim(connection: AsyncConnection, token: str | None) -> None:
 async def claim_first_admin(
     connection: AsyncConnection, new: NewUser, *, token: str | None, ip_address: str | None = None
 ) -> User:
-    """Make *new* the first admin in exchange for *token*, which is used up.
+    """Create *new* as the first admin and delete *token*.
 
-    Raises `AdminExistsError`, `SetupTokenError` and `UserExistsError`; the token survives each of them.
+    Raises `AdminExistsError`, `SetupTokenError` and `UserExistsError`; after each of them the token stays valid.
     """
     await _lock_setup(connection)
     if token is None or not await setup_tokens.consume(connection, token):
@@ -59,9 +58,9 @@ async def claim_first_admin(
 
 
 async def create_first_admin(connection: AsyncConnection, new: NewUser) -> User:
-    """Make *new* the first admin; for the command line, which needs no token.
+    """Create *new* as the first admin without a token, for the command line; invalidate the set-up token.
 
-    Outstanding tokens stop working. Raises `AdminExistsError` and `UserExistsError`.
+    Raises `AdminExistsError` and `UserExistsError`.
     """
     await _lock_setup(connection)
     await setup_tokens.revoke(connection)
@@ -69,7 +68,7 @@ async def create_first_admin(connection: AsyncConnection, new: NewUser) -> User:
 
 
 async def create_user(connection: AsyncConnection, new: NewUser) -> User:
-    """Add *new*; an admin may be the first one, which ends set-up. Raises `UserExistsError`."""
+    """Insert *new*; creating an admin invalidates the set-up token. Raises `UserExistsError`."""
     if new.role == "admin":
         await connection.execute(LOCK)
         await setup_tokens.revoke(connection)
@@ -94,12 +93,13 @@ async def _insert_admin(connection: AsyncConnection, new: NewUser, ip_address: s
 
 def _admin_exists() -> AdminExistsError:
     return AdminExistsError(
-        "This gateway has an admin already", hint="Sign in, or set a password: mosaic-gateway auth users set-password"
+        "This gateway already has an admin",
+        hint="Sign in, or set a password: mosaic-gateway auth users set-password",
     )
 
 
 def _token_invalid() -> SetupTokenError:
     return SetupTokenError(
-        "The set-up link is not valid: it was used, replaced, mistyped, or is older than a day",
-        hint="Make a new one: mosaic-gateway bootstrap link",
+        "The set-up link is invalid: used, replaced, mistyped, or older than 24 hours",
+        hint="Create a new one: mosaic-gateway bootstrap link",
     )

@@ -1,7 +1,7 @@
-"""The set-up token: 256 random bits that let one person become the first admin within 24 hours.
+"""The set-up token: 256 random bits that authorize the creation of the first admin within 24 hours.
 
-It lives as a SHA-256 hash in ``verifications`` under one identifier, so a copy of the database gives
-nobody the token. There is at most one; `setup` holds the lock under which it is issued and used up.
+Only its SHA-256 hash is stored, in ``verifications`` under a fixed identifier, so a copy of the database does
+not reveal it. There is at most one token; `setup` issues and consumes it under an advisory lock.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DELETE = "DELETE FROM verifications WHERE identifier = %s"
 
 @dataclass(frozen=True, slots=True)
 class SetupToken:
-    """A token fresh from `issue`; only its holder ever has it in clear. *expires_at* is UTC."""
+    """A token returned by `issue`; its clear text is stored nowhere. *expires_at* is UTC without zone."""
 
     token: Secret
     expires_at: datetime
 
 
 async def issue(connection: AsyncConnection) -> SetupToken:
-    """Write a new token and invalidate the one before."""
+    """Store a new token and invalidate the previous one."""
     token, now = secrets.token_urlsafe(TOKEN_BYTES), utc_now()
     await revoke(connection)
     await connection.execute(INSERT, (new_id(), IDENTIFIER, _hash(token), now + LIFETIME, now, now))
@@ -48,19 +48,19 @@ async def issue(connection: AsyncConnection) -> SetupToken:
 
 
 async def exists(connection: AsyncConnection) -> bool:
-    """Say whether a token is outstanding whose time is not over."""
+    """Return whether there is a token that has not expired."""
     return await (await connection.execute(FIND, (IDENTIFIER, utc_now()))).fetchone() is not None
 
 
 async def check(connection: AsyncConnection, token: str) -> bool:
-    """Say whether *token* is the valid one; hashes are compared in constant time."""
+    """Return whether *token* is valid; hashes are compared in constant time."""
     cursor = await connection.execute(FIND, (IDENTIFIER, utc_now()))
-    given = _hash(token)
-    return any(hmac.compare_digest(row[0].encode(), given.encode()) for row in await cursor.fetchall())
+    expected = _hash(token)
+    return any(hmac.compare_digest(row[0].encode(), expected.encode()) for row in await cursor.fetchall())
 
 
 async def consume(connection: AsyncConnection, token: str) -> bool:
-    """Use *token* up if it is the valid one, and say whether it was."""
+    """Delete *token* if it is valid, and return whether it was."""
     if not await check(connection, token):
         return False
     await revoke(connection)
@@ -68,7 +68,7 @@ async def consume(connection: AsyncConnection, token: str) -> bool:
 
 
 async def revoke(connection: AsyncConnection) -> None:
-    """Invalidate the outstanding token, if any."""
+    """Invalidate the current token, if any."""
     await connection.execute(DELETE, (IDENTIFIER,))
 
 

@@ -1,7 +1,7 @@
-"""Users and their passwords: tables ``users`` and ``accounts`` as better-auth has them.
+"""Users and their passwords: better-auth's tables ``users`` and ``accounts``.
 
-The operations take an open async connection set up with `connection.SETTINGS`, inside a transaction of
-the caller's; command-line verbs use `accounts`, which wraps each of them.
+The operations take an async connection with `connection.SETTINGS`, inside a transaction that the caller
+has opened; command-line verbs call their synchronous wrappers in `accounts`.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ __all__ = [
     "set_password_hash",
 ]
 
-#: zod 4's e-mail pattern, which better-auth applies.
+#: zod 4's e-mail pattern, used by better-auth.
 EMAIL = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}")
-EMAIL_MAX = 254  # RFC 5321; a far longer one would not fit the unique index
+EMAIL_MAX = 254  # RFC 5321; much longer addresses exceed the size limit of the unique index
 NAME_MAX = 200
-#: C0 and C1 controls (PostgreSQL refuses NUL), and lone surrogates, which have no UTF-8.
+#: C0 and C1 control characters (PostgreSQL refuses NUL), and lone surrogates, which UTF-8 cannot encode.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 ROLES = ("admin", "user")
 
-#: In the order of better-auth's JSON.
+#: In the order of the keys in better-auth's JSON.
 COLUMNS: LiteralString = (
     "u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at,"
     " u.role, u.banned, u.ban_reason, u.ban_expires, u.id"
@@ -88,7 +88,7 @@ class User:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> User:
-        """Read the values of `COLUMNS`."""
+        """Return the user from a row of `COLUMNS`."""
         name, email, verified, image, created_at, updated_at, role, banned, ban_reason, ban_expires, user_id = row
         return cls(
             id=user_id,
@@ -123,7 +123,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUser:
-    """Somebody who may be inserted: checked, the e-mail in lower case, the password hashed."""
+    """A user to be inserted: values checked, e-mail in lower case, password hashed."""
 
     name: str
     email: str
@@ -132,21 +132,21 @@ class NewUser:
 
 
 def check_email(email: str) -> str:
-    """Return *email* in lower case. Raises `InvalidEmailError` for what better-auth refuses."""
+    """Return *email* in lower case. Raises `InvalidEmailError` if better-auth would refuse it."""
     if not EMAIL.fullmatch(email):
-        raise InvalidEmailError("Invalid email", hint="Give an address like name@example.com.")
+        raise InvalidEmailError("Invalid email", hint="Use an address like name@example.com.")
     return email.lower()
 
 
 def check_new_email(email: str) -> str:
-    """Return *email* in lower case if it can be stored. Raises `InvalidEmailError`."""
+    """Return *email* in lower case, checked for its length too. Raises `InvalidEmailError`."""
     if len(email) > EMAIL_MAX:
         raise InvalidEmailError("Invalid email", hint=f"An address has at most {EMAIL_MAX} characters.")
     return check_email(email)
 
 
 def check_name(name: str) -> str:
-    """Return *name* without outer blanks. Raises `InvalidNameError` if empty, too long or unprintable."""
+    """Return *name* stripped. Raises `InvalidNameError` if empty, too long or unprintable."""
     name = name.strip()
     if not name or len(name) > NAME_MAX or UNPRINTABLE.search(name):
         raise InvalidNameError(
@@ -156,26 +156,26 @@ def check_name(name: str) -> str:
 
 
 def prepare_user(name: str, email: str, password: str, role: str = "user") -> NewUser:
-    """Check everything and hash *password*, which takes about 120 ms.
+    """Check all values and hash *password*, which takes about 120 ms.
 
     Raises `InvalidNameError`, `InvalidEmailError`, `InvalidRoleError`, `PasswordTooShortError` and
     `PasswordTooLongError`.
     """
     name, email = check_name(name), check_new_email(email)
     if role not in ROLES:
-        raise InvalidRoleError(f"There is no role {role!r}", hint=f"Roles: {', '.join(ROLES)}.")
+        raise InvalidRoleError(f"Unknown role {role!r}", hint=f"Roles: {', '.join(ROLES)}.")
     check_length(password)
     return NewUser(name=name, email=email, password_hash=hash_password(password), role=role)
 
 
 async def insert_user(connection: AsyncConnection, new: NewUser) -> User:
-    """Write *new* and the account that holds the password. Raises `UserExistsError`."""
+    """Insert *new* and the account row with the password. Raises `UserExistsError`."""
     now, user_id = utc_now(), new_id()
     try:
         await connection.execute(INSERT, (user_id, new.name, new.email, now, now, new.role))
     except psycopg.errors.UniqueViolation as error:
         raise UserExistsError(
-            f"A user with the e-mail address {new.email} exists already",
+            f"A user with the e-mail address {new.email} already exists",
             hint="To change the password: mosaic-gateway auth users set-password",
         ) from error
     await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, new.password_hash, now, now))
@@ -189,7 +189,7 @@ async def list_users(connection: AsyncConnection) -> tuple[User, ...]:
 
 
 async def set_password_hash(connection: AsyncConnection, email: str, password_hash: str) -> User:
-    """Give the user with *email* a new password and end all of that user's sessions.
+    """Set the password hash of the user with *email* and delete that user's sessions.
 
     Raises `UserNotFoundError`.
     """
@@ -197,7 +197,9 @@ async def set_password_hash(connection: AsyncConnection, email: str, password_ha
     if not UNPRINTABLE.search(email):
         row = await (await connection.execute(FIND, (email.lower(),))).fetchone()
     if row is None:
-        raise UserNotFoundError(f"There is no user {email!r}", hint="Run: mosaic-gateway auth users list")
+        raise UserNotFoundError(
+            f"No user with the e-mail address {email!r}", hint="Run: mosaic-gateway auth users list"
+        )
     user, now = User.from_row(row), utc_now()
     cursor = await connection.execute(CHANGE_ACCOUNT, (password_hash, now, user.id))
     if cursor.rowcount == 0:

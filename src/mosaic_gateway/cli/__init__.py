@@ -1,1 +1,1 @@
-"""The command line of a running installation; the installer adds its own verbs to it."""
+"""The command line of an installation; the installer adds its own verbs."""

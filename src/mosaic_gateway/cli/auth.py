@@ -1,4 +1,4 @@
-"""auth users create, list, set-password."""
+"""The verbs ``auth users create``, ``list`` and ``set-password``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["auth"]
 
 @click.group()
 def auth() -> None:
-    """People who may sign in."""
+    """Manage the users who may sign in."""
 
 
 @auth.group()
 def users() -> None:
-    """Create and list users, set their passwords."""
+    """Create and list users, and set their passwords."""
 
 
 @users.command()
@@ -57,9 +57,9 @@ def list_(home: Home) -> Outcome:
 
     installation = installation_of(home)
     with open_database(installation.config) as conninfo:
-        found = accounts.list_users(conninfo)
+        listed = accounts.list_users(conninfo)
     return Outcome(
-        result={"users": [user.to_json() for user in found]}, lines=tuple(map(_line, found)) or ("No users.",)
+        result={"users": [user.to_json() for user in listed]}, lines=tuple(map(_line, listed)) or ("No users.",)
     )
 
 
@@ -68,7 +68,7 @@ def list_(home: Home) -> Outcome:
 @password_options
 @verb("auth users set-password")
 def set_password(home: Home, *, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
-    """Give a user a new password; ends all of the user's sessions."""
+    """Set a new password for a user and end all of the user's sessions."""
     from mosaic_gateway.auth import accounts
 
     installation = installation_of(home)

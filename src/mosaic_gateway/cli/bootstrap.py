@@ -1,4 +1,4 @@
-"""bootstrap status, setup, link: how the first admin comes to be."""
+"""The verbs ``bootstrap status``, ``setup`` and ``link``, which create the first admin."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["bootstrap"]
 
 @click.group()
 def bootstrap() -> None:
-    """The first admin of a new gateway."""
+    """Create the first admin of a new gateway."""
 
 
 @bootstrap.command()
 @verb("bootstrap status")
 def status(home: Home) -> Outcome:
-    """Say whether the first admin is still to be made."""
+    """Show whether the first admin has been created."""
     from mosaic_gateway.auth import accounts
 
     installation = installation_of(home)
@@ -40,7 +40,7 @@ def status(home: Home) -> Outcome:
 @password_options
 @verb("bootstrap setup")
 def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
-    """Make the first admin from here, without the web page."""
+    """Create the first admin on the command line, without the web page."""
     from mosaic_gateway.auth import accounts
 
     installation = installation_of(home)
@@ -53,7 +53,7 @@ def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_f
 @bootstrap.command()
 @verb("bootstrap link")
 def link(home: Home) -> Outcome:
-    """Print a fresh link on which the first admin is made; an older one stops working."""
+    """Print a new link for creating the first admin; earlier links become invalid."""
     from mosaic_gateway.auth import accounts
     from mosaic_gateway.auth.links import setup_url
 
@@ -63,5 +63,5 @@ def link(home: Home) -> Outcome:
     url = setup_url(installation.config.url, token)
     return Outcome(
         result={"url": url, "expires_at": f"{token.expires_at.isoformat(timespec='seconds')}Z"},
-        lines=(url, "It works once, within 24 hours; keep it to yourself."),
+        lines=(url, "The link works once, within 24 hours. Do not share it."),
     )

@@ -1,4 +1,4 @@
-"""completion: what a shell needs to complete the command's verbs and options."""
+"""The verb ``completion``: print the shell script that completes verbs and options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 __all__ = ["VARIABLE", "completion"]
 
 SHELLS = ("bash", "zsh", "fish")
-#: Set by the shell's function when it asks us for completions (click.shell_completion).
+#: Set by the shell's completion function when it calls the command (click.shell_completion).
 VARIABLE = "_MOSAIC_GATEWAY_COMPLETE"
 
 
@@ -24,7 +24,7 @@ fish:  mosaic-gateway completion fish > ~/.config/fish/completions/mosaic-gatewa
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Write click's own script for *shell*."""
+    """Print click's completion script for *shell*."""
     from click.shell_completion import get_completion_class
 
     root = context.find_root()

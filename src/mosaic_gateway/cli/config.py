@@ -1,4 +1,4 @@
-"""config show."""
+"""The verb ``config show``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["config", "show"]
 
 @click.group()
 def config() -> None:
-    """The settings in force."""
+    """Show the effective settings."""
 
 
 @config.command()
 @verb("config show")
 def show(home: Home) -> Outcome:
-    """Show each setting and where its value comes from; secrets are masked."""
+    """Show each setting and the source of its value; secrets are masked."""
     settings = load_config(home, flags={}, environ=process_environment())
     values = {"home": {"value": str(home.path), "source": "flag, MOSAIC_GATEWAY_HOME or default"}}
     for name in VARIABLES:
         value = getattr(settings, name)
-        shown = None if value is None else "****" if isinstance(value, Secret) else str(value)
-        values[name] = {"value": shown or "", "source": settings.sources.get(name, "default")}
+        displayed = None if value is None else "****" if isinstance(value, Secret) else str(value)
+        values[name] = {"value": displayed or "", "source": settings.sources.get(name, "default")}
     width = max(map(len, values))
     lines = tuple(f"{name:<{width}}  {entry['value'] or '-':<32} {entry['source']}" for name, entry in values.items())
     return Outcome(result={"settings": values}, lines=lines)

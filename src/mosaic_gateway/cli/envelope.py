@@ -1,4 +1,4 @@
-"""What a verb gives back, and its two forms: plain lines for people, one JSON object for scripts."""
+"""The result of a verb and its two output formats: plain lines, or one JSON object (``--json``)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mosaic_gateway.fs.record_fields import RecordError
 
 __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 
-#: Version of the envelope; raised when a field changes its meaning.
+#: Version of the JSON envelope; incremented when a field changes its meaning.
 SCHEMA = 1
 
 
 class NotPermittedError(RefusedError):
-    """The system does not let this user do what the verb has to do."""
+    """The operating system denied this user an operation that the verb needs (EACCES, EPERM)."""
 
     code = "NOT_PERMITTED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A verb's result: ``result`` for scripts, ``lines`` for people, ``error`` where it is not a success.
+    """A verb's result: ``result`` for JSON output, ``lines`` for plain output, ``error`` if the verb failed.
 
-    An outcome with an error (a doctor that found faults) still shows its result.
+    An outcome with an error (``doctor`` that found faults) still shows its result.
     """
 
     result: dict[str, Any] = field(default_factory=dict)
@@ -48,9 +48,9 @@ def run_verb(
     as_json: bool,
     advise: Callable[[str], str] | None = None,
 ) -> int:
-    """Call *function*, show what it gives or raises, and return the exit code. Hints are shown as *advise* has them.
+    """Call *function*, print its outcome or its error, and return the exit code. *advise* rewrites each hint.
 
-    Where it gives an exit code, another process has shown the rest.
+    If *function* returns an exit code, another process has printed the output already.
     """
     try:
         outcome = function()
@@ -60,21 +60,21 @@ def run_verb(
         render_error(command, error, as_json=as_json)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        stopped = InterruptionError("interrupted", hint="Run the command again to go on.")
+        stopped = InterruptionError("interrupted", hint="Run the command again to continue.")
         render_error(command, stopped, as_json=as_json)
         return stopped.exit_code
     except BrokenPipeError:
-        raise  # whoever read our output has gone: click ends quietly
+        raise  # the reader of standard output has exited: click ends the process without a message
     except OSError as error:
-        failed = _of_system(error)
-        render_error(command, failed, as_json=as_json)
-        return failed.exit_code
+        translated = _translate_os_error(error)
+        render_error(command, translated, as_json=as_json)
+        return translated.exit_code
     except click.ClickException:
         raise
-    except Exception as error:  # noqa: BLE001 - the boundary: a script gets its envelope from a fault of ours, too
+    except Exception as error:  # noqa: BLE001 - the boundary: a script gets its envelope even for a bug
         traceback.print_exc()
         fault = InternalError(
-            f"{type(error).__name__}: {error}", hint="This is a fault of mosaic-gateway; please report it."
+            f"{type(error).__name__}: {error}", hint="This is a bug in mosaic-gateway; please report it."
         )
         render_error(command, fault, as_json=as_json)
         return fault.exit_code
@@ -86,20 +86,22 @@ def run_verb(
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
 
 
-def _of_system(error: OSError) -> MosaicError:
-    """Return what an error of the system means, wherever it showed: a full disk, a planted or a closed file."""
+def _translate_os_error(error: OSError) -> MosaicError:
+    """Return the MosaicError for an OSError: full disk, not a regular file, file too large, permission denied."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         from mosaic_gateway.engines.base import DiskFullError
 
         return DiskFullError(
-            f"there is no room for {error.filename or 'a file'}", hint="Make room there, then run the command again."
+            f"no space left on the device for {error.filename or 'a file'}",
+            hint="Free disk space there, then run the command again.",
         )
     named = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     if isinstance(error, NotARegularFileError | TooLargeError):
-        return RecordError(Path(str(error.filename)), "", error.strerror or "it is no regular file")
+        return RecordError(Path(str(error.filename)), "", error.strerror or "it is not a regular file")
     if isinstance(error, PermissionError):
         return NotPermittedError(
-            named, hint=f"Let user id {os.geteuid()}, as whom this runs, read, write and enter it."
+            named,
+            hint=f"Grant read, write and search permission to user id {os.geteuid()}, which runs this command.",
         )
     return InternalError(named)
 
@@ -111,7 +113,7 @@ def _advised(outcome: Outcome, advise: Callable[[str], str]) -> Outcome:
 
 
 def render_outcome(command: str, outcome: Outcome, *, as_json: bool) -> None:
-    """Write an outcome to standard output."""
+    """Print an outcome to standard output."""
     if as_json:
         error = None if outcome.error is None else outcome.error.to_dict()
         _write_envelope(command, outcome.result, error)
@@ -123,7 +125,7 @@ def render_outcome(command: str, outcome: Outcome, *, as_json: bool) -> None:
 
 
 def render_error(command: str, error: MosaicError, *, as_json: bool) -> None:
-    """Write an error: as JSON to standard output, for people to standard error."""
+    """Print an error: as JSON to standard output, as text to standard error."""
     if as_json:
         _write_envelope(command, {}, error.to_dict())
     else:

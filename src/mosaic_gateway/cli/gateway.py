@@ -1,4 +1,4 @@
-"""start, stop, restart, status, logs."""
+"""The verbs ``start``, ``stop``, ``restart``, ``status`` and ``logs``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mosaic_gateway.config import NotInstalledError, instance_id
 from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.program import is_kept
+from mosaic_gateway.gateway.control.program import is_data_retained
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import read_tail, tail_of
 
@@ -25,11 +25,12 @@ __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
 CHUNK = 1 << 20  # bytes
-NO_SERVICE = "none: after a restart of the machine the gateway waits for mosaic-gateway start"
+NO_SERVICE = "none; after a reboot, start the gateway with mosaic-gateway start"
+ADOPT = "Adopt the data: mosaic-gateway install"
 
 
 class NotReadyError(PreflightError):
-    """The gateway does not run, or runs and is not ready."""
+    """The gateway is not running or not ready."""
 
     code = "NOT_READY"
 
@@ -45,41 +46,41 @@ def start(home: Home) -> Outcome:
 @click.command(short_help="Stop the gateway and its database.")
 @verb("stop")
 def stop(home: Home) -> Outcome:
-    """Stop the gateway and its database, and wait for their end."""
+    """Stop the gateway and its database, and wait until both have exited."""
     instance_id(home)
     pid = gateway_process.stop(home)
-    line = "The gateway does not run." if pid is None else f"Stopped (process {pid})."
+    line = "The gateway is not running." if pid is None else f"Stopped (process {pid})."
     return Outcome(result={"stopped": pid is not None, "pid": pid}, lines=(line,))
 
 
 @click.command(short_help="Stop the gateway, then start it.")
 @verb("restart")
 def restart(home: Home) -> Outcome:
-    """Stop the gateway, if it runs, and start it."""
+    """Stop the gateway if it is running, then start it."""
     instance_id(home)
     _refuse_retained(home)
     gateway_process.stop(home)
     return _started(gateway_process.start(home))
 
 
-@click.command(short_help="Say what runs, where, and whether it is ready.")
+@click.command(short_help="Show whether the gateway runs and is ready.")
 @verb("status")
 def status(home: Home) -> Outcome:
-    """Say what runs, where, and whether it is ready. The exit code is 0 only if it is ready."""
+    """Show the state, address and process of the gateway. The exit code is 0 only if the gateway is ready."""
     identity = instance_id(home)
     state = gateway_process.state_of(home)
     if not state.running and state.supervisor:
-        gateway = f"does not run; its supervisor (process {state.supervisor}) starts it"
+        gateway = f"is not running; its supervisor (process {state.supervisor}) is starting it"
     elif not state.running:
-        gateway = "was uninstalled, its data is kept" if is_kept(home) else "does not run"
+        gateway = "was uninstalled; its data is retained" if is_data_retained(home) else "is not running"
     elif state.ready:
-        gateway = f"ready at {state.url}"
+        gateway = f"is ready at {state.url}"
     else:
-        gateway = "runs, but is not ready"
+        gateway = "is running, but not ready"
     lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
-        lines.append(f"process   {state.pid}, {_retained_by(state)}, version {state.version or 'starting'}")
-    if not is_kept(home):
+        lines.append(f"process   {state.pid}, {_run_by(state)}, version {state.version or 'starting'}")
+    if not is_data_retained(home):
         lines.append(f"service   {state.service or NO_SERVICE}")
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
@@ -89,9 +90,11 @@ def status(home: Home) -> Outcome:
 
 
 @click.command(short_help="Show the newest lines of the log.")
-@click.option("-n", "--lines", "count", type=click.IntRange(min=0), default=50, show_default=True, help="How many.")
-@click.option("--postgres", is_flag=True, help="The database's log instead of the gateway's.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until interrupted.")
+@click.option(
+    "-n", "--lines", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show."
+)
+@click.option("--postgres", is_flag=True, help="Show the log of PostgreSQL instead.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they are written, until interrupted.")
 @verb("logs")
 def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
     """Show the newest lines of the gateway's log."""
@@ -99,7 +102,7 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
     path = home.postgres_log if postgres else home.gateway_log
     if follow:
         if click.get_current_context().params["as_json"]:
-            raise UsageError("--follow and --json exclude each other", hint="Give one of the two.")
+            raise UsageError("--follow and --json cannot be used together", hint="Use one of the two.")
         _follow(path, count)
         return Outcome()
     lines = tuple(tail_of(path, count))
@@ -107,52 +110,50 @@ def logs(home: Home, *, count: int, postgres: bool, follow: bool) -> Outcome:
 
 
 def _refuse_retained(home: Home) -> None:
-    if is_kept(home):
-        raise NotInstalledError(
-            f"{home.path} was uninstalled, its data is kept", hint="To take it up: mosaic-gateway install"
-        )
+    if is_data_retained(home):
+        raise NotInstalledError(f"{home.path} was uninstalled; its data is retained", hint=ADOPT)
 
 
-def _retained_by(state: gateway_process.GatewayState) -> str:
+def _run_by(state: gateway_process.GatewayState) -> str:
     if state.under_service:
-        return "kept running by the service manager"
-    return "in the background, kept running by its supervisor" if state.supervisor else "in the foreground"
+        return "run by the service manager"
+    return "in the background, run by its supervisor" if state.supervisor else "in the foreground"
 
 
 def _started(started: gateway_process.Started) -> Outcome:
-    how = "already runs" if started.already else "runs"
+    verb_phrase = "is already running" if started.already else "is running"
     return Outcome(
         result={"url": started.url, "pid": started.pid, "already_running": started.already},
-        lines=(f"The gateway {how}: {started.url} (process {started.pid})",),
+        lines=(f"The gateway {verb_phrase}: {started.url} (process {started.pid})",),
     )
 
 
 def _hint(home: Home, *, running: bool) -> str:
     if running:
-        return f"Look at {home.gateway_log}: mosaic-gateway logs"
-    return "To take it up: mosaic-gateway install" if is_kept(home) else "Start it: mosaic-gateway start"
+        return f"See the log {home.gateway_log}: mosaic-gateway logs"
+    return ADOPT if is_data_retained(home) else "Start it: mosaic-gateway start"
 
 
 def _follow(path: Path, count: int) -> None:
-    """Write the last *count* lines, then more as they come, over rotations, until Ctrl-C."""
+    """Print the last *count* lines, then new lines as they are written, across rotations, until Ctrl-C."""
     try:
         with suppress(FileNotFoundError), open_regular(path) as stream:
             for line in read_tail(stream, count):
                 click.echo(line)
-            _pass_on(path, stream)
-        while True:  # under the name there is another file now, or none yet
+            _print_until_replaced(path, stream)
+        while True:  # the log was rotated, or does not exist yet
             time.sleep(FOLLOW_PAUSE)
             with suppress(FileNotFoundError), open_regular(path) as stream:
-                _pass_on(path, stream)
+                _print_until_replaced(path, stream)
     except KeyboardInterrupt:
         return
 
 
-def _pass_on(path: Path, stream: BinaryIO) -> None:
-    """Write what comes into *stream* from where it stands, until *path* is another file."""
+def _print_until_replaced(path: Path, stream: BinaryIO) -> None:
+    """Print what is appended to *stream* from its current position, until *path* is a different file."""
     while True:
         replaced = not (path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())))
-        while chunk := stream.read(CHUNK):  # after the question: a file that was replaced is complete
+        while chunk := stream.read(CHUNK):  # after the check: a replaced file is complete
             click.echo(chunk, nl=False)
         if replaced:
             return

@@ -1,4 +1,4 @@
-"""Options that choose settings, and the settings of a home as a verb wants them."""
+"""The installation that a verb works on: its id and its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Installation", "installation_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """An installed home: its id and its settings."""
+    """An installation: its id and its settings."""
 
     instance_id: str
     config: Config

@@ -1,4 +1,4 @@
-"""One call of the command line: its words, and where its process stands between root and a home's owner."""
+"""One invocation of the command line: its arguments, and the side (root or home owner) that its process is on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Verbs = Mapping[str, tuple[str, str, str]]
 
 
 class RootSide(Protocol):
-    """What root's process does for a verb on an account's home."""
+    """Runs a verb on behalf of root on the home of another account."""
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
         """Run the verb in a process of the home's owner and return its exit code. Raises MosaicError, OSError."""
@@ -26,11 +26,11 @@ class RootSide(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """A call of the command line.
+    """An invocation of the command line.
 
-    ``words`` are its arguments, ``directory`` is where relative paths begin. ``broker`` answers what only root can do;
-    it is there where root's process has started this one. ``root_side`` is what root's process hands a verb to, None
-    where verbs run as they are; ``load`` loads what a verb needs.
+    ``words`` are its arguments; relative paths are resolved against ``directory``. ``broker`` performs operations that
+    need root; it is set if root's process started this one. ``root_side`` runs verbs that root calls on an account's
+    home; if it is None, verbs run in this process. ``load`` imports what a verb needs.
     """
 
     verbs: Verbs
@@ -41,11 +41,11 @@ class Invocation:
     load: Callable[[str], None] = field(default=lambda _verb: None)
 
     def absolute(self, path: Path) -> Path:
-        """Return *path* as it was meant where the command was called. Raises RuntimeError for an unknown ``~user``."""
+        """Return *path* resolved against the caller's directory. Raises RuntimeError for an unknown ``~user``."""
         return Path(self.directory, path.expanduser())
 
 
 def current_invocation() -> Invocation | None:
-    """Return the call that click works on, None outside of one."""
+    """Return the invocation of the current click context, None outside of one."""
     context = click.get_current_context(silent=True)
     return context.find_object(Invocation) if context is not None else None

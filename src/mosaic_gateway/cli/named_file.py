@@ -1,4 +1,4 @@
-"""Files that a person names on the command line, read where the person may read them."""
+"""Reads files that are named on the command line, with the permissions of the calling user."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.process.root_requests import Broker, Request
 
-__all__ = ["OUR_DESCRIPTOR", "NamedFileError", "read_all", "read_named_file"]
+__all__ = ["INHERITED_DESCRIPTOR", "NamedFileError", "read_all", "read_named_file"]
 
 LARGEST = 64 * 1024  # bytes
-#: How a shell names what it has opened for the command: ``--password-file <(…)``, ``--password-file /dev/stdin``.
-OUR_DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
+#: Paths of inherited file descriptors: ``--password-file <(…)`` (process substitution), ``--password-file /dev/stdin``.
+INHERITED_DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 
 
 class NamedFileError(UsageError):
-    """A file that was named cannot be read or made."""
+    """A file named on the command line cannot be read or created."""
 
     code = "NAMED_FILE"
 
 
 def read_named_file(option: str, path: Path, invocation: Invocation | None) -> bytes:
-    """Return the content of the file *path* that *option* names; root's process reads what only root may.
+    """Return the content of the file *path* given for *option*. Root's process reads a file that only root may read.
 
     Raises `NamedFileError`.
     """
     broker = invocation.broker if invocation is not None else None
     try:
-        if broker is not None and OUR_DESCRIPTOR.fullmatch(str(path)):
+        if broker is not None and INHERITED_DESCRIPTOR.fullmatch(str(path)):
             return _read_by_root(broker, option)
         with path.open("rb") as stream:
             return read_all(stream, path)
@@ -46,7 +46,7 @@ def _read_by_root(broker: Broker, option: str) -> bytes:
 
 
 def read_all(stream: IO[bytes], path: Path) -> bytes:
-    """Return what *stream*, which *path* names, still holds. Raises `NamedFileError` if it is too much, OSError."""
+    """Return the rest of *stream*, opened from *path*. Raises `NamedFileError` above `LARGEST` bytes, OSError."""
     content = stream.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise NamedFileError(f"{path} is larger than {LARGEST} bytes")

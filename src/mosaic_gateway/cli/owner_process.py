@@ -1,4 +1,4 @@
-"""Root's side of a verb without the installer: it runs as the home's owner, and nothing is done for it as root."""
+"""Runs a verb that root called in a process of the home's owner, without a broker for operations as root."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.process.account import NOBODY, Account, HomeOwnerError, account_named, account_of
+from mosaic_gateway.process.account import UNPRIVILEGED, Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
 from mosaic_gateway.process.root_requests import Reply, Request
 from mosaic_gateway.process.trusted_path import FoundPath, find_path
@@ -16,8 +16,8 @@ from mosaic_gateway.process.trusted_path import FoundPath, find_path
 __all__ = ["OwnerOnly", "owner_of", "unprivileged"]
 
 
-class NotHereError(RefusedError):
-    """What was asked for needs the whole command, ``mosaic-gateway``."""
+class InstallerNeededError(RefusedError):
+    """The operation needs the installer, which the command ``mosaic-gateway`` includes."""
 
     code = "NEEDS_INSTALLER"
 
@@ -26,7 +26,7 @@ class OwnerOnly:
     """Runs a verb as the owner of its home; implements ``RootSide``."""
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
-        """Run it; see ``RootSide.run``."""
+        """Run the verb; see ``RootSide.run``."""
         from mosaic_gateway.cli.root import run_words
         from mosaic_gateway.cli.worker_process import run_worker
 
@@ -47,26 +47,28 @@ class OwnerOnly:
 
 
 def owner_of(found: FoundPath) -> Account:
-    """Return the account that owns what was *found*; one without rights, where nothing is there or it is root's.
+    """Return the owner of the path *found*; an unprivileged account if the path does not exist or root owns it.
 
-    Raises `HomeOwnerError` for an owner that the machine does not know.
+    Raises `HomeOwnerError` for an owner without an entry in the user database.
     """
     if not found.owner:
         return unprivileged()
     account = account_of(found.owner)
     if account is None:
         raise HomeOwnerError(
-            f"{found.path} belongs to user id {found.owner}, which this machine does not know",
-            hint="Give the directory to an existing user (chown -R), or choose another --home.",
+            f"{found.path} belongs to user id {found.owner}, which has no entry in the user database",
+            hint="Change the owner to an existing user (chown -R), or choose another --home.",
         )
     return account
 
 
 def unprivileged() -> Account:
-    """Return the account without rights that this machine has, or the number that every kernel has for one."""
-    found = account_named(NOBODY.name)
-    return found if found is not None and found.uid != 0 else NOBODY
+    """Return the unprivileged account of this machine, or the kernel's overflow user id if there is none."""
+    account = account_named(UNPRIVILEGED.name)
+    return account if account is not None and account.uid != 0 else UNPRIVILEGED
 
 
 def _refuse(request: Request, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-    raise NotHereError(f"{request} needs the whole command", hint="Run mosaic-gateway, which has the installer.")
+    raise InstallerNeededError(
+        f"{request} needs the installer", hint="Run the command mosaic-gateway instead of python -m mosaic_gateway."
+    )

@@ -1,4 +1,4 @@
-"""Where a password comes from: a prompt, standard input or a file; never an argument."""
+"""Reads a password from a prompt, standard input or a file; never from an argument."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PasswordSourceError", "password_options", "read_password"]
 
 
 class PasswordSourceError(UsageError):
-    """There is no password where it was said to be."""
+    """The given source contains no usable password."""
 
     code = "PASSWORD_SOURCE"
 
@@ -35,10 +35,10 @@ def password_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
-    """Return the password without the line's end. Raises `PasswordSourceError`, `NamedFileError`."""
+    """Return the password without its line terminator. Raises `PasswordSourceError`, `NamedFileError`."""
     if password_stdin and password_file is not None:
         raise PasswordSourceError(
-            "--password-stdin and --password-file exclude each other", hint="Give one of the two."
+            "--password-stdin and --password-file cannot be used together", hint="Use one of the two."
         )
     if password_stdin and sys.stdin is not None:
         return _decode(sys.stdin.buffer.read(), "standard input")
@@ -49,7 +49,7 @@ def read_password(*, password_stdin: bool, password_file: Path | None) -> str:
         return str(invocation.broker.ask(Request.PROMPT)[0]["text"])
     if sys.stdin is None or not sys.stdin.isatty():
         raise PasswordSourceError(
-            "there is no terminal to ask for the password", hint="Give --password-stdin or --password-file."
+            "there is no terminal to prompt for the password", hint="Use --password-stdin or --password-file."
         )
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
@@ -61,5 +61,5 @@ def _decode(content: bytes, source: str) -> str:
         raise PasswordSourceError(f"the password from {source} is not UTF-8") from error
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
-        raise PasswordSourceError(f"{source} holds no password")
+        raise PasswordSourceError(f"{source} contains no password")
     return text

@@ -1,4 +1,4 @@
-"""What a verb imports when it runs, loaded before root is given up: afterwards it may not be readable any more."""
+"""Imports what a verb needs before root privileges are dropped; the account may not be able to read the modules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from importlib import import_module
 
 __all__ = ["DATABASE", "MIGRATIONS", "load", "load_modules"]
 
-#: What every verb imports when it runs.
-FEW = (
+#: Modules that every verb imports when it runs.
+ALL_VERBS = (
     "ctypes",
     "encodings.ascii",
     "encodings.idna",
@@ -52,7 +52,7 @@ MIGRATIONS = (
     "mosaic_gateway.migrations.resolve",
     "mosaic_gateway.migrations.runner",
 )
-#: First word of a verb → what it imports besides.
+#: First word of a verb → further modules that it imports.
 LOADED = {
     "config": ("mosaic_gateway.cli.config",),
     "serve": (*DATABASE, *MIGRATIONS),
@@ -63,7 +63,7 @@ LOADED = {
 
 
 def load(verb: str) -> None:
-    """Load what *verb*, one of the runtime's, may need: modules, and what they read once."""
+    """Import the modules of *verb*, a verb of the runtime, and load the data that they cache."""
     first = verb.partition(" ")[0]
     load_modules(LOADED.get(first, ()))
     if first == "serve":
@@ -78,6 +78,6 @@ def load(verb: str) -> None:
 
 
 def load_modules(names: tuple[str, ...]) -> None:
-    """Import *names*, and what every verb imports."""
-    for name in (*FEW, *names):
+    """Import *names* and the modules of every verb."""
+    for name in (*ALL_VERBS, *names):
         import_module(name)

@@ -1,4 +1,4 @@
-"""Progress for whoever watches: a live line on a terminal, plain lines elsewhere; always standard error."""
+"""Progress output on standard error: a live line on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -14,85 +14,85 @@ import click
 
 __all__ = ["LiveReporter", "Reporter", "reporter"]
 
-# Control sequences (ECMA-48): the line to be drawn anew, the cursor.
-LINE_ANEW = "\r\x1b[2K"
+# Control sequences (ECMA-48): clear the line; hide and show the cursor.
+CLEAR_LINE = "\r\x1b[2K"
 HIDE_CURSOR = "\x1b[?25l"
 SHOW_CURSOR = "\x1b[?25h"
 TICK = 1.0  # seconds
 
 
 class Reporter(Protocol):
-    """Shows what is being done."""
+    """Reports the beginning and end of operations."""
 
     def begin(self, text: str) -> None:
-        """Say that something has begun."""
+        """Report that the operation *text* has begun."""
 
     def done(self, text: str) -> None:
-        """Say that something is done."""
+        """Report that an operation is done; *text* describes its result."""
 
 
 class LiveReporter(Reporter, Protocol):
-    """Shows what goes on, too."""
+    """Reports intermediate states as well."""
 
     def now(self, text: str) -> None:
-        """Show what is going on and for how long, where that goes away again: on a terminal alone."""
+        """Show the current state and its duration, on a terminal only; the next output replaces it."""
 
 
 class _Plain:
     def __init__(self) -> None:
-        self._begun = ""
+        self._current = ""
 
     def begin(self, text: str) -> None:
-        self._begun = text
+        self._current = text
         click.echo(f"{text}…", err=True)
 
     def now(self, text: str) -> None:
         pass
 
     def done(self, text: str) -> None:
-        if text != self._begun:
+        if text != self._current:
             click.echo(text, err=True)
 
 
 class _Live:
-    """One line for what is under way, drawn over; above it, what is done."""
+    """One line for the current operation, which is overwritten; above it, the finished operations."""
 
     def __init__(self) -> None:
-        self._begun = ""
+        self._current = ""
         self._since = time.monotonic()
         self._drawing = threading.Lock()
 
     def begin(self, text: str) -> None:
         with self._drawing:
-            self._begun, self._since = text, time.monotonic()
+            self._current, self._since = text, time.monotonic()
             self._draw()
 
     now = begin
 
     def done(self, text: str) -> None:
         with self._drawing:
-            click.echo(f"{LINE_ANEW}{click.style('✓', fg='green')} {text}", err=True)
-            if text != self._begun:
+            click.echo(f"{CLEAR_LINE}{click.style('✓', fg='green')} {text}", err=True)
+            if text != self._current:
                 self._draw()
 
     def tick_until(self, ended: threading.Event) -> None:
-        """Draw the line again from time to time: it says for how many seconds it has been true."""
+        """Redraw the line every `TICK` seconds with the elapsed time, until *ended* is set."""
         while not ended.wait(TICK):
             with self._drawing:
                 if not ended.is_set():
                     self._draw()
 
     def _draw(self) -> None:
-        if not self._begun:
+        if not self._current:
             return
         seconds = int(time.monotonic() - self._since)
-        line = f"{self._begun}…{f' {seconds} s' if seconds else ''}"[: shutil.get_terminal_size().columns - 1]
-        click.echo(f"{LINE_ANEW}{line}", err=True, nl=False)
+        line = f"{self._current}…{f' {seconds} s' if seconds else ''}"[: shutil.get_terminal_size().columns - 1]
+        click.echo(f"{CLEAR_LINE}{line}", err=True, nl=False)
 
 
 @contextmanager
 def reporter() -> Iterator[LiveReporter]:
-    """Give the reporter that fits standard error."""
+    """Yield a reporter for standard error."""
     if not sys.stderr.isatty():
         yield _Plain()
         return
@@ -105,4 +105,4 @@ def reporter() -> Iterator[LiveReporter]:
     finally:
         ended.set()
         ticking.join()
-        click.echo(f"{LINE_ANEW}{SHOW_CURSOR}", err=True, nl=False)
+        click.echo(f"{CLEAR_LINE}{SHOW_CURSOR}", err=True, nl=False)

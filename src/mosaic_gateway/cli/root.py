@@ -1,4 +1,4 @@
-"""The root command: verbs by name, and one way out for every error."""
+"""The root command: dispatches to the verbs and turns every error into an exit code."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ RUNTIME_VERBS: Verbs = {
     "start": (_PROCESS, "start", "Start the gateway in the background."),
     "stop": (_PROCESS, "stop", "Stop the gateway and its database."),
     "restart": (_PROCESS, "restart", "Stop the gateway, then start it."),
-    "status": (_PROCESS, "status", "Say what runs, where, and whether it is ready."),
+    "status": (_PROCESS, "status", "Show whether the gateway runs and is ready."),
     "logs": (_PROCESS, "logs", "Show the newest lines of the log."),
     "serve": ("mosaic_gateway.cli.serve", "serve", "Run the gateway in the foreground."),
     "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
     "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
     "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
-    "config": ("mosaic_gateway.cli.config", "config", "Show the settings in force."),
+    "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
     "completion": ("mosaic_gateway.cli.completion", "completion", "Print a script that completes this command."),
 }
 PROGRAM = "mosaic-gateway"
-HELP = "A self-hosted gateway: install it, run it, keep its database whole."
+HELP = "Install, run and maintain a self-hosted gateway and its database."
 
 
 def make_root(verbs: Verbs) -> click.Group:
-    """Return the root command over *verbs*."""
+    """Return the root command with *verbs* as its subcommands."""
     root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
     return click.version_option(__version__, prog_name=PROGRAM)(root)
 
@@ -50,9 +50,9 @@ def run(
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
 ) -> int:
-    """Run the command line *arguments* (default: this process's) over *verbs* and return the exit code.
+    """Run the command line *arguments* (default: ``sys.argv``) with *verbs* and return the exit code.
 
-    *root_side* is what root hands verbs to, *load* loads what a verb needs.
+    *root_side* runs verbs that root calls on an account's home; *load* imports what a verb needs.
     """
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -67,7 +67,7 @@ def run_words(
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
 ) -> int:
-    """Run the command line *words*; *broker* where it is a worker of root's process."""
+    """Run the command line *words* and return the exit code; *broker* is set in a worker of root's process."""
     invocation = Invocation(
         verbs=verbs,
         words=words,
@@ -95,7 +95,7 @@ def run_words(
 
 
 def _open_streams() -> None:
-    """Open the standard streams that the caller has closed, so that no other file gets their numbers."""
+    """Open /dev/null for standard streams that the caller closed, so that no other file gets their descriptors."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -106,13 +106,13 @@ def _open_streams() -> None:
 def _directory(broker: Broker | None) -> Path:
     if broker is not None:
         return Path(str(broker.facts.get("directory", "/")))
-    with suppress(OSError):  # it was removed
+    with suppress(OSError):  # the directory was removed
         return Path(os.getcwd())  # noqa: PTH109 - Path.cwd would be the same
     return Path("/")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point without the installer's verbs."""
+    """Run the command line without the installer's verbs and return the exit code."""
     from mosaic_gateway.cli.owner_process import OwnerOnly
     from mosaic_gateway.cli.preload import load
 

@@ -1,4 +1,4 @@
-"""serve: the gateway in the foreground."""
+"""The verb ``serve``: run the gateway in the foreground."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["serve"]
 
 
 @click.command(short_help="Run the gateway in the foreground.")
-@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the configured one.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on, instead of the configured one.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on instead of the configured one.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on instead of the configured one.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--go-fd", type=int, hidden=True)
 @click.option("--issue-link", is_flag=True, hidden=True)
@@ -50,7 +50,7 @@ def serve(
     from mosaic_gateway.installation.upgrade_state import check_may_start
 
     ready: lifecycle.Readiness = ReadyPipe(ready_fd)
-    if service:  # standard error is the service manager's, which may keep it elsewhere or not at all
+    if service:  # the service manager may store standard error elsewhere or discard it
         lifecycle.configure_logging(also=LogFileHandler(home.gateway_log))
         environ = process_environment()
         ready = ServiceNotice(home, environ.get("NOTIFY_SOCKET"), watchdog_limit(environ, os.getpid()))
@@ -73,18 +73,18 @@ def serve(
         ready.failed(error)
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]  # a first installation takes its log back with it
-        what = f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
-        ready.failed(InternalError(what, hint=f"The log is {home.gateway_log}."))
+        frame = traceback.extract_tb(error.__traceback__)[-1]  # a failed first installation removes its log
+        message = f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        ready.failed(InternalError(message, hint=f"See the log {home.gateway_log}."))
         raise
     return Outcome(result={"stopped": True})
 
 
 def _await_go(descriptor: int) -> bool:
-    """Load what serving needs while there is time, and wait for the word; False when it will never come."""
+    """Import what serving needs, then wait for a byte from the pipe; return False at end of file (starter exited)."""
     from mosaic_gateway.gateway.run.server import preload
 
     preload(enough=lambda: bool(select.select([descriptor], [], [], 0)[0]))
-    word = os.read(descriptor, 1)
+    signal_byte = os.read(descriptor, 1)
     os.close(descriptor)
-    return bool(word)
+    return bool(signal_byte)

@@ -1,4 +1,4 @@
-"""What all verbs share: ``--home``, ``--json``, the envelope, the exit code, and the process that runs them."""
+"""The decorator of all verbs: ``--home``, ``--json``, the envelope, the exit code, and the process that runs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["home_option", "json_option", "verb"]
 
 
 class _HomePath(click.Path):
-    """A path that is not looked at: as root, nothing of a home is, before its owner was found."""
+    """A path that is converted without file system access: root must not access a home before its owner is known."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         del param, ctx
@@ -34,7 +34,7 @@ home_option = click.option(
     "--home",
     type=_HomePath(path_type=Path, readable=False),
     metavar="DIR",
-    help="The installation's directory. [MOSAIC_GATEWAY_HOME]",
+    help="Directory of the installation. [env: MOSAIC_GATEWAY_HOME]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 Options = Mapping[str, Any]
@@ -47,15 +47,15 @@ def _always(_options: Options) -> bool:
 def verb(
     name: str,
     *,
-    passes_form: bool = False,
+    passes_as_json: bool = False,
     at_home: Callable[[Options], bool] = _always,
     before: Callable[[Path, Options], int | None] | None = None,
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command.
 
-    With *passes_form* the function is given ``as_json`` too, for what it shows while it runs. *at_home* says of the
-    options whether the verb works in a home: then, where root calls it, a process of the home's owner runs it.
-    *before* runs in the caller's own process first, and ends the call if it returns an exit code.
+    With *passes_as_json* the function receives ``as_json`` as well, for its progress output. *at_home* returns whether
+    the verb works in a home with the given options; if root calls such a verb, a process of the home's owner runs it.
+    *before* runs first, in the caller's own process; if it returns an exit code, the verb ends with it.
     """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
@@ -66,17 +66,17 @@ def verb(
         def body(context: click.Context, /, home: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001 - click calls it
             invocation = context.find_object(Invocation)
             if invocation is None:
-                raise TypeError("a verb runs below the root command")
-            options = {key: _absolute(invocation, value) for key, value in options.items()}
-            given = options if not passes_form else {**options, "as_json": as_json}
+                raise TypeError("a verb must be called through the root command")
+            options = {key: _absolute_option(invocation, value) for key, value in options.items()}
+            given = options if not passes_as_json else {**options, "as_json": as_json}
             verbs = invocation.verbs
-            advise = partial(name_home, home=_advised(invocation, home), verbs=verbs) if home else None
+            advise = partial(name_home, home=_absolute_home(invocation, home), verbs=verbs) if home else None
 
             def run() -> Outcome | int:
-                place = _place(invocation, home)
-                code = before(place, given) if before is not None and invocation.broker is None else None
+                path = _home_path(invocation, home)
+                code = before(path, given) if before is not None and invocation.broker is None else None
                 if code is None and invocation.root_side is not None and at_home(options) and os.geteuid() == 0:
-                    code = invocation.root_side.run(invocation, name, place, options)
+                    code = invocation.root_side.run(invocation, name, path, options)
                 return code if code is not None else function(_home(invocation, home), **given)
 
             context.exit(run_verb(name, run, as_json=as_json, advise=advise))
@@ -86,34 +86,36 @@ def verb(
     return decorate
 
 
-def _absolute(invocation: Invocation, value: Any) -> Any:
+def _absolute_option(invocation: Invocation, value: Any) -> Any:
     if isinstance(value, Path):
-        with suppress(RuntimeError):  # an unknown ~user is no path of anybody's: it is taken as it stands
+        with suppress(RuntimeError):  # unknown ~user: the path is used literally
             return invocation.absolute(value)
     return value
 
 
-def _advised(invocation: Invocation, given: Path) -> Path:
-    """Return *given* as it can be named from anywhere."""
+def _absolute_home(invocation: Invocation, given: Path) -> Path:
+    """Return *given* as an absolute path, or unchanged if ``~user`` is unknown."""
     with suppress(UsageError):
-        return _place(invocation, given)
+        return _home_path(invocation, given)
     return given
 
 
-def _place(invocation: Invocation, given: Path | None) -> Path:
-    """Return the home that is meant, as an absolute path."""
+def _home_path(invocation: Invocation, given: Path | None) -> Path:
+    """Return the path of the home to work on, as an absolute path."""
     if given is None and invocation.broker is not None and "home" in invocation.broker.facts:
         return Path(invocation.broker.facts["home"])
     try:
         return Path(os.path.normpath(invocation.absolute(given or default_home(process_environment()))))
     except RuntimeError as error:
-        raise UsageError(f"there is no such directory: {given}", hint="Write the path out, without ~.") from error
+        raise UsageError(f"no such directory: {given}", hint="Give the path without ~.") from error
 
 
 def _home(invocation: Invocation, given: Path | None) -> Home:
-    """Return the home with what is bound to it: the programs that root made for it, and root's broker."""
+    """Return the home with its directory of programs, if root created one, and with root's broker."""
     broker = invocation.broker
-    path = Path(broker.facts["home"]) if broker is not None and "home" in broker.facts else _place(invocation, given)
+    path = (
+        Path(broker.facts["home"]) if broker is not None and "home" in broker.facts else _home_path(invocation, given)
+    )
     planned = broker.facts.get("programs") if broker is not None else None
     record = read_machine_record(path)
     programs = record.programs if record is not None else Path(planned) if planned else None

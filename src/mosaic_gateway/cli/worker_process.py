@@ -1,13 +1,13 @@
-"""A verb's worker: the process of a home's owner in which root's command runs, and root's end of it.
+"""The worker: a process of the home's owner that runs a verb called by root; and root's side of it.
 
-Theory of operation. Root's process forks. The child takes a session of its own, keeps no descriptor but three standard
-streams and one socket, gives root up for good, ends when root's process does, and runs the whole verb as an ordinary
-user's process would. Where the account cannot read the program, everything that the verb needs was loaded before.
-The kernel keeps the account's other processes from reading or tracing such a process (PR_SET_DUMPABLE, prctl(2)).
+Theory of operation. Root's process forks. The child starts a new session, closes all descriptors but the three standard
+streams and one socket, drops root privileges irrevocably, is killed when root's process exits, and runs the whole verb
+as an ordinary user's process would. If the account cannot read the program, the verb's modules are imported before.
+PR_SET_DUMPABLE (prctl(2)) prevents other processes of the account from reading or tracing the worker.
 
-Root's terminal stays with root: the child writes into pipes, whose content root's process passes on, and what a person
-has to type is asked by root's process. Over the socket the child sends requests (`root_requests`), each answered before
-the next. Signals are passed on; the child's end, by code or signal, is also the end of root's process.
+The worker has no access to root's terminal. It writes into pipes, whose content root's process copies to its own
+output, and root's process prompts the user. The worker sends requests over the socket (`root_requests`), one at a time.
+Root's process forwards signals to the worker, and exits with the worker's exit code or by the same signal.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from mosaic_gateway.process.root_requests import Reply, Request
 
 __all__ = ["Answerer", "Run", "run_worker"]
 
-CHANNEL = 3  # the socket's descriptor in the worker
-#: The one option by which a verb reads what root's standard input has.
+CHANNEL = 3  # descriptor of the socket in the worker
+#: The only option with which a verb reads root's standard input.
 READS_INPUT = "--password-stdin"
-MOST_SIGNALS = 3  # the last of which kills
+MOST_SIGNALS = 3  # the third signal is sent as SIGKILL
 CHUNK = 65536
-PIPE = 1 << 20  # bytes that a pipe can hold (pipe(7))
-MOST_HELD = 1 << 20  # bytes of output that are held
-CHANNEL_LIMIT = 30.0  # seconds for the rest of a message, or for its being read
-#: What a terminal does more with than to show it: all but new lines, colours, and what `reporter` uses.
+PIPE = 1 << 20  # capacity of a pipe, bytes (pipe(7))
+MOST_BUFFERED = 1 << 20  # bytes of output that are buffered with quiet
+CHANNEL_LIMIT = 30.0  # seconds to receive the rest of a message, or to send one
+#: Control sequences that are not passed to a terminal: all except newlines, colours and those of `reporter`.
 CONTROLS = re.compile(rb"\x1b(?!\[[0-9;]*[mK]|\[\?25[lh])|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]")
-CONTROL_LEAD = b"\xc2"  # the first of the two bytes of a control character of ISO 8859, in UTF-8
-POLL = 0.05  # seconds, where the system has no descriptor for a process's end
+CONTROL_LEAD = b"\xc2"  # first byte of a C1 control character (U+0080 to U+009F) in UTF-8
+POLL = 0.05  # seconds; used if the system has no pidfd
 
-#: Answers one request; raises MosaicError. The descriptors that came with it are closed afterwards.
+#: Handles one request; raises MosaicError. The caller closes the descriptors of the request afterwards.
 Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Reply]
-#: Runs the verb in the worker, with its end of the channel, and returns the exit code.
+#: Runs the verb in the worker, with the worker's end of the channel, and returns the exit code.
 Run = Callable[[BrokerClient], int]
 
 
@@ -71,42 +71,42 @@ def run_worker(
     environ: Mapping[str, str] = MappingProxyType({}),
     quiet: bool = False,
 ) -> int:
-    """Call *run* as *account* in a process of its own and return its exit code; ends as it ends, if by a signal.
+    """Call *run* as *account* in a child process and return its exit code; if a signal ended it, end by that signal.
 
-    *facts* are what it is told of root's process, *answer* answers its requests, *verb* says what is loaded for it
-    where it cannot read the program. Its environment has *environ* besides what `account_environment` gives. With
-    *quiet* its output is shown only if it fails.
+    The worker receives *facts* about root's process; *answer* handles its requests. If the account cannot read the
+    program, the modules of *verb* are imported first. *environ* is added to the environment that `account_environment`
+    returns. With *quiet* the output is printed only if the worker fails.
     """
     if unreadable_part(account) is not None:
         invocation.load(verb)
-    ours, theirs = socket.socketpair()
-    ours.settimeout(CHANNEL_LIMIT)
+    root_end, worker_end = socket.socketpair()
+    root_end.settimeout(CHANNEL_LIMIT)
     output, error = os.pipe(), os.pipe()
-    known = {**facts, **_terminal(), "directory": str(invocation.directory)}
+    worker_facts = {**facts, **_terminal(), "directory": str(invocation.directory)}
     _flush()
     with Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
-            _be_worker(
+            _run_child(
                 parent,
                 account,
                 {**account_environment(process_environment(), account), **environ},
-                _Streams(output[1], error[1], theirs.detach(), READS_INPUT in invocation.words),
-                known,
+                _Streams(output[1], error[1], worker_end.detach(), READS_INPUT in invocation.words),
+                worker_facts,
                 run,
             )
-        theirs.close()
+        worker_end.close()
         os.close(output[1])
         os.close(error[1])
-        shown = _Output(quiet=quiet)
+        output_writer = _Output(quiet=quiet)
         worker = _Worker(pid)
-        with ours, signals.passed_to(worker.send):
-            status = _attend(worker, {output[0]: 1, error[0]: 2}, ours, answer, shown)
+        with root_end, signals.passed_to(worker.send):
+            status = _serve(worker, {output[0]: 1, error[0]: 2}, root_end, answer, output_writer)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        shown.release()
+        output_writer.release()
     if code < 0:
-        _end_like(-code)
+        _end_by_signal(-code)
     return code
 
 
@@ -118,7 +118,7 @@ class _Streams:
     reads_input: bool
 
 
-def _be_worker(
+def _run_child(
     parent: int,
     account: Account,
     environ: Mapping[str, str],
@@ -126,7 +126,7 @@ def _be_worker(
     facts: Mapping[str, Any],
     run: Run,
 ) -> None:
-    """Be the worker, in the forked child; does not return."""
+    """Run the worker in the forked child; does not return."""
     code = 1
     try:
         for number in INTERRUPTIONS:
@@ -134,12 +134,12 @@ def _be_worker(
                 continue
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
         os.setsid()
-        _take_streams(streams)
+        _set_up_descriptors(streams)
         os.chdir("/")
         os.umask(0o077)
         drop_root(account, environ)
         follow_parent(parent, signal.SIGKILL)
-        _show_on_terminal(facts)
+        _set_up_output(facts)
         code = run(BrokerClient(socket.socket(fileno=CHANNEL), facts))
         _flush()
     except SystemExit as end:
@@ -155,82 +155,87 @@ def _be_worker(
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None where the caller has closed it
+        if stream is not None:  # None if the caller closed it
             stream.flush()
 
 
-def _take_streams(streams: _Streams) -> None:
-    """Keep three standard streams, the channel and the program's archive, and nothing else.
+def _set_up_descriptors(streams: _Streams) -> None:
+    """Close all descriptors except three standard streams, the channel and the program's archive.
 
-    Root's terminal is no stream of ours.
+    Root's terminal is not passed to the worker.
     """
     inherited = 0 if streams.reads_input and not os.isatty(0) else os.open(os.devnull, os.O_RDONLY)
-    high = [os.dup(descriptor) for descriptor in (inherited, streams.output, streams.error, streams.channel)]
-    high = [descriptor if descriptor > CHANNEL else _above(descriptor) for descriptor in high]
-    for target, descriptor in enumerate(high):
+    duplicates = [os.dup(descriptor) for descriptor in (inherited, streams.output, streams.error, streams.channel)]
+    duplicates = [descriptor if descriptor > CHANNEL else _above_channel(descriptor) for descriptor in duplicates]
+    for target, descriptor in enumerate(duplicates):
         os.dup2(descriptor, target)
     archives = archive_descriptors()
     with suppress(FileNotFoundError):
-        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers; some may lie above the limit of today
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers; some may be above the current RLIMIT_NOFILE
             if int(name) > CHANNEL and int(name) not in archives:
                 with suppress(OSError):
                     os.close(int(name))
     low = CHANNEL + 1
-    for high_one in (*sorted(archives), os.sysconf("SC_OPEN_MAX")):
-        os.closerange(low, high_one)
-        low = high_one + 1
+    for end in (*sorted(archives), os.sysconf("SC_OPEN_MAX")):
+        os.closerange(low, end)
+        low = end + 1
 
 
-def _above(descriptor: int) -> int:
+def _above_channel(descriptor: int) -> int:
     import fcntl
 
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, CHANNEL + 1)
 
 
 def _terminal() -> dict[str, Any]:
-    """Return what a worker cannot see for itself: which of our streams are a terminal, and how wide it is."""
+    """Return which of this process's streams are a terminal, and its width; the worker cannot find out."""
     streams = {"input": sys.__stdin__, "output": sys.__stdout__, "error": sys.__stderr__}
-    shown = {name: stream is not None and stream.isatty() for name, stream in streams.items()}
-    return {"terminal": shown, "columns": shutil.get_terminal_size().columns}
+    terminals = {name: stream is not None and stream.isatty() for name, stream in streams.items()}
+    return {"terminal": terminals, "columns": shutil.get_terminal_size().columns}
 
 
-class _Shown(io.TextIOWrapper):
-    """A stream whose other end shows what is written on a terminal."""
+class _TerminalStream(io.TextIOWrapper):
+    """A pipe whose reader copies what is written to a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def _show_on_terminal(facts: Mapping[str, Any]) -> None:
+def _set_up_output(facts: Mapping[str, Any]) -> None:
     os.environ["COLUMNS"] = str(facts.get("columns", 80))
     terminal = facts.get("terminal", {})
     if terminal.get("output"):
-        sys.stdout = _Shown(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
+        sys.stdout = _terminal_stream(1)
     if terminal.get("error"):
-        sys.stderr = _Shown(os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="replace", line_buffering=True)
+        sys.stderr = _terminal_stream(2)
+
+
+def _terminal_stream(descriptor: int) -> _TerminalStream:
+    binary = os.fdopen(descriptor, "wb", closefd=False)
+    return _TerminalStream(binary, encoding="utf-8", errors="replace", line_buffering=True)
 
 
 class _Worker:
-    """The child *pid*, to which signals are sent until it has been waited for: then its pid may be another's.
+    """The child *pid*. Signals are sent only until it has been reaped; after that its pid may be reused.
 
-    One that lets the third pass without ending is killed: nothing of a home is lost by that, and a person is heard.
+    The third signal is sent as SIGKILL, so that a user can always end the command. A kill loses no data of a home.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid: int | None = pid
         self._count = 0
-        #: A descriptor that is readable when it has ended, None where the system has none.
+        #: A pidfd, readable when the child has ended; None where the system has none.
         self.ending = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
 
     def send(self, number: int) -> None:
-        """Send *number* to it, SIGKILL in the end."""
+        """Send signal *number* to the child, SIGKILL from the third time on."""
         self._count += 1
         if self._pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, number if self._count < MOST_SIGNALS else signal.SIGKILL)
 
     def ended(self) -> int | None:
-        """Return its status once it has ended."""
+        """Return the wait status if the child has ended, else None."""
         pid = self._pid
         if pid is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
@@ -239,39 +244,39 @@ class _Worker:
 
 
 class _Output:
-    """Our standard output and error; *quiet*: what is written is held until `release`, up to `MOST_HELD` bytes."""
+    """This process's standard output and error; with *quiet*, up to `MOST_BUFFERED` bytes wait for `release`."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._held: list[tuple[int, bytes]] | None = [] if quiet else None
-        self._room = MOST_HELD
-        self._begun: dict[int, bytes] = {}  # of a character whose rest has not come
+        self._buffered: list[tuple[int, bytes]] | None = [] if quiet else None
+        self._space = MOST_BUFFERED
+        self._partial: dict[int, bytes] = {}  # stream -> first byte of an incomplete character
 
     def write(self, target: int, data: bytes) -> None:
-        """Write *data* to the stream *target*; to a terminal only what moves and colours lines. Raises OSError."""
-        if self._held is not None:
-            data = data[: self._room]
-            self._room -= len(data)
-            self._held.append((target, data))
+        """Write *data* to the stream *target*; replace control sequences if it is a terminal. Raises OSError."""
+        if self._buffered is not None:
+            data = data[: self._space]
+            self._space -= len(data)
+            self._buffered.append((target, data))
             return
         if os.isatty(target):
-            data = self._begun.pop(target, b"") + data
+            data = self._partial.pop(target, b"") + data
             if data.endswith(CONTROL_LEAD):
-                data, self._begun[target] = data[:-1], CONTROL_LEAD
+                data, self._partial[target] = data[:-1], CONTROL_LEAD
             data = CONTROLS.sub(b"?", data)
         written = 0
         while written < len(data):
             written += os.write(target, data[written:])
 
     def release(self) -> None:
-        """Write what was held."""
-        held, self._held = self._held or [], None
+        """Write the buffered output."""
+        buffered, self._buffered = self._buffered or [], None
         with suppress(BrokenPipeError):
-            for target, data in held:
+            for target, data in buffered:
                 self.write(target, data)
 
 
-def _attend(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answer: Answerer, shown: _Output) -> int:
-    """Pass *pipes* on (theirs → our stream) and answer requests until *worker* ends; return its status."""
+def _serve(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answer: Answerer, writer: _Output) -> int:
+    """Copy *pipes* (worker's output → own stream) and handle requests until *worker* ends; return its wait status."""
     open_channel: socket.socket | None = channel
     ending = worker.ending
     try:
@@ -279,15 +284,15 @@ def _attend(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answ
             watched = [*pipes, *([] if open_channel is None else [open_channel.fileno()])]
             watched += [] if ending is None else [ending]
             readable, _, _ = select.select(watched, [], [], None if ending is not None else POLL)
-            for source in [one for one in pipes if one in readable]:
-                if not _pass_on(source, pipes[source], shown):
+            for source in [pipe for pipe in pipes if pipe in readable]:
+                if not _copy_once(source, pipes[source], writer):
                     os.close(source)
                     del pipes[source]
-            if open_channel is not None and open_channel.fileno() in readable and not _answer_one(open_channel, answer):
-                open_channel = None
+            if open_channel is not None and open_channel.fileno() in readable:
+                open_channel = open_channel if _handle_request(open_channel, answer) else None
             status = worker.ended()
             if status is not None:
-                _drain(pipes, shown)
+                _drain(pipes, writer)
                 return status
     finally:
         for source in pipes:
@@ -296,30 +301,30 @@ def _attend(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answ
             os.close(ending)
 
 
-def _drain(pipes: Mapping[int, int], shown: _Output) -> None:
-    """Pass on what the worker has left in *pipes*, and no more: another process may write on."""
+def _drain(pipes: Mapping[int, int], writer: _Output) -> None:
+    """Copy what is in *pipes* now, at most one pipe capacity each: another process may go on writing."""
     for source, target in pipes.items():
         os.set_blocking(source, False)
         for _ in range(PIPE // CHUNK):
-            if not _pass_on(source, target, shown):
+            if not _copy_once(source, target, writer):
                 break
 
 
-def _pass_on(source: int, target: int, shown: _Output) -> bool:
-    """Write what *source* has to *target*; return whether more may come."""
+def _copy_once(source: int, target: int, writer: _Output) -> bool:
+    """Copy one read of *source* to *target*; return False at end of file or if nothing can be copied."""
     try:
         data = os.read(source, CHUNK)
-        shown.write(target, data)
+        writer.write(target, data)
     except (BlockingIOError, BrokenPipeError):
         return False
     return bool(data)
 
 
-def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
-    """Reply the next request; return whether the other end is still to be served."""
+def _handle_request(channel: socket.socket, answer: Answerer) -> bool:
+    """Answer the next request; return False if the connection must not be used any more."""
     try:
         received = receive(channel)
-    except (ValueError, OSError):  # not one of ours any more
+    except (ValueError, OSError):  # not a valid message
         return False
     if received is None:
         return False
@@ -333,7 +338,7 @@ def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
     except OSError as error:
         reply = error_message(InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}"))
     except Exception as error:  # noqa: BLE001 - the boundary: no request ends root's process
-        reply = error_message(InternalError(f"root's process does not take such a request: {error!r}"))
+        reply = error_message(InternalError(f"root's process cannot handle the request: {error!r}"))
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -347,8 +352,8 @@ def _answer_one(channel: socket.socket, answer: Answerer) -> bool:
     return True
 
 
-def _end_like(number: int) -> None:
-    """End by the signal that the worker ended by, so that the process that waits for us sees the same."""
+def _end_by_signal(number: int) -> None:
+    """End this process by signal *number*, so that its parent sees the same wait status as the worker's."""
     with suppress(OSError, ValueError):  # SIGKILL and SIGSTOP have no handlers
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

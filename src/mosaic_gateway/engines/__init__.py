@@ -1,1 +1,1 @@
-"""What runs the database: one contract (``base``), the embedded PostgreSQL, and a server by URL."""
+"""Database engines: the common contract (``base``), embedded PostgreSQL, PGlite, and a server named by URL."""

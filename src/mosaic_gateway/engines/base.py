@@ -1,4 +1,4 @@
-"""The contract that every engine keeps, what it reports, and how it fails."""
+"""The contract of all engines: protocol, report and errors."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ OLDEST_MAJOR = 15
 
 
 class EngineError(MosaicError):
-    """The engine failed in a way that no finer class names."""
+    """The engine failed for a reason that has no class of its own."""
 
     code = "ENGINE_FAILED"
 
 
 class EngineStartError(EngineError):
-    """The database did not come up; the message ends with the tail of the server's log."""
+    """The database did not start; the message ends with the tail of the server's log."""
 
     code = "ENGINE_START"
 
 
 class ServerUnreachableError(PreflightError):
-    """Nobody answers at the server's address."""
+    """No server answers at the address."""
 
     code = "SERVER_UNREACHABLE"
 
 
 class ServerLoginError(PreflightError):
-    """The server answers, but does not let us into the database: password, role or database name."""
+    """The server answers but rejects the login: wrong password, role or database name."""
 
     code = "SERVER_LOGIN"
 
@@ -65,19 +65,19 @@ class ServerTooOldError(PreflightError):
 
 
 class ServerReadOnlyError(PreflightError):
-    """The server takes no writes: a standby, or a database set to read only."""
+    """The server does not accept writes: it is a standby, or the database is set to read-only."""
 
     code = "SERVER_READ_ONLY"
 
 
 class VectorMissingError(PreflightError):
-    """The server has no pgvector that could be created."""
+    """The server does not offer the extension pgvector."""
 
     code = "VECTOR_MISSING"
 
 
 class ExtensionRightsError(PreflightError):
-    """pgvector is there, but this role may not create it."""
+    """pgvector is available, but the role may not create the extension."""
 
     code = "EXTENSION_RIGHTS"
 
@@ -89,7 +89,7 @@ class CpuUnsupportedError(PreflightError):
 
 
 class RuntimeMissingError(PreflightError):
-    """There are no usable PostgreSQL programs."""
+    """No usable PostgreSQL programs are installed."""
 
     code = "RUNTIME_MISSING"
 
@@ -101,13 +101,13 @@ class ClusterMissingError(PreflightError):
 
 
 class DiskFullError(PreflightError):
-    """There is no room for what must be written; what was begun has been removed."""
+    """The disk is full; partly written files have been removed."""
 
     code = "DISK_FULL"
 
 
 class UnfitAccountError(PreflightError):
-    """PostgreSQL does not run as this user: root, or a user without an entry in the user database."""
+    """PostgreSQL cannot run as this user: root, or a user without an entry in the user database."""
 
     code = "ACCOUNT_UNFIT"
 
@@ -119,18 +119,18 @@ class EngineBusyError(BusyError):
 
 
 class ForeignClusterError(RefusedError):
-    """What lies where the cluster belongs is not a cluster that this engine may use."""
+    """The files at the cluster's path are not a cluster that this engine may use."""
 
     code = "FOREIGN_CLUSTER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
-    """What `Engine.verify` found.
+    """The result of `Engine.verify`.
 
-    ``server_version`` is like ``18.6``. ``vector_version`` is the installed version of pgvector where
-    ``vector_installed``, else the one that would be installed. ``recovered`` says in a sentence what the
-    start had to clear away, None after an ordinary start.
+    ``server_version`` is like ``18.6``. ``vector_version`` is the installed version of pgvector if
+    ``vector_installed``, else the version that would be installed. ``recovered`` describes what the start
+    had to clean up, None after an ordinary start.
     """
 
     engine: EngineName
@@ -141,29 +141,29 @@ class EngineReport:
 
 
 class Engine(Protocol):
-    """What runs the database of one home, from nothing running to a conninfo that works."""
+    """Runs the database of one home and provides a conninfo for it."""
 
     @property
     def name(self) -> EngineName:
-        """Which engine this is."""
+        """The name of the engine."""
 
     def start(self) -> None:
-        """Bring the database up within a deadline; does nothing while it is up.
+        """Start the database within a deadline; does nothing if it is running.
 
-        Adopts or clears what a dead process left. Raises EngineError, PreflightError, BusyError.
+        Ends processes and removes stale files left by a crash. Raises EngineError, PreflightError, BusyError.
         """
 
     def verify(self) -> EngineReport:
-        """Check version, pgvector and rights; leaves nothing behind in the database.
+        """Check version, pgvector and privileges; leaves the database unchanged.
 
         Raises PreflightError.
         """
 
     def conninfo(self) -> str:
-        """Return the libpq conninfo for sessions and pools; it may hold a password: never log it."""
+        """Return the libpq conninfo for sessions and pools; it may contain a password and must not be logged."""
 
     def alive(self) -> bool:
-        """Return whether the database still stands: cheap, and without an exception."""
+        """Return whether the database is running; cheap, raises nothing."""
 
     def stop(self) -> None:
-        """Stop what `start` started, within 20 s, and release its lock; harmless when nothing runs."""
+        """Stop what `start` started, within 20 s, and release its lock; does nothing if it is not running."""

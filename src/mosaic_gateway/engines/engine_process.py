@@ -1,8 +1,8 @@
-"""One engine process: started so that it ends with us, its log kept, waited for.
+"""A child process that runs an engine: start, log, wait, and stop.
 
-Theory of operation. The kernel's death signal follows the *thread* that forked, not the process, and the
-caller's thread may be a pool's that ends when it is idle. So each process has a thread of its own,
-which starts it, waits for its end, and lives exactly as long.
+Theory of operation. The parent-death signal (PR_SET_PDEATHSIG) is bound to the *thread* that forked, not to the
+process, and the caller's thread may belong to a pool that ends idle threads. So each child has its own thread,
+which starts it, waits for its exit, and ends with it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mosaic_gateway.process.logfile import LogPump, RotatingFile
 __all__ = ["EngineProcess"]
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
-JOIN = 1.0  # seconds for the end of the output
+JOIN = 1.0  # seconds to wait for the rest of the output
 
 
 class EngineProcess:
-    """A process that is our child. Starts in the constructor's stead with `start`, once.
+    """A child process; `start` starts it, once.
 
-    What it writes goes into *log*. One that *reports* has standard output for that, and for standard input a pipe of
-    which we hold the other end: it can tell by its end that we have ended, however we did.
+    Its output goes to the file *log*. With *reports*, its standard output is passed to `read_reports` instead, and
+    its standard input is a pipe from this process: the child sees end of file when this process exits.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class EngineProcess:
         inherited: tuple[int, ...] = (),
         reports: bool = False,
     ) -> None:
-        """*orphan_signal* is what it gets when we die; *inherited* are descriptors that it keeps open until it ends."""
+        """*orphan_signal* is sent to it when this process exits; it inherits the descriptors *inherited*."""
         self._argv = [str(word) for word in argv]
         self._name = name
         self._log = log
@@ -58,20 +58,20 @@ class EngineProcess:
         self._pump: LogPump | None = None
 
     def start(self) -> None:
-        """Start it; returns when the process exists. Raises EngineStartError."""
+        """Start the process; returns once it exists. Raises EngineStartError."""
         file = RotatingFile(self._log)
-        file.write(b"")  # opened here, so that the caller gets what fails
-        # Made here: the loader's and the import system's locks must not be taken by a forked child.
+        file.write(b"")  # opened here, so that an error is raised to the caller
+        # Created here: a forked child must not take the locks of the loader and of the import system.
         before = die_with_parent(self._orphan_signal)
-        said, summary = (subprocess.PIPE, subprocess.PIPE) if self._reports else (subprocess.STDOUT, subprocess.DEVNULL)
+        stdin, stderr = (subprocess.PIPE, subprocess.PIPE) if self._reports else (subprocess.DEVNULL, subprocess.STDOUT)
 
         def supervise() -> None:
             try:
                 self._process = subprocess.Popen(
-                    self._argv, cwd=self._cwd, stdin=summary, stdout=subprocess.PIPE, stderr=said,
+                    self._argv, cwd=self._cwd, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr,
                     env=ENVIRONMENT, umask=0o077, pass_fds=self._inherited,
-                    preexec_fn=before,  # noqa: PLW1509 - takes no lock: everything it needs was loaded before
-                    process_group=0,  # a terminal's Ctrl-C is for us; we stop the process ourselves
+                    preexec_fn=before,  # noqa: PLW1509 - takes no lock: all it needs is already loaded
+                    process_group=0,  # a terminal's Ctrl-C reaches only this process, which stops the child
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError) as error:
                 self._error = error
@@ -85,7 +85,7 @@ class EngineProcess:
                     with suppress(OSError):
                         self._process.stdin.close()
             self._ended.set()
-            self.has_ended()
+            self.on_exit()
 
         threading.Thread(target=supervise, name=self._name, daemon=True).start()
         self._started.wait()
@@ -99,14 +99,14 @@ class EngineProcess:
             self._pump.start()
         if self._reports and process.stdout is not None:
             threading.Thread(
-                target=self.hear, args=(process.stdout,), name=f"{self._name}-reports", daemon=True
+                target=self.read_reports, args=(process.stdout,), name=f"{self._name}-reports", daemon=True
             ).start()
 
-    def hear(self, reports: IO[bytes]) -> None:
-        """Read *reports* to their end, in a thread of their own; for those that have any."""
+    def read_reports(self, reports: IO[bytes]) -> None:
+        """Read the stream *reports* to its end, in its own thread; for subclasses with *reports*."""
 
-    def has_ended(self) -> None:
-        """Hear, in the process's own thread, that it has ended."""
+    def on_exit(self) -> None:
+        """Called in the process's own thread after its exit; for subclasses."""
 
     @property
     def pid(self) -> int:
@@ -114,29 +114,29 @@ class EngineProcess:
         return self._process.pid if self._process is not None else 0
 
     def running(self) -> bool:
-        """Return whether the process has started and not ended."""
+        """Return whether the process has started and not exited."""
         return self._started.is_set() and not self._ended.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most *seconds* for the end of the process; return whether it has ended."""
+        """Wait at most *seconds* for the process to exit; return whether it has."""
         return self._ended.wait(seconds)
 
     def ending(self) -> str:
-        """Return how the process ended, for an error message."""
+        """Return a description of the process's exit, for an error message."""
         code = self._process.returncode if self._process is not None else None
-        return "it still runs" if code is None else ending_of(code)
+        return "it is still running" if code is None else ending_of(code)
 
     def tail(self) -> str:
-        """Return the last lines of its log; complete once the process has ended."""
+        """Return the last lines of its log; complete once the process has exited."""
         if self._pump is None:
             return ""
         if self._ended.is_set():
             self._pump.join(JOIN)
         return self._pump.tail()
 
-    def end(self, orders: Sequence[tuple[signal.Signals, float]]) -> None:
-        """Give one of *orders* after the other, each with the seconds that it has; harmless when it has ended."""
-        for number, limit in orders:
+    def end(self, signals: Sequence[tuple[signal.Signals, float]]) -> None:
+        """Send each of *signals* in turn until it exits, waiting the given seconds; does nothing once it has exited."""
+        for number, limit in signals:
             if not self.running() or self._process is None:
                 break
             self._process.send_signal(number)

@@ -1,4 +1,4 @@
-"""From settings to the engine they name."""
+"""Creates the engine that the configuration names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["engine_for"]
 def engine_for(config: Config, *, published: bool = True) -> Engine:
     """Return the engine that *config* names, not yet started.
 
-    *published*: other processes of the home may work through it; only PGlite, whose session they would share,
-    keeps them away otherwise. Raises `RuntimeMissingError` where the engine's programs are not installed, and what
-    `find_node` raises; UsageError where the database URL is missing; HomeLayoutError.
+    *published*: whether other processes of the home may connect to it. Only PGlite, whose clients share one session,
+    honours False. Raises `RuntimeMissingError` if the engine's programs are not installed, and what `find_node`
+    raises; UsageError if the database URL is missing; HomeLayoutError.
     """
-    # Imported here: each engine loads what the other does not need.
+    # Imported here: each engine needs modules that the others do not.
     if config.engine is EngineName.SERVER:
         from mosaic_gateway.engines.server import ServerEngine  # noqa: PLC0415
 
@@ -47,12 +47,12 @@ def _pglite(config: Config, *, published: bool) -> Engine:
     from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime  # noqa: PLC0415
 
-    environ, brought = process_environment(), shipped()
-    runtime = find_runtime(config.home, config.pglite_dir, shipped=brought, search_path=environ.get("PATH"))
+    environ, shipped_files = process_environment(), shipped()
+    runtime = find_runtime(config.home, config.pglite_dir, shipped=shipped_files, search_path=environ.get("PATH"))
     return Pglite(
         config.home,
         runtime,
-        shipped=brought,
+        shipped=shipped_files,
         runtime_directory=runtime_directory(environ),
         published=published,
     )

@@ -1,4 +1,4 @@
-"""What every server must have: PostgreSQL 15, room for writes, and pgvector or the right to create it."""
+"""Server requirements: PostgreSQL 15, write access, and pgvector or the privilege to create it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ServerFacts", "check_server", "check_version", "version_text"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """What a server that meets the requirements offers."""
+    """Versions found on a server that meets the requirements."""
 
     server_version: str
     vector_version: str
@@ -28,9 +28,9 @@ class ServerFacts:
 
 
 def check_server(connection: psycopg.Connection[TupleRow], *, try_extension: bool = True) -> ServerFacts:
-    """Return the facts of *connection*'s database; whatever it tries is rolled back.
+    """Return the facts of *connection*'s database; changes are rolled back.
 
-    Without *try_extension* the right to create pgvector is taken for granted.
+    Without *try_extension* the privilege to create pgvector is not tested.
     Raises `ServerTooOldError`, `ServerReadOnlyError`, `VectorMissingError`, `ExtensionRightsError`.
     """
     number = connection.info.server_version
@@ -50,7 +50,7 @@ def check_server(connection: psycopg.Connection[TupleRow], *, try_extension: boo
 
 
 def check_version(number: int) -> None:
-    """Raise `ServerTooOldError` where *number* (``server_version_num``) is below the oldest major version."""
+    """Raise `ServerTooOldError` if *number* (``server_version_num``) is below the oldest supported major version."""
     if number // 10000 < OLDEST_MAJOR:
         raise ServerTooOldError(
             f"The server is PostgreSQL {version_text(number)}; at least {OLDEST_MAJOR} is needed",
@@ -60,7 +60,7 @@ def check_version(number: int) -> None:
 
 
 def version_text(number: int) -> str:
-    """Return *number* (``server_version_num``) as people write it: 180006 → 18.6, 90624 → 9.6.24."""
+    """Return *number* (``server_version_num``) in its usual form: 180006 → 18.6, 90624 → 9.6.24."""
     if number < 100000:  # noqa: PLR2004 - before 10 a version had three parts
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     return f"{number // 10000}.{number % 10000}"
@@ -74,7 +74,7 @@ def _check_writable(connection: psycopg.Connection[TupleRow]) -> None:
         return
     why = "it is a standby" if row[0] else "default_transaction_read_only is on"
     raise ServerReadOnlyError(
-        f"The server takes no writes: {why}",
+        f"The server does not accept writes: {why}",
         hint="Give the --database-url of the primary (with several hosts: target_session_attrs=read-write).",
     )
 
@@ -88,12 +88,12 @@ def _vector_versions(connection: psycopg.Connection[TupleRow]) -> tuple[str | No
 
 
 def _try_extension(connection: psycopg.Connection[TupleRow]) -> None:
-    """Create the extension and take it back: the only answer that holds on every managed server."""
+    """Create the extension and roll back: the only reliable test of the privilege on managed servers."""
     try:
         with connection.transaction(force_rollback=True):
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.errors.UndefinedFile as error:
-        raise _vector_missing(f"pgvector is listed, but its library is not there: {_primary(error)}") from error
+        raise _vector_missing(f"pgvector is listed, but its library is missing: {_primary(error)}") from error
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
@@ -101,7 +101,7 @@ def _try_extension(connection: psycopg.Connection[TupleRow]) -> None:
             f"The role {connection.info.user!r} may not create pgvector in the database"
             f" {connection.info.dbname!r}: {_primary(error)}",
             hint="Have an administrator run CREATE EXTENSION vector in that database."
-            f" The server says: {error.diag.message_hint or 'nothing more'}",
+            f" The server's hint: {error.diag.message_hint or 'none'}",
             details={"sqlstate": error.sqlstate},
         ) from error
 

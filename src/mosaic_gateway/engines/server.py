@@ -1,4 +1,4 @@
-"""Engine ``server``: somebody else's PostgreSQL, by URL. Nothing is started or stopped, only examined."""
+"""Engine ``server``: an existing PostgreSQL server named by URL. It is checked, never started or stopped."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["DatabaseUrlError", "ServerEngine"]
 
 CONNECT_TIMEOUT = 5  # seconds
 ALIVE_TIMEOUT = 2  # seconds; libpq's smallest
-#: libpq's report of an answer by the server: ``FATAL:`` in most languages of ``lc_messages``.
-ANSWERED = re.compile(r"\b(FATAL|FEHLER|ERROR|ВАЖНО)\b|致命")
+#: Marks libpq's error text as an answer of the server: ``FATAL:`` in most languages of ``lc_messages``.
+SERVER_ANSWER = re.compile(r"\b(FATAL|FEHLER|ERROR|ВАЖНО)\b|致命")
 SECRETS = ("password", "sslpassword", "oauth_client_secret")
-SHORTEST_SCRUBBED = 3  # characters: a shorter secret would blank out ordinary words
+SHORTEST_SCRUBBED = 3  # characters: scrubbing a shorter secret would also replace ordinary words
 
 
 class DatabaseUrlError(UsageError):
-    """The database URL cannot be read; the message does not repeat it, because it may hold a password."""
+    """The database URL is malformed; the message does not repeat it, because it may contain a password."""
 
     code = "DATABASE_URL"
 
 
 class ServerEngine:
-    """A PostgreSQL server by URL (or conninfo); implements ``Engine``."""
+    """A PostgreSQL server named by URL (or conninfo); implements ``Engine``."""
 
     def __init__(self, database_url: Secret) -> None:
         self._url = database_url
@@ -54,7 +54,7 @@ class ServerEngine:
                 facts = check_server(connection)
             except psycopg.Error as error:
                 raise EngineError(
-                    f"The server failed while it was examined: {self._clean(error)}", hint="See the server's log."
+                    f"The check of the server failed: {self._clean(error)}", hint="See the server's log."
                 ) from None
         return EngineReport(
             engine=self.name,
@@ -68,7 +68,7 @@ class ServerEngine:
         return make_conninfo("", **self._parameters())
 
     def alive(self) -> bool:
-        """Return whether the server lets us in right now."""
+        """Return whether the server accepts a connection now."""
         try:
             self._connect(ALIVE_TIMEOUT).close()
         except PreflightError:
@@ -76,28 +76,29 @@ class ServerEngine:
         return True
 
     def stop(self) -> None:
-        """Do nothing: the server is not ours."""
+        """Do nothing: the server is managed by others."""
 
     def _connect(self, timeout: int) -> psycopg.Connection[TupleRow]:
         parameters = self._parameters()
-        with suppress(ValueError):  # libpq has its own say about a time-out that is no number
+        with suppress(ValueError):  # libpq itself reports a time-out that is not a number
             timeout = int(parameters.get("connect_timeout", timeout))
         try:
             return connect(self.conninfo(), application_name="mosaic-gateway", connect_timeout=timeout)
         except psycopg.Error as error:
-            # Not chained: the original's text is not scrubbed.
+            # Not chained: the text of the original error is not scrubbed.
             raise self._refusal(self._clean(error)) from None
 
     def _refusal(self, text: str) -> PreflightError:
         where = self._where()
-        if ANSWERED.search(text):
+        if SERVER_ANSWER.search(text):
             return ServerLoginError(
-                f"The server at {where} does not let us in: {text}",
+                f"The server at {where} rejected the login: {text}",
                 hint="Check user, password and database name in the database URL, and the server's pg_hba.conf.",
             )
         return ServerUnreachableError(
             f"The server at {where} does not answer: {text}",
-            hint="Check host and port in the database URL, and that the server runs and accepts connections from here.",
+            hint="Check host and port in the database URL, and that the server is running and accepts connections"
+            " from this machine.",
         )
 
     def _where(self) -> str:
@@ -107,17 +108,17 @@ class ServerEngine:
 
     def _parameters(self) -> dict[str, str]:
         try:
-            found = conninfo_to_dict(self._url.reveal())
+            parameters = conninfo_to_dict(self._url.reveal())
         except psycopg.Error:
-            # libpq's message quotes the part it stumbled over, which may be the password.
+            # libpq's message quotes the part that it cannot parse, which may be the password.
             raise DatabaseUrlError(
                 "The database URL cannot be read",
                 hint="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.",
             ) from None
-        return {key: str(value) for key, value in found.items() if value is not None}
+        return {key: str(value) for key, value in parameters.items() if value is not None}
 
     def _clean(self, error: psycopg.Error) -> str:
-        """Return *error* on one line without any secret of the URL."""
+        """Return *error* on one line with the URL's secrets replaced."""
         text = " ".join(str(error).split())
         parameters = self._parameters()
         for name in SECRETS:

@@ -1,4 +1,4 @@
-"""Opening a connection the same way everywhere: autocommit, UTC, UTF-8, and noticed when we are gone."""
+"""Connections with fixed session settings: autocommit, UTC, UTF-8, and detection of a vanished client."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from psycopg.rows import TupleRow
 
 __all__ = ["SEARCH_PATH", "connect"]
 
-#: An expression that takes ``"$user"`` out of the search path. Where a schema has the name of the role (ours
-#: is called ``mosaic``), the tables would land in it, and references to ``public`` find nothing.
+#: An expression that removes ``"$user"`` from the search path. If a schema has the name of the role (an
+#: installation has both as ``mosaic``), tables would be created in it, and references to ``public`` would fail.
 SEARCH_PATH: LiteralString = (
     "set_config('search_path', coalesce(nullif(regexp_replace("
     """current_setting('search_path'), '"?\\$user"?\\s*,?\\s*', ''), ''), 'public'), false)"""
 )
 
-#: How soon a busy backend notices that its client is gone (seconds).
+#: How often a busy backend checks whether its client is still connected (seconds).
 CHECK_INTERVAL = 5
 
 
 def connect(conninfo: str, *, application_name: str, connect_timeout: int = 10) -> psycopg.Connection[TupleRow]:
     """Open a connection in autocommit mode; *connect_timeout* is in seconds.
 
-    The session is set up by a statement and not by start-up ``options``, which poolers refuse.
-    Raises psycopg.Error; its text may name host, user and database, never the password.
+    Settings are applied by a statement, not by start-up ``options``, which poolers reject.
+    Raises psycopg.Error; its text may contain host, user and database, never the password.
     """
     connection = psycopg.connect(
         conninfo,
@@ -46,5 +46,5 @@ def _set_up(connection: psycopg.Connection[TupleRow]) -> None:
     try:
         connection.execute(f"SELECT {zone}, set_config('client_connection_check_interval', '{CHECK_INTERVAL}s', false)")
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
-        # A server on a system that cannot watch a socket refuses any value but 0; servers before 14 know it not.
+        # Refused by a server whose system cannot monitor a socket (only 0 is valid), and unknown before PostgreSQL 14.
         connection.execute(f"SELECT {zone}")

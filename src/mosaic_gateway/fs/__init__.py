@@ -1,1 +1,1 @@
-"""Files and directories: reading, atomic writing, flushing, recorded digests."""
+"""Files and directories: bounded reading, atomic writing, flushing, recorded digests."""

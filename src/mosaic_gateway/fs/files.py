@@ -1,8 +1,8 @@
-"""Small files of a home: read with bounds, and written beside their target, flushed, renamed (0600 in 0700).
+"""Small files of a home: bounded reading, and atomic writing (temporary file, fsync, rename(2); 0600 in 0700).
 
-Theory of operation. Several processes may change a home, and one of them may be hostile. So nothing of a home is
-opened that is not a regular file, links are not followed, and no more is read than the reader allows: a FIFO would
-block it, a device never end, a link lead elsewhere.
+Theory of operation. Several processes may write into a home, and one of them may be hostile. Therefore only regular
+files are opened, symbolic links are not followed, and reads have a size limit: a FIFO would block the reader, a device
+might never end, and a link could lead to any file.
 """
 
 from __future__ import annotations
@@ -38,36 +38,37 @@ __all__ = [
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 SMALL = 1 << 20  # bytes: settings, secrets, records
-LARGE = 64 << 20  # bytes: manifests, which have a line for each file
+LARGE = 64 << 20  # bytes: manifests, which list every file
 CHUNK = 1 << 16  # bytes
-LONGEST_NUMBER = 64  # digits of a number in a JSON document
+LONGEST_NUMBER = 64  # digits of an integer in a JSON document
 NOT_REGULAR = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
 
 
 class NotARegularFileError(OSError):
-    """Where a file belongs lies a link, a FIFO, a device, a socket or a directory."""
+    """The path is a symbolic link, FIFO, device, socket or directory instead of a regular file."""
 
 
 class TooLargeError(OSError):
-    """A file is larger than what belongs there can be."""
+    """A file exceeds its size limit."""
 
 
 def open_descriptor(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, dir_fd: int | None = None) -> int:
-    """Open the regular file *path*, whose last component may not be a link; one that *flags* create has mode 0600.
+    """Open the regular file *path* and return its descriptor; a file that *flags* create gets mode 0600.
 
-    Never blocks. Raises FileNotFoundError, NotADirectoryError, `NotARegularFileError`, OSError.
+    The last component must not be a symbolic link. Never blocks.
+    Raises FileNotFoundError, NotADirectoryError, `NotARegularFileError`, OSError.
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, PRIVATE_FILE, dir_fd=dir_fd)
     except OSError as error:
         # O_NOFOLLOW: a link; ENXIO: a socket, a FIFO without a reader, or a device without a driver
         if error.errno in NOT_REGULAR:
-            what = "a symbolic link" if error.errno == errno.ELOOP else "no regular file"
-            raise NotARegularFileError(errno.EINVAL, f"it is {what}", str(path)) from error
+            kind = "a symbolic link" if error.errno == errno.ELOOP else "not a regular file"
+            raise NotARegularFileError(errno.EINVAL, f"it is {kind}", str(path)) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotARegularFileError(errno.EINVAL, "it is no regular file", str(path))
+        raise NotARegularFileError(errno.EINVAL, "it is not a regular file", str(path))
     return descriptor
 
 
@@ -77,9 +78,9 @@ def open_regular(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> 
 
 
 def read_regular(path: str | os.PathLike[str], limit: int = SMALL, *, dir_fd: int | None = None) -> bytes:
-    """Return the content of the regular file *path*, which has at most *limit* bytes.
+    """Return the content of the regular file *path*, at most *limit* bytes.
 
-    Raises what `open_regular` raises, and `TooLargeError`.
+    Raises `TooLargeError` for a larger file, and what `open_regular` raises.
     """
     with open_regular(path, dir_fd=dir_fd) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -98,9 +99,9 @@ def read_json(path: str | os.PathLike[str], limit: int = SMALL) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return the JSON value *content*.
+    """Parse *content* and return the JSON value.
 
-    Raises ValueError, also for values nested too deeply to be read, and for an object that has a key twice.
+    Raises ValueError, also for too deep nesting, duplicate keys, NaN, Infinity and integers of more than 64 digits.
     """
     try:
         return json.loads(content, parse_int=_integer, parse_constant=_refuse_constant, object_pairs_hook=_object)
@@ -109,7 +110,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def parse_toml(content: bytes) -> dict[str, Any]:
-    """Return the TOML document *content*. Raises ValueError, also for values nested too deeply to be read."""
+    """Parse *content* and return the TOML document. Raises ValueError, also for too deep nesting."""
     try:
         return tomllib.loads(content.decode("utf-8"))
     except RecursionError:
@@ -117,9 +118,9 @@ def parse_toml(content: bytes) -> dict[str, Any]:
 
 
 def make_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
-    """Make *path* and its missing parents, each with exactly *mode*, whatever the umask is.
+    """Create *path* and its missing parents, each with exactly *mode*, regardless of the umask.
 
-    A directory that is already there keeps its mode. Raises OSError.
+    An existing directory keeps its mode. Raises OSError.
     """
     missing = []
     current = path
@@ -135,10 +136,10 @@ def make_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
 
 
 def write_file(path: Path, data: str | bytes, mode: int = PRIVATE_FILE) -> None:
-    """Replace *path* with *data* so that a reader, or a crash, sees the old file or the new one.
+    """Replace *path* with *data* atomically: readers see the old or the new file, also after a crash.
 
-    The bytes are on disk before the rename, the rename before the return. Raises OSError, and then
-    leaves no temporary file behind.
+    Calls fsync on the file before rename(2) and on its directory after it. Raises OSError, after
+    removing the temporary file.
     """
     content = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -158,12 +159,12 @@ def write_file(path: Path, data: str | bytes, mode: int = PRIVATE_FILE) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove *path* if it is there. Raises OSError."""
+    """Remove *path* if it exists. Raises OSError."""
     path.unlink(missing_ok=True)
 
 
 def remove_path(path: Path) -> None:
-    """Remove *path* if it is there: a directory with all below it, a link itself. Raises OSError."""
+    """Remove *path* if it exists: a directory recursively, a symbolic link without its target. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -177,10 +178,10 @@ def _integer(text: str) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("an object has a key twice")
-    return found
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What has been written goes to the disk."""
+"""Flushing of written data to disk: syncfs(2), fsync(2), sync_file_range(2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SYNC_FILE_RANGE_WRITE = 2  # <linux/fs.h>
 
 
 def flush_tree(directory: Path) -> None:
-    """Have all below *directory* on the disk: its file system at once (Linux), else file by file. Raises OSError."""
+    """Flush all files below *directory* to disk: by syncfs(2) on Linux, else by fsync of each file. Raises OSError."""
     if sys.platform.startswith("linux"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with suppress(AttributeError):  # a C library that lacks it
-                # syncfs(2): a thousand calls of fsync would make a thousand commits of the file system's journal
+            with suppress(AttributeError):  # the C library lacks it
+                # A thousand calls of fsync would cause a thousand commits of the file system's journal.
                 if ctypes.CDLL(None).syncfs(descriptor) == 0:
                     return
         finally:
@@ -34,8 +34,8 @@ def flush_tree(directory: Path) -> None:
 
 
 def begin_flush(descriptor: int, start: int, length: int) -> None:
-    """Have bytes that were just written go to the disk meanwhile; what fails, the flush afterwards tells."""
+    """Start writing the given bytes to disk in the background; a later flush waits for it and reports errors."""
     if sys.platform.startswith("linux"):
-        with suppress(AttributeError):  # a C library that lacks it
+        with suppress(AttributeError):  # the C library lacks it
             call = ctypes.CDLL(None).sync_file_range
             call(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), SYNC_FILE_RANGE_WRITE)

@@ -1,7 +1,7 @@
-"""Records on disk (JSON objects), each field checked when it is read.
+"""Reading and validation of records on disk (JSON objects).
 
-Other processes may write what lies in a home, so that nothing of a record is used before it has the form that it must
-have. A record that has not is one error, which names file and field.
+Other processes may write into a home. Therefore every field of a record is validated before it is used. An invalid
+record raises `RecordError`, which names the file and the field.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = [
     "LARGEST_PID",
     "PROGRAM_NAME",
     "VERSION",
-    "ClosedRecordError",
     "Field",
     "RecordError",
+    "UnreadableRecordError",
     "any_text",
     "boolean",
     "checked_record",
@@ -35,11 +35,10 @@ __all__ = [
     "digest",
     "entries",
     "integer",
+    "integer_between",
     "mapping",
     "matching",
     "member",
-    "moment",
-    "naming_the_file",
     "nested",
     "number",
     "optional",
@@ -47,22 +46,23 @@ __all__ = [
     "read_content",
     "read_object",
     "read_record",
+    "record_errors_for",
     "relative_path",
     "row",
     "text",
-    "whole",
+    "timestamp",
 ]
 
 E = TypeVar("E", bound=Enum)
-#: Returns the value in its right form. Raises ValueError, whose text says what a right value is.
+#: Validates a value and returns it, converted if necessary. Raises ValueError, whose text says what is valid.
 Check = Callable[[Any], Any]
 
 INSTANCE_ID = re.compile(r"[0-9a-f]{16}")
-#: PEP 440, without the epoch, which no version of ours has.
+#: PEP 440 without an epoch, which versions of mosaic-gateway do not use.
 VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-zA-Z0-9.]+)?", re.ASCII)
-#: UTC stamp and the gateway's version: 20261125T134500Z-0.1.0
+#: UTC timestamp and version of the gateway: 20261125T134500Z-0.1.0
 BACKUP_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9A-Za-z.+!_]+(-\d+)?", re.ASCII)
-#: The name of a copy of the gateway among the programs of an installation.
+#: Directory name of a program copy of the gateway.
 PROGRAM_NAME = re.compile(r"gateway-[\w.+!]+")
 LARGEST_PID = (1 << 31) - 1  # pid_t
 LONGEST_TEXT = 4096  # characters
@@ -73,32 +73,32 @@ LARGEST_NUMBER = 1 << 64
 
 
 class RecordError(RefusedError):
-    """A record in a home is not what it must be; the message names file and field."""
+    """A record in a home is invalid; the message names the file and the field."""
 
     code = "RECORD_INVALID"
 
     def __init__(self, file: Path, field: str, why: str, *, hint: str = "") -> None:
-        named = f"the field {field!r} of {file}" if field else str(file)
+        subject = f"the field {field!r} of {file}" if field else str(file)
         super().__init__(
-            f"{named} cannot be used: {why}",
+            f"{subject} is invalid: {why}",
             hint=hint or "Nothing was changed. Restore the file from a backup.",
             details={"file": str(file), "field": field},
         )
 
 
-class ClosedRecordError(RecordError):
-    """This user may not read the file."""
+class UnreadableRecordError(RecordError):
+    """This user has no permission to read the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field must be. One that is missing has *default*; without one it must be there."""
+    """The check of a field. A field that is missing has *default*; without a default it is required."""
 
     check: Check
     default: Any = ...
 
     def of(self, record: Mapping[str, Any], name: str) -> Any:
-        """Return the field *name* of *record* in its right form. Raises ValueError, and what the check raises."""
+        """Validate the field *name* of *record* and return its value. Raises ValueError, and what the check raises."""
         if name in record:
             return self.check(record[name])
         if self.default is ...:
@@ -107,7 +107,7 @@ class Field:
 
 
 def read_record(file: Path, fields: Mapping[str, Field], *, limit: int = SMALL, hint: str = "") -> dict[str, Any]:
-    """Return the *fields* of the record in *file*, each in its right form; other keys are left out.
+    """Read the record in *file* and return its validated *fields*; other keys are ignored.
 
     Raises what `read_content` raises.
     """
@@ -115,7 +115,7 @@ def read_record(file: Path, fields: Mapping[str, Field], *, limit: int = SMALL, 
 
 
 def read_object(file: Path, *, limit: int = SMALL, hint: str = "") -> dict[str, Any]:
-    """Return the JSON object in *file*, its values as they are. Raises what `read_content` raises."""
+    """Return the JSON object in *file* without validation of its fields. Raises what `read_content` raises."""
     content = read_content(file, limit=limit, hint=hint)
     try:
         value = parse_json(content)
@@ -129,53 +129,53 @@ def read_object(file: Path, *, limit: int = SMALL, hint: str = "") -> dict[str, 
 def read_content(file: Path, *, limit: int = SMALL, hint: str = "") -> bytes:
     """Return the content of *file*.
 
-    Raises FileNotFoundError and NotADirectoryError; `RecordError` for what is no regular file or has more than *limit*
-    bytes; `ClosedRecordError`; OSError.
+    Raises FileNotFoundError and NotADirectoryError; `RecordError` if it is not a regular file or has more than *limit*
+    bytes; `UnreadableRecordError`; OSError.
     """
-    with naming_the_file(file, hint=hint):
+    with record_errors_for(file, hint=hint):
         return read_regular(file, limit)
 
 
 @contextmanager
-def naming_the_file(file: Path, *, hint: str = "") -> Iterator[None]:
-    """Raise `RecordError` where the block, which opens or reads *file*, finds that no file of ours can be there."""
+def record_errors_for(file: Path, *, hint: str = "") -> Iterator[None]:
+    """Translate errors of a block that opens or reads *file*: permission denied, not a regular file, too large."""
     try:
         yield
     except PermissionError as error:
-        raise ClosedRecordError(file, "", "it is closed to this user", hint=hint) from error
+        raise UnreadableRecordError(file, "", "this user has no permission to read it", hint=hint) from error
     except (NotARegularFileError, TooLargeError) as error:
         raise RecordError(file, "", str(error.strerror), hint=hint) from error
 
 
 def checked_record(file: Path, value: Any, fields: Mapping[str, Field], *, hint: str = "") -> dict[str, Any]:
-    """Return the *fields* of *value*, which was read from *file*. Raises `RecordError`."""
+    """Return the validated *fields* of *value*, which was read from *file*. Raises `RecordError`."""
     if not isinstance(value, dict):
         raise RecordError(file, "", "it is not a JSON object", hint=hint)
-    found: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for name, field in fields.items():
         try:
-            found[name] = field.of(value, name)
+            checked[name] = field.of(value, name)
         except (ValueError, TypeError, OverflowError) as error:
             raise RecordError(file, name, str(error), hint=hint) from error
-    return found
+    return checked
 
 
 def text(value: Any) -> str:
-    """Check a text without control characters."""
+    """Check a string without control characters, at most `LONGEST_TEXT` characters."""
     if not isinstance(value, str) or len(value) > LONGEST_TEXT or not value.isprintable():
-        raise ValueError("it must be a text without control characters")
+        raise ValueError("it must be a string without control characters")
     return value
 
 
 def any_text(value: Any) -> str:
-    """Check a text of whatever characters; how long it may be, the size of its file says."""
+    """Check a string of any characters; only the size limit of its file bounds its length."""
     if not isinstance(value, str):
-        raise ValueError("it must be a text")  # noqa: TRY004 - one kind of error for all checks
+        raise ValueError("it must be a string")  # noqa: TRY004 - one kind of error for all checks
     return value
 
 
 def matching(pattern: re.Pattern[str], what: str) -> Check:
-    """Return the check of a text that *pattern* matches as a whole; *what* names such texts."""
+    """Return a check for a string that *pattern* matches fully; *what* describes such strings in errors."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or len(value) > LONGEST_TEXT or not pattern.fullmatch(value):
@@ -185,7 +185,7 @@ def matching(pattern: re.Pattern[str], what: str) -> Check:
     return check
 
 
-#: Checks a SHA-256.
+#: Checks a SHA-256 digest.
 digest = matching(re.compile(r"[0-9a-f]{64}"), "a digest of 64 hexadecimal digits")
 
 
@@ -196,19 +196,19 @@ def boolean(value: Any) -> bool:
     return value
 
 
-def whole(least: int, most: int) -> Check:
-    """Return the check of a whole number from *least* to *most*."""
+def integer_between(least: int, most: int) -> Check:
+    """Return a check for an integer from *least* to *most*."""
 
     def check(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"it must be a whole number from {least} to {most}")
+            raise ValueError(f"it must be an integer from {least} to {most}")
         return value
 
     return check
 
 
-#: Checks a whole number from 0 to 2**64 - 1.
-integer = whole(0, LARGEST_NUMBER - 1)
+#: Checks an integer from 0 to 2**64 - 1.
+integer = integer_between(0, LARGEST_NUMBER - 1)
 
 
 def number(value: Any) -> float:
@@ -219,7 +219,7 @@ def number(value: Any) -> float:
 
 
 def member(kind: type[E]) -> Check:
-    """Return the check of a value of the enumeration *kind*."""
+    """Return a check for a value of the enumeration *kind*."""
 
     def check(value: Any) -> E:
         try:
@@ -231,26 +231,26 @@ def member(kind: type[E]) -> Check:
 
 
 def choice(*values: str) -> Check:
-    """Return the check of one of the texts *values*."""
+    """Return a check for one of the strings *values*."""
     return matching(re.compile("|".join(map(re.escape, values))), f"one of {', '.join(values)}")
 
 
-def moment(value: Any) -> str:
-    """Check an ISO 8601 time with its offset."""
+def timestamp(value: Any) -> str:
+    """Check an ISO 8601 timestamp with a UTC offset."""
     if isinstance(value, str) and len(value) <= LONGEST_TIME:
         with suppress(ValueError):
             if datetime.fromisoformat(value).tzinfo is not None:
                 return value
-    raise ValueError("it must be a time with its offset (ISO 8601)")
+    raise ValueError("it must be an ISO 8601 timestamp with a UTC offset")
 
 
 def optional(check: Check) -> Check:
-    """Return the check of what may also be null."""
+    """Return a check that accepts null as well."""
     return lambda value: None if value is None else check(value)
 
 
 def entries(check: Check, *, most: int = MOST_ENTRIES) -> Check:
-    """Return the check of a list of at most *most* values; the result is a tuple."""
+    """Return a check for a list of at most *most* values; the result is a tuple."""
 
     def check_all(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > most:
@@ -261,7 +261,7 @@ def entries(check: Check, *, most: int = MOST_ENTRIES) -> Check:
 
 
 def row(*checks: Check) -> Check:
-    """Return the check of a list with one value for each of *checks*; the result is a tuple."""
+    """Return a check for a list with one value for each of *checks*; the result is a tuple."""
 
     def check_all(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) != len(checks):
@@ -272,7 +272,7 @@ def row(*checks: Check) -> Check:
 
 
 def mapping(key: Check, check: Check, *, most: int = MOST_ENTRIES) -> Check:
-    """Return the check of an object of at most *most* values, whatever their keys, as far as *key* lets them pass."""
+    """Return a check for an object of at most *most* entries, whose keys pass *key* and whose values pass *check*."""
 
     def check_all(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict) or len(value) > most:
@@ -283,18 +283,18 @@ def mapping(key: Check, check: Check, *, most: int = MOST_ENTRIES) -> Check:
 
 
 def nested(fields: Mapping[str, Field]) -> Check:
-    """Return the check of an object with these *fields*; other keys are left out."""
+    """Return a check for an object with these *fields*; other keys are ignored."""
 
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("it must be an object")  # noqa: TRY004 - one kind of error for all checks
-        found = {}
+        checked = {}
         for name, field in fields.items():
             try:
-                found[name] = field.of(value, name)
+                checked[name] = field.of(value, name)
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{name}: {error}") from error
-        return found
+        return checked
 
     return check
 
@@ -307,13 +307,13 @@ def path_text(value: Any) -> str:
 
 
 def relative_path(value: Any) -> str:
-    """Check a path that stays below where it begins."""
-    names = f"/{value}/"  # searched as a text, because manifests have thousands of paths
+    """Check a relative path without ``.``, ``..`` and empty components."""
+    names = f"/{value}/"  # string search instead of Path, because manifests have thousands of paths
     if not isinstance(value, str) or "//" in names or "/./" in names or "/../" in names or not _is_path(value):
         raise ValueError("it must be a relative path that stays below its directory")
     return value
 
 
 def _is_path(text: str) -> bool:
-    """Return whether the system takes *text* for a path; UnicodeEncodeError says that it does not."""
+    """Return whether *text* is usable as a path. Raises UnicodeEncodeError if it cannot be encoded."""
     return "\0" not in text and len(text if text.isascii() else os.fsencode(text)) <= LONGEST_PATH

@@ -1,4 +1,4 @@
-"""Installed files against what was recorded of them (RECORD, as in the specification of installed projects)."""
+"""Verification of installed files against RECORD (PyPA specification: recording installed projects)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def recorded_files(distribution: metadata.Distribution) -> Iterator[tuple[str, s
 
 
 def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
-    """Return the files of *distribution* that are missing or not as they were installed. Raises OSError.
+    """Return the files of *distribution* that are missing or differ from RECORD. Raises OSError.
 
-    Commands beside site-packages are left out: ``pip --target`` and copies of an environment put them elsewhere.
+    Scripts outside site-packages are skipped: ``pip --target`` and copies of an environment put them elsewhere.
     """
     base = str(distribution.locate_file(""))
     return tuple(
@@ -39,11 +39,11 @@ def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
 def is_as_recorded(path: str | os.PathLike[str], size: int, value: str | None) -> bool:
     """Return whether the file *path* has *size* (bytes; -1: unknown) and the hash *value* (None: unknown).
 
-    Links are followed: installers may make an environment of them. Never blocks. Raises OSError where it is there and
-    cannot be read.
+    Symbolic links are followed, because some installers link files into an environment. Never blocks. Raises OSError
+    if the file exists and cannot be read.
     """
     try:
-        # Not Path's own ways, which cost more than the hash of a small file, and there are thousands.
+        # Path methods would cost more than hashing a small file, and there are thousands of files.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False

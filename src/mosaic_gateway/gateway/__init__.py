@@ -1,1 +1,1 @@
-"""The running gateway: the HTTP application, and the life cycle that joins it to engine and schema."""
+"""The running gateway: its HTTP application, and the process that starts engine, schema and HTTP server."""

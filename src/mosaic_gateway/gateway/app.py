@@ -1,4 +1,4 @@
-"""The HTTP application: which path leads where, and what becomes of every error."""
+"""The HTTP application: its routes and its error responses."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["Services", "create_app", "make_pool"]
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-CLIENT_CLOSED = 499  # nobody reads it
+CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one receives it
 AUTH_PREFIX = "/api/auth/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the application works with; made by the life cycle.
+    """The pool and the settings of the application, supplied by `run.server`.
 
-    ``pool`` comes from `make_pool`. ``base_url`` is where people reach the gateway.
+    ``pool`` comes from `make_pool`. ``base_url`` is the public URL of the gateway.
     """
 
     pool: AsyncConnectionPool[AsyncConnection]
@@ -50,9 +50,9 @@ class Services:
 
 
 def create_app(services: Services) -> Starlette:
-    """Return the application. It opens the pool when it starts and closes it when it ends.
+    """Return the application, which opens the pool at start-up and closes it at shutdown.
 
-    Everything it needs is imported and read here, because the process may give up its rights next.
+    Everything it needs is imported and read here, because the process may drop root privileges next.
     """
     database, hasher = Database(services.pool), Hasher()
 
@@ -68,9 +68,9 @@ def create_app(services: Services) -> Starlette:
     app = Starlette(
         routes=_routes(services, database, hasher),
         lifespan=lifespan,
-        exception_handlers={HTTPException: _unknown},
+        exception_handlers={HTTPException: _routing_error},
     )
-    app.router.redirect_slashes = False  # better-auth answers 404, and so do we
+    app.router.redirect_slashes = False  # better-auth answers 404 to a trailing slash
     return app
 
 
@@ -92,35 +92,35 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
 
 
 def _route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return a route whose every failure becomes an answer: the boundary of all request handling."""
+    """Return a route that turns every exception of *endpoint* into a response."""
 
-    async def answered(request: Request) -> Response:
+    async def guarded(request: Request) -> Response:
         try:
             return await endpoint(request)
         except (ApiError, MosaicError) as error:
-            return answer_error(error) or _fault(request, error)
+            return answer_error(error) or _internal_error(request, error)
         except ClientDisconnect:
             return empty(CLIENT_CLOSED)
-        except Exception as error:  # noqa: BLE001 - the boundary: a fault of ours must not end the connection
-            return _fault(request, error)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug must not end the connection
+            return _internal_error(request, error)
 
-    return Route(path, answered, methods=[method])
+    return Route(path, guarded, methods=[method])
 
 
-def _fault(request: Request, error: Exception) -> Response:
+def _internal_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = {"message": "Something went wrong inside the gateway; its log says what", "code": "INTERNAL"}
+    body = {"message": "Internal error in the gateway; see its log", "code": "INTERNAL"}
     return json_response(body, status=500)
 
 
-async def _unknown(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: 404, and 405 with Allow; below ``/api/auth/`` better-auth's empty 404."""
+async def _routing_error(request: Request, error: Exception) -> Response:
+    """Return the router's 404, or 405 with Allow; below ``/api/auth/`` always better-auth's empty 404."""
     if not isinstance(error, HTTPException):
         raise error
     if request.url.path.startswith(AUTH_PREFIX):
         return empty(404)
     if error.status_code == 405:  # noqa: PLR2004 - the status is its own name
-        body = {"message": f"{request.method} is not allowed here", "code": "METHOD_NOT_ALLOWED"}
+        body = {"message": f"Method {request.method} is not allowed for this path", "code": "METHOD_NOT_ALLOWED"}
     else:
-        body = {"message": "There is nothing here", "code": "NOT_FOUND"}
+        body = {"message": "No such path", "code": "NOT_FOUND"}
     return json_response(body, status=error.status_code, headers=error.headers)

@@ -1,14 +1,14 @@
-"""The pool, and how requests use it so that a PostgreSQL that dies and comes back is barely noticed.
+"""The connection pool and its use by requests, designed for a PostgreSQL server that crashes and restarts.
 
-Theory of operation. A read whose connection broke is repeated once on a connection that was tested. A
-write is never repeated, because it may have been committed before the connection broke; it gets a
-tested connection to begin with. While the database is down the pool gives up on a connection after a
-fifth of a second instead of backing off for minutes, so that each request makes it try anew; from the
-first broken connection on until a success, requests wait only `DOWN_WAIT` for that try. Hence an
-outage is answered quickly, and ends with the first request after the server is back. What takes longer
-than `ANSWER_LIMIT` is cancelled; a server that answers not even that is given up 10 s later (psycopg).
-PGlite cannot always be cancelled: there each statement has a limit below that, at which its process is
-ended and started anew if nothing else helps.
+Theory of operation. A read whose connection broke is repeated once on a tested connection. A write is
+never repeated, because it may have been committed before the connection broke; it runs on a tested
+connection from the start. While the database is down, the pool abandons a connection attempt after
+`RECONNECT_LIMIT` instead of backing off for minutes, so each request triggers a new attempt. From the first
+broken connection until the next success, requests wait only `DOWN_WAIT` for a connection. Therefore requests
+fail fast during an outage, and the first request after the server's return succeeds. An operation that
+takes longer than `ANSWER_LIMIT` is cancelled; if the server does not answer the cancel request either,
+psycopg closes the connection 10 s later. PGlite cannot always cancel a statement: there each statement has
+the shorter limit `STATEMENT_LIMIT`, after which its process is restarted if the statement still runs.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Pool = AsyncConnectionPool[AsyncConnection]
 Operation = Callable[[AsyncConnection], Awaitable[T]]
 
 MAX_CONNECTIONS = 8
-MAX_IDLE = 60.0  # seconds until a connection beyond the first is given back
-UP_WAIT = 2.0  # seconds for a connection while the database is thought to be up
-DOWN_WAIT = 0.4  # seconds, long enough for one new connection
-ANSWER_LIMIT = 5.0  # seconds for everything that a request wants from the database at once
-STATEMENT_LIMIT = 4.0  # seconds for one statement on PGlite; less than a request waits for its answer
-GIVE_UP = 0.2  # seconds after which the pool stops trying until somebody asks again
-#: libpq: a server that vanished without a word is noticed within about five seconds.
+MAX_IDLE = 60.0  # seconds until an idle connection beyond the first is closed
+UP_WAIT = 2.0  # seconds to wait for a connection while the database is assumed to be up
+DOWN_WAIT = 0.4  # seconds to wait while it is down; long enough for one new connection
+ANSWER_LIMIT = 5.0  # seconds for one `read` or `write`
+STATEMENT_LIMIT = 4.0  # seconds for one statement on PGlite; below ANSWER_LIMIT
+RECONNECT_LIMIT = 0.2  # seconds after which the pool stops connecting until the next request
+#: libpq parameters: a server that disappears without closing its sockets is detected within about five seconds.
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "application_name": "mosaic-gateway",
@@ -55,8 +55,8 @@ CONNECTION: dict[str, Any] = {
 
 
 def make_pool(conninfo: str, engine: EngineName = EngineName.POSTGRES) -> Pool:
-    """Return the gateway's pool on *engine*, not yet open; the application opens and closes it."""
-    # psycopg_pool warns for every try of an outage, which requests log once.
+    """Return the gateway's pool for *engine*, not yet open; the application opens and closes it."""
+    # psycopg_pool warns about every failed attempt during an outage; `Database` logs an outage once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     return AsyncConnectionPool(
         conninfo,
@@ -66,25 +66,25 @@ def make_pool(conninfo: str, engine: EngineName = EngineName.POSTGRES) -> Pool:
         max_size=MAX_CONNECTIONS,
         max_idle=MAX_IDLE,
         timeout=UP_WAIT,
-        reconnect_timeout=GIVE_UP,
+        reconnect_timeout=RECONNECT_LIMIT,
         open=False,
         name="gateway",
     )
 
 
 class Database:
-    """Reads and writes of requests, over the gateway's pool."""
+    """Database reads and writes of requests, over the gateway's pool."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._down = False
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run *operation*, which only reads, each statement on its own; repeated once if its connection broke.
+        """Run *operation*, which only reads, without a transaction; repeat it once if its connection broke.
 
         Raises `DatabaseUnavailableError`.
         """
-        with self._judged():
+        with self._outage_tracking():
             async with asyncio.timeout(ANSWER_LIMIT):
                 connection = await self._get()
                 try:
@@ -101,27 +101,27 @@ class Database:
     async def write(self, operation: Operation[T]) -> T:
         """Run *operation* in one transaction, at most once. Raises `DatabaseUnavailableError`.
 
-        That error may also mean that the answer to a commit was lost.
+        That error is also raised if the connection breaks during COMMIT, so the transaction may be committed.
         """
-        with self._judged():
+        with self._outage_tracking():
             async with asyncio.timeout(ANSWER_LIMIT), self._tested() as connection, connection.transaction():
                 return await operation(connection)
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Learn from how the block ends whether the database is there, and raise what a request understands."""
+    def _outage_tracking(self) -> Iterator[None]:
+        """Record from the outcome of the block whether the database is up; translate connection errors."""
         try:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             self._failed(error)
-            raise DatabaseUnavailableError("The database does not answer just now; try again") from error
+            raise DatabaseUnavailableError("The database does not answer at the moment; try again") from error
         if self._down:
             self._down = False
-            logger.info("the database answers again")
+            logger.info("The database answers again")
 
     @asynccontextmanager
     async def _tested(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection that has just answered; each one found dead makes room for the next."""
+        """Provide a connection that has just answered a query; broken ones go back to the pool, which discards them."""
         while True:
             connection = await self._get()
             try:
@@ -145,7 +145,7 @@ class Database:
     def _failed(self, error: Exception) -> None:
         if not self._down:
             self._down = True
-            logger.warning("the database does not answer: %s", " ".join(str(error).split()) or type(error).__name__)
+            logger.warning("The database does not answer: %s", " ".join(str(error).split()) or type(error).__name__)
 
 
 async def _configure(connection: AsyncConnection) -> None:

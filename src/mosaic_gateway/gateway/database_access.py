@@ -1,4 +1,4 @@
-"""A home's database for a while: through the gateway's engine if it runs, else started and stopped here."""
+"""Access to a home's database: through the running gateway's engine, else by starting and stopping the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["OpenDatabase", "open_alone_if_idle", "open_database", "running_datab
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenDatabase:
-    """A database that can be worked on. ``alone``: nobody else can reach it before we let it go."""
+    """A database that accepts connections. ``alone``: no other process can connect to it before the block ends."""
 
     conninfo: str
     alone: bool
@@ -24,9 +24,9 @@ class OpenDatabase:
 
 @contextmanager
 def open_database(config: Config, *, verify: bool = True) -> Iterator[str]:
-    """Give the conninfo of the home's database for the length of the block. Raises what the engine raises.
+    """Yield the conninfo of the home's database. Raises what the engine raises.
 
-    Without *verify* the engine is not held against what a gateway needs: other schemas need less.
+    Without *verify* the engine is not verified against the gateway's requirements: other schemas need less.
     """
     with open_alone_if_idle(config, verify=verify) as opened:
         yield opened.conninfo
@@ -34,7 +34,7 @@ def open_database(config: Config, *, verify: bool = True) -> Iterator[str]:
 
 @contextmanager
 def open_alone_if_idle(config: Config, *, verify: bool = True) -> Iterator[OpenDatabase]:
-    """Do as `open_database`, and say whether the database is ours alone: where PGlite did not run before."""
+    """Do as `open_database`; ``alone`` is true if this call started PGlite, which then has no other clients."""
     running = running_database(config.home, config.engine)
     if running is not None:
         yield OpenDatabase(conninfo=running, alone=False)
@@ -50,7 +50,7 @@ def open_alone_if_idle(config: Config, *, verify: bool = True) -> Iterator[OpenD
 
 
 def running_database(home: Home, engine: EngineName) -> str | None:
-    """Return the conninfo of the database that another process runs for *home*; None: none does, or not one of ours."""
+    """Return the conninfo of the embedded engine that another process runs for *home*, None if there is none."""
     if engine is EngineName.POSTGRES:
         from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 

@@ -1,4 +1,4 @@
-"""One HTTP request to a gateway, from the machine that it runs on."""
+"""A minimal HTTP client for requests to a gateway on the same machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT = 5.0  # seconds
 
 
 class NoAnswerError(MosaicError):
-    """Nobody answers at the address, or what answers does not speak HTTP."""
+    """No process answers at the address, or the answer is not HTTP."""
 
     code = "NO_ANSWER"
 
@@ -23,7 +23,7 @@ class NoAnswerError(MosaicError):
 def ask(url: str, path: str, *, body: Any = None, timeout: float = LIMIT) -> tuple[int, Any]:
     """Send one request to the gateway at *url* (GET, or POST of *body* as JSON); return status and JSON.
 
-    The second value is None where the answer is no JSON. Raises `NoAnswerError`.
+    The second value is None if the response body is not JSON. Raises `NoAnswerError`.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
@@ -35,9 +35,7 @@ def ask(url: str, path: str, *, body: Any = None, timeout: float = LIMIT) -> tup
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswerError(
-            f"{url}{path} does not answer: {error}", hint="Look at the log: mosaic-gateway logs"
-        ) from error
+        raise NoAnswerError(f"{url}{path} does not answer: {error}", hint="See the log: mosaic-gateway logs") from error
     finally:
         connection.close()
     try:

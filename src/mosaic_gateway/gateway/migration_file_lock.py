@@ -1,4 +1,7 @@
-"""One runner of migrations at a time in a home whose database cannot keep a second one away: PGlite's."""
+"""The lock file that admits one migration runner at a time to a PGlite home.
+
+Other engines use an advisory lock in the database; PGlite runs all clients in one backend, where it has no effect.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ __all__ = ["migration_file_lock"]
 
 @contextmanager
 def migration_file_lock(config: Config, timeout: float) -> Iterator[None]:
-    """Keep other runners of *config*'s home away inside the block; wait at most *timeout* seconds for the turn.
+    """Hold the migration lock of *config*'s home inside the block; wait at most *timeout* seconds for it.
 
-    Does nothing for engines in whose database a lock can be held. Raises `MigrationsBusyError`, OSError.
+    Does nothing for engines other than PGlite. Raises `MigrationsBusyError`, OSError.
     """
     if config.engine is not EngineName.PGLITE:
         yield
@@ -29,8 +32,8 @@ def migration_file_lock(config: Config, timeout: float) -> Iterator[None]:
             holder = holder_of(path)
             pid = holder.pid if holder is not None else None
             raise MigrationsBusyError(
-                f"another migration run holds the lock of {config.home.path}: process {pid or 'unknown'}",
-                hint="Wait until it ends, then run the command again; end it only if you know that it hangs.",
+                f"another process runs migrations in {config.home.path}: process {pid or 'unknown'}",
+                hint="Wait until it ends, then run the command again; terminate it only if it hangs.",
                 details={"pid": pid},
             )
         yield

@@ -1,7 +1,7 @@
-"""The pages for people: ``/`` and ``/setup``, plain files without a build chain.
+"""The HTML pages ``/`` and ``/setup`` and their assets: static files, served as written.
 
-All files are read when this module is imported: after that the process may be another user, who cannot
-read where the package lies. The policy allows nothing inline and nothing from elsewhere.
+All files are read when this module is imported: afterwards the process may run as a user who cannot
+read the package. The content security policy allows no inline code and no other origin.
 """
 
 from __future__ import annotations

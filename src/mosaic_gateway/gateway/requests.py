@@ -1,7 +1,7 @@
-"""What requests bring: bodies within a limit, in JSON or as a form, and fields of the right kind.
+"""Parsing of request bodies (JSON or form, up to 1 MiB), field types, client address and user agent.
 
-Messages are worded as better-auth words them (better-call's body reader, zod 4's issues), because
-its clients show or match them.
+Messages have better-auth's wording (better-call's body reader, zod 4's issues), because its clients
+display or match them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BODY_MAX = 1024 * 1024  # bytes
 FORM_FIELDS_MAX = 100
-#: How much of a body that is too large is still read, so that a client that is sending gets the answer
-#: instead of a reset connection.
+#: Bytes of an oversized body that are still read, so that a client that is still sending receives the
+#: response instead of a connection reset.
 DRAIN_MAX = 8 * BODY_MAX
 DRAIN_SECONDS = 0.5
 
 
 class Undefined:
-    """JavaScript's undefined: no body, or no such field. Differs from null."""
+    """The type of `UNDEFINED`, JavaScript's undefined: no body, or no such field; distinct from null (None)."""
 
 
 UNDEFINED: Final = Undefined()
@@ -52,9 +52,9 @@ KINDS: Mapping[type, str] = {
 
 
 async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
-    """Return the parsed body, `UNDEFINED` where there is none. *allowed* are media types.
+    """Return the parsed body, or `UNDEFINED` if there is none. *allowed* are media types.
 
-    Raises `ApiError`: 413 above 1 MiB however it is sent, 415 for another type, 400 for JSON that is none.
+    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON.
     """
     content_type = request.headers.get("content-type", "")
     media_type = content_type.split(";")[0].strip().lower()
@@ -65,14 +65,14 @@ async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     if not body and not media_type:
         return UNDEFINED
     if media_type not in allowed:
-        wanted = f"Allowed types: {', '.join(sorted(allowed, reverse=True))}"
-        what = f'Content-Type "{content_type}" is not allowed' if media_type else "Content-Type is required"
-        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", f"{what}. {wanted}")
+        allowed_types = f"Allowed types: {', '.join(sorted(allowed, reverse=True))}"
+        problem = f'Content-Type "{content_type}" is not allowed' if media_type else "Content-Type is required"
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", f"{problem}. {allowed_types}")
     return _parse_json(body) if media_type == JSON else _parse_form(body)
 
 
 def field_issue(body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False) -> str | None:
-    """Return zod's complaint about the field *name*, or None where it is what was *expected*."""
+    """Return zod's message if the field *name* is not of the type *expected*, else None."""
     value = body.get(name, UNDEFINED)
     if isinstance(value, expected) or (optional and value is UNDEFINED):
         return None
@@ -87,7 +87,7 @@ def require_object(body: object) -> dict[str, object]:
 
 
 def issues_error(issues: list[str]) -> ApiError:
-    """Return the 400 that names every issue."""
+    """Return an `ApiError` (400 VALIDATION_ERROR) that lists every issue."""
     return ApiError(400, "VALIDATION_ERROR", "; ".join(issues))
 
 
@@ -97,12 +97,12 @@ def client_address(request: Request) -> str:
 
 
 def user_agent(request: Request) -> str:
-    """Return the User-Agent header without what PostgreSQL refuses, ``''`` when there is none."""
+    """Return the User-Agent header without NUL, which PostgreSQL refuses; ``''`` if there is none."""
     return request.headers.get("user-agent", "").replace("\x00", "")
 
 
 async def _collect(request: Request, *, refuse: bool) -> bytes:
-    """Return the whole body. Raises `ApiError` (413) where it is too large, or is known to be (*refuse*)."""
+    """Return the whole body. Raises `ApiError` (413) if it is too large; *refuse*: Content-Length says so already."""
     chunks, size, stream = [], 0, request.stream()
     if not refuse:
         async for chunk in stream:
@@ -114,7 +114,7 @@ async def _collect(request: Request, *, refuse: bool) -> bytes:
             return b"".join(chunks)
     if "expect" not in request.headers:
         await _drain(stream)
-    # There may be more of the body to come, so the connection cannot be used again.
+    # Unread parts of the body may follow, so the connection cannot be reused.
     raise ApiError(413, "PAYLOAD_TOO_LARGE", "The request body is larger than 1 MiB", {"connection": "close"})
 
 
@@ -132,7 +132,7 @@ def _parse_json(body: bytes) -> object:
     try:
         # Like a browser's Response.json(): a byte order mark is skipped, bad UTF-8 replaced.
         text = body.decode("utf-8", "replace").removeprefix("\ufeff")
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "BAD_REQUEST", "Invalid JSON in request body") from error
 
@@ -144,8 +144,8 @@ def _parse_form(body: bytes) -> dict[str, object]:
         raise ApiError(400, "BAD_REQUEST", "Too many fields in request body") from error
 
 
-def _refuse(word: str) -> object:
-    raise ValueError(word)  # NaN and Infinity, which Python reads and JSON does not have
+def _refuse_constant(word: str) -> object:
+    raise ValueError(word)  # NaN and Infinity: accepted by Python, not valid JSON
 
 
 def _kind(value: object) -> str:

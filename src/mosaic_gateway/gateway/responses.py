@@ -1,4 +1,4 @@
-"""What the gateway answers: JSON bodies, error bodies, and the one place that maps errors to statuses."""
+"""JSON responses, error responses, and the mapping of error codes to HTTP statuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mosaic_gateway.errors import MosaicError
 __all__ = ["ApiError", "answer_error", "empty", "json_response"]
 
 SECURITY: Mapping[str, str] = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-#: Code of an error on purpose -> status; a code that is not here is a fault of ours.
+#: Error code → HTTP status. Any other code is an internal error (500).
 STATUS: Mapping[str, int] = {
     "INVALID_EMAIL": 400,
     "PASSWORD_TOO_SHORT": 400,
@@ -29,7 +29,7 @@ RETRY_AFTER = "1"  # seconds
 
 
 class ApiError(Exception):
-    """A request that gets *status* and ``{"message", "code"}``; *headers* are added."""
+    """An error with an HTTP *status*; the response body is ``{"message", "code"}``, and *headers* are added."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class ApiError(Exception):
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None, cookies: Sequence[str] = ()
 ) -> Response:
-    """Return *value* as JSON that no cache keeps, with *cookies* as Set-Cookie values."""
+    """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
     response.raw_headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
@@ -50,12 +50,12 @@ def json_response(
 
 
 def empty(status: int) -> Response:
-    """Return *status* without a body, as better-auth's router answers what it does not know."""
+    """Return a response without a body, as better-auth's router sends for an unknown path."""
     return Response(None, status, SECURITY)
 
 
 def answer_error(error: ApiError | MosaicError) -> Response | None:
-    """Return the answer to an error that is the request's or the database's, None for a fault of ours."""
+    """Return the response for an `ApiError` or a code in `STATUS`, None for an internal error."""
     if isinstance(error, ApiError):
         return _error(error.status, error.code, error.message, error.headers)
     status = STATUS.get(error.code)

@@ -31,7 +31,7 @@ NO_CACHE = {"pragma": "no-cache"}
 
 
 class AuthRoutes:
-    """The three endpoints."""
+    """The endpoints sign-in, sign-out and get-session."""
 
     def __init__(self, database: Database, hasher: Hasher, cookies: Cookies) -> None:
         self._database = database
@@ -39,27 +39,27 @@ class AuthRoutes:
         self._cookies = cookies
 
     async def sign_in(self, request: Request) -> Response:
-        """``POST sign-in/email`` → a new session. Costs one password hash whether the user exists or not."""
+        """``POST sign-in/email``: create a session. Computes one password hash whether the user exists or not."""
         email, password, remember = _sign_in_fields(await read_body(request, (JSON, FORM)))
-        found = await self._database.read(lambda connection: find_credentials(connection, email))
-        stored = found.password_hash if found else None
+        credentials = await self._database.read(lambda connection: find_credentials(connection, email))
+        stored = credentials.password_hash if credentials else None
         verified = await self._hasher.run(verify_password, stored, password)
-        user, session = await self._begin(request, found, verified=verified, remember=remember)
+        user, session = await self._create_session(request, credentials, verified=verified, remember=remember)
         return json_response(
             {"redirect": False, "token": session.token, "user": user.to_json()},
             cookies=self._cookies.signed_in(session.token, remember=remember),
         )
 
     async def sign_out(self, request: Request) -> Response:
-        """``POST sign-out`` → the session is gone, and its cookies whether there was one or not."""
+        """``POST sign-out``: delete the session, if any, and clear its cookies in any case."""
         await read_body(request, (JSON,))
         token = self._token(request)
         if token is not None:
-            await self._end(token)
+            await self._delete_session(token)
         return json_response({"success": True}, cookies=self._cookies.cleared())
 
     async def get_session(self, request: Request) -> Response:
-        """``GET get-session`` → session and user, or ``null``; an expired session is deleted."""
+        """``GET get-session``: return session and user, or ``null``; an expired session is deleted."""
         token = self._token(request)
         if token is None:
             return json_response(None, headers=NO_CACHE)
@@ -68,26 +68,26 @@ class AuthRoutes:
             session, user = found
             return json_response({"session": session.to_json(), "user": user.to_json()}, headers=NO_CACHE)
         if found is not None:
-            await self._end(token)
+            await self._delete_session(token)
         return json_response(None, headers=NO_CACHE, cookies=self._cookies.cleared())
 
-    async def _begin(
-        self, request: Request, found: Credentials | None, *, verified: bool, remember: bool
+    async def _create_session(
+        self, request: Request, credentials: Credentials | None, *, verified: bool, remember: bool
     ) -> tuple[User, Session]:
-        user, ban_is_over = admit(found, verified=verified, now=utc_now())
+        user, ban_expired = admit(credentials, verified=verified, now=utc_now())
         session = new_session(
             user.id, remember=remember, ip_address=client_address(request), user_agent=user_agent(request)
         )
 
-        async def begin(connection: AsyncConnection) -> None:
-            if ban_is_over:
+        async def insert(connection: AsyncConnection) -> None:
+            if ban_expired:
                 await lift_ban(connection, user)
             await insert_session(connection, session)
 
-        await self._database.write(begin)
+        await self._database.write(insert)
         return user, session
 
-    async def _end(self, token: str) -> None:
+    async def _delete_session(self, token: str) -> None:
         await self._database.write(lambda connection: delete_session(connection, token))
 
     def _token(self, request: Request) -> str | None:

@@ -1,4 +1,4 @@
-"""``/api/bootstrap``: is there an admin yet, and the making of the first one."""
+"""``/api/bootstrap``: status of the set-up, and creation of the first admin."""
 
 from __future__ import annotations
 
@@ -32,20 +32,23 @@ TOKEN_HEADER = "x-setup-token"  # noqa: S105 - a header's name
 
 
 class BootstrapRoutes:
-    """The two endpoints. Set-ups of one process take turns, so that the losers cost no password hash."""
+    """The endpoints status and setup.
+
+    Concurrent set-ups in this process run one after another, so that those that fail compute no password hash.
+    """
 
     def __init__(self, database: Database, hasher: Hasher, cookies: Cookies) -> None:
         self._database = database
         self._hasher = hasher
         self._cookies = cookies
-        self._turn = asyncio.Lock()
+        self._setup_lock = asyncio.Lock()
 
     async def status(self, _request: Request) -> Response:
-        """``GET status`` → ``{"needsSetup": bool}``."""
+        """``GET status``: return ``{"needsSetup": bool}``."""
         return json_response({"needsSetup": await self._database.read(setup.needs_setup)})
 
     async def setup(self, request: Request) -> Response:
-        """``POST setup`` → 201 and signed in. The body is judged first, then the state, then the token."""
+        """``POST setup``: create the first admin (201) and sign in. Checks the body, then the state, then the token."""
         body = require_object(await read_body(request, (JSON,)))
         name, email, password = _fields(body)
         token = _token(request, body)
@@ -54,7 +57,7 @@ class BootstrapRoutes:
             await setup.check_claim(connection, token)
 
         await self._database.read(check)
-        async with self._turn:
+        async with self._setup_lock:
             await self._database.read(check)
             new = await self._hasher.run(prepare_user, name, email, password, "admin")
             user, session = await self._claim(request, new, token)
@@ -75,7 +78,7 @@ class BootstrapRoutes:
 
 
 def _fields(body: dict[str, object]) -> tuple[str, str, str]:
-    """Return name, e-mail and password as far as they can be judged without hashing."""
+    """Return name, e-mail and password, after every check that needs neither database nor hashing."""
     issues = [issue for field in ("name", "email", "password") if (issue := field_issue(body, field))]
     if issues:
         raise issues_error(issues)

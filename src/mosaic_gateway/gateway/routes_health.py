@@ -1,4 +1,4 @@
-"""``/healthz``: the process answers. ``/readyz``: database and schema are there too."""
+"""Health endpoints: ``/healthz`` (the process answers) and ``/readyz`` (database and schema are available too)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ HAS_SCHEMA = "SELECT to_regclass('users') IS NOT NULL AND to_regclass('storage_d
 
 
 class HealthRoutes:
-    """The two endpoints of the gateway called *instance_id*."""
+    """The endpoints healthz and readyz of the gateway *instance_id*."""
 
     def __init__(self, database: Database, *, version: str, instance_id: str | None) -> None:
         self._database = database
         self._identity = {"version": version, "instanceId": instance_id}
 
     async def healthz(self, _request: Request) -> Response:
-        """``GET /healthz`` → 200 with version and instance; never asks the database."""
+        """``GET /healthz``: return 200 with version and instance, without a database query."""
         return json_response({"status": "ok", **self._identity})
 
     async def readyz(self, _request: Request) -> Response:
-        """``GET /readyz`` → 200, or 503 naming what is missing."""
+        """``GET /readyz``: return 200, or 503 with what is unavailable."""
         try:
             database, schema = True, await self._database.read(_has_schema)
         except DatabaseUnavailableError:

@@ -1,4 +1,4 @@
-"""Both schemas of a database brought up to date: the one path for gateway and command line."""
+"""Migration of a database with the packaged bundles, used by the gateway and the command line alike."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def prepare_schema(
     lock_timeout: float = 60.0,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
-    """Apply what is pending of *bundles*, in their order. Raises what `migrate` raises.
+    """Apply the pending migrations of *bundles*, in the order given. Raises what `migrate` raises.
 
-    A refusal of any bundle comes before the first write of all.
+    All bundles are checked before anything is written.
     """
     from mosaic_gateway.engines.session import connect
 
@@ -62,7 +62,7 @@ def apply_bundles(
     alone: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
-    """Do as `prepare_schema` on an open *connection*; *alone* as `migrate` has it."""
+    """Do as `prepare_schema` on an open *connection*; *alone* is passed to `migrate`."""
     from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan
 
     plans = [read_plan(connection, bundle) for bundle in bundles]
@@ -73,13 +73,13 @@ def apply_bundles(
             report = MigrationReport(bundle=bundle.name, applied=(), already_applied=plan.applied)
         else:
             report = migrate(bundle, connection, lock_timeout=lock_timeout, alone=alone, on_event=on_event)
-        LOG.info("%s: %d applied now, %d before", bundle.name, len(report.applied), report.already_applied)
+        LOG.info("%s: %d migrations applied now, %d before", bundle.name, len(report.applied), report.already_applied)
         reports.append(report)
     return tuple(reports)
 
 
 def schema_digest(bundles: tuple[Bundle, ...]) -> str:
-    """Return a hash over all migrations of *bundles*, by which two packages' schemas are compared."""
+    """Return a digest of all migrations of *bundles*, for comparing the schemas of two packages."""
     digest = hashlib.sha256()
     for bundle in bundles:
         digest.update("".join((bundle.name, *(migration.hash for migration in bundle.migrations))).encode())

@@ -1,1 +1,1 @@
-"""What an installation is on disk, beyond the places in its home."""
+"""An installation on disk: the layout of its home, root's record of it, and the state of an upgrade."""

@@ -1,4 +1,4 @@
-"""The names of the database engines, as settings and receipt have them."""
+"""The names of the database engines in settings and receipt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["EngineName"]
 
 
 class EngineName(StrEnum):
-    """What runs the database."""
+    """The database engines."""
 
     POSTGRES = "postgres"
     PGLITE = "pglite"

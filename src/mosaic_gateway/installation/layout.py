@@ -1,4 +1,4 @@
-"""The home of an installation: one directory, and every path in it."""
+"""The layout of a home: every path in the directory of an installation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Home"]
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The one directory that an installation owns, and the places in it.
+    """The directory that an installation owns, and the paths in it.
 
-    ``programs`` is the directory of programs that root made for it elsewhere, None where they lie in the home.
-    ``broker`` is who does what only root can do, None for an ordinary user's own work.
+    ``programs`` is the directory of program copies if root created one outside the home, else None. ``broker`` performs
+    operations that need root; it is None where an ordinary user runs the command.
     """
 
     path: Path
@@ -24,12 +24,12 @@ class Home:
 
     @property
     def receipt(self) -> Path:
-        """What the installation owns, here and elsewhere (JSON)."""
+        """The receipt: what the installation owns in the home and elsewhere (JSON)."""
         return self.path / "receipt.json"
 
     @property
     def journal(self) -> Path:
-        """Installer steps under way (JSON lines)."""
+        """The journal of installer steps (JSON lines)."""
         return self.path / "journal.jsonl"
 
     @property
@@ -39,12 +39,12 @@ class Home:
 
     @property
     def lock(self) -> Path:
-        """Held by the verb that changes the installation."""
+        """Lock file of the verb that changes the installation."""
         return self.path / ".lock"
 
     @property
     def secrets(self) -> Path:
-        """One file for each secret (0600)."""
+        """Directory with one file for each secret (0600)."""
         return self.path / "secrets"
 
     @property
@@ -59,40 +59,40 @@ class Home:
 
     @property
     def runtime(self) -> Path:
-        """Copies of the programs that run, one directory for each version."""
+        """Program copies, one directory for each version."""
         return self.programs or self.path / "runtime"
 
     @property
     def run(self) -> Path:
-        """Sockets, pid files, locks of running processes."""
+        """Sockets, pid files and lock files of running processes."""
         return self.path / "run"
 
     @property
     def gateway_lock(self) -> Path:
-        """Held by the gateway that serves this home."""
+        """Lock file of the gateway that serves this home."""
         return self.run / "gateway.lock"
 
     @property
     def supervisor_lock(self) -> Path:
-        """Held by the supervisor that keeps the gateway running in the background."""
+        """Lock file of the supervisor that runs the gateway in the background."""
         return self.run / "supervisor.lock"
 
     @property
     def logs(self) -> Path:
-        """Rotated log files."""
+        """Directory of log files, which are rotated."""
         return self.path / "logs"
 
     @property
     def gateway_log(self) -> Path:
-        """What the gateway in the background writes."""
+        """Log of the gateway in the background."""
         return self.logs / "gateway.log"
 
     @property
     def postgres_log(self) -> Path:
-        """What the embedded PostgreSQL writes."""
+        """Log of the embedded PostgreSQL."""
         return self.logs / "postgres.log"
 
     @property
     def pglite_log(self) -> Path:
-        """What PGlite writes."""
+        """Log of PGlite."""
         return self.logs / "pglite.log"

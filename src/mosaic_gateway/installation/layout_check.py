@@ -1,7 +1,7 @@
-"""Is every directory of a home a directory, and every lock a file?
+"""Checks that the directories of a home are directories and its lock files are regular files.
 
-A verb that writes or removes below a link would do so elsewhere; so a verb that changes a home, or starts something in
-it, begins with this question. The home itself may be reached through links.
+A verb that writes or removes below a symbolic link would change files outside the home. Therefore a verb that changes
+a home, or starts a process in it, runs these checks first. The path of the home itself may contain links.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["HomeLayoutError", "check_layout", "check_run_directory"]
 
 
 class HomeLayoutError(RefusedError):
-    """Something else lies where a directory, or a lock, of the home belongs."""
+    """A directory or lock file of the home is of another file type, or its owner has no permission to use it."""
 
     code = "HOME_LAYOUT"
 
 
 def check_layout(home: Home) -> None:
-    """Raise `HomeLayoutError` unless what is there of the directories of *home* are directories; OSError."""
+    """Raise `HomeLayoutError` if a directory or lock file of *home* exists and is of another file type; OSError."""
     for path in (home.data, home.logs, home.secrets, *(home.path / name for name in ("backups", "bin", "runtime"))):
         _check(path, stat.S_ISDIR, stat.S_IRWXU, "directory")
     _check_file(home.lock)
@@ -48,17 +48,17 @@ def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str) -> N
     except (FileNotFoundError, NotADirectoryError):
         return
     if not fits(status.st_mode):
-        what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
+        actual = "is a symbolic link" if stat.S_ISLNK(status.st_mode) else "is of another type"
         raise HomeLayoutError(
-            f"{path} must be a {kind}, and is {what}",
-            hint="Nothing was changed. Put what it leads to in its place; a directory may be a mount (mount --bind)."
+            f"{path} must be a {kind}, but {actual}",
+            hint="Nothing was changed. Replace a link by its target directory, or by a bind mount (mount --bind)."
             if kind == "directory"
-            else "Nothing was changed. Remove it: it is made anew.",
+            else "Nothing was changed. Remove it; it is created again.",
             details={"path": str(path)},
         )
     if status.st_uid == os.geteuid() != 0 and status.st_mode & needed != needed:
         raise HomeLayoutError(
-            f"{path} is closed to its owner (mode {stat.S_IMODE(status.st_mode):04o})",
+            f"{path} is not accessible to its owner (mode {stat.S_IMODE(status.st_mode):04o})",
             hint="Set the modes: mosaic-gateway doctor --fix",
             details={"path": str(path)},
         )

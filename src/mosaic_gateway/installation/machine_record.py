@@ -1,8 +1,8 @@
-"""Root's own record of an installation that root made: ``/etc/mosaic-gateway/<key>.json`` (root, 0644).
+"""Root's record of an installation that root created: ``/etc/mosaic-gateway/<key>.json`` (owner root, mode 0644).
 
-What root acts on stands here and nowhere else: the account, the unit, the directory of programs, the command's link.
-A home's own receipt, which the account can write, has the rest. The key is a hash of the home's path, so that no home
-can name another's record. Every process may read a record: it says where the programs of a home lie.
+It is the only source for root's actions: the account, the service unit, the directory of program copies and the link
+to the command. The receipt in the home has the rest, because the account can write it. The key is a hash of the home's
+path, so that a home cannot refer to the record of another one. All processes read it to find the program copies.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mosaic_gateway.fs.record_fields import (
     boolean,
     entries,
     integer,
+    integer_between,
     matching,
     optional,
     path_text,
     read_record,
     text,
-    whole,
 )
 
 __all__ = [
@@ -51,38 +51,37 @@ __all__ = [
 ]
 
 DIRECTORY = Path("/etc/mosaic-gateway")
-#: Version of the file's form.
+#: Version of the file format.
 SCHEMA = 1
 READABLE = 0o644
-LONGEST_WAIT = 60.0  # seconds for another command of root's to have looked and made what is root's
+LONGEST_WAIT = 60.0  # seconds to wait for the lock
 PAUSE = 0.1  # seconds
 NAME = re.compile(r"[0-9a-f]{16}\.json")
-#: useradd(8), and what this product calls its own.
+#: Account names that useradd(8) accepts.
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
 
 
 class RecordsBusyError(BusyError):
-    """Another command of root's is making an installation on this machine."""
+    """Another command that root runs is creating an installation on this machine."""
 
     code = "INSTALLATION_BUSY"
 
 
 class RecordsUnwritableError(PreflightError):
-    """Root cannot keep its record of the installation."""
+    """Root's record of the installation cannot be written."""
 
     code = "RECORD_UNWRITABLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRecord:
-    """What root has made for the home ``home``.
+    """What root created for the home ``home``.
 
-    ``account`` is whom the home belongs to, ``account_created`` whether root made that account for it;
-    ``directories`` are the home and those above it that root made, outermost first. ``programs`` is the directory of
-    programs. ``unit`` is the service manager's (`gateway.service.Service.to_dict`), ``command`` a link to the
-    installation's command, both None where there is none. ``host`` and ``port`` are where root has said that the
-    gateway listens, which matters for ports below 1024; ``cache`` what is kept for the account outside of the home.
-    ``complete`` says that an installation came to its end.
+    ``account`` owns the home; ``account_created``: root created this account. ``directories`` are those that root
+    created: parents of the home, outermost first, and the home. ``programs`` is the directory of program copies.
+    ``unit`` is the service unit (`gateway.service.Service.to_dict`), ``command`` the link to the installation's
+    command; both may be None. ``host`` and ``port`` are the address that root configured; needed for ports below 1024.
+    ``cache`` is the account's cache outside the home. ``complete``: the installation was completed.
     """
 
     home: Path
@@ -113,53 +112,53 @@ FIELDS = {
     "record": Field(integer),
     "home": Field(_path),
     "account": Field(matching(ACCOUNT, "the name of an account")),
-    "uid": Field(whole(0, (1 << 32) - 2)),
+    "uid": Field(integer_between(0, (1 << 32) - 2)),
     "programs": Field(_path),
     "account_created": Field(boolean),
     "directories": Field(entries(_path)),
     "unit": Field(optional(_object)),
     "command": Field(optional(_path)),
     "host": Field(optional(text)),
-    "port": Field(optional(whole(1, 65535))),
+    "port": Field(optional(integer_between(1, 65535))),
     "cache": Field(optional(_path)),
     "complete": Field(boolean),
 }
-HINT = "Root wrote it: restore it from a backup of /etc, or remove it and run mosaic-gateway install."
+HINT = "Restore it from a backup of /etc, or remove it and run mosaic-gateway install as root."
 
 
 def key_of(home: Path) -> str:
-    """Return the key of the installation in *home*: 16 hexadecimal digits. Pure."""
+    """Return the key of the installation in *home*: 16 hexadecimal digits of a SHA-256. Pure."""
     return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
 
 
 def record_file(home: Path) -> Path:
-    """Return where root's record of *home* is, if there is one."""
+    """Return the path of root's record of *home*, whether it exists or not."""
     return DIRECTORY / f"{key_of(home)}.json"
 
 
 def read_machine_record(home: Path) -> MachineRecord | None:
-    """Return root's record of *home*, None where root has not installed there. Raises RecordError, OSError."""
+    """Return root's record of *home*, None if root did not install there. Raises RecordError, OSError."""
     return _read(record_file(home), home)
 
 
 def machine_records() -> Iterator[MachineRecord]:
-    """Yield the record of every installation that root made on this machine, as far as it can be read."""
+    """Yield all readable records of installations that root created on this machine."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for file in sorted(DIRECTORY.iterdir()):
             if NAME.fullmatch(file.name):
                 with suppress(RecordError, OSError):
-                    found = _read(file, None)
-                    if found is not None:
-                        yield found
+                    record = _read(file, None)
+                    if record is not None:
+                        yield record
 
 
 @contextmanager
 def records_locked() -> Iterator[None]:
-    """Let no other command of root's make an installation during the block.
+    """Lock the records for the block, so that root runs one installation at a time.
 
-    Raises `RecordsBusyError` after `LONGEST_WAIT`, `RecordsUnwritableError`.
+    Raises `RecordsBusyError` after `LONGEST_WAIT` seconds, `RecordsUnwritableError`.
     """
-    with _naming_the_directory():
+    with _write_errors():
         make_directory(DIRECTORY, 0o755)
         directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -167,7 +166,7 @@ def records_locked() -> Iterator[None]:
         yield
     finally:
         os.close(directory)
-        with suppress(OSError):  # it holds records
+        with suppress(OSError):  # the directory is not empty
             DIRECTORY.rmdir()
 
 
@@ -179,34 +178,35 @@ def _lock(directory: int) -> None:
             return
         if time.monotonic() > deadline:
             raise RecordsBusyError(
-                "another command of root's has been making an installation for some time",
-                hint=f"See who has {DIRECTORY} open (fuser {DIRECTORY}), end that command, then run this one again.",
+                f"another process has locked {DIRECTORY} for more than {LONGEST_WAIT:g} s to create an installation",
+                hint=f"Find the process with fuser {DIRECTORY}, end it, then run this command again.",
             )
         time.sleep(PAUSE)
 
 
 def write_machine_record(record: MachineRecord) -> None:
-    """Write *record*; on disk before the return. Raises `RecordsUnwritableError`."""
+    """Write *record* and flush it to disk. Raises `RecordsUnwritableError`."""
     value = {"record": SCHEMA, **asdict(record)}
-    with _naming_the_directory():
+    with _write_errors():
         make_directory(DIRECTORY, 0o755)
         write_file(record_file(record.home), json.dumps(value, indent=2, default=str) + "\n", READABLE)
 
 
 @contextmanager
-def _naming_the_directory() -> Iterator[None]:
+def _write_errors() -> Iterator[None]:
+    """Translate OSError into `RecordsUnwritableError`."""
     try:
         yield
     except OSError as error:
         raise RecordsUnwritableError(
             f"root's record of the installation cannot be written into {DIRECTORY}: {error.strerror}",
-            hint="Make /etc writable for this command, or install as an ordinary user, whose installation "
-            "stays wholly in its home.",
+            hint="Make /etc writable for this command, or install as an ordinary user: such an installation "
+            "needs no files outside its home.",
         ) from error
 
 
 def remove_machine_record(home: Path) -> None:
-    """Remove the record of *home*, and the directory of records if it is empty then. Raises OSError."""
+    """Remove the record of *home*, and the directory of records if it is empty afterwards. Raises OSError."""
     remove_file(record_file(home))
     with suppress(OSError):
         DIRECTORY.rmdir()
@@ -216,12 +216,12 @@ def _read(file: Path, home: Path | None) -> MachineRecord | None:
     try:
         status = file.lstat()
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise RecordError(file, "", "it is not root's alone", hint=HINT)
+            raise RecordError(file, "", "it is not owned by root, or others have write permission", hint=HINT)
         value = read_record(file, FIELDS, hint=HINT)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if value.pop("record") != SCHEMA:
-        raise RecordError(file, "record", "a later version wrote it", hint="Install that version.")
+        raise RecordError(file, "record", "it was written by a later version", hint="Install that version.")
     record = MachineRecord(**value)
     if home is not None and record.home != home:
         raise RecordError(file, "home", f"it names {record.home}", hint=HINT)

@@ -1,10 +1,10 @@
-"""What a home says of an upgrade that is under way, for whoever might start a gateway meanwhile.
+"""The state of an upgrade in progress, which every process that starts a gateway reads.
 
-Theory of operation. ``upgrade.json`` is there from before the gateway is stopped until the upgrade has ended, and tells
-how far it is. *prepared*: nothing of the data was changed, the old program may run. *changing*: the data may be half
-way between two versions, so only the upgrade itself may start a gateway; the backup holds what was before. *restoring*:
-parts of the backup are in their old places, others not yet. *done*: the new program and the new data are in force.
-An upgrade that was killed is completed, or taken back, by the next ``mosaic-gateway upgrade``.
+Theory of operation. ``upgrade.json`` exists from before the gateway is stopped until the upgrade has ended, and records
+its phase. *prepared*: the data is unchanged and the old program may run. *changing*: the data may be between two
+versions, so only the upgrade itself may start a gateway; the backup has the previous data. *restoring*: the backup is
+partly restored. *done*: the new program and the new data are in use.
+An upgrade that was killed is completed or rolled back by the next ``mosaic-gateway upgrade``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
     "read_mark",
     "refuse_beside_upgrade",
     "remove_mark",
-    "unfinished",
+    "unfinished_error",
     "write_mark",
 ]
 
@@ -49,19 +49,19 @@ VERB = "upgrade"
 
 
 class UpgradeUnfinishedError(RefusedError):
-    """An upgrade did not come to its end, and the data may be half way between two versions."""
+    """An upgrade was not completed, and the data may be between two versions."""
 
     code = "UPGRADE_UNFINISHED"
 
 
-class UpgradeAtWorkError(BusyError):
-    """Another process upgrades the installation just now."""
+class UpgradeRunningError(BusyError):
+    """Another process is upgrading the installation."""
 
     code = "HOME_BUSY"
 
 
 class Phase(StrEnum):
-    """How far an upgrade is; see above."""
+    """The phase of an upgrade; see the module docstring."""
 
     PREPARED = "prepared"
     CHANGING = "changing"
@@ -71,11 +71,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeMark:
-    """An upgrade from one program to another.
+    """The state of an upgrade from one program copy to another.
 
-    ``source_program`` and ``target_program`` are names of snapshots (None: the home had none). ``ran``: a gateway ran
-    when it began, which said ``needs_setup`` (None: nobody asked it). ``backup`` is the name of the copy that was
-    made of data, secrets and settings, None where none was (yet).
+    ``source_program`` and ``target_program`` are names of program copies (None: the home had none). ``ran``: a gateway
+    was running when the upgrade began; ``needs_setup`` is what it reported (None: unknown). ``backup`` is the name of
+    the backup of data, secrets and settings, None if there is none (yet).
     """
 
     phase: Phase
@@ -89,7 +89,7 @@ class UpgradeMark:
 
 
 _VERSION = matching(VERSION, "a version")
-_PROGRAM = matching(PROGRAM_NAME, "the name of a copy of the gateway")
+_PROGRAM = matching(PROGRAM_NAME, "the name of a program copy")
 FIELDS = {
     "phase": Field(member(Phase)),
     "source_version": Field(_VERSION),
@@ -100,18 +100,18 @@ FIELDS = {
     "needs_setup": Field(optional(boolean), None),
     "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup")), None),
 }
-HINT = "Nothing was changed. It says how far an upgrade was: restore the file from a backup."
+HINT = "Nothing was changed. The file records the phase of an upgrade: restore it from a backup."
 
 
 def mark_file(home: Home) -> Path:
-    """Return the file that says how far an upgrade of *home* is."""
+    """Return the path of the file that records the upgrade of *home*."""
     return home.path / "upgrade.json"
 
 
 def read_mark(home: Home) -> UpgradeMark | None:
-    """Return what *home* says, None where no upgrade is under way.
+    """Return the state of the upgrade of *home*, None if no upgrade is in progress.
 
-    Raises `UpgradeUnfinishedError` where another version wrote it in a form of its own, RecordError.
+    Raises `UpgradeUnfinishedError` if another version wrote it in an unknown format, RecordError.
     """
     file = mark_file(home)
     try:
@@ -121,51 +121,51 @@ def read_mark(home: Home) -> UpgradeMark | None:
     phase = value.get("phase")
     if set(value) - set(FIELDS) or (isinstance(phase, str) and phase not in set(Phase)):
         raise UpgradeUnfinishedError(
-            f"{file} has a form that this version does not know",
-            hint="It was written by another version. Run the upgrade of the newest version that was used here.",
+            f"{file} has a format that this version does not support",
+            hint="Another version wrote it. Run the upgrade with the newest version that was used on this home.",
         )
     return UpgradeMark(**checked_record(file, value, FIELDS, hint=HINT))
 
 
 def write_mark(home: Home, mark: UpgradeMark) -> None:
-    """Write *mark*; it is on disk before the return. Raises OSError."""
+    """Write *mark* and flush it to disk. Raises OSError."""
     write_file(mark_file(home), json.dumps(asdict(mark)) + "\n")
 
 
 def remove_mark(home: Home) -> None:
-    """Say that no upgrade is under way any more. Raises OSError."""
+    """Record that no upgrade is in progress. Raises OSError."""
     remove_file(mark_file(home))
 
 
-def unfinished(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:
-    """Return the error that *mark* is the reason of."""
+def unfinished_error(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:
+    """Return the error for the unfinished upgrade *mark*."""
     return UpgradeUnfinishedError(
-        f"the upgrade of {home.path} from {mark.source_version} to {mark.target_version} did not come to its end",
-        hint="Let it go on: mosaic-gateway upgrade. To go back to what was before: mosaic-gateway upgrade --abort",
+        f"the upgrade of {home.path} from {mark.source_version} to {mark.target_version} was not completed",
+        hint="Continue it: mosaic-gateway upgrade. Roll it back: mosaic-gateway upgrade --abort",
         details={"phase": str(mark.phase), "from": mark.source_version, "to": mark.target_version},
     )
 
 
 def refuse_beside_upgrade(home: Home) -> None:
-    """Raise `UpgradeAtWorkError` while another process upgrades *home*: it starts the gateway itself."""
+    """Raise `UpgradeRunningError` if another process is upgrading *home*; that process starts the gateway itself."""
     holder = holder_of(home.lock)
     if holder is not None and holder.facts.get("verb") == VERB and holder.pid != os.getpid():
-        raise UpgradeAtWorkError(
+        raise UpgradeRunningError(
             f"{home.path} is being upgraded by process {holder.pid}, which starts the gateway",
-            hint="Wait until it ends.",
+            hint="Wait until the upgrade has ended.",
             details={"pid": holder.pid},
         )
 
 
 def check_may_start(home: Home, *, upgrading: bool) -> None:
-    """Raise `UpgradeUnfinishedError` where no gateway may be started on the data as it is.
+    """Raise `UpgradeUnfinishedError` if an unfinished upgrade forbids starting a gateway.
 
-    *upgrading*: the upgrade at work starts it, and is still there.
+    *upgrading*: the caller was started by the upgrade, which is allowed while the upgrade holds the home lock.
     """
     mark = read_mark(home)
     if mark is None or mark.phase in {Phase.PREPARED, Phase.DONE}:
         return
     holder = holder_of(home.lock)
-    at_work = holder is not None and holder.facts.get("verb") == VERB
-    if not (upgrading and at_work):
-        raise unfinished(home, mark)
+    upgrade_running = holder is not None and holder.facts.get("verb") == VERB
+    if not (upgrading and upgrade_running):
+        raise unfinished_error(home, mark)

@@ -1,7 +1,7 @@
 """Migrations: bundle → plan → runner → ledger and progress.
 
-``from mosaic_gateway.migrations import Bundle, migrate`` is the public way in. The names are loaded
-on first use, because a PostgreSQL driver is not wanted where only the build's hash lock is.
+``from mosaic_gateway.migrations import Bundle, migrate`` is the public API. Both names are imported on
+first use, so that the build, which needs only the hash lock, does not need a PostgreSQL driver.
 """
 
 from __future__ import annotations

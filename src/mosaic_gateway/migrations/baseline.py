@@ -1,8 +1,7 @@
-"""Taking over a database that was made by other means: the ledger is written, nothing is run.
+"""Baseline: adopt a database whose schema was created by other means. Writes the ledger; runs no migration.
 
-The live schema is compared with the one that the bundle makes, which is made in a scratch database on
-the same server. Where the two differ, nothing is written unless a person has seen the difference and
-said so.
+The live schema is compared with the schema that the bundle creates in a scratch database on the same
+server. If the two differ, nothing is written unless the user accepts the differences explicitly.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
-from mosaic_gateway.migrations.pooler import lock_by_any_way
+from mosaic_gateway.migrations.pooler import pooler_aware_lock
 from mosaic_gateway.migrations.runner import migrate, read_state
 from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
 from mosaic_gateway.migrations.shared_session import has_one_session
@@ -31,26 +30,26 @@ PREFIX = "mosaic_baseline_"
 
 
 class LedgerNotEmptyError(RefusedError):
-    """The database has a ledger of this bundle already: migrate it instead."""
+    """The database already has ledger rows of this bundle: migrate it instead."""
 
     code = "LEDGER_NOT_EMPTY"
 
 
 class BaselineDiffersError(RefusedError):
-    """The live schema is not the one that the migrations make; ``details`` lists every difference."""
+    """The live schema differs from the one that the migrations create; ``details`` lists every difference."""
 
     code = "BASELINE_DIFFERS"
 
 
 class ScratchDatabaseError(MigrationError):
-    """The scratch database could not be made."""
+    """The scratch database could not be created."""
 
     code = "SCRATCH_DATABASE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What a baseline found and did: the ``tags`` now held for applied, and the ``differences`` that were accepted."""
+    """Result of a baseline: the ``tags`` now recorded as applied, and the ``differences`` between the schemas."""
 
     tags: tuple[str, ...]
     differences: tuple[str, ...]
@@ -68,17 +67,17 @@ def baseline(
     dry_run: bool = False,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> Baseline:
-    """Hold the migrations up to and with *to* for applied, without running them.
+    """Record the migrations up to and including *to* as applied, without running them.
 
-    *scratch* gives an empty database of the same kind of server (see `scratch_on`); what the bundles *others* make
-    may be there or not. Raises `LedgerNotEmptyError`,
-    `BaselineDiffersError`, `ScratchDatabaseError`, and what `migrate` raises in the scratch database.
+    *scratch* opens an empty database on the same kind of server (see `scratch_on`). Objects that the bundles *others*
+    create may be present or absent. Raises `LedgerNotEmptyError`, `BaselineDiffersError`, `ScratchDatabaseError`, and
+    the errors of `migrate` in the scratch database.
     """
     part = _up_to(bundle, to)
-    with lock_by_any_way(connection, lock_timeout):
+    with pooler_aware_lock(connection, lock_timeout):
         if read_state(connection, bundle).applied:
             raise LedgerNotEmptyError(
-                f"{bundle.ledger.schema}.{bundle.ledger.table} has rows already; a baseline is for a database without",
+                f"{bundle.ledger.schema}.{bundle.ledger.table} already has rows; a baseline needs an empty ledger",
                 hint="Nothing was written. mosaic-gateway storage status shows what is applied.",
             )
         with scratch() as empty:
@@ -98,7 +97,7 @@ def _up_to(bundle: Bundle, tag: str) -> Bundle:
 
 
 def _expected(bundle: Bundle, others: Sequence[Bundle], scratch: Connection) -> tuple[tuple[str, ...], set[str]]:
-    """Return the lines of *bundle*'s schema, and the further lines that *others* make."""
+    """Return the schema lines of *bundle*, and the additional lines that *others* create."""
     migrate(bundle, scratch, alone=True)
     expected = schema_lines(scratch)
     for other in others:
@@ -108,13 +107,13 @@ def _expected(bundle: Bundle, others: Sequence[Bundle], scratch: Connection) -> 
 
 @contextmanager
 def scratch_on(connection: Connection, connect: Callable[[str], Connection]) -> Iterator[Connection]:
-    """Give an empty database on the server of *connection*, dropped after the block; *connect* opens one by name.
+    """Yield an empty database on the server of *connection*, dropped after the block; *connect* opens it by name.
 
     Raises `ScratchDatabaseError`.
     """
-    if has_one_session(connection):  # whatever database is asked for, it gives the one that it has
+    if has_one_session(connection):  # PGlite ignores the database name and always opens its only database
         raise ScratchDatabaseError(
-            "PGlite has only one database: there is no other to compare with on this server",
+            "PGlite has only one database: no scratch database can be created on this server",
             hint="Nothing was written. Run the baseline on the home itself, without --database-url.",
         )
     with _scratch(connection) as name, closing(connect(name)) as opened:
@@ -129,8 +128,8 @@ def _scratch(connection: Connection) -> Iterator[str]:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(identifier))
     except psycopg.Error as error:
         raise ScratchDatabaseError(
-            f"a scratch database to compare with could not be made: {str(error).strip()}",
-            hint="Nothing was written. Let the database user create databases for the time of the baseline (CREATEDB).",
+            f"the scratch database for the comparison could not be created: {str(error).strip()}",
+            hint="Nothing was written. Grant the database user CREATEDB for the duration of the baseline.",
         ) from error
     try:
         yield name
@@ -144,16 +143,16 @@ def _write(bundle: Bundle, connection: Connection) -> None:
         progress.create(connection)
         record = ledger.recorder(connection, bundle.ledger)
         for migration in bundle.migrations:
-            progress.hold(connection, bundle.ledger, migration)  # by which drift is told statement by statement
+            progress.lock_row(connection, bundle.ledger, migration)  # its digests identify an edited statement later
             connection.execute(record(migration).encode())
 
 
 def _differs(bundle: Bundle, found: tuple[str, ...]) -> BaselineDiffersError:
     listed = "".join(f"\n  {line}" for line in found)
     return BaselineDiffersError(
-        f"the database is not what {bundle.migrations[-1].tag} leaves "
-        f"(- is missing here, + is only here), {len(found)} difference(s):{listed}",
-        hint="Nothing was written. Choose another --to, bring the schema in line, "
+        f"the schema of the database differs from the schema at {bundle.migrations[-1].tag} "
+        f"(-: missing in the database, +: only in the database), {len(found)} difference(s):{listed}",
+        hint="Nothing was written. Choose another --to, change the schema, "
         "or accept the differences with --accept-differences.",
         details={"differences": list(found)},
     )

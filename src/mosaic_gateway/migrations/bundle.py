@@ -1,4 +1,4 @@
-"""A bundle: the migrations of one schema as shipped, checked against its hash lock before use."""
+"""A bundle: the migrations of one schema as shipped, verified against its hash lock before use."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName"]
 
 
 class BundleError(MigrationError):
-    """The migrations that this installation ships are not the ones that were built."""
+    """The migration files differ from those that were packaged, or cannot be read."""
 
     code = "BUNDLE_INVALID"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerName:
-    """The table that records what is applied of a bundle."""
+    """The table that records the applied migrations of a bundle."""
 
     schema: str
     table: str
 
 
-#: Each schema has a ledger of its own: in a shared one, each bundle's rows would be unknown to the other.
+#: Each schema has its own ledger: in a shared one, the rows of one bundle would be unknown rows to the other.
 LEDGERS: Mapping[str, LedgerName] = {
     "gateway": LedgerName("drizzle", "__drizzle_migrations"),
     "storage": LedgerName("drizzle", "__mosaic_storage_migrations"),
@@ -44,7 +44,7 @@ LEDGERS: Mapping[str, LedgerName] = {
 class Bundle:
     """The migrations of one schema in journal order, and the ledger that records them.
 
-    ``ledger_digest`` is what `ledger.fingerprint` gives for a database that holds exactly this bundle.
+    ``ledger_digest`` is the `ledger.fingerprint` of a database to which exactly this bundle is applied.
     """
 
     name: str
@@ -59,17 +59,17 @@ class Bundle:
     def load(cls, name: str) -> Self:
         """Return the packaged bundle *name*. Works from a directory and from a zip.
 
-        Raises `BundleError` naming every file that is missing, extra or altered.
+        Raises `BundleError`, which names every file that is missing, extra or altered.
         """
         root = files("mosaic_gateway") / "sql" / name
         return cls.from_files(name, _read_all(root) if root.is_dir() else {}, ledger=LEDGERS[name])
 
     @classmethod
     def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
-        """Return the bundle in the folder *path*, in drizzle-kit's form.
+        """Return the bundle in the folder *path*, in drizzle-kit's format.
 
-        A folder with a hash lock is held against it; without one, journal and files must name each other.
-        Raises `BundleError`.
+        A folder with a hash lock is verified against it; without one, each journal entry needs a file and each file an
+        entry. Raises `BundleError`.
         """
         try:
             contents = read_directory(path)
@@ -81,7 +81,7 @@ class Bundle:
 
     @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
-        """Return the bundle made of *contents* (name relative to its folder -> bytes, lock included).
+        """Return the bundle with *contents* (name relative to its folder -> bytes, lock included).
 
         Raises `BundleError`.
         """
@@ -114,24 +114,24 @@ def _unreadable(name: str, error: ValueError) -> BundleError:
 
 
 def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
-    """Return the entries of the journal. Raises `BundleError` unless they and the SQL files name each other."""
+    """Return the entries of the journal. Raises `BundleError` unless entries and SQL files match one to one."""
     if JOURNAL_NAME not in contents:
         raise BundleError(
             f"{path} has no {JOURNAL_NAME}",
-            hint="Name a folder that drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new made.",
+            hint="Name a folder created by drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new.",
         )
     try:
         entries = parse_journal(contents[JOURNAL_NAME])
     except JournalFormatError as error:
-        raise BundleError(f"{path / JOURNAL_NAME} is no journal: {error}", hint="Nothing was run.") from error
+        raise BundleError(f"{path / JOURNAL_NAME} is not a journal: {error}", hint="Nothing was run.") from error
     named = {f"{entry.tag}.sql" for entry in entries}
-    there = {name for name in contents if name.endswith(".sql") and "/" not in name}
-    faults = [f"{name} is named by the journal but is not there" for name in sorted(named - there)]
-    faults += [f"{name} has no entry in the journal" for name in sorted(there - named)]
+    present = {name for name in contents if name.endswith(".sql") and "/" not in name}
+    faults = [f"{name} is named by the journal but does not exist" for name in sorted(named - present)]
+    faults += [f"{name} has no entry in the journal" for name in sorted(present - named)]
     if faults:
         raise BundleError(
             f"{path}: " + "; ".join(faults),
-            hint="Nothing was run. Bring files and journal together.",
+            hint="Nothing was run. Make the journal list exactly the SQL files of the folder.",
             details={"bundle": path.resolve().name, "findings": faults},
         )
     return entries

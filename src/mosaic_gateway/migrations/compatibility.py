@@ -1,7 +1,7 @@
-"""Which migrations a gateway of the version before does not bear while it runs.
+"""Detection of migrations that break a running gateway of the previous version.
 
-Lint finds what breaks such a gateway, and lets it pass only where the file says ``-- lint: allow RULE reason``. So in
-packaged migrations, which are held against lint by a test, the allowance is the mark; no parser of SQL is needed.
+Lint rejects such statements unless the file says ``-- lint: allow RULE reason``. Packaged migrations are verified by
+lint in a test, so the comments alone identify the breaking ones; no SQL parser is needed at run time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALLOWANCE = re.compile(r"--[ \t]*lint[ \t]*:[ \t]*allow[ \t]+([\w-]+(?:[ \t]*,[ 
 
 
 def breaking(migrations: Iterable[Migration]) -> tuple[str, ...]:
-    """Return the tags of those *migrations* that break a gateway of the version before. Pure."""
+    """Return the tags of those *migrations* that break a gateway of the previous version. Pure."""
     return tuple(migration.tag for migration in migrations if _allowed(migration) & BREAKING)
 
 

@@ -1,4 +1,4 @@
-"""What a run of one bundle tells whoever watches, statement by statement, and which migrations it has finished."""
+"""Emits the events of a run over one bundle, and records which migrations the run has finished."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["EventEmitter"]
 
 
 class EventEmitter:
-    """Tells the events of *bundle* (a name) to *on_event*; *finished*, the caller's list of tags, is added to."""
+    """Passes the events of *bundle* (a name) to *on_event*; appends finished tags to the caller's list *finished*."""
 
     def __init__(self, bundle: str, finished: list[str], on_event: Callable[[Event], None]) -> None:
-        """Tell nothing yet."""
+        """Emit nothing yet."""
         self._bundle = bundle
         self._finished = finished
         self._on_event = on_event
 
     @property
     def finished(self) -> tuple[str, ...]:
-        """The migrations that have got their ledger rows, in order."""
+        """The migrations whose ledger rows this run committed, in order."""
         return tuple(self._finished)
 
     @property
     def count(self) -> int:
-        """How many these are."""
+        """Number of finished migrations."""
         return len(self._finished)
 
     def sent(self, item: StatementTask, statements: int) -> None:
-        """So many *statements*, from *item* on, are on their way to the server."""
+        """Emit that *statements* statements, beginning with *item*, were sent to the server."""
         self._on_event(
             StatementsSent(
                 bundle=self._bundle,
@@ -52,16 +52,16 @@ class EventEmitter:
             )
         )
 
-    def answered(self, work: Sequence[StatementTask], answer: ServerReply) -> int:
-        """Tell what of *work* was committed according to *answer*; return how many statements that are."""
-        done = answer.commits
-        ends = (*answer.steps[1:], time.time())
-        for item, began, ended in zip(work[:done], answer.steps, ends, strict=False):
+    def replied(self, work: Sequence[StatementTask], reply: ServerReply) -> int:
+        """Emit which statements of *work* were committed according to *reply*; return their number."""
+        done = reply.commits
+        ends = (*reply.steps[1:], time.time())
+        for item, began, ended in zip(work[:done], reply.steps, ends, strict=False):
             self.applied(item, max(ended - began, 0.0))
         return done
 
     def applied(self, item: StatementTask, seconds: float) -> None:
-        """*item* is committed, and with the last one its migration's ledger row."""
+        """Emit that *item* is committed; after the last statement, also that its migration is recorded."""
         self._on_event(
             StatementApplied(
                 bundle=self._bundle,
@@ -75,12 +75,12 @@ class EventEmitter:
             self.recorded(item.migration.tag)
 
     def recorded(self, tag: str) -> None:
-        """The ledger row of *tag* is committed."""
+        """Emit that the ledger row of *tag* is committed."""
         self._finished.append(tag)
         self._on_event(MigrationApplied(bundle=self._bundle, tag=tag))
 
     def retried(self, item: StatementTask, sqlstate: str, attempt: int) -> None:
-        """*item* was rolled back for want of a lock and will be tried again."""
+        """Emit that *item* was rolled back because it could not get a lock, and will be retried."""
         self._on_event(
             StatementRetried(
                 bundle=self._bundle,
@@ -91,14 +91,14 @@ class EventEmitter:
             )
         )
 
-    def recovered(self, planned: PlannedMigration, finding: ProbeResult) -> None:
-        """It was found out what became of the first statement of *planned*, which an earlier run had begun."""
+    def recovered(self, planned: PlannedMigration, result: ProbeResult) -> None:
+        """Emit the outcome of the first statement of *planned*, in which an earlier run was interrupted."""
         self._on_event(
             StatementRecovered(
                 bundle=self._bundle,
                 tag=planned.migration.tag,
                 number=planned.start + 1,
-                verdict=finding.verdict,
-                reason=finding.reason,
+                verdict=result.verdict,
+                reason=result.reason,
             )
         )

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches, as it happens. Every event has a JSON form for scripts."""
+"""Events that a run emits as it proceeds. Every event has a JSON form for scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanComputed(Event):
-    """The run knows what to do: ``migrations`` and ``statements`` are numbers of what is pending."""
+    """The plan is computed: ``migrations`` and ``statements`` are the numbers of pending ones."""
 
     name: ClassVar[str] = "plan"
 
@@ -44,9 +44,9 @@ class PlanComputed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementsSent(Event):
-    """``statements`` statements are on their way to the server in one message, from ``number`` of ``tag`` on.
+    """``statements`` statements, beginning with ``number`` of ``tag``, were sent to the server in one message.
 
-    Each is told when the message is done; usually that takes a fraction of a second.
+    Each is reported as applied when the message is done, usually within a fraction of a second.
     """
 
     name: ClassVar[str] = "sent"
@@ -71,7 +71,7 @@ class StatementApplied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRetried(Event):
-    """A statement could not get a lock within its limit, was rolled back, and is tried again."""
+    """A statement could not get a lock within its time limit, was rolled back, and is retried."""
 
     name: ClassVar[str] = "retry"
 
@@ -83,7 +83,7 @@ class StatementRetried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRecovered(Event):
-    """A statement outside of transactions, cut off in an earlier run, was looked up: see ``verdict``."""
+    """The outcome of a nontransactional statement that an earlier run was interrupted in: see ``verdict``."""
 
     name: ClassVar[str] = "recovered"
 
@@ -95,7 +95,7 @@ class StatementRecovered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationApplied(Event):
-    """Migration ``tag`` is applied and in the ledger."""
+    """Migration ``tag`` is applied and recorded in the ledger."""
 
     name: ClassVar[str] = "migration"
 
@@ -104,7 +104,7 @@ class MigrationApplied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockBusy(Event):
-    """Another run has the lock: its server process, program, last query, and how long it has been connected."""
+    """Another run holds the lock: its backend, application name, last query, and seconds since it connected."""
 
     name: ClassVar[str] = "busy"
 
@@ -116,7 +116,7 @@ class LockBusy(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockWaited(Event):
-    """Another run had the lock for ``seconds``."""
+    """The run waited ``seconds`` for the lock of another run."""
 
     name: ClassVar[str] = "lock"
 

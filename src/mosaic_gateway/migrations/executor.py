@@ -1,19 +1,18 @@
-"""Runs pending migrations on one connection, statement by statement, as fast as exactness allows.
+"""Runs pending migrations on one connection, statement by statement.
 
-Theory of operation. Plain statements travel together in one message (`script`), as many as take about
-`TARGET` seconds. Whatever needs care travels alone: a statement that sets something for its session,
-makes temporary objects, or does not end outside of quotes. After an error the message's transaction is
-rolled back, what it committed before is known from its answers, and the failing statement is judged by
-its SQLSTATE::
+Theory of operation. Plain statements are sent together in one message (`script`), as many as take about
+`TARGET` seconds. A statement that changes session settings, creates temporary objects, or leaves a quote or
+comment open is sent alone. After an error the open transaction of the message is rolled back; the results
+received so far show which statements it committed; the SQLSTATE decides how to proceed::
 
-    22012 at the compare-and-set   somebody else went on: plan again
-    25001                          it cannot run in a transaction: intent → statement → done
-    55P03, 40P01, 40001            a lock was not to be had: pause and try again, a few times
-    26000 at the compare-and-set   the prepared statement is gone (DISCARD ALL): prepare and try again
-    anything else                  the migration failed; nothing of this statement remains
+    22012 at the compare-and-set   another runner changed the progress row: plan again
+    25001                          it cannot run in a transaction block: intent → statement → done
+    55P03, 40P01, 40001            it could not get a lock: pause and retry, up to `ATTEMPTS` times
+    26000 at the compare-and-set   the prepared statement is gone (DISCARD ALL): prepare it again and retry
+    anything else                  the migration failed; this statement is rolled back
 
-Before each message and after each failure the ledger's rows are counted: a rival that knows neither lock nor
-progress, as drizzle-orm does not, shows there, and the run plans again.
+The ledger's rows are counted before each message and after each failure. This detects drizzle-orm, which uses
+neither the lock nor the progress table; the run then plans again.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
 from mosaic_gateway.migrations.script import (
     PREPARE,
     PREPARED,
-    Phrases,
     StatementBatch,
     StatementTask,
+    TransactionTemplate,
     compose,
     execute,
-    works_of,
+    remaining_tasks,
 )
 from mosaic_gateway.migrations.statement_traits import traits_of
 from mosaic_gateway.migrations.wire import ServerError, ServerReply, send
@@ -64,13 +63,13 @@ Connection = psycopg.Connection[tuple[object, ...]]
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
 NOT_IN_TRANSACTION = "25001"  # active_sql_transaction
-OF_THE_TEXT = {"22", "54"}  # data exception, program limit exceeded: a text that cannot even be read
-TARGET = 0.2  # seconds that one message may take: progress is told, and the disk flushed, once a message
+UNPARSABLE = {"22", "54"}  # data exception, program limit exceeded: classes raised before the text can be parsed
+TARGET = 0.2  # seconds that one message may take: progress is reported, and WAL flushed, once per message
 SMALLEST, LARGEST = 4, 288  # statements in one message
 
 
 class Executor:
-    """Runs the pending migrations of one bundle; the caller holds the lock and plans again when told so."""
+    """Runs the pending migrations of one bundle. The caller holds the lock and plans again on `FencedError`."""
 
     def __init__(
         self,
@@ -80,29 +79,29 @@ class Executor:
         statement_lock_timeout: float,
         ledger_rows: int,
         finished: list[str],
-        hold: Callable[[], None],
+        reacquire_lock: Callable[[], None],
         pooled: bool,
         on_event: Callable[[Event], None],
     ) -> None:
-        """*finished* is the caller's list of tags, added to as each gets its ledger row.
+        """Tags are appended to the caller's list *finished* as their ledger rows are committed.
 
-        *ledger_rows* is the number of rows before the plan was made. *hold* takes the lock again if it was lost.
-        *pooled*: the session is shared with other clients.
+        *ledger_rows* is the number of rows before the plan was computed. *reacquire_lock* acquires the migration lock
+        again if the session lost it. *pooled*: the session is shared with other clients.
         """
         self._bundle = bundle
         self._connection = connection
         self._lock_timeout = f"{int(statement_lock_timeout * 1000)}ms"
-        self._hold = hold
+        self._reacquire_lock = reacquire_lock
         self._pooled = pooled
         self._emitter = EventEmitter(bundle.name, finished, on_event)
         self._record = ledger.recorder(connection, bundle.ledger)
-        self._phrases = self._make_phrases()
+        self._template = self._transaction_template()
         self._baseline: Mapping[str, str] = {}
         self._size = SMALLEST
         self._foreign_rows = ledger_rows - self._emitter.count
 
     def run(self, plan: Plan) -> None:
-        """Run *plan* to its end, and leave the session as it was.
+        """Run all of *plan*, then restore the session settings.
 
         Raises `FencedError`, `StatementFailedError`, `UndecidedError`, `ChunkRefusedError` and
         psycopg.OperationalError.
@@ -112,8 +111,8 @@ class Executor:
             refuse_session_statements(plan)
             self._run_all(plan)
             return
-        settings = {**session_state.OURS, "lock_timeout": self._lock_timeout}
-        with session_state.adopted_session(self._connection, settings):
+        settings = {**session_state.RUNNER_SETTINGS, "lock_timeout": self._lock_timeout}
+        with session_state.temporary_settings(self._connection, settings):
             self._prepare()
             self._baseline = session_state.baseline(self._connection)
             try:
@@ -121,11 +120,11 @@ class Executor:
             finally:
                 self._unprepare()
 
-    def _make_phrases(self) -> Phrases:
-        """What is prepared or set in a pooler's session would reach its other clients: then it is sent each time."""
+    def _transaction_template(self) -> TransactionTemplate:
+        """Return the SQL around statements. Through a pooler it prepares and sets nothing for the shared session."""
         local = f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{self._lock_timeout}';"
         key = progress.key_of(self._bundle.ledger)
-        return Phrases(
+        return TransactionTemplate(
             ledger_key=key,
             settings=local if self._pooled else "",
             advance=progress.advance if self._pooled else execute,
@@ -137,14 +136,14 @@ class Executor:
         plain: list[StatementTask] = []
         for planned in plan.pending:
             if self._is_plain(planned):
-                plain += works_of(planned)
+                plain += remaining_tasks(planned)
                 if len(plain) >= self._size:
                     self._run_plain(plain)
                     plain = []
                 continue
             self._run_plain(plain)
             plain = []
-            self._run_with_care(planned)
+            self._run_individually(planned)
         self._run_plain(plain)
 
     def _refuse(self, plan: Plan) -> None:
@@ -163,20 +162,20 @@ class Executor:
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
 
     def _run_plain(self, work: list[StatementTask]) -> None:
-        """Run plain statements, as many in a message as the last ones' speed suggests."""
+        """Run plain statements in messages whose size adapts to the speed of the previous ones."""
         while work:
             self._fence()
             batch, work = work[: self._size], work[self._size :]
-            began = time.perf_counter()
+            started = time.perf_counter()
             self._run_batch(batch)
-            took = time.perf_counter() - began
-            if took < TARGET / 2:
+            elapsed = time.perf_counter() - started
+            if elapsed < TARGET / 2:
                 self._size = min(self._size * 2, LARGEST)
-            elif took > TARGET * 2:
+            elif elapsed > TARGET * 2:
                 self._size = max(self._size // 2, SMALLEST)
 
     def _fence(self) -> None:
-        """Raise `FencedError` if somebody else wrote to the ledger: drizzle-orm knows neither lock nor progress."""
+        """Raise `FencedError` if another program, such as drizzle-orm, wrote to the ledger during this run."""
         rows = ledger.count(self._connection, self._bundle.ledger)
         if rows != self._foreign_rows + self._emitter.count:
             raise FencedError
@@ -185,37 +184,37 @@ class Executor:
         remaining = list(batch)
         attempt = 0
         while remaining:
-            script, answer = self._send(remaining)
-            done = self._emitter.answered(remaining, answer)
+            script, reply = self._send(remaining)
+            done = self._emitter.replied(remaining, reply)
             remaining = remaining[done:]
-            if answer.error is None:
+            if reply.error is None:
                 return
             attempt = attempt + 1 if done == 0 else 1
-            remaining = self._after(remaining, script, answer, done, attempt)
+            remaining = self._handle_error(remaining, script, reply, done, attempt)
 
     def _send(self, work: Sequence[StatementTask]) -> tuple[StatementBatch, ServerReply]:
         self._emitter.sent(work[0], len(work))
-        script = compose(work, self._phrases)
+        script = compose(work, self._template)
         try:
-            answer = send(self._connection, script.text)
+            reply = send(self._connection, script.text)
         finally:
             session_state.leave_transaction(self._connection)
-        return script, answer
+        return script, reply
 
-    def _after(
-        self, remaining: list[StatementTask], script: StatementBatch, answer: ServerReply, done: int, attempt: int
+    def _handle_error(
+        self, remaining: list[StatementTask], script: StatementBatch, reply: ServerReply, done: int, attempt: int
     ) -> list[StatementTask]:
-        """Decide what follows from a failure of the first of *remaining*; return what is left to run."""
-        error = answer.error
+        """Handle the failure of the first of *remaining*; return the statements that are left to run."""
+        error = reply.error
         assert error is not None  # noqa: S101 - only called with one
-        in_step = len(answer.steps) == done  # the compare-and-set itself failed, or the message as a whole
+        in_step = len(reply.steps) == done  # the compare-and-set itself failed, or the message as a whole
         if in_step and error.sqlstate == FENCED:
             raise FencedError
         if in_step and error.sqlstate == UNPREPARED and attempt < ATTEMPTS:
             self._prepare()
             return remaining
         if in_step and done == 0 and len(remaining) > 1:
-            # The text as a whole was refused, before anything ran: find out whose fault it is.
+            # The server rejected the message as a whole before running any of it: send each statement alone.
             for item in remaining:
                 self._run_batch([item])
             return []
@@ -227,8 +226,8 @@ class Executor:
             pause(attempt)
             return remaining
         place = None if error.position is None else script.locate(error.position)
-        ours = in_step or (remaining[0].last and answer.since_step == 0)
-        if ours and place is None and error.sqlstate[:2] not in OF_THE_TEXT:
+        in_record = in_step or (remaining[0].last and reply.since_step == 0)
+        if in_record and place is None and error.sqlstate[:2] not in UNPARSABLE:
             raise self._unrecorded(error)
         raise self._failed(remaining[0], error, place[1] if place is not None and place[0] == done else None)
 
@@ -236,8 +235,8 @@ class Executor:
         self, item: StatementTask, error: ServerError, position: int | None, *, outside: bool = False
     ) -> StatementFailedError:
         failure = describe(item.migration, item.statement, error, position, outside=outside)
-        with session_state.as_ourselves(self._connection):
-            self._fence()  # it may have failed because a rival did it already
+        with session_state.session_user_transaction(self._connection):
+            self._fence()  # the statement may have failed because another program already ran it
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
         return StatementFailedError(failure, self._emitter.finished)
 
@@ -245,42 +244,42 @@ class Executor:
         return LedgerAccessError(
             f"{self._bundle.name}: the record of the applied migrations cannot be written: "
             f"{error.message} (SQLSTATE {error.sqlstate})",
-            hint="The statement was not run, or rolled back. Make sure that the database user may write to the "
+            hint="The statement was not run, or was rolled back. Make sure that the database user may write to the "
             "schemas drizzle and mosaic, then run mosaic-gateway storage migrate.",
             details={"applied": list(self._emitter.finished), "sqlstate": error.sqlstate},
         )
 
-    # Migrations that need care: one statement a message, in a session of their own.
+    # Migrations with statements that are not plain: one statement per message, and a clean session for each file.
 
-    def _run_with_care(self, planned: PlannedMigration) -> None:
+    def _run_individually(self, planned: PlannedMigration) -> None:
         self._fence()
         try:
             rest = self._resume(planned)
             if rest is not None and not rest.migration.statements[rest.start :]:
                 self._record_alone(rest)
-            for item in works_of(rest) if rest is not None else ():
+            for item in remaining_tasks(rest) if rest is not None else ():
                 role = self._role() if item.captures else None
                 self._run_batch([item if role is None else replace(item, role=role)])
                 if item.captures:
-                    self._claim()
+                    self._restore_runner_state()
         finally:
             if not self._pooled and not self._connection.closed and not self._connection.broken:
                 session_state.clean(self._connection, self._baseline)
                 self._prepare()
 
-    def _claim(self) -> None:
-        """Take back what RESET ALL or DISCARD ALL took from the runner itself: settings, and the lock."""
-        for name, value in session_state.OURS.items():
+    def _restore_runner_state(self) -> None:
+        """Restore the runner's own settings and lock, which RESET ALL or DISCARD ALL may have removed."""
+        for name, value in session_state.RUNNER_SETTINGS.items():
             self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        self._hold()
+        self._reacquire_lock()
 
     def _resume(self, planned: PlannedMigration) -> PlannedMigration | None:
-        """Go back to where an earlier run stopped; return what is left to do, None when nothing is."""
+        """Restore the state in which an earlier run stopped; return what is left to run, None if nothing is."""
         row = planned.progress
         if row is None:
             return planned
         if planned.start_over:
-            progress.forget(self._connection, self._bundle.ledger, planned.migration, row.applied)
+            progress.start_over(self._connection, self._bundle.ledger, planned.migration, row.applied)
             return planned
         session_state.restore(self._connection, row.session)
         return planned if row.intent is None else self._recover(planned, row)
@@ -290,10 +289,10 @@ class Executor:
         return None if row is None or row[0] == "none" else str(row[0])
 
     def _record_alone(self, planned: PlannedMigration) -> None:
-        """Write the ledger row of a migration without further statements, if it is still missing."""
+        """Write the ledger row of a migration that has no statements left to run, if it is still missing."""
         migration = planned.migration
-        with session_state.as_ourselves(self._connection):
-            progress.hold(self._connection, self._bundle.ledger, migration)
+        with session_state.session_user_transaction(self._connection):
+            progress.lock_row(self._connection, self._bundle.ledger, migration)
             if migration.tag not in self._pending_tags():
                 raise FencedError
             self._connection.execute(f"SET LOCAL synchronous_commit = on; {self._record(migration)}".encode())
@@ -305,68 +304,68 @@ class Executor:
         state = LedgerState(applied=ledger.read(self._connection, self._bundle.ledger), progress=rows)
         return {planned.migration.tag for planned in make_plan(self._bundle, state).pending}
 
-    # Statements outside of transactions.
+    # Nontransactional statements.
 
     def _run_outside(self, item: StatementTask) -> None:
-        self._run_alone(item, runner.intend(self._connection, self._bundle.ledger, item))
+        self._run_alone(item, runner.record_intent(self._connection, self._bundle.ledger, item))
 
     def _run_alone(self, item: StatementTask, note: Mapping[str, Any]) -> None:
-        """Run a statement whose intent is written, and record it as applied."""
+        """Run a statement whose intent is recorded, and record it as applied."""
         self._emitter.sent(item, 1)
-        began = time.perf_counter()
+        started = time.perf_counter()
         attempt = 0
         while (error := runner.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
             attempt += 1
             if error.sqlstate in RETRIED and attempt < ATTEMPTS:
                 self._emitter.retried(item, error.sqlstate, attempt)
                 pause(attempt)
-                finding = runner.look(self._connection, item.statement.sql, note)
-                if finding.verdict is not Verdict.UNDECIDED:
-                    runner.repair(self._connection, finding, pooled=self._pooled)
-                    if finding.verdict is Verdict.APPLIED:
+                result = runner.probe(self._connection, item.statement.sql, note)
+                if result.verdict is not Verdict.UNDECIDED:
+                    runner.repair(self._connection, result, pooled=self._pooled)
+                    if result.verdict is Verdict.APPLIED:
                         break
                     continue
-            runner.give_up(self._connection, self._bundle.ledger, item)
+            runner.abandon(self._connection, self._bundle.ledger, item)
             raise self._failed(item, error, error.position, outside=True)
-        self._finish(item, time.perf_counter() - began)
+        self._finish(item, time.perf_counter() - started)
 
     def _finish(self, item: StatementTask, seconds: float) -> None:
         runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
         self._emitter.applied(item, seconds)
 
     def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
-        """Find out what became of a statement whose intent was found, and finish it or let it run again.
+        """Determine whether a statement with a recorded intent took effect, and finish it or run it again.
 
-        Returns what is left to do, None when nothing is.
+        Returns what is left to run, None if nothing is.
         """
-        item = next(works_of(planned), None)
+        item = next(remaining_tasks(planned), None)
         sql = str(row.intent_note.get("sql") or (item.statement.sql if item is not None else ""))
-        finding = runner.look(self._connection, sql, row.intent_note)
+        result = runner.probe(self._connection, sql, row.intent_note)
         number = planned.start + 1
-        if finding.verdict is Verdict.UNDECIDED:
+        if result.verdict is Verdict.UNDECIDED:
             line = 1 if item is None else item.statement.line
             raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
-        self._emitter.recovered(planned, finding)
-        runner.repair(self._connection, finding, pooled=self._pooled)
+        self._emitter.recovered(planned, result)
+        runner.repair(self._connection, result, pooled=self._pooled)
         if item is None or item.statement.sql != sql:
-            return self._without_intent(planned, sql, finding.verdict)
-        if finding.verdict is Verdict.APPLIED:
+            return self._without_intent(planned, sql, result.verdict)
+        if result.verdict is Verdict.APPLIED:
             self._finish(item, 0.0)
         else:
             self._run_alone(item, row.intent_note)
         return None if item.last else replace(planned, start=number)
 
     def _without_intent(self, planned: PlannedMigration, sql: str, verdict: Verdict) -> PlannedMigration:
-        """Drop the intent of a statement that was edited since; refuse if it had taken effect as it was."""
+        """Clear the intent of a statement that was edited since; refuse if its previous text had taken effect."""
         migration, number = planned.migration, planned.start + 1
         if verdict is Verdict.APPLIED:
             raise PrefixChangedError(
                 f"statement {number} of {migration.tag} was changed after it had taken effect: {' '.join(sql.split())}",
-                hint="Restore the statement as it was; the rest may be edited.",
+                hint="Restore the original statement; the statements after it may be edited.",
                 details={"tag": migration.tag, "applied": number, "total": len(migration.statements)},
             )
-        with session_state.as_ourselves(self._connection):
-            progress.forget_intent(self._connection, self._bundle.ledger, migration, number)
+        with session_state.session_user_transaction(self._connection):
+            progress.clear_intent(self._connection, self._bundle.ledger, migration, number)
         return planned
 
     def _prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a run stopped: the statement, the place in its file, and what PostgreSQL said."""
+"""Errors that stop a run: the statement, its place in the file, and PostgreSQL's message."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = [
     "describe",
 ]
 
-RETAINED = "The statement was rolled back; everything before it is applied."
-KEPT_OUTSIDE = (
-    "The statement ran outside of a transaction, and the next run looks what it left; everything before it is applied."
+ROLLED_BACK = "The statement was rolled back; everything before it is applied."
+OUTSIDE_TRANSACTION = (
+    "The statement ran outside a transaction block; the next run checks what it left. Everything before it is applied."
 )
 
 
@@ -31,9 +31,9 @@ KEPT_OUTSIDE = (
 class Failure:
     """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
 
-    ``line`` is that of the failure where PostgreSQL gives a place (``placed``), else the statement's first one.
-    ``column`` counts from 1 and is None where it gives none; ``sql`` begins at ``line_of_sql``. ``outside``: it ran
-    outside of a transaction. ``context`` is PostgreSQL's, of a failure inside of a function or a block.
+    ``line`` is the line of the error if PostgreSQL reports a position (``placed``), else the statement's first line.
+    ``column`` counts from 1, None if PostgreSQL reports no position. ``sql`` begins at ``line_of_sql``. ``outside``:
+    it ran outside a transaction block. ``context`` is PostgreSQL's, for errors inside a function or a DO block.
     """
 
     tag: str
@@ -50,27 +50,27 @@ class Failure:
     pg_hint: str
     context: str
 
-    def shown(self) -> str:
-        """Return the statement's lines with the place marked, and the context."""
+    def excerpt_with_context(self) -> str:
+        """Return the statement's lines with the error position marked, and the context."""
         line = self.line if self.placed else None
         lines = excerpt(self.sql, first_line=self.line_of_sql, line=line, column=self.column)
         return lines + "".join(f"\n  in {line}" for line in self.context.splitlines())
 
 
 class StatementFailedError(MigrationError):
-    """A statement failed; it left no trace, and all statements before it are applied.
+    """A statement failed and was rolled back; all statements before it are applied.
 
-    ``applied`` holds the tags that this run finished before.
+    ``applied`` holds the tags of the migrations that this run finished.
     """
 
     code = "STATEMENT_FAILED"
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
-        retained = KEPT_OUTSIDE if failure.outside else RETAINED
-        hint = f"{retained} Remove the cause, then run mosaic-gateway storage migrate: it goes on with this statement."
+        outcome = OUTSIDE_TRANSACTION if failure.outside else ROLLED_BACK
+        hint = f"{outcome} Fix the cause, then run mosaic-gateway storage migrate: it resumes at this statement."
         super().__init__(
             f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
-            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.shown()}",
+            f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt_with_context()}",
             hint=f"{failure.pg_hint} {hint}".strip(),
             details={
                 "tag": failure.tag,
@@ -91,32 +91,32 @@ class StatementFailedError(MigrationError):
 
 
 class ConnectionLostError(MigrationError):
-    """The database went away during a run; whatever it committed is recorded as applied."""
+    """The connection was lost during a run; every committed statement is recorded as applied."""
 
     code = "MIGRATION_CONNECTION_LOST"
 
 
 class LedgerAccessError(MigrationError):
-    """The ledger or the progress table cannot be read or written, for want of a right for example."""
+    """The ledger or the progress table cannot be read or written, for example because a privilege is missing."""
 
     code = "LEDGER_ACCESS"
 
 
 class RunnerFencedError(MigrationError):
-    """Rival runners without the lock kept changing the progress; nothing was applied twice."""
+    """Runners that do not hold the lock repeatedly changed the progress; nothing was applied twice."""
 
     code = "MIGRATION_FENCED"
 
 
 class ChunkRefusedError(MigrationError):
-    """A migration file begins or ends transactions, or changes the session's user; nothing of the plan was run."""
+    """A migration file begins or ends transactions, or changes the session user; nothing of the plan was run."""
 
     code = "CHUNK_REFUSED"
 
     def __init__(self, migration: Migration, statement: Statement, word: str) -> None:
         super().__init__(
             f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
-            f"{word.upper()} is not for a migration; {self._why(word)}",
+            f"{word.upper()} is not allowed in a migration; {self._why(word)}",
             hint=f"Nothing was run. {self._instead(word)}",
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "word": word},
         )
@@ -124,30 +124,28 @@ class ChunkRefusedError(MigrationError):
     @staticmethod
     def _why(word: str) -> str:
         if word == AUTHORIZATION:
-            return "the records of the run belong to the user who connected"
-        return "each statement has a transaction of its own"
+            return "the run writes its records as the user who connected"
+        return "each statement runs in its own transaction"
 
     @staticmethod
     def _instead(word: str) -> str:
         if word == AUTHORIZATION:
-            return "Write SET ROLE: it gives the same rights."
-        return (
-            "Take the word out of the file; what must hold together belongs into one statement, a DO block for example."
-        )
+            return "Use SET ROLE instead: it gives the same privileges."
+        return "Remove it from the file. Put commands that must commit together into one statement, such as a DO block."
 
 
 class UndecidedError(MigrationError):
-    """A statement outside of transactions was cut off, and nothing says whether it took effect."""
+    """A nontransactional statement was interrupted, and it cannot be determined whether it took effect."""
 
     code = "MIGRATION_UNDECIDED"
 
     def __init__(self, migration: Migration, statement: Statement) -> None:
-        shown = " ".join(statement.sql.split())
+        sql = " ".join(statement.sql.split())
         super().__init__(
             f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
-            f"an earlier run was cut off in it, and the catalog does not tell whether it took effect: {shown[:200]}",
-            hint=f"Look whether it did. If so: mosaic-gateway storage resolve {migration.tag} --applied; "
-            f"if not: mosaic-gateway storage resolve {migration.tag} --retry",
+            f"an earlier run was interrupted in it, and the catalog does not show whether it took effect: {sql[:200]}",
+            hint=f"Check whether it did. If so, run mosaic-gateway storage resolve {migration.tag} --applied; "
+            f"if not, run mosaic-gateway storage resolve {migration.tag} --retry",
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "sql": statement.sql},
         )
 
@@ -155,7 +153,7 @@ class UndecidedError(MigrationError):
 def describe(
     migration: Migration, statement: Statement, error: ServerError, position: int | None, *, outside: bool
 ) -> Failure:
-    """Return the failure of *statement*; *position* counts the characters of its text from 1, if known."""
+    """Return the failure of *statement*; *position* counts characters of its text from 1, None if unknown."""
     line, column, placed = statement.line, None, position is not None
     if position is not None:
         before = statement.sql[: max(position - 1, 0)]

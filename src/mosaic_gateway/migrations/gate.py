@@ -1,14 +1,14 @@
-"""The hash lock of a bundle: which SQL it must hold, byte for byte.
+"""The hash lock of a bundle: the SHA-256 of every SQL file that the bundle must contain.
 
-Four gates share it: the build hook, ``check_dist``, the tests of the built wheel and the running
-program. The build hook loads this file by its path, where neither this package nor any dependency
-is installed: it needs the standard library alone.
+Four gates verify it: the build hook, ``check_dist``, the tests of the built wheel and the running
+program. The build hook loads this file by its path, before this package or any dependency is
+installed, so the file uses only the standard library.
 
 A migration's hash is the lower-case hexadecimal SHA-256 of the file's bytes. drizzle-orm hashes the
-file as UTF-8 text, so the two agree for UTF-8 (a BOM and line ends count); `make_lock` refuses the rest.
+file as UTF-8 text, so the two agree for UTF-8 without a BOM; `make_lock` refuses everything else.
 The journal's format is drizzle-kit's ``meta/_journal.json``: the SQL of an entry is ``<tag>.sql``.
 
-Write a bundle's lock with ``python -m mosaic_gateway.migrations.gate DIR``.
+``python -m mosaic_gateway.migrations.gate DIR`` writes the lock of a bundle.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ LOCK_NAME = "meta/hashes.lock.json"
 
 LOCK_VERSION = 1
 SHA256_HEX_LENGTH = 64
-PIECE = 1 << 16  # bytes
+READ_SIZE = 1 << 16  # bytes
 
 
 class Problem(StrEnum):
-    """What can be wrong with a bundle; the values are stable, for scripts."""
+    """Kinds of faults of a bundle; the values are stable, for scripts."""
 
     NO_LOCK = "no_lock"
     BAD_LOCK = "bad_lock"
@@ -61,11 +61,11 @@ class Problem(StrEnum):
 SENTENCES: Mapping[Problem, str] = {
     Problem.NO_LOCK: "the hash lock {name} is missing",
     Problem.BAD_LOCK: "the hash lock {name} cannot be used",
-    Problem.EMPTY: "there is no SQL at all in {name}",
+    Problem.EMPTY: "there is no SQL file in {name}",
     Problem.MISSING: "{name} is missing",
     Problem.EXTRA: "{name} is not in the hash lock",
     Problem.ALTERED: "{name} differs from the hash lock",
-    Problem.JOURNAL_WITHOUT_FILE: "{name} is named by the journal but is not there",
+    Problem.JOURNAL_WITHOUT_FILE: "{name} is named by the journal but does not exist",
     Problem.FILE_WITHOUT_JOURNAL: "{name} has no entry in the journal",
     Problem.BAD_JOURNAL: "the journal {name} cannot be used",
 }
@@ -85,14 +85,14 @@ class BundleFault:
 
 
 class _FormatError(ValueError):
-    """A lock or a journal is not what it should be."""
+    """A lock or a journal has an invalid format."""
 
 
 def check_bundle(bundle: str, files: Mapping[str, bytes]) -> tuple[BundleFault, ...]:
-    """Return everything that is wrong with *bundle*, nothing if it is whole.
+    """Return all faults of *bundle*, none if it is valid.
 
-    *files* holds the bytes of everything found in the bundle's directory, by its posix name there.
-    Nothing but the lock itself is overlooked: an editor's backup file is a finding too.
+    *files* holds the bytes of every file in the bundle's directory, by its POSIX path relative to it.
+    Every file except the lock must be in the lock: an editor's backup file is a fault too.
     """
     findings = []
     if not any(name.endswith(".sql") for name in files):
@@ -101,9 +101,9 @@ def check_bundle(bundle: str, files: Mapping[str, bytes]) -> tuple[BundleFault, 
 
 
 def check_bundles(files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return a sentence for each fault of all `BUNDLES`; *files* is named from the directory that holds them.
+    """Return a sentence for each fault of all `BUNDLES`; names in *files* are relative to their parent directory.
 
-    SQL and journals outside the known bundles are faults as well: nothing would ever check or run them.
+    SQL and journals outside the known bundles are faults as well: they would never be checked or run.
     """
     faults = [
         f"{bundle}: {finding}"
@@ -115,9 +115,9 @@ def check_bundles(files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 
 def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
-    """Return the lock of *files*: canonical JSON over each ``.sql`` and the journal.
+    """Return the lock of *files*: canonical JSON with the hash of each ``.sql`` file and the journal.
 
-    Raises ValueError for SQL that is not UTF-8 or begins with a BOM: drizzle would hash it otherwise than we do.
+    Raises ValueError for SQL that is not UTF-8 or begins with a BOM: drizzle's hash of it would differ.
     """
     hashes = {}
     for name in sorted(files):
@@ -131,12 +131,12 @@ def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
 
 
 def read_directory(directory: Path) -> dict[str, bytes]:
-    """Return the bytes of every file below *directory* by its posix name there. Raises OSError."""
+    """Return the bytes of every file below *directory* by its POSIX path relative to it. Raises OSError."""
     return dict(_read_below(os.fspath(directory), ""))
 
 
 def _read_below(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
-    """Give name and bytes of each file; pathlib takes four times as long for ten thousand of them."""
+    """Yield name and bytes of each file. pathlib takes four times as long for ten thousand files."""
     with os.scandir(directory) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
@@ -147,15 +147,15 @@ def _read_below(directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _read(path: str) -> bytes:
-    """Return what is in a file; a file object would take longer to make than to read from."""
+    """Return the contents of a file. Creating a file object would take longer than reading from it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pieces = [os.read(descriptor, PIECE)]
-        while pieces[-1]:
-            pieces.append(os.read(descriptor, PIECE))
+        blocks = [os.read(descriptor, READ_SIZE)]
+        while blocks[-1]:
+            blocks.append(os.read(descriptor, READ_SIZE))
     finally:
         os.close(descriptor)
-    return b"".join(pieces)
+    return b"".join(blocks)
 
 
 def _below(prefix: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -196,7 +196,7 @@ def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[BundleFault]:
 
 def _check_journal(files: Mapping[str, bytes]) -> list[BundleFault]:
     if JOURNAL_NAME not in files:
-        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it is not there")]
+        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it does not exist")]
     try:
         named = _parse_journal(files[JOURNAL_NAME])
     except _FormatError as error:
@@ -235,7 +235,7 @@ def _is_hash(value: object) -> bool:
 
 
 def _parse_journal(data: bytes) -> set[str]:
-    """Return the names of the SQL files that the journal's entries stand for."""
+    """Return the names of the SQL files that the journal's entries refer to."""
     entries = _parse_object(data).get("entries")
     if not isinstance(entries, list):
         raise _FormatError("it has no list of entries")
@@ -251,11 +251,11 @@ def _parse_journal(data: bytes) -> set[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write, or with ``--check`` only check, the lock of each directory named; return the exit code (0, 1 or 2)."""
-    import argparse  # noqa: PLC0415 - the running program, which never comes here, should not pay for it
+    """Write the hash lock of each bundle directory, or only check it; return the exit code (0, 1 or 2)."""
+    import argparse  # noqa: PLC0415 - not imported by the running program, which never calls this function
 
     parser = argparse.ArgumentParser(prog="python -m mosaic_gateway.migrations.gate", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a bundle is not whole")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a bundle has faults")
     parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="a bundle's directory")
     options = parser.parse_args(arguments)
     code = 0
@@ -276,8 +276,8 @@ def _check(directory: Path) -> tuple[BundleFault, ...]:
 
 
 def _lock(directory: Path) -> tuple[BundleFault, ...]:
-    """Write the lock unless the bundle would still be faulty with it; return those faults."""
-    from mosaic_gateway.fs.files import write_file  # noqa: PLC0415 - the build hook loads this file without its package
+    """Write the lock unless the bundle would still have faults with it; return those faults."""
+    from mosaic_gateway.fs.files import write_file  # noqa: PLC0415 - the build hook loads this file without the package
 
     bundle, files = _bundle_name(directory), read_directory(directory)
     old, new = files.get(LOCK_NAME, b""), make_lock(bundle, files)

@@ -1,9 +1,9 @@
-"""The ledger: what has been applied, in drizzle's own table and form.
+"""The ledger: the applied migrations, in drizzle's own table and format.
 
-drizzle-orm 0.30 to 0.45 keeps ``(id serial primary key, hash text not null, created_at bigint)``: shape
-v0. The 1.0 line adds ``name text, applied_at timestamptz default now()``: shape v1, where a row without
-a name would be run again by drizzle. A row is a migration's hash and ``when``, which 1.0 cuts to seconds; its
-v1 name is that of the folder which drizzle-kit 1.0 would move the file to. All SQL on that table is here.
+drizzle-orm 0.30 to 0.45 creates ``(id serial primary key, hash text not null, created_at bigint)``: format
+v0. Version 1.0 adds ``name text, applied_at timestamptz default now()``: format v1, in which drizzle runs a
+migration again if its row has no name. A row holds a migration's hash and ``when``, which 1.0 truncates to
+seconds. The v1 name is that of the folder to which drizzle-kit 1.0 moves the file. All SQL on that table is here.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
 """
 UNNAMED: LiteralString = "SELECT EXISTS (SELECT FROM {} WHERE name IS NULL)"
 NAME: LiteralString = """
-UPDATE {} AS made SET name = known.name
+UPDATE {} AS entry SET name = known.name
 FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS known (hash, second, name)
-WHERE made.name IS NULL AND made.hash = known.hash AND made.created_at / 1000 = known.second
+WHERE entry.name IS NULL AND entry.hash = known.hash AND entry.created_at / 1000 = known.second
 """
 FINGERPRINT: LiteralString = """
 SELECT count(*)::int, md5(coalesce(string_agg(entry, ',' ORDER BY entry COLLATE "C"), ''))
@@ -41,11 +41,11 @@ FROM (SELECT hash || ':' || coalesce(created_at::text, '') AS entry FROM {}) AS 
 
 
 def create(connection: Connection, ledger: LedgerName) -> None:
-    """Make the ledger where it is missing, exactly as drizzle-orm 0.45 makes it.
+    """Create the ledger if it is missing, exactly as drizzle-orm 0.45 creates it.
 
-    Looked for first: PostgreSQL wants the right to create a schema even for one that is there.
+    Existence is checked first: CREATE SCHEMA IF NOT EXISTS needs the CREATE privilege even if the schema exists.
     """
-    if _ask(connection, EXISTS, ledger):
+    if _query_bool(connection, EXISTS, ledger):
         return
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ledger.schema)))
     connection.execute(
@@ -56,8 +56,8 @@ def create(connection: Connection, ledger: LedgerName) -> None:
 
 
 def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
-    """Return the rows in the order of their making; none where there is no ledger. Writes nothing."""
-    if not _ask(connection, EXISTS, ledger):
+    """Return the rows in the order of insertion; none if there is no ledger. Writes nothing."""
+    if not _query_bool(connection, EXISTS, ledger):
         return ()
     query = sql.SQL("SELECT hash, created_at FROM {} ORDER BY id").format(_table(ledger))
     return tuple(
@@ -67,25 +67,25 @@ def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
 
 
 def count(connection: Connection, ledger: LedgerName) -> int:
-    """Return the number of rows; 0 where there is no ledger."""
-    if not _ask(connection, EXISTS, ledger):
+    """Return the number of rows; 0 if there is no ledger."""
+    if not _query_bool(connection, EXISTS, ledger):
         return 0
     row = connection.execute(sql.SQL("SELECT count(*)::int FROM {}").format(_table(ledger))).fetchone()
     return int(str(row[0])) if row else 0
 
 
 def fingerprint(connection: Connection, ledger: LedgerName) -> str | None:
-    """Return a digest over all rows, made by the server, as `Bundle.ledger_digest` has it; None without a ledger."""
-    if not _ask(connection, EXISTS, ledger):
+    """Return a digest of all rows, computed by the server as in `Bundle.ledger_digest`; None without a ledger."""
+    if not _query_bool(connection, EXISTS, ledger):
         return None
     row = connection.execute(sql.SQL(FINGERPRINT).format(_table(ledger))).fetchone()
     return None if row is None else f"{row[0]}:{row[1]}"
 
 
 def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration], str]:
-    """Return a function that gives the SQL of a migration's row, in the shape that the ledger has."""
+    """Return a function that returns the INSERT statement of a migration's row, in the format of the ledger."""
     table = f"{quote_name(ledger.schema)}.{quote_name(ledger.table)}"
-    named = _ask(connection, NAMED, ledger)
+    named = _query_bool(connection, NAMED, ledger)
 
     def record(migration: Migration) -> str:
         columns, values = "hash, created_at", f"{quote_text(migration.hash)}, {migration.when}"
@@ -97,11 +97,11 @@ def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration]
 
 
 def name_rows(connection: Connection, ledger: LedgerName, migrations: Sequence[Migration]) -> None:
-    """Give the rows of *migrations* on a v1 ledger their names, where drizzle-orm 0.45 or a rival left them out.
+    """Fill in missing names of the rows of *migrations* in a v1 ledger: drizzle-orm 0.45 inserts rows without one.
 
     drizzle 1.0 would run such migrations again.
     """
-    if not _ask(connection, NAMED, ledger):
+    if not _query_bool(connection, NAMED, ledger):
         return
     row = connection.execute(sql.SQL(UNNAMED).format(_table(ledger))).fetchone()
     if row is None or not row[0]:
@@ -111,16 +111,16 @@ def name_rows(connection: Connection, ledger: LedgerName, migrations: Sequence[M
 
 
 def drizzle_name(migration: Migration) -> str:
-    """Return the name under which drizzle 1.0 knows *migration*.
+    """Return drizzle 1.0's name for *migration*.
 
-    Source: drizzle-kit 1.0.0-rc.5, ``planFoldersV3``: the time of ``when`` in UTC (14 digits), and the tag after its
-    first underscore, whatever stands before it.
+    Source: drizzle-kit 1.0.0-rc.5, ``planFoldersV3``: ``when`` as a UTC time (14 digits), an underscore, and the part
+    of the tag after its first underscore.
     """
     moment = EPOCH + timedelta(milliseconds=migration.when)
     return f"{moment:%Y%m%d%H%M%S}_{migration.tag.partition('_')[2]}"
 
 
-def _ask(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:
+def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:
     row = connection.execute(query, (_table(ledger).as_string(connection),)).fetchone()
     return bool(row and row[0])
 

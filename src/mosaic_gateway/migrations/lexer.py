@@ -1,9 +1,8 @@
-"""Just enough of PostgreSQL's lexical rules to cut and to recognise statements. Pure.
+"""The part of PostgreSQL's lexical rules that is needed to split and recognise statements. Pure.
 
 Source: PostgreSQL 18, "Lexical Structure" and ``scan.l``, with ``standard_conforming_strings`` on. It
-answers three questions that must not be guessed: does a text end outside of quotes and comments, so
-that other text may follow it; where are its top-level semicolons; and with which words does each
-statement in it begin. What a statement *means* is never decided here alone.
+determines whether a text ends outside of quotes and comments, so that other text may follow it; where its
+top-level semicolons are; and with which words each statement begins. It does not interpret statements.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
 SPACE = re.compile(r"\s+")
 LINE_COMMENT = re.compile(r"--[^\n\r]*")
 NUMBER = re.compile(r"\d[\w.]*")
-#: Prefixes of a quoted text: E'…' knows backslashes; B'…', X'…', N'…' and U&'…' do not.
+#: Prefixes of string constants: only E'…' has backslash escapes; B'…', X'…', N'…' and U&'…' do not.
 ESCAPED = {"e"}
 PREFIXES = {"e", "b", "x", "n"}
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word (lower case unless quoted), a quoted name, a text, or a single other character.
+    """A word (in lower case), a quoted identifier, a string constant, or a single other character.
 
-    ``kind`` is ``word``, ``name``, ``text`` or ``other``; ``text`` is its value without quotes.
+    ``kind`` is ``word``, ``name``, ``text`` or ``other`` respectively; ``text`` is the value without quotes.
     """
 
     kind: str
@@ -38,17 +37,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Lexed:
-    """A text as tokens. ``closed`` says that it ends outside of every quote and comment."""
+    """The tokens of a text. ``closed``: the text ends outside of quotes and comments."""
 
     tokens: tuple[Token, ...]
     closed: bool
 
     def statements(self) -> tuple[tuple[Token, ...], ...]:
-        """Return the tokens of each statement, cut at top-level semicolons; empty ones are left out.
+        """Return the tokens of each statement, split at top-level semicolons; empty statements are left out.
 
         A semicolon inside parentheses or between BEGIN ATOMIC and END belongs to its statement.
         """
-        found: list[tuple[Token, ...]] = []
+        statements: list[tuple[Token, ...]] = []
         current: list[Token] = []
         depth = atomic = 0
         for index, token in enumerate(self.tokens):
@@ -61,16 +60,16 @@ class Lexed:
             elif atomic and token == Token("word", "end", token.position):
                 atomic -= 1
             if token.kind == "other" and token.text == ";" and depth <= 0 and not atomic:
-                found.append(tuple(current))
+                statements.append(tuple(current))
                 current = []
             else:
                 current.append(token)
-        found.append(tuple(current))
-        return tuple(statement for statement in found if statement)
+        statements.append(tuple(current))
+        return tuple(statement for statement in statements if statement)
 
 
 def lex(sql: str) -> Lexed:
-    """Return the tokens of *sql*; never raises: what cannot be closed ends the text."""
+    """Return the tokens of *sql*. Never raises: an unterminated quote or comment extends to the end of the text."""
     scanner = _Scanner(sql)
     tokens = tuple(scanner.tokens())
     return Lexed(tokens, scanner.closed)
@@ -87,24 +86,24 @@ def _begins_atomic(tokens: tuple[Token, ...], index: int) -> bool:
 
 
 class _Scanner:
-    """One pass over a text."""
+    """Single-pass scanner."""
 
     def __init__(self, sql: str) -> None:
         self._sql = sql
-        self._at = 0
+        self._position = 0
         self.closed = True
 
     def tokens(self) -> Iterator[Token]:
-        while self._at < len(self._sql):
+        while self._position < len(self._sql):
             token = self._next()
             if token is not None:
                 yield token
 
     def _next(self) -> Token | None:  # noqa: PLR0911 - one return for each kind of token
-        sql, start = self._sql, self._at
+        sql, start = self._sql, self._position
         for pattern in (SPACE, LINE_COMMENT):
             if match := pattern.match(sql, start):
-                self._at = match.end()
+                self._position = match.end()
                 return None
         if sql.startswith("/*", start):
             self._block_comment()
@@ -118,9 +117,9 @@ class _Scanner:
         if sql[start] == '"':
             return self._quoted('"', start + 1, "name", start, escapes=False)
         if match := NUMBER.match(sql, start):
-            self._at = match.end()
+            self._position = match.end()
             return Token("other", match[0], start)
-        self._at = start + 1
+        self._position = start + 1
         return Token("other", sql[start], start)
 
     def _word(self, match: re.Match[str], start: int) -> Token:
@@ -131,7 +130,7 @@ class _Scanner:
             return self._quoted("'", end + 2, "text", start, escapes=False)
         if word == "u" and self._sql.startswith('&"', end):
             return self._quoted('"', end + 2, "name", start, escapes=False)
-        self._at = end
+        self._position = end
         return Token("word", word, start)
 
     def _quoted(self, quote: str, at: int, kind: str, start: int, *, escapes: bool) -> Token:
@@ -144,7 +143,7 @@ class _Scanner:
                 parts.append(quote)
                 at += 2
             elif sql[at] == quote:
-                self._at = at + 1
+                self._position = at + 1
                 return Token(kind, "".join(parts), start)
             else:
                 parts.append(sql[at])
@@ -152,28 +151,28 @@ class _Scanner:
         return self._unclosed(kind, "".join(parts), start)
 
     def _until(self, end: str, at: int, kind: str, start: int) -> Token:
-        found = self._sql.find(end, at)
-        if found < 0:
+        end_position = self._sql.find(end, at)
+        if end_position < 0:
             return self._unclosed(kind, self._sql[at:], start)
-        self._at = found + len(end)
-        return Token(kind, self._sql[at:found], start)
+        self._position = end_position + len(end)
+        return Token(kind, self._sql[at:end_position], start)
 
     def _block_comment(self) -> None:
-        """Pass over a comment; they nest."""
-        depth, at = 1, self._at + 2
+        """Skip a block comment, which may contain nested ones."""
+        depth, at = 1, self._position + 2
         while depth:
             opening, closing = self._sql.find("/*", at), self._sql.find("*/", at)
             if closing < 0:
                 self.closed = False
-                self._at = len(self._sql)
+                self._position = len(self._sql)
                 return
             if 0 <= opening < closing:
                 depth, at = depth + 1, opening + 2
             else:
                 depth, at = depth - 1, closing + 2
-        self._at = at
+        self._position = at
 
     def _unclosed(self, kind: str, text: str, start: int) -> Token:
         self.closed = False
-        self._at = len(self._sql)
+        self._position = len(self._sql)
         return Token(kind, text, start)

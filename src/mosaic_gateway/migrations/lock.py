@@ -1,8 +1,8 @@
-"""One runner at a time: a session-level advisory lock on the connection that does the work.
+"""The migration lock: a session-level advisory lock that admits one runner at a time.
 
-Polled rather than waited for: a runner that blocks inside PostgreSQL holds a snapshot, which
-CREATE INDEX CONCURRENTLY of another runner would wait for. Held on the working connection, so that
-the lock cannot outlive the work, nor the work the lock.
+It is polled: a runner that blocks inside PostgreSQL holds a snapshot, and CREATE INDEX CONCURRENTLY of
+another runner would wait for that snapshot. It is held on the connection that runs the migrations, so that
+lock and migrations end together if the connection is lost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY = (-1569950593, 1856466978)
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 FIRST_PAUSE = 0.02  # seconds
 LONGEST_PAUSE = 0.5  # seconds
-WORTH_TELLING = 0.3  # seconds of waiting
+REPORT_AFTER = 0.3  # seconds of waiting
 
 HELD = """
 SELECT EXISTS (SELECT FROM pg_locks
@@ -59,7 +59,7 @@ class MigrationsBusyError(BusyError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockHolder:
-    """Who holds the lock: server process, program, its last query, and the seconds that it has been connected."""
+    """The lock's holder: backend pid, application name, last query, and seconds since it connected."""
 
     pid: int
     application: str
@@ -73,21 +73,20 @@ def migration_lock(
 ) -> Iterator[float]:
     """Hold the database's migration lock inside the block; wait at most *timeout* seconds for it.
 
-    Gives the seconds that were waited. *on_wait* is told once, when there is some waiting to be done.
-
-    Raises `MigrationsBusyError` that names the holder's pid, query and age.
+    Yields the seconds waited. *on_wait* is called once with the holder if the wait exceeds `REPORT_AFTER`.
+    Raises `MigrationsBusyError`, which names the holder's pid, query and age.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     acquire(connection, timeout, on_wait=on_wait)
     try:
-        yield time.monotonic() - began
+        yield time.monotonic() - started
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock(%s, %s)", KEY)
 
 
 def reacquire(connection: Connection, timeout: float) -> None:
-    """Take the lock again if the session lost it: DISCARD ALL gives every lock back.
+    """Acquire the lock again if the session lost it: DISCARD ALL releases all advisory locks.
 
     Raises `MigrationsBusyError`.
     """
@@ -102,15 +101,15 @@ def acquire(
     attempt: Callable[[Connection], bool] | None = None,
     on_wait: Callable[[LockHolder], None] | None = None,
 ) -> None:
-    """Take the lock by *attempt* within *timeout* seconds. Raises `MigrationsBusyError`."""
+    """Acquire the lock by polling *attempt* for at most *timeout* seconds. Raises `MigrationsBusyError`."""
     attempt = attempt or _try
-    began = time.monotonic()
+    started = time.monotonic()
     pause = FIRST_PAUSE
     while not attempt(connection):
         now = time.monotonic()
-        if now >= began + timeout:
+        if now >= started + timeout:
             raise _busy(connection, timeout)
-        if on_wait is not None and now >= began + WORTH_TELLING and (holder := _holder(connection)) is not None:
+        if on_wait is not None and now >= started + REPORT_AFTER and (holder := _holder(connection)) is not None:
             on_wait(holder)
             on_wait = None
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
@@ -118,10 +117,10 @@ def acquire(
 
 
 def try_in_transaction(connection: Connection) -> bool:
-    """Try to take the lock for the length of a transaction, which is open afterwards if that went well."""
+    """Try to acquire the lock in a new transaction; on success the transaction stays open, else it is rolled back."""
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0")
-    # Without parameters, by the simple protocol: a portal of the extended one stays open and keeps its snapshot,
-    # for which CREATE INDEX CONCURRENTLY would wait.
+    # Simple protocol, without parameters: with the extended protocol the portal stays open and retains its snapshot,
+    # and CREATE INDEX CONCURRENTLY would wait for that.
     row = connection.execute("SELECT pg_try_advisory_xact_lock({}, {})".format(*KEY).encode()).fetchone()
     if row and row[0]:
         return True
@@ -146,12 +145,12 @@ def _busy(connection: Connection, timeout: float) -> MigrationsBusyError:
     holder = _holder(connection)
     if holder is None:
         return MigrationsBusyError(
-            f"the migration lock was not free within {timeout:g} s", hint="Run the command again."
+            f"the migration lock was not released within {timeout:g} s", hint="Run the command again."
         )
     return MigrationsBusyError(
         f"another migration run holds the lock: server process {holder.pid} "
         f"({holder.application or 'no application name'}), connected for {holder.age_seconds:.0f} s, "
         f"last query: {holder.query}",
-        hint="Wait until it ends, then run the command again; end it only if you know that it hangs.",
+        hint="Wait until it ends, then run the command again. Terminate it only if you are sure that it hangs.",
         details=asdict(holder),
     )

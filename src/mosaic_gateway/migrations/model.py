@@ -1,4 +1,4 @@
-"""The values of the migration layer: what ships, what is recorded, what must run. Pure."""
+"""Value classes of the migration layer: shipped migrations, recorded state, and plans. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AppliedRow", "LedgerState", "Migration", "Plan", "PlannedMigration",
 class Statement:
     """One chunk of a migration file.
 
-    ``number`` counts from 1, ``line`` is the file line on which the chunk's text begins (from 1).
+    ``number`` counts from 1; ``line`` is the line of the file on which the chunk's text begins (from 1).
     """
 
     number: int
@@ -25,8 +25,8 @@ class Statement:
 class Migration:
     """One journal entry and its file.
 
-    ``when`` is drizzle's time stamp in milliseconds since the epoch: an identifier, never an order.
-    ``hash`` is the lower-case hex SHA-256 of the file's bytes, which is drizzle's hash. ``statements`` never change.
+    ``when`` is drizzle's timestamp in milliseconds since the epoch; it identifies a migration and does not order it.
+    ``hash`` is the lower-case hex SHA-256 of the file's bytes, as drizzle computes it. ``statements`` are immutable.
     """
 
     tag: str
@@ -37,7 +37,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedRow:
-    """A ledger row: the hash and the ``when`` of a migration that is applied."""
+    """A ledger row: the hash and ``when`` of an applied migration."""
 
     hash: str
     when: int | None
@@ -45,12 +45,12 @@ class AppliedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressRow:
-    """How far one migration came: ``applied`` of ``total`` statements.
+    """Progress of one migration: ``applied`` of ``total`` statements.
 
-    ``prefix`` is the hash of the applied statements' texts (`parse.prefix_hash`), by which an edited
-    prefix is told from an edited tail. ``intent`` is the number of a statement outside of transactions of
-    which nobody knows yet whether it took effect, ``intent_note`` what was seen before it ran. ``session``
-    are the settings that the applied statements left. The ``failed_`` fields describe the last failure.
+    ``prefix`` is the hash of the applied statements' texts (`parse.prefix_hash`): it distinguishes an edited prefix
+    from an edited tail. ``intent`` is the number of a nontransactional statement that was started and not yet recorded
+    as applied; ``intent_note`` is the state observed before it ran. ``session`` holds the settings that the applied
+    statements left. The ``failed_`` fields describe the last failure.
     """
 
     tag: str
@@ -68,7 +68,7 @@ class ProgressRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerState:
-    """What a database says of one bundle: its ledger rows, and its progress rows by tag."""
+    """The state of a database for one bundle: its ledger rows, and its progress rows by tag."""
 
     applied: tuple[AppliedRow, ...] = ()
     progress: Mapping[str, ProgressRow] = field(default_factory=dict)
@@ -76,10 +76,10 @@ class LedgerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedMigration:
-    """A migration to run, from statement ``start`` (0 for a fresh one) to its end.
+    """A migration to run, from statement index ``start`` (0 for a new one) to its end.
 
-    ``progress`` is its row, None for a fresh one. ``start_over``: what it did so far was in a session that
-    is gone, and only there, so it begins again.
+    ``progress`` is its row, None for a new one. ``start_over``: everything applied so far affected only a session
+    that has ended, so the migration runs again from the beginning.
     """
 
     migration: Migration
@@ -90,12 +90,12 @@ class PlannedMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What must run, in journal order, and how many migrations are applied already."""
+    """The migrations to run, in journal order, and the number of migrations already applied."""
 
     pending: tuple[PlannedMigration, ...]
     applied: int
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing has to run."""
+        """Whether no migration is pending."""
         return not self.pending

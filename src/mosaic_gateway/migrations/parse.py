@@ -1,7 +1,7 @@
-"""drizzle-kit's file formats, read as drizzle's own migrator reads them. Pure.
+"""Parser for drizzle-kit's file formats, with the same rules as drizzle's own migrator. Pure.
 
-Source: drizzle-orm 0.30 to 0.45, ``migrator.ts``: entries in array order, ``idx`` ignored, a file is
-split at the literal marker and hashed whole, marker included.
+Source: drizzle-orm 0.30 to 0.45, ``migrator.ts``: entries are read in array order, ``idx`` is ignored, a file
+is split at the literal marker, and its hash covers the whole file including markers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DIGEST_LENGTH = 16  # hexadecimal digits
 
 
 class JournalFormatError(ValueError):
-    """The text is not a journal of drizzle-kit; the message says where."""
+    """The text is not a valid drizzle-kit journal; the message says which part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +49,21 @@ def file_hash(content: bytes) -> str:
 
 
 class Statements(Sequence[Statement]):
-    """The statements of a migration file, cut when they are first asked for.
+    """The statements of a migration file, split on first access.
 
-    Most of a large bundle is applied, and nobody asks.
+    Most files of a large bundle are applied already and never split.
     """
 
-    __slots__ = ("_cut", "_text")
+    __slots__ = ("_statements", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._cut: tuple[Statement, ...] | None = None
+        self._statements: tuple[Statement, ...] | None = None
 
     def _all(self) -> tuple[Statement, ...]:
-        if self._cut is None:
-            self._cut, self._text = split(self._text), ""
-        return self._cut
+        if self._statements is None:
+            self._statements, self._text = split(self._text), ""
+        return self._statements
 
     def __len__(self) -> int:
         return len(self._all())
@@ -86,9 +86,9 @@ class Statements(Sequence[Statement]):
 
 
 def split(text: str) -> tuple[Statement, ...]:
-    """Return the statements of a migration file, without chunks that hold only white space.
+    """Return the chunks of a migration file, without chunks that contain only white space.
 
-    A chunk is kept as one piece even if it holds several statements, as drizzle does.
+    A chunk with several statements is not split further, as in drizzle.
     """
     statements: list[Statement] = []
     line = 1
@@ -102,7 +102,7 @@ def split(text: str) -> tuple[Statement, ...]:
 
 
 def prefix_hashes(statements: Sequence[Statement]) -> tuple[str, ...]:
-    """Return a hash of the first 0, 1, … n statements' texts, with their boundaries: n + 1 hashes."""
+    """Return n + 1 hashes: of the texts of the first 0, 1, … n statements, each prefixed with its length."""
     digest = hashlib.sha256()
     hashes = [digest.hexdigest()]
     for statement in statements:
@@ -119,7 +119,7 @@ def prefix_hash(statements: Sequence[Statement], count: int) -> str:
 
 
 def statement_digests(statements: Sequence[Statement]) -> str:
-    """Return the statements' own short hashes, joined by commas: they tell which statement was edited."""
+    """Return a short hash of each statement, joined by commas, to identify edited statements later."""
     return ",".join(hashlib.sha256(statement.sql.encode()).hexdigest()[:DIGEST_LENGTH] for statement in statements)
 
 
@@ -134,9 +134,9 @@ def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:
         raise JournalFormatError('no list "entries"')
     parsed = tuple(_entry(position, entry) for position, entry in enumerate(entries))
     tags = [entry.tag for entry in parsed]
-    twice = sorted({tag for tag in tags if tags.count(tag) > 1}) if len(set(tags)) < len(tags) else []
-    if twice:
-        raise JournalFormatError(f"tag named twice: {', '.join(twice)}")
+    duplicates = sorted({tag for tag in tags if tags.count(tag) > 1}) if len(set(tags)) < len(tags) else []
+    if duplicates:
+        raise JournalFormatError(f"duplicate tag: {', '.join(duplicates)}")
     return parsed
 
 

@@ -1,8 +1,8 @@
-"""From a bundle and a ledger to what must run: a pure decision, or a refusal before any write.
+"""Computes from a bundle and a ledger which migrations must run, or refuses before any write. Pure.
 
-A migration is applied when the ledger holds its hash. Rows are matched as a multiset, first on
-(hash, when), then on hash alone: two files may have the same bytes, and ``when`` may run backwards
-(0009 of the gateway does), so neither order nor ``when`` decides anything.
+A migration is applied if the ledger contains its hash. Rows are matched as a multiset, first on
+(hash, when), then on hash alone, because two files may have the same bytes. Neither row order nor ``when``
+decides whether a migration is applied: ``when`` may decrease (0009 of the gateway is older than 0008).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mosaic_gateway.migrations.model import (
     Statement,
 )
 from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
-from mosaic_gateway.migrations.side_effects import lasting, temporary_names
+from mosaic_gateway.migrations.side_effects import first_persistent, temporary_names
 from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [
@@ -39,12 +39,12 @@ __all__ = [
     "shorten",
 ]
 
-SHOWN = 3  # statements whose new text a refusal shows
-WIDTH = 100  # characters of it
+SHOWN = 3  # edited statements whose new text the error message shows
+WIDTH = 100  # characters shown of each
 
 
 class DriftError(RefusedError):
-    """A migration was edited after it had been applied."""
+    """A migration was edited after it was applied."""
 
     code = "MIGRATION_DRIFT"
 
@@ -56,7 +56,7 @@ class DatabaseNewerError(RefusedError):
 
 
 class UnknownRowError(RefusedError):
-    """The ledger holds a migration that this package never had."""
+    """The ledger contains a migration that this package does not know and that is not from a later version."""
 
     code = "LEDGER_UNKNOWN_ROW"
 
@@ -68,19 +68,19 @@ class PrefixChangedError(RefusedError):
 
 
 class SessionLostError(RefusedError):
-    """A half-applied migration needs temporary objects that are gone with the session that made them."""
+    """A half-applied migration needs temporary objects of a session that has ended."""
 
     code = "MIGRATION_SESSION_LOST"
 
 
 def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
-    """Return what must run on a database in *state* to hold *bundle*.
+    """Return what must run to bring a database in *state* to *bundle*.
 
     Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError`, `PrefixChangedError` or `SessionLostError`.
     """
-    applied, left_over = _match(bundle.migrations, state.applied)
-    if left_over:
-        raise _refusal(bundle, state.applied, applied, left_over)
+    applied, unmatched = _match(bundle.migrations, state.applied)
+    if unmatched:
+        raise _refusal(bundle, state.applied, applied, unmatched)
     pending = tuple(
         remaining_statements(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
@@ -90,34 +90,38 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
 
 
 def _match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> tuple[set[int], list[AppliedRow]]:
-    """Return the indexes of the applied migrations, and the rows that belong to none, in their order.
+    """Return the indexes of the applied migrations, and the rows that match no migration, in their order.
 
-    A row that repeats one of an applied migration belongs to it: drizzle's unlocked runs leave such rows.
+    A duplicate row of an applied migration matches it: concurrent drizzle runs, which take no lock, leave such rows.
     """
     applied: set[int] = set()
-    left_over = list(rows)
+    remaining = list(rows)
     for identity in (_hash_and_when, _hash_alone):
-        waiting: dict[Hashable, list[int]] = {}
+        candidates: dict[Hashable, list[int]] = {}
         for index in reversed(range(len(migrations))):
             if index not in applied:
-                waiting.setdefault(identity(migrations[index]), []).append(index)
+                candidates.setdefault(identity(migrations[index]), []).append(index)
         unmatched = []
-        for row in left_over:
-            if indexes := waiting.get(identity(row)):
+        for row in remaining:
+            if indexes := candidates.get(identity(row)):
                 applied.add(indexes.pop())
             else:
                 unmatched.append(row)
-        left_over = unmatched
-    known = {(migration.hash, when) for migration in migrations for when in (migration.when, _cut(migration.when))}
-    return applied, [row for row in left_over if _hash_and_when(row) not in known]
+        remaining = unmatched
+    known = {
+        (migration.hash, when)
+        for migration in migrations
+        for when in (migration.when, _to_seconds(migration.when))
+    }  # fmt: skip
+    return applied, [row for row in remaining if _hash_and_when(row) not in known]
 
 
 def _hash_and_when(item: Migration | AppliedRow) -> Hashable:
     return item.hash, item.when
 
 
-def _cut(when: int) -> int:
-    """Return *when* as drizzle 1.0 writes it: cut to seconds."""
+def _to_seconds(when: int) -> int:
+    """Return *when* as drizzle 1.0 writes it: truncated to seconds, in milliseconds."""
     return when // 1000 * 1000
 
 
@@ -126,49 +130,49 @@ def _hash_alone(item: Migration | AppliedRow) -> Hashable:
 
 
 def _refusal(
-    bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], left_over: Sequence[AppliedRow]
+    bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], unmatched: Sequence[AppliedRow]
 ) -> RefusedError:
-    waiting = [m for index, m in enumerate(bundle.migrations) if index not in applied]
-    unmatched = {_cut(m.when): m for m in waiting} | {m.when: m for m in waiting}
-    edited = [unmatched[row.when] for row in left_over if row.when in unmatched]
+    pending = [m for index, m in enumerate(bundle.migrations) if index not in applied]
+    by_when = {_to_seconds(m.when): m for m in pending} | {m.when: m for m in pending}
+    edited = [by_when[row.when] for row in unmatched if row.when in by_when]
     if edited:
         tags = ", ".join(migration.tag for migration in edited)
         return DriftError(
-            f"{bundle.name}: {tags} was changed after it had been applied to this database",
-            hint="Nothing was written. Restore the file as it was applied and put the change into a new migration; "
-            "if the package is damaged, reinstall it.",
+            f"{bundle.name}: {tags} was changed after it was applied to this database",
+            hint="Nothing was written. Restore the applied version of the file and put the change into a new "
+            "migration; if the package is damaged, reinstall it.",
             details={"bundle": bundle.name, "tags": [migration.tag for migration in edited]},
         )
-    details = {"bundle": bundle.name, "rows": [{"hash": row.hash, "when": row.when} for row in left_over]}
+    details = {"bundle": bundle.name, "rows": [{"hash": row.hash, "when": row.when} for row in unmatched]}
     newest = max((migration.when for migration in bundle.migrations), default=0)
-    # A later version's `when` may run backwards too: then it shows by coming after all that this one has.
-    follows = len(applied) == len(bundle.migrations) and tuple(left_over) == tuple(rows)[-len(left_over) :]
-    if follows or all(row.when is not None and row.when > newest for row in left_over):
+    # `when` of a later version's migrations may decrease too; they are then recognised by following all known rows.
+    follows = len(applied) == len(bundle.migrations) and tuple(unmatched) == tuple(rows)[-len(unmatched) :]
+    if follows or all(row.when is not None and row.when > newest for row in unmatched):
         return DatabaseNewerError(
-            f"{bundle.name}: the database has {len(left_over)} migration(s) that this version does not know; "
+            f"{bundle.name}: the database has {len(unmatched)} migration(s) that this version does not know; "
             "it was migrated by a later version",
-            hint="Nothing was written. Take that later version: pip install --upgrade mosaic-gateway, "
-            "or with --from its folder.",
+            hint="Nothing was written. Use the later version: pip install --upgrade mosaic-gateway, "
+            "or name its folder with --from.",
             details=details,
         )
     return UnknownRowError(
-        f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(left_over)} "
-        "migration(s) that this package never had",
+        f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(unmatched)} "
+        "migration(s) that this package does not know",
         hint="Nothing was written. Make sure that this is the right database; "
         "mosaic-gateway storage status shows the rows.",
         details=details,
     )
 
 
-def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any]:
-    """Return which statements of *migration* differ from those that were applied, by their *noted* digests.
+def changed_statements(recorded: str | None, migration: Migration) -> dict[str, Any]:
+    """Return which statements of *migration* differ from those that were applied, by their *recorded* digests.
 
-    ``changed``, ``added`` and ``removed`` are statement numbers (``removed`` of the applied file), ``text``
-    says it in words. All are empty where another program applied the file and nothing was noted.
+    ``changed``, ``added`` and ``removed`` are lists of statement numbers (``removed`` of the applied file); ``text``
+    is a summary. The lists are empty if another program applied the file and no digests were recorded.
     """
-    if noted is None:
-        return {"changed": [], "added": [], "removed": [], "text": "which statements cannot be told"}
-    before, after = noted.split(","), statement_digests(migration.statements).split(",")
+    if recorded is None:
+        return {"changed": [], "added": [], "removed": [], "text": "the changed statements are unknown"}
+    before, after = recorded.split(","), statement_digests(migration.statements).split(",")
     numbers: dict[str, list[int]] = {"changed": [], "added": [], "removed": []}
     for kind, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         both = min(i2 - i1, j2 - j1) if kind == "replace" else 0
@@ -176,7 +180,7 @@ def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any
         if kind != "equal":
             numbers["removed"] += range(i1 + both + 1, i2 + 1)
             numbers["added"] += range(j1 + both + 1, j2 + 1)
-    summary = [f"{kind} {_numbers(found)}" for kind, found in numbers.items() if found]
+    summary = [f"{kind} {_numbers(listed)}" for kind, listed in numbers.items() if listed]
     for number in [*numbers["changed"], *numbers["added"]][:SHOWN]:
         statement = migration.statements[number - 1]
         summary.append(f"statement {number} (line {statement.line}) is now: {shorten(statement.sql)}")
@@ -184,7 +188,7 @@ def changed_statements(noted: str | None, migration: Migration) -> dict[str, Any
 
 
 def shorten(sql: str) -> str:
-    """Return the beginning of *sql* on one line."""
+    """Return *sql* on one line, truncated to `WIDTH` characters."""
     line = " ".join(sql.split())
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
@@ -194,7 +198,7 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def remaining_statements(migration: Migration, progress: ProgressRow | None) -> PlannedMigration:
-    """Return what is left to do of *migration*. Raises `PrefixChangedError` and `SessionLostError`."""
+    """Return which statements of *migration* are left to run. Raises `PrefixChangedError` and `SessionLostError`."""
     if progress is None or (progress.applied == 0 and progress.intent is None):
         return PlannedMigration(migration=migration, start=0)
     applied = progress.applied
@@ -202,33 +206,35 @@ def remaining_statements(migration: Migration, progress: ProgressRow | None) -> 
         raise PrefixChangedError(
             f"{migration.tag} is half applied ({applied} of {progress.total} statements), "
             "and one of the applied statements was changed since",
-            hint="Nothing was written. Restore the applied statements as they were; the rest may be edited.",
+            hint="Nothing was written. Restore the applied statements; the statements after them may be edited.",
             details={"tag": migration.tag, "applied": applied, "total": progress.total},
         )
     prefix = migration.statements[:applied]
     if not any(traits_of(statement.sql).temporary for statement in prefix) or not _needs_session(migration, applied):
         return PlannedMigration(migration=migration, start=applied, progress=progress)
-    stays = lasting([lex(statement.sql).statements() for statement in prefix])
-    if stays is None and progress.intent is None:
+    persistent = first_persistent([lex(statement.sql).statements() for statement in prefix])
+    if persistent is None and progress.intent is None:
         return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
-    raise _session_lost(migration, progress, prefix[stays] if stays is not None else migration.statements[applied])
+    cause = prefix[persistent] if persistent is not None else migration.statements[applied]
+    raise _session_lost(migration, progress, cause)
 
 
 def _needs_session(migration: Migration, applied: int) -> bool:
-    """Return whether the statements after the first *applied* may name temporary objects that these made."""
+    """Return whether the remaining statements may use temporary objects that the first *applied* ones created."""
     prefix = [tokens for statement in migration.statements[:applied] for tokens in lex(statement.sql).statements()]
     names = temporary_names(prefix)
     rest = "\n".join(statement.sql for statement in migration.statements[applied:])
     return bool(rest) and (names is None or any(name.lower() in rest.lower() for name in names))
 
 
-def _session_lost(migration: Migration, progress: ProgressRow, stays: Statement) -> SessionLostError:
+def _session_lost(migration: Migration, progress: ProgressRow, persistent: Statement) -> SessionLostError:
     temporary = next(s for s in migration.statements if traits_of(s.sql).temporary)
     return SessionLostError(
         f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). Statement "
-        f"{temporary.number} (line {temporary.line}) made temporary objects, which went with the session of that run; "
-        f"statement {stays.number} (line {stays.line}) may have changed what stays, so the file cannot begin again",
-        hint="Nothing was written. Do the rest of the file by hand and tell with mosaic-gateway storage resolve "
-        f"{migration.tag} --applied, statement by statement; or edit the rest so that it needs no temporary object.",
+        f"{temporary.number} (line {temporary.line}) created temporary objects, which were dropped with that session; "
+        f"statement {persistent.number} (line {persistent.line}) may have had permanent effects, so the file cannot "
+        "be run again from its beginning",
+        hint="Nothing was written. Run the remaining statements by hand, and after each one run mosaic-gateway "
+        f"storage resolve {migration.tag} --applied; or edit them so that they need no temporary objects.",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
     )

@@ -1,12 +1,12 @@
-"""Is there a transaction pooler between us and PostgreSQL, and how to hold the lock through it.
+"""Detection of a transaction pooler between the runner and PostgreSQL, and the migration lock through one.
 
-A transaction pooler (PgBouncer in that mode) gives each transaction another server process, shared with other
-clients: what a session sets, prepares or locks there reaches strangers and not us. A pooler shows by the
-process id that it sends at the start of a connection ("BackendKeyData" of the protocol), which is not the
-one that the server knows. One that keeps a server process for each client is as good as none.
+A transaction pooler (PgBouncer with pool_mode=transaction) may run each transaction in another backend, shared with
+other clients: session settings, prepared statements and session-level locks affect other clients and not the runner.
+A pooler is detected by the process id in the protocol message BackendKeyData, which differs from pg_backend_pid().
+A pooler in session mode needs no special treatment.
 
-Through a transaction pooler the lock is held by an open transaction, which keeps its server process: a second
-connection, idle in a transaction without a snapshot, so that CREATE INDEX CONCURRENTLY does not wait for it.
+Through a transaction pooler the lock is held by an open transaction on a second connection, because a transaction
+stays in its backend. The transaction has no snapshot, so CREATE INDEX CONCURRENTLY does not wait for it.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.shared_session import has_one_session
 from mosaic_gateway.migrations.statement_traits import traits_of
 
-__all__ = ["PoolerSessionError", "lock_by_any_way", "pinned_lock", "pooler_reason", "refuse_session_statements"]
+__all__ = ["PoolerSessionError", "pinned_lock", "pooler_aware_lock", "pooler_reason", "refuse_session_statements"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
-LOOKS = 4
+SAMPLES = 4  # queries on each of two connections
 
 
 class PoolerSessionError(RefusedError):
-    """A migration sets something for its session, which a transaction pooler does not have."""
+    """A migration changes its session, which is impossible through a transaction pooler."""
 
     code = "POOLER_SESSION"
 
 
 def pooler_reason(connection: Connection) -> str | None:
-    """Return a sentence that says why a transaction pooler must be there, None where none shows. Reads only.
+    """Return the evidence for a transaction pooler as a sentence, None if there is none. Reads only.
 
-    Opens a second connection where there is a pooler of some kind.
+    Opens a second connection if there is a pooler in any mode.
     """
-    claimed, real = connection.info.backend_pid, _server_process(connection)
-    if claimed == real:
+    announced, actual = connection.info.backend_pid, _server_process(connection)
+    if announced == actual:
         return None
-    seen, others = {real}, set[int]()
+    seen, others = {actual}, set[int]()
     with _second(connection) as second:
-        for _ in range(LOOKS):
+        for _ in range(SAMPLES):
             others.add(_server_process(second))
             seen.add(_server_process(connection))
     if len(seen) > 1:
         return f"consecutive statements ran in the server processes {', '.join(map(str, sorted(seen)))}"
     if seen & others or len(others) > 1:
-        return f"two connections share the server process {real}, and the first was opened to process {claimed}"
+        return f"two connections share the server process {actual}; the first was opened to process {announced}"
     return None
 
 
 @contextmanager
-def lock_by_any_way(connection: Connection, timeout: float) -> Iterator[float]:
-    """Hold the migration lock inside the block, whether there is a pooler or not; give the seconds waited.
+def pooler_aware_lock(connection: Connection, timeout: float) -> Iterator[float]:
+    """Hold the migration lock inside the block, with or without a pooler; yield the seconds waited.
 
-    Where all share one session there is none to be had (see `one_session`). Raises `MigrationsBusyError`.
+    On a server with one shared session no lock is acquired (see `shared_session`). Raises `MigrationsBusyError`.
     """
     if has_one_session(connection):
         yield 0.0
@@ -73,38 +73,38 @@ def lock_by_any_way(connection: Connection, timeout: float) -> Iterator[float]:
 def pinned_lock(
     connection: Connection, timeout: float, on_wait: Callable[[LockHolder], None] | None = None
 ) -> Iterator[float]:
-    """Hold the migration lock inside the block as `lock.migration_lock` does, through a transaction pooler.
+    """Hold the migration lock inside the block through a transaction pooler, like `lock.migration_lock`.
 
     Raises `MigrationsBusyError`.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     with _second(connection) as second:
         acquire(second, timeout, try_in_transaction, on_wait)
         try:
-            yield time.monotonic() - began
+            yield time.monotonic() - started
         finally:
             if not second.broken:
                 second.execute("ROLLBACK")
 
 
 def refuse_session_statements(plan: Plan) -> None:
-    """Raise `PoolerSessionError` if *plan* holds a statement that is only right in a session of its own."""
+    """Raise `PoolerSessionError` if *plan* contains a statement that needs a session of its own."""
     for planned in plan.pending:
-        retained = planned.progress.session if planned.progress is not None else {}
+        saved_settings = planned.progress.session if planned.progress is not None else {}
         for statement in planned.migration.statements:
             traits = traits_of(statement.sql)
-            if (statement.number > planned.start or retained) and (traits.sets_session or traits.temporary):
+            if (statement.number > planned.start or saved_settings) and (traits.sets_session or traits.temporary):
                 raise PoolerSessionError(
-                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} sets something "
-                    "for its session; through the transaction pooler it would reach other clients, and not this file",
-                    hint="Nothing was run. Give the address of PostgreSQL itself, or of a pooler in session mode.",
+                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} changes its "
+                    "session; through the transaction pooler this would affect other clients instead of this file",
+                    hint="Nothing was run. Connect to PostgreSQL directly, or through a pooler in session mode.",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},
                 )
 
 
 @contextmanager
 def _second(connection: Connection) -> Iterator[Connection]:
-    """Open another connection to the same place."""
+    """Open a second connection with the same parameters."""
     info = connection.info
     conninfo = psycopg.conninfo.make_conninfo(info.dsn, password=info.password or None)
     with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as second:

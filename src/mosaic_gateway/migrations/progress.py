@@ -1,12 +1,12 @@
 """Progress: which statements of a migration are applied, in ``mosaic.migration_progress``.
 
-The row of a migration is moved from k to k + 1 as a compare-and-set at the *start* of the transaction
-that runs statement k + 1. Its row lock fences a rival runner: whoever comes second finds k + 1 there,
-changes nothing, and must plan again. A row stays when its migration is done, as that fence.
+The row of a migration is updated from k to k + 1 as a compare-and-set at the *start* of the transaction
+that runs statement k + 1. Its row lock fences a concurrent runner: the second one finds k + 1 in the row,
+changes nothing, and must plan again. The row remains as a fence after its migration is applied.
 
-A statement that cannot run in a transaction has no such fence. Its number is written to ``intent``
-before it runs and cleared when it is recorded as applied; an intent that is found later means that
-nobody knows whether the statement took effect, and `outside` finds out.
+A statement that cannot run in a transaction block has no such fence. Its number is written to ``intent``
+before it runs and cleared when it is recorded as applied. If a later run finds an intent, it is unknown
+whether the statement took effect, and `nontransactional` probes for it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ __all__ = [
     "ADVANCE",
     "FencedError",
     "advance",
+    "clear_intent",
     "create",
     "digests",
     "finish_intent",
-    "forget",
-    "forget_intent",
-    "hold",
     "key_of",
+    "lock_row",
     "note_failure",
     "note_intent",
     "read",
+    "start_over",
 ]
 
 COLUMNS: Mapping[str, LiteralString] = {
@@ -58,14 +58,14 @@ COLUMNS: Mapping[str, LiteralString] = {
     "updated_at": "timestamptz NOT NULL DEFAULT now()",
 }
 
-#: Columns that the table has; none where there is no table.
+#: Existing columns of the table; none if there is no table.
 PRESENT = """
 SELECT attname FROM pg_catalog.pg_attribute
 WHERE attrelid = to_regclass('mosaic.migration_progress') AND attnum > 0 AND NOT attisdropped
 """
 
 #: $1 ledger, $2 tag, $3 hash, $4 statements applied before, $5 statements in all, $6 prefix before, $7 prefix
-#: after, $8 digests. Gives the time, and fails (22012) where the row is not as it was: somebody else went on.
+#: after, $8 digests. Returns the time; fails with 22012 if another runner changed the row.
 ADVANCE: LiteralString = """
 WITH moved AS (
     INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests)
@@ -102,7 +102,7 @@ WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(statement)s - 1 AND 
 RETURNING 1
 """
 
-FORGET_INTENT: LiteralString = """
+CLEAR_INTENT: LiteralString = """
 UPDATE mosaic.migration_progress SET intent = NULL, intent_note = NULL, updated_at = now()
 WHERE ledger = %(ledger)s AND tag = %(tag)s AND intent = %(statement)s
 RETURNING 1
@@ -114,7 +114,7 @@ SET applied = 0, prefix = %(prefix)s, session = NULL, intent = NULL, intent_note
 WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(applied)s
 """
 
-HOLD: LiteralString = """
+LOCK_ROW: LiteralString = """
 INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests)
 VALUES (%(ledger)s, %(tag)s, %(hash)s, %(total)s, %(total)s, %(prefix)s, %(digests)s)
 ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, total = excluded.total
@@ -139,17 +139,17 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 class FencedError(Exception):
-    """Another runner changed the progress: plan again."""
+    """Another runner changed the progress or the ledger: plan again."""
 
 
 def advance(values: Sequence[str]) -> str:
-    """Return the compare-and-set of *values*, SQL texts, as a statement by itself."""
-    return re.sub(r"\$(\d)", lambda found: values[int(found[1]) - 1], ADVANCE) + ";"
+    """Return the compare-and-set with *values* (SQL expressions) as a complete statement."""
+    return re.sub(r"\$(\d)", lambda match: values[int(match[1]) - 1], ADVANCE) + ";"
 
 
 def create(connection: Connection) -> None:
-    """Make the progress table where it is missing, and columns that an older version did not have."""
-    present = _present(connection)
+    """Create the progress table if it is missing, and add columns that an older version did not have."""
+    present = _present_columns(connection)
     if not present:
         columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         connection.execute("CREATE SCHEMA IF NOT EXISTS mosaic")
@@ -163,21 +163,21 @@ def create(connection: Connection) -> None:
 
 
 def read(connection: Connection, ledger: LedgerName, tags: Sequence[str]) -> dict[str, ProgressRow]:
-    """Return the progress rows of *tags* and of whatever else is half applied. Writes nothing."""
-    present = _present(connection)
+    """Return the progress rows of *tags* and of all half-applied migrations. Writes nothing."""
+    present = _present_columns(connection)
     if not present:
         return {}
     missing = [name for name in ("intent", "intent_note", "session") if name not in present]
     query = READ
-    for name in missing:  # a table that an older version made, not yet brought up to date
+    for name in missing:  # the table was created by an older version and has no such column yet
         query = query.replace(f"{name}::text", "NULL").replace(f" {name},", " NULL,")
     rows = (_row(*columns) for columns in connection.execute(query, (key_of(ledger), list(tags))))
     return {row.tag: row for row in rows}
 
 
 def digests(connection: Connection, ledger: LedgerName, tag: str) -> str | None:
-    """Return the digests of the statements of *tag* as they were applied, None where nobody noted them."""
-    if "digests" not in _present(connection):
+    """Return the digests of the statements of *tag* as they were applied, None if none are recorded."""
+    if "digests" not in _present_columns(connection):
         return None
     query: LiteralString = "SELECT digests FROM mosaic.migration_progress WHERE ledger = %s AND tag = %s"
     row = connection.execute(query, (key_of(ledger), tag)).fetchone()
@@ -187,7 +187,7 @@ def digests(connection: Connection, ledger: LedgerName, tag: str) -> str | None:
 def note_intent(
     connection: Connection, ledger: LedgerName, migration: Migration, statement: int, note: Mapping[str, Any]
 ) -> bool:
-    """Write that *statement* is about to run outside of a transaction; False when a rival went on."""
+    """Record that nontransactional *statement* is about to run; False if another runner changed the progress."""
     values = {
         **_identity(ledger, migration),
         "statement": statement,
@@ -198,7 +198,7 @@ def note_intent(
 
 
 def finish_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
-    """Record *statement* as applied; the caller's transaction also writes the ledger after the last one."""
+    """Record *statement* as applied. After the last one the caller writes the ledger row in the same transaction."""
     values = {
         **_identity(ledger, migration),
         "statement": statement,
@@ -207,14 +207,14 @@ def finish_intent(connection: Connection, ledger: LedgerName, migration: Migrati
     return connection.execute(FINISH_INTENT, values).fetchone() is not None
 
 
-def forget_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
-    """Take the intent back: the statement did not take effect and will be run again."""
+def clear_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
+    """Clear the intent: the statement did not take effect and will be run again."""
     values = {**_identity(ledger, migration), "statement": statement}
-    return connection.execute(FORGET_INTENT, values).fetchone() is not None
+    return connection.execute(CLEAR_INTENT, values).fetchone() is not None
 
 
-def forget(connection: Connection, ledger: LedgerName, migration: Migration, applied: int) -> None:
-    """Begin *migration* again from its first statement; only right where nothing of it remains."""
+def start_over(connection: Connection, ledger: LedgerName, migration: Migration, applied: int) -> None:
+    """Reset *migration* to its first statement; only correct if none of its effects remain."""
     values = {
         "ledger": key_of(ledger),
         "tag": migration.tag,
@@ -224,17 +224,17 @@ def forget(connection: Connection, ledger: LedgerName, migration: Migration, app
     connection.execute(START_OVER, values)
 
 
-def hold(connection: Connection, ledger: LedgerName, migration: Migration) -> None:
-    """Lock the row of a *migration* without further statements to the end of the transaction.
+def lock_row(connection: Connection, ledger: LedgerName, migration: Migration) -> None:
+    """Lock the row of a *migration* that has no statements left, until the end of the transaction.
 
-    It is made where there is none, so that rivals meet in it: no compare-and-set fences them.
+    The row is created if it is missing: without a compare-and-set, its row lock is what fences other runners.
     """
     values = {**_identity(ledger, migration), "prefix": prefix_hash(migration.statements, len(migration.statements))}
-    connection.execute(HOLD, values)
+    connection.execute(LOCK_ROW, values)
 
 
 def note_failure(connection: Connection, ledger: LedgerName, migration: Migration, failure: Failure) -> None:
-    """Keep why a statement failed, for ``storage status``."""
+    """Record why a statement failed, for ``storage status``."""
     values = {
         **_identity(ledger, migration),
         "prefix": prefix_hash(migration.statements, 0),
@@ -246,7 +246,7 @@ def note_failure(connection: Connection, ledger: LedgerName, migration: Migratio
 
 
 def key_of(ledger: LedgerName) -> str:
-    """Return the name under which the rows of *ledger* are kept."""
+    """Return the value of column ``ledger`` for the rows of *ledger*."""
     return f"{ledger.schema}.{ledger.table}"
 
 
@@ -260,7 +260,7 @@ def _identity(ledger: LedgerName, migration: Migration) -> dict[str, Any]:
     }
 
 
-def _present(connection: Connection) -> set[str]:
+def _present_columns(connection: Connection) -> set[str]:
     return {str(name) for (name,) in connection.execute(PRESENT)}
 
 

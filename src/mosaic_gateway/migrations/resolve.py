@@ -1,4 +1,4 @@
-"""A person's answer to what the catalog could not tell: did a statement take effect?"""
+"""Records the user's answer whether an interrupted or failed statement took effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.model import Migration, ProgressRow
 from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, remaining_statements
-from mosaic_gateway.migrations.pooler import lock_by_any_way
+from mosaic_gateway.migrations.pooler import pooler_aware_lock
 from mosaic_gateway.migrations.runner import read_state
 
 __all__ = ["NothingToResolveError", "Resolution", "ResolveAnswer", "resolve"]
@@ -22,21 +22,21 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 class ResolveAnswer(StrEnum):
-    """What became of the statement."""
+    """The user's answer: the statement took effect, or it is to be run again."""
 
     APPLIED = "applied"
     RETRY = "retry"
 
 
 class NothingToResolveError(RefusedError):
-    """No statement of this migration waits for an answer."""
+    """No statement of this migration needs to be resolved."""
 
     code = "NOTHING_TO_RESOLVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """What the answer led to: statement ``statement`` of ``tag``; ``finished`` if the migration is applied now."""
+    """The resolved statement, number ``statement`` of ``tag``; ``finished``: the migration is now applied."""
 
     tag: str
     statement: int
@@ -52,14 +52,14 @@ def resolve(
     *,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> Resolution:
-    """Record that the waiting statement of *tag* is applied, or that it is to be run again.
+    """Record that the unresolved statement of *tag* is applied, or that it is to be run again.
 
-    A statement waits when a run was cut off in it outside of a transaction, when it failed, or when it needs
-    temporary objects that are gone; the last can only be done by hand. Runs nothing of the migration. Raises
-    `NothingToResolveError`, `SessionLostError`, and `MigrationsBusyError`.
+    A statement is unresolved if a run was interrupted in it outside a transaction block, if it failed, or if it needs
+    temporary objects that no longer exist; the last kind can only be run by hand. Runs nothing of the migration.
+    Raises `NothingToResolveError`, `SessionLostError`, and `MigrationsBusyError`.
     """
     migration = next(migration for migration in bundle.migrations if migration.tag == tag)
-    with lock_by_any_way(connection, lock_timeout):
+    with pooler_aware_lock(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
         lost = _session_lost(migration, row)
         if lost is not None and answer is ResolveAnswer.RETRY:
@@ -67,18 +67,19 @@ def resolve(
         number = None if row is None else row.intent or row.failed_statement or (row.applied + 1 if lost else None)
         if row is None or number is None or row.applied >= len(migration.statements):
             raise NothingToResolveError(
-                f"no statement of {tag} waits for an answer", hint="mosaic-gateway storage status shows what does."
+                f"no statement of {tag} needs to be resolved",
+                hint="mosaic-gateway storage status shows failed and interrupted statements.",
             )
         if row.intent is None and answer is ResolveAnswer.APPLIED:
             progress.note_intent(connection, bundle.ledger, migration, number, {})
         if answer is ResolveAnswer.RETRY:
-            progress.forget_intent(connection, bundle.ledger, migration, number)
+            progress.clear_intent(connection, bundle.ledger, migration, number)
             return Resolution(tag=tag, statement=number, answer=answer, finished=False)
         return _finish(bundle, connection, migration, number)
 
 
 def _session_lost(migration: Migration, row: ProgressRow | None) -> SessionLostError | None:
-    """Return why *migration* cannot go on by itself, if it is for temporary objects."""
+    """Return the error if *migration* cannot be resumed because temporary objects are missing, else None."""
     try:
         remaining_statements(migration, row)
     except SessionLostError as error:

@@ -1,4 +1,4 @@
-"""How often a statement that could not get a lock is tried again, and after which pauses."""
+"""Retry policy for statements that could not get a lock: number of attempts and pauses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
 
 
 def pause(attempt: int) -> None:
-    """Wait before the try that follows *attempt* (from 1): longer each time, and never as long as another runner."""
+    """Sleep before the attempt that follows *attempt* (from 1): exponential back-off with jitter."""
     seconds = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
     time.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

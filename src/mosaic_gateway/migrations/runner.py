@@ -1,16 +1,16 @@
-"""Brings a database to a bundle so that a crash at any instant leaves a state from which the next run goes on.
+"""Brings a database to a bundle so that the next run can resume after a crash at any instant.
 
-Theory of operation. A migration is a row of statements; ``progress.applied`` counts how many of them
+Theory of operation. A migration is a sequence of statements; ``progress.applied`` counts how many of them
 have taken effect. Each transaction is::
 
     BEGIN; progress k -> k + 1 (compare-and-set); [last one: ledger row]; statement k + 1; COMMIT
 
-so that the count and the effect commit together or not at all. One transaction for each statement is
-also what lets ``ALTER TYPE … ADD VALUE`` be used by the statement that follows it. Commits are flushed
-to disk once a message, at its last ledger row (``synchronous_commit``): the log keeps their order, so a
-crash can lose a tail of them, count and effect alike, but never tear the two apart.
+so that count and effect commit together or not at all. One transaction per statement also allows a statement
+to use a value that the previous one added with ``ALTER TYPE … ADD VALUE``. Commits are flushed to disk once
+per message that finishes a migration (``synchronous_commit``). WAL is ordered, so a crash can lose the last
+commits, each with both its count and its effect, but never only one of the two.
 
-`executor` sends the statements; here are the lock around it, the plan, and what went wrong.
+`executor` sends the statements; this module acquires the lock, computes the plan and translates errors.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, LockHolder, mig
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
-from mosaic_gateway.migrations.shared_session import has_one_session, refuse_what_is_shared
+from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
-STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table's lock before it is tried again
-WAITED = 0.5  # seconds of waiting that are worth telling
+STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table lock before it is retried
+REPORT_WAIT = 0.5  # seconds of waiting from which on the wait is reported
 REPLANS = 100
 OPEN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
-#: What CREATE … IF NOT EXISTS raises when a rival creates the same thing at the same instant.
-CREATED_MEANWHILE = (errors.UniqueViolation, errors.DuplicateSchema, errors.DuplicateTable, errors.DuplicateObject)
+#: Errors of CREATE … IF NOT EXISTS if another session creates the same object concurrently.
+CREATED_CONCURRENTLY = (errors.UniqueViolation, errors.DuplicateSchema, errors.DuplicateTable, errors.DuplicateObject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationReport:
-    """What a run did: tags applied by it, in order, and the number that were applied before."""
+    """Result of a run: the tags that it applied, in order, and the number of those applied before."""
 
     bundle: str
     applied: tuple[str, ...]
@@ -56,14 +56,14 @@ class MigrationReport:
 
 
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
-    """Return what the database says of *bundle*. Writes nothing."""
-    # Progress of all tags first: a migration that a rival ends between the two reads then counts as applied.
+    """Return the recorded state of *bundle*. Writes nothing."""
+    # Progress is read first: a migration that another runner finishes between the two reads then counts as applied.
     rows = progress.read(connection, bundle.ledger, [migration.tag for migration in bundle.migrations])
     return LedgerState(applied=ledger.read(connection, bundle.ledger), progress=rows)
 
 
 def read_plan(connection: Connection, bundle: Bundle) -> Plan:
-    """Return what must run. Writes nothing. Raises the refusals of `plan.make_plan`."""
+    """Return what must run. Writes nothing. Raises the errors of `plan.make_plan`."""
     if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
         return Plan(pending=(), applied=len(bundle.migrations))
     try:
@@ -73,12 +73,12 @@ def read_plan(connection: Connection, bundle: Bundle) -> Plan:
 
 
 def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> DriftError:
-    """Return *drift* with the numbers of the statements that were changed, where they were noted."""
+    """Return *drift* with the changed statements, as far as digests of the applied ones are recorded."""
     changes = []
     for migration in bundle.migrations:
         if migration.tag in drift.details["tags"]:
-            noted = progress.digests(connection, bundle.ledger, migration.tag)
-            changes.append({"tag": migration.tag, **changed_statements(noted, migration)})
+            recorded = progress.digests(connection, bundle.ledger, migration.tag)
+            changes.append({"tag": migration.tag, **changed_statements(recorded, migration)})
     summary = "".join(f"\n  {change['tag']}: {change['text']}" for change in changes)
     return DriftError(f"{drift.message}{summary}", hint=drift.hint, details={**drift.details, "changes": changes})
 
@@ -92,28 +92,27 @@ def migrate(
     alone: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> MigrationReport:
-    """Bring the database of *connection* (autocommit) to *bundle* and return what was done.
+    """Bring the database of *connection* (in autocommit mode) to *bundle* and return what was applied.
 
-    *alone*: nobody else is connected to the server; only asked where all share one session (`one_session`).
-    Waits at most *lock_timeout* seconds for another runner, and *statement_lock_timeout* seconds for a
-    lock that a statement needs, several times. Raises the refusals of `plan.make_plan` before any write,
-    `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`,
-    `ConnectionLostError`, `LedgerAccessError` and `RunnerFencedError`; after each of them a later call goes
-    on where this one stopped. Raises `InternalError` for a connection with an open transaction: it would
-    enclose all.
+    *alone*: no other client is connected to the server; only used if all clients share one session
+    (`shared_session`). Waits at most *lock_timeout* seconds for another runner, and for each attempt of a statement
+    at most *statement_lock_timeout* seconds for a table lock. Raises the errors of `plan.make_plan` before any write,
+    `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`, `ConnectionLostError`,
+    `LedgerAccessError` and `RunnerFencedError`; after each of them a later call resumes where this one stopped.
+    Raises `InternalError` for a connection with an open transaction, which would enclose all statements.
     """
     if not connection.autocommit or connection.info.transaction_status in OPEN_TRANSACTION:
         raise InternalError("migrations need a connection in autocommit mode without an open transaction")
     run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore, alone=alone)
     try:
         with session_state.unprepared(connection):
-            return run.locked(lock_timeout)
+            return run.run(lock_timeout)
     except psycopg.Error as error:
         raise _access_error(bundle, connection, error, run.finished) from error
 
 
 def _ignore(_event: Event) -> None:
-    """Nobody watches."""
+    """Discard the event."""
 
 
 def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, finished: list[str]) -> MigrationError:
@@ -121,12 +120,13 @@ def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, 
     if connection.broken:
         return ConnectionLostError(
             f"{bundle.name}: the connection to the database was lost during the migrations: {str(error).strip()}",
-            hint="Nothing has to be mended: run mosaic-gateway storage migrate again when the database is back.",
+            hint="No repair is needed: run mosaic-gateway storage migrate again when the database is available.",
             details=details,
         )
     return LedgerAccessError(
         f"{bundle.name}: the record of the applied migrations cannot be read or written: {str(error).strip()}",
-        hint="Make sure that the database user may create schemas and write to drizzle and mosaic, then run again.",
+        hint="Make sure that the database user may create schemas and write to the schemas drizzle and mosaic, then "
+        "run the command again.",
         details=details,
     )
 
@@ -149,20 +149,20 @@ class _Run:
         self._connection = connection
         self._statement_lock_timeout = statement_lock_timeout
         self.emit = on_event
-        self._hold: Callable[[], None] = lambda: None
+        self._reacquire_lock: Callable[[], None] = lambda: None
         self._pooled = False
         self.finished: list[str] = []
         self.already_applied = 0
 
-    def locked(self, lock_timeout: float) -> MigrationReport:
-        """Do what is to be done, if anything is, under the lock."""
+    def run(self, lock_timeout: float) -> MigrationReport:
+        """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         before = read_plan(self._connection, self._bundle)
         if before.up_to_date:
             return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
         with self._lock(lock_timeout) as waited:
-            if waited > WAITED:
+            if waited > REPORT_WAIT:
                 self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
-            self.to_the_end()
+            self.run_until_up_to_date()
         return MigrationReport(
             bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
         )
@@ -171,47 +171,48 @@ class _Run:
         self.emit(LockBusy(bundle=self._bundle.name, **asdict(holder)))
 
     def _lock(self, timeout: float) -> AbstractContextManager[float]:
-        """Return the lock that fits the server, and note what others share with us there."""
+        """Return the lock that suits the server; record whether the session is pooled or shared."""
         if has_one_session(self._connection):
             self._shared = not self._alone
             return nullcontext(0.0)
         reason = pooler_reason(self._connection)
         if reason is None:
-            self._hold = lambda: reacquire(self._connection, timeout)
+            self._reacquire_lock = lambda: reacquire(self._connection, timeout)
             return migration_lock(self._connection, timeout, self._report_holder)
         self._pooled = True
         self.emit(PoolerDetected(bundle=self._bundle.name, reason=reason))
         return pinned_lock(self._connection, timeout, self._report_holder)
 
-    def to_the_end(self) -> None:
-        """Plan and run until nothing is left; a fenced attempt plans again."""
-        summary = False
-        # Being fenced means that a rival went on by a statement or a file: it can happen only so many times.
+    def run_until_up_to_date(self) -> None:
+        """Plan and run until no migration is pending; plan again on `FencedError`."""
+        plan_reported = False
+        # Each FencedError means that another runner applied a statement or a file, which bounds their number.
         for _ in range(REPLANS + sum(len(migration.statements) + 1 for migration in self._bundle.migrations)):
-            rows = ledger.count(self._connection, self._bundle.ledger)  # before the plan: rows after it fence
+            # Counted before planning: rows that are inserted later are detected as a concurrent change.
+            rows = ledger.count(self._connection, self._bundle.ledger)
             plan = read_plan(self._connection, self._bundle)
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
                 return
-            if not summary:
+            if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
-                summary = True
+                plan_reported = True
             if self._shared:
-                refuse_what_is_shared(plan)
+                refuse_session_dependent(plan)
             try:
                 self._run_plan(plan, rows)
             except FencedError:
                 continue
         raise RunnerFencedError(
-            f"{self._bundle.name}: other runners kept changing the progress of this run",
-            hint="Nothing was applied twice. Let one of them finish, then run mosaic-gateway storage status.",
+            f"{self._bundle.name}: other runners repeatedly changed the progress of this run",
+            hint="Nothing was applied twice. Wait until they finish, then run mosaic-gateway storage status.",
         )
 
     def _run_plan(self, plan: Plan, rows: int) -> None:
         try:
             ledger.create(self._connection, self._bundle.ledger)
             progress.create(self._connection)
-        except CREATED_MEANWHILE as error:
+        except CREATED_CONCURRENTLY as error:
             raise FencedError from error
         executor = Executor(
             self._bundle,
@@ -219,7 +220,7 @@ class _Run:
             statement_lock_timeout=self._statement_lock_timeout,
             ledger_rows=rows,
             finished=self.finished,
-            hold=self._hold,
+            reacquire_lock=self._reacquire_lock,
             pooled=self._pooled,
             on_event=self.emit,
         )

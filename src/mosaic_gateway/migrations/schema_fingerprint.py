@@ -1,8 +1,8 @@
-"""A schema as text, object by object, so that two databases can be compared.
+"""A schema as text, one line per object, to compare two databases.
 
-Taken from the catalogs by PostgreSQL's own functions (``format_type``, ``pg_get_constraintdef``,
-``pg_get_indexdef`` …), so that two databases with the same objects give the same lines, whatever order
-they were made in. Owners, grants, comments, data and object ids do not count.
+The lines are generated from the system catalogs by PostgreSQL's own functions (``format_type``,
+``pg_get_constraintdef``, ``pg_get_indexdef`` …), so that two databases with the same objects give the same lines,
+in whatever order the objects were created. Owners, grants, comments, data and OIDs are not compared.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import psycopg
 
 __all__ = ["BOOKKEEPING", "differences", "schema_lines"]
 
-#: Schemas of the runners themselves.
+#: Schemas in which drizzle and mosaic-gateway record applied migrations.
 BOOKKEEPING = ("drizzle", "mosaic")
 
-#: What the queries below share. Objects of an extension are the extension's.
+#: Common table expressions of the queries below. Members of extensions are left out.
 NAMES: LiteralString = r"""
 WITH spaces AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
     WHERE nspname NOT LIKE 'pg\_%%' AND nspname <> 'information_schema' AND nspname <> ALL (%(left_out)s)
-), foreign_to_us AS (
+), of_extensions AS (
     SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'
 ), relations AS (
     SELECT c.*, format('%%I.%%I', s.nspname, c.relname) AS name
     FROM pg_catalog.pg_class c JOIN spaces s ON s.oid = c.relnamespace
-    WHERE ('pg_class'::regclass, c.oid) NOT IN (SELECT * FROM foreign_to_us)
+    WHERE ('pg_class'::regclass, c.oid) NOT IN (SELECT * FROM of_extensions)
 ), types AS (
     SELECT t.*, format('%%I.%%I', s.nspname, t.typname) AS name
     FROM pg_catalog.pg_type t JOIN spaces s ON s.oid = t.typnamespace
-    WHERE ('pg_type'::regclass, t.oid) NOT IN (SELECT * FROM foreign_to_us)
+    WHERE ('pg_type'::regclass, t.oid) NOT IN (SELECT * FROM of_extensions)
 ), functions AS (
     SELECT p.*, format('%%I.%%I(%%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS name
     FROM pg_catalog.pg_proc p JOIN spaces s ON s.oid = p.pronamespace
-    WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT * FROM foreign_to_us)
+    WHERE ('pg_proc'::regclass, p.oid) NOT IN (SELECT * FROM of_extensions)
 )
 """
 LINES: tuple[LiteralString, ...] = (
@@ -123,7 +123,7 @@ LINES: tuple[LiteralString, ...] = (
     """
     SELECT format('operator %%s by %%s', o.oid::regoperator, o.oprcode)
     FROM pg_catalog.pg_operator o JOIN spaces s ON s.oid = o.oprnamespace
-    WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT * FROM foreign_to_us)
+    WHERE ('pg_operator'::regclass, o.oid) NOT IN (SELECT * FROM of_extensions)
     """,
     """
     SELECT format('collation %%I.%%I %%s', s.nspname, l.collname, coalesce(l.collcollate, to_jsonb(l) ->> 'colllocale',
@@ -133,7 +133,7 @@ LINES: tuple[LiteralString, ...] = (
     SELECT concat_ws(' ', 'event trigger', quote_ident(evtname), evtevent, evtfoid::regproc,
         array_to_string(evttags, ', '), CASE evtenabled WHEN 'O' THEN NULL ELSE evtenabled END)
     FROM pg_catalog.pg_event_trigger
-    WHERE ('pg_event_trigger'::regclass, oid) NOT IN (SELECT * FROM foreign_to_us)
+    WHERE ('pg_event_trigger'::regclass, oid) NOT IN (SELECT * FROM of_extensions)
     """,
     "SELECT format('publication %%I', pubname) FROM pg_catalog.pg_publication",
     "SELECT format('server %%I', srvname) FROM pg_catalog.pg_foreign_server",
@@ -141,16 +141,16 @@ LINES: tuple[LiteralString, ...] = (
 
 
 def schema_lines(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, ...]:
-    """Return a line for each object of the database outside of the runners' own schemas, sorted. Reads only."""
+    """Return a line for each object of the database outside of the schemas `BOOKKEEPING`, sorted. Reads only."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
-        found: set[str] = set()
-        for lines in LINES:
-            found.update(str(line) for (line,) in connection.execute(NAMES + lines, {"left_out": list(BOOKKEEPING)}))
-        return tuple(sorted(found))
+        lines: set[str] = set()
+        for query in LINES:
+            lines.update(str(line) for (line,) in connection.execute(NAMES + query, {"left_out": list(BOOKKEEPING)}))
+        return tuple(sorted(lines))
 
 
 def differences(expected: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what *found* lacks (``- line``) and has beyond *expected* (``+ line``)."""
+    """Return the lines missing in *found* (``- line``) and the lines that are only in *found* (``+ line``)."""
     missing, extra = set(expected) - set(found), set(found) - set(expected)
     return tuple(sorted([*(f"- {line}" for line in missing), *(f"+ {line}" for line in extra)], key=lambda s: s[2:]))

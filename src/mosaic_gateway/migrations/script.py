@@ -1,13 +1,13 @@
-"""Many statements as one message, each in a transaction of its own. Pure.
+"""Composes one message from many statements, each in its own transaction. Pure.
 
 Theory of operation. PostgreSQL runs a simple-protocol message statement by statement and stops at the
-first error; explicit BEGIN and COMMIT inside of it are honoured. So a row of::
+first error; explicit BEGIN and COMMIT inside it are honoured. A message of repeated::
 
-    BEGIN; <compare-and-set k → k + 1>; <statement k + 1>; [ledger row;] COMMIT;
+    BEGIN; <compare-and-set k → k + 1>; [ledger row;] <statement k + 1>; COMMIT;
 
-saves the round trips between them and changes nothing else: each statement still commits with its own
-progress. The message's text is scanned as a whole, so only chunks that end outside of quotes and
-comments share one (`traits.StatementTraits.plain`).
+therefore saves round trips, and each statement still commits together with its own progress. The server
+scans the message as a whole, so only chunks that end outside of quotes and comments may share one
+(`statement_traits.StatementTraits.plain`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mosaic_gateway.migrations.statement_traits import traits_of
 __all__ = [
     "PREPARE",
     "PREPARED",
-    "Phrases",
     "StatementBatch",
     "StatementTask",
+    "TransactionTemplate",
     "compose",
     "execute",
     "quote_name",
     "quote_text",
-    "works_of",
+    "remaining_tasks",
 ]
 
 PREPARED = "mosaic_advance"
@@ -39,10 +39,10 @@ BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementTask:
-    """One statement to run: of ``migration``, with the prefix hashes ``before`` and ``after`` it.
+    """One statement of ``migration`` to run, with the prefix hashes ``before`` and ``after`` it.
 
-    ``captures``: the session's settings are kept with the progress. ``role``: the role that earlier
-    statements chose, under which the statement runs while the records are written without it.
+    ``captures``: the session's settings are saved with the progress. ``role``: the role that earlier statements
+    set; the statement runs under it, while progress and ledger are written as the session user.
     """
 
     migration: Migration
@@ -61,16 +61,17 @@ class StatementTask:
 
 @dataclass(frozen=True, slots=True)
 class StatementBatch:
-    """A message, and where in it (in characters) each statement's own text begins and ends."""
+    """A message, and the offsets in it (in characters) at which each statement's own text begins and ends."""
 
     text: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
 
     def locate(self, position: int) -> tuple[int, int] | None:
-        """Return which statement a position (from 1) of the message is in, and the position in its text.
+        """Return the index of the statement that contains *position* (from 1) of the message, and the position in it.
 
-        None where it is in what is ours. The end of a statement's text, where one is missing, counts as its own.
+        None if the position is in SQL added by the runner. The position just after a statement belongs to it:
+        PostgreSQL reports "syntax error at end of input" there.
         """
         for index, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
             if start < position <= end + 2:
@@ -79,11 +80,11 @@ class StatementBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phrases:
-    """The SQL around the statements.
+class TransactionTemplate:
+    """The SQL that surrounds each statement in its transaction.
 
-    ``settings`` begins each transaction. ``advance`` gives the compare-and-set of eight values, as SQL texts;
-    ``record`` the ledger row, ``capture`` what keeps the session's settings.
+    ``settings`` follows BEGIN. ``advance`` returns the compare-and-set for eight values (SQL expressions), ``record``
+    the INSERT of the ledger row, ``capture`` the statement that saves the session's settings.
     """
 
     ledger_key: str
@@ -93,8 +94,8 @@ class Phrases:
     capture: Callable[[StatementTask], str]
 
 
-def works_of(planned: PlannedMigration) -> Iterator[StatementTask]:
-    """Return what is left to do of *planned*, statement by statement."""
+def remaining_tasks(planned: PlannedMigration) -> Iterator[StatementTask]:
+    """Yield the statements of *planned* that are left to run."""
     migration = planned.migration
     hashes = prefix_hashes(migration.statements)
     digests = statement_digests(migration.statements)
@@ -112,8 +113,8 @@ def works_of(planned: PlannedMigration) -> Iterator[StatementTask]:
             )
 
 
-def compose(work: Sequence[StatementTask], phrases: Phrases) -> StatementBatch:
-    """Return the message for *work*."""
+def compose(work: Sequence[StatementTask], template: TransactionTemplate) -> StatementBatch:
+    """Return the message that runs *work*, each statement in a transaction from *template*."""
     parts: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -126,12 +127,12 @@ def compose(work: Sequence[StatementTask], phrases: Phrases) -> StatementBatch:
 
     for index, item in enumerate(work):
         add(BEGIN)
-        add(phrases.settings)
+        add(template.settings)
         if item.role is not None:
             add("SET LOCAL ROLE NONE;")
-        add(phrases.advance(_values(item, phrases.ledger_key)))
+        add(template.advance(_values(item, template.ledger_key)))
         if item.last:
-            add(phrases.record(item.migration))
+            add(template.record(item.migration))
         if item.role is not None:
             add(f"SET LOCAL ROLE {quote_name(item.role)};")
         starts.append(length)
@@ -139,8 +140,8 @@ def compose(work: Sequence[StatementTask], phrases: Phrases) -> StatementBatch:
         ends.append(length)
         add("\n;")
         if item.captures:
-            add(phrases.capture(item))
-        # After the capture, which would take it for a setting of the migration's.
+            add(template.capture(item))
+        # After the capture, which would otherwise save it as a setting of the migration.
         if index == len(work) - 1 and any(other.last for other in work):
             add("SET LOCAL synchronous_commit = on;")
         add("COMMIT;")
@@ -148,7 +149,7 @@ def compose(work: Sequence[StatementTask], phrases: Phrases) -> StatementBatch:
 
 
 def execute(values: Sequence[str]) -> str:
-    """Return the compare-and-set of *values* by the statement that `PREPARE` made."""
+    """Return the compare-and-set with *values* as an EXECUTE of the statement prepared by `PREPARE`."""
     return f"EXECUTE {PREPARED}({', '.join(values)});"
 
 
@@ -161,12 +162,12 @@ def _values(item: StatementTask, ledger_key: str) -> tuple[str, ...]:
 
 
 def quote_text(value: str) -> str:
-    """Return *value* as an SQL text, whatever ``standard_conforming_strings`` says."""
+    """Return *value* as an SQL string constant, correct for either value of ``standard_conforming_strings``."""
     if "\\" in value:
         return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
     return "'" + value.replace("'", "''") + "'"
 
 
 def quote_name(value: str) -> str:
-    """Return *value* as a quoted SQL name."""
+    """Return *value* as a quoted SQL identifier."""
     return '"' + value.replace('"', '""') + '"'

@@ -1,8 +1,8 @@
-"""What statements leave behind in their session, kept with the progress and restored on resume.
+"""Session settings changed by migration statements: saved with the progress and restored on resume.
 
-``SET search_path`` in one statement is meant for those that follow in the same file. The next
-transaction of a run sees it; the next *run* does not, unless it is written down with the statement
-that set it. Every migration begins with a clean session; nothing leaks from one file into the next.
+``SET search_path`` in one statement applies to the following statements of the same file. A later
+transaction of the same run sees it; a later *run* sees it only because it is saved together with the
+statement that set it. Every migration starts with a clean session, so settings do not leak into the next file.
 """
 
 from __future__ import annotations
@@ -19,46 +19,48 @@ from mosaic_gateway.migrations.model import Statement
 from mosaic_gateway.migrations.script import StatementTask, quote_text
 
 __all__ = [
-    "OURS",
-    "adopted_session",
-    "as_ourselves",
+    "RUNNER_SETTINGS",
     "baseline",
     "capture_sql",
     "clean",
     "custom_names",
     "leave_transaction",
     "restore",
+    "session_user_transaction",
+    "temporary_settings",
     "unprepared",
 ]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-#: What the runner sets in its own session; it is set anew in each, and never restored from a row.
-OURS: Mapping[str, str] = {"synchronous_commit": "off", "client_connection_check_interval": "200ms"}
+#: The runner's own settings: set in each of its sessions, and never restored from a progress row.
+RUNNER_SETTINGS: Mapping[str, str] = {"synchronous_commit": "off", "client_connection_check_interval": "200ms"}
 ROLE = "role"
-#: What a session has set. What BEGIN sets counts as set in the session, and ends with its transaction.
+#: Settings changed in the session. Parameters of BEGIN also have source 'session', but end with the transaction.
 SET: LiteralString = (
     "FROM pg_catalog.pg_settings WHERE source = 'session'"
     " AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')"
 )
-#: A dotted name after SET or in set_config: such settings are in no catalog.
+#: A dotted name after SET or in set_config: pg_settings does not list customized options.
 CUSTOM = re.compile(r"(?:\bset\s+(?:session\s+)?|set_config\s*\(\s*')([a-z_][\w$]*\.[\w$.]+)", re.IGNORECASE)
 
 
 def custom_names(statements: Sequence[Statement]) -> tuple[str, ...]:
-    """Return the custom settings (``my.name``) that *statements* may set."""
+    """Return the customized options (``my.name``) that *statements* may set."""
     return tuple(sorted({name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}))
 
 
 def capture_sql(work: StatementTask, ledger_key: str, baseline: Mapping[str, str]) -> str:
-    """Return SQL that writes the session's settings into the progress row of *work*, in its transaction.
+    """Return SQL that saves the session's settings in the progress row of *work*, in its transaction.
 
-    *baseline* are the settings of the clean session: only what differs is kept. The role is read before
-    it is put aside, because the statement's role may not write to our table.
+    *baseline* are the settings of the clean session: only differences from it are saved. The role is read first
+    and then reset, because the role that the statement set may lack the privilege to write to the progress table.
     """
     names = custom_names(work.migration.statements[: work.statement.number])
     custom = "".join(f", {quote_text(name)}, current_setting({quote_text(name)}, true)" for name in names)
-    known = ", ".join(f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or OURS).items())
+    known = ", ".join(
+        f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or RUNNER_SETTINGS).items()
+    )
     settings = (
         f"SELECT coalesce(jsonb_object_agg(name, setting), '{{}}') {SET} AND (name, setting) NOT IN (VALUES {known})"
     )
@@ -71,29 +73,29 @@ def capture_sql(work: StatementTask, ledger_key: str, baseline: Mapping[str, str
 
 
 def baseline(connection: Connection) -> dict[str, str]:
-    """Return what is set in the clean session; a captured one holds what differs from it."""
+    """Return the settings changed in the clean session; a capture saves only differences from them."""
     query: LiteralString = "SELECT name, setting " + SET
     return {str(name): str(value) for name, value in connection.execute(query)}
 
 
 def restore(connection: Connection, session: Mapping[str, str]) -> None:
-    """Set what an earlier run's statements had set; the role comes last, for it may take rights away."""
+    """Restore the settings that statements of an earlier run left; the role last, as it may remove privileges."""
     for name, value in sorted(session.items(), key=lambda item: item[0] == ROLE):
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 def clean(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Make the session as it was before a migration changed it; *settings* are its `baseline`."""
+    """Reset the session to its state before a migration changed it; *settings* are its `baseline`."""
     connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP")
     for name, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 @contextmanager
-def adopted_session(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
-    """Make *settings* inside the block; afterwards the session has its own again.
+def temporary_settings(connection: Connection, settings: Mapping[str, str]) -> Iterator[None]:
+    """Apply *settings* inside the block and restore the previous values afterwards.
 
-    The session is the caller's: one that went on with ``synchronous_commit = off`` could lose what it commits.
+    The session belongs to the caller, who could lose commits if ``synchronous_commit`` stayed off.
     """
     names = list(settings)
     query: LiteralString = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
@@ -111,7 +113,7 @@ def adopted_session(connection: Connection, settings: Mapping[str, str]) -> Iter
 
 @contextmanager
 def unprepared(connection: Connection) -> Iterator[None]:
-    """Keep psycopg from preparing its queries inside the block: DISCARD and DEALLOCATE would take them away."""
+    """Disable psycopg's prepared statements inside the block: DISCARD and DEALLOCATE would drop them."""
     threshold = connection.prepare_threshold
     connection.prepare_threshold = None
     try:
@@ -121,14 +123,14 @@ def unprepared(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def as_ourselves(connection: Connection) -> Iterator[None]:
-    """A transaction for our records, without the role that the migration may have taken on."""
+def session_user_transaction(connection: Connection) -> Iterator[None]:
+    """Open a transaction that runs as the session user, without the role that the migration may have set."""
     with connection.transaction():
         connection.execute("SET LOCAL ROLE NONE")
         yield
 
 
 def leave_transaction(connection: Connection) -> None:
-    """Roll back what an error or Ctrl-C left open."""
+    """Roll back the transaction that an error or Ctrl-C left open, if any."""
     if connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
         connection.execute("ROLLBACK")

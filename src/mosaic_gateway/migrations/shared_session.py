@@ -1,9 +1,9 @@
-"""A server that has one session for all its connections: PGlite behind our sidecar.
+"""Servers with one session for all connections: PGlite behind the sidecar.
 
-The sidecar gives each connection its own settings and prepared statements; what it cannot tell apart are custom
-settings, temporary objects and advisory locks: the last are granted to everybody. So the runner holds no lock
-there. Transactions come one after the other anyway, and the compare-and-set fences; who runs the server keeps other
-runners away by a lock of the operating system.
+The sidecar gives each connection its own settings and prepared statements. It cannot separate customized options,
+temporary objects and advisory locks; a lock that one client holds is granted to every other client too. The runner
+therefore acquires no advisory lock there. Transactions are serialized, the compare-and-set fences concurrent runners,
+and the process that runs the server excludes other runners with a lock file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.session_state import custom_names
 from mosaic_gateway.migrations.statement_traits import traits_of
 
-__all__ = ["SharedSessionError", "has_one_session", "refuse_what_is_shared"]
+__all__ = ["SharedSessionError", "has_one_session", "refuse_session_dependent"]
 
 
 class SharedSessionError(RefusedError):
-    """A migration needs something of its session that other connections could take away."""
+    """A migration needs session state that other connections could change."""
 
     code = "SHARED_SESSION"
 
@@ -30,17 +30,17 @@ def has_one_session(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return row is not None and "PGlite" in str(row[0])
 
 
-def refuse_what_is_shared(plan: Plan) -> None:
-    """Raise `SharedSessionError` if *plan* holds a statement that is only right while nobody else is connected."""
+def refuse_session_dependent(plan: Plan) -> None:
+    """Raise `SharedSessionError` if *plan* contains a statement that is only safe without other connections."""
     for planned in plan.pending:
         for statement in planned.migration.statements:
-            what = "makes temporary objects" if traits_of(statement.sql).temporary else ""
+            effect = "creates temporary objects" if traits_of(statement.sql).temporary else ""
             if names := custom_names([statement]):
-                what = f"sets {', '.join(names)}"
-            if what:
+                effect = f"sets {', '.join(names)}"
+            if effect:
                 raise SharedSessionError(
-                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} {what} for its "
-                    "session, which PGlite has only one of; the gateway, or another verb, uses it as well",
+                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} {effect} in its "
+                    "session; PGlite has only one session, and the gateway or another command is using it too",
                     hint="Nothing was run. Stop the gateway first: mosaic-gateway stop",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},
                 )

@@ -1,7 +1,7 @@
-"""How far a statement reaches: may it change its session, and does anything of it outlive that. Pure.
+"""Effects of a statement: whether it may change its session, and whether it has effects beyond it. Pure.
 
-Read off its words, and on the side of caution: a function that is not known may do anything. To be wrong on
-that side costs a little time, or a question to a person; on the other side it would cost data.
+Derived from the statement's tokens, conservatively: a function that is not known may have any effect. An error on
+that side costs some time or a question to the user; an error on the other side could lose data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from mosaic_gateway.migrations.lexer import Token, lex
 
-__all__ = ["first_words", "is_word", "lasting", "makes_temporary", "may_set_session", "sets_session", "temporary_names"]
+__all__ = [
+    "creates_temporary",
+    "first_persistent",
+    "first_words",
+    "is_word",
+    "may_set_session",
+    "sets_session",
+    "temporary_names",
+]
 
 Tokens = tuple[Token, ...]
 
@@ -18,14 +26,14 @@ SESSION_WORDS = ("set", "reset", "discard")
 TEMPORARY = ("temp", "temporary")
 BEFORE_TEMPORARY = ("or", "replace", "local", "global")
 CHANGES = ("insert", "update", "delete", "merge", "truncate", "into")
-#: Functions without any effect, as far as migrations call them often.
+#: Functions without side effects that migrations commonly call.
 HARMLESS = {
     "array_agg", "avg", "clock_timestamp", "coalesce", "concat", "count", "current_setting", "date_trunc", "format",
     "gen_random_uuid", "generate_series", "greatest", "jsonb_agg", "jsonb_build_object", "least", "length", "lower",
     "max", "md5", "min", "now", "nullif", "pg_sleep", "quote_ident", "quote_literal", "random", "replace", "round",
     "row_number", "string_agg", "substring", "sum", "to_regclass", "to_regtype", "trim", "unnest", "upper",
 }  # fmt: skip
-#: Words of the grammar and names of types that may stand before a parenthesis.
+#: Keywords and type names that may precede a parenthesis.
 GRAMMAR = {
     "all", "and", "any", "array", "as", "between", "bit", "by", "case", "cast", "char", "character", "check",
     "conflict", "decimal", "default", "distinct", "else", "enum", "except", "exists", "extract", "filter", "from",
@@ -34,9 +42,9 @@ GRAMMAR = {
     "time", "timestamp", "timestamptz", "union", "unique", "using", "values", "varbit", "varchar", "varying", "vector",
     "when", "where", "with", "within",
 }  # fmt: skip
-#: What follows these is the name of a table, an index method or the like, and the parenthesis lists columns.
+#: Words followed by the name of a table, index method or similar; a parenthesis after that name lists columns.
 BEFORE_NAME = ("table", "view", "into", "exists", "references", "using", "constraint", "recursive", "with")
-#: They make a cursor and a prepared statement.
+#: Words that create a cursor or a prepared statement.
 DECLARES = ("declare", "prepare")
 BEGINNINGS = ("begin", "then", "else", "loop")
 
@@ -47,7 +55,7 @@ def is_word(token: Token, *texts: str) -> bool:
 
 
 def first_words(statement: Tokens, count: int) -> tuple[str, ...]:
-    """Return the first *count* tokens of a statement as far as they are unquoted words."""
+    """Return the leading unquoted words among the first *count* tokens of a statement."""
     words = []
     for token in statement[:count]:
         if token.kind != "word":
@@ -68,7 +76,7 @@ def sets_session(statement: Tokens) -> bool:
 
 
 def may_set_session(statement: Tokens) -> bool:
-    """Return whether *statement* may change settings by what it calls, which only running it would show."""
+    """Return whether *statement* may change settings through functions, procedures or dynamic SQL that it calls."""
     if is_word(statement[0], "call", "execute"):
         return True
     if is_word(statement[0], "select", "with", "values"):
@@ -84,66 +92,66 @@ def may_set_session(statement: Tokens) -> bool:
     )
 
 
-def makes_temporary(statement: Tokens) -> bool:
-    """Return whether *statement*, or one in its DO block, makes what is gone with the session."""
+def creates_temporary(statement: Tokens) -> bool:
+    """Return whether *statement*, or one in its DO block, creates objects that end with the session."""
     words = first_words(statement, 5)
-    if is_word(statement[0], *DECLARES) or _creates_temporary(words) or _selects_into_temporary(statement):
+    if is_word(statement[0], *DECLARES) or _begins_create_temporary(words) or _selects_into_temporary(statement):
         return True
     return any(
-        _creates_temporary(first_words(inner[index:], 5)) or _selects_into_temporary(inner)
+        _begins_create_temporary(first_words(inner[index:], 5)) or _selects_into_temporary(inner)
         for inner in _body(statement)
         for index, token in enumerate(inner)
         if is_word(token, "create") or index == 0
     )
 
 
-def lasting(chunks: Sequence[Sequence[Tokens]]) -> int | None:
-    """Return the index of the first of *chunks* of which something may outlive the session, None without one.
+def first_persistent(chunks: Sequence[Sequence[Tokens]]) -> int | None:
+    """Return the index of the first of *chunks* that may have effects beyond the session, None if there is none.
 
-    Temporary tables, changes of those that these chunks made, and settings do not.
+    Temporary tables, changes of temporary tables that these chunks created, and settings end with the session.
     """
     created: set[str] = set()
     for index, statements in enumerate(chunks):
-        if not statements or not all(_is_gone_with_session(statement, created) for statement in statements):
+        if not statements or not all(_ends_with_session(statement, created) for statement in statements):
             return index
     return None
 
 
 def temporary_names(statements: Sequence[Tokens]) -> set[str] | None:
-    """Return the names of the temporary objects that *statements* make, None where they cannot all be told."""
+    """Return the names of the temporary objects that *statements* create, None if they cannot all be determined."""
     names: set[str] = set()
     for statement in statements:
         words = first_words(statement, 5)
-        if _creates_temporary(words):
-            found = _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
+        if _begins_create_temporary(words):
+            created = _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
         elif is_word(statement[0], *DECLARES):
-            found = _names_after(statement, DECLARES, within=1)
-        elif makes_temporary(statement) or any(token.text.lower() == "pg_temp" for token in statement):
+            created = _names_after(statement, DECLARES, within=1)
+        elif creates_temporary(statement) or any(token.text.lower() == "pg_temp" for token in statement):
             return None
         else:
             continue
-        if not found:
+        if not created:
             return None
-        names |= found
+        names |= created
     return names
 
 
-def _is_gone_with_session(statement: Tokens, created: set[str]) -> bool:
-    """Return whether nothing of *statement* stays; *created* are the temporary names, added to."""
+def _ends_with_session(statement: Tokens, created: set[str]) -> bool:
+    """Return whether all effects of *statement* end with the session; adds temporary names to *created*."""
     if is_word(statement[0], *SESSION_WORDS):
-        # Where the temporary schema is not looked at first, a name may mean another table.
+        # If pg_temp is not first in the search path, a temporary name may refer to a permanent table.
         return not any(token.text.lower() == "pg_temp" for token in statement)
     if any(is_word(token, *CHANGES) for token in statement[2:]) or any(_unknown_calls(statement)):
         return False
     words = first_words(statement, 5)
-    if _creates_temporary(words):
+    if _begins_create_temporary(words):
         created |= _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
         return True
     return is_word(statement[0], *DECLARES) or bool(_changed(statement, words) & created)
 
 
 def _changed(statement: Tokens, words: tuple[str, ...]) -> set[str]:
-    """Return the name of the one table that *statement* changes, if that can be told."""
+    """Return the name of the one table that *statement* changes, empty if it cannot be determined."""
     if words[:2] in {("insert", "into"), ("delete", "from")} or words[:1] in {("update",), ("analyze",)}:
         return _names_after(statement, ("into", "from", "update", "only", "analyze"), within=3)
     if words[:2] in {("create", "index"), ("create", "unique")}:
@@ -152,7 +160,7 @@ def _changed(statement: Tokens, words: tuple[str, ...]) -> set[str]:
 
 
 def _names_after(statement: Tokens, words: tuple[str, ...], *, within: int) -> set[str]:
-    """Return the unqualified or temporary name that follows the last of *words* among the first *within* tokens."""
+    """Return the unqualified or pg_temp name that follows the last of *words* among the first *within* tokens."""
     names: set[str] = set()
     for index, token in enumerate(statement[:within]):
         if not is_word(token, *words) or index + 1 == len(statement):
@@ -165,24 +173,24 @@ def _names_after(statement: Tokens, words: tuple[str, ...], *, within: int) -> s
     return names
 
 
-def _creates_temporary(words: tuple[str, ...]) -> bool:
+def _begins_create_temporary(words: tuple[str, ...]) -> bool:
     if words[:1] != ("create",):
         return False
     return next((word for word in words[1:] if word not in BEFORE_TEMPORARY), None) in TEMPORARY
 
 
 def _selects_into_temporary(statement: Tokens) -> bool:
-    """Return whether *statement* is a SELECT … INTO TEMP, in any of its spellings."""
-    places = (
+    """Return whether *statement* is a SELECT … INTO TEMP in any spelling."""
+    positions = (
         index
         for index, token in enumerate(statement)
         if is_word(token, "into") and index and not is_word(statement[index - 1], "insert", "merge")
     )
-    return any(is_word(token, *TEMPORARY) for index in places for token in statement[index + 1 : index + 3])
+    return any(is_word(token, *TEMPORARY) for index in positions for token in statement[index + 1 : index + 3])
 
 
 def _body(statement: Tokens) -> tuple[Tokens, ...]:
-    """Return the statements in the body of a DO, none of any other statement."""
+    """Return the statements in the body of a DO block, empty for any other statement."""
     if not is_word(statement[0], "do"):
         return ()
     text = next((token.text for token in statement if token.kind == "text"), "")
@@ -190,7 +198,7 @@ def _body(statement: Tokens) -> tuple[Tokens, ...]:
 
 
 def _unknown_calls(statement: Tokens) -> Iterator[str]:
-    """Yield the names before parentheses that may be functions with an effect."""
+    """Yield the names before parentheses that may be functions with side effects."""
     indexed = any(is_word(token, "index") for token in statement)
     for index, token in enumerate(statement[:-1]):
         if token.kind not in {"word", "name"} or statement[index + 1] != Token(

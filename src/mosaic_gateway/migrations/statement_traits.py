@@ -1,7 +1,7 @@
-"""What the runner must know of a statement before it sends it, read off its words. Pure.
+"""Traits of a statement that decide how the runner sends it, derived from its tokens. Pure.
 
-Only what decides *how* to send it is read here: alone or with others, with which care. That a
-statement cannot run in a transaction is left to PostgreSQL to say (SQLSTATE 25001).
+They decide whether a statement is sent alone or together with others, and whether settings are saved after it.
+That a statement cannot run in a transaction block is reported by PostgreSQL (SQLSTATE 25001), not derived here.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mosaic_gateway.migrations.lexer import Lexed, Token, lex
-from mosaic_gateway.migrations.side_effects import first_words, is_word, makes_temporary, may_set_session, sets_session
+from mosaic_gateway.migrations.side_effects import (
+    creates_temporary,
+    first_words,
+    is_word,
+    may_set_session,
+    sets_session,
+)
 
 __all__ = ["AUTHORIZATION", "StatementTraits", "first_words", "is_word", "only_statement", "traits_of"]
 
 TRANSACTION_CONTROL = {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"}
-#: In this session somebody else's statements run, and may not write our records.
+#: Refused: another session user may lack the privilege to write progress and ledger.
 AUTHORIZATION = "set session authorization"
 CACHE = 4096
 
@@ -25,11 +31,11 @@ class StatementTraits:
     """How a chunk may be sent.
 
     ``closed``: it ends outside of quotes and comments, so that other text may follow it.
-    ``control``: the words with which a statement in it begins or ends a transaction, or takes on another
-    session user, who may not write our records; None without such.
-    ``sets_session``: it changes settings or the role for the statements that follow.
-    ``captures``: it does, or calls what may do so: the settings are kept after it.
-    ``temporary``: it makes temporary objects, which are gone in another session.
+    ``control``: the leading words of a statement in it that begins or ends a transaction or changes the session
+    user; None if there is none.
+    ``sets_session``: it changes settings or the role for the following statements.
+    ``captures``: it does so, or calls functions that may; the settings are saved after it.
+    ``temporary``: it creates temporary objects, which do not exist in another session.
     """
 
     closed: bool
@@ -55,7 +61,7 @@ def traits_of(sql: str) -> StatementTraits:
         control=_control([first_words(statement, 4) for statement in statements]),
         sets_session=sets,
         captures=sets or any(map(may_set_session, statements)),
-        temporary=any(map(makes_temporary, statements)) or "pg_temp" in sql.lower(),
+        temporary=any(map(creates_temporary, statements)) or "pg_temp" in sql.lower(),
     )
 
 
@@ -69,7 +75,7 @@ def _control(leading: list[tuple[str, ...]]) -> str | None:
 
 
 def only_statement(sql: str) -> tuple[Token, ...] | None:
-    """Return the tokens of the one statement in *sql*, None where it holds none or several."""
+    """Return the tokens of the single statement in *sql*, None if there is none or more than one."""
     lexed: Lexed = lex(sql)
     statements = lexed.statements()
     return statements[0] if lexed.closed and len(statements) == 1 else None

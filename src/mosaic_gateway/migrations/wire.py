@@ -1,7 +1,7 @@
-"""Sends one message and reads its answers as they come, without giving up Ctrl-C.
+"""Sends one simple-protocol message and reads its results as they arrive; Ctrl-C cancels it.
 
-libpq's asynchronous calls (PostgreSQL 18, "Asynchronous Command Processing"): psycopg's own ``execute``
-raises at the first error and drops what came before it, and what came before is what a runner must know.
+Uses libpq's asynchronous functions (PostgreSQL 18, "Asynchronous Command Processing"), because psycopg's ``execute``
+raises at the first error and drops the results before it, which show what was committed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 
 __all__ = ["ServerError", "ServerReply", "send"]
 
-WAIT = 0.2  # seconds between two looks for a signal
+WAIT = 0.2  # seconds between two checks for a signal
 CANCEL_LIMIT = 10.0  # seconds
 STEP_COLUMN = b"mosaic_step"
 IN_COPY = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
@@ -24,7 +24,7 @@ IN_COPY = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerError:
-    """What PostgreSQL said of a failure. ``position`` counts characters of the message from 1, if given."""
+    """Fields of PostgreSQL's error response. ``position`` counts characters of the message from 1, None if absent."""
 
     sqlstate: str
     message: str
@@ -36,11 +36,11 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True)
 class ServerReply:
-    """What became of a message: when each compare-and-set ran (server's clock, seconds), and the failure.
+    """The server's reply to a message: when each compare-and-set ran (server's clock, seconds), and the error.
 
-    ``commits`` statements took effect. A failure belongs to the statement after them: to its own text where
-    there is a step more than commits, else to its compare-and-set, or to the message as a whole. ``since_step``
-    counts the commands that went well after the last step.
+    ``commits`` statements were committed. An error belongs to the statement after them: to its own text if there is
+    one step more than commits, else to its compare-and-set or to the message as a whole. ``since_step`` counts the
+    commands that succeeded after the last step.
     """
 
     steps: tuple[float, ...]
@@ -50,14 +50,14 @@ class ServerReply:
 
 
 def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> ServerReply:
-    """Send *text* as one simple-protocol message and return what became of it.
+    """Send *text* as one simple-protocol message and return the server's reply.
 
     Raises psycopg.OperationalError when the connection is lost.
     """
     pgconn = connection.pgconn
     pgconn.send_query(text.encode())
     try:
-        answer = _read(pgconn)
+        reply = _read(pgconn)
     except KeyboardInterrupt:
         connection.cancel_safe(timeout=CANCEL_LIMIT)
         with suppress(psycopg.Error):
@@ -65,7 +65,7 @@ def send(connection: psycopg.Connection[tuple[object, ...]], text: str) -> Serve
         raise
     if pgconn.status == pq.ConnStatus.BAD:
         raise psycopg.OperationalError(pgconn.get_error_message() or "the connection was lost")
-    return answer
+    return reply
 
 
 def _read(pgconn: pq.abc.PGconn) -> ServerReply:
@@ -103,9 +103,9 @@ def _next_result(pgconn: pq.abc.PGconn) -> pq.abc.PGresult | None:
 
 
 def _refuse_copy(pgconn: pq.abc.PGconn, status: ExecStatus) -> None:
-    """A migration has no client-side data: end the copy, so that the statement fails."""
+    """End the COPY so that the statement fails: a migration has no client-side data."""
     if status == ExecStatus.COPY_IN:
-        pgconn.put_copy_end(b"a migration file holds no data for COPY FROM STDIN")
+        pgconn.put_copy_end(b"a migration file contains no data for COPY FROM STDIN")
         _flush(pgconn)
         return
     while pgconn.get_copy_data(0)[0] > 0:

@@ -1,1 +1,1 @@
-"""Other processes: who they are, as whom they run, how they are started, ended and listened to."""
+"""Processes: identity, accounts and privileges, starting and ending, locks, logs, and messages between them."""

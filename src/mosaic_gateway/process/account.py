@@ -1,4 +1,4 @@
-"""The users of this machine, and whether a home is ours to work in."""
+"""User accounts of this machine, and the check of a home's owner."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
 
-__all__ = ["NOBODY", "Account", "HomeOwnerError", "account_named", "account_of", "check_owner"]
+__all__ = ["UNPRIVILEGED", "Account", "HomeOwnerError", "account_named", "account_of", "check_owner"]
 
 
 class HomeOwnerError(PreflightError):
-    """The home belongs to a user that this process can neither be nor become."""
+    """The home belongs to another user, and this process cannot run as that user."""
 
     code = "HOME_OWNER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A user of this machine: name, numeric user id, primary group id, home directory, comment."""
+    """A user account: name, numeric user id, primary group id, home directory, comment."""
 
     name: str
     uid: int
@@ -29,12 +29,12 @@ class Account:
     comment: str = ""
 
 
-#: A user without any rights, by the number that the kernel has for it (user_namespaces(7), overflow ids).
-NOBODY = Account(name="nobody", uid=65534, gid=65534, directory="/")
+#: The account without privileges, with the kernel's overflow user id (user_namespaces(7)).
+UNPRIVILEGED = Account(name="nobody", uid=65534, gid=65534, directory="/")
 
 
 def account_named(name: str) -> Account | None:
-    """Return the account called *name*, or None where the machine knows none."""
+    """Return the account with the name *name*, or None if the user database has none."""
     try:
         return _account(pwd.getpwnam(name))
     except KeyError:
@@ -42,7 +42,7 @@ def account_named(name: str) -> Account | None:
 
 
 def account_of(uid: int) -> Account | None:
-    """Return the account with the user id *uid*, or None where the machine knows none."""
+    """Return the account with the user id *uid*, or None if the user database has none."""
     try:
         return _account(pwd.getpwuid(uid))
     except KeyError:
@@ -57,8 +57,8 @@ def check_owner(path: Path) -> None:
     owner = account_of(uid)
     if owner is None:
         raise HomeOwnerError(
-            f"{path} belongs to user id {uid}, which this machine does not know",
-            hint="Give the directory to an existing user (chown -R), or choose another --home.",
+            f"{path} belongs to user id {uid}, which has no entry in the user database",
+            hint="Change the owner to an existing user (chown -R), or choose another --home.",
         )
     raise HomeOwnerError(
         f"{path} belongs to {owner.name}",

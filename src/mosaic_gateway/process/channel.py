@@ -1,7 +1,7 @@
-"""Messages between a verb's process and the one that root started: JSON objects with descriptors, over a socket.
+"""Messages between root's process and the worker: JSON objects with file descriptors, over a Unix socket.
 
-Form: four bytes, most significant first, with the length of what follows; then one JSON object. Descriptors travel
-with the first byte (SCM_RIGHTS, unix(7)). A request is ``{"request": …, "values": {…}}``, an answer
+Format: the length in four bytes, big-endian; then one JSON object. Descriptors are sent with the first byte
+(SCM_RIGHTS, unix(7)). A request is ``{"request": …, "values": {…}}``, an answer
 ``{"values": {…}}`` or ``{"error": {code, message, hint, details}, "exit_code": n}``.
 """
 
@@ -31,7 +31,7 @@ Message = dict[str, Any]
 
 
 class RemoteError(MosaicError):
-    """The broker's error; code, hint and exit code are those of its own."""
+    """An error raised by the broker, with its code, hint and exit code."""
 
     def __init__(self, error: Mapping[str, Any], exit_code: int) -> None:
         details = error.get("details")
@@ -45,25 +45,25 @@ class RemoteError(MosaicError):
 
 
 def send(channel: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
-    """Send *message* with *descriptors*, which stay open here. Raises OSError where the other end has gone."""
+    """Send *message* with *descriptors*, which stay open here. Raises OSError if the peer has closed the socket."""
     body = json.dumps(message, default=str).encode()
     if len(body) > LARGEST:
-        raise InternalError(f"a message between processes has {len(body)} bytes")
+        raise InternalError(f"a message between processes is too large: {len(body)} bytes")
     data = len(body).to_bytes(HEADER, "big") + body
     sent = socket.send_fds(channel, [data], list(descriptors)) if descriptors else channel.send(data)
     channel.sendall(data[sent:])
 
 
 def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
-    """Return the next message and its descriptors, None where the other end has gone.
+    """Return the next message and its descriptors, None if the peer has closed the socket.
 
-    Raises ValueError for what is no message; then the other end is not to be trusted further.
+    Raises ValueError for an invalid message; the caller must then stop using the socket.
     """
     return Receiver(channel).next()
 
 
 class Receiver:
-    """Receives messages; an interruption in the middle of one loses nothing of it: `next` goes on."""
+    """Receives messages. If a signal interrupts `next` within a message, the next call continues with that message."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -93,10 +93,10 @@ class Receiver:
         return HEADER + _bounded(int.from_bytes(self._received[:HEADER], "big")) - len(self._received)
 
     def _more(self, count: int) -> bool:
-        """Receive up to *count* bytes and keep them; return whether there were any."""
-        # Here an interruption harms nothing.
+        """Receive up to *count* bytes into the buffer; return False at end of file."""
+        # select may be interrupted by a signal: nothing has been received yet.
         if not select.select([self._channel], [], [], self._channel.gettimeout())[0]:
-            raise TimeoutError("the other end sends no more of a message")
+            raise TimeoutError("timed out within a message")
         with _uninterrupted():
             data, descriptors, _flags, _address = socket.recv_fds(
                 self._channel, min(count, 65536), MOST_DESCRIPTORS if not self._received else 0
@@ -104,7 +104,7 @@ class Receiver:
             self._received += data
             self._descriptors += descriptors
         for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the system call has it
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - signature of the standard library
         return bool(data)
 
 
@@ -118,12 +118,12 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def error_message(error: MosaicError) -> Message:
-    """Return the answer that hands *error* on."""
+    """Return the answer that reports *error*."""
     return {"error": error.to_dict(), "exit_code": int(error.exit_code)}
 
 
 class BrokerClient:
-    """The verb's end: implements ``root_requests.Broker``. One request at a time."""
+    """The worker's end of the channel; implements ``root_requests.Broker``. One request at a time."""
 
     def __init__(self, channel: socket.socket, facts: Mapping[str, Any]) -> None:
         self._channel = channel
@@ -132,12 +132,12 @@ class BrokerClient:
         self.facts = facts
 
     def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Reply:
-        """Send *request* and wait for its answer, however long it takes. Raises MosaicError.
+        """Send *request* and wait for its answer without a timeout. Raises MosaicError.
 
-        What an interruption leaves unanswered, root's process still does; the next request waits for that.
+        If a signal interrupts the wait, root's process still completes the request; the next call waits for that.
         """
         try:
-            while self._receiver.count < self._sent:  # the asker was interrupted
+            while self._receiver.count < self._sent:  # the answer to an interrupted request
                 late = self._receiver.next()
                 if late is None:
                     break
@@ -149,7 +149,7 @@ class BrokerClient:
         except OSError:
             answer = None
         if answer is None:
-            raise InternalError("root's process, which started this one, has ended", hint="Run the command again.")
+            raise InternalError("root's process, which started this one, has exited", hint="Run the command again.")
         message, received = answer
         if "error" in message:
             _close(received)
@@ -159,14 +159,14 @@ class BrokerClient:
 
 def _bounded(length: int) -> int:
     if length > LARGEST:
-        raise ValueError(f"a message of {length} bytes")
+        raise ValueError(f"a message of {length} bytes is too large")
     return length
 
 
 def _message(body: bytes) -> Message:
     message = parse_json(body)
     if not isinstance(message, dict):
-        raise ValueError("a message is no JSON object")  # noqa: TRY004 - as what cannot be read
+        raise ValueError("a message is not a JSON object")  # noqa: TRY004 - like a parse error
     return message
 
 

@@ -1,9 +1,8 @@
-"""Locks that the kernel frees: a flock on a file that also says who holds it.
+"""Lock files: flock(2) on a file that also records its holder.
 
-A lock is held or it is not, whatever a dead process left on the disk; so the pid in the file is
-believed only while the lock is held, and a reused pid can mislead nobody. The descriptor is not
-inherited by children. Files stay when the lock is released: removing one would let two processes
-lock two files of the same name.
+The kernel releases the lock when its holder exits. The pid in the file is valid only while the lock
+is held, so a stale file or a reused pid has no effect. Children do not inherit the descriptor. Lock
+files are not removed on release: otherwise two processes could lock two files of the same name.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from mosaic_gateway.fs.files import (
     parse_json,
     read_regular,
 )
-from mosaic_gateway.fs.record_fields import LARGEST_PID, whole
+from mosaic_gateway.fs.record_fields import LARGEST_PID, integer_between
 
 __all__ = ["FileLock", "FileLockHolder", "flock_holder", "holder_of", "last_note"]
 
-#: `holder_of` holds a shared lock for an instant; an acquirer outwaits that, in seconds.
+#: `holder_of` holds a shared lock for an instant; `FileLock.acquire` retries for this many seconds.
 PROBE_TIME = 0.2
 PAUSE = 0.01
 LONGEST_NOTE = 65536  # bytes
@@ -38,7 +37,7 @@ LONGEST_NOTE = 65536  # bytes
 
 @dataclass(frozen=True, slots=True)
 class FileLockHolder:
-    """The process that holds a lock: its pid and what it said of itself."""
+    """The process that holds a lock: its pid and the facts that it recorded."""
 
     pid: int
     facts: dict[str, Any]
@@ -52,9 +51,9 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self, *, timeout: float = PROBE_TIME, **facts: Any) -> bool:
-        """Take the lock within *timeout* seconds and note *facts* (JSON values) beside our pid.
+        """Acquire the lock within *timeout* seconds and record *facts* (JSON values) with the pid.
 
-        Returns False when somebody else keeps it. Raises OSError.
+        Returns False if another process holds it. Raises OSError.
         """
         deadline = time.monotonic() + timeout
         while (descriptor := self._try()) is None:
@@ -69,7 +68,7 @@ class FileLock:
         descriptor = open_descriptor(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before us may have removed the file: then we hold a name that nobody else can see.
+            # The file may have been removed since it was opened; then no other process can see this lock.
             if os.path.samestat(os.fstat(descriptor), self.path.stat()):
                 return descriptor
         except (BlockingIOError, FileNotFoundError):
@@ -78,7 +77,7 @@ class FileLock:
         return None
 
     def note(self, **facts: Any) -> None:
-        """Replace what the file says of us, the holder."""
+        """Replace the recorded facts of the holder, this process."""
         if self._descriptor is None:
             raise ValueError("the lock is not held")
         content = json.dumps({"pid": os.getpid(), **facts}).encode()
@@ -86,11 +85,11 @@ class FileLock:
         os.pwrite(self._descriptor, content, 0)
 
     def leave(self) -> None:
-        """Let go of the lock in a forked child: its parent goes on holding it."""
+        """Close the descriptor in a forked child; the parent still holds the lock."""
         self.release()
 
     def release(self) -> None:
-        """Free the lock; nothing happens when it is not held."""
+        """Release the lock; does nothing if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -105,13 +104,13 @@ class FileLock:
 
 
 def holder_of(path: Path) -> FileLockHolder | None:
-    """Return who holds the lock *path* now, None when it is free. Writes nothing.
+    """Return the process that holds the lock *path*, None if it is free. Writes nothing.
 
-    The pid is 0 for the instant between taking the lock and noting it.
+    The pid is 0 for the instant between acquiring the lock and recording the holder.
     """
     try:
         stream = open_regular(path)
-    except (FileNotFoundError, NotADirectoryError, NotARegularFileError):  # no lock of ours is anything else
+    except (FileNotFoundError, NotADirectoryError, NotARegularFileError):  # a lock is always a regular file
         return None
     with stream:
         with suppress(BlockingIOError):
@@ -121,7 +120,7 @@ def holder_of(path: Path) -> FileLockHolder | None:
 
 
 def last_note(path: Path) -> FileLockHolder | None:
-    """Return what the present or last holder of *path* noted, None where nobody ever did."""
+    """Return what the current or last holder of *path* recorded, None if there is no file."""
     try:
         return _parse(read_regular(path, LONGEST_NOTE))
     except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
@@ -129,29 +128,29 @@ def last_note(path: Path) -> FileLockHolder | None:
 
 
 def flock_holder(path: Path) -> int | None:
-    """Return the pid that took the flock on *path*, whoever it is, None where the kernel does not say (Linux only)."""
+    """Return the pid that holds the flock on *path* according to the kernel (Linux only), None if unknown."""
     try:
         status = path.stat()
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     # proc_locks(5): ordinal, FLOCK, ADVISORY, WRITE, pid, major:minor:inode (hexadecimal but for the inode), range
-    found: dict[int, str] = {}
+    candidates: dict[int, str] = {}
     for fields in map(str.split, lines):
         if fields[1] == "FLOCK" and int(fields[4]) > 0 and fields[5].rpartition(":")[2] == str(status.st_ino):
-            found[int(fields[4])] = fields[5]
+            candidates[int(fields[4])] = fields[5]
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    exact = [pid for pid, place in found.items() if place == device]
-    if exact or len(found) == 1:
-        return (exact or list(found))[0]
-    # Overlay file systems and Btrfs tell stat(2) another device than they tell here; then the holder's note decides.
+    exact = [pid for pid, file in candidates.items() if file == device]
+    if exact or len(candidates) == 1:
+        return (exact or list(candidates))[0]
+    # Overlay file systems and Btrfs report another device to stat(2) than here; then the holder's note decides.
     note = last_note(path)
-    return note.pid if note is not None and note.pid in found else None
+    return note.pid if note is not None and note.pid in candidates else None
 
 
 def _parse(content: bytes) -> FileLockHolder:
     try:
         facts = parse_json(content)
-        return FileLockHolder(whole(0, LARGEST_PID)(facts.pop("pid")), facts)
+        return FileLockHolder(integer_between(0, LARGEST_PID)(facts.pop("pid")), facts)
     except (ValueError, KeyError, AttributeError, TypeError):
         return FileLockHolder(0, {})

@@ -1,8 +1,8 @@
-"""Who is this pid? A pid alone is a number that the system gives away again.
+"""Identity of a process: its pid and its start time, because the system reuses pids.
 
-The start time makes it a name: no two processes of one boot share both (compare Patroni's
-``postmaster.py``). On Linux it comes from the boot clock, which nobody sets: a time since the epoch is
-derived by the system anew for each reader, and moves when the machine's clock is corrected.
+No two processes of one boot share both (compare Patroni's ``postmaster.py``). On Linux the start time
+is read from the boot clock, which cannot be set. A time since the epoch would change when the
+machine's clock is corrected.
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.fs.record_fields import LARGEST_PID, Field, nested, number, whole
+from mosaic_gateway.fs.record_fields import LARGEST_PID, Field, integer_between, nested, number
 
-__all__ = ["ProcessIdentity", "identify", "is_running", "myself"]
+__all__ = ["ProcessIdentity", "identify", "is_running", "own_identity"]
 
-FIELDS = {"pid": Field(whole(1, LARGEST_PID)), "started": Field(number)}
+FIELDS = {"pid": Field(integer_between(1, LARGEST_PID)), "started": Field(number)}
 
-#: Two readings of one process's start time may differ by rounding (clock ticks), in seconds.
+#: Two readings of a start time may differ by rounding to clock ticks; in seconds.
 TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process for certain: its pid and its start time in seconds, since the boot (Linux) or the epoch."""
+    """A process: its pid and its start time in seconds since boot (Linux) or since the epoch."""
 
     pid: int
     started: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as kept in pid files."""
+        """Return the JSON form, as stored in pid files."""
         return {"pid": self.pid, "started": self.started}
 
     @classmethod
     def from_dict(cls, value: Any) -> ProcessIdentity | None:
-        """Return the identity that a pid file holds, or None where it holds none."""
+        """Return the identity stored in a pid file, or None if *value* is not a valid one."""
         try:
             return cls(**nested(FIELDS)(value))
         except ValueError:
             return None
 
 
-def myself() -> ProcessIdentity:
+def own_identity() -> ProcessIdentity:
     """Return the identity of this process."""
-    found = identify(os.getpid())
-    if found is None:
+    identity = identify(os.getpid())
+    if identity is None:
         raise ProcessLookupError(os.getpid())
-    return found
+    return identity
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Return the identity of the process that has *pid* now, or None: gone, or a zombie."""
+    """Return the identity of the process that has *pid* now, None if there is none or it is a zombie."""
     if not sys.platform.startswith("linux"):
         return _identify_elsewhere(pid)
     try:
-        # proc(5). Field 2, the program's name, may hold anything, closing brackets included.
+        # proc(5). Field 2, the program's name, may contain any characters, including brackets.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -65,7 +65,7 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def is_running(identity: ProcessIdentity | None) -> bool:
-    """Return whether exactly this process still runs (not another one with its pid)."""
+    """Return whether this process is still running; another process with the same pid does not count."""
     if identity is None:
         return False
     now = identify(identity.pid)

@@ -1,4 +1,4 @@
-"""Interruptions (SIGINT, SIGTERM, SIGHUP) passed on to a process that works for this one."""
+"""Forwards SIGINT, SIGTERM and SIGHUP to a child process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruptions:
-    """Takes the signals while it is entered; those that this process ignores stay ignored, as under nohup(1).
+    """Handles the signals while it is entered; signals that this process ignores stay ignored, as under nohup(1).
 
-    The handlers raise nothing: an exception between a fork and the assignment of its result would lose the child.
+    The handlers do not raise: an exception between a fork and the assignment of its result would lose the child.
     """
 
     def __init__(self) -> None:
@@ -26,8 +26,8 @@ class Interruptions:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        taken = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._handle) for number in taken}
+        handled = [number for number in INTERRUPTIONS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(self, *_of_an_error: object) -> None:
@@ -36,7 +36,7 @@ class Interruptions:
 
     @contextmanager
     def passed_to(self, receiver: Callable[[int], object]) -> Iterator[None]:
-        """Call *receiver* for each signal that arrives in the block, or arrived before and had no receiver."""
+        """Call *receiver* for each signal that arrives in the block, and for those that arrived earlier."""
         self._receiver = receiver
         self._deliver()
         try:

@@ -1,4 +1,4 @@
-"""A log file that never grows without bound, fed from another process's output."""
+"""Rotating log files for the output of another process, and reading the last lines of a log."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mosaic_gateway.fs.files import NotARegularFileError, open_descriptor, open_
 __all__ = ["LogPump", "RotatingFile", "read_tail", "tail_of"]
 
 DEFAULT_SIZE = 5 * 1024 * 1024  # bytes
-DEFAULT_KEEP = 3  # older files: name.1 is the newest of them
+DEFAULT_KEEP = 3  # rotated files; name.1 is the newest
 TAIL_LINES = 60
 LONGEST_TAIL = 1024 * 1024  # bytes
 
 
 class RotatingFile:
-    """An append-only file of at most *size* bytes with *keep* predecessors (``.1`` to ``.keep``).
+    """An append-only file of at most *size* bytes with *keep* rotated files (``.1`` to ``.keep``).
 
-    Not thread-safe: one writer. Refuses to follow a link at the file's own name.
+    Not thread-safe: one writer only. Does not follow a symbolic link in place of the file.
     """
 
     def __init__(self, path: Path, *, size: int = DEFAULT_SIZE, keep: int = DEFAULT_KEEP) -> None:
@@ -34,7 +34,7 @@ class RotatingFile:
         self._written = 0
 
     def write(self, line: bytes) -> None:
-        """Append *line*, rotating before it would pass the size. Raises OSError."""
+        """Append *line*; rotate first if it would exceed the size. Raises OSError."""
         if self._stream is not None and self._written + len(line) > self._size:
             self.close()
             self._rotate()
@@ -44,7 +44,7 @@ class RotatingFile:
         self._written += len(line)
 
     def close(self) -> None:
-        """Close the file; a later write opens it again."""
+        """Close the file; a later write reopens it."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -63,10 +63,10 @@ class RotatingFile:
 
 
 class LogPump:
-    """A thread that moves a process's output into a `RotatingFile` and remembers its last lines.
+    """A thread that copies a process's output into a `RotatingFile` and remembers its last lines.
 
-    It ends by itself at end of file and closes the stream. A full disk loses log lines, never the process
-    that writes them.
+    It closes the stream and ends at end of file. If the disk is full, log lines are lost; the process that
+    writes them is not blocked.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class LogPump:
         self._thread = threading.Thread(target=self._run, name="log-pump", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self, timeout: float) -> None:
@@ -102,9 +102,9 @@ class LogPump:
 
 
 def tail_of(path: Path, lines: int, *, since: int = 0) -> Iterable[str]:
-    """Return the last *lines* lines of *path*, none where there is no such regular file.
+    """Return the last *lines* lines of *path*, none if there is no such regular file.
 
-    Reads at most 1 MiB, and nothing before the offset *since* (bytes) unless the file was rotated.
+    Reads at most 1 MiB, and nothing before the offset *since* (bytes) unless the file is shorter than that.
     """
     try:
         with open_regular(path) as stream:
@@ -114,7 +114,7 @@ def tail_of(path: Path, lines: int, *, since: int = 0) -> Iterable[str]:
 
 
 def read_tail(stream: BinaryIO, lines: int, *, since: int = 0) -> Iterable[str]:
-    """Return the last *lines* lines of *stream*, like `tail_of`, and leave it at its end."""
+    """Return the last *lines* lines of *stream*, like `tail_of`; the position is the end of the file afterwards."""
     end = stream.seek(0, os.SEEK_END)
     stream.seek(max(since if since <= end else 0, end - LONGEST_TAIL))
     content = stream.read(LONGEST_TAIL)

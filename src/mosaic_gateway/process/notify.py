@@ -1,6 +1,6 @@
-"""Telling the service manager how we are: sd_notify(3), one datagram to the socket named in ``NOTIFY_SOCKET``.
+"""Notifies the service manager: sd_notify(3), one datagram to the socket in ``NOTIFY_SOCKET``.
 
-The protocol is a few lines of text, so it needs no library:
+The protocol is a few lines of text and needs no library:
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
@@ -13,10 +13,10 @@ __all__ = ["notify"]
 
 
 def notify(address: str | None, **fields: str) -> bool:
-    """Send *fields* (``READY="1"``, ``STATUS="…"``) to *address*; return whether somebody took it.
+    """Send *fields* (``READY="1"``, ``STATUS="…"``) to *address*; return whether they were sent.
 
-    *address* is what ``NOTIFY_SOCKET`` says: a path, or ``@name`` for an abstract socket; None: nobody listens.
-    Never an error, because nothing depends on it but what the service manager knows.
+    *address* is the value of ``NOTIFY_SOCKET``: a path, or ``@name`` for an abstract socket; None if it is not set.
+    Never raises, because the gateway works without the notification.
     """
     if not address or address[0] not in "/@":
         return False

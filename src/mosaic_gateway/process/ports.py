@@ -1,4 +1,4 @@
-"""TCP ports of this machine: taking one, and naming who has it."""
+"""TCP ports: binding, and naming the process that uses a port."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FIRST_FREE_PORT = 1024
 
 
 class PortInUseError(PreflightError):
-    """Another process listens on the port; the message names it where we may know it."""
+    """Another process listens on the port; the message names it if this user may see it."""
 
     code = "PORT_TAKEN"
 
 
 class AddressUnusableError(PreflightError):
-    """The address is not one of this machine, or may not be used by us."""
+    """The address does not belong to this machine, or this user may not bind to it."""
 
     code = "ADDRESS_UNUSABLE"
 
 
 def bind_listener(host: str, port: int) -> socket.socket:
-    """Return a socket bound to *host* and *port* that does not listen yet: a connect is still refused.
+    """Return a socket bound to *host* and *port* that does not listen yet: connections are refused.
 
     Raises `PortInUseError` and `AddressUnusableError`.
     """
@@ -36,7 +36,9 @@ def bind_listener(host: str, port: int) -> socket.socket:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
-        raise AddressUnusableError(f"{host!r} is no address: {error}", hint="Choose another --host.") from error
+        raise AddressUnusableError(
+            f"{host!r} is not a valid address: {error}", hint="Choose another --host."
+        ) from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,11 +57,11 @@ def is_privileged(port: int) -> bool:
 
 
 def bind_failure(host: str, port: int, error: OSError) -> PreflightError:
-    """Return the error that says why *host* and *port* could not be taken."""
+    """Return the error for a failed bind(2) to *host* and *port*."""
     if error.errno == errno.EADDRINUSE:
         owner = port_owner(port)
         return PortInUseError(
-            f"port {port} on {host} is taken by {owner}",
+            f"port {port} on {host} is in use by {owner}",
             hint="Stop that process, or choose another port: --port N (MOSAIC_GATEWAY_PORT).",
             details={"host": host, "port": port, "owner": owner},
         )
@@ -71,7 +73,7 @@ def bind_failure(host: str, port: int, error: OSError) -> PreflightError:
 
 
 def port_owner(port: int) -> str:
-    """Return a description of the process that listens on *port*, as far as we may see it."""
+    """Describe the process that listens on *port*, as far as this user may see it."""
     import psutil  # noqa: PLC0415 - failures only
 
     with suppress(psutil.Error):

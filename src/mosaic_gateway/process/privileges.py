@@ -1,4 +1,4 @@
-"""Root's rights given up for good, and what of root's environment an account's process may have."""
+"""Drops root privileges, and filters root's environment for a process of another account."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mosaic_gateway.process.account import Account
 
 __all__ = ["account_environment", "drop_root"]
 
-#: What is passed on: where programs are, how texts are shown, how the network is reached, and our own settings.
+#: Variables that are passed on: program search path, locale and terminal, proxies, and settings of mosaic-gateway.
 ALLOWED = frozenset(
     {"PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "DATABASE_URL", "BETTER_AUTH_SECRET"}
     | {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
@@ -23,16 +23,16 @@ ALLOWED_PREFIXES = ("LC_", "MOSAIC_GATEWAY_")
 
 
 def account_environment(environ: Mapping[str, str], account: Account) -> dict[str, str]:
-    """Return the environment of a process of *account*: of root's *environ* only what is allowed. Pure."""
+    """Return the environment for a process of *account*: the allowed variables of *environ* (root's). Pure."""
     passed = {name: value for name, value in environ.items() if name in ALLOWED or name.startswith(ALLOWED_PREFIXES)}
     return {**passed, "HOME": account.directory, "USER": account.name, "LOGNAME": account.name, "SHELL": "/bin/sh"}
 
 
 def drop_root(account: Account, environ: Mapping[str, str]) -> None:
-    """Become *account*: real, effective and saved ids, its groups, and *environ* as the environment.
+    """Switch this process to *account*: real, effective and saved ids, groups, and *environ* as the environment.
 
-    There is no way back. The kernel forgets a parent-death signal with the ids (prctl(2)), and keeps other processes
-    of the account from reading this one's memory, which was root's (PR_SET_DUMPABLE), whatever fs.suid_dumpable says.
+    This is irrevocable. The change of ids clears the parent-death signal (prctl(2)). PR_SET_DUMPABLE denies other
+    processes of the account access to this one's memory, which was root's, whatever the value of fs.suid_dumpable.
     """
     os.environ.clear()
     os.environ.update(environ)
@@ -47,7 +47,7 @@ def drop_root(account: Account, environ: Mapping[str, str]) -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Keep none (capset(2)); securebits can make the change of ids leave them (capabilities(7)). Raises OSError."""
+    """Drop all capabilities (capset(2)): setuid may preserve them (securebits, capabilities(7). Raises OSError."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         number = ctypes.get_errno()
@@ -55,7 +55,7 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 
 
 def _leave_keyring() -> None:
-    """Take a new session keyring: root's may hold keys (keyctl(2)). Does nothing where the kernel has none."""
+    """Join a new session keyring, because root's may contain keys (keyctl(2)). Does nothing without kernel support."""
     number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
     if sys.platform.startswith("linux") and number is not None:
         ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(JOIN_SESSION_KEYRING), None)

@@ -1,7 +1,7 @@
-"""What only root can do for an installation, as requests that a verb sends to the process that root started.
+"""The requests that a verb sends to root's process for operations that need root.
 
-A verb runs as the owner of its home. Where root started it, a broker in root's own process answers these requests
-over a socket (`process.channel`); an ordinary user's verb has no broker, and does for itself what it may.
+A verb runs as the owner of its home. If root called it, a broker in root's process handles these requests, which are
+sent over a socket (`process.channel`). A verb that an ordinary user called has no broker and works without root.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Protocol
 
 __all__ = ["NONE", "Broker", "Reply", "Request"]
 
-#: The values of a request that needs none.
+#: The values of a request without parameters.
 NONE: Mapping[str, Any] = MappingProxyType({})
-#: The values of an answer, and the descriptors that came with it.
+#: The values of an answer, and the descriptors sent with it.
 Reply = tuple[dict[str, Any], list[int]]
 
 
 class Request(StrEnum):
-    """The whole list. No path is taken from a request, and a name only if it is one that root has given."""
+    """All requests. They contain no paths, and root's process accepts only names that it has assigned itself."""
 
-    #: Which program copies there are, and whether the one in use is of root's own package; copying, switching them.
+    #: List program copies, and report whether the one in use is from root's package; create and switch program copies.
     PROGRAM_STATE = "program-state"
     PLACE_PROGRAM = "place-program"
     SWITCH_PROGRAM = "switch-program"
@@ -31,9 +31,9 @@ class Request(StrEnum):
     REMOVE_PROGRAMS = "remove-programs"
     SET_ASIDE_PROGRAMS = "set-aside-programs"
     PUT_BACK_PROGRAMS = "put-back-programs"
-    #: Remove what version 0.1.0 of root's command put into the home, and root alone can remove.
+    #: Remove program files that root owns in the home, created by version 0.1.0.
     REMOVE_FORMER_PROGRAMS = "remove-former-programs"
-    #: Are the files of root's package as they were installed?
+    #: Verify the files of root's package against RECORD.
     CHECK_PACKAGE = "check-package"
     SERVICE_MANAGER = "service-manager"
     UNIT_STATE = "unit-state"
@@ -43,20 +43,20 @@ class Request(StrEnum):
     ENABLE_UNIT = "enable-unit"
     START_UNIT = "start-unit"
     STOP_UNIT = "stop-unit"
-    #: Start the program in use as the account, where the account cannot run its interpreter.
+    #: Start the program in use as the account, if the account cannot execute its interpreter.
     LAUNCH = "launch"
-    #: End a supervisor of the home that runs as root, as those of version 0.1.0 do.
+    #: End a supervisor of the home that runs as root, as version 0.1.0 did.
     END_SUPERVISOR = "end-supervisor"
-    #: Bind the recorded port, if it is below 1024, and pass the descriptor.
+    #: Bind the recorded port if it is below 1024, and send the descriptor of the socket.
     BIND = "bind"
-    #: Read a file, or make a file or directory, that root named on the command line.
+    #: Read or create a file, or create a directory, that root named on the command line.
     READ_INPUT = "read-input"
     OPEN_OUTPUT = "open-output"
     MAKE_DIRECTORY = "make-directory"
     KEEP_DIRECTORY = "keep-directory"
-    #: Ask the person at root's terminal.
+    #: Prompt the user at root's terminal.
     PROMPT = "prompt"
-    #: Give everything up that root has made: the installation was purged.
+    #: Remove everything that root created, after the installation was purged.
     LEAVE = "leave"
 
 
@@ -65,7 +65,7 @@ class Broker(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What root's process said of itself and its terminal when it started this one."""
+        """Facts about root's process and its terminal, sent when it started this process."""
 
     def ask(self, request: Request, values: Mapping[str, Any] = NONE, descriptors: Sequence[int] = ()) -> Reply:
-        """Send *request* and return its answer. Raises the error that the broker answers with."""
+        """Send *request* and return its answer. Raises the error that the broker reports."""

@@ -1,4 +1,4 @@
-"""Ending a process that is not our child: one that holds a lock, or one whose identity was noted."""
+"""Ends a process that is not a child: the holder of a lock, or a process with a recorded identity."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ from mosaic_gateway.errors import BusyError, RefusedError
 from mosaic_gateway.process.file_lock import flock_holder, holder_of
 from mosaic_gateway.process.identity import ProcessIdentity, is_running
 
-__all__ = ["OthersProcessError", "StopTimeoutError", "end_holder", "end_process"]
+__all__ = ["ForeignProcessError", "StopTimeoutError", "end_holder", "end_process"]
 
 PAUSE = 0.02  # seconds
-#: Whether the kernel tells who holds a flock; elsewhere the holder's own note has to do.
-KERNEL_TELLS = sys.platform.startswith("linux")
+#: Whether the kernel reports the holder of a flock; elsewhere the note in the lock file is used.
+KERNEL_NAMES_HOLDER = sys.platform.startswith("linux")
 
 
 class StopTimeoutError(BusyError):
-    """A process was asked to end and did not, within the time it was given."""
+    """A process did not exit within the timeout after SIGTERM."""
 
     code = "STOP_TIMEOUT"
 
 
-class OthersProcessError(RefusedError):
-    """A process that should end belongs to another user."""
+class ForeignProcessError(RefusedError):
+    """The process to end belongs to another user."""
 
-    code = "OTHERS_PROCESS"
+    code = "FOREIGN_PROCESS"
 
 
-def end_holder(lock: Path, *, timeout: float, end_roots: Callable[[], object] | None = None) -> int | None:
-    """Ask the holder of *lock* to end (SIGTERM) and wait until the lock is free.
+def end_holder(lock: Path, *, timeout: float, end_as_root: Callable[[], object] | None = None) -> int | None:
+    """Send SIGTERM to the holder of *lock* and wait until the lock is free. Return its pid, None if the lock was free.
 
-    Who that is says the kernel, and not the file. *end_roots* ends it where it is root's and we are not. Returns its
-    pid, None where no process holds the lock. Raises `StopTimeoutError` after *timeout* seconds, and
-    `OthersProcessError` where it is another user's.
+    The holder is taken from the kernel, not from the file. If it belongs to another user, *end_as_root* is called.
+    Raises `StopTimeoutError` after *timeout* seconds, and `ForeignProcessError` if the holder belongs to another
+    user and there is no *end_as_root*.
     """
     deadline = time.monotonic() + timeout
-    asked: int | None = None
+    signalled: int | None = None
     while (holder := holder_of(lock)) is not None:
-        pid = flock_holder(lock) if KERNEL_TELLS else holder.pid
-        if pid and pid != asked:
+        pid = flock_holder(lock) if KERNEL_NAMES_HOLDER else holder.pid
+        if pid and pid != signalled:
             try:
-                asked = pid if _signal_holder(lock, pid) else asked
+                signalled = pid if _signal_holder(lock, pid) else signalled
             except PermissionError:
-                if end_roots is None:
-                    raise OthersProcessError(
+                if end_as_root is None:
+                    raise ForeignProcessError(
                         f"process {pid} holds {lock} and belongs to another user", hint="Run the command as root."
                     ) from None
-                end_roots()
-                asked = pid
+                end_as_root()
+                signalled = pid
         if time.monotonic() >= deadline:
             raise StopTimeoutError(
-                f"process {pid or 'unknown'} still runs {timeout:g} s after it was asked to end",
-                hint="Look at its log; end it by hand only if it hangs.",
+                f"process {pid or 'unknown'} is still running {timeout:g} s after SIGTERM",
+                hint="Check its log; kill it only if it hangs.",
                 details={"pid": pid},
             )
         time.sleep(PAUSE)
-    return asked
+    return signalled
 
 
-def end_process(identity: ProcessIdentity, ways: Sequence[tuple[signal.Signals, float]]) -> bool:
-    """Send *identity* each signal in turn and wait its number of seconds; return whether it has ended.
+def end_process(identity: ProcessIdentity, signals: Sequence[tuple[signal.Signals, float]]) -> bool:
+    """Send each signal in turn and wait up to its number of seconds; return whether the process has ended.
 
     Raises PermissionError for a process of another user.
     """
-    for number, limit in ways:
+    for number, limit in signals:
         if not is_running(identity):
             return True
         with suppress(ProcessLookupError):
@@ -81,21 +81,21 @@ def end_process(identity: ProcessIdentity, ways: Sequence[tuple[signal.Signals, 
 
 
 def _signal_holder(lock: Path, pid: int) -> bool:
-    """Send SIGTERM to *pid* if it holds *lock*; the process is pinned first, so that its pid cannot be reused."""
-    if not KERNEL_TELLS:
+    """Send SIGTERM to *pid* if it holds *lock*. A pidfd is opened first, so that a reused pid is not signalled."""
+    if not KERNEL_NAMES_HOLDER:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         return True
     try:
-        pinned = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return False
     try:
         if flock_holder(lock) != pid:
             return False
-        signal.pidfd_send_signal(pinned, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
     except ProcessLookupError:
         return False
     finally:
-        os.close(pinned)
+        os.close(pidfd)
     return True

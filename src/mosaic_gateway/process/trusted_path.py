@@ -1,10 +1,10 @@
-"""Whose directory is this? Found for root from the path alone, with nothing on the way that another user can exchange.
+"""Resolves a path for root and determines its owner, without components that another user can replace.
 
-Theory of operation. The path is opened component by component, each relative to the one before. What belongs to root
-and only root can write is trusted; so are links in it, which only root can have made. From the first component on that
-belongs to another user, everything must belong to that same user, and there may be no link: that user could
-exchange what is there, but only for what is that user's own, as whom the work is then done. In a directory that all
-may write, the sticky bit keeps others from renaming an entry (``/tmp``).
+Theory of operation. The path is opened component by component, each relative to the previous one. A directory that
+belongs to root and that only root can write is trusted, and so are symbolic links in it. From the first component that
+belongs to another user, all further components must belong to that user, and links are refused. That user can replace
+components, but only by files of their own, and root's command then runs as that user. In a world-writable directory
+(``/tmp``) the sticky bit prevents other users from renaming an entry.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ __all__ = ["FoundPath", "UnsafePathError", "find_path", "open_directory"]
 
 OPEN_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_LINKS = 16
-MODE = 0o755  # of what is made
+MODE = 0o755  # of created directories
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class UnsafePathError(PreflightError):
-    """Root does not act on this path: another user can exchange a directory in it."""
+    """Root does not use this path, because another user can replace a component of it."""
 
     code = "PATH_UNSAFE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPath:
-    """What a path leads to. ``path`` is without links.
+    """A resolved path. ``path`` contains no symbolic links.
 
-    ``parent`` is an open descriptor of the deepest directory above it that is there, and ``missing`` are the names
-    below that one which are not (none, where the path is there). ``status`` is that of the path itself.
+    ``parent`` is an open descriptor of the deepest existing directory above it; ``missing`` are the names of the
+    components below that do not exist (none if the path exists). ``status`` is the stat result of the path itself.
     """
 
     path: Path
@@ -52,20 +52,20 @@ class FoundPath:
 
     @property
     def owner(self) -> int | None:
-        """The user id of the owner, None where nothing is there."""
+        """The user id of the owner, None if the path does not exist."""
         return self.status.st_uid if self.status is not None else None
 
     @property
     def is_directory(self) -> bool:
-        """Whether a directory is there."""
+        """Whether the path is an existing directory."""
         return self.status is not None and stat.S_ISDIR(self.status.st_mode)
 
 
 @contextmanager
 def find_path(path: Path, *, roots: bool = False) -> Iterator[FoundPath]:
-    """Give what the absolute *path* leads to, for the length of the block. Raises `UnsafePathError`, OSError.
+    """Resolve the absolute *path* and yield it; its descriptor is open in the block. Raises `UnsafePathError`, OSError.
 
-    With *roots*, all of it must be root's, and nothing on the way a directory that others may write, sticky or not.
+    With *roots*, all components must belong to root and no directory may be writable by others, even with sticky bit.
     """
     walk = _Walk(path, roots=roots)
     try:
@@ -75,9 +75,9 @@ def find_path(path: Path, *, roots: bool = False) -> Iterator[FoundPath]:
 
 
 def open_directory(found: FoundPath) -> int:
-    """Return a descriptor of the directory that was *found*; what is missing of it is made, as root's own (0755).
+    """Open the directory *found* and return its descriptor; missing components are created (mode 0755).
 
-    Raises FileExistsError where another process makes it just now, NotADirectoryError, OSError.
+    Raises FileExistsError if another process creates one at the same time, NotADirectoryError, OSError.
     """
     directory = os.dup(found.parent)
     try:
@@ -96,18 +96,18 @@ def open_directory(found: FoundPath) -> int:
 
 
 class _Walk:
-    """The way from the root directory down."""
+    """Resolves a path from the root directory down."""
 
     def __init__(self, path: Path, *, roots: bool) -> None:
-        self._asked = path
+        self._path = path
         self._roots = roots
         self._links = 0
-        self._foreign: int | None = None  # the one user besides root to whom components belong
+        self._foreign: int | None = None  # user id of the first component that does not belong to root
         self._passed: list[str] = []
         self.directory = os.open("/", OPEN_DIRECTORY)
 
     def run(self) -> FoundPath:
-        pending = _parts(self._asked)
+        pending = _parts(self._path)
         while pending:
             name = pending.pop(0)
             here = os.fstat(self.directory)
@@ -136,10 +136,10 @@ class _Walk:
         self._passed.append(name)
 
     def _follow(self, name: str, here: os.stat_result, link: os.stat_result) -> list[str]:
-        """Return the components that a link of root's leads over; the walk begins anew if it is absolute."""
+        """Return the components of the target of a link owned by root; the walk restarts at the root directory."""
         self._links += 1
-        ours = here.st_uid == link.st_uid == 0 and not here.st_mode & OTHERS_WRITE
-        if not ours or self._links > MOST_LINKS:
+        trusted = here.st_uid == link.st_uid == 0 and not here.st_mode & OTHERS_WRITE
+        if not trusted or self._links > MOST_LINKS:
             raise self._unsafe(f"{self._named(name)} is a symbolic link")
         target = os.readlink(name, dir_fd=self.directory)
         parts = _parts(Path(target) if target.startswith("/") else Path("/", *self._passed, target))
@@ -149,33 +149,33 @@ class _Walk:
         return parts
 
     def _check_directory(self, status: os.stat_result) -> None:
-        """A directory that others may write is refused, unless its sticky bit keeps entries in their place."""
+        """Refuse a directory that others may write, unless it belongs to root and has the sticky bit."""
         sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX and not self._roots
         if status.st_mode & OTHERS_WRITE and not sticky:
-            raise self._unsafe(f"others than its owner may write into {self._named()}")
+            raise self._unsafe(f"users other than its owner may write into {self._named()}")
 
     def _check_entry(self, name: str, here: os.stat_result, status: os.stat_result) -> None:
-        """Whatever is another user's than root's must be that one user's all the way down."""
+        """Refuse an entry of a second user below a directory of a first one other than root."""
         foreign = {uid for uid in (self._foreign, here.st_uid, status.st_uid) if uid}
         if len(foreign) > 1 or (self._foreign and status.st_uid != self._foreign):
-            raise self._unsafe(f"{self._named(name)} lies in a directory of another user")
+            raise self._unsafe(f"{self._named(name)} is in a directory of another user")
         if status.st_uid != 0:
             self._foreign = status.st_uid
         if self._roots and self._foreign is not None:
             raise self._unsafe(f"{self._named(name)} belongs to another user")
         if self._roots and stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE:
-            raise self._unsafe(f"others than its owner may write into {self._named(name)}")
+            raise self._unsafe(f"users other than its owner may write into {self._named(name)}")
 
     def _named(self, name: str = "") -> str:
         return "/" + "/".join((*self._passed, *([name] if name else [])))
 
     def _unsafe(self, why: str) -> UnsafePathError:
         return UnsafePathError(
-            f"root does not work in {self._asked}: {why}",
-            hint="Name a directory of which root alone can change the way to it (below /usr/local, say)."
+            f"root does not use {self._path}: {why}",
+            hint="Give a directory whose parents are all writable by root only, for example below /usr/local."
             if self._roots
-            else "Run the command as the owner of the directory, or choose a --home of which only root, or only its "
-            "owner, can change the way to it (such as /var/lib/mosaic-gateway).",
+            else "Run the command as the owner of the directory, or choose a --home whose parents are writable by root "
+            "or by its owner only, for example /var/lib/mosaic-gateway.",
         )
 
 

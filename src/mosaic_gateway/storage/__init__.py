@@ -1,1 +1,1 @@
-"""The key-value adapter: JSON documents in named collections, with a bundle of its own."""
+"""Key-value storage: JSON documents in named collections, with its own migration bundle."""

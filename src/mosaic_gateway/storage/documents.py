@@ -1,7 +1,7 @@
 """Documents: JSON values under a collection and a key, in table ``storage_documents``.
 
-Each document has a revision, 1 when it is made and one more with each change. Who changes a document
-that others change too names the revision that was read; a change since then is refused, not lost.
+Each document has a revision: 1 when it is created, incremented by every change. A writer may pass the
+revision that it has read; if the document has changed since then, the write is refused (optimistic locking).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPLACE = f"UPDATE storage_documents AS d {CHANGE} WHERE collection = %s AND key
 
 
 class RevisionConflictError(BusyError):
-    """Somebody else changed, made or deleted the document since it was read."""
+    """Another writer changed, created or deleted the document since it was read."""
 
     code = "REVISION_CONFLICT"
 
@@ -55,21 +55,21 @@ class Document:
 
 
 class DocumentStore:
-    """Reads and writes documents over *connection* (autocommit, or a transaction of the caller's)."""
+    """Reads and writes documents over *connection* (in autocommit mode, or in a transaction of the caller)."""
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
 
     def get(self, collection: str, key: str) -> Document | None:
-        """Return the document, or None."""
+        """Return the document, None if there is none."""
         row = self._connection.execute(GET, (collection, key)).fetchone()
         return _document(row) if row else None
 
     def put(self, collection: str, key: str, value: object, *, revision: int | None = None) -> Document:
-        """Write *value*, which must be JSON-serialisable, and return the document as it is now.
+        """Write *value*, which must be JSON-serialisable, and return the new document.
 
-        Without *revision* the last writer wins; 0 means that there must be no such document, another
-        number that it must still have this revision. Raises `RevisionConflictError` where it is not so.
+        Without *revision* the last writer wins. Revision 0 requires that the document does not exist, another
+        number that it has this revision. Raises `RevisionConflictError` otherwise.
         """
         if revision is None:
             row = self._connection.execute(PUT, (collection, key, Jsonb(value), Jsonb(value))).fetchone()
@@ -82,7 +82,7 @@ class DocumentStore:
         return _document(row)
 
     def delete(self, collection: str, key: str, *, revision: int | None = None) -> bool:
-        """Delete the document and say whether there was one. Raises `RevisionConflictError` as `put` does."""
+        """Delete the document and return whether it existed. Raises `RevisionConflictError` as `put` does."""
         if self._connection.execute(DELETE, (collection, key, revision)).fetchone() is not None:
             return True
         if revision is not None and self.get(collection, key) is not None:
@@ -90,7 +90,7 @@ class DocumentStore:
         return False
 
     def list(self, collection: str) -> tuple[Document, ...]:
-        """Return every document of *collection*, by key."""
+        """Return every document of *collection*, ordered by key."""
         return tuple(_document(row) for row in self._connection.execute(LIST, (collection,)).fetchall())
 
 

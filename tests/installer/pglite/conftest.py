@@ -1,4 +1,4 @@
-"""The installer's own tests, on PGlite: ``make_site`` makes sites whose installs use packages that are there."""
+"""The installer's tests on PGlite: ``make_site`` creates sites whose installs use packages that are already fetched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def make_site(make_site: MakeSite, pglite_home: Home, pglite_cache: Path) -> MakeSite:
-    """Return what makes sites on PGlite."""
+    """Return a function that creates sites on PGlite."""
     environ = {
         "MOSAIC_GATEWAY_ENGINE": "pglite",
         "MOSAIC_GATEWAY_PGLITE_DIR": str(packages_directory(pglite_home, shipped())),

@@ -1,8 +1,8 @@
-"""See the module that is imported: the same tests, on PGlite."""
+"""The tests of test_adoption on PGlite."""
 
 from __future__ import annotations
 
 import pytest
-from tests.installer.test_adoption import *  # noqa: F403 - tests and fixtures alike
+from tests.installer.test_adoption import *  # noqa: F403 - tests and fixtures
 
 pytestmark = pytest.mark.slow

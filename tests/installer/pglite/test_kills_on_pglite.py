@@ -1,16 +1,16 @@
-"""See the module that is imported: the same tests, on PGlite; the others have their like in test_install_pglite.py."""
+"""Tests of test_install_kills on PGlite; equivalents of the others are in test_install_pglite.py."""
 
 from __future__ import annotations
 
 import pytest
 from tests.installer.test_install_kills import (
-    test_of_two_installs_at_once_one_works,
-    test_two_installs_started_together_never_both_change,
+    test_a_second_concurrent_install_is_refused,
+    test_two_installs_started_together_result_in_one_installation,
 )
 
 pytestmark = pytest.mark.slow
 
 __all__ = [
-    "test_of_two_installs_at_once_one_works",
-    "test_two_installs_started_together_never_both_change",
+    "test_a_second_concurrent_install_is_refused",
+    "test_two_installs_started_together_result_in_one_installation",
 ]

@@ -1,4 +1,4 @@
-"""Backups of a gateway on PGlite: it stops for the copy; restored over present data and into an empty home."""
+"""Backups of a gateway on PGlite, which stops for the copy; restores over existing data and into an empty home."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.installer.test_restore import (
     _mark,
     _marks,
     _rows,
-    test_interrupted_it_is_undone,
-    test_killed_anywhere_an_install_has_one_or_the_other,
-    test_killed_anywhere_the_same_restore_converges,
+    test_install_after_killed_restore,
+    test_interrupted_restore_is_undone,
+    test_restore_again_after_kill,
     twice,
 )
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from tests.installer.conftest import Site
 
 __all__ = [
-    "test_interrupted_it_is_undone",
-    "test_killed_anywhere_an_install_has_one_or_the_other",
-    "test_killed_anywhere_the_same_restore_converges",
+    "test_install_after_killed_restore",
+    "test_interrupted_restore_is_undone",
+    "test_restore_again_after_kill",
     "twice",
 ]
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -> None:
-    """Cold, hashed, good; rows, secret and instance of then come back over the present ones, and after a purge."""
+    """A cold backup is verified and restored, over the current data and after a purge."""
     identity, secret = twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()
     [listed] = twice.json("backup", "list").result["backups"]
     assert listed["kind"] == "cold"
@@ -62,8 +62,8 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
 
 
 @pytest.mark.parametrize("event", [("os.rename", "manifest.json", 1), ("os.mkdir", "base'", 1)])
-def test_a_killed_backup_is_none(site: Site, event: tuple[str, str, int]) -> None:
-    """The gateway was stopped for it: started again it has all rows; the next backup clears up and is whole."""
+def test_a_killed_backup_leaves_no_backup(site: Site, event: tuple[str, str, int]) -> None:
+    """The stopped gateway can be started and has all rows; the next backup removes the leftovers."""
     site.installed()
     _mark(site, "now")
     before = _rows(site)
@@ -79,7 +79,7 @@ def test_a_killed_backup_is_none(site: Site, event: tuple[str, str, int]) -> Non
 
 
 def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: Site) -> None:
-    """The backup's database is broken: everything is put back, and PGlite's own words are in the error."""
+    """If the backup's database does not start, the restore is rolled back, and the error contains PGlite's message."""
     site.installed("--no-start")
     settings = site.home.data / "pglite" / "postgresql.auto.conf"
     settings.write_text("no_such_setting = 1\n")

@@ -1,4 +1,4 @@
-"""A gateway on PGlite as a service of a real systemd: Node.js works within the unit's confinement."""
+"""A gateway on PGlite as a service of a real systemd: Node.js works in the unit's sandbox."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ SIDECAR = ("pgrep", "-f", "pglite-sidecar-.*main.mjs")
 
 
 def _packages(machine: Machine, directory: Path) -> str:
-    """Put PGlite's packages where everybody in there can read them, below a person's directory."""
+    """Copy PGlite's packages to a directory below /home that every user in the namespaces can read."""
     home = Home(directory)
     try:
         install_runtime(home, pglite_dir=None, shipped=shipped(), environ=os.environ)
     except (PreflightError, RegistryError) as error:
         pytest.skip(f"PGlite cannot be fetched: {error.message}")
-    place = "/home/ann/pglite"
-    shutil.copytree(packages_directory(home, shipped()), machine.file(place))
-    for path in (machine.file("/home/ann"), machine.file(place), *machine.file(place).rglob("*")):
+    packages = "/home/ann/pglite"
+    shutil.copytree(packages_directory(home, shipped()), machine.file(packages))
+    for path in (machine.file("/home/ann"), machine.file(packages), *machine.file(packages).rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return place
+    return packages
 
 
-def test_it_is_served_confined_and_found_again(machine: Machine, tmp_path: Path, free_port: Any) -> None:
-    """Installed by root, ready by notify; sidecar killed, service restarted, purged."""
+def test_pglite_runs_in_a_confined_service(machine: Machine, tmp_path: Path, free_port: Any) -> None:
+    """Install by root, ready by sd_notify, recovery from a killed sidecar, restart, purge."""
     words = ("--engine", "pglite", "--port", str(free_port()), "--pglite-dir", _packages(machine, tmp_path))
     done = machine.result("install", *words)
     assert done["smoke_test"]["needsSetup"] is True

@@ -1,20 +1,20 @@
-"""See the modules that are imported: the same tests, on PGlite."""
+"""Tests of test_uninstall and test_uninstall_whole on PGlite."""
 
 from __future__ import annotations
 
 import pytest
 from tests.installer.test_uninstall import (
     stopped,
-    test_a_failing_install_over_kept_data_loses_nothing,
-    test_a_new_secret_is_never_made_over_kept_data,
-    test_purge_leaves_the_machine_as_it_was,
-    test_purge_spares_what_is_not_ours,
-    test_purge_waits_for_nobody_who_uses_the_database,
+    test_a_failed_adoption_loses_nothing,
+    test_no_new_secret_is_created_for_retained_data,
+    test_purge_does_not_remove_foreign_files,
+    test_purge_is_refused_while_the_database_is_in_use,
+    test_purge_removes_everything,
 )
 from tests.installer.test_uninstall_whole import (
     test_a_purge_killed_anywhere_converges,
+    test_an_uninstall_interrupted_before_deletion_is_rolled_back,
     test_an_uninstall_killed_anywhere_converges,
-    test_interrupted_before_anything_is_deleted_the_gateway_serves_again,
     undisturbed,
 )
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.slow
 
 __all__ = [
     "stopped",
-    "test_a_failing_install_over_kept_data_loses_nothing",
-    "test_a_new_secret_is_never_made_over_kept_data",
+    "test_a_failed_adoption_loses_nothing",
     "test_a_purge_killed_anywhere_converges",
+    "test_an_uninstall_interrupted_before_deletion_is_rolled_back",
     "test_an_uninstall_killed_anywhere_converges",
-    "test_interrupted_before_anything_is_deleted_the_gateway_serves_again",
-    "test_purge_leaves_the_machine_as_it_was",
-    "test_purge_spares_what_is_not_ours",
-    "test_purge_waits_for_nobody_who_uses_the_database",
+    "test_no_new_secret_is_created_for_retained_data",
+    "test_purge_does_not_remove_foreign_files",
+    "test_purge_is_refused_while_the_database_is_in_use",
+    "test_purge_removes_everything",
     "undisturbed",
 ]

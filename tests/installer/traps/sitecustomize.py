@@ -1,7 +1,7 @@
-"""Acts at a chosen moment of the installer's process, so that kills and faults hit the same place each time.
+"""Sends a signal or raises an OSError at a chosen audit event of the installer, so that tests can reproduce faults.
 
-``INSTALLER_TRAP`` is a JSON object: at the ``count``-th audit event ``event`` whose arguments' text holds
-``text``, ``act``: the name of a signal for ourselves, or of an errno for the call that raised the event.
+``INSTALLER_TRAP`` is a JSON object. At the ``count``-th audit event ``event`` whose arguments contain ``text``, the
+process sends itself the signal ``act``, or raises an OSError with the errno ``act`` in the call.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 
 
 def _set_trap(trap: dict[str, str]) -> None:
-    left = int(trap.get("count", 1))
+    remaining = int(trap.get("count", 1))
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event != trap["event"] or left == 0 or trap.get("text", "") not in repr(arguments):
+        nonlocal remaining
+        if event != trap["event"] or remaining == 0 or trap.get("text", "") not in repr(arguments):
             return
-        left -= 1
-        if left == 0:
+        remaining -= 1
+        if remaining == 0:
             if trap["act"].startswith("SIG"):
                 os.kill(os.getpid(), signal.Signals[trap["act"]])
             else:

@@ -1,12 +1,12 @@
-"""Installed homes, and the command line as a script or a person uses it: a process of its own.
+"""Fixtures for tests of the command line, which is run as a process.
 
-``place``        A home installed by the installer itself, engine ``postgres``, shared by all tests (session): its
-                 admin, if it has one, is ``admin``, and its gateway may or may not run.
-``running``      The same while its gateway runs in the background.
-``stopped``      The same while nothing of it runs.
-``make_place``   Makes a home by hand whose engine is a server: enough for a gateway, and quick to make.
-``admin``        The name, address and password of that admin.
-Whatever runs of a home in the end is ended, whatever happened to its tests.
+``place``        A home created by ``install``, engine ``postgres``, shared by all tests (session). Its admin, if it
+                 has one, is ``admin``; its gateway may be running or not.
+``running``      The same home with its gateway running in the background.
+``stopped``      The same home with no process running.
+``make_place``   Creates a minimal home without the installer, usually with the engine ``server``; fast.
+``admin``        Name, email address and password of that admin.
+All processes of a home are ended after the tests, even if they failed.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 
 LIMIT = 60.0  # seconds for one command
-END_LIMIT = 15.0  # seconds for a process that was told to end
-OURS = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "PG", "XDG_RUNTIME_DIR")
+END_LIMIT = 15.0  # seconds for a process to exit after SIGTERM
+SETTING_VARIABLES = ("MOSAIC_GATEWAY_", "DATABASE_URL", "BETTER_AUTH_SECRET", "PG", "XDG_RUNTIME_DIR")
 SECRET = "a secret of at least thirty-two characters"
 MakePlace = Callable[..., "Place"]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -53,7 +53,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway answered."""
+    """A response of the gateway."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The parsed body."""
+        """The parsed JSON body."""
         return json.loads(self.body)
 
 
@@ -77,11 +77,14 @@ class Place:
         return [sys.executable, "-P", "-m", "mosaic_gateway_installer.cli", *words, "--home", str(self.home.path)]
 
     def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return our environment without what would choose settings, and with *env*."""
-        return {**{name: value for name, value in os.environ.items() if not name.startswith(OURS)}, **(env or {})}
+        """Return this process's environment without variables that are settings, plus *env*."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(SETTING_VARIABLES)},
+            **(env or {}),
+        }
 
     def run(self, *words: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Done:
-        """Run a verb to its end."""
+        """Run a verb and wait until it exits."""
         content = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             self.argv(*words), input=content, capture_output=True, timeout=LIMIT, check=False, cwd="/",
@@ -90,11 +93,11 @@ class Place:
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def ask(self, *words: str, code: int = 0, **options: Any) -> dict[str, Any]:
-        """Run a verb with ``--json``, check the envelope and the exit code, and return result or error."""
+        """Run a verb with ``--json``, check the envelope and the exit code, and return its result or error."""
         done = self.run(*words, "--json", **options)
         assert done.code == code, done
         envelope = json.loads(done.out)
-        assert done.out.count("\n") == 1, "nothing else on standard output"
+        assert done.out.count("\n") == 1, "standard output is one JSON object"
         assert list(envelope) == ["schema", "command", "ok", "result", "error"]
         assert envelope["schema"] == 1
         assert envelope["command"] == " ".join(itertools.takewhile(lambda word: not word.startswith("-"), words))
@@ -112,7 +115,7 @@ class Place:
 
     @contextmanager
     def popen(self, *words: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-        """Run a verb beside the test; it is killed at the end of the block if it still runs."""
+        """Start a verb in the background; it is killed at the end of the block if it is still running."""
         process = subprocess.Popen(
             self.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd="/", env=self.environ(env),
@@ -124,7 +127,7 @@ class Place:
             process.communicate()
 
     def request(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask the gateway. Raises OSError."""
+        """Send a request to the gateway and return its response. Raises OSError."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
             sent = {"content-type": "application/json", **(headers or {})}
             connection.request(method, path, None if body is None else json.dumps(body), sent)
@@ -133,7 +136,7 @@ class Place:
             return Answer(response.status, fields, response.read())
 
     def status_of(self, path: str) -> int:
-        """Return the status of a GET, 0 where nobody answers."""
+        """Return the status code of a GET, 0 if there is no response."""
         try:
             return self.request("GET", path).status
         except (OSError, http.client.HTTPException):
@@ -144,38 +147,38 @@ class Place:
         write_file(path, text)
 
     def log(self) -> str:
-        """Return the gateway's whole log."""
+        """Return the content of the gateway's log."""
         return self.home.gateway_log.read_text() if self.home.gateway_log.exists() else ""
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs of this home, PostgreSQL's sessions included."""
-        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._is_ours(process)]
+        """Return the running processes of this home, including PostgreSQL's backends."""
+        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._owns(process)]
 
-    def _is_ours(self, process: psutil.Process) -> bool:
-        mine = str(self.home.path)
+    def _owns(self, process: psutil.Process) -> bool:
+        home = str(self.home.path)
         with suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return any(mine in word for word in process.cmdline()) or process.cwd().startswith(mine)
+            return any(home in word for word in process.cmdline()) or process.cwd().startswith(home)
         return False
 
     def postmaster(self) -> int:
-        """Return the pid of the PostgreSQL that runs."""
+        """Return the pid of the running postmaster."""
         return int(next(self.home.data.glob("*/postmaster.pid")).read_text().split("\n")[0])
 
     def wait_until(self, condition: Callable[[], object], limit: float = END_LIMIT) -> None:
-        """Wait until *condition* holds."""
+        """Wait until *condition* returns true."""
         deadline = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < deadline, (self.log()[-2000:], [p.cmdline() for p in self.processes()])
             time.sleep(0.02)
 
     def assert_nothing_runs(self) -> None:
-        """Fail if anything of this home runs; what is just ending may end."""
+        """Fail if processes of this home are still running after `END_LIMIT`."""
         self.wait_until(lambda: not self.processes())
 
     def clear(self) -> None:
-        """End everything, at last by force, whatever happened before."""
+        """Stop the gateway, and kill remaining processes of this home."""
         with suppress(OSError, MosaicError):
             gateway_process.stop(self.home, timeout=END_LIMIT)
         for _ in range(50):
@@ -189,7 +192,7 @@ class Place:
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens, below those that the system gives to clients."""
+    """Return a free port below the range of ephemeral ports."""
     while True:
         port = random.SystemRandom().randrange(10000, 15000)
         with socket.socket() as probe, suppress(OSError):
@@ -212,33 +215,33 @@ def _directory(parent: Path, numbers: Iterator[int]) -> Path:
 def place(
     ordinary_user: None, scratch_root: Path, postgres_bin: Path, _place_numbers: Iterator[int]
 ) -> Iterator[Place]:
-    """The installed home."""
+    """A home created by ``install``."""
     path = _directory(scratch_root, _place_numbers) / "home"
-    found = Place(Home(path), free_port())
-    words = ["install", "--port", str(found.port), "--no-start", "--postgres-bin", str(postgres_bin)]
+    installed = Place(Home(path), free_port())
+    words = ["install", "--port", str(installed.port), "--no-start", "--postgres-bin", str(postgres_bin)]
     try:
-        found.ask(*words)
-        yield found
+        installed.ask(*words)
+        yield installed
     finally:
-        found.clear()
+        installed.clear()
 
 
 @pytest.fixture(scope="session")
 def admin() -> dict[str, str]:
-    """The admin of the shared home, as soon as a test makes one."""
+    """The admin of the shared home, once a test has created it."""
     return {"name": "Ada", "email": "ada@example.com", "password": "correct h\u00f6rse"}
 
 
 @pytest.fixture
 def running(place: Place) -> Place:
-    """The installed home while its gateway runs."""
+    """The installed home with its gateway running."""
     place.ask("start")
     return place
 
 
 @pytest.fixture
 def stopped(place: Place) -> Iterator[Place]:
-    """The installed home while nothing of it runs, before and after."""
+    """The installed home with no process running, before and after the test."""
     gateway_process.stop(place.home)
     place.assert_nothing_runs()
     yield place
@@ -253,24 +256,24 @@ def stopped(place: Place) -> Iterator[Place]:
 def make_place(
     request: pytest.FixtureRequest, scratch_root: Path, _place_numbers: Iterator[int]
 ) -> Iterator[MakePlace]:
-    """Return what makes a home for the server *conninfo*; without one it is a home that nothing can serve."""
+    """Return a function that creates a home for the server *conninfo*; without one, the home has no usable database."""
     if request.node.get_closest_marker("root") is None:
         request.getfixturevalue("ordinary_user")
     created: list[Place] = []
 
     def make(conninfo: str | None = None, **settings: Any) -> Place:
-        found = Place(Home(_directory(scratch_root, _place_numbers)), free_port())
-        created.append(found)
-        values = {"port": found.port, "engine": "server" if conninfo else "postgres", **settings}
+        new = Place(Home(_directory(scratch_root, _place_numbers)), free_port())
+        created.append(new)
+        values = {"port": new.port, "engine": "server" if conninfo else "postgres", **settings}
         if conninfo:
             values["database_url"] = conninfo
-        for directory in (found.home.run, found.home.logs, found.home.secrets):
+        for directory in (new.home.run, new.home.logs, new.home.secrets):
             make_directory(directory)
-        write_file(found.home.receipt, json.dumps({"instance_id": "0123456789abcdef"}))
-        write_file(found.home.auth_secret, SECRET)
-        write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        return found
+        write_file(new.home.receipt, json.dumps({"instance_id": "0123456789abcdef"}))
+        write_file(new.home.auth_secret, SECRET)
+        write_file(new.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        return new
 
     yield make
-    for found in created:
-        found.clear()
+    for home in created:
+        home.clear()

@@ -1,4 +1,4 @@
-"""Completion, as a real shell asks for it."""
+"""Shell completion, tested with real shells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 LIMIT = 60.0  # seconds
-#: What the shells' functions do when a person presses Tab, and then what they offer.
+#: Shell commands that complete a line as Tab does, and print the completions.
 ASK = {
     "bash": "source ./script; COMP_WORDS=({words}); COMP_CWORD={last}; _mosaic_gateway_completion mosaic-gateway;"
     ' printf "%s\\n" "${{COMPREPLY[@]}}"',
-    # The functions with which zsh's completion would fill its menu, here only print.
+    # The zsh functions that fill the completion menu are replaced by functions that print.
     "zsh": "autoload -Uz compinit; compinit -u -D; source ./script; words=({words}); CURRENT=$(( {last} + 1 ));"
     " _describe() {{ print -rl -- ${{(P)3}}; }}; compadd() {{ print -rl -- ${{(P)5}}; }}; _mosaic_gateway_completion",
     "fish": "source ./script; complete -C '{line}' | string split -f1 \\t",
@@ -25,7 +25,7 @@ ASK = {
 
 @pytest.fixture
 def command(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which ``mosaic-gateway`` is the whole command line, installer included."""
+    """Return an environment in which ``mosaic-gateway`` is the command line with the installer's verbs."""
     script = tmp_path / "bin" / "mosaic-gateway"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m mosaic_gateway_installer.cli "$@"\n')
@@ -49,7 +49,7 @@ def _complete(shell: str, words: list[str], environ: dict[str, str], where: Path
 
 @pytest.mark.parametrize("shell", list(ASK))
 def test_a_real_shell_completes_verbs_options_and_values(shell: str, command: dict[str, str], tmp_path: Path) -> None:
-    """Verbs by their beginning, verbs below verbs, options, and the values of an option."""
+    """Prefixes of verbs, subcommands and options are completed."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     for words, expected in (
@@ -61,8 +61,8 @@ def test_a_real_shell_completes_verbs_options_and_values(shell: str, command: di
         assert expected <= _complete(shell, words, command, tmp_path), words
 
 
-def test_asking_for_verbs_imports_none_of_them(command: dict[str, str]) -> None:
-    """A shell waits for the answer at each Tab: what the verbs need is not loaded for it."""
+def test_completion_imports_no_verbs(command: dict[str, str]) -> None:
+    """Completing verbs does not import them, because the shell waits for it at each Tab."""
     asked = {"COMP_WORDS": "mosaic-gateway ", "COMP_CWORD": "1", "_MOSAIC_GATEWAY_COMPLETE": "bash_complete"}
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-P", "-m", "mosaic_gateway_installer.cli"],

@@ -1,4 +1,4 @@
-"""The contract of every verb of the runtime: envelope, exit code, help."""
+"""The contract of all verbs of the runtime: envelope, exit code, help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.integration.cli.conftest import MakePlace, Place
 
 PERSON = ("--name", "Ada", "--email", "ada@example.com")
-#: Every verb that works on an installation, with the options that it needs.
+#: All verbs that work on an installation, with their required options.
 VERBS = [
     ("start",), ("stop",), ("restart",), ("status",), ("logs",), ("serve",), ("storage", "status"),
     ("storage", "migrate"), ("bootstrap", "status"), ("bootstrap", "link"),
@@ -22,7 +22,7 @@ VERBS = [
     ("auth", "users", "set-password", "--email", "ada@example.com", "--password-stdin"),
 ]  # fmt: skip
 GROUPS = [(), ("storage",), ("bootstrap",), ("auth",), ("auth", "users"), ("config",)]
-#: What costs start-up time and is not needed to show help.
+#: Modules that are slow to import and not needed for help.
 HEAVY = ["psycopg", "psycopg_pool", "starlette", "pydantic", "rich", "uvicorn", "psutil", "asyncio", "platformdirs"]
 HELP = f"""
 import json, sys
@@ -38,15 +38,15 @@ LIMIT = 30  # seconds
 
 @pytest.mark.parametrize("words", VERBS, ids=lambda words: " ".join(w for w in words if not w.startswith("-")))
 def test_no_installation(scratch_place: Place, words: tuple[str, ...]) -> None:
-    """Where nothing is installed, every verb says so in its envelope with exit code 3, and makes nothing."""
+    """Without an installation, every verb fails with NOT_INSTALLED and exit code 3, and creates nothing."""
     error = scratch_place.ask(*words, code=3, stdin="long enough\n")
     assert error["code"] == "NOT_INSTALLED"
     assert str(scratch_place.home.path) in error["message"]
     assert not scratch_place.home.path.exists()
 
 
-def test_errors_for_people(scratch_place: Place) -> None:
-    """Without --json an error goes to standard error, with its code and what to do."""
+def test_plain_errors(scratch_place: Place) -> None:
+    """Without --json, an error is printed to standard error with its code and hint."""
     done = scratch_place.run("status")
     assert (done.code, done.out) == (3, "")
     assert done.err.startswith("error [NOT_INSTALLED]: ")
@@ -55,13 +55,13 @@ def test_errors_for_people(scratch_place: Place) -> None:
 
 @pytest.fixture
 def scratch_place(make_place: MakePlace) -> Place:
-    """A home that is not there."""
+    """A home that does not exist."""
     created = make_place()
     return type(created)(type(created.home)(created.home.path / "none"), created.port)
 
 
 def test_help() -> None:
-    """Each verb explains itself with exit code 0, and none loads what it does not need for that."""
+    """``--help`` of each verb exits with code 0 and does not import slow modules."""
     verbs = [
         words[: 3 if words[:2] == ("auth", "users") else 2 if words[0] in {"storage", "bootstrap"} else 1]
         for words in VERBS
@@ -82,7 +82,7 @@ def test_help() -> None:
 
 
 def test_wrong_usage_of_the_program(make_place: MakePlace) -> None:
-    """An unknown verb or option is exit code 2, with and without an envelope."""
+    """An unknown verb or option is exit code 2, with and without --json."""
     place = make_place()
     for words in (("nonsense",), ("status", "--nonsense")):
         done = place.run(*words)
@@ -94,7 +94,7 @@ def test_wrong_usage_of_the_program(make_place: MakePlace) -> None:
 
 
 def test_damaged_settings(make_place: MakePlace) -> None:
-    """A settings file that cannot be read is exit code 2 and names the file."""
+    """An invalid settings file is exit code 2, and the error names the file."""
     place = make_place()
     for text, words in (
         ("port = ", ("config", "show")),
@@ -110,7 +110,7 @@ def test_damaged_settings(make_place: MakePlace) -> None:
 
 
 def test_config_show(make_place: MakePlace) -> None:
-    """Each setting is shown with its source, and no secret in any form."""
+    """Each setting is shown with its source, and secrets are masked."""
     place = make_place("postgresql://me:hidden-word@db.invalid/x")
     env = {"BETTER_AUTH_SECRET": "hidden-word-2", "MOSAIC_GATEWAY_HOST": "::1"}
     shown = place.ask("config", "show", env=env)["settings"]
@@ -125,7 +125,7 @@ def test_config_show(make_place: MakePlace) -> None:
 
 
 def test_home_from_the_environment(make_place: MakePlace) -> None:
-    """MOSAIC_GATEWAY_HOME names the home where no option does."""
+    """MOSAIC_GATEWAY_HOME sets the home if --home is not given."""
     place = make_place()
     argv = place.argv("config", "show", "--json")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""storage lint and storage new on the command line."""
+"""The verbs ``storage lint`` and ``storage new``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ask(*words: object, code: int) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one migration, made by the command line."""
+    """A folder with one migration, created by ``storage new``."""
     directory = tmp_path / "my-bundle"
     directory.mkdir()
     run("new", "first", "--dir", directory, code=0)
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_packaged_bundles() -> None:
-    """Without a folder it is the package's own SQL that is looked at, and there is nothing to find."""
+    """Without a folder, the bundles of the package are checked, and they have no findings."""
     result = ask("lint", "--strict", code=0)["result"]
     assert result == {
         "errors": 0, "warnings": 0, "strict": True,
@@ -54,7 +54,7 @@ def test_the_packaged_bundles() -> None:
 
 
 def test_errors(folder: Path) -> None:
-    """Errors end with code 4, each with file, line, rule, why and what to write instead, for people and scripts."""
+    """Errors exit with code 4; each has file, line, rule, reason and replacement, in plain and JSON output."""
     (folder / "0000_first.sql").write_text("SELECT 1;\n--> statement-breakpoint\nDROP TABLE users;\n")
     envelope = ask("lint", folder, code=4)
     assert envelope["error"]["code"] == "LINT_FAILED"
@@ -73,7 +73,7 @@ def test_errors(folder: Path) -> None:
 
 
 def test_warnings(folder: Path) -> None:
-    """Warnings are shown and end with code 0, with --strict with 4."""
+    """Warnings are shown and exit with code 0, with --strict with code 4."""
     (folder / "0000_first.sql").write_text("SET search_path = x;\n")
     result = ask("lint", folder, code=0)["result"]
     assert (result["errors"], result["warnings"]) == (0, 1)
@@ -81,7 +81,7 @@ def test_warnings(folder: Path) -> None:
 
 
 def test_without_the_parser(folder: Path, tmp_path: Path) -> None:
-    """Where pglast is missing, the exit code is 3 and the hint is the command that installs it."""
+    """Without pglast the exit code is 3, and the hint has the command that installs it."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pglast'] = None\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run("lint", folder, "--json", code=3, env={"PYTHONPATH": path})
@@ -91,14 +91,14 @@ def test_without_the_parser(folder: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_folders(tmp_path: Path) -> None:
-    """A folder that is not there, or holds no migrations, is wrong usage."""
+    """A folder that does not exist, or contains no migrations, is a usage error."""
     assert ask("lint", tmp_path, code=2)["error"]["code"] == "USAGE"
     for words in (("lint", tmp_path / "none"), ("new", "x", "--dir", tmp_path / "none"), ("new", "x"), ("new",)):
         run(*words, code=2)
 
 
 def test_new(folder: Path) -> None:
-    """The next migration is made with the time of now, and what to do then is said."""
+    """The next migration is created with the current time, and the next command is shown."""
     result = ask("new", "Second one", "--dir", folder, code=0)["result"]
     entry = json.loads((folder / JOURNAL_NAME).read_text())["entries"][1]
     assert result == {
@@ -107,12 +107,12 @@ def test_new(folder: Path) -> None:
     }  # fmt: skip
     assert abs(entry["when"] / 1000 - (folder / "0001_second_one.sql").stat().st_mtime) < 60
     done = run("new", "third", "--dir", folder, code=0)
-    assert done.stdout.startswith(f"Made {folder}/0002_third.sql\n")
+    assert done.stdout.startswith(f"Created {folder}/0002_third.sql\n")
     assert f"storage lint {folder}" in done.stdout
 
 
 def test_new_refuses(folder: Path) -> None:
-    """A clock behind the newest entry is code 7, a bad name 2, and the folder stays as it is."""
+    """A clock behind the newest entry is exit code 7, an invalid name 2, and the folder is unchanged."""
     path = folder / JOURNAL_NAME
     journal = json.loads(path.read_text())
     journal["entries"][0]["when"] = 99_999_999_999_999

@@ -1,4 +1,4 @@
-"""The verb logs: the newest lines, of either log, as they come, over a rotation."""
+"""The verb ``logs``: the newest lines of either log, and --follow across rotations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def logged(make_place: MakePlace) -> Place:
 
 
 def test_lines(logged: Place) -> None:
-    """As many lines as asked for, all where there are fewer, none where none are wanted or there."""
+    """-n limits the number of lines; 0 or a missing file shows none."""
     assert logged.run("logs", "-n", "2").out == "line 8\nline 9\n"
     assert logged.run("logs", "--lines", "0").out == ""
     result = logged.ask("logs", "--postgres")
@@ -34,7 +34,7 @@ def test_lines(logged: Place) -> None:
 
 
 def test_follow(logged: Place) -> None:
-    """Following shows each line once, in order, over rotations, and ends with Ctrl-C."""
+    """--follow shows each line once, in order, across rotations, until Ctrl-C."""
     log = RotatingFile(logged.home.gateway_log, size=100, keep=3)
     with logged.popen("logs", "-f", "-n", "1") as following:
         assert following.stdout is not None
@@ -51,8 +51,8 @@ def test_follow(logged: Place) -> None:
     assert logged.home.gateway_log.with_name("gateway.log.2").exists()
 
 
-def test_follow_what_is_not_there_yet(logged: Place) -> None:
-    """Following begins when the log does."""
+def test_follow_a_missing_log(logged: Place) -> None:
+    """--follow waits for a log that does not exist yet."""
     logged.home.gateway_log.unlink()
     with logged.popen("logs", "--follow") as following:
         assert following.stdout is not None
@@ -62,13 +62,13 @@ def test_follow_what_is_not_there_yet(logged: Place) -> None:
         assert following.stdout.readline() == "first\n"
 
 
-def test_follow_is_no_object(logged: Place) -> None:
-    """An endless output cannot be one JSON object."""
+def test_follow_with_json(logged: Place) -> None:
+    """--follow and --json together are a usage error."""
     assert logged.ask("logs", "--follow", code=2)["code"] == "USAGE"
 
 
-def test_reader_that_leaves(logged: Place) -> None:
-    """A reader that leaves early ends the verb without noise."""
+def test_closed_pipe(logged: Place) -> None:
+    """If the reader of its output exits, the verb ends without a message."""
     logged.home.gateway_log.write_text("x" * 200_000 + "\n")
     with logged.popen("logs") as process:
         assert process.stdout is not None

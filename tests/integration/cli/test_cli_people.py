@@ -1,4 +1,4 @@
-"""Users and the first admin by the command line: passwords come in safely, and never out."""
+"""Users and the first admin: the verbs of ``auth users`` and ``bootstrap``, and the handling of passwords."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORD = "Pässwörd-\N{PILE OF POO}-ﬁ"
 
 @pytest.fixture(scope="module")
 def migrated(postgres_server: PostgresServer) -> str:
-    """The name of a database with both schemas, to be copied."""
+    """The name of a template database with both schemas."""
     name = postgres_server.create_database(prefix="cli")
     with postgres_server.connect(name) as connection:
         for bundle in ("gateway", "storage"):
@@ -40,31 +40,31 @@ def migrated(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def people(make_place: MakePlace, postgres_server: PostgresServer, migrated: str) -> Place:
-    """A home whose database has its schema and nobody in it."""
+    """A home whose database has its schema and no users."""
     return make_place(postgres_server.conninfo(postgres_server.create_database(template=migrated, prefix="cli")))
 
 
 def sign_in(place: Place, email: str, password: str) -> tuple[int, str]:
-    """Sign in over HTTP; return the status and the cookie."""
+    """Sign in over HTTP; return the status code and the cookie."""
     answer = place.request("POST", "/api/auth/sign-in/email", {"email": email, "password": password})
     return answer.status, answer.headers.get("set-cookie", "").split(";")[0]
 
 
 def test_first_admin(people: Place) -> None:
-    """Set-up by the command line makes the admin once, whom status and list then know."""
+    """``bootstrap setup`` creates the admin once; status and list show it."""
     assert people.ask("bootstrap", "status") == {"needsSetup": True}
     assert people.run("auth", "users", "list").out == "No users.\n"
     user = people.ask(*SETUP, "--password-stdin", stdin=f"{WORD}\n")["user"]
     assert (user["email"], user["name"], user["role"]) == ("ada@example.com", "Ada Lovelace", "admin")
     assert people.ask("bootstrap", "status") == {"needsSetup": False}
-    assert [found["id"] for found in people.ask("auth", "users", "list")["users"]] == [user["id"]]
+    assert [listed["id"] for listed in people.ask("auth", "users", "list")["users"]] == [user["id"]]
     again = people.ask(*SETUP, "--password-stdin", stdin=f"{WORD}\n", code=7)
     assert again["code"] == "ADMIN_EXISTS"
     assert people.ask("bootstrap", "link", code=7)["code"] == "ADMIN_EXISTS"
 
 
 def test_link(people: Place) -> None:
-    """A link works once in the gateway; a newer one puts an older out of use."""
+    """A link works once; a newer one invalidates an older one."""
     people.ask("start")
     urls = [people.ask("bootstrap", "link")["url"] for _ in range(2)]
     assert urls[0].startswith(f"http://127.0.0.1:{people.port}/setup#token=")
@@ -79,7 +79,7 @@ def test_link(people: Place) -> None:
 
 @pytest.mark.slow
 def test_set_password_ends_sessions(people: Place, tmp_path: Path) -> None:
-    """A new password works, the old one does not, and the sessions of before are over."""
+    """After a change, the new password works, the old one does not, and existing sessions are ended."""
     people.ask("start")
     file = tmp_path / "password"
     file.write_bytes(f"{WORD}\r\n".encode())
@@ -111,27 +111,27 @@ def test_set_password_ends_sessions(people: Place, tmp_path: Path) -> None:
     ],
 )
 def test_refused(people: Place, words: tuple[str, ...], stdin: str | bytes, code: str) -> None:
-    """What cannot be is refused as wrong usage, and nobody is made."""
+    """Invalid input is refused with exit code 2."""
     assert people.ask(*words, stdin=stdin, code=2)["code"] == code
 
 
-def test_twice(people: Place) -> None:
-    """An address belongs to one user, however it is written."""
+def test_duplicate_address(people: Place) -> None:
+    """A second user with the same email address in another case is refused."""
     people.ask(*CREATE, "--password-stdin", stdin=WORD)
     error = people.ask(*CREATE[:-1], "BOB@Example.com", "--password-stdin", stdin=WORD, code=2)
     assert error["code"] == "USER_EXISTS"
     assert len(people.ask("auth", "users", "list")["users"]) == 1
 
 
-def test_never_an_argument(people: Place) -> None:
-    """There is no way to give a password as an argument."""
+def test_password_as_an_argument(people: Place) -> None:
+    """A password as an argument is a usage error."""
     for words in ((*CREATE, "--password", WORD), (*CREATE, f"--password={WORD}"), (*CREATE, "-p", WORD)):
         assert people.ask(*words, code=2)["code"] == "USAGE"
     assert people.ask("auth", "users", "list")["users"] == []
 
 
 def test_prompt(people: Place) -> None:
-    """On a terminal the password is asked for twice and not echoed; two different ones are asked for again."""
+    """The prompt asks for the password twice without echo, and repeats if the two differ."""
     code, shown = on_a_terminal(people, [*CREATE], ["first try", "another", WORD, WORD])
     assert code == 0, shown
     assert "Created bob@example.com" in shown
@@ -144,14 +144,14 @@ def test_prompt(people: Place) -> None:
 
 @pytest.mark.slow
 def test_prompt_interrupted(people: Place) -> None:
-    """Ctrl-C at the prompt ends with code 130, and nobody is made."""
+    """Ctrl-C at the prompt exits with code 130, and no user is created."""
     code, _ = on_a_terminal(people, [*CREATE], ["\x03"])
     assert code == 130
     assert people.ask("auth", "users", "list")["users"] == []
 
 
 def on_a_terminal(place: Place, words: list[str], answers: list[str]) -> tuple[int, str]:
-    """Run a verb on a terminal of its own, give an answer to each prompt, and return code and what was shown."""
+    """Run a verb on a new terminal, answer each prompt, and return the exit code and the output."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         place.argv(*words), stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, cwd="/",
@@ -169,7 +169,7 @@ def on_a_terminal(place: Place, words: list[str], answers: list[str]) -> tuple[i
                 continue
             try:
                 chunk = os.read(controller, 4096)
-            except OSError:  # the other side is closed
+            except OSError:  # the other end is closed
                 break
             if not chunk:
                 break
@@ -193,7 +193,7 @@ def _take_terminal() -> None:
 
 @pytest.fixture
 def watched(people: Place) -> Iterator[set[str]]:
-    """Every command line seen of a process of the home while the test runs."""
+    """The command lines of all processes of the home that were seen during the test."""
     seen: set[str] = set()
     over = threading.Event()
 
@@ -216,8 +216,8 @@ def watched(people: Place) -> Iterator[set[str]]:
 
 
 @pytest.mark.slow
-def test_secrets_stay_inside(people: Place, watched: set[str], tmp_path: Path) -> None:
-    """No password, key or hash comes out by a command line, an output, a log or a file of the home."""
+def test_secrets_are_not_exposed(people: Place, watched: set[str], tmp_path: Path) -> None:
+    """No password or key appears in a command line, output, log or other file of the home."""
     done: list[Any] = [people.run("start")]
     done.append(people.run(*SETUP, "--password-stdin", stdin=WORD))
     done.append(people.run(*SETUP, "--password-stdin", "--json", stdin=WORD))

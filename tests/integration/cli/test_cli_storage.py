@@ -1,4 +1,4 @@
-"""storage status and migrate: on the engine that runs, on one started for the time, and on a server."""
+"""``storage status`` and ``migrate`` on a running engine, on one started temporarily, and on a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAGS = {bundle.name: [migration.tag for migration in bundle.migrations] for bund
 
 
 def states(place: Place, code: int = 0) -> dict[str, str]:
-    """Return tag → state, of both bundles, as ``storage status`` tells."""
+    """Return "bundle tag" → state of all migrations, from ``storage status``."""
     done = place.run("storage", "status", "--json")
     assert done.code == code, done
     return {
@@ -30,7 +30,7 @@ def states(place: Place, code: int = 0) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_stopped_and_running(stopped: Place) -> None:
-    """Both verbs say the same whether the gateway runs or the database is started for the time."""
+    """The output is the same whether the gateway is running or the database is started temporarily."""
     everything = {f"{bundle} {tag}": "applied" for bundle, tags in TAGS.items() for tag in tags}
     assert states(stopped) == everything
     nothing = {
@@ -46,13 +46,13 @@ def test_stopped_and_running(stopped: Place) -> None:
     assert done.out == (
         f"gateway: up to date, {len(TAGS['gateway'])} applied (postgres)\n"
         f"storage: up to date, {len(TAGS['storage'])} applied (postgres)\n"
-        "The gateway applies its migrations by itself whenever it starts.\n"
+        "The gateway applies pending migrations whenever it starts.\n"
     )
     assert stopped.status_of("/readyz") == 200
 
 
 def test_a_fresh_database(make_place: MakePlace, database: str) -> None:
-    """Status writes nothing; migrate says what it applied and where; then status shows it."""
+    """Status writes nothing; migrate reports what it applied; then status shows it."""
     place = make_place(database)
     assert set(states(place).values()) == {"pending"}
     with psycopg.connect(database) as connection:
@@ -63,7 +63,7 @@ def test_a_fresh_database(make_place: MakePlace, database: str) -> None:
     done = place.run("storage", "migrate")
     assert done.code == 0, done
     for bundle, tags in TAGS.items():
-        assert f"{bundle}: applied {', '.join(tags)} (server); 0 were applied before\n" in done.out
+        assert f"{bundle}: applied {', '.join(tags)} (server); 0 already applied\n" in done.out
         for tag in tags:
             assert f"{bundle} {tag}: statement 1 of " in done.err
     assert set(states(place).values()) == {"applied"}
@@ -71,16 +71,16 @@ def test_a_fresh_database(make_place: MakePlace, database: str) -> None:
 
 @pytest.mark.slow
 def test_half_applied(make_place: MakePlace, database: str) -> None:
-    """A migration that failed in the middle is shown so, with its error, and the next run ends it."""
+    """A half-applied migration is shown with its error, and the next run completes it."""
     place = make_place(database)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE insights (id int)")
     error = place.ask("storage", "migrate", code=4)
     assert (error["code"], error["details"]["sqlstate"]) == ("STATEMENT_FAILED", "42P07")
-    found = states(place)
+    shown = states(place)
     tag = TAGS["gateway"][1]
-    assert found[f"gateway {TAGS['gateway'][0]}"] == "applied"
-    assert found[f"gateway {tag}"] == "half applied"
+    assert shown[f"gateway {TAGS['gateway'][0]}"] == "applied"
+    assert shown[f"gateway {tag}"] == "half applied"
     done = place.run("storage", "status")
     assert done.code == 0
     lines = done.out.splitlines()
@@ -97,19 +97,19 @@ def test_half_applied(make_place: MakePlace, database: str) -> None:
 
 
 def test_drift(make_place: MakePlace, database: str) -> None:
-    """An applied migration that was edited is refused with exit code 7, and status still tells what is applied."""
+    """An edited applied migration is refused with exit code 7, and status still shows the applied ones."""
     place = make_place(database)
     place.ask("storage", "migrate")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("UPDATE drizzle.__drizzle_migrations SET hash = repeat('e', 64) WHERE id = 3")
     assert place.ask("storage", "migrate", code=7)["code"] == "MIGRATION_DRIFT"
-    found = states(place, code=7)
-    assert found[f"gateway {TAGS['gateway'][1]}"] == "applied"
-    assert found[f"gateway {TAGS['gateway'][2]}"] == "changed"
+    shown = states(place, code=7)
+    assert shown[f"gateway {TAGS['gateway'][1]}"] == "applied"
+    assert shown[f"gateway {TAGS['gateway'][2]}"] == "changed"
 
 
-def test_rivals(make_place: MakePlace, database: str) -> None:
-    """Who waits for another run no longer than allowed is busy, and names who holds the lock."""
+def test_lock_timeout(make_place: MakePlace, database: str) -> None:
+    """If another process holds the migration lock, the verb fails with exit code 6 after --lock-timeout."""
     from mosaic_gateway.migrations.lock import migration_lock  # noqa: PLC0415 - only here
 
     place = make_place(database)

@@ -1,4 +1,4 @@
-"""storage plan, resolve, baseline; other folders and other databases; events for scripts."""
+"""``storage plan``, ``resolve`` and ``baseline``; --from and --database-url; JSON events."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ MARK = "\n--> statement-breakpoint\n"
 
 @pytest.fixture
 def nowhere(make_place: MakePlace) -> Place:
-    """A home that nothing can serve: what is asked here is asked of another database."""
+    """A home without a usable database; the tests use --database-url."""
     return make_place()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder as drizzle-kit makes it, with a statement outside of transactions and one that fails."""
-    found = tmp_path / "drizzle"
-    (found / "meta").mkdir(parents=True)
+    """A folder in drizzle-kit's format, with a nontransactional statement and one that fails."""
+    directory = tmp_path / "drizzle"
+    (directory / "meta").mkdir(parents=True)
     tmp_path.chmod(0o755)
     entries = [{"idx": 0, "version": "7", "when": 1, "tag": "0000_notes", "breakpoints": True}]
     journal = {"version": "7", "dialect": "postgresql", "entries": entries}
-    (found / "meta" / "_journal.json").write_text(json.dumps(journal))
+    (directory / "meta" / "_journal.json").write_text(json.dumps(journal))
     statements = (
         "CREATE TABLE notes (n integer)",
         "CREATE INDEX CONCURRENTLY notes_n ON notes (n)",
         "INSERT INTO notes\nSELECT missing FROM notes",
     )
-    (found / "0000_notes.sql").write_text(MARK.join(statements))
-    return found
+    (directory / "0000_notes.sql").write_text(MARK.join(statements))
+    return directory
 
 
 def ask(place: Place, verb: str, folder: Path, url: str, *words: str, code: int = 0) -> dict[str, Any]:
-    """Run a verb on another folder and another database."""
+    """Run a verb with --from *folder* and --database-url *url*."""
     return place.ask("storage", verb, "--from", str(folder), "--database-url", url, *words, code=code)
 
 
 def schemas(url: str) -> list[str]:
-    """Return the schemas that are not PostgreSQL's."""
+    """Return the schemas except PostgreSQL's own."""
     with psycopg.connect(url) as connection:
         query = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information' ORDER BY 1"
         return [str(name) for (name,) in connection.execute(query)]
 
 
 def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: Path, database: str) -> None:
-    """Not even a schema is made; a person sees numbers, lines and text."""
+    """Plan creates no schema, and shows number, line and text of each statement."""
     planned = ask(nowhere, "plan", folder, database)["bundles"]
     assert [(b["bundle"], b["applied"], len(b["pending"])) for b in planned] == [("drizzle", 0, 1)]
     statements = planned[0]["pending"][0]["statements"]
@@ -71,7 +71,7 @@ def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: P
 
 
 def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
-    """What plan lists is what migrate then applies, and afterwards there is nothing."""
+    """Migrate applies what plan lists, and then plan lists nothing."""
     planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
     applied = nowhere.ask("storage", "migrate", "--database-url", database)["bundles"]
     assert [[m["tag"] for m in bundle["pending"]] for bundle in planned] == [bundle["applied"] for bundle in applied]
@@ -80,13 +80,13 @@ def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
 
 
 @pytest.mark.slow
-def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -> None:
-    """The error marks the place; status shows the statement; resolve answers, and all is applied."""
+def test_resolve_a_failed_statement(nowhere: Place, folder: Path, database: str) -> None:
+    """The error shows the position, status the statement; after resolve the migration is applied."""
     done = nowhere.run("storage", "migrate", "--from", str(folder), "--database-url", database)
     assert done.code == 4
     assert "0000_notes.sql, statement 3 of 3, line 6: column" in done.err
     assert "\n  5 | INSERT INTO notes\n  6 | SELECT missing FROM notes\n    |        ^\n" in done.err
-    assert f"storage migrate --from {folder} --database-url …: it goes on with this statement" in done.err
+    assert f"storage migrate --from {folder} --database-url …: it resumes at this statement" in done.err
     entry = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"][0]
     assert (entry["state"], entry["statements_applied"], entry["failed"]["statement"]) == ("half applied", 2, 3)
     planned = ask(nowhere, "plan", folder, database)["bundles"][0]["pending"][0]
@@ -99,8 +99,8 @@ def test_from_failure_to_resolved(nowhere: Place, folder: Path, database: str) -
     assert ask(nowhere, "migrate", folder, database)["bundles"][0]["already_applied"] == 1
 
 
-def test_the_next_command_is_whole(nowhere: Place, folder: Path, database: str, tmp_path: Path) -> None:
-    """It leads to the same folder and database, not to the home's; and a password is never shown."""
+def test_hint_repeats_folder_and_database(nowhere: Place, folder: Path, database: str, tmp_path: Path) -> None:
+    """The command in the hint has the same folder and database, and no password."""
     file = tmp_path / "the url"
     file.write_text(f"{database} password=s3cret")
     where = ("--from", str(folder), "--database-url-file", str(file))
@@ -112,8 +112,8 @@ def test_the_next_command_is_whole(nowhere: Place, folder: Path, database: str, 
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str) -> None:
-    """Which statement, and for how long, while it runs; then how long it took."""
+def test_progress_on_a_terminal(nowhere: Place, folder: Path, database: str) -> None:
+    """A terminal shows the running statement with its elapsed time, then its duration."""
     sql = MARK.join(("SET my.flag = '1'", "SELECT pg_sleep(2.2), '[bold]'", "SELECT 1"))
     (folder / "0000_notes.sql").write_text(sql)
     words = nowhere.argv("storage", "migrate", "--from", str(folder), "--database-url", database)
@@ -124,7 +124,7 @@ def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str)
     ):
         os.close(theirs)
         shown = b""
-        with suppress(OSError):  # its end, as Linux tells it of a terminal
+        with suppress(OSError):  # EIO at the end of a terminal on Linux
             while piece := terminal.read(4096):
                 shown += piece
         assert run.wait() == 0
@@ -134,8 +134,8 @@ def test_a_terminal_shows_what_runs(nowhere: Place, folder: Path, database: str)
 
 
 @pytest.mark.slow
-def test_who_waits_is_shown_for_whom(nowhere: Place, folder: Path, database: str) -> None:
-    """As soon as there is something to wait for, not only when the time is over."""
+def test_busy_event(nowhere: Place, folder: Path, database: str) -> None:
+    """While waiting for the lock, the holder is reported immediately, not only after the timeout."""
     with psycopg.connect(database, autocommit=True, application_name="the other") as other:
         other.execute("SELECT pg_advisory_lock(%s, %s)", KEY)
         words = ("--database-url", database, "--from", str(folder), "--lock-timeout", "1")
@@ -146,8 +146,8 @@ def test_who_waits_is_shown_for_whom(nowhere: Place, folder: Path, database: str
     assert (busy["pid"], busy["application"]) == (holder, "the other")
 
 
-def test_status_shows_the_rows_that_nobody_knows(nowhere: Place, folder: Path, database: str) -> None:
-    """The refusal sends a person there to look."""
+def test_status_shows_unknown_rows(nowhere: Place, folder: Path, database: str) -> None:
+    """The hint about unknown ledger rows names ``storage status``, which shows them."""
     with psycopg.connect(database, autocommit=True) as connection:
         ledger.create(connection, LEDGERS["gateway"])
         connection.execute("INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES ('abcdef', -5)")
@@ -159,7 +159,7 @@ def test_status_shows_the_rows_that_nobody_knows(nowhere: Place, folder: Path, d
 
 
 def test_status_of_a_statement_that_the_file_no_longer_has(nowhere: Place, folder: Path, database: str) -> None:
-    """The file was shortened after a run had been cut off in its last statement: status says so all the same."""
+    """Status shows an interrupted statement even if the file has been shortened since and no longer contains it."""
     ask(nowhere, "migrate", folder, database, code=4)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("UPDATE mosaic.migration_progress SET intent = 3, intent_note = '{}'")
@@ -167,11 +167,11 @@ def test_status_of_a_statement_that_the_file_no_longer_has(nowhere: Place, folde
     entry = ask(nowhere, "status", folder, database, code=7)["details"]
     assert entry["applied"] == 2
     done = nowhere.run("storage", "status", "--from", str(folder), "--database-url", database)
-    assert "cut off in statement 3" in done.out
+    assert "interrupted in statement 3" in done.out
 
 
 def test_events_are_json_lines(nowhere: Place, database: str) -> None:
-    """With --json a script can follow the run on standard error."""
+    """With --json, progress events are JSON lines on standard error."""
     done = nowhere.run("storage", "migrate", "--database-url", database, "--json")
     events = [json.loads(line) for line in done.err.splitlines()]
     kinds = [event["event"] for event in events]
@@ -183,7 +183,7 @@ def test_events_are_json_lines(nowhere: Place, database: str) -> None:
 
 @pytest.mark.slow
 def test_baseline(nowhere: Place, database: str) -> None:
-    """A database without a ledger is compared, refused with the difference, and taken over."""
+    """A database without a ledger is compared; it is refused if it differs, else its ledger is written."""
     last = nowhere.ask("storage", "migrate", "--database-url", database)["bundles"][0]["applied"][-1]
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP SCHEMA drizzle, mosaic CASCADE; ALTER TABLE users ADD COLUMN mine text")
@@ -202,8 +202,8 @@ def test_baseline(nowhere: Place, database: str) -> None:
 
 
 @pytest.mark.slow
-def test_another_database_from_a_file(nowhere: Place, database: str, tmp_path: Path) -> None:
-    """The URL, which may hold a password, need not be an argument."""
+def test_database_url_file(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """The URL, which may contain a password, can be read from a file."""
     file = tmp_path / "url"
     file.write_text(f"{database}\n")
     words = ("--database-url-file", str(file))
@@ -214,7 +214,7 @@ def test_another_database_from_a_file(nowhere: Place, database: str, tmp_path: P
 
 
 def test_an_unreachable_database_and_a_wrong_folder(nowhere: Place, database: str, tmp_path: Path) -> None:
-    """Both say what is wrong, with their own codes."""
-    unreachable = "postgresql://nobody@127.0.0.1:1/none"
+    """An unreachable database and a folder without migrations have error codes of their own."""
+    unreachable = "postgresql://user@127.0.0.1:1/none"
     assert nowhere.ask("storage", "status", "--database-url", unreachable, code=3)["code"] == "SERVER_UNREACHABLE"
     assert ask(nowhere, "status", tmp_path, database, code=4)["code"] == "BUNDLE_INVALID"

@@ -1,4 +1,4 @@
-"""The gateway in the background: started, stopped, killed in every way, and always there again."""
+"""The gateway in the background: start, stop, and recovery after kills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cookie(running: Place, admin: dict[str, str]) -> str:
-    """The cookie of the admin's session; the admin is made if this is the first test that wants one."""
+    """The cookie of a session of the admin, who is created if necessary."""
     words = ("bootstrap", "setup", "--name", admin["name"], "--email", admin["email"], "--password-stdin")
     assert running.run(*words, stdin=admin["password"]).code in {0, 7}
     body = {key: admin[key] for key in ("email", "password")}
@@ -34,15 +34,15 @@ def cookie(running: Place, admin: dict[str, str]) -> str:
 
 
 def session_of(place: Place, cookie: str) -> str | None:
-    """Return whose session *cookie* is."""
+    """Return the email address of the user of the session *cookie*."""
     answer = place.request("GET", "/api/auth/get-session", headers={"cookie": cookie})
     assert answer.status == 200
-    found: str | None = answer.json and answer.json["user"]["email"]
-    return found
+    email: str | None = answer.json and answer.json["user"]["email"]
+    return email
 
 
-def test_from_start_to_stop(stopped: Place) -> None:
-    """Start says where, status what, a second start that it already runs, and stop ends everything."""
+def test_start_status_stop(stopped: Place) -> None:
+    """Start reports the URL, status the state, a second start the running gateway, and stop ends all processes."""
     place = stopped
     url = f"http://127.0.0.1:{place.port}"
     started = place.ask("start")
@@ -63,25 +63,25 @@ def test_from_start_to_stop(stopped: Place) -> None:
     assert place.ask("status", code=3)["code"] == "NOT_READY"
     done = place.run("status")
     assert done.code == 3
-    assert "does not run" in done.out
+    assert "is not running" in done.out
     assert "mosaic-gateway start" in done.err
 
 
 def test_status_without_a_gateway(stopped: Place) -> None:
-    """What does not run is told in the result as well as in the error."""
+    """If the gateway is not running, the envelope has both a result and an error."""
     done = stopped.run("status", "--json")
     envelope = json.loads(done.out)
     assert (done.code, envelope["ok"], envelope["error"]["code"]) == (3, False, "NOT_READY")
     assert (envelope["result"]["running"], envelope["result"]["ready"]) == (False, False)
 
 
-def test_listens_last(stopped: Place) -> None:
-    """Connects are refused first and accepted from some moment on; the log says schema, storage, listening."""
+def test_listens_after_the_schema_is_ready(stopped: Place) -> None:
+    """Connections are refused until the gateway listens; it logs migrations, storage, listening in this order."""
     place = stopped
     seen: list[bool] = []
     over = threading.Event()
 
-    def knock() -> None:
+    def probe() -> None:
         while not over.is_set():
             with socket.socket() as client:
                 client.settimeout(5)
@@ -89,7 +89,7 @@ def test_listens_last(stopped: Place) -> None:
             time.sleep(0.002)
 
     before = len(place.log())
-    thread = threading.Thread(target=knock)
+    thread = threading.Thread(target=probe)
     thread.start()
     try:
         place.ask("start")
@@ -100,13 +100,13 @@ def test_listens_last(stopped: Place) -> None:
     assert seen == sorted(seen), "refused first, accepted from then on"
     log = place.log()[before:]
     lines = ["Applying schema migrations (postgres)…", "Initializing storage adapter (postgres)…", "Listening on"]
-    places = [log.index(line) for line in lines]
-    assert places == sorted(places)
+    positions = [log.index(line) for line in lines]
+    assert positions == sorted(positions)
 
 
 @pytest.mark.slow
 def test_restart(running: Place) -> None:
-    """Restart ends the old process and starts another; where nothing runs it starts one."""
+    """Restart replaces the running process, or starts one if none is running."""
     old = running.ask("status")["pid"]
     new = running.ask("restart")
     assert new["pid"] != old
@@ -116,7 +116,7 @@ def test_restart(running: Place) -> None:
 
 
 def test_gateway_killed(running: Place, cookie: str) -> None:
-    """A gateway that is killed is there again within seconds, and so are the sessions."""
+    """A killed gateway is restarted within seconds, and sessions are preserved."""
     pid = running.ask("status")["pid"]
     os.kill(pid, signal.SIGKILL)
     running.wait_until(lambda: holder_of(running.home.gateway_lock) is None)
@@ -129,7 +129,7 @@ def test_gateway_killed(running: Place, cookie: str) -> None:
 
 @pytest.mark.slow
 def test_supervisor_killed(running: Place) -> None:
-    """When the supervisor is killed, gateway and database end as well, and a start works again."""
+    """If the supervisor is killed, gateway and database exit, and the gateway can be started again."""
     os.kill(running.ask("status")["supervisor"], signal.SIGKILL)
     running.assert_nothing_runs()
     assert running.ask("status", code=3)["code"] == "NOT_READY"
@@ -138,7 +138,7 @@ def test_supervisor_killed(running: Place) -> None:
 
 
 def test_everything_killed(running: Place, cookie: str) -> None:
-    """After a kill of all processes at once the next start finds its way, and nothing is lost."""
+    """After all processes were killed at once, the next start succeeds and sessions are preserved."""
     for process in running.processes():
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_everything_killed(running: Place, cookie: str) -> None:
 
 
 def test_database_killed(running: Place, cookie: str) -> None:
-    """While PostgreSQL is gone requests get 503 with Retry-After, and recover by themselves; the log says so."""
+    """While PostgreSQL is down, requests get 503 with Retry-After; the gateway restarts it and logs that."""
     pid, postmaster, before = running.ask("status")["pid"], running.postmaster(), len(running.log())
     os.kill(postmaster, signal.SIGKILL)
     statuses = []
@@ -164,7 +164,7 @@ def test_database_killed(running: Place, cookie: str) -> None:
         time.sleep(0.01)
     assert statuses[-1] == 200
     assert session_of(running, cookie) == "ada@example.com"
-    assert running.ask("status")["pid"] == pid, "the same gateway"
+    assert running.ask("status")["pid"] == pid, "the gateway was not restarted"
     log = running.log()[before:]
     assert "The database server (postgres) ended; starting it again" in log
     assert "The database server (postgres) runs again" in log
@@ -172,11 +172,11 @@ def test_database_killed(running: Place, cookie: str) -> None:
 
 @pytest.mark.slow
 def test_stale_locks(stopped: Place) -> None:
-    """Lock files that name a living process of ours mislead neither status, start nor stop."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
+    """Stale lock files with the pid of a running process do not affect status, start or stop."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         try:
-            note = {"pid": innocent.pid, "url": "http://x", "local_url": "http://x", "version": "1"}
-            engine = {"holder": {"pid": innocent.pid, "started": 1.0}, "postmaster": None, "sockets": None}
+            note = {"pid": other.pid, "url": "http://x", "local_url": "http://x", "version": "1"}
+            engine = {"holder": {"pid": other.pid, "started": 1.0}, "postmaster": None, "sockets": None}
             for path in (stopped.home.gateway_lock, stopped.home.supervisor_lock):
                 path.write_text(json.dumps(note))
             (stopped.home.run / "engine.lock").write_text(json.dumps(engine))
@@ -185,13 +185,13 @@ def test_stale_locks(stopped: Place) -> None:
             assert stopped.ask("bootstrap", "status")["needsSetup"] in {True, False}
             assert stopped.ask("start")["already_running"] is False
             assert stopped.ask("stop")["stopped"] is True
-            assert innocent.poll() is None
+            assert other.poll() is None
         finally:
-            innocent.kill()
+            other.kill()
 
 
 def test_two_starts_at_once(stopped: Place) -> None:
-    """Of several starts at once one starts the gateway, and the others find it running."""
+    """Of several concurrent starts, one starts the gateway and the others find it running."""
     results = []
 
     def start() -> None:
@@ -211,32 +211,32 @@ def test_two_starts_at_once(stopped: Place) -> None:
 
 @pytest.mark.slow
 def test_stop_while_it_starts(stopped: Place) -> None:
-    """A stop in the middle of a start ends it; the start says so and nothing is left."""
+    """A stop during a start ends it; the start reports an error, and no process is left."""
     with stopped.popen("start", "--json") as starting:
         stopped.wait_until(lambda: holder_of(stopped.home.supervisor_lock))
         stopped.wait_until(lambda: stopped.run("stop").out.startswith("Stopped"))
         out, _ = starting.communicate(timeout=60)
     envelope = json.loads(out)
     assert envelope["ok"] is (starting.returncode == 0)
-    if not envelope["ok"]:  # else the start was quicker
+    if not envelope["ok"]:  # else the start had completed before
         assert envelope["error"]["code"] in {"GATEWAY_START", "START_BUSY"}
     stopped.assert_nothing_runs()
 
 
 @pytest.mark.slow
 def test_start_interrupted(stopped: Place) -> None:
-    """Ctrl-C while a gateway starts ends the start with code 130 and leaves nothing running."""
+    """Ctrl-C during a start exits with code 130 and leaves no process running."""
     with stopped.popen("start") as starting:
         stopped.wait_until(lambda: holder_of(stopped.home.supervisor_lock))
         starting.send_signal(signal.SIGINT)
-        said = starting.communicate(timeout=60)
-    assert starting.returncode in {130, 0}, (starting.returncode, said)
+        output = starting.communicate(timeout=60)
+    assert starting.returncode in {130, 0}, (starting.returncode, output)
     if starting.returncode == 130:
         stopped.assert_nothing_runs()
 
 
 def test_files_are_private_and_the_owners(running: Place) -> None:
-    """Locks, sockets and logs belong to the home's owner alone."""
+    """Lock files, sockets and logs are accessible to the home's owner only."""
     for directory in (running.home.run, running.home.logs):
         for path in directory.iterdir():
             status = path.lstat()

@@ -1,4 +1,4 @@
-"""The process that serves has no right of root left, and needs no file that only root may read."""
+"""The serving process has no root privileges, and reads no modules after start."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from tests.integration.cli.conftest import MakePlace, Place
 
-#: ``serve`` that tells on standard error of every import that has to look for a file, as it happens. It preloads what
-#: it does where root has started it.
+#: ``serve`` that reports each import of a module file on standard error, with the modules preloaded that are preloaded
+#: when root starts it.
 WATCHED = """
 import os, sys
 from mosaic_gateway.gateway.run.server import preload
@@ -30,11 +30,11 @@ from mosaic_gateway.cli.root import run
 
 preload()
 
-def tell(event, arguments):
+def report(event, arguments):
     if event == "import":
         os.write(2, f"IMPORT {arguments[0]}\\n".encode())
 
-sys.addaudithook(tell)
+sys.addaudithook(report)
 import colorsys
 sys.exit(run(VERBS, sys.argv[1:]))
 """
@@ -43,7 +43,7 @@ STATUS = "/api/bootstrap/status"
 
 @pytest.fixture
 def watched(stopped: Place) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """The watched gateway, ready, and the lines that it writes."""
+    """The gateway that reports imports, ready, and the lines that it writes to standard error."""
     lines: list[str] = []
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", WATCHED, "serve", "--home", str(stopped.home.path)], cwd="/", text=True,
@@ -71,11 +71,11 @@ def watched(stopped: Place) -> Iterator[tuple[subprocess.Popen[str], list[str]]]
 def test_no_import_while_it_serves(
     stopped: Place, watched: tuple[subprocess.Popen[str], list[str]], admin: dict[str, str]
 ) -> None:
-    """Every endpoint, an error of ours, a database that dies and comes back, and the end: nothing is imported."""
+    """Nothing is imported by any endpoint, an internal error, a restart of the database, or the shutdown."""
     process, lines = watched
-    link = stopped.run("bootstrap", "link").out  # nothing, where another test made the admin already
+    link = stopped.run("bootstrap", "link").out  # empty if another test has created the admin
     token = link.partition("#token=")[2].partition("\n")[0]
-    everyday(stopped, token, admin)
+    use_endpoints(stopped, token, admin)
     conninfo = running_conninfo(stopped.home)
     assert conninfo is not None
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -85,18 +85,18 @@ def test_no_import_while_it_serves(
     postmaster = stopped.postmaster()
     os.kill(postmaster, signal.SIGKILL)
     stopped.wait_until(lambda: stopped.status_of("/readyz") == 200 and stopped.postmaster() != postmaster)
-    everyday(stopped, token, admin)
+    use_endpoints(stopped, token, admin)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     stopped.wait_until(lambda: any("Stopped by a signal" in line for line in lines))
     ready = next(number for number, line in enumerate(lines) if "Listening on" in line)
-    assert "IMPORT colorsys\n" in lines[:ready], "the watch works"
+    assert "IMPORT colorsys\n" in lines[:ready], "imports are reported"
     assert [line for line in lines[ready:] if line.startswith("IMPORT")] == []
-    assert any("Traceback" in line for line in lines[ready:]), "the error of ours was logged with its trace"
+    assert any("Traceback" in line for line in lines[ready:]), "the internal error was logged with its traceback"
 
 
-def everyday(place: Place, token: str, admin: dict[str, str]) -> None:
-    """Use every endpoint, well and badly."""
+def use_endpoints(place: Place, token: str, admin: dict[str, str]) -> None:
+    """Send valid and invalid requests to every endpoint."""
     for path in ("/", "/setup", "/healthz", "/readyz", STATUS, "/none", "/api/auth/none"):
         place.request("GET", path)
     place.request("DELETE", "/readyz")
@@ -114,12 +114,12 @@ def everyday(place: Place, token: str, admin: dict[str, str]) -> None:
         place.request("POST", "/api/auth/sign-out", "x" * 1_200_000)
 
 
-def test_rights(stopped: Place) -> None:
-    """Gateway and PostgreSQL run as the home's owner, with no other user, group or capability."""
+def test_process_credentials(stopped: Place) -> None:
+    """Gateway and PostgreSQL run with the user and groups of the home's owner, without capabilities."""
     place = stopped
     gateway = place.ask("start")["pid"]
     for pid in (gateway, place.postmaster()):
-        with open(f"/proc/{pid}/status") as stream:  # noqa: PTH123 - not a file of ours
+        with open(f"/proc/{pid}/status") as stream:  # noqa: PTH123 - a file in /proc
             fields = {name: text.split() for name, _, text in (line.partition(":") for line in stream)}
         assert fields["Uid"] == [str(os.getuid())] * 4
         assert fields["Gid"] == [str(os.getgid())] * 4
@@ -128,8 +128,8 @@ def test_rights(stopped: Place) -> None:
 
 
 @pytest.mark.root
-def test_home_of_a_user_who_is_gone(make_place: MakePlace) -> None:
-    """Nobody can be found to run it as: start says whose the home is, and nothing runs."""
+def test_home_of_a_deleted_user(make_place: MakePlace) -> None:
+    """If the owner has no account, start fails and names the user id, and no process is left."""
     place = make_place()
     os.chown(place.home.path, 54321, 54321)
     error = place.ask("start", code=3)
@@ -140,7 +140,7 @@ def test_home_of_a_user_who_is_gone(make_place: MakePlace) -> None:
 
 @pytest.mark.slow
 def test_environment_of_the_gateway(stopped: Place) -> None:
-    """What the starter's environment says of other databases does not reach the embedded one."""
+    """Variables for other databases in the caller's environment do not affect the embedded one."""
     env = {"PGHOST": "nowhere.invalid", "PGPORT": "1", "PGSSLMODE": "verify-full", "DATABASE_URL": "postgresql://x/y"}
     assert stopped.ask("start", env=env)["already_running"] is False
     assert stopped.ask("storage", "status", env=env)["bundles"]

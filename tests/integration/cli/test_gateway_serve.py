@@ -1,4 +1,4 @@
-"""``serve`` in the foreground, and a start that fails: the gateway's own reason comes out, and nothing stays."""
+"""``serve`` in the foreground, and failed starts: the gateway's error is reported, and no process is left."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tests.conftest import PostgresServer
     from tests.integration.cli.conftest import MakePlace, Place
 
-NO_ENVELOPE = "the child's standard output is one envelope"
+ONE_ENVELOPE = "standard output is one envelope"
 
 
 @contextmanager
 def serving(place: Place, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Run ``serve`` until it is ready."""
+    """Start ``serve`` and wait until it is ready."""
     with place.popen("serve", *words) as process:
         place.wait_until(lambda: process.poll() is not None or place.status_of("/readyz") == 200)
         yield process
@@ -37,7 +37,7 @@ def serving(place: Place, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def migrated(postgres_server: PostgresServer) -> str:
-    """The name of a database with both schemas, to be copied."""
+    """The name of a template database with both schemas."""
     name = postgres_server.create_database(prefix="cli")
     with postgres_server.connect(name) as connection:
         for bundle in ("gateway", "storage"):
@@ -47,13 +47,13 @@ def migrated(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def server_place(make_place: MakePlace, postgres_server: PostgresServer, migrated: str) -> Place:
-    """A home whose database is a migrated one on a server."""
+    """A home with the engine ``server`` and a migrated database."""
     return make_place(postgres_server.conninfo(postgres_server.create_database(template=migrated, prefix="cli")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ends_cleanly(stopped: Place, number: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C end it with exit code 0, its result on standard output, and PostgreSQL is gone."""
+    """SIGTERM and SIGINT end it with exit code 0 and a result on standard output; PostgreSQL is stopped."""
     with serving(stopped, "--json") as process:
         assert stopped.ask("status")["supervisor"] is None
         assert "in the foreground" in stopped.run("status").out
@@ -61,22 +61,22 @@ def test_ends_cleanly(stopped: Place, number: signal.Signals) -> None:
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert json.loads(out)["result"] == {"stopped": True}, NO_ENVELOPE
+    assert json.loads(out)["result"] == {"stopped": True}, ONE_ENVELOPE
     assert "Listening on" in err
     assert "Traceback" not in err
     stopped.assert_nothing_runs()
 
 
 def test_stop_ends_it(stopped: Place) -> None:
-    """The verb stop ends a gateway in the foreground, too."""
+    """``stop`` ends a gateway in the foreground, too."""
     with serving(stopped) as process:
         assert stopped.ask("stop") == {"stopped": True, "pid": process.pid}
         assert process.wait(10) == 0
     stopped.assert_nothing_runs()
 
 
-def test_a_second_one_on_the_same_home(stopped: Place) -> None:
-    """A second gateway is refused as busy and names the first, on the same port and on another."""
+def test_second_gateway_on_the_same_home(stopped: Place) -> None:
+    """A second gateway is refused with exit code 6 and names the first one, also with another port."""
     with serving(stopped) as process:
         for words in ((), ("--port", str(stopped.port + 1))):
             error = stopped.ask("serve", *words, code=6)
@@ -87,18 +87,18 @@ def test_a_second_one_on_the_same_home(stopped: Place) -> None:
 
 
 def test_flags_choose_the_address(server_place: Place) -> None:
-    """A port given as a flag is used instead of the configured one."""
+    """--port overrides the configured port."""
     port = server_place.port + 1
     with server_place.popen("serve", "--port", str(port)) as process:
-        there = type(server_place)(server_place.home, port)
-        there.wait_until(lambda: process.poll() is not None or there.status_of("/readyz") == 200)
-        assert there.status_of("/readyz") == 200
+        on_port = type(server_place)(server_place.home, port)
+        on_port.wait_until(lambda: process.poll() is not None or on_port.status_of("/readyz") == 200)
+        assert on_port.status_of("/readyz") == 200
         assert server_place.status_of("/readyz") == 0
         assert server_place.ask("status")["local_url"] == f"http://127.0.0.1:{port}"
 
 
-def test_port_taken(server_place: Place) -> None:
-    """A taken port is exit code 3 and names who has it, in the foreground and through the ready pipe."""
+def test_port_in_use(server_place: Place) -> None:
+    """A port in use is exit code 3 and names the process, for ``serve``, ``start`` and ``restart``."""
     with socket.create_server(("127.0.0.1", server_place.port)):
         for verb in ("serve", "start", "restart"):
             error = server_place.ask(verb, code=3)
@@ -112,7 +112,7 @@ def test_port_taken(server_place: Place) -> None:
 
 @pytest.mark.slow
 def test_bad_addresses(server_place: Place) -> None:
-    """An address that is not this machine's, or none at all, is exit code 3."""
+    """An address of another machine, or an invalid one, is exit code 3."""
     for host in ("192.0.2.1", "a..b"):
         assert server_place.ask("serve", "--host", host, code=3)["code"] == "ADDRESS_UNUSABLE"
     server_place.write(server_place.home.config_file, 'host = "192.0.2.1"\n')
@@ -120,8 +120,8 @@ def test_bad_addresses(server_place: Place) -> None:
     server_place.assert_nothing_runs()
 
 
-def test_refuses_until_the_schema_is_there(make_place: MakePlace, database: str) -> None:
-    """As long as the migrations wait for their lock, every connect is refused."""
+def test_refuses_connections_until_migrated(make_place: MakePlace, database: str) -> None:
+    """While the migrations wait for their lock, connections are refused."""
     place = make_place(database)
     with psycopg.connect(database, autocommit=True) as connection:
         with migration_lock(connection, timeout=5), place.popen("serve") as process:
@@ -135,7 +135,7 @@ def test_refuses_until_the_schema_is_there(make_place: MakePlace, database: str)
 
 
 def test_failing_migration(make_place: MakePlace, database: str) -> None:
-    """A migration that fails is exit code 4, names tag and statement, and nothing listens."""
+    """A failing migration is exit code 4, the error names it, and the gateway does not listen."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE insights (id int)")
     place = make_place(database)
@@ -166,7 +166,7 @@ def test_newer_database(server_place: Place) -> None:
 
 @pytest.mark.slow
 def test_unreachable_server(make_place: MakePlace) -> None:
-    """A server where nobody answers is exit code 3, and its password is shown nowhere."""
+    """An unreachable server is exit code 3, and its password appears nowhere."""
     place = make_place("postgresql://me:hidden-word@127.0.0.1:1/x")
     error = place.ask("start", code=3)
     assert error["code"] == "SERVER_UNREACHABLE"
@@ -175,8 +175,8 @@ def test_unreachable_server(make_place: MakePlace) -> None:
 
 
 @pytest.mark.slow
-def test_no_programs(make_place: MakePlace) -> None:
-    """A home without PostgreSQL's programs is exit code 3 in every way to its database."""
+def test_missing_programs(make_place: MakePlace) -> None:
+    """A home without PostgreSQL's programs is exit code 3 for every verb that needs the database."""
     place = make_place()
     for verb in (("start",), ("serve",), ("storage", "migrate"), ("bootstrap", "status")):
         assert place.ask(*verb, code=3)["code"] in {"RUNTIME_MISSING", "CLUSTER_MISSING"}
@@ -184,15 +184,15 @@ def test_no_programs(make_place: MakePlace) -> None:
 
 
 def test_lost_secret(server_place: Place) -> None:
-    """Without the key that signs cookies the gateway does not start, and says which file is missing."""
+    """Without the secret that signs cookies the gateway does not start, and the error names the file."""
     server_place.home.auth_secret.unlink()
     error = server_place.ask("start", code=3)
     assert str(server_place.home.auth_secret) in error["message"]
     server_place.assert_nothing_runs()
 
 
-def test_silent_death(server_place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A gateway that dies without a word is an error with the end of what it logged, however late that is written."""
+def test_crash_during_start(server_place: Place, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """If the gateway is killed during its start, the error has the end of its log, even if that is written late."""
     server_place.write(server_place.home.gateway_log, "from the last time\n")
     traps = tmp_path_factory.mktemp("traps")
     (traps / "sitecustomize.py").write_text(
@@ -216,8 +216,8 @@ def test_silent_death(server_place: Place, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.slow
-def test_gateway_follows_its_starter_not(server_place: Place) -> None:
-    """A started gateway outlives the terminal session that started it."""
+def test_gateway_outlives_its_session(server_place: Place) -> None:
+    """A gateway in the background outlives the session that started it."""
     code = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
     words = [sys.executable, "-c", code, *server_place.argv("start")]
     with subprocess.Popen(
@@ -231,7 +231,7 @@ def test_gateway_follows_its_starter_not(server_place: Place) -> None:
 
 @pytest.mark.slow
 def test_base_url_decides_the_cookie(server_place: Place) -> None:
-    """Behind an https address the session's cookie is a secure one with better-auth's prefix."""
+    """With an https base URL, the session cookie is Secure and has better-auth's prefix."""
     server_place.write(
         server_place.home.config_file,
         server_place.home.config_file.read_text() + 'base_url = "https://gateway.example.com/"\n',
@@ -253,5 +253,5 @@ def test_base_url_decides_the_cookie(server_place: Place) -> None:
 def _conninfo(place: Place) -> str:
     import tomllib  # noqa: PLC0415 - only here
 
-    found: str = tomllib.loads(place.home.config_file.read_text())["database_url"]
-    return found
+    url: str = tomllib.loads(place.home.config_file.read_text())["database_url"]
+    return url

@@ -1,3 +1,3 @@
-"""See the module that is imported: the same tests, on PGlite."""
+"""Runs the tests of the imported module on PGlite."""
 
-from tests.integration.test_migrations_nontransactional import *  # noqa: F403 - tests and fixtures alike
+from tests.integration.test_migrations_nontransactional import *  # noqa: F403 - tests and fixtures

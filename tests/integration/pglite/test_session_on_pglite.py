@@ -1,4 +1,4 @@
-"""What migrations may count on in the one session, and how two runners share it."""
+"""Migrations in PGlite's shared session, alone and with several runners."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mosaic_gateway.migrations.baseline import ScratchDatabaseError, baseline, s
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.shared_session import SharedSessionError
 
-CUSTOM = ("SET my.step = '7'", "CREATE TABLE made AS SELECT current_setting('my.step')::int AS n")
-TEMPORARY = ("CREATE TEMPORARY TABLE work AS SELECT 7 AS n", "CREATE TABLE made AS SELECT n FROM work")
+CUSTOM = ("SET my.step = '7'", "CREATE TABLE created AS SELECT current_setting('my.step')::int AS n")
+TEMPORARY = ("CREATE TEMPORARY TABLE work AS SELECT 7 AS n", "CREATE TABLE created AS SELECT n FROM work")
 
 
 def connect(conninfo: str) -> psycopg.Connection:
@@ -31,22 +31,22 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("bundle", [CUSTOM, TEMPORARY], ids=["custom", "temporary"], indirect=True)
-def test_what_others_could_take_away_is_refused_before_any_write(database: str, bundle: Bundle) -> None:
-    """The error says what to stop; alone, the same file runs."""
+def test_session_state_is_refused_unless_alone(database: str, bundle: Bundle) -> None:
+    """A file that depends on session state is refused before any write with a hint; alone, it runs."""
     with connect(database) as connection:
         with pytest.raises(SharedSessionError) as caught:
             migrate(bundle, connection)
         assert "mosaic-gateway stop" in caught.value.hint
         assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
         migrate(bundle, connection, alone=True)
-        assert connection.execute("TABLE made").fetchone() == (7,)
+        assert connection.execute("TABLE created").fetchone() == (7,)
 
 
 @pytest.mark.parametrize(
     "bundle", [("CREATE SCHEMA other", "SET search_path = other", "CREATE TABLE here (n int)")], indirect=True
 )
-def test_settings_reach_nobody_else(database: str, bundle: Bundle) -> None:
-    """Others that come in between see their own settings, and the file keeps its own."""
+def test_settings_are_isolated(database: str, bundle: Bundle) -> None:
+    """Concurrent connections see their own settings, and the file retains its own."""
     ended = threading.Event()
     with connect(database) as connection, connect(database) as other:
 
@@ -64,8 +64,8 @@ def test_settings_reach_nobody_else(database: str, bundle: Bundle) -> None:
     assert len(seen) == 1
 
 
-def test_a_baseline_does_not_take_the_one_database_for_another(database: str) -> None:
-    """Any name leads to the same database: a comparison with itself, or worse, is refused."""
+def test_baseline_refuses_the_same_database_as_scratch(database: str) -> None:
+    """Every database name leads to the same database, so it is refused as a scratch database."""
     with connect(database) as connection:
 
         def other(name: str) -> psycopg.Connection:
@@ -76,8 +76,8 @@ def test_a_baseline_does_not_take_the_one_database_for_another(database: str) ->
         assert not read_plan(connection, Bundle.load("storage")).applied
 
 
-def test_runners_at_once_through_one_sidecar(database: str) -> None:
-    """Without any lock four runners together apply every statement exactly once."""
+def test_concurrent_runners_on_one_sidecar(database: str) -> None:
+    """Four concurrent runners without a lock apply every statement exactly once."""
     applied: list[str] = []
     errors: list[MosaicError] = []
 

@@ -5,13 +5,13 @@ import pytest
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.config import Secret
 
-#: Set by better-auth 1.7.25 with this secret and base URL.
+#: Created by better-auth 1.7.25 with this secret and base URL.
 SECRET = Secret("test-secret-for-vectors-0123456789abcdef")
 TOKEN = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ"
 SIGNED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul/LMloYYBDv5emlML8Xbpj7rIhARPetUH/t6dw="
 ENCODED = "zk2DYOhkPUTR6RtvmwHlG9ZUqppGvVFZ.9quJul%2FLMloYYBDv5emlML8Xbpj7rIhARPetUH%2Ft6dw%3D"
-FORGETFUL_TOKEN = "YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
-FORGETFUL = [
+SHORT_TOKEN = "YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
+SHORT_COOKIES = [
     (
         "better-auth.session_token=YIOOL9BN0AQP2n6FwSplFx8F90CYhEBK"
         ".VYgC%2BgY13GpG46LiCj5BR%2FwPHD1%2BnWpZZoJY9lEnkq8%3D; Path=/; HttpOnly; SameSite=Lax"
@@ -22,28 +22,28 @@ FORGETFUL = [
 
 @pytest.fixture
 def cookies() -> Cookies:
-    """Return what a gateway on plain http uses."""
+    """Return the cookies of a gateway with an http base URL."""
     return Cookies(SECRET, "http://127.0.0.1:14242")
 
 
 def test_sets_what_better_auth_sets(cookies: Cookies) -> None:
-    """The cookies of a sign-in equal better-auth's, byte for byte, remembered or not."""
+    """The cookies of a sign-in equal better-auth's byte for byte, with and without rememberMe."""
     assert cookies.signed_in(TOKEN, remember=True) == [
         f"better-auth.session_token={ENCODED}; Max-Age=604800; Path=/; HttpOnly; SameSite=Lax"
     ]
-    assert cookies.signed_in(FORGETFUL_TOKEN, remember=False) == FORGETFUL
+    assert cookies.signed_in(SHORT_TOKEN, remember=False) == SHORT_COOKIES
 
 
 def test_clears_what_better_auth_clears(cookies: Cookies) -> None:
-    """Sign-out removes all three cookies."""
+    """Sign-out deletes all three cookies."""
     assert cookies.cleared() == [
         f"better-auth.{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
         for name in ("session_token", "session_data", "dont_remember")
     ]
 
 
-def test_https_makes_secure_cookies() -> None:
-    """On an https base URL names and attributes say so, and the plain name is not looked at."""
+def test_secure_cookies_with_https() -> None:
+    """With an https base URL, cookies have the ``__Secure-`` prefix and Secure; the plain name is ignored."""
     cookies = Cookies(SECRET, "https://gateway.example.com")
     assert cookies.signed_in(TOKEN, remember=True) == [
         f"__Secure-better-auth.session_token={ENCODED}; Max-Age=604800; Path=/; HttpOnly; Secure; SameSite=Lax"
@@ -53,8 +53,8 @@ def test_https_makes_secure_cookies() -> None:
 
 
 @pytest.mark.parametrize("value", [ENCODED, SIGNED], ids=["encoded", "plain"])
-def test_reads_both_spellings(cookies: Cookies, value: str) -> None:
-    """The value is read encoded or not, among other cookies."""
+def test_reads_encoded_and_unencoded_values(cookies: Cookies, value: str) -> None:
+    """The value is read percent-encoded or not, among other cookies."""
     assert cookies.session_token(f"a=b; better-auth.session_token={value};c=d") == TOKEN
 
 
@@ -65,13 +65,13 @@ def test_reads_both_spellings(cookies: Cookies, value: str) -> None:
         f"{TOKEN}.{'é' * 44}", "%", "%ff%00.x", f"{TOKEN}x.{SIGNED.split('.')[1]}",
     ],
 )  # fmt: skip
-def test_a_wrong_signature_is_no_session(cookies: Cookies, value: str) -> None:
-    """Whatever is not signed with the secret is ignored."""
+def test_invalid_signature(cookies: Cookies, value: str) -> None:
+    """A value without a valid signature is ignored."""
     assert cookies.session_token(f"better-auth.session_token={value}") is None
 
 
 def test_bearer_tokens(cookies: Cookies) -> None:
-    """A bearer token works raw and signed, goes before the cookie, and a badly signed one is passed over."""
+    """A bearer token is accepted raw and signed and precedes the cookie; one with an invalid signature is ignored."""
     cookie = f"better-auth.session_token={ENCODED}"
     assert cookies.session_token(None, "Bearer abc") == "abc"
     assert cookies.session_token(cookie, "bearer  abc ") == "abc"

@@ -13,12 +13,12 @@ NOW = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - the tables hold UTC withou
 
 
 def user(*, banned: bool | None = False, ban_expires: datetime | None = None) -> User:
-    """Return a user who differs only in the ban."""
+    """Return a user with the given ban."""
     return User.from_row(("Ada", "a@b.co", False, None, NOW, NOW, "user", banned, None, ban_expires, "id"))
 
 
-def test_who_may_come_in() -> None:
-    """The right password opens; a ban that has run out is lifted."""
+def test_admitted_users() -> None:
+    """A user with the correct password is admitted; an expired ban is lifted."""
     assert admit(Credentials(user(), "h"), verified=True, now=NOW) == (user(), False)
     assert admit(Credentials(user(banned=None), "h"), verified=True, now=NOW)[1] is False
     admitted, lift = admit(
@@ -28,18 +28,18 @@ def test_who_may_come_in() -> None:
     assert admitted == user()
 
 
-def test_who_may_not() -> None:
-    """Unknown and wrong look alike, and a ban shows itself only to who knows the password."""
-    for found in (None, Credentials(user(), "h"), Credentials(user(banned=True), "h")):
+def test_refused_users() -> None:
+    """Unknown user and wrong password raise the same error; a ban is reported only after the correct password."""
+    for credentials in (None, Credentials(user(), "h"), Credentials(user(banned=True), "h")):
         with pytest.raises(InvalidCredentialsError):
-            admit(found, verified=False, now=NOW)
+            admit(credentials, verified=False, now=NOW)
     for expires in (None, NOW + timedelta(days=1)):
         with pytest.raises(BannedUserError):
             admit(Credentials(user(banned=True, ban_expires=expires), "h"), verified=True, now=NOW)
 
 
-def test_ids_look_like_better_auths() -> None:
-    """Identifiers are 32 letters and digits, different each time."""
+def test_ids_have_better_auths_format() -> None:
+    """Identifiers are 32 random ASCII letters and digits."""
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(len(text) == 32 and text.isascii() and text.isalnum() for text in ids)

@@ -10,7 +10,7 @@ import pytest
 from mosaic_gateway.auth.errors import PasswordTooLongError, PasswordTooShortError
 from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, hash_password, verify_password
 
-#: Made by better-auth 1.7.25 on Node 20: `hashPassword` of "better-auth/crypto".
+#: Created by better-auth 1.7.25 on Node 20: `hashPassword` of "better-auth/crypto".
 BETTER_AUTH_HASHES = {
     "correct horse battery staple": (
         "70c49e661843a69b8dd0cda238182e6a:5a243f02e4a1f76f302925cea6cc00c74fa42c0a4566d34bd581e23de547630d"
@@ -29,19 +29,19 @@ BETTER_AUTH_HASHES = {
 
 @pytest.mark.parametrize("password", BETTER_AUTH_HASHES, ids=["ascii", "nfkc", "surrogate"])
 def test_accepts_hashes_of_better_auth(password: str) -> None:
-    """Hashes that better-auth wrote verify here."""
+    """Hashes created by better-auth are verified."""
     assert verify_password(BETTER_AUTH_HASHES[password], password)
 
 
 def test_normalises_before_hashing() -> None:
-    """Another spelling of the same characters is the same password, and another password is not."""
+    """Another Unicode form of the same characters matches; another password does not."""
     stored = BETTER_AUTH_HASHES["p\u00e4ssw\u00f6rd-\ufb01-\u2460"]
     assert verify_password(stored, "pa\u0308sswo\u0308rd-fi-1")
     assert not verify_password(stored, "passwort-fi-1")
 
 
 def test_writes_the_format_of_better_auth() -> None:
-    """A fresh hash has 161 characters, its own salt, and verifies."""
+    """A new hash has 161 characters and a salt of its own, and is verified."""
     stored = hash_password("nul\x00 and lone \udfff")
     assert re.fullmatch("[0-9a-f]{32}:[0-9a-f]{128}", stored)
     assert verify_password(stored, "nul\x00 and lone \udfff")
@@ -49,18 +49,18 @@ def test_writes_the_format_of_better_auth() -> None:
 
 
 @pytest.mark.parametrize("stored", [None, "", "garbage", "salt:", ":" + "0" * 128, "a:b:c", "salt:" + "zz" * 64])
-def test_a_malformed_hash_is_no_match(stored: str | None) -> None:
-    """What is no hash matches nothing and raises nothing."""
+def test_malformed_hash(stored: str | None) -> None:
+    """A missing or malformed hash matches no password and raises nothing."""
     assert verify_password(stored, "correct horse battery staple") is False
 
 
-def test_an_unknown_user_costs_a_hash() -> None:
-    """No stored hash takes about as long as a wrong password."""
+def test_unknown_user_takes_as_long_as_a_wrong_password() -> None:
+    """Verification without a stored hash takes about as long as with a wrong password."""
 
     def seconds(stored: str | None) -> float:
-        began = time.process_time()
+        started = time.process_time()
         verify_password(stored, "wrong")
-        return time.process_time() - began
+        return time.process_time() - started
 
     known = min(seconds(BETTER_AUTH_HASHES["correct horse battery staple"]) for _ in range(3))
     unknown = min(seconds(None) for _ in range(3))
@@ -68,13 +68,13 @@ def test_an_unknown_user_costs_a_hash() -> None:
 
 
 @pytest.mark.parametrize("password", ["12345678", "\U0001f600" * 4, "x" * 128, "\U0001f600" * 64, "\ud800" * 8])
-def test_lengths_count_utf16_units(password: str) -> None:
+def test_lengths_count_utf16_code_units(password: str) -> None:
     """8 to 128 UTF-16 code units are allowed."""
     check_length(password)
 
 
-def test_lengths_outside_are_refused() -> None:
-    """7 and 129 code units are refused; sign-in refuses the long ones only."""
+def test_invalid_lengths() -> None:
+    """7 and 129 code units are refused; at sign-in only the latter."""
     for short in ("1234567", "\U0001f600" * 3, ""):
         with pytest.raises(PasswordTooShortError):
             check_length(short)
@@ -86,8 +86,8 @@ def test_lengths_outside_are_refused() -> None:
             check_not_too_long(long)
 
 
-def test_hasher_bounds_how_many_run_at_once() -> None:
-    """Two threads at most work at the same time, and the work's errors come back."""
+def test_hasher_limits_concurrency() -> None:
+    """At most two threads work at the same time, and exceptions are raised in the caller."""
     running, most, guard = 0, 0, threading.Lock()
 
     def work(number: int) -> int:

@@ -1,4 +1,4 @@
-"""What scripts rely on: one JSON object on standard output, and the exit code of each kind of error."""
+"""The JSON envelope on standard output, and the exit code of each category of errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def failing(error: BaseException) -> Callable[[], Outcome]:
 
 
 def test_success(capsys: pytest.CaptureFixture[str]) -> None:
-    """A result is the one JSON object, or the lines for people."""
+    """A result is printed as one JSON object or as plain lines."""
     outcome = Outcome(result={"a": "ü"}, lines=("one", "two"))
     assert run_verb("some verb", lambda: outcome, as_json=True) == 0
     shown = capsys.readouterr()
@@ -57,7 +57,7 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str], kind: type[MosaicError],
 
 
 def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """A verb that finds a fault still shows what it found."""
+    """An outcome with an error still shows its result."""
     outcome = Outcome(result={"a": 1}, lines=("found",), error=errors.RefusedError("no"))
     assert run_verb("v", lambda: outcome, as_json=True) == 7
     envelope = json.loads(capsys.readouterr().out)
@@ -74,8 +74,8 @@ def test_result_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
         (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh"),
     ],
 )
-def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str) -> None:
-    """Every other failure has its envelope, too; a fault of ours leaves its trace on standard error."""
+def test_unexpected_errors(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str) -> None:
+    """Other exceptions have an envelope with code INTERNAL; a bug also prints its traceback to standard error."""
     assert run_verb("v", failing(error), as_json=True) == code
     shown = capsys.readouterr()
     envelope = json.loads(shown.out)
@@ -85,7 +85,7 @@ def test_what_nobody_foresaw(capsys: pytest.CaptureFixture[str], error: BaseExce
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
 def test_interruption(capsys: pytest.CaptureFixture[str], error: BaseException) -> None:
-    """Ctrl-C and a signal are no faults of ours: they have a code of their own."""
+    """Ctrl-C and click.Abort have the code INTERRUPTED and print no traceback."""
     assert run_verb("v", failing(error), as_json=True) == 130
     shown = capsys.readouterr()
     assert json.loads(shown.out)["error"]["code"] == "INTERRUPTED"
@@ -96,18 +96,18 @@ def test_interruption(capsys: pytest.CaptureFixture[str], error: BaseException) 
     ("error", "code", "text"),
     [
         (PermissionError(13, "Permission denied", "/a/b"), "NOT_PERMITTED", "Permission denied: /a/b"),
-        (NotARegularFileError(0, "it is a FIFO", "/a/b"), "RECORD_INVALID", "/a/b cannot be used: it is a FIFO"),
-        (OSError(28, "No space left on device", "/a/b"), "DISK_FULL", "there is no room for /a/b"),
+        (NotARegularFileError(0, "it is a FIFO", "/a/b"), "RECORD_INVALID", "/a/b is invalid: it is a FIFO"),
+        (OSError(28, "No space left on device", "/a/b"), "DISK_FULL", "no space left on the device for /a/b"),
     ],
 )
-def test_what_the_system_refuses(capsys: pytest.CaptureFixture[str], error: OSError, code: str, text: str) -> None:
-    """A closed file, a planted one and a full disk are no faults of ours, wherever they show."""
+def test_operating_system_errors(capsys: pytest.CaptureFixture[str], error: OSError, code: str, text: str) -> None:
+    """Permission denied, an unexpected file type and a full disk have codes of their own."""
     assert run_verb("v", failing(error), as_json=True) != 1
-    found = json.loads(capsys.readouterr().out)["error"]
-    assert (found["code"], found["message"]) == (code, text)
+    reported = json.loads(capsys.readouterr().out)["error"]
+    assert (reported["code"], reported["message"]) == (code, text)
 
 
-def test_reader_that_left() -> None:
-    """A broken pipe is left to click, which ends quietly."""
+def test_broken_pipe() -> None:
+    """BrokenPipeError is raised, so that click ends the process without a message."""
     with pytest.raises(BrokenPipeError):
         run_verb("v", failing(BrokenPipeError()), as_json=False)

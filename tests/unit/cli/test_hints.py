@@ -1,4 +1,4 @@
-"""Advice that names the home: what it says can be pasted."""
+"""Hints name the home, so that their commands can be pasted."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ AT = "--home '/srv/a home'"
         ),
         ("Go on: mosaic-gateway uninstall --home /x --purge", "Go on: mosaic-gateway uninstall --home /x --purge"),
         ("pip install --upgrade mosaic-gateway, then", "pip install --upgrade mosaic-gateway, then"),
-        ("Install mosaic-gateway with a Python of today", "Install mosaic-gateway with a Python of today"),
+        ("Install mosaic-gateway with a current Python", "Install mosaic-gateway with a current Python"),
         ("mosaic-gateway storage", "mosaic-gateway storage"),
         ("", ""),
     ],
 )
-def test_commands_in_advice_name_the_home(text: str, named: str) -> None:
-    """Each command that takes a home gets it, right after its verb; other text stays as it is."""
+def test_home_is_added_to_commands(text: str, named: str) -> None:
+    """``--home`` is added after the verb of each command that has this option; other text is unchanged."""
     assert name_home(text, HOME, VERBS) == named
 
 
-def test_every_command_is_known_to_take_a_home_or_not() -> None:
-    """The groups, their depth, and the verbs without a home are those of the commands themselves."""
+def test_commands_with_and_without_home() -> None:
+    """The lists of groups and of verbs without ``--home`` match the commands."""
     root = make_root(VERBS)
     context = click.Context(root)
 
     def paths(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
-                found = command.get_command(context, name)
-                assert found is not None
-                yield from paths(found, (*words, name))
+                subcommand = command.get_command(context, name)
+                assert subcommand is not None
+                yield from paths(subcommand, (*words, name))
         else:
             yield words, any(option.name == "home" for option in command.params)
 

@@ -1,4 +1,4 @@
-"""The root command: lazy, and clear about wrong usage."""
+"""The root command: lazy imports and usage errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mosaic_gateway.cli.root import RUNTIME_VERBS, make_root, run
 
 
 def test_lazy_group_imports_what_is_called() -> None:
-    """A command is imported when it is asked for, not when its help line is shown."""
+    """A command is imported when it is called, not when its short help is shown."""
     sys.modules.pop("this", None)
     group = LazyGroup("g", commands_at={"one": ("this", "c", "The first."), "two": ("no.such", "x", "The second.")})
     with click.Context(group) as context:
@@ -28,15 +28,15 @@ def test_lazy_group_imports_what_is_called() -> None:
             group.get_command(context, "two")
 
 
-def test_lazy_group_wants_commands() -> None:
-    """What is no command cannot be one."""
+def test_lazy_group_refuses_other_objects() -> None:
+    """An attribute that is not a click command is a TypeError."""
     group = LazyGroup("g", commands_at={"one": ("json", "dumps", "")})
     with click.Context(group) as context, pytest.raises(TypeError):
         group.get_command(context, "one")
 
 
-def test_every_verb_is_there() -> None:
-    """Each name leads to a command whose own short help is the one that is shown."""
+def test_verbs_match_their_commands() -> None:
+    """Each verb can be imported, and its short help equals the one in the list."""
     root = make_root(RUNTIME_VERBS)
     with click.Context(root) as context:
         for name, (_, _, text) in RUNTIME_VERBS.items():
@@ -63,7 +63,7 @@ def test_every_verb_is_there() -> None:
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: list[str], command: str, message: str) -> None:
-    """Wrong usage is exit code 2, as text on standard error or as the envelope of the verb that was meant."""
+    """A usage error is exit code 2, as text on standard error or as an envelope that names the verb."""
     assert run(RUNTIME_VERBS, words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -77,16 +77,16 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: list[str], comma
     assert "--help" in envelope["error"]["hint"]
 
 
-def test_a_home_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    """A directory of a user whom the machine does not know is wrong usage."""
+def test_home_of_an_unknown_user(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--home ~user`` with an unknown user is a usage error."""
     assert run(RUNTIME_VERBS, ["status", "--home", "~no-such-user-here/x", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "USAGE"
 
 
-def test_advice_holds_in_every_directory(
+def test_hint_names_a_relative_home_absolutely(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A home that was given relative to where somebody stood is named by its whole path."""
+    """A hint names a home that was given as a relative path by its absolute path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gw").mkdir()
     (tmp_path / "gw/receipt.json").write_text('{"instance_id": "0123456789abcdef"}')

@@ -1,4 +1,4 @@
-"""What a worker writes reaches a terminal of root's without control sequences, however it arrives."""
+"""Control sequences in the output of a worker are not passed to root's terminal."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mosaic_gateway.cli.worker_process import _Output
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """A pseudo terminal that changes nothing: the person's side, and ours."""
-    person, ours = os.openpty()
-    tty.setraw(ours)
-    yield person, ours
-    os.close(person)
-    os.close(ours)
+    """A pseudo terminal in raw mode: its two ends, (user, program)."""
+    user_end, program_end = os.openpty()
+    tty.setraw(program_end)
+    yield user_end, program_end
+    os.close(user_end)
+    os.close(program_end)
 
 
 @pytest.mark.parametrize("border", range(1, 12))
-def test_control_characters_do_not_pass_over_a_border(terminal: tuple[int, int], border: int) -> None:
-    """A C1 control character (ECMA-48), or an escape sequence, is replaced where two reads have a part of it each."""
-    person, ours = terminal
+def test_control_sequences_split_between_writes(terminal: tuple[int, int], border: int) -> None:
+    """A C1 control character (ECMA-48) or escape sequence is replaced even if it is split between two writes."""
+    user_end, program_end = terminal
     text = "é\x9b5n\x1b]0;t".encode()
-    shown = _Output(quiet=False)
-    shown.write(ours, text[:border])
-    shown.write(ours, text[border:])
-    shown.write(ours, b"end")
+    writer = _Output(quiet=False)
+    writer.write(program_end, text[:border])
+    writer.write(program_end, text[border:])
+    writer.write(program_end, b"end")
     received = b""
     while not received.endswith(b"end"):
-        received += os.read(person, 100)
+        received += os.read(user_end, 100)
     assert received == "é?5n?]0;tend".encode()

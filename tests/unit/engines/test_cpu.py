@@ -1,4 +1,4 @@
-"""The processor's name and fingerprint."""
+"""Tests of the CPU's model name and fingerprint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ INTEL = (
 ARM = "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
 
 
-def test_names(tmp_path: Path) -> None:
-    """The model is found where each architecture puts it."""
+def test_model_name(tmp_path: Path) -> None:
+    """The model is read from the field of each architecture."""
     description = tmp_path / "cpuinfo"
     for text, model in ((INTEL, "Intel Xeon (IvyBridge)"), (ARM, "0xd0c")):
         description.write_text(text)
         assert this_cpu(description).model.startswith(model)
 
 
-def test_fingerprint_follows_the_abilities(tmp_path: Path) -> None:
-    """The order of flags means nothing, a further flag does."""
+def test_fingerprint_depends_on_features(tmp_path: Path) -> None:
+    """The fingerprint changes with an additional flag, not with the order of flags."""
     description = tmp_path / "cpuinfo"
     prints = []
     for flags in ("fpu sse avx", "avx fpu sse", "fpu sse avx avx2"):
@@ -31,8 +31,8 @@ def test_fingerprint_follows_the_abilities(tmp_path: Path) -> None:
     assert prints[0] != prints[2]
 
 
-def test_without_a_description(tmp_path: Path) -> None:
-    """Where the system tells nothing there still is a name and a fingerprint."""
+def test_without_cpuinfo(tmp_path: Path) -> None:
+    """Without /proc/cpuinfo there are still a model and a fingerprint."""
     cpu = this_cpu(tmp_path / "none")
     assert cpu.model
     assert len(cpu.fingerprint) == 16

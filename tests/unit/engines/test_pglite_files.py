@@ -1,4 +1,4 @@
-"""PGlite's lock of packages, list of files, and sidecar, as shipped; and where its data is found."""
+"""Tests of PGlite's shipped data (package lock, file hashes, scripts) and of its data directory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, PGVECTOR, Ship
 from mosaic_gateway.installation.layout import Home
 
 
-def test_the_versions_agree() -> None:
-    """npm's lock pins exactly the versions whose files are known, each with its hash, and names no registry."""
+def test_package_lock_matches_pinned_versions() -> None:
+    """npm's lock file pins exactly the pinned versions, each with its hash, and names no registry."""
     lock = json.loads(shipped().packages["package-lock.json"])["packages"]
     for package in (PGLITE, PGVECTOR):
         entry = lock[f"node_modules/{package}"]
@@ -26,31 +26,31 @@ def test_the_versions_agree() -> None:
     assert b"http" not in shipped().packages["package-lock.json"]
 
 
-def test_the_sidecar_is_shipped() -> None:
-    """Its main script is there, and the digest follows every byte of every script."""
-    brought = shipped()
-    assert "main.mjs" in brought.scripts
+def test_scripts_are_shipped() -> None:
+    """The main script is shipped, and the digest depends on the content of the scripts."""
+    original = shipped()
+    assert "main.mjs" in original.scripts
     changed = Shipped(
-        pglite=brought.pglite, pgvector=brought.pgvector, packages={}, hashes={},
-        scripts={**brought.scripts, "main.mjs": brought.scripts["main.mjs"] + b" "},
+        pglite=original.pglite, pgvector=original.pgvector, packages={}, hashes={},
+        scripts={**original.scripts, "main.mjs": original.scripts["main.mjs"] + b" "},
     )  # fmt: skip
-    assert changed.scripts_digest != brought.scripts_digest
+    assert changed.scripts_digest != original.scripts_digest
 
 
-def test_files_are_held_against_the_list(tmp_path: Path) -> None:
-    """What is missing and what differs is told apart, each with the file and its package."""
-    brought = Shipped(pglite="1", pgvector="2", packages={}, scripts={}, hashes={f"{PGVECTOR}/index.js": "00"})
+def test_files_are_verified_against_the_hashes(tmp_path: Path) -> None:
+    """Missing and altered files have separate errors that name the file and its package."""
+    pinned = Shipped(pglite="1", pgvector="2", packages={}, scripts={}, hashes={f"{PGVECTOR}/index.js": "00"})
     with pytest.raises(PackagesMissingError, match=r"index\.js") as missing:
-        verify(tmp_path, brought)
+        verify(tmp_path, pinned)
     assert missing.value.details["package"] == PGVECTOR
     (tmp_path / PGVECTOR).mkdir(parents=True)
     (tmp_path / PGVECTOR / "index.js").touch()
     with pytest.raises(PackagesAlteredError, match=r"index\.js"):
-        verify(tmp_path, brought)
+        verify(tmp_path, pinned)
 
 
 def test_packages_are_found_with_and_without_their_directory(tmp_path: Path) -> None:
-    """Both the directory of the installation and its node_modules will do."""
+    """npm's directory and its node_modules are both accepted."""
     modules = tmp_path / "node_modules"
     (modules / PGLITE).mkdir(parents=True)
     assert modules_of(tmp_path, shipped()) == modules_of(modules, shipped()) == modules
@@ -58,8 +58,8 @@ def test_packages_are_found_with_and_without_their_directory(tmp_path: Path) -> 
         modules_of(tmp_path / "nothing", shipped())
 
 
-def test_data_is_recognised_and_never_guessed_at(tmp_path: Path) -> None:
-    """Nothing there, something else there, another version there: each is told."""
+def test_data_directory_is_checked(tmp_path: Path) -> None:
+    """A missing directory, a foreign one and one of another version each raise their own error."""
     home = Home(tmp_path)
     with pytest.raises(ClusterMissingError):
         data_of(home)

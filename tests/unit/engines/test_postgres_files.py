@@ -1,4 +1,4 @@
-"""The small files of the embedded engine: read defensively, written exactly."""
+"""Tests of the embedded engine's small files: pid file, configuration, lock record, self-test record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mosaic_gateway.engines.postgres.engine_lock import EngineLock, lock_file, r
 from mosaic_gateway.engines.postgres.postmaster import PidFile, processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.identity import myself
+from mosaic_gateway.process.identity import own_identity
 
 
 @pytest.mark.parametrize(
@@ -30,19 +30,19 @@ from mosaic_gateway.process.identity import myself
     ],
 )
 def test_pid_file(tmp_path: Path, text: str, expected: PidFile | None) -> None:
-    """A postmaster.pid may be half written, or no pid file at all."""
+    """A postmaster.pid may be incomplete or malformed."""
     (tmp_path / "postmaster.pid").write_text(text)
     assert read_pid_file(tmp_path) == expected
 
 
-def test_processes_of_nothing(tmp_path: Path) -> None:
-    """No PostgreSQL works in a directory that is none's, or is not there."""
+def test_no_processes(tmp_path: Path) -> None:
+    """No PostgreSQL process runs on an empty or missing directory."""
     assert processes_of(tmp_path) == []
     assert processes_of(tmp_path / "gone") == []
 
 
-def test_settings_fit_the_version(tmp_path: Path) -> None:
-    """A setting that an older server does not know is left out for it; durability is always on."""
+def test_settings_for_each_version(tmp_path: Path) -> None:
+    """A setting unknown to an older server is omitted for it; durability is always on."""
     shown = {}
     for major in (15, 18):
         write_configuration(tmp_path, major)
@@ -53,8 +53,8 @@ def test_settings_fit_the_version(tmp_path: Path) -> None:
     assert "io_method" not in shown[15]
 
 
-def test_settings_are_written_once(tmp_path: Path) -> None:
-    """What is up to date is not written again; what differs is."""
+def test_settings_are_rewritten_only_if_changed(tmp_path: Path) -> None:
+    """Only files that differ are written again."""
     write_configuration(tmp_path, 18)
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
     write_configuration(tmp_path, 18)
@@ -65,12 +65,12 @@ def test_settings_are_written_once(tmp_path: Path) -> None:
 
 
 def test_socket_directory_is_quoted() -> None:
-    """A comma or a quotation mark in the path does not end it."""
+    """A path with commas and quotation marks is quoted."""
     assert '-cunix_socket_directories="/a,b ""c"""' in command_line_settings(Path('/a,b "c"'))
 
 
 def test_cluster_names(tmp_path: Path) -> None:
-    """The cluster is the one of the latest major version; leftovers and other names are none."""
+    """The cluster of the latest major version is returned; temporary and other directories are ignored."""
     home = Home(tmp_path)
     assert cluster_of(home) is None
     for name in (".postgres-18.0123abcd.tmp", "postgres-old", "postgres-9", "postgres-18", "pglite"):
@@ -79,8 +79,8 @@ def test_cluster_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"holder": 3}', '{"holder": {"pid": 1}}', "null"])
-def test_record_that_says_nothing(tmp_path: Path, content: str) -> None:
-    """A lock file may be empty or half written."""
+def test_unreadable_lock_record(tmp_path: Path, content: str) -> None:
+    """An empty or incomplete lock file has no record."""
     home = Home(tmp_path)
     home.run.mkdir()
     lock_file(home).write_text(content)
@@ -89,11 +89,11 @@ def test_record_that_says_nothing(tmp_path: Path, content: str) -> None:
 
 
 def test_record_of_dead_processes(tmp_path: Path) -> None:
-    """A record convinces only while exactly the processes that it names are alive."""
+    """A record is valid only while exactly the processes that it names are running."""
     home = Home(tmp_path)
     home.run.mkdir()
     (home.run / ".s.PGSQL.5432").touch()
-    living = myself().to_dict()
+    living = own_identity().to_dict()
     dead = {"pid": os.getpid(), "started": 1.0}
     for holder, postmaster, running in ((living, living, True), (dead, living, False), (living, dead, False)):
         record = {"holder": holder, "postmaster": postmaster, "sockets": str(home.run)}
@@ -101,8 +101,8 @@ def test_record_of_dead_processes(tmp_path: Path) -> None:
         assert (running_conninfo(home) is not None) is running
 
 
-def test_lock_is_taken_once_and_let_go(tmp_path: Path) -> None:
-    """Taking a held lock again is harmless for its holder; letting it go empties the record."""
+def test_lock_is_acquired_and_released(tmp_path: Path) -> None:
+    """The holder may acquire the lock again; releasing it clears the record."""
     home = Home(tmp_path)
     home.run.mkdir()
     lock = EngineLock(home)
@@ -118,7 +118,7 @@ def test_lock_is_taken_once_and_let_go(tmp_path: Path) -> None:
 
 
 def test_self_test_record(tmp_path: Path) -> None:
-    """What passed on one CPU and version says nothing about another."""
+    """A pass on one CPU and version does not count for another."""
     path = tmp_path / "self-test.json"
     record = SelfTestRecord(path, "18.6", "cpu a")
     assert not record.passed()
@@ -130,6 +130,6 @@ def test_self_test_record(tmp_path: Path) -> None:
 
 
 def test_runtime_directory() -> None:
-    """Only an absolute XDG_RUNTIME_DIR counts."""
+    """Only an absolute XDG_RUNTIME_DIR is used."""
     assert runtime_directory({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7")
     assert runtime_directory({"XDG_RUNTIME_DIR": "somewhere"}) == runtime_directory({}) == Path("/tmp")  # noqa: S108 - as above

@@ -1,4 +1,4 @@
-"""Version numbers: what passes, and how they are written."""
+"""Tests of the version check and the format of version numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mosaic_gateway.errors import ExitCode
     ("number", "text"), [(180006, "18.6"), (150000, "15.0"), (140009, "14.9"), (100023, "10.23"), (90624, "9.6.24")]
 )
 def test_version_text(number: int, text: str) -> None:
-    """A server_version_num is written as people write it."""
+    """A server_version_num is converted to its usual form."""
     assert version_text(number) == text
 
 
@@ -25,7 +25,7 @@ def test_new_enough(number: int) -> None:
 
 @pytest.mark.parametrize("number", [149999, 140009, 90624])
 def test_too_old(number: int) -> None:
-    """Anything older is a preflight error that names both versions."""
+    """An older version is a preflight error that names both versions."""
     with pytest.raises(ServerTooOldError, match=f"PostgreSQL {version_text(number)}; at least 15") as caught:
         check_version(number)
     assert caught.value.exit_code is ExitCode.PREFLIGHT

@@ -1,4 +1,4 @@
-"""The URL of engine ``server``: read once, shown never."""
+"""Tests of the URL of engine ``server``: parsing, errors, and secrets in messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mosaic_gateway.installation.layout import Home
 
 
 def test_engine_for_a_url() -> None:
-    """The setting names the engine; the URL's parts come out as a conninfo."""
+    """The configuration selects the engine; the URL is converted to a conninfo."""
     config = Config(home=Home(Path("/h")), engine=EngineName.SERVER, database_url=Secret("postgresql://u:p%40@h:1/d"))
     engine = engine_for(config)
     assert engine.name is EngineName.SERVER
@@ -45,13 +45,13 @@ def test_engine_without_a_url() -> None:
     ],
 )
 def test_refused_or_unreachable(text: str, kind: type[Exception]) -> None:
-    """What the server itself says is told apart from what the network says, in any language."""
+    """A server's rejection is distinguished from a network error, in any language."""
     assert type(ServerEngine(Secret("host=h"))._refusal(text)) is kind
 
 
 @pytest.mark.parametrize("secret", ["hunter2", "two words", "it's"])
-def test_a_secret_in_a_message_is_blanked(secret: str) -> None:
-    """Even if libpq repeated a secret, it would not be shown."""
+def test_secrets_are_scrubbed_from_messages(secret: str) -> None:
+    """A secret that libpq repeats in a message is replaced."""
     quoted = secret.replace("'", "\\'")
     engine = ServerEngine(Secret(f"host=h password='{quoted}'"))
     assert engine._clean(psycopg.OperationalError(f"bad\n  {secret} here")) == "bad **** here"

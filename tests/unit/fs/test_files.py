@@ -1,4 +1,4 @@
-"""Small files are replaced whole or not at all, and are private."""
+"""Small files: bounded reading, atomic replacement, modes, and refusal of anything but regular files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.planted import NO_FILES, PLANTED, within
+from tests.unit.planted import NOT_REGULAR, PLANTED, within
 
 from mosaic_gateway.fs.files import (
     SMALL,
@@ -35,8 +35,8 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
-def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    """Files get 0600 and directories 0700, parents included, even under a strange umask."""
+def test_modes_are_independent_of_the_umask(tmp_path: Path, umask: int) -> None:
+    """Files get mode 0600 and directories, including parents, 0700 under any umask."""
     before = os.umask(umask)
     try:
         make_directory(tmp_path / "a" / "b")
@@ -52,7 +52,7 @@ def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
 
 
 def test_replacing(tmp_path: Path) -> None:
-    """An existing file is replaced by a new one with the asked mode; nothing else is left."""
+    """An existing file is replaced by one with the given mode; no temporary file is left."""
     path = tmp_path / "file"
     path.write_text("old")
     path.chmod(0o644)
@@ -62,7 +62,7 @@ def test_replacing(tmp_path: Path) -> None:
 
 
 def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
-    """A link in the file's place is replaced; what it led to keeps its content."""
+    """A symbolic link is replaced, and its target is unchanged."""
     target = tmp_path / "target"
     target.write_text("keep")
     (tmp_path / "file").symlink_to(target)
@@ -88,7 +88,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_failing_rename_leaves_nothing(tmp_path: Path) -> None:
-    """Where the target cannot be replaced, the temporary file goes and the error comes out."""
+    """If rename fails, the temporary file is removed and the error is raised."""
     (tmp_path / "file").mkdir()
     with pytest.raises(IsADirectoryError):
         write_file(tmp_path / "file", "x")
@@ -96,7 +96,7 @@ def test_a_failing_rename_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_killed_while_writing(tmp_path: Path) -> None:
-    """A process killed before the rename leaves the old file as it was."""
+    """A process that is killed before the rename leaves the old file unchanged."""
     path = tmp_path / "file"
     path.write_text("old")
     code = (
@@ -109,7 +109,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
 
 
 def test_directories_that_exist_keep_their_mode(tmp_path: Path) -> None:
-    """Making a directory that is there changes nothing."""
+    """Creating a directory that exists changes nothing."""
     (tmp_path / "a").mkdir(mode=0o755)
     (tmp_path / "a").chmod(0o755)
     make_directory(tmp_path / "a")
@@ -117,8 +117,8 @@ def test_directories_that_exist_keep_their_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "dangling"])
-def test_no_directory_can_be_here(tmp_path: Path, place: str) -> None:
-    """A file, a path below a file and a dangling link are no places for a directory."""
+def test_directory_that_cannot_be_created(tmp_path: Path, place: str) -> None:
+    """A directory cannot replace a file or a dangling link, or be created below a file."""
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(NotADirectoryError):
@@ -126,19 +126,19 @@ def test_no_directory_can_be_here(tmp_path: Path, place: str) -> None:
 
 
 def test_remove(tmp_path: Path) -> None:
-    """Removing is done once, and harmless the second time."""
+    """Removing a file twice is not an error."""
     (tmp_path / "a").touch()
     remove_file(tmp_path / "a")
     remove_file(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("kind", NOT_REGULAR)
 def test_only_regular_files_are_opened(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link, a FIFO, a device, a socket and a directory are refused, and never waited for."""
+    """A link, FIFO, device, socket or directory is refused without blocking."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file"
-    NO_FILES[kind](path)
+    NOT_REGULAR[kind](path)
     with pytest.raises(NotARegularFileError, match="file"):
         within(lambda: open_regular(path))
     with pytest.raises(NotARegularFileError, match="file"):
@@ -150,13 +150,13 @@ def test_only_regular_files_are_opened(tmp_path: Path, kind: str, monkeypatch: p
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/tty"])
 def test_devices_are_not_read(path: str) -> None:
-    """A device under its own name is none, either: /dev/zero would never end."""
+    """A device is refused under its own name, too: /dev/zero would never end."""
     with pytest.raises(NotARegularFileError):
         within(lambda: read_regular(path))
 
 
 def test_a_fifo_with_a_reader_is_not_written_to(tmp_path: Path) -> None:
-    """Where somebody reads a FIFO, opening it for writing would succeed."""
+    """A FIFO that another process reads is refused: opening it for writing would succeed."""
     path = tmp_path / "file"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -168,7 +168,7 @@ def test_a_fifo_with_a_reader_is_not_written_to(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
-    """What is refused after it was opened is closed again."""
+    """A file that is refused after opening is closed again."""
     os.mkfifo(tmp_path / "file")
     before = sorted(Path("/dev/fd").iterdir())
     for _ in range(3):
@@ -177,8 +177,8 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     assert sorted(Path("/dev/fd").iterdir()) == before
 
 
-def test_what_is_created_is_private_and_not_inherited(tmp_path: Path) -> None:
-    """A file that opening makes has mode 0600, and its descriptor stays with this process."""
+def test_created_file_is_private_and_not_inherited(tmp_path: Path) -> None:
+    """A file created by opening has mode 0600, and children do not inherit its descriptor."""
     descriptor = open_descriptor(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
     try:
         assert mode(tmp_path / "file") == 0o600
@@ -188,7 +188,7 @@ def test_what_is_created_is_private_and_not_inherited(tmp_path: Path) -> None:
 
 
 def test_reading_is_bounded(tmp_path: Path) -> None:
-    """A file of the limit is read, one byte more is refused, and a sparse one before anything is read of it."""
+    """A file of exactly the limit is read, a larger one is refused; a sparse one is refused without reading it."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10)
     assert read_regular(path, 10) == b"x" * 10
@@ -202,8 +202,8 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
-def test_a_file_whose_size_is_not_told(tmp_path: Path) -> None:
-    """What holds more than its size says is read to its end, within the limit."""
+def test_file_with_reported_size_zero(tmp_path: Path) -> None:
+    """A file in /proc, whose reported size is 0, is read to its end, within the limit."""
     command = Path("/proc/self/cmdline").read_bytes()
     assert read_regular("/proc/self/cmdline") == command
     with pytest.raises(TooLargeError):
@@ -211,16 +211,16 @@ def test_a_file_whose_size_is_not_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["missing", "file/below"])
-def test_what_is_missing(tmp_path: Path, path: str) -> None:
-    """A missing file is told from one that is no file."""
+def test_missing_files(tmp_path: Path, path: str) -> None:
+    """A missing file has errors of its own, different from those for other file types."""
     (tmp_path / "file").touch()
     with pytest.raises((FileNotFoundError, NotADirectoryError)):
         read_regular(tmp_path / path)
 
 
 @pytest.mark.parametrize("kind", sorted(set(PLANTED) - {"no object"}))
-def test_json_of_whatever_content(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is an OSError or a ValueError, within a moment."""
+def test_json_with_unusable_content(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each unusable file is an OSError or a ValueError, without blocking."""
     monkeypatch.chdir(tmp_path)
     PLANTED[kind](tmp_path / "file")
     with pytest.raises((OSError, ValueError)):
@@ -229,13 +229,13 @@ def test_json_of_whatever_content(tmp_path: Path, kind: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "a": 2}}]', "[" * 100_000, "Infinity", "1" * 65])
 def test_json_that_is_refused(text: str) -> None:
-    """A key that stands there twice has two meanings; endless nesting and numbers have none."""
+    """Duplicate keys, too deep nesting, Infinity and too long numbers are refused."""
     with pytest.raises(ValueError, match=r"twice|deep|JSON value|too long"):
         parse_json(text)
 
 
-def test_json_as_it_is_meant() -> None:
-    """Everything else is read as usual."""
+def test_valid_json() -> None:
+    """Other JSON is parsed as usual."""
     assert parse_json(b'{"a": [1, 2.5, null, true], "b": {"a": "\\u00e4"}}') == {
         "a": [1, 2.5, None, True],
         "b": {"a": "\u00e4"},
@@ -244,13 +244,13 @@ def test_json_as_it_is_meant() -> None:
 
 @pytest.mark.parametrize("content", [b"a = " + b"[" * 100_000, b"\xff", b"a = 1\na = 2\n"])
 def test_toml_that_is_refused(content: bytes) -> None:
-    """Endless nesting, what is no text and a key that stands there twice are a ValueError."""
-    with pytest.raises(ValueError):  # noqa: PT011 - the texts are the parser's
+    """Too deep nesting, invalid UTF-8 and duplicate keys are a ValueError."""
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages are the parser's
         parse_toml(content)
 
 
-def test_removing_whatever_is_there(tmp_path: Path) -> None:
-    """A directory goes with what is below it; of a link only the link."""
+def test_removing_paths_of_every_type(tmp_path: Path) -> None:
+    """A directory is removed recursively, a link without its target."""
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "keep").touch()
     (tmp_path / "link").symlink_to("target")

@@ -1,4 +1,4 @@
-"""Each check lets right values pass and names what a right one is; a record's error names file and field."""
+"""Checks of record fields: valid and invalid values, and errors that name the file and the field."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
     Check,
-    ClosedRecordError,
     Field,
     RecordError,
+    UnreadableRecordError,
     any_text,
     boolean,
     checked_record,
@@ -25,28 +25,28 @@ from mosaic_gateway.fs.record_fields import (
     digest,
     entries,
     integer,
+    integer_between,
     mapping,
     matching,
     member,
-    moment,
-    naming_the_file,
     nested,
     number,
     optional,
     path_text,
     read_content,
     read_record,
+    record_errors_for,
     relative_path,
     row,
     text,
-    whole,
+    timestamp,
 )
 
 FILE = Path("/home/of/record.json")
 
 
 class Colour(StrEnum):
-    """An enumeration."""
+    """An enumeration for the tests."""
 
     RED = "red"
     BLUE = "blue"
@@ -58,7 +58,7 @@ CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
     "any_text": (any_text, ["", "a\nb"], [None, 1, [], {}, b"x"]),
     "boolean": (boolean, [True, False], [None, 0, 1, "true", []]),
     "integer": (integer, [0, 1, 2**64 - 1], [None, True, -1, 2**64, 1.0, "1", []]),
-    "whole": (whole(1, 9), [1, 9], [0, 10, True, 1.5, "1", None]),
+    "integer_between": (integer_between(1, 9), [1, 9], [0, 10, True, 1.5, "1", None]),
     "number": (number, [0, 1.5, 10**9], [None, True, -0.5, float("nan"), float("inf"), 2.0**64, "1", []]),
     "matching": (
         matching(INSTANCE_ID, "an id"),
@@ -78,8 +78,8 @@ CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
     "digest": (digest, ["0" * 64], ["", "0" * 63, "A" * 64, "0" * 65, None, 0]),
     "member": (member(Colour), ["red"], ["green", None, [], {}, 1]),
     "choice": (choice("a.b", "c"), ["a.b", "c"], ["axb", "", "a.bc", None, ["c"]]),
-    "moment": (
-        moment,
+    "timestamp": (
+        timestamp,
         ["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00Z"],
         ["2026-01-01T00:00:00", "2026", "", "x" * 5000, None, 1, "2026-01-01T00:00:00+00:00\n"],
     ),
@@ -114,42 +114,42 @@ CONTAINERS: dict[str, tuple[Check, list[tuple[Any, Any]], list[Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (_, right, _) in CHECKS.items() for value in right]
+    ("name", "value"), [(name, value) for name, (_, valid, _) in CHECKS.items() for value in valid]
 )
-def test_right_values(name: str, value: Any) -> None:
-    """A right value passes as it is."""
+def test_valid_values(name: str, value: Any) -> None:
+    """A valid value is returned unchanged."""
     assert CHECKS[name][0](value) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (_, _, wrong) in CHECKS.items() for value in wrong]
+    ("name", "value"), [(name, value) for name, (_, _, invalid) in CHECKS.items() for value in invalid]
 )
-def test_wrong_values(name: str, value: Any) -> None:
-    """A wrong one is a ValueError, whatever type it has."""
+def test_invalid_values(name: str, value: Any) -> None:
+    """An invalid value of any type is a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - each check has its own text
         CHECKS[name][0](value)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [(name, value, expected) for name, (_, right, _) in CONTAINERS.items() for value, expected in right],
+    [(name, value, expected) for name, (_, valid, _) in CONTAINERS.items() for value, expected in valid],
 )
-def test_right_forms(name: str, value: Any, expected: Any) -> None:
-    """What holds other values is given in its own form."""
+def test_valid_containers(name: str, value: Any, expected: Any) -> None:
+    """A valid container is returned in its converted form."""
     assert CONTAINERS[name][0](value) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (_, _, wrong) in CONTAINERS.items() for value in wrong]
+    ("name", "value"), [(name, value) for name, (_, _, invalid) in CONTAINERS.items() for value in invalid]
 )
-def test_wrong_forms(name: str, value: Any) -> None:
-    """One wrong value within is enough."""
+def test_invalid_containers(name: str, value: Any) -> None:
+    """A container with one invalid value is invalid."""
     with pytest.raises(ValueError):  # noqa: PT011 - each check has its own text
         CONTAINERS[name][0](value)
 
 
 def test_fields_of_a_record() -> None:
-    """Other keys are left out, what is missing has its default."""
+    """Unknown keys are ignored, and missing fields have their default."""
     assert checked_record(FILE, {"a": 1, "c": 2}, PAIR) == {"a": 1, "b": "none"}
 
 
@@ -157,31 +157,31 @@ def test_fields_of_a_record() -> None:
     ("value", "field", "why"),
     [
         ({}, "a", "missing"),
-        ({"a": -1}, "a", "whole number"),
-        ({"a": 1, "b": []}, "b", "text"),
+        ({"a": -1}, "a", "integer"),
+        ({"a": 1, "b": []}, "b", "string"),
         ([], "", "object"),
         (None, "", "object"),
     ],
 )
 def test_an_error_names_file_and_field(value: Any, field: str, why: str) -> None:
-    """The message has both, and the details have them for scripts."""
+    """The message and the details contain both."""
     with pytest.raises(RecordError, match=why) as caught:
-        checked_record(FILE, value, PAIR, hint="Mend it.")
+        checked_record(FILE, value, PAIR, hint="Repair it.")
     assert str(FILE) in caught.value.message
     assert repr(field) in caught.value.message or not field
     assert caught.value.details == {"file": str(FILE), "field": field}
-    assert (caught.value.code, caught.value.hint, caught.value.exit_code) == ("RECORD_INVALID", "Mend it.", 7)
+    assert (caught.value.code, caught.value.hint, caught.value.exit_code) == ("RECORD_INVALID", "Repair it.", 7)
 
 
-def test_an_error_within_names_the_inner_field() -> None:
-    """Of an object in a record the field of the object is named as well."""
-    with pytest.raises(RecordError, match=r"'outer'.*b: it must be a text"):
+def test_an_error_in_a_nested_object_names_its_field() -> None:
+    """An error in an object within a record names the field of the object as well."""
+    with pytest.raises(RecordError, match=r"'outer'.*b: it must be a string"):
         checked_record(FILE, {"outer": {"a": 1, "b": 1}}, {"outer": Field(nested(PAIR))})
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_whatever_lies_there(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record that is no file, too large or no JSON object is one error that names the file."""
+def test_unusable_files(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is not a regular file, too large or not a JSON object is an error that names the file."""
     monkeypatch.chdir(tmp_path)
     PLANTED[kind](tmp_path / "record")
     with pytest.raises(RecordError, match="record"):
@@ -189,7 +189,7 @@ def test_whatever_lies_there(tmp_path: Path, kind: str, monkeypatch: pytest.Monk
 
 
 def test_a_record_on_disk(tmp_path: Path) -> None:
-    """A right one is read; a missing one is the caller's to judge."""
+    """A valid record is read; a missing file is a FileNotFoundError or NotADirectoryError."""
     (tmp_path / "record").write_text(json.dumps({"a": 1}))
     assert read_record(tmp_path / "record", PAIR) == {"a": 1, "b": "none"}
     for path in (tmp_path / "missing", tmp_path / "record" / "below"):
@@ -199,16 +199,16 @@ def test_a_record_on_disk(tmp_path: Path) -> None:
         read_record(tmp_path / "record", PAIR, limit=3)
 
 
-def test_a_closed_file() -> None:
-    """A file that this user may not read is told from one that is damaged; a full disk is neither."""
-    with pytest.raises(ClosedRecordError, match="closed"), naming_the_file(FILE):
+def test_an_unreadable_file() -> None:
+    """Permission denied is an error of its own, different from an invalid record; other errors are not translated."""
+    with pytest.raises(UnreadableRecordError, match="no permission"), record_errors_for(FILE):
         raise PermissionError(13, "Permission denied", str(FILE))
-    with pytest.raises(OSError, match="No space"), naming_the_file(FILE):
+    with pytest.raises(OSError, match="No space"), record_errors_for(FILE):
         raise OSError(28, "No space left on device", str(FILE))
 
 
 def test_content(tmp_path: Path) -> None:
-    """Content of whatever form is read with the same errors."""
+    """Content that is not JSON is read with the same checks of the file."""
     (tmp_path / "file").write_bytes(b"\xff")
     assert read_content(tmp_path / "file") == b"\xff"
     (tmp_path / "link").symlink_to("file")

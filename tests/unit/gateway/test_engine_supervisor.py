@@ -1,4 +1,4 @@
-"""The keeper holds an engine up, whatever its start may raise."""
+"""Start, restart and stop of an engine by the engine supervisor, with a fake engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 
 
 class FakeEngine:
-    """Counts its starts and fails those whose error is given."""
+    """An engine that counts its starts; each start raises the next of *errors*, if any."""
 
     def __init__(self, *errors: BaseException | None) -> None:
         self.errors = list(errors)
@@ -25,11 +25,11 @@ class FakeEngine:
 
     @property
     def name(self) -> EngineName:
-        """Any name."""
+        """An arbitrary name."""
         return EngineName.POSTGRES
 
     def start(self) -> None:
-        """Come up, or raise the next error."""
+        """Start, or raise the next error."""
         self.starts += 1
         self.threads.add(threading.get_ident())
         error = self.errors.pop(0) if self.errors else None
@@ -46,25 +46,25 @@ class FakeEngine:
         raise NotImplementedError
 
     def alive(self) -> bool:
-        """Tell whether it is up."""
+        """Return whether it runs."""
         return self.up
 
     def stop(self) -> None:
-        """Go down."""
+        """Stop."""
         self.stopped = True
         self.up = False
 
 
-class FakeSlowStarter(FakeEngine):
-    """Can be begun."""
+class FakePreparableEngine(FakeEngine):
+    """An engine whose start can be begun."""
 
     def begin(self) -> None:
-        """Note that."""
+        """Record the call."""
         self.up = True
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds, at most 10 s."""
+    """Wait until *condition* is true, at most 10 s."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -72,7 +72,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_restart_in_one_thread() -> None:
-    """An engine that died is started again, by the thread that started it first, and stopped at the end."""
+    """A crashed engine is restarted by the thread that started it first, and stopped at the end."""
     engine = FakeEngine()
     supervisor = EngineSupervisor(engine)
     supervisor.start()
@@ -84,9 +84,9 @@ def test_restart_in_one_thread() -> None:
     assert threading.get_ident() not in engine.threads
 
 
-@pytest.mark.parametrize("error", [EngineStartError("no"), PermissionError(13, "no"), ValueError("a fault of ours")])
+@pytest.mark.parametrize("error", [EngineStartError("no"), PermissionError(13, "no"), ValueError("a bug")])
 def test_failing_restarts(error: Exception) -> None:
-    """A start that fails, in whatever way, is tried again as long as the gateway runs."""
+    """A failed restart is retried, whatever its exception, as long as the gateway runs."""
     engine = FakeEngine(None, error, error)
     supervisor = EngineSupervisor(engine)
     supervisor.start()
@@ -97,7 +97,7 @@ def test_failing_restarts(error: Exception) -> None:
 
 
 def test_first_start_fails() -> None:
-    """An error of the first start comes out where the keeper was started, and nothing goes on."""
+    """An error of the first start is raised by `start`, and the start is not retried."""
     engine = FakeEngine(EngineStartError("no"))
     supervisor = EngineSupervisor(engine)
     with pytest.raises(EngineStartError):
@@ -107,13 +107,13 @@ def test_first_start_fails() -> None:
 
 
 def test_stop_without_start() -> None:
-    """A keeper that never started is stopped without harm."""
+    """A supervisor that was never started can be stopped."""
     EngineSupervisor(FakeEngine()).stop()
 
 
-def test_what_was_begun_is_stopped_though_it_never_started() -> None:
-    """An engine that takes long is begun, others are not; and it is stopped without a start in between."""
-    slow = FakeSlowStarter()
+def test_begin_then_stop_without_start() -> None:
+    """`begin` begins a preparable engine only, and `stop` stops it without a `start` in between."""
+    slow = FakePreparableEngine()
     supervisor = EngineSupervisor(slow)
     supervisor.begin()
     assert slow.up

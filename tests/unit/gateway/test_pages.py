@@ -13,7 +13,7 @@ PAGES = ("index.html", "setup.html")
 
 
 class Page(HTMLParser):
-    """Collects the tags of a page."""
+    """A parser that collects the tags of a page."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -21,18 +21,18 @@ class Page(HTMLParser):
         self.feed((ASSETS / name).read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the tag."""
+        """Store the tag."""
         self.tags.append((tag, dict(attrs)))
 
 
 def test_every_asset_has_a_path() -> None:
-    """No file is shipped that is not served, and none is served that is not shipped."""
+    """The shipped asset files and the served files are the same."""
     assert {name for name, _ in PATHS.values()} == {entry.name for entry in ASSETS.iterdir()}
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_keep_to_the_policy(name: str) -> None:
-    """Nothing inline, no style attribute, no handler, and every reference is a path that is served."""
+def test_pages_comply_with_the_content_security_policy(name: str) -> None:
+    """No inline script or style, no event handler attribute, and every reference is a served path."""
     for tag, attributes in Page(name).tags:
         assert not [key for key in attributes if key == "style" or key.startswith("on")], (tag, attributes)
         assert tag != "style"
@@ -42,8 +42,8 @@ def test_pages_keep_to_the_policy(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_field_has_a_label_and_a_place_for_its_error(name: str) -> None:
-    """Labels, described-by and live regions are there for who cannot see the page."""
+def test_every_field_has_a_label_and_an_error_element(name: str) -> None:
+    """Each input has a label, aria-describedby and an aria-live error element, for screen readers."""
     tags = Page(name).tags
     ids = {attributes["id"]: attributes for _, attributes in tags if "id" in attributes}
     labels = {attributes.get("for") for tag, attributes in tags if tag == "label"}
@@ -53,12 +53,12 @@ def test_every_field_has_a_label_and_a_place_for_its_error(name: str) -> None:
         assert attributes["id"] in labels
         described = (attributes["aria-describedby"] or "").split()
         assert described[-1] == f"{attributes['id']}-error"
-        assert all(place in ids for place in described)
+        assert all(reference in ids for reference in described)
         assert ids[described[-1]]["aria-live"] == "polite"
 
 
-def test_scripts_write_texts_only() -> None:
-    """No script turns text into markup, and the token leaves the address."""
+def test_scripts_insert_text_only() -> None:
+    """No script parses text as HTML, and the set-up token is removed from the URL."""
     for name in ("gateway.js", "index.js", "setup.js"):
         source = (ASSETS / name).read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)

@@ -1,4 +1,4 @@
-"""The one line with which a starting gateway answers whoever started it."""
+"""The readiness line from a starting gateway to the process that started it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mosaic_gateway.gateway.control.ready_pipe import ReadyPipe, StartupFailedEr
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """The two ends of a pipe; the writing end is the test's to close."""
+    """The two ends of a pipe; the test closes the write end."""
     reader, writer = os.pipe()
     yield reader, writer
     os.close(reader)
 
 
 def test_ready(pipe: tuple[int, int]) -> None:
-    """A gateway that is ready says where, and its pid; it says so once."""
+    """A ready gateway reports its URL and pid, once."""
     ready = ReadyPipe(pipe[1])
     assert not os.get_inheritable(pipe[1])
     ready.ready(url="http://x")
@@ -29,7 +29,7 @@ def test_ready(pipe: tuple[int, int]) -> None:
 
 
 def test_failed(pipe: tuple[int, int]) -> None:
-    """A gateway that fails hands over its own error, exit code included."""
+    """A failed gateway reports its own error, including the exit code."""
     ReadyPipe(pipe[1]).failed(RefusedError("too new", hint="update", details={"tag": "0010"}))
     with pytest.raises(StartupFailedError, match="too new") as caught:
         await_line(pipe[0], 5)
@@ -39,8 +39,8 @@ def test_failed(pipe: tuple[int, int]) -> None:
     }  # fmt: skip
 
 
-def test_a_long_line(pipe: tuple[int, int]) -> None:
-    """A message longer than one read of the pipe arrives whole."""
+def test_long_line(pipe: tuple[int, int]) -> None:
+    """A line longer than one read of the pipe arrives complete."""
     text = "x" * 30_000
     ReadyPipe(pipe[1]).ready(url=text)
     line = await_line(pipe[0], 5)
@@ -48,24 +48,24 @@ def test_a_long_line(pipe: tuple[int, int]) -> None:
     assert line["url"] == text
 
 
-@pytest.mark.parametrize("said", [b"", b'{"ready": tr'])
-def test_silent_death(pipe: tuple[int, int], said: bytes) -> None:
-    """A gateway that dies without a whole line has said nothing."""
-    os.write(pipe[1], said)
+@pytest.mark.parametrize("written", [b"", b'{"ready": tr'])
+def test_exit_without_a_line(pipe: tuple[int, int], written: bytes) -> None:
+    """A gateway that exits before a complete line has reported nothing."""
+    os.write(pipe[1], written)
     os.close(pipe[1])
     assert await_line(pipe[0], 5) is None
 
 
-def test_no_word_in_time(pipe: tuple[int, int]) -> None:
-    """The wait is bounded, also when half a line has come."""
+def test_timeout(pipe: tuple[int, int]) -> None:
+    """The wait has a time limit, also after an incomplete line."""
     os.write(pipe[1], b"{")
     with pytest.raises(TimeoutError):
         await_line(pipe[0], 0.05)
     os.close(pipe[1])
 
 
-def test_nobody_listens() -> None:
-    """A starter that has gone away does not harm the gateway, and neither does having none."""
+def test_no_reader() -> None:
+    """A starter that has exited, or a missing pipe, causes no error in the gateway."""
     reader, writer = os.pipe()
     os.close(reader)
     ReadyPipe(writer).ready(url="http://x")

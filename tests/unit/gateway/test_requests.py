@@ -38,7 +38,7 @@ def make_request(chunks: Iterable[bytes] = (), **headers: str) -> Request:
 
 
 def parse(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (JSON, FORM)) -> object:
-    """Return what `read_body` makes of *body*."""
+    """Return the result of `read_body` for *body*."""
     return asyncio.run(read_body(make_request([body], content_type=content_type), allowed))
 
 
@@ -49,27 +49,27 @@ def refusal(body: bytes, content_type: str = JSON, allowed: tuple[str, ...] = (J
     return caught.value.status, caught.value.code, caught.value.message
 
 
-def test_json_is_read_as_a_browser_reads_it() -> None:
-    """Parameters and case of the type, a byte order mark and bad UTF-8 do not matter."""
+def test_json_is_decoded_like_in_a_browser() -> None:
+    """Parameters and case of the media type, a byte order mark and invalid UTF-8 are accepted."""
     assert parse(b'{"a":1}', "Application/JSON; charset=utf-8") == {"a": 1}
     assert parse(b'\xef\xbb\xbf{"a":"\xff"}') == {"a": "\ufffd"}
     assert parse(b"null") is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a":NaN}', b"Infinity", b"[" * 200_000, b"1" * 5000, b"{'a':1}"])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
-    """Malformed, too deep or absurd JSON is a bad request."""
+def test_invalid_json_is_refused(body: bytes) -> None:
+    """Malformed or too deeply nested JSON, NaN and huge numbers are a bad request."""
     assert refusal(body) == (400, "BAD_REQUEST", "Invalid JSON in request body")
 
 
 def test_forms() -> None:
-    """A form becomes an object of texts; too many fields are refused."""
+    """A form becomes an object of strings; too many fields are refused."""
     assert parse("e=a%40b.co&p=x+y&u=ä&n=".encode(), FORM) == {"e": "a@b.co", "p": "x y", "u": "ä", "n": ""}
     assert refusal(b"&".join(b"a=1" for _ in range(101)), FORM)[:2] == (400, "BAD_REQUEST")
 
 
-def test_other_types_are_refused_in_better_auths_words() -> None:
-    """The message names the type and what would do."""
+def test_other_media_types_are_refused_with_better_auths_message() -> None:
+    """The message contains the media type and the allowed ones."""
     assert refusal(b"x", "text/plain") == (
         415,
         "UNSUPPORTED_MEDIA_TYPE",
@@ -81,20 +81,20 @@ def test_other_types_are_refused_in_better_auths_words() -> None:
 
 
 def test_no_body_is_undefined() -> None:
-    """Without body and type there is nothing to parse."""
+    """A request without body and media type gives `UNDEFINED`."""
     assert asyncio.run(read_body(make_request(), (JSON,))) is UNDEFINED
     assert asyncio.run(read_body(make_request(content_length="0"), (JSON,))) is UNDEFINED
 
 
-def test_the_limit_holds_with_and_without_a_length() -> None:
-    """One byte above 1 MiB is refused, whether it was announced or came in pieces; exactly 1 MiB is read."""
+def test_body_limit_with_and_without_content_length() -> None:
+    """One byte above 1 MiB is refused, with Content-Length or chunked; exactly 1 MiB is accepted."""
     fits = b'"' + b"x" * (MIB - 2) + b'"'
     assert parse(fits) == "x" * (MIB - 2)
     assert refusal(fits + b" ")[:2] == (413, "PAYLOAD_TOO_LARGE")
-    announced = make_request([], content_type=JSON, content_length=str(MIB + 1))
+    with_length = make_request([], content_type=JSON, content_length=str(MIB + 1))
     at_the_end = make_request([fits, b" "], content_type=JSON, ending="with the last chunk")
     endless = make_request((b"x" * MIB for _ in range(20)), content_type=JSON)
-    for request in (announced, at_the_end, endless):
+    for request in (with_length, at_the_end, endless):
         with pytest.raises(ApiError, match="larger than 1 MiB"):
             asyncio.run(read_body(request, (JSON,)))
 
@@ -103,8 +103,8 @@ def test_the_limit_holds_with_and_without_a_length() -> None:
     ("value", "kind"),
     [(5, "number"), (1.5, "number"), (None, "null"), ([], "array"), ({}, "object"), (True, "boolean"), ("", "string")],
 )
-def test_issues_are_zods(value: object, kind: str) -> None:
-    """Each JSON kind has zod's name."""
+def test_type_names_are_zods(value: object, kind: str) -> None:
+    """Each JSON type has zod's name in messages."""
     expected = f"[body.x] Invalid input: expected string, received {kind}"
     assert field_issue({"x": value}, "x") == (None if kind == "string" else expected)
     if kind != "object":
@@ -112,8 +112,8 @@ def test_issues_are_zods(value: object, kind: str) -> None:
             require_object(value)
 
 
-def test_a_missing_field_is_undefined_and_may_be_optional() -> None:
-    """Missing differs from null, and only missing may be optional."""
+def test_missing_and_optional_fields() -> None:
+    """A missing field differs from null; an optional field may be missing, but not null."""
     assert field_issue({}, "x") == "[body.x] Invalid input: expected string, received undefined"
     assert field_issue({}, "x", bool, optional=True) is None
     assert field_issue({"x": None}, "x", bool, optional=True) == (
@@ -121,8 +121,8 @@ def test_a_missing_field_is_undefined_and_may_be_optional() -> None:
     )
 
 
-def test_who_asks() -> None:
-    """Unknown address and agent are empty texts; what PostgreSQL refuses is left out."""
+def test_client_address_and_user_agent() -> None:
+    """Unknown address and user agent are empty strings; NUL is removed."""
     assert client_address(make_request()) == ""
     assert user_agent(make_request()) == ""
     assert user_agent(make_request(user_agent="a\x00é")) == "aé"

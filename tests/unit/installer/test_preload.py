@@ -1,4 +1,4 @@
-"""A verb that cannot read the program any more has loaded all that its functions import."""
+"""Before a verb drops root, all modules that its functions import are loaded."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mosaic_gateway_installer import cli
 from mosaic_gateway_installer.root import preload
 make_root(cli.VERBS).get_command(None, sys.argv[1])
 preload.load(sys.argv[1])
-ours = {"mosaic_gateway", "mosaic_gateway_installer"}
-files = {n: m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] in ours and getattr(m, "__file__", None)}
+own = {"mosaic_gateway", "mosaic_gateway_installer"}
+files = {n: m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] in own and getattr(m, "__file__", None)}
 print(json.dumps({"modules": list(sys.modules), "files": files}))
 """
 INSTALLER = "mosaic_gateway_installer"
-#: Functions that no worker calls: module, function.
-ELSEWHERE = {
+#: Functions that a worker does not call: module, function.
+NOT_IN_WORKERS = {
     ("mosaic_gateway.cli.lazy", "shell_complete"),
     ("mosaic_gateway.cli.root", "main"),
     ("mosaic_gateway.migrations.gate", "main"),
@@ -34,7 +34,7 @@ ELSEWHERE = {
     ("mosaic_gateway.cli.preload", "load"),
     (f"{INSTALLER}.root.preload", "_read_package"),
 }
-#: Functions of one verb in a module of several.
+#: Functions of one verb in a module that several verbs load.
 OF_VERBS = {
     ("mosaic_gateway.gateway.run.server", "serve_http"): "serve",
     (f"{INSTALLER}.install.command", "install"): "install",
@@ -43,18 +43,18 @@ OF_VERBS = {
 }
 
 
-# `completion` works in no home, so no worker runs it.
+# `completion` uses no home, so it does not run in a worker.
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "completion"])
-def test_what_functions_import_is_loaded_before_root_is_given_up(verb: str) -> None:
-    """Every import within a function of what a verb has loaded names a module that is loaded, too."""
+def test_imports_in_functions_are_loaded_before_root_is_dropped(verb: str) -> None:
+    """Every module imported within a function of a loaded module is loaded, too."""
     done = subprocess.run([sys.executable, "-c", LOADED, verb], capture_output=True, text=True, check=True, timeout=120)
-    found = json.loads(done.stdout)
+    loaded = json.loads(done.stdout)
     missing = {
         (name, module, function)
-        for module, file in found["files"].items()
+        for module, file in loaded["files"].items()
         for function, name in imports_in_functions(Path(file))
-        if name not in found["modules"]
-        and (module, function) not in ELSEWHERE
+        if name not in loaded["modules"]
+        and (module, function) not in NOT_IN_WORKERS
         and OF_VERBS.get((module, function), verb) == verb
     }
     assert missing == set()
@@ -66,6 +66,6 @@ def imports_in_functions(file: Path) -> Iterator[tuple[str, str]]:
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.Import):
-                    yield from ((function.name, one.name) for one in node.names)
+                    yield from ((function.name, alias.name) for alias in node.names)
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     yield function.name, node.module

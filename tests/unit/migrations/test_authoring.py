@@ -1,4 +1,4 @@
-"""The next migration of a folder: right, whole, or not at all."""
+"""Creating the next migration of a folder: complete and valid, or no change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mosaic_gateway.migrations.authoring import (
     FolderBusyError,
     MigrationNameError,
     WhenReversedError,
-    _put,
+    _write_files,
     new_migration,
     slug_of,
 )
@@ -26,8 +26,8 @@ from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
 
 LATER = 1_900_000_000_000
-#: What ``JSON.stringify(journal, null, 2)`` of drizzle-kit gives for one entry.
-DRIZZLES = """\
+#: The journal with one entry as drizzle-kit writes it: ``JSON.stringify(journal, null, 2)``.
+DRIZZLE_JOURNAL = """\
 {
   "version": "7",
   "dialect": "postgresql",
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_next_migration(folder: Path) -> None:
-    """File, journal entry and lock are made; the bundle is whole, and all that was there is as it was."""
+    """File, journal entry and lock are written; the bundle is valid, and other files are unchanged."""
     before = read_directory(folder)
     created = new_migration(folder, "Add user-names", now=LATER)
     assert (created.tag, created.index, created.when, created.locked) == ("0010_add_user_names", 10, LATER, True)
@@ -70,8 +70,8 @@ def test_the_next_migration(folder: Path) -> None:
     assert after[JOURNAL_NAME].endswith(b"    }\n  ]\n}\n")
 
 
-def test_lint_waits_for_its_statements(folder: Path) -> None:
-    """A new file is one finding, that it is empty; with a statement there is none."""
+def test_lint_rejects_a_new_file_until_it_has_statements(folder: Path) -> None:
+    """A new file has one finding, ``empty-migration``; with a statement it has none."""
     file = new_migration(folder, "x", now=LATER).file
     assert [str(finding.rule) for finding in lint_bundle_files(read_directory(folder))] == ["empty-migration"]
     file.write_text(f"{file.read_text()}ALTER TABLE users ADD COLUMN nick text;\n")
@@ -79,17 +79,17 @@ def test_lint_waits_for_its_statements(folder: Path) -> None:
 
 
 def test_an_empty_folder_becomes_a_bundle(tmp_path: Path) -> None:
-    """The first migration is 0000, with a journal as drizzle-kit writes it, and without a lock."""
+    """The first migration is 0000; the journal is written as drizzle-kit writes it, without a hash lock."""
     created = new_migration(tmp_path, "a", now=LATER)
     assert (created.tag, created.locked) == ("0000_a", False)
     assert sorted(read_directory(tmp_path)) == ["0000_a.sql", JOURNAL_NAME]
-    assert (tmp_path / JOURNAL_NAME).read_text() == DRIZZLES
+    assert (tmp_path / JOURNAL_NAME).read_text() == DRIZZLE_JOURNAL
     assert new_migration(tmp_path, "b", now=LATER + 1).tag == "0001_b"
     assert len(Bundle.from_directory(tmp_path).migrations) == 2
 
 
 def test_a_drizzle_folder(tmp_path: Path) -> None:
-    """Snapshots, other versions and unknown fields stay; without a lock none is made."""
+    """Snapshots, other versions and unknown fields are retained; no hash lock is created."""
     (tmp_path / "meta").mkdir()
     journal = {"version": "6", "dialect": "postgresql", "x": "é\u2028", "entries": [
         {"idx": 0, "version": "6", "when": 5, "tag": "0000_lush_wolverine", "breakpoints": False, "y": None},
@@ -100,7 +100,7 @@ def test_a_drizzle_folder(tmp_path: Path) -> None:
     for tag in ("0000_lush_wolverine", "0007_odd"):
         (tmp_path / f"{tag}.sql").write_text("SELECT 1;")
     created = new_migration(tmp_path, "next", now=8)
-    assert created.tag == "0008_next", "no number is used twice"
+    assert created.tag == "0008_next", "no number is reused"
     entry = {"idx": 8, "version": "6", "when": 8, "tag": "0008_next", "breakpoints": True}
     expected = {**journal, "entries": [*journal["entries"], entry]}
     assert (tmp_path / JOURNAL_NAME).read_text("utf-8") == json.dumps(expected, indent=2, ensure_ascii=False)
@@ -109,7 +109,7 @@ def test_a_drizzle_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("behind", [0, 1, 1_000_000_000])
 def test_a_reversed_when_is_refused(folder: Path, behind: int) -> None:
-    """A clock that is not past the newest entry, which here is not the last, changes nothing."""
+    """Nothing is changed if the clock is not past the newest entry, which here is not the last one."""
     before = read_directory(folder)
     with pytest.raises(WhenReversedError) as caught:
         new_migration(folder, "x", now=1776822435828 - behind)
@@ -124,7 +124,7 @@ def test_a_reversed_when_is_refused(folder: Path, behind: int) -> None:
     "name", ["", " ", "a/b", "../a", "a.sql", "ü", "a\n", "a\0", "-a", "a-", "_", "a" * 61, "a;b", "a'b", "--"]
 )
 def test_bad_names(folder: Path, name: str) -> None:
-    """A name that could not stand in a file name is refused, and nothing is changed."""
+    """A name that is invalid in a file name is refused, and nothing is changed."""
     before = read_directory(folder)
     with pytest.raises(MigrationNameError):
         new_migration(folder, name, now=LATER)
@@ -133,9 +133,9 @@ def test_bad_names(folder: Path, name: str) -> None:
 
 @settings(database=None, deadline=None)
 @given(st.lists(st.text("abzAZ09", min_size=1, max_size=5), min_size=1, max_size=5), st.sampled_from(" _-"))
-def test_slugs(words: list[str], between: str) -> None:
-    """Words, whatever stands between them, become one snake that names itself."""
-    slug = slug_of(between.join(words))
+def test_slugs(words: list[str], separator: str) -> None:
+    """Words with any separator become snake_case, and a slug is its own slug."""
+    slug = slug_of(separator.join(words))
     assert slug == "_".join(words).lower() == slug_of(slug)
 
 
@@ -166,8 +166,8 @@ def _bad_when(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_damage_file, _damage_journal, _stray_file, _no_journal, _bad_when])
-def test_a_folder_that_is_not_whole_is_not_touched(folder: Path, damage: Callable[[Path], None]) -> None:
-    """Where files, journal and lock do not fit, nothing is added."""
+def test_an_invalid_folder_is_not_changed(folder: Path, damage: Callable[[Path], None]) -> None:
+    """Nothing is added if files, journal and lock do not match."""
     damage(folder)
     before = read_directory(folder)
     with pytest.raises(BundleFaultyError) as caught:
@@ -176,8 +176,8 @@ def test_a_folder_that_is_not_whole_is_not_touched(folder: Path, damage: Callabl
     assert read_directory(folder) == before
 
 
-def test_another_one_at_work(folder: Path) -> None:
-    """While somebody else makes a migration in the folder, nothing is changed; then it goes on."""
+def test_a_concurrent_process(folder: Path) -> None:
+    """Nothing is changed while another process holds the folder's lock; afterwards the command succeeds."""
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(FolderBusyError):
@@ -189,8 +189,8 @@ def test_another_one_at_work(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name", [".0010_x.sql.new", "meta/.hashes.lock.json.new", "meta/._journal.json.new", "0010_x.sql"]
 )
-def test_nothing_where_a_file_cannot_be_written(folder: Path, name: str) -> None:
-    """Whichever of the files a folder stands in the way of, all is as it was before."""
+def test_nothing_is_changed_if_a_file_cannot_be_written(folder: Path, name: str) -> None:
+    """If a directory exists at the path of any file to write, the folder remains unchanged."""
     (folder / name).mkdir()
     before = read_directory(folder)
     with pytest.raises(IsADirectoryError):
@@ -200,15 +200,15 @@ def test_nothing_where_a_file_cannot_be_written(folder: Path, name: str) -> None
     assert new_migration(folder, "x", now=LATER).index == 10
 
 
-def test_what_took_its_name_is_taken_back(tmp_path: Path) -> None:
-    """If the last of the files cannot take its name, the new one is gone again and the lock is the old one."""
+def test_renamed_files_are_rolled_back(tmp_path: Path) -> None:
+    """If the last rename fails, the new files are removed and the old lock is restored."""
     (tmp_path / "lock").write_bytes(b"old")
     (tmp_path / "journal").mkdir()
-    changes = {"a.sql": b"new", "made/b": b"new", "lock": b"new", "journal": b"new"}
+    changes = {"a.sql": b"new", "new/b": b"new", "lock": b"new", "journal": b"new"}
     with pytest.raises(IsADirectoryError):
-        _put(tmp_path, {"lock": b"old"}, changes)
+        _write_files(tmp_path, {"lock": b"old"}, changes)
     assert read_directory(tmp_path) == {"lock": b"old"}
-    assert not (tmp_path / "made").exists()
+    assert not (tmp_path / "new").exists()
     (tmp_path / "journal").rmdir()
-    _put(tmp_path, {"lock": b"old"}, changes)
+    _write_files(tmp_path, {"lock": b"old"}, changes)
     assert read_directory(tmp_path) == changes

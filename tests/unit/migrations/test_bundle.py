@@ -28,7 +28,7 @@ for name in ("gateway", "storage"):
 
 @pytest.fixture
 def shipped() -> dict[str, bytes]:
-    """The files of the gateway's bundle, to be damaged."""
+    """The files of the gateway's bundle, for tests that damage them."""
     return read_directory(PACKAGE / "sql" / "gateway")
 
 
@@ -38,12 +38,12 @@ def load(contents: dict[str, bytes]) -> Bundle:
 
 
 def relocked(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """Return *contents* with a lock that fits them."""
+    """Return *contents* with a lock that matches them."""
     return {**contents, LOCK_NAME: make_lock("gateway", contents)}
 
 
-def test_the_gateways_bundle_is_whole() -> None:
-    """Ten migrations in journal order, with the real reversed ``when`` of 0009, hashed as their files are."""
+def test_the_gateway_bundle_is_complete() -> None:
+    """Ten migrations in journal order, with the published, decreasing ``when`` of 0009 and the hashes of the files."""
     bundle = Bundle.load("gateway")
     assert [m.tag[:4] for m in bundle.migrations] == [f"{number:04}" for number in range(10)]
     assert [m.when for m in bundle.migrations[8:]] == [1776822435828, 1745280000000]
@@ -59,15 +59,15 @@ def test_the_gateways_bundle_is_whole() -> None:
     ]
 
 
-def test_the_storage_bundle_is_whole_and_has_a_ledger_of_its_own() -> None:
-    """Two bundles in one ledger would take each other's rows for unknown ones."""
+def test_the_storage_bundle_is_complete_and_has_its_own_ledger() -> None:
+    """In a shared ledger the rows of one bundle would be unknown rows to the other."""
     bundle = Bundle.load("storage")
     assert [m.tag for m in bundle.migrations] == ["0000_documents"]
     assert bundle.ledger != Bundle.load("gateway").ledger
 
 
 def test_the_package_works_from_a_zip(tmp_path: Path) -> None:
-    """Both bundles are read, and are the same, where the package is imported from an archive."""
+    """Both bundles are the same if the package is imported from an archive."""
     archive = tmp_path / "app.zip"
     with zipfile.ZipFile(archive, "w") as target:
         for path in sorted(PACKAGE.rglob("*")):
@@ -78,18 +78,18 @@ def test_the_package_works_from_a_zip(tmp_path: Path) -> None:
         [sys.executable, "-B", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    origin, *found = done.stdout.splitlines()
+    origin, *listed = done.stdout.splitlines()
     assert origin.startswith(str(archive))
-    assert found == [f"{m.tag} {m.hash}" for name in LEDGERS for m in Bundle.load(name).migrations]
+    assert listed == [f"{m.tag} {m.hash}" for name in LEDGERS for m in Bundle.load(name).migrations]
 
 
 def drop(name: str) -> Callable[[dict[str, bytes]], None]:
-    """Return the damage of a missing file."""
+    """Return a function that removes the file *name*."""
     return lambda contents: contents.__delitem__(name)
 
 
 def put(name: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
-    """Return the damage of a file with other bytes, or of one too many."""
+    """Return a function that replaces or adds the file *name*."""
     return lambda contents: contents.update({name: data})
 
 
@@ -110,7 +110,7 @@ def put(name: str, data: bytes) -> Callable[[dict[str, bytes]], None]:
 def test_a_damaged_bundle_is_refused(
     shipped: dict[str, bytes], damage: Callable[[dict[str, bytes]], None], named: str
 ) -> None:
-    """A missing, altered or extra file stops everything, and the error names it."""
+    """A bundle with a missing, altered or extra file is refused, and the error names the file."""
     damage(shipped)
     with pytest.raises(BundleError) as caught:
         load(shipped)
@@ -121,14 +121,14 @@ def test_a_damaged_bundle_is_refused(
 
 
 def test_a_bundle_without_any_sql_is_refused() -> None:
-    """An empty package, the first of the seed's faults, does not pass for an empty schema."""
-    with pytest.raises(BundleError, match="no SQL at all"):
+    """A package without SQL files is not accepted as an empty schema."""
+    with pytest.raises(BundleError, match="no SQL file"):
         load({})
 
 
 @pytest.mark.parametrize("damage", ["one byte", "truncated", "line ends"])
 def test_every_file_is_checked(shipped: dict[str, bytes], damage: str) -> None:
-    """No file of the bundle can change unseen, the journal included."""
+    """A change of any file of the bundle is detected, including the journal."""
     for name in shipped.keys() - {LOCK_NAME}:
         data = shipped[name]
         other = {"one byte": data[:-1] + b"?", "truncated": data[:-1], "line ends": data.replace(b"\n", b"\r\n")}[
@@ -141,14 +141,14 @@ def test_every_file_is_checked(shipped: dict[str, bytes], damage: str) -> None:
 
 
 def test_an_entry_without_a_time_stamp_is_refused_even_if_locked() -> None:
-    """A lock over a journal that cannot be used does not make it usable."""
+    """A valid lock does not make an invalid journal acceptable."""
     contents = {"a.sql": b"SELECT 1;", JOURNAL_NAME: b'{"entries": [{"tag": "a"}]}'}
     with pytest.raises(BundleError, match="no usable when"):
         load(relocked(contents))
 
 
 def test_sql_that_is_not_utf8_is_refused_even_if_locked() -> None:
-    """Bytes that are no text never reach the database."""
+    """SQL that is not valid UTF-8 is refused."""
     journal = b'{"entries": [{"tag": "a", "when": 1}]}'
     contents = relocked({"a.sql": b"SELECT 1;", JOURNAL_NAME: journal})
     forged = contents[LOCK_NAME].replace(

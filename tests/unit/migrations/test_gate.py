@@ -24,19 +24,19 @@ def _journal(*tags: str) -> bytes:
 
 
 def _bundle(**changes: bytes | None) -> dict[str, bytes]:
-    """Return a bundle of two migrations, locked as it is; *changes* come after the lock, None removes."""
+    """Return a bundle of two migrations with its lock; *changes* are applied after locking, None removes a file."""
     files = {**SQL, JOURNAL_NAME: _journal("0000_a", "0001_b")}
     files[LOCK_NAME] = make_lock("gateway", files)
     changed = {**files, **changes}
     return {name: data for name, data in changed.items() if data is not None}
 
 
-def _found(files: dict[str, bytes]) -> set[tuple[Problem, str]]:
+def _faults(files: dict[str, bytes]) -> set[tuple[Problem, str]]:
     return {(finding.problem, finding.name) for finding in check_bundle("gateway", files)}
 
 
-def test_whole_bundle_has_no_findings() -> None:
-    """A bundle that is what its lock says is whole."""
+def test_valid_bundle_has_no_faults() -> None:
+    """A bundle that matches its lock has no faults."""
     assert check_bundle("gateway", _bundle()) == ()
 
 
@@ -55,30 +55,30 @@ def test_whole_bundle_has_no_findings() -> None:
     ],
 )  # fmt: skip
 def test_fault_is_found(change: dict[str, bytes | None], expected: set[tuple[Problem, str]]) -> None:
-    """Each difference between a bundle and its lock is found, and nothing else is."""
-    assert _found(_bundle(**change)) == expected
+    """Exactly the differences between a bundle and its lock are reported."""
+    assert _faults(_bundle(**change)) == expected
 
 
 @pytest.mark.parametrize("files", [{}, {LOCK_NAME: make_lock("gateway", {})}], ids=["nothing", "empty lock"])
 def test_bundle_without_sql_is_empty(files: dict[str, bytes]) -> None:
-    """No SQL is a fault even where the lock asks for none."""
-    assert (Problem.EMPTY, "gateway") in _found(files)
+    """A bundle without SQL is faulty even if its lock lists none."""
+    assert (Problem.EMPTY, "gateway") in _faults(files)
 
 
-def test_journal_entry_without_file_is_found_where_the_lock_agrees() -> None:
-    """A lock that was renewed after a migration got lost hides nothing."""
+def test_journal_entry_without_file_is_found_with_a_matching_lock() -> None:
+    """A lock that was updated after a migration file was lost does not hide the loss."""
     files = {"0000_a.sql": SQL["0000_a.sql"], JOURNAL_NAME: _journal("0000_a", "0001_b")}
     files[LOCK_NAME] = make_lock("gateway", files)
 
-    assert _found(files) == {(Problem.JOURNAL_WITHOUT_FILE, "0001_b.sql")}
+    assert _faults(files) == {(Problem.JOURNAL_WITHOUT_FILE, "0001_b.sql")}
 
 
-def test_file_without_journal_entry_is_found_where_the_lock_agrees() -> None:
-    """A migration that the journal would never run is found."""
+def test_file_without_journal_entry_is_found_with_a_matching_lock() -> None:
+    """A migration file that has no journal entry, and so would never run, is reported."""
     files = {**SQL, JOURNAL_NAME: _journal("0000_a")}
     files[LOCK_NAME] = make_lock("gateway", files)
 
-    assert _found(files) == {(Problem.FILE_WITHOUT_JOURNAL, "0001_b.sql")}
+    assert _faults(files) == {(Problem.FILE_WITHOUT_JOURNAL, "0001_b.sql")}
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_file_without_journal_entry_is_found_where_the_lock_agrees() -> None:
         (b'{"version": 1, "bundle": "gateway", "files": {"a.sql": "ABC"}}', "not names with SHA-256 hashes"),
     ],
 )
-def test_unusable_lock_is_a_finding(lock: bytes, reason: str) -> None:
-    """A damaged or foreign lock is said to be one, with the reason."""
+def test_invalid_lock_is_a_fault(lock: bytes, reason: str) -> None:
+    """A damaged lock, or that of another bundle, is reported with the reason."""
     [finding] = check_bundle("gateway", _bundle(**{LOCK_NAME: lock}))
 
     assert finding.problem is Problem.BAD_LOCK
@@ -112,8 +112,8 @@ def test_unusable_lock_is_a_finding(lock: bytes, reason: str) -> None:
         (_journal("0000_a", "0000_a"), "two entries have the tag 0000_a"),
     ],
 )
-def test_unusable_journal_is_a_finding(journal: bytes, reason: str) -> None:
-    """A journal that names no migrations, or one twice, is said to be unusable, with the reason."""
+def test_invalid_journal_is_a_fault(journal: bytes, reason: str) -> None:
+    """An invalid journal, or one with a duplicate tag, is reported with the reason."""
     files = {**SQL, JOURNAL_NAME: journal}
     files[LOCK_NAME] = make_lock("gateway", files)
 
@@ -124,8 +124,8 @@ def test_unusable_journal_is_a_finding(journal: bytes, reason: str) -> None:
 
 
 @given(data=st.data())
-def test_no_changed_byte_goes_unnoticed(data: st.DataObject) -> None:
-    """Whichever byte of a migration or the journal changes, there is a finding."""
+def test_any_changed_byte_is_a_fault(data: st.DataObject) -> None:
+    """A change of any byte of a migration or the journal is reported."""
     files = _bundle()
     name = data.draw(st.sampled_from(sorted({*SQL, JOURNAL_NAME})))
     place = data.draw(st.integers(0, len(files[name]) - 1))
@@ -136,7 +136,7 @@ def test_no_changed_byte_goes_unnoticed(data: st.DataObject) -> None:
 
 
 def test_lock_is_canonical() -> None:
-    """The lock is sorted JSON with a final line end, over SQL and journal alone, whatever the order given."""
+    """The lock is sorted JSON with a final newline, covers only SQL and journal, and is independent of input order."""
     files = _bundle(**{"x.sql~": b""})
 
     lock = make_lock("gateway", dict(reversed(files.items())))
@@ -151,24 +151,24 @@ def test_lock_is_canonical() -> None:
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"\xff", "not UTF-8"), (b"\xef\xbb\xbf--", "byte order mark")])
-def test_sql_that_drizzle_would_hash_otherwise_is_not_locked(content: bytes, reason: str) -> None:
-    """Where hashing bytes and hashing text differ, there is no lock."""
+def test_sql_with_another_hash_in_drizzle_is_not_locked(content: bytes, reason: str) -> None:
+    """SQL for which the hashes of bytes and of text differ cannot be locked."""
     with pytest.raises(ValueError, match=reason):
         make_lock("gateway", {"0000_a.sql": content})
 
 
 def test_every_problem_has_a_sentence() -> None:
-    """Each finding can be said, and names what it is about."""
+    """Each fault has a sentence, which names the file."""
     assert all("0000_a.sql" in str(BundleFault(problem, "0000_a.sql")) for problem in Problem)
 
 
 def test_check_bundles_names_bundle_and_strays() -> None:
-    """Faults are told with their bundle, and SQL outside the bundles is one."""
-    whole = {f"gateway/{name}": data for name, data in _bundle().items()}
+    """Faults are reported with their bundle, and SQL outside of the bundles is a fault."""
+    valid = {f"gateway/{name}": data for name, data in _bundle().items()}
 
-    faults = gate.check_bundles({**whole, "third/0000_a.sql": b"", "0000_b.sql": b""})
+    faults = gate.check_bundles({**valid, "third/0000_a.sql": b"", "0000_b.sql": b""})
 
-    assert "storage: there is no SQL at all in storage" in faults
+    assert "storage: there is no SQL file in storage" in faults
     assert faults[-2:] == ("0000_b.sql belongs to no bundle", "third/0000_a.sql belongs to no bundle")
     assert not any(fault.startswith("gateway") for fault in faults)
 
@@ -184,7 +184,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_command_writes_the_lock_and_says_what_changed(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first run locks all, the second nothing, the third the file that was edited."""
+    """The first run locks all files, the second changes nothing, the third updates the edited file."""
     assert gate.main([str(directory)]) == 0
     assert f"{directory}: added 0000_a.sql" in capsys.readouterr().out
     assert check_bundle("gateway", gate.read_directory(directory)) == ()
@@ -199,8 +199,8 @@ def test_command_writes_the_lock_and_says_what_changed(directory: Path, capsys: 
     assert f"{directory}: changed 0001_b.sql" in capsys.readouterr().out
 
 
-def test_command_locks_no_faulty_bundle(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a new lock would not mend is said, and no lock is written."""
+def test_command_does_not_lock_a_faulty_bundle(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Faults that a new lock would not fix are reported, and no lock is written."""
     (directory / "0002_c.sql").write_bytes(b"")
 
     assert gate.main([str(directory)]) == 1
@@ -208,14 +208,14 @@ def test_command_locks_no_faulty_bundle(directory: Path, capsys: pytest.CaptureF
     assert not (directory / LOCK_NAME).exists()
 
 
-def test_command_refuses_what_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A mistyped directory is a usage error."""
+def test_command_refuses_a_path_that_is_not_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped directory name is a usage error."""
     assert gate.main(["--check", str(tmp_path / "gatewey")]) == 2
     assert "gatewey" in capsys.readouterr().err
 
 
 def test_module_works_by_its_path_without_any_package(directory: Path) -> None:
-    """The build hook can use the file with the standard library alone, as `finalize` does."""
+    """The build hook can run the file with only the standard library."""
     command = [sys.executable, "-I", "-S", str(gate.__file__), "--check", str(directory)]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)

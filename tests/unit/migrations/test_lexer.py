@@ -1,4 +1,4 @@
-"""The lexer against PostgreSQL's own: `pglast` carries the server's scanner, where it is installed."""
+"""The lexer compared with PostgreSQL's own scanner, which `pglast` contains (if it is installed)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.lexer import Token, lex
 
 QUIET = settings(database=None, deadline=None, max_examples=400)
-#: Pieces out of which any confusion of quotes, dollars, comments and semicolons can be made.
+#: Fragments that combine quotes, dollar signs, comments and semicolons in any way.
 PIECES = st.sampled_from(
     ["'", "''", '"', "$$", "$a$", "$1", "$", "/*", "*/", "--", "\n", ";", " ", "\\", "E'", "e", "U&'", 'U&"', "B'",
      "N'", "a", "é", "1", "1e5", "(", ")", "BEGIN", "ATOMIC", "END", "CASE",
@@ -35,8 +35,8 @@ def words(sql: str) -> list[tuple[str, str]]:
 
 @QUIET
 @given(TEXTS)
-def test_any_text_is_read_to_its_end(text: str) -> None:
-    """Tokens come in order and within the text; a closed text stays closed when a statement follows it."""
+def test_any_text_is_scanned_to_its_end(text: str) -> None:
+    """Token positions increase and are within the text; a closed text remains closed if a statement follows."""
     lexed = lex(text)
     positions = [token.position for token in lexed.tokens]
     assert positions == sorted(set(positions))
@@ -76,14 +76,14 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
     ],
 )
 def test_lexical_rules(sql: str, expected: list[tuple[str, str]]) -> None:
-    """PostgreSQL's, as "Lexical Structure" has them."""
+    """The rules are those of "Lexical Structure" in PostgreSQL's manual."""
     assert words(sql) == expected
     assert lex(sql).closed
 
 
 @pytest.mark.parametrize("sql", ["'a", "'a''", '"a', "E'a\\'", "$$a$", "$a$ $b$", "/* /* */", "U&'a", "x'a"])
-def test_what_is_not_closed_is_said(sql: str) -> None:
-    """It would swallow what follows."""
+def test_unterminated_text_is_not_closed(sql: str) -> None:
+    """An unterminated quote or comment would include the text that follows."""
     assert not lex(sql).closed
 
 
@@ -103,8 +103,8 @@ def test_what_is_not_closed_is_said(sql: str) -> None:
         ("SELECT a.end FROM a; SELECT 1", 2),
     ],
 )
-def test_statements_are_cut_where_postgresql_cuts(sql: str, count: int) -> None:
-    """At semicolons outside of parentheses and of bodies in standard SQL."""
+def test_statements_are_split_as_in_postgresql(sql: str, count: int) -> None:
+    """Statements end at semicolons outside of parentheses and SQL-standard function bodies."""
     assert len(lex(sql).statements()) == count
 
 
@@ -122,10 +122,10 @@ def _pglast() -> Any:
 @example("1$$a$$")
 @example("1E'")
 @pytest.mark.slow
-def test_closed_is_what_postgresqls_scanner_says(text: str) -> None:
-    """What it finds unterminated is not closed, and what it reads to the end is; other faults are the server's."""
+def test_closed_agrees_with_postgresqls_scanner(text: str) -> None:
+    """A text is closed exactly if the scanner does not report it as unterminated; other errors are ignored."""
     parser = _pglast()
-    assume(not re.search(r"\$\d", text))  # the library's scanner has rules of its own for parameters
+    assume(not re.search(r"\$\d", text))  # pglast's scanner has different rules for parameters
     try:
         parser.scan(text)
     except parser.ParseError as error:
@@ -137,9 +137,9 @@ def test_closed_is_what_postgresqls_scanner_says(text: str) -> None:
 
 @settings(QUIET, max_examples=600)
 @given(st.lists(STATEMENTS, max_size=5).map(";".join))
-def test_statements_are_those_of_postgresqls_parser(text: str) -> None:
-    """As many, beginning with the same words."""
+def test_statements_agree_with_postgresqls_parser(text: str) -> None:
+    """Both find the same number of statements, which begin with the same words."""
     parser = _pglast()
-    ours = [statement[0].text for statement in lex(text).statements()]
-    theirs = [lex(piece).tokens[0].text for piece in parser.split(text)]
-    assert ours == theirs
+    actual = [statement[0].text for statement in lex(text).statements()]
+    expected = [lex(piece).tokens[0].text for piece in parser.split(text)]
+    assert actual == expected

@@ -8,12 +8,12 @@ from mosaic_gateway.migrations.nontransactional.statements import classify
 
 
 def index(name: str, table: str) -> Statement:
-    """Return what CREATE INDEX is."""
+    """Return the expected classification of CREATE INDEX."""
     return Statement(kind=Kind.CREATE_INDEX, what="index", name=name, table=table)
 
 
 def drop(what: str, name: str) -> Statement:
-    """Return what DROP is."""
+    """Return the expected classification of DROP."""
     return Statement(kind=Kind.DROP_INDEX if what == "index" else Kind.DROP, what=what, name=name)
 
 
@@ -26,7 +26,7 @@ TABLE = [
     ("/* why */ CREATE INDEX CONCURRENTLY -- here\n i ON t (a)", index('"i"', '"t"')),
     ("DROP INDEX CONCURRENTLY i", drop("index", '"i"')),
     ("DROP INDEX CONCURRENTLY IF EXISTS s.i", drop("index", '"s"."i"')),
-    ("CREATE DATABASE d OWNER somebody", Statement(kind=Kind.CREATE, what="database", name='"d"')),
+    ("CREATE DATABASE d OWNER app", Statement(kind=Kind.CREATE, what="database", name='"d"')),
     ("CREATE TABLESPACE x LOCATION '/x'", Statement(kind=Kind.CREATE, what="tablespace", name='"x"')),
     (
         "CREATE SUBSCRIPTION x CONNECTION 'host=x' PUBLICATION p",
@@ -57,6 +57,6 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("sql", "expected"), TABLE, ids=[sql for sql, _ in TABLE])
-def test_a_statement_is_what_it_is(sql: str, expected: Statement) -> None:
-    """Names come quoted and complete; what cannot be looked up is unknown, and nothing is guessed."""
+def test_classification(sql: str, expected: Statement) -> None:
+    """Names are quoted and complete; a statement whose effect cannot be detected is unknown."""
     assert classify(sql) == expected

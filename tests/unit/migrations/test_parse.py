@@ -43,14 +43,14 @@ def drizzle_chunks(text: str) -> list[str]:
 @QUIET
 @given(PIECES.map("".join))
 def test_split_is_drizzles_without_the_empty_chunks(text: str) -> None:
-    """The statements are drizzle's chunks, in their order, less white space around them and empty ones."""
+    """The statements are drizzle's chunks in the same order, stripped and without empty ones."""
     assert [s.sql for s in split(text)] == [chunk.strip() for chunk in drizzle_chunks(text) if chunk.strip()]
 
 
 @QUIET
 @given(PIECES.map("".join))
-def test_split_says_where_each_statement_begins(text: str) -> None:
-    """At the line of a statement stands the statement, and the numbers count from 1."""
+def test_split_returns_the_line_of_each_statement(text: str) -> None:
+    """The statement begins on its line, and the numbers count from 1."""
     statements = split(text)
     assert [s.number for s in statements] == list(range(1, len(statements) + 1))
     lines = text.split("\n")
@@ -61,8 +61,8 @@ def test_split_says_where_each_statement_begins(text: str) -> None:
 
 @QUIET
 @given(STATEMENTS, STATEMENTS)
-def test_prefix_hash_tells_texts_and_boundaries_apart(left: list[Statement], right: list[Statement]) -> None:
-    """Two prefixes have one hash exactly when their statements are the same ones."""
+def test_prefix_hash_depends_on_texts_and_boundaries(left: list[Statement], right: list[Statement]) -> None:
+    """Two prefixes have the same hash exactly if their statements are equal."""
     same = [s.sql for s in left] == [s.sql for s in right]
     assert (prefix_hash(left, len(left)) == prefix_hash(right, len(right))) is same
 
@@ -70,26 +70,26 @@ def test_prefix_hash_tells_texts_and_boundaries_apart(left: list[Statement], rig
 @QUIET
 @given(STATEMENTS, st.text(max_size=5), st.data())
 def test_prefix_hash_ignores_the_tail(statements: list[Statement], other: str, data: st.DataObject) -> None:
-    """What comes after the prefix does not count."""
+    """Statements after the prefix do not change its hash."""
     count = data.draw(st.integers(0, len(statements)))
     tail = Statement(number=count + 1, line=1, sql=other)
     assert prefix_hash(statements, count) == prefix_hash([*statements[:count], tail], count)
 
 
 def test_file_hash_is_sha256_of_the_bytes() -> None:
-    """The hash is drizzle's: markers, line ends and all."""
+    """The hash is drizzle's and includes markers and line ends."""
     content = f"SELECT 1;\r\n{BREAKPOINT}\nSELECT 'é';".encode()
     assert file_hash(content) == hashlib.sha256(content).hexdigest()
 
 
-def test_journal_keeps_the_order_of_the_array() -> None:
-    """``idx`` and ``when`` order nothing."""
+def test_journal_entries_are_in_array_order() -> None:
+    """``idx`` and ``when`` do not affect the order."""
     entries = [{"idx": 5, "when": 9, "tag": "b"}, {"idx": 0, "when": 3, "tag": "a"}]
     assert parse_journal(json.dumps({"entries": entries}).encode()) == (JournalEntry("b", 9), JournalEntry("a", 3))
 
 
 @pytest.mark.parametrize(
-    ("journal", "said"),
+    ("journal", "message"),
     [
         ("{", "not JSON"),
         ("[]", "entries"),
@@ -99,21 +99,21 @@ def test_journal_keeps_the_order_of_the_array() -> None:
         ('{"entries": [{"tag": "../x", "when": 1}]}', "entry 0 has no usable tag"),
         ('{"entries": [{"tag": "a", "when": 1}, {"tag": "b"}]}', r"entry 1 \(b\) has no usable when"),
         ('{"entries": [{"tag": "a", "when": true}]}', "no usable when"),
-        ('{"entries": [{"tag": "a", "when": 1}, {"tag": "a", "when": 2}]}', "named twice: a"),
+        ('{"entries": [{"tag": "a", "when": 1}, {"tag": "a", "when": 2}]}', "duplicate tag: a"),
     ],
 )
-def test_a_journal_of_another_form_is_refused(journal: str, said: str) -> None:
-    """The error says which entry is wrong."""
-    with pytest.raises(JournalFormatError, match=said):
+def test_an_invalid_journal_is_refused(journal: str, message: str) -> None:
+    """The error says which entry is invalid."""
+    with pytest.raises(JournalFormatError, match=message):
         parse_journal(journal.encode())
 
 
-def test_statements_are_cut_when_they_are_asked_for() -> None:
-    """Until then there is only the text, and then they are those of `split`, however they are asked for."""
+def test_statements_are_split_on_first_access() -> None:
+    """After access by any method the statements equal those of `split`."""
     text = f"a{BREAKPOINT}\n\nb{BREAKPOINT}\n c"
-    for ask in (len, list, hash, tuple):
+    for access in (len, list, hash, tuple):
         statements = Statements(text)
-        ask(statements)
+        access(statements)
         assert statements == split(text)
     assert Statements(text)[1:] == split(text)[1:]
     assert Statements(text)[-1] == split(text)[-1]

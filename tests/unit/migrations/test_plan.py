@@ -19,7 +19,7 @@ from mosaic_gateway.migrations.plan import (
 )
 
 QUIET = settings(database=None, deadline=None, max_examples=300)
-#: Few values, so that equal files and equal, reversed and foreign time stamps come up all the time.
+#: Few values, so that equal files and equal, decreasing and unknown timestamps are frequent.
 CONTENTS = st.sampled_from(["SELECT 1;", "SELECT 2;", "SELECT 3;"])
 WHENS = st.integers(1, 4)
 FILES = st.lists(st.tuples(WHENS, CONTENTS), max_size=6)
@@ -55,13 +55,13 @@ def pending(bundle: Bundle, *rows: AppliedRow) -> list[str]:
 @QUIET
 @given(FILES, ROWS)
 def test_any_ledger_is_either_planned_or_refused(files: list[tuple[int, str]], rows: list[AppliedRow]) -> None:
-    """A plan accounts for every migration once and for every row; all else is a refusal."""
+    """A plan accounts for each migration once and for every row; otherwise the ledger is refused."""
     bundle = bundle_of(*files)
     try:
         plan = make_plan(bundle, LedgerState(applied=tuple(rows)))
     except RefusedError:
         shipped = Counter(m.hash for m in bundle.migrations)
-        assert Counter(row.hash for row in rows) - shipped, "refused although every row has its migration"
+        assert Counter(row.hash for row in rows) - shipped, "refused although every row matches a migration"
         return
     assert plan.applied + len(plan.pending) == len(bundle.migrations)
     order = [bundle.migrations.index(planned.migration) for planned in plan.pending]
@@ -75,8 +75,8 @@ def test_any_ledger_is_either_planned_or_refused(files: list[tuple[int, str]], r
 
 @QUIET
 @given(FILES, st.data())
-def test_what_was_applied_is_never_run_again(files: list[tuple[int, str]], data: st.DataObject) -> None:
-    """With rows of the bundle alone, in any order and under any ``when``, just the rest is pending."""
+def test_applied_migrations_are_not_pending(files: list[tuple[int, str]], data: st.DataObject) -> None:
+    """With rows of the bundle in any order and with any ``when``, exactly the other migrations are pending."""
     bundle = bundle_of(*files)
     indexes = data.draw(st.permutations(range(len(files)))) if files else []
     done = indexes[: data.draw(st.integers(0, len(indexes)))]
@@ -90,21 +90,21 @@ def test_what_was_applied_is_never_run_again(files: list[tuple[int, str]], data:
     assert len(pending(bundle, *moved)) == len(exact)
 
 
-def test_a_reversed_when_is_pending_all_the_same() -> None:
-    """A newer migration whose ``when`` lies before the last applied one is run: the seed's 0009."""
+def test_a_migration_with_an_older_when_is_pending() -> None:
+    """A later migration whose ``when`` is before the last applied one is run, like 0009 of the gateway."""
     bundle = bundle_of((100, "SELECT 1;"), (50, "SELECT 2;"))
     assert pending(bundle, *rows_of(bundle, 0)) == ["m1"]
 
 
-def test_of_two_files_with_the_same_bytes_the_row_with_its_when_is_applied() -> None:
-    """The exact (hash, when) goes first, the bare hash second."""
+def test_files_with_the_same_bytes_are_distinguished_by_when() -> None:
+    """Rows match by (hash, when) first, then by hash alone."""
     bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 1;"))
     assert pending(bundle, *rows_of(bundle, 1)) == ["m0"]
     assert pending(bundle, AppliedRow(hash=bundle.migrations[0].hash, when=7)) == ["m1"]
 
 
-def test_a_row_that_a_race_wrote_twice_is_no_stranger() -> None:
-    """Unlocked runs of drizzle leave the same row twice; that migration is applied, and nothing is unknown."""
+def test_duplicate_rows_are_accepted() -> None:
+    """Concurrent drizzle runs insert the same row twice; the migration is applied, and no row is unknown."""
     bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"))
     assert pending(bundle, *rows_of(bundle, 0, 0)) == ["m1"]
     assert pending(bundle, *rows_of(bundle, 0, 1, 1, 0)) == []
@@ -112,7 +112,7 @@ def test_a_row_that_a_race_wrote_twice_is_no_stranger() -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_same_when_with_another_hash_is_drift(order: tuple[int, int]) -> None:
-    """The edited migration is named, whatever the order of the rows."""
+    """The error names the edited migration, in either order of the rows."""
     bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2; -- edited"))
     rows = (*rows_of(bundle, 0), AppliedRow(hash=file_hash(b"SELECT 2;"), when=2))
     with pytest.raises(DriftError) as caught:
@@ -122,8 +122,8 @@ def test_the_same_when_with_another_hash_is_drift(order: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_drift_is_seen_where_the_old_bytes_equal_another_migration(order: tuple[int, int]) -> None:
-    """Of two rows with one hash the one that fits exactly is taken, and the other one is drift."""
+def test_drift_is_detected_if_the_old_bytes_equal_another_migration(order: tuple[int, int]) -> None:
+    """Of two rows with the same hash, the one that matches exactly is applied, and the other one is drift."""
     bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2; -- was SELECT 1"))
     first = bundle.migrations[0].hash
     rows = (AppliedRow(hash=first, when=1), AppliedRow(hash=first, when=2))
@@ -133,8 +133,8 @@ def test_drift_is_seen_where_the_old_bytes_equal_another_migration(order: tuple[
 
 
 @pytest.mark.parametrize("when", [3, 1])
-def test_more_than_the_whole_bundle_is_a_newer_database(when: int) -> None:
-    """A later version's migration is told as such even where its ``when`` runs backwards."""
+def test_rows_after_the_whole_bundle_are_a_newer_database(when: int) -> None:
+    """A later version's migration is recognised even if its ``when`` is older."""
     newer = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"), (when, "SELECT 3;"))
     older = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"))
     with pytest.raises(DatabaseNewerError) as caught:
@@ -144,11 +144,11 @@ def test_more_than_the_whole_bundle_is_a_newer_database(when: int) -> None:
     assert "upgrade" in caught.value.hint
 
 
-def test_a_strange_row_before_ours_is_unknown() -> None:
-    """Somebody else's migration is not taken for a later version of ours."""
+def test_an_older_foreign_row_is_unknown() -> None:
+    """A foreign migration is not mistaken for one of a later version."""
     bundle = bundle_of((5, "SELECT 1;"), (6, "SELECT 2;"))
-    strange = AppliedRow(hash="f" * 64, when=3)
-    for rows in ((strange,), (strange, *rows_of(bundle, 0)), (strange, *rows_of(bundle, 0, 1))):
+    foreign = AppliedRow(hash="f" * 64, when=3)
+    for rows in ((foreign,), (foreign, *rows_of(bundle, 0)), (foreign, *rows_of(bundle, 0, 1))):
         with pytest.raises(UnknownRowError) as caught:
             pending(bundle, *rows)
         assert caught.value.details["rows"] == [{"hash": "f" * 64, "when": 3}]
@@ -171,7 +171,7 @@ THREE = "SELECT 1;--> statement-breakpoint\nSELECT 2;--> statement-breakpoint\nS
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_a_half_applied_migration_goes_on_where_it_stopped(count: int) -> None:
+def test_a_half_applied_migration_resumes(count: int) -> None:
     """The plan begins with the first statement that has not taken effect."""
     bundle = bundle_of((1, THREE))
     assert make_plan(bundle, half_applied(bundle, count)).pending[0].start == count
@@ -191,7 +191,7 @@ def test_a_half_applied_migration_goes_on_where_it_stopped(count: int) -> None:
     ],
 )
 def test_only_the_tail_of_a_half_applied_migration_may_be_edited(edited: str, accepted: bool) -> None:
-    """With two of three statements applied, any change to these two is refused."""
+    """With two of three statements applied, any change of these two is refused."""
     state = half_applied(bundle_of((1, THREE)), 2)
     if accepted:
         assert make_plan(bundle_of((1, edited)), state).pending[0].start == 2

@@ -1,4 +1,4 @@
-"""Ledger rows as drizzle-orm 1.0 writes them: ``when`` cut to seconds. tests/interop has the real one."""
+"""Ledger rows as drizzle-orm 1.0 writes them: ``when`` truncated to seconds. tests/interop runs the real one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ MIGRATIONS = tuple(
     Migration(tag=f"m{n}", when=when, hash=f"hash {n}", statements=split("SELECT 1")) for n, when in enumerate(WHENS)
 )
 BUNDLE = Bundle(name="test", ledger=LedgerName("drizzle", "__drizzle_migrations"), migrations=MIGRATIONS)
-CUT = tuple(AppliedRow(hash=m.hash, when=m.when // 1000 * 1000) for m in MIGRATIONS)
+TRUNCATED = tuple(AppliedRow(hash=m.hash, when=m.when // 1000 * 1000) for m in MIGRATIONS)
 
 
-def test_a_row_cut_to_seconds_is_known() -> None:
-    """It is matched by its hash, also where two runs at once recorded it twice."""
-    plan = make_plan(BUNDLE, LedgerState(applied=(*CUT[:2], CUT[1], CUT[0])))
+def test_a_row_truncated_to_seconds_is_known() -> None:
+    """It is matched by its hash, even if two concurrent runs recorded it twice."""
+    plan = make_plan(BUNDLE, LedgerState(applied=(*TRUNCATED[:2], TRUNCATED[1], TRUNCATED[0])))
     assert [planned.migration.tag for planned in plan.pending] == ["m2"]
 
 
-def test_an_edited_file_is_named_through_the_cut() -> None:
-    """The time that is left says which file the unknown hash belongs to."""
-    edited = AppliedRow(hash="another", when=CUT[1].when)
+def test_an_edited_file_is_identified_by_its_truncated_time() -> None:
+    """The truncated time identifies the file to which the unknown hash belongs."""
+    edited = AppliedRow(hash="another", when=TRUNCATED[1].when)
     with pytest.raises(DriftError) as caught:
-        make_plan(BUNDLE, LedgerState(applied=(CUT[0], edited)))
+        make_plan(BUNDLE, LedgerState(applied=(TRUNCATED[0], edited)))
     assert caught.value.details["tags"] == ["m1"]
 
 
 def test_a_time_within_the_same_second_is_another_file() -> None:
-    """Only a whole second can have been cut."""
+    """Only a time in whole seconds can be a truncated one."""
     near = AppliedRow(hash="another", when=WHENS[1] - 1)
     with pytest.raises(UnknownRowError):
-        make_plan(BUNDLE, LedgerState(applied=(CUT[0], near)))
+        make_plan(BUNDLE, LedgerState(applied=(TRUNCATED[0], near)))

@@ -6,11 +6,19 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway.migrations.progress import advance
-from mosaic_gateway.migrations.script import Phrases, StatementTask, compose, execute, quote_name, quote_text, works_of
+from mosaic_gateway.migrations.script import (
+    StatementTask,
+    TransactionTemplate,
+    compose,
+    execute,
+    quote_name,
+    quote_text,
+    remaining_tasks,
+)
 
 QUIET = settings(database=None, deadline=None, max_examples=200)
 CHUNKS = st.lists(st.text(alphabet="aé😀 \n;'$", min_size=1, max_size=12), min_size=1, max_size=5)
-PHRASES = Phrases(
+TEMPLATE = TransactionTemplate(
     ledger_key="drizzle.ledger",
     settings="",
     advance=execute,
@@ -27,26 +35,26 @@ def planned(chunks: list[str], start: int = 0, tag: str = "m0") -> PlannedMigrat
 
 @QUIET
 @given(CHUNKS, st.data())
-def test_a_position_of_the_message_is_found_in_its_statement(chunks: list[str], data: st.DataObject) -> None:
-    """Counted in characters, wherever PostgreSQL finds the fault."""
-    script = compose(list(works_of(planned(chunks))), PHRASES)
+def test_a_position_in_the_message_is_located_in_its_statement(chunks: list[str], data: st.DataObject) -> None:
+    """Positions are counted in characters, as PostgreSQL reports them."""
+    script = compose(list(remaining_tasks(planned(chunks))), TEMPLATE)
     index = data.draw(st.integers(0, len(chunks) - 1))
     offset = data.draw(st.integers(0, len(chunks[index]) - 1))
     start = script.starts[index]
     assert script.text[start : start + len(chunks[index])] == chunks[index]
     assert script.locate(start + offset + 1) == (index, offset + 1)
     assert script.locate(start + len(chunks[index]) + 1) == (index, len(chunks[index]) + 1)
-    assert script.locate(start) is None, "that is still our own text"
+    assert script.locate(start) is None, "the position is still in the runner's text"
 
 
-def test_each_statement_has_its_own_transaction_and_the_last_one_the_ledger_row() -> None:
-    """Progress first; the row of the ledger with the last; one flush, at the end of the message."""
+def test_each_statement_has_its_own_transaction() -> None:
+    """Progress comes first, the ledger row with the last statement, and one flush at the end of the message."""
     work = [
-        *works_of(planned(["A", "B"])),
-        *works_of(planned(["C"], tag="m1")),
-        *list(works_of(planned(["D", "E"])))[:1],
+        *remaining_tasks(planned(["A", "B"])),
+        *remaining_tasks(planned(["C"], tag="m1")),
+        *list(remaining_tasks(planned(["D", "E"])))[:1],
     ]
-    parts = compose(work, PHRASES).text.split("COMMIT;")
+    parts = compose(work, TEMPLATE).text.split("COMMIT;")
     assert len(parts) == 5
     assert parts.pop() == ""
     assert all(
@@ -57,18 +65,18 @@ def test_each_statement_has_its_own_transaction_and_the_last_one_the_ledger_row(
     assert all(part.index("EXECUTE") < part.rindex(sql) for part, sql in zip(parts, "ABCD", strict=True))
 
 
-def test_nothing_is_flushed_before_a_migration_ends() -> None:
-    """A message that ends no migration leaves the flush to the next one."""
-    assert "synchronous_commit" not in compose(list(works_of(planned(["A", "B"])))[:1], PHRASES).text
+def test_no_flush_before_a_migration_ends() -> None:
+    """A message that does not finish a migration is not flushed."""
+    assert "synchronous_commit" not in compose(list(remaining_tasks(planned(["A", "B"])))[:1], TEMPLATE).text
 
 
 @QUIET
 @given(CHUNKS, st.data())
-def test_the_work_begins_where_the_plan_says(chunks: list[str], data: st.DataObject) -> None:
-    """Each statement knows the hash before and after it; only the last one is the last."""
+def test_tasks_begin_at_the_start_of_the_plan(chunks: list[str], data: st.DataObject) -> None:
+    """Each task has the prefix hashes before and after it; only the final one is ``last``."""
     start = data.draw(st.integers(0, len(chunks)))
     plan = planned(chunks, start)
-    work = list(works_of(plan))
+    work = list(remaining_tasks(plan))
     assert [item.statement.number for item in work] == list(range(start + 1, len(chunks) + 1))
     for item in work:
         number = item.statement.number
@@ -77,33 +85,33 @@ def test_the_work_begins_where_the_plan_says(chunks: list[str], data: st.DataObj
         assert item.last is (number == len(chunks))
 
 
-def test_settings_are_kept_from_the_first_one_on() -> None:
-    """Also from one that an earlier run applied."""
+def test_settings_are_saved_after_the_first_change() -> None:
+    """They are also saved if an earlier run applied the statement that changed them."""
     chunks = ["SELECT 1", "SET my.flag = 'x'", "SELECT 2"]
-    assert [item.captures for item in works_of(planned(chunks))] == [False, True, True]
-    assert [item.captures for item in works_of(planned(chunks, 2))] == [True]
+    assert [item.captures for item in remaining_tasks(planned(chunks))] == [False, True, True]
+    assert [item.captures for item in remaining_tasks(planned(chunks, 2))] == [True]
 
 
-def test_a_role_encloses_the_statement_alone() -> None:
-    """Our records are written without it."""
-    first = next(works_of(planned(["A"])))
+def test_a_role_applies_to_the_statement_only() -> None:
+    """Progress and ledger are written without it."""
+    first = next(remaining_tasks(planned(["A"])))
     item = StatementTask(
         migration=first.migration, statement=first.statement, before="", after="", digests="", role='a "b"'
     )
-    text = compose([item], PHRASES).text
+    text = compose([item], TEMPLATE).text
     order = ["SET LOCAL ROLE NONE;", "EXECUTE", "INSERT m0", 'SET LOCAL ROLE "a ""b""";', "A\n;", "COMMIT;"]
     assert sorted(order, key=text.index) == order
 
 
 def test_quoting() -> None:
-    """Quotes are doubled; backslashes mean themselves whatever the server's settings say."""
+    """Quotes are doubled; backslashes are literal for any server setting."""
     assert quote_text("it's") == "'it''s'"
     assert quote_text("a\\'b") == " E'a\\\\''b'"
     assert quote_name('a"b') == '"a""b"'
 
 
-def test_the_compare_and_set_takes_its_values_as_they_are() -> None:
-    """A value with a dollar and a digit in it is no parameter."""
+def test_values_of_the_compare_and_set_are_inserted_literally() -> None:
+    """A dollar sign and digit in a value are not replaced as a parameter."""
     values = [f"'v{number}$2'" for number in range(1, 9)]
     text = advance(values)
     for value in values:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.side_effects import lasting, temporary_names
+from mosaic_gateway.migrations.side_effects import first_persistent, temporary_names
 
 TABLE = "CREATE TEMP TABLE t (n integer, s varchar(10) CHECK (n > 0), UNIQUE (n))"
-GONE = [
+TEMPORARY = [
     (TABLE,),
     ("SET search_path = s", TABLE),
     ("SET search_path = s; CREATE TEMP TABLE t (n integer)",),
@@ -15,7 +15,7 @@ GONE = [
     ("CREATE TEMP TABLE IF NOT EXISTS t AS SELECT lower(name) FROM users", "INSERT INTO pg_temp.t VALUES ('a')"),
     ('CREATE TEMPORARY VIEW "T v" AS SELECT 1', "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "PREPARE p AS SELECT 1"),
 ]
-STAYS = [
+PERSISTENT = [
     ((), None),
     (("",), 0),
     (("SELECT 1",), 0),
@@ -33,16 +33,16 @@ STAYS = [
 ]
 
 
-@pytest.mark.parametrize("chunks", GONE)
-def test_what_is_gone_with_the_session(chunks: tuple[str, ...]) -> None:
-    """Temporary tables, changes of them, and settings: a file that did no more may begin again."""
-    assert lasting([lex(chunk).statements() for chunk in chunks]) is None
+@pytest.mark.parametrize("chunks", TEMPORARY)
+def test_effects_that_end_with_the_session(chunks: tuple[str, ...]) -> None:
+    """Temporary tables, changes of them, and settings: a file with no other effects may be run again."""
+    assert first_persistent([lex(chunk).statements() for chunk in chunks]) is None
 
 
-@pytest.mark.parametrize(("chunks", "which"), STAYS)
-def test_what_may_stay(chunks: tuple[str, ...], which: int | None) -> None:
-    """A change of another table, in a WITH too, and whatever a function that is not known may do."""
-    assert lasting([lex(chunk).statements() for chunk in chunks]) == which
+@pytest.mark.parametrize(("chunks", "index"), PERSISTENT)
+def test_persistent_effects(chunks: tuple[str, ...], index: int | None) -> None:
+    """Changes of another table, also in WITH, and calls of unknown functions."""
+    assert first_persistent([lex(chunk).statements() for chunk in chunks]) == index
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_what_may_stay(chunks: tuple[str, ...], which: int | None) -> None:
     ],
 )
 def test_the_names_of_temporary_objects(sql: str, names: set[str] | None) -> None:
-    """None where they cannot be told: then everything may need them."""
+    """The result is None if the names cannot be determined."""
     assert temporary_names(lex(sql).statements()) == names

@@ -26,7 +26,7 @@ PLAIN = [
     "INSERT INTO temporary_things VALUES (1)",
     "INSERT INTO temp VALUES (1)",
     "WITH a AS (SELECT 1) INSERT INTO temp SELECT * FROM a",
-    "SELECT 1 AS n INTO lasting",
+    "SELECT 1 AS n INTO permanent",
     "-- nothing",
     "",
     "SELECT count(*), pg_catalog.lower(max(b)) FROM t WHERE a IN (1, 2) AND EXISTS (SELECT 1)",
@@ -51,12 +51,12 @@ CONTROL = [
     ("-- first\nCOMMIT", "commit"),
     (";;COMMIT", "commit"),
     ("SELECT $$a$$; COMMIT", "commit"),
-    ("SET SESSION AUTHORIZATION somebody", "set session authorization"),
+    ("SET SESSION AUTHORIZATION app", "set session authorization"),
 ]
 SETTINGS = [
     "SET search_path = s",
     "set LOCAL lock_timeout = 1",
-    "SET ROLE somebody",
+    "SET ROLE app",
     "RESET ALL",
     "DISCARD ALL",
     "SELECT 1; SET my.flag = 'x'",
@@ -64,7 +64,7 @@ SETTINGS = [
     "SELECT pg_catalog.SET_CONFIG('my.flag', 'x', false)",
     "DO $$ BEGIN SET search_path = s; END $$",
     "DO $$ BEGIN IF true THEN RESET ROLE; END IF; END $$",
-    "DO LANGUAGE plpgsql 'BEGIN SET ROLE somebody; END'",
+    "DO LANGUAGE plpgsql 'BEGIN SET ROLE app; END'",
 ]
 CALLS = [
     "SELECT choose('app')",
@@ -98,8 +98,8 @@ OPEN = ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT $x$ a $$", "SELECT 1 /* 
 
 
 @pytest.mark.parametrize("sql", PLAIN)
-def test_plain_statements_may_travel_together(sql: str) -> None:
-    """Words in texts, comments, names and bodies of functions are not what they look like."""
+def test_plain_statements_may_share_a_message(sql: str) -> None:
+    """Words in string constants, comments, names and function bodies are ignored."""
     traits = traits_of(sql)
     assert traits.plain
     assert not traits.temporary
@@ -108,34 +108,34 @@ def test_plain_statements_may_travel_together(sql: str) -> None:
 
 @pytest.mark.parametrize(("sql", "word"), CONTROL)
 def test_transaction_control_is_found(sql: str, word: str) -> None:
-    """Wherever in the chunk it is, and whatever stands before it."""
+    """It is found anywhere in the chunk and after any other statement."""
     assert traits_of(sql).control == word
     assert not traits_of(sql).plain
 
 
 @pytest.mark.parametrize("sql", SETTINGS)
 def test_settings_are_found(sql: str) -> None:
-    """SET in all its forms, and the function."""
+    """SET in all its forms, and set_config."""
     assert traits_of(sql).sets_session
     assert not traits_of(sql).plain
 
 
 @pytest.mark.parametrize("sql", CALLS)
-def test_what_may_set_something_keeps_the_settings(sql: str) -> None:
-    """What a function does shows in no word; it is not said to set something, but what it set is kept."""
+def test_settings_are_saved_after_calls_that_may_change_them(sql: str) -> None:
+    """A call of an unknown function does not count as SET, but settings are saved after it."""
     traits = traits_of(sql)
     assert (traits.captures, traits.sets_session, traits.plain) == (True, False, False)
 
 
 @pytest.mark.parametrize("sql", TEMPORARY)
 def test_temporary_objects_are_found(sql: str) -> None:
-    """What is gone with the session."""
+    """Objects that end with the session are found."""
     assert traits_of(sql).temporary
     assert not traits_of(sql).plain
 
 
 @pytest.mark.parametrize("sql", OPEN)
-def test_open_ends_are_found(sql: str) -> None:
-    """Text that would swallow what follows it travels alone."""
+def test_unterminated_chunks_are_found(sql: str) -> None:
+    """A chunk that would include the text after it is sent alone."""
     assert not traits_of(sql).closed
     assert not traits_of(sql).plain

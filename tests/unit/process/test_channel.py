@@ -1,4 +1,4 @@
-"""Messages between root's process and the worker: whole, bounded, and in step whatever interrupts them."""
+"""Messages between root's process and the worker: framing, limits, and interruption by signals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Pair = tuple[socket.socket, socket.socket]
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """Return the two ends."""
+    """A connected pair of sockets."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
 
 
 def test_a_message_and_its_descriptors(pair: Pair) -> None:
-    """What is sent arrives, with open descriptors that no program of ours inherits."""
+    """A message arrives with its descriptors, which are not inheritable."""
     ours, theirs = pair
     reader, writer = os.pipe()
     send(ours, {"a": "ä"}, [writer])
@@ -43,8 +43,8 @@ def test_a_message_and_its_descriptors(pair: Pair) -> None:
         os.close(descriptor)
 
 
-def test_the_other_end_has_gone(pair: Pair) -> None:
-    """Between messages or within one, that is no message."""
+def test_closed_by_the_peer(pair: Pair) -> None:
+    """End of file within a message is the same as end of file between messages: None."""
     ours, theirs = pair
     ours.sendall(b"\0\0\0\5ab")
     ours.close()
@@ -52,16 +52,16 @@ def test_the_other_end_has_gone(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\1[", b"\0\0\0\2[]", b"\0\0\0\1\xff"])
-def test_what_is_no_message(pair: Pair, data: bytes) -> None:
-    """Too long, broken, or no object: a ValueError, and nothing is waited for."""
+def test_invalid_messages(pair: Pair, data: bytes) -> None:
+    """A message that is too long, malformed or not an object is a ValueError, without waiting for more data."""
     ours, theirs = pair
     ours.sendall(data)
     with pytest.raises(ValueError, match=r"."):
         receive(theirs)
 
 
-def test_half_a_message_is_waited_for_no_longer_than_the_limit(pair: Pair) -> None:
-    """Whoever sends half a message keeps nobody waiting for ever."""
+def test_timeout_within_a_message(pair: Pair) -> None:
+    """An incomplete message is a TimeoutError after the time limit."""
     ours, theirs = pair
     theirs.settimeout(0.1)
     ours.sendall(b"\0\0")
@@ -69,8 +69,8 @@ def test_half_a_message_is_waited_for_no_longer_than_the_limit(pair: Pair) -> No
         receive(theirs)
 
 
-def test_an_error_is_the_other_ends_own(pair: Pair) -> None:
-    """Code, message, hint and exit code."""
+def test_an_error_of_the_broker(pair: Pair) -> None:
+    """Code, message, hint and exit code of the broker's error are preserved."""
     ours, theirs = pair
     send(ours, error_message(RefusedError("no", hint="Do this.")))
     with pytest.raises(MosaicError) as caught:
@@ -79,8 +79,8 @@ def test_an_error_is_the_other_ends_own(pair: Pair) -> None:
     assert caught.value.exit_code == 7
 
 
-def test_an_interrupted_request_leaves_the_next_its_own_answer(pair: Pair) -> None:
-    """Ctrl-C while root's process works: the answer comes later, and is not taken for that of another request."""
+def test_request_after_an_interrupted_one(pair: Pair) -> None:
+    """The late answer to a request that Ctrl-C interrupted is not mistaken for the answer to the next one."""
     ours, theirs = pair
     client = BrokerClient(theirs, {})
     interrupt = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))

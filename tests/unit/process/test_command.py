@@ -1,4 +1,4 @@
-"""Other programs: bounded, quiet about secrets, and clear when they fail."""
+"""Running other programs: input and output, errors, timeouts, and the parent-death signal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLLOW = (
 
 
 def test_output_and_input() -> None:
-    """A program's output comes back, its input is given, and it has no other."""
+    """The output is returned; standard input is the given bytes, or empty."""
     assert run([sys.executable, "-c", "print(input()[::-1])"], timeout=20, stdin=b"abc\n") == "cba\n"
     assert run([sys.executable, "-c", "import sys; print(sys.stdin.read() == '')"], timeout=20) == "True\n"
 
@@ -35,15 +35,15 @@ def test_output_and_input() -> None:
     ],
 )
 def test_failures(code: str, message: str) -> None:
-    """The error says how the program ended and what it said."""
+    """The error has the exit code or signal, and the output."""
     with pytest.raises(CommandFailedError, match=message):
         run([sys.executable, "-c", code], timeout=20)
 
 
 def test_limits(tmp_path: Path) -> None:
-    """A program that does not end in time, or cannot be started, is an error as well."""
+    """A program that exceeds its timeout, or cannot be started, is an error."""
     began = time.monotonic()
-    with pytest.raises(CommandFailedError, match=r"did not end within 0\.2 s"):
+    with pytest.raises(CommandFailedError, match=r"did not exit within 0\.2 s"):
         run(["/bin/sleep", "60"], timeout=0.2)
     assert time.monotonic() - began < 10
     with pytest.raises(CommandFailedError, match="No such file"):
@@ -52,7 +52,7 @@ def test_limits(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2) is Linux's")
 def test_die_with_parent() -> None:
-    """A program started so ends when its parent is killed."""
+    """The child is terminated when its parent is killed."""
     with subprocess.Popen([sys.executable, "-P", "-c", FOLLOW], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())

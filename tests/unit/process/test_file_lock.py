@@ -1,4 +1,4 @@
-"""A lock is what the kernel says, never what a dead process left in the file."""
+"""Lock files: the state of the lock comes from the kernel, not from the content of the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of, last_note
 
-#: Takes the lock argv[1], says so, and keeps it until it is killed.
+#: Acquires the lock argv[1], reports it, and holds it until it is killed.
 HOLD = (
     "import sys, time; from pathlib import Path; from mosaic_gateway.process.file_lock import FileLock;"
     "lock = FileLock(Path(sys.argv[1])); assert lock.acquire(url='u'); print('held', flush=True); time.sleep(60)"
@@ -21,7 +21,7 @@ HOLD = (
 
 
 def test_acquire_and_release(tmp_path: Path) -> None:
-    """Only one has the lock, its holder is named with what it noted, and release gives it back."""
+    """Only one process holds the lock, its note can be read, and release frees the lock."""
     path = tmp_path / "a.lock"
     first, second = FileLock(path), FileLock(path)
     assert first.acquire(url="http://x")
@@ -39,13 +39,13 @@ def test_acquire_and_release(tmp_path: Path) -> None:
 
 
 def test_note_without_the_lock(tmp_path: Path) -> None:
-    """Who does not hold a lock cannot say that he does."""
+    """A note cannot be written without holding the lock."""
     with pytest.raises(ValueError, match="not held"):
         FileLock(tmp_path / "a.lock").note()
 
 
 def test_private(tmp_path: Path) -> None:
-    """The file is the owner's alone, whatever the umask, and is not inherited by children."""
+    """The file has mode 0600, and children do not inherit the descriptor."""
     lock = FileLock(tmp_path / "a.lock")
     with lock:
         assert lock.acquire()
@@ -56,7 +56,7 @@ def test_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "x", "[]", "{}", '{"pid": "x"}', '{"pid": null}', "1", "\xff" * 5000])
 def test_damaged_note(tmp_path: Path, content: str) -> None:
-    """A note that cannot be read is a holder without a pid while the lock is held, and nobody afterwards."""
+    """A damaged note is a holder with pid 0 while the lock is held, and no holder afterwards."""
     path = tmp_path / "a.lock"
     lock = FileLock(path)
     with lock:
@@ -68,7 +68,7 @@ def test_damaged_note(tmp_path: Path, content: str) -> None:
 
 
 def test_stale_note_of_a_living_process(tmp_path: Path) -> None:
-    """A file that names a living process is no lock, and the next one simply takes it."""
+    """A file that names a running process is not a lock; another process can acquire it."""
     path = tmp_path / "a.lock"
     path.write_text(json.dumps({"pid": os.getpid(), "url": "http://old"}))
     assert holder_of(path) is None
@@ -77,7 +77,7 @@ def test_stale_note_of_a_living_process(tmp_path: Path) -> None:
 
 
 def test_killed_holder(tmp_path: Path) -> None:
-    """A holder that is killed blocks nobody."""
+    """The lock of a killed holder can be acquired."""
     path = tmp_path / "a.lock"
     with subprocess.Popen([sys.executable, "-P", "-c", HOLD, path], stdout=subprocess.PIPE) as process:
         try:
@@ -91,8 +91,8 @@ def test_killed_holder(tmp_path: Path) -> None:
         assert lock.acquire(timeout=1)
 
 
-def test_probes_do_not_stand_in_the_way(tmp_path: Path) -> None:
-    """Somebody who asks all the time who holds the lock does not keep it from an acquirer."""
+def test_probes_do_not_block_acquirers(tmp_path: Path) -> None:
+    """A process that calls `holder_of` continuously does not prevent acquiring the lock."""
     path = tmp_path / "a.lock"
     path.touch()
     code = (
@@ -110,8 +110,8 @@ def test_probes_do_not_stand_in_the_way(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_nothing_there(tmp_path: Path) -> None:
-    """Where there is no file, or not even a directory, nobody holds a lock and nothing is made."""
+def test_missing_file(tmp_path: Path) -> None:
+    """Without a file or its directory there is no holder, and nothing is created."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "a", tmp_path / "no" / "a", tmp_path / "file" / "a"):
         assert holder_of(path) is None
@@ -120,7 +120,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
-    """A link in the lock's place is followed neither by the acquirer nor by who asks."""
+    """A symbolic link is not followed, neither when acquiring nor when probing."""
     target = tmp_path / "target"
     target.write_text("keep")
     (tmp_path / "a.lock").symlink_to(target)
@@ -131,7 +131,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_removed_file(tmp_path: Path) -> None:
-    """A lock whose file was removed under its holder hides nothing: a new file is a new lock."""
+    """If the file of a held lock is removed, a new file is a new lock."""
     path = tmp_path / "a.lock"
     with FileLock(path) as old, FileLock(path) as new:
         assert old.acquire()
@@ -139,8 +139,8 @@ def test_removed_file(tmp_path: Path) -> None:
         assert new.acquire(timeout=0)
 
 
-def test_waits_no_longer_than_asked(tmp_path: Path) -> None:
-    """An acquirer gives up when its time is over."""
+def test_acquire_timeout(tmp_path: Path) -> None:
+    """Acquiring fails when the timeout has expired."""
     path = tmp_path / "a.lock"
     with FileLock(path) as lock:
         assert lock.acquire()

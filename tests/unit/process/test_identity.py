@@ -1,4 +1,4 @@
-"""A pid with its start time is a name; a pid alone is not."""
+"""Identity of a process: pid and start time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running, myself
+from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running, own_identity
 
 
-def test_myself() -> None:
-    """This process is itself, however often and whenever it is asked."""
-    mine = myself()
+def test_own_identity() -> None:
+    """The identity of this process is the same each time it is read."""
+    mine = own_identity()
     assert mine.pid == os.getpid()
-    assert myself() == mine
+    assert own_identity() == mine
     assert is_running(mine)
     assert ProcessIdentity.from_dict(mine.to_dict()) == mine
 
 
-def test_another_with_our_pid() -> None:
-    """A process that began at another time is another one."""
-    assert not is_running(replace(myself(), started=myself().started - 1))
+def test_other_process_with_the_same_pid() -> None:
+    """A process with another start time is a different process."""
+    assert not is_running(replace(own_identity(), started=own_identity().started - 1))
     assert not is_running(None)
 
 
-def test_gone_and_zombie() -> None:
-    """A process that has ended does not run, even while its parent has not asked for its end."""
+def test_exited_process_and_zombie() -> None:
+    """A process that has exited is not running, even while it is a zombie."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = identify(process.pid)
     assert is_running(identity)
@@ -43,21 +43,21 @@ def test_gone_and_zombie() -> None:
     assert identify(process.pid) is None
 
 
-def test_misleading_names(tmp_path: Path) -> None:
-    """A program's name full of brackets and spaces does not shift what is read after it."""
+def test_program_name_with_brackets(tmp_path: Path) -> None:
+    """Brackets and spaces in a program's name do not shift the fields that follow it."""
     program = tmp_path / ") R 1 (x"
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([program, "60"])
     try:
         identity = identify(process.pid)
         assert identity is not None
-        assert 0 <= identity.started - myself().started < 3600
+        assert 0 <= identity.started - own_identity().started < 3600
     finally:
         process.kill()
         process.wait()
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"pid": 1}, {"pid": "x", "started": 1}, {"pid": 1, "started": None}])
-def test_what_is_no_identity(value: object) -> None:
-    """Whatever a damaged file holds is no identity."""
+def test_invalid_identities(value: object) -> None:
+    """Invalid content of a pid file is None."""
     assert ProcessIdentity.from_dict(value) is None

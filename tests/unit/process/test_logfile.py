@@ -1,4 +1,4 @@
-"""Logs rotate, stay private, and never harm who writes them."""
+"""Log files: rotation, modes, a full disk, and reading the last lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mosaic_gateway.process.logfile import LogPump, RotatingFile, tail_of
 
 
 def test_rotation(tmp_path: Path) -> None:
-    """A line that would pass the size goes into a new file, and only so many old ones are kept."""
+    """A line that would exceed the size starts a new file, and at most *keep* rotated files are retained."""
     path = tmp_path / "a.log"
     log = RotatingFile(path, size=10, keep=2)
     for number in range(5):
@@ -27,7 +27,7 @@ def test_rotation(tmp_path: Path) -> None:
 
 
 def test_append_after_a_restart(tmp_path: Path) -> None:
-    """What an earlier process wrote is kept and counted."""
+    """What an earlier process wrote is retained and counts towards the size."""
     path = tmp_path / "a.log"
     for text in (b"first\n", b"second\n", b"third\n"):
         log = RotatingFile(path, size=14, keep=1)
@@ -43,7 +43,7 @@ def test_append_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
-    """A link in the log's place is not written through; as an old file it is replaced."""
+    """A symbolic link in place of the log is refused; in place of a rotated file it is replaced."""
     target = tmp_path / "target"
     target.write_text("keep")
     (tmp_path / "a.log").symlink_to(target)
@@ -59,7 +59,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_lines_only() -> None:
-    """A pump whose target cannot be written still drains its source and remembers the end."""
+    """If the target cannot be written, the pump still reads its source and remembers the last lines."""
     reader, writer = os.pipe()
     pump = LogPump(os.fdopen(reader, "rb"), RotatingFile(Path("/dev/full")))
     pump.start()
@@ -85,14 +85,14 @@ def test_a_full_disk_loses_lines_only() -> None:
     ],
 )
 def test_tail(tmp_path: Path, content: bytes, count: int, expected: list[str]) -> None:
-    """The last lines come back as they are, and a line ends only where it ends."""
+    """The last lines are returned unchanged, and only a newline ends a line."""
     path = tmp_path / "a.log"
     path.write_bytes(content)
     assert list(tail_of(path, count)) == expected
 
 
 def test_tail_since(tmp_path: Path) -> None:
-    """What was logged before an offset is left out, unless the log was rotated since."""
+    """Lines before the offset are left out, unless the file is shorter than the offset."""
     path = tmp_path / "a.log"
     path.write_text("old\nnew\n")
     assert list(tail_of(path, 5, since=4)) == ["new"]
@@ -102,7 +102,7 @@ def test_tail_since(tmp_path: Path) -> None:
 
 
 def test_tail_of_a_huge_file(tmp_path: Path) -> None:
-    """However long the log is, only its end is read."""
+    """Only the end of a large log is read."""
     path = tmp_path / "a.log"
     with path.open("wb") as stream:
         stream.truncate(1 << 34)

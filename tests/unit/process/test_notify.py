@@ -13,7 +13,7 @@ from mosaic_gateway.process.notify import notify
 
 
 def test_fields_arrive_as_one_datagram(tmp_path: Path) -> None:
-    """One line a field; a line break in a value cannot make another field."""
+    """Each field is one line; a line break in a value does not start another field."""
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
@@ -23,7 +23,7 @@ def test_fields_arrive_as_one_datagram(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's")
-def test_an_abstract_socket_is_reached() -> None:
+def test_abstract_socket() -> None:
     """A name that begins with @ stands for an abstract socket."""
     name = f"mosaic-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -33,7 +33,7 @@ def test_an_abstract_socket_is_reached() -> None:
         assert manager.recv(4096) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize("address", [None, "", "relative", "/nonexistent/notify", "@nobody-listens-here"])
-def test_nobody_who_listens_is_no_error(address: str | None) -> None:
-    """Without a service manager nothing happens."""
+@pytest.mark.parametrize("address", [None, "", "relative", "/nonexistent/notify", "@no-listener-here"])
+def test_without_a_listener(address: str | None) -> None:
+    """Without a service manager nothing is sent, and no error is raised."""
     assert notify(address, READY="1") is False

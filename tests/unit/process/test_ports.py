@@ -1,4 +1,4 @@
-"""Taking a TCP port, and saying why it cannot be taken."""
+"""Binding a TCP port, and the errors if that fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mosaic_gateway.process.ports import AddressUnusableError, PortInUseError, b
 
 
 def test_bound_but_closed() -> None:
-    """A bound port is ours and still refuses connections until somebody listens."""
+    """A bound port refuses connections until its socket listens."""
     with bind_listener("127.0.0.1", 0) as listener:
         address = listener.getsockname()
         with socket.socket() as client, pytest.raises(ConnectionRefusedError):
@@ -21,8 +21,8 @@ def test_bound_but_closed() -> None:
         socket.create_connection(address, timeout=5).close()
 
 
-def test_taken_port_names_its_owner() -> None:
-    """The error says which process listens on the port."""
+def test_port_in_use() -> None:
+    """The error names the process that listens on the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortInUseError, match=f"process {os.getpid()}") as caught:
@@ -31,8 +31,8 @@ def test_taken_port_names_its_owner() -> None:
         assert caught.value.details["port"] == port
 
 
-def test_owner_nobody_can_see() -> None:
-    """Where nobody we may see listens, the owner is somebody else's process."""
+def test_owner_that_is_not_visible() -> None:
+    """If no visible process listens on the port, the owner is a process of another user."""
     with bind_listener("127.0.0.1", 0) as listener:
         assert port_owner(listener.getsockname()[1]) == "a process of another user"
 
@@ -43,21 +43,21 @@ def test_owner_nobody_can_see() -> None:
     ids=["foreign", "unknown", "unencodable", "empty-label", "nul"],
 )
 def test_unusable_address(host: str) -> None:
-    """An address that is not this machine's, or none at all, is an error of the machine's state."""
+    """An address of another machine, or an invalid one, is a preflight error."""
     with pytest.raises(AddressUnusableError) as caught:
         bind_listener(host, 0)
     assert caught.value.exit_code is ExitCode.PREFLIGHT
 
 
 def test_ipv6() -> None:
-    """An IPv6 address is taken in its own family, where the machine has one."""
-    if not os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110 - as /proc has it
+    """An IPv6 address is bound with its own address family, if the machine supports it."""
+    if not os.path.exists("/proc/net/if_inet6"):  # noqa: PTH110 - a file in /proc
         with pytest.raises(AddressUnusableError):
             bind_listener("::1", 0)
         return
     try:
         listener = bind_listener("::1", 0)
-    except AddressUnusableError:  # compiled in, switched off
+    except AddressUnusableError:  # compiled in but disabled
         return
     with listener:
         assert listener.family is socket.AF_INET6

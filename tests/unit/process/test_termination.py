@@ -1,4 +1,4 @@
-"""Only the holder of a lock is ever asked to end."""
+"""SIGTERM is sent to the holder of a lock only."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mosaic_gateway.process.termination import StopTimeoutError, end_holder
 
 HOLD = (
     "import signal, sys, time; from pathlib import Path; from mosaic_gateway.process.file_lock import FileLock\n"
-    "if sys.argv[2] == 'deaf': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "if sys.argv[2] == 'ignore': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "lock = FileLock(Path(sys.argv[1])); assert lock.acquire(); print('held', flush=True); time.sleep(60)"
 )
 
 
 @contextmanager
-def holder(path: Path, manner: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process that holds the lock *path*; a deaf one ignores SIGTERM."""
-    with subprocess.Popen([sys.executable, "-P", "-c", HOLD, path, manner], stdout=subprocess.PIPE) as process:
+def holder(path: Path, sigterm: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that holds the lock *path*; with *sigterm* ``ignore`` it ignores that signal."""
+    with subprocess.Popen([sys.executable, "-P", "-c", HOLD, path, sigterm], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"held\n"
@@ -34,38 +34,38 @@ def holder(path: Path, manner: str = "") -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_ends_the_holder(tmp_path: Path) -> None:
-    """The holder gets SIGTERM, and its pid comes back when the lock is free."""
+    """The holder gets SIGTERM, and its pid is returned when the lock is free."""
     with holder(tmp_path / "a.lock") as process:
         assert end_holder(tmp_path / "a.lock", timeout=10) == process.pid
         assert process.wait(10) == -15
 
 
-def test_nobody_there(tmp_path: Path) -> None:
-    """Where nobody holds the lock there is nobody to end."""
+def test_without_a_holder(tmp_path: Path) -> None:
+    """If no process holds the lock, the result is None."""
     assert end_holder(tmp_path / "a.lock", timeout=1) is None
 
 
 def test_a_stale_pid_is_left_alone(tmp_path: Path) -> None:
-    """A living process that a stale file names is not touched."""
-    with holder(tmp_path / "other.lock") as innocent:
-        (tmp_path / "a.lock").write_text(json.dumps({"pid": innocent.pid}))
+    """A running process that a stale lock file names gets no signal."""
+    with holder(tmp_path / "other.lock") as other:
+        (tmp_path / "a.lock").write_text(json.dumps({"pid": other.pid}))
         assert end_holder(tmp_path / "a.lock", timeout=1) is None
-        assert innocent.poll() is None
+        assert other.poll() is None
 
 
-def test_a_note_that_names_another(tmp_path: Path) -> None:
-    """The holder is ended, not the process that its note names."""
-    with holder(tmp_path / "other.lock") as innocent, holder(tmp_path / "a.lock") as process:
-        (tmp_path / "a.lock").write_text(json.dumps({"pid": innocent.pid}))
+def test_a_note_with_the_pid_of_another_process(tmp_path: Path) -> None:
+    """The holder gets the signal, not the process that the note names."""
+    with holder(tmp_path / "other.lock") as other, holder(tmp_path / "a.lock") as process:
+        (tmp_path / "a.lock").write_text(json.dumps({"pid": other.pid}))
         assert end_holder(tmp_path / "a.lock", timeout=10) == process.pid
         assert process.wait(10) == -15
-        assert innocent.poll() is None
+        assert other.poll() is None
 
 
-def test_deaf_holder(tmp_path: Path) -> None:
-    """A holder that does not end is named in an error with the code for busy."""
-    with holder(tmp_path / "a.lock", "deaf") as process:
-        with pytest.raises(StopTimeoutError, match=f"process {process.pid} still runs") as caught:
+def test_holder_that_ignores_sigterm(tmp_path: Path) -> None:
+    """The error for a holder that does not exit names it and has the exit code BUSY."""
+    with holder(tmp_path / "a.lock", "ignore") as process:
+        with pytest.raises(StopTimeoutError, match=f"process {process.pid} is still running") as caught:
             end_holder(tmp_path / "a.lock", timeout=0.2)
         assert caught.value.exit_code is ExitCode.BUSY
         assert caught.value.details == {"pid": process.pid}

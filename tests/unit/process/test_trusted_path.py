@@ -1,4 +1,4 @@
-"""Which paths root acts on: decided with directories of our own; what other users could do is in tests/security."""
+"""Paths that root uses. These tests need no other user; tests/security has the attacks of other users."""
 
 from __future__ import annotations
 
@@ -11,59 +11,62 @@ from mosaic_gateway.process.trusted_path import UnsafePathError, find_path
 
 
 @pytest.fixture
-def way(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Return a directory that only its owner can write."""
     tmp_path.chmod(0o755)
     return tmp_path.resolve()
 
 
-def test_what_is_there_and_what_is_not(way: Path) -> None:
-    """The deepest directory that is there is open, and the names below it are given."""
-    (way / "a").mkdir()
-    with find_path(way / "a") as found:
+def test_existing_and_missing_paths(directory: Path) -> None:
+    """The deepest existing directory is open, and the missing components below it are listed."""
+    (directory / "a").mkdir()
+    with find_path(directory / "a") as found:
         assert (found.owner, found.is_directory, found.missing) == (os.geteuid(), True, ())
-    with find_path(way / "a" / "b" / "c") as found:
-        assert (found.status, found.missing, found.path) == (None, ("b", "c"), way / "a" / "b" / "c")
-        assert os.path.samestat(os.fstat(found.parent), (way / "a").stat())
+    with find_path(directory / "a" / "b" / "c") as found:
+        assert (found.status, found.missing, found.path) == (None, ("b", "c"), directory / "a" / "b" / "c")
+        assert os.path.samestat(os.fstat(found.parent), (directory / "a").stat())
 
 
-def test_a_directory_that_others_may_write_is_refused(way: Path) -> None:
-    """Whoever may write there could exchange what is below."""
-    (way / "open").mkdir()
-    (way / "open").chmod(0o777)
-    with pytest.raises(UnsafePathError, match="others than its owner may write"), find_path(way / "open" / "home"):
+def test_a_directory_that_others_may_write_is_refused(directory: Path) -> None:
+    """Any user who may write into a directory could replace its entries."""
+    (directory / "open").mkdir()
+    (directory / "open").chmod(0o777)
+    with (
+        pytest.raises(UnsafePathError, match="users other than its owner may write"),
+        find_path(directory / "open" / "home"),
+    ):
         pass
 
 
-def test_a_link_of_another_than_root_is_refused(way: Path) -> None:
-    """A user's own link could lead anywhere by the next look."""
-    (way / "a").mkdir()
-    (way / "link").symlink_to("a")
+def test_a_link_that_root_does_not_own_is_refused(directory: Path) -> None:
+    """Its owner could change the target of the link after the check."""
+    (directory / "a").mkdir()
+    (directory / "link").symlink_to("a")
     if os.geteuid() == 0:
-        with find_path(way / "link") as found:
-            assert found.path == way / "a"
+        with find_path(directory / "link") as found:
+            assert found.path == directory / "a"
         return
-    with pytest.raises(UnsafePathError, match="is a symbolic link"), find_path(way / "link"):
+    with pytest.raises(UnsafePathError, match="is a symbolic link"), find_path(directory / "link"):
         pass
 
 
-@pytest.mark.parametrize("place", [Path("/tmp"), Path("/tmp/programs")])  # noqa: S108 - looked at only
-def test_roots_own_places_have_no_sticky_directory_on_the_way(place: Path) -> None:
-    """In /tmp anybody can make what root has removed; a home may lie there, programs may not."""
+@pytest.mark.parametrize("place", [Path("/tmp"), Path("/tmp/programs")])  # noqa: S108 - read only
+def test_paths_of_root_refuse_sticky_directories(place: Path) -> None:
+    """In /tmp any user can create what root has removed. A home may be there, program copies may not."""
     with find_path(place):
         pass
-    with pytest.raises(UnsafePathError, match="others than its owner may write"), find_path(place, roots=True):
+    with pytest.raises(UnsafePathError, match="users other than its owner may write"), find_path(place, roots=True):
         pass
 
 
-def test_roots_own_places_belong_to_root() -> None:
-    """Below root's directories all is well, whoever asks."""
+def test_paths_of_root() -> None:
+    """A path below directories of root is accepted, whichever user calls."""
     with find_path(Path("/usr/local/lib/not-there-yet"), roots=True) as found:
         assert found.missing == ("not-there-yet",)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="all is root's")
-def test_a_users_directory_is_none_of_roots(way: Path) -> None:
-    """What belongs to another user is refused where only root's may be."""
-    with pytest.raises(UnsafePathError), find_path(way, roots=True):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root owns all directories")
+def test_paths_of_root_refuse_directories_of_users(directory: Path) -> None:
+    """A directory of another user is refused if all components must belong to root."""
+    with pytest.raises(UnsafePathError), find_path(directory, roots=True):
         pass

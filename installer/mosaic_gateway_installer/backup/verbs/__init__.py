@@ -1,1 +1,1 @@
-"""What each verb of ``mosaic-gateway backup`` does."""
+"""The verbs of ``mosaic-gateway backup``."""

@@ -1,4 +1,4 @@
-"""backup create: data, secrets and settings into a new directory, while the gateway serves."""
+"""The verb ``backup create``: backs up data, secrets and settings into a new directory."""
 
 from __future__ import annotations
 
@@ -23,39 +23,38 @@ __all__ = ["create"]
 
 
 def _check_entry(directory: Path) -> None:
-    """Raise NamedFileError where this user may not even see whether *directory* is there, or not enter it."""
+    """Raise NamedFileError if this user has no search permission for *directory* or one of its parents."""
     try:
-        there = directory.is_dir()
-        closed = there and not os.access(directory, os.X_OK)
+        denied = directory.is_dir() and not os.access(directory, os.X_OK)
     except PermissionError:
-        closed = True
-    if closed:
+        denied = True
+    if denied:
         raise NamedFileError(
-            f"{directory} is closed to user id {os.geteuid()}, as whom the backup is made",
-            hint="Name a directory that every user may enter, such as one below /var/backups: --to DIR",
+            f"permission denied: {directory} (the backup is created as user id {os.geteuid()})",
+            hint="Use a directory that every user may enter, such as one below /var/backups: --to DIR",
         )
 
 
 def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
-    """Back up *home* into *directory* (None: its own); with *check* the backup is verified.
+    """Back up *home* into *directory* (None: the home's directory of backups); with *check*, verify the backup.
 
     Raises `NotInstalledError`, `DiskFullError`, `BackupFailedError`, `BackupDamagedError`, BusyError.
     """
     installed(home)
     if directory is not None:
         _check_entry(directory)
-    place = directory if directory is not None else backups_of(home)
+    target = directory if directory is not None else backups_of(home)
     with interruptible(), reporter() as report, home_locked(home, "backup create"):
         recover(home, report)
         receipt = installed(home)
         config = load_config(home, flags={}, environ=process_environment())
-        created = create_backup(config, receipt, place, report)
+        created = create_backup(config, receipt, target, report)
         verified = verify_backup(created, config, report) if check else None
         created = find_backup(home, str(created.path))
-    how = f"{size_text(created.manifest.size)}, {created.manifest.kind}{', verified' if verified else ''}"
-    lines = [f"Backed up to {created.path} ({how})."]
+    facts = f"{size_text(created.manifest.size)}, {created.manifest.kind}{', verified' if verified else ''}"
+    lines = [f"Backed up to {created.path} ({facts})."]
     if verified is None:
         lines.append(
-            f"To be sure of it: mosaic-gateway backup verify {created.name if directory is None else created.path}"
+            f"To verify it, run: mosaic-gateway backup verify {created.name if directory is None else created.path}"
         )
     return Outcome(result={**backup_facts(created), "verified": verified is not None}, lines=tuple(lines))

@@ -1,4 +1,4 @@
-"""backup list: which backups there are; reads only."""
+"""The verb ``backup list``: lists the backups. Reads only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["list_"]
 
 
 def list_(home: Home, *, directory: Path | None) -> Outcome:
-    """Return the backups in *directory* (None: those of *home*), newest first, and those that cannot be read."""
-    place = directory.expanduser().absolute() if directory is not None else backups_of(home)
-    found, broken = list_backups(place)
-    lines = [_line(backup) for backup in found] + [f"unreadable: {error.message}" for error in broken]
+    """List the backups in *directory* (None: those of *home*), newest first, and those that cannot be read."""
+    directory = directory.expanduser().absolute() if directory is not None else backups_of(home)
+    backups, errors = list_backups(directory)
+    lines = [_line(backup) for backup in backups] + [f"unreadable: {error.message}" for error in errors]
     return Outcome(
         result={
-            "directory": str(place),
-            "backups": [backup_facts(backup) for backup in found],
-            "unreadable": [error.to_dict() for error in broken],
+            "directory": str(directory),
+            "backups": [backup_facts(backup) for backup in backups],
+            "unreadable": [error.to_dict() for error in errors],
         },
-        lines=tuple(lines) or (f"There is no backup in {place}. Make one: mosaic-gateway backup create",),
+        lines=tuple(lines) or (f"There is no backup in {directory}. Create one: mosaic-gateway backup create",),
     )
 
 

@@ -1,4 +1,4 @@
-"""backup prune: old backups go, never the last verified one."""
+"""The verb ``backup prune``: removes old backups, never the last verified one."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["prune"]
 def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Outcome:
     """Remove the backups of *home* beyond the newest *keep* that are older than *older_than* days.
 
-    What cannot be read is left alone: nobody knows what it is. Raises `NotInstalledError`, BusyError, OSError.
+    Backups that cannot be read are not removed. Raises `NotInstalledError`, BusyError, OSError.
     """
     installed(home)
     directory = backups_of(home)
-    found, _ = list_backups(directory)
+    backups, _ = list_backups(directory)
     limit = timedelta(days=older_than) if older_than is not None else None
-    going = to_prune(found, keep=keep, older_than=limit, now=datetime.now(UTC))
+    pruned = to_prune(backups, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
         with reporter() as report, home_locked(home, "backup prune"):
             for path in leftovers(directory):
                 remove_path(path)
-            for backup in going:
-                # Under such a name it is no backup any more, and the next command removes what is left of it.
-                going_away = backup.path.with_name(f".{backup.name}.{secrets.token_hex(4)}.tmp")
-                backup.path.rename(going_away)
-                remove_path(going_away)
+            for backup in pruned:
+                # The name of a leftover: if this process is killed now, the next command removes the rest.
+                temporary = backup.path.with_name(f".{backup.name}.{secrets.token_hex(4)}.tmp")
+                backup.path.rename(temporary)
+                remove_path(temporary)
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
-    retained = len(found) - len(going)
+    retained = len(backups) - len(pruned)
     return Outcome(
-        result={"dry_run": dry_run, "removed": [backup_facts(backup) for backup in going], "kept": retained},
-        lines=(f"{verb} {len(going)} backup(s); {retained} {'would stay' if dry_run else 'stay'}.",),
+        result={"dry_run": dry_run, "removed": [backup_facts(backup) for backup in pruned], "retained": retained},
+        lines=(f"{verb} {len(pruned)} backup(s); {retained} {'would be ' if dry_run else ''}retained.",),
     )

@@ -1,4 +1,4 @@
-"""How a backup is shown."""
+"""The description of a backup in JSON and in output lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["backup_facts", "size_text"]
 
 
 def backup_facts(backup: Backup) -> dict[str, Any]:
-    """Return what ``--json`` says of *backup*."""
+    """Return the JSON object that describes *backup*."""
     manifest = backup.manifest
     return {
         "name": backup.name,
@@ -28,5 +28,5 @@ def backup_facts(backup: Backup) -> dict[str, Any]:
 
 
 def size_text(size: int) -> str:
-    """Return *size* bytes for a person."""
+    """Return *size* in bytes as a text in MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size, 1) / 1e6:.1f} MB"  # noqa: PLR2004 - a unit

@@ -1,4 +1,4 @@
-"""backup restore: a backup in the place of the present data, or into an empty home."""
+"""The verb ``backup restore``: replaces the present data by a backup, or restores it into an empty home."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     """Restore the backup *name* into *home*, start the gateway, and test it.
 
     Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `DatabaseNotEmptyError`, BusyError, and
-    what an install raises; what was there before serves again then.
+    the errors of an install; the previous data then serves again.
     """
     backup = find_backup(home, name)
     present = check_home(home)
@@ -71,7 +71,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
 def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
     home = context.home
     recover(home, report)
-    report.begin("Hashing the files")
+    report.begin("Verifying the checksums")
     check_files(backup)
     present = check_home(home)
     _refuse(home, backup, present)
@@ -88,12 +88,13 @@ def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
 
 
 def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
-    """Refuse what would put the wrong thing in the place of something. Reads only."""
+    """Raise `BackupForeignError` if *home* has data of another instance than *backup*. Reads only."""
     manifest = backup.manifest
-    holds = present is not None and (present.state is not ReceiptState.INSTALLING or cluster_of(home) is not None)
-    if present is not None and holds and present.instance_id != manifest.instance_id:
+    has_data = present is not None and (present.state is not ReceiptState.INSTALLING or cluster_of(home) is not None)
+    if present is not None and has_data and present.instance_id != manifest.instance_id:
         raise BackupForeignError(
-            f"{backup.path} is of instance {manifest.instance_id}; {home.path} is instance {present.instance_id}",
+            f"{backup.path} belongs to instance {manifest.instance_id}, but {home.path} is instance "
+            f"{present.instance_id}",
             hint="Nothing was changed. Restore it into an empty home: --home DIR.",
         )
 
@@ -103,7 +104,7 @@ def _context(home: Home, run_as: str | None) -> Context:
         raise RunAsError("only root can restore for another user", hint="Leave --run-as out, or run as root.")
     return Context(
         home=home,
-        config=Config(home=home),  # the steps here use none: the settings are what is being replaced
+        config=Config(home=home),  # these steps use no settings, because the restore replaces them
         account_name=account_of_home(home),
         new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
     )
@@ -118,25 +119,25 @@ def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[S
     )
     if backup.manifest.kind is not BackupKind.DUMP:
         return steps
-    from mosaic_gateway_installer.backup.dump_restore_step import FillStep
+    from mosaic_gateway_installer.backup.dump_restore_step import RestoreDumpStep
 
-    return (*steps, FillStep(context, backup))
+    return (*steps, RestoreDumpStep(context, backup))
 
 
 def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
     pending = [step for step in steps if not step.done()]
     lines = [f"Would restore {backup.path} into {context.home.path}:"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
-    lines.append("  then start the gateway and test it; what is there now stays until that has passed")
+    lines.append("  then start and test the gateway; the present data is retained until the test has passed")
     return Outcome(result={"dry_run": True, **_facts(context, backup, pending)}, lines=tuple(lines))
 
 
 def _outcome(context: Context, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
     manifest = backup.manifest
-    other = manifest.schema != schema_digest(load_bundles())
-    migrated = f", its schema migrated to version {__version__}" if other else ""
+    outdated = manifest.schema != schema_digest(load_bundles())
+    migrated = f", and migrated its schema to version {__version__}" if outdated else ""
     lines = [
-        f"{context.home.path} is what it was on {manifest.created_at} (backup {backup.name}){migrated}.",
+        f"Restored {context.home.path} to its state of {manifest.created_at} (backup {backup.name}){migrated}.",
         f"The gateway runs at {installed.result['url']} and passed its smoke test.",
     ]
     result = {"dry_run": False, **_facts(context, backup, steps), "smoke_test": installed.result["smoke_test"]}

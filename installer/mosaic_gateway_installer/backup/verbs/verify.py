@@ -1,4 +1,4 @@
-"""backup verify: a backup is hashed, restored beside the present data, started and compared."""
+"""The verb ``backup verify``: verifies a backup's checksums, and its content by a trial restore."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def verify(home: Home, name: str) -> Outcome:
     backup = find_backup(home, name)
     config = load_config(home, flags={}, environ=process_environment())
     with interruptible(), reporter() as report, home_locked(home, "backup verify"):
-        found = verify_backup(backup, config, report)
-    compared = (
-        f"{found.tables} tables with {found.rows} rows are those of {backup.manifest.created_at}"
-        if found.tables is not None
-        else f"it starts, with {found.rows} rows"
+        result = verify_backup(backup, config, report)
+    content = (
+        f"{result.tables} tables with {result.rows} rows are as at {backup.manifest.created_at}"
+        if result.tables is not None
+        else f"the database starts and has {result.rows} rows"
     )
-    checks = f"; {', '.join(found.checks)} found nothing" if found.checks else ""
+    checks = f"; {', '.join(result.checks)} reported no errors" if result.checks else ""
     return Outcome(
-        result={**backup_facts(find_backup(home, str(backup.path))), "verification": asdict(found)},
-        lines=(f"{backup.name} is good: {found.files} files as written, {compared}{checks}.",),
+        result={**backup_facts(find_backup(home, str(backup.path))), "verification": asdict(result)},
+        lines=(f"{backup.name} is valid: {result.files} files are unchanged; {content}{checks}.",),
     )

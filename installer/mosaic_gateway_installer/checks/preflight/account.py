@@ -1,4 +1,4 @@
-"""The account that an installation of root's belongs to: what root's process has found out about it."""
+"""Checks of the service account of root's installation. Root's process reads the facts and passes them on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["CHECKS"]
 
 
 class InterpreterClosedError(AdviceError):
-    """The service account cannot run the interpreter that the package is installed for."""
+    """The service account cannot run the Python interpreter that the package is installed for."""
 
     code = "INTERPRETER_CLOSED"
 
 
 def account(subject: Subject) -> str:
-    """Say to whom the home belongs, or will. Root's process has checked that the account may enter it."""
+    """Return who owns, or will own, the home. Root's process has checked that the account can reach it."""
     broker = subject.config.home.broker
     name = broker.facts.get("account") if broker is not None else None
     if broker is None or name is None:
@@ -24,7 +24,7 @@ def account(subject: Subject) -> str:
 
 
 def interpreter(subject: Subject) -> str:
-    """Say whether the account can run the interpreter itself. Raises `InterpreterClosedError`."""
+    """Check that the account can run the interpreter. Raises `InterpreterClosedError`."""
     broker = subject.config.home.broker
     name = broker.facts.get("account") if broker is not None else None
     if broker is None or name is None:
@@ -32,9 +32,9 @@ def interpreter(subject: Subject) -> str:
     closed = broker.facts.get("interpreter_closed")
     if closed is not None:
         raise InterpreterClosedError(
-            f"{name} may not use this Python: {closed} is closed to it",
-            hint="Root then starts the gateway, which gives root up, and no service can be registered. "
-            "For a service, install with the system's Python: python3 -m venv /opt/mosaic-gateway",
+            f"{name} cannot run this Python: it has no access to {closed}",
+            hint="The gateway must then be started by root (it drops root's privileges), and no service can be "
+            "registered. For a service, install with the system's Python: python3 -m venv /opt/mosaic-gateway",
         )
     return f"{name} can run it"
 

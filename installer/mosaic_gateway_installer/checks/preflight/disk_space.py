@@ -1,4 +1,4 @@
-"""Room for what is about to be written, in bytes and inodes: computed from what would be copied, or measured."""
+"""Checks of free disk space and inodes. What will be written is computed from the files to copy, or was measured."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ MEGABYTE = 1024**2
 
 
 class InodesExhaustedError(DiskFullError):
-    """The file system has room, but cannot hold as many more files."""
+    """The file system has free space, but not enough free inodes."""
 
     code = "INODES_EXHAUSTED"
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceNeed:
-    """What a part of an installation takes: bytes, and files with directories."""
+    """The space that a part of an installation needs: ``size`` in bytes, ``files`` with directories."""
 
     what: str
     size: int
     files: int
 
 
-#: Measured: this package and what it needs, with byte code, modules in one archive, are 28 MB in 275 files and
-#: directories; some room to grow. Asking each file would take longer than copying some.
+#: Measured: this package and its dependencies, with byte code, modules in one archive, are 28 MB in 275 files and
+#: directories; rounded up. A constant, because adding up the sizes takes longer than copying some of the files.
 PROGRAM = SpaceNeed("gateway's program", 30 * MEGABYTE, 320)
-#: Measured with PostgreSQL 18: an empty cluster, and the log of changes that the first work adds.
+#: Measured with PostgreSQL 18: an empty cluster, and the WAL of the first migrations.
 CLUSTER = SpaceNeed("database cluster", 55 * MEGABYTE, 1_150)
-#: Measured: npm's packages, as much again twice while npm works, and Node.js where it comes from a wheel.
+#: Measured: the npm packages, twice their size for npm's temporary files, and Node.js if it is from a wheel.
 PGLITE = SpaceNeed("PGlite's programs", 180 * MEGABYTE, 4_000)
 PGLITE_DATA = SpaceNeed("database", 40 * MEGABYTE, 1_150)
-RESERVE = SpaceNeed("reserve for recovery and log of changes", 128 * MEGABYTE, 16)
+RESERVE = SpaceNeed("reserve for crash recovery and WAL", 128 * MEGABYTE, 16)
 #: Settings, secret, receipt, logs, locks.
 SMALL = SpaceNeed("settings and logs", 1 * MEGABYTE, 32)
 
 
 def needs(subject: Subject) -> tuple[SpaceNeed, ...]:
-    """Return what is still to be written into the home, programs left out. Raises OSError."""
-    found = [SMALL]
+    """Return what will be written into the home, without programs. Raises OSError."""
+    parts = [SMALL]
     if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
-        found += [CLUSTER, RESERVE]
+        parts += [CLUSTER, RESERVE]
     if subject.config.engine is EngineName.PGLITE and not subject.has_database:
-        found += [PGLITE_DATA, RESERVE]
-    return tuple(found)
+        parts += [PGLITE_DATA, RESERVE]
+    return tuple(parts)
 
 
 def program_needs(subject: Subject) -> tuple[SpaceNeed, ...]:
-    """Return what of programs is still to be put in place. Raises `RuntimeMissingError`, OSError."""
-    found = []
+    """Return the programs that will be copied. Raises `RuntimeMissingError`, OSError."""
+    parts = []
     if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
-        found.append(PROGRAM)
+        parts.append(PROGRAM)
     if subject.uses_wheel and not _has_programs(subject):
-        found.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))
+        parts.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))
     if subject.config.engine is EngineName.PGLITE and not _has_pglite(subject):
-        found.append(PGLITE)
-    return tuple(found)
+        parts.append(PGLITE)
+    return tuple(parts)
 
 
-def _shares(subject: Subject) -> list[tuple[Path, tuple[SpaceNeed, ...]]]:
-    """Return what is to be written where: one entry for each file system."""
+def _needs_by_file_system(subject: Subject) -> list[tuple[Path, tuple[SpaceNeed, ...]]]:
+    """Return what will be written where: one entry for each file system."""
     home = subject.config.home
-    data, programs = _place(home.path), _place(home.runtime)
+    data, programs = _existing_parent(home.path), _existing_parent(home.runtime)
     if data.stat().st_dev == programs.stat().st_dev:
         return [(data, (*needs(subject), *program_needs(subject)))]
     return [(data, needs(subject)), (programs, program_needs(subject))]
@@ -87,53 +87,53 @@ def _has_programs(subject: Subject) -> bool:
 
 
 def _has_pglite(subject: Subject) -> bool:
-    """Return whether nothing of PGlite is to be fetched, or to be copied."""
+    """Return whether PGlite's packages need neither a download nor a copy."""
     return has_packages(subject.config.home, subject.config.pglite_dir, shipped=shipped())
 
 
-def _place(home: Path) -> Path:
-    return next(path for path in (home, *home.parents) if path.exists())
+def _existing_parent(path: Path) -> Path:
+    return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
 def space(subject: Subject) -> str:
-    """Compare the free bytes with the need. Raises `DiskFullError`."""
-    subject.need_home()
-    return "; ".join(_space(place, wanted) for place, wanted in _shares(subject))
+    """Compare the free bytes with the bytes that are needed. Raises `DiskFullError`."""
+    subject.require_home()
+    return "; ".join(_space(directory, parts) for directory, parts in _needs_by_file_system(subject))
 
 
-def _space(place: Path, wanted: Sequence[SpaceNeed]) -> str:
-    status = os.statvfs(place)
+def _space(directory: Path, parts: Sequence[SpaceNeed]) -> str:
+    status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
-    needed = sum(need.size for need in wanted)
-    details = {"free_bytes": free, "needed_bytes": needed, "parts": {need.what: need.size for need in wanted}}
+    needed = sum(need.size for need in parts)
+    details = {"free_bytes": free, "needed_bytes": needed, "parts": {need.what: need.size for need in parts}}
     if free < needed:
-        parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted)
+        listed = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in parts)
         raise DiskFullError(
-            f"{place} has {free // MEGABYTE} MB free; {_megabytes(needed)} are needed ({parts})",
-            hint="Make room, or choose another --home.",
+            f"{directory} has {free // MEGABYTE} MB free; {_megabytes(needed)} are needed ({listed})",
+            hint="Free some space, or choose another --home.",
             details=details,
         )
-    return f"{free // MEGABYTE} MB free in {place}, {_megabytes(needed)} needed"
+    return f"{free // MEGABYTE} MB free in {directory}, {_megabytes(needed)} needed"
 
 
 def inodes(subject: Subject) -> str:
-    """Compare the files that can still be made with the need. Raises `InodesExhaustedError`."""
-    subject.need_home()
-    return "; ".join(_inodes(place, wanted) for place, wanted in _shares(subject))
+    """Compare the free inodes with the number that is needed. Raises `InodesExhaustedError`."""
+    subject.require_home()
+    return "; ".join(_inodes(directory, parts) for directory, parts in _needs_by_file_system(subject))
 
 
-def _inodes(place: Path, wanted: Sequence[SpaceNeed]) -> str:
-    status = os.statvfs(place)
-    needed = sum(need.files for need in wanted)
-    if status.f_files == 0:  # btrfs and the like make them as they are needed
-        return f"{place} makes as many files as there is room for"
+def _inodes(directory: Path, parts: Sequence[SpaceNeed]) -> str:
+    status = os.statvfs(directory)
+    needed = sum(need.files for need in parts)
+    if status.f_files == 0:  # btrfs and others allocate inodes on demand
+        return f"{directory} has no inode limit"
     if status.f_favail < needed:
         raise InodesExhaustedError(
-            f"{place} can hold {status.f_favail} more files; {needed} are needed",
-            hint="Remove files there, or choose another --home (df -i shows where there is room).",
+            f"{directory} can hold {status.f_favail} more files; {needed} are needed",
+            hint="Remove files there, or choose another --home (df -i shows free inodes).",
             details={"free_files": status.f_favail, "needed_files": needed},
         )
-    return f"{status.f_favail} files can be made in {place}, {needed} needed"
+    return f"{status.f_favail} inodes free in {directory}, {needed} needed"
 
 
 def _megabytes(size: int) -> str:

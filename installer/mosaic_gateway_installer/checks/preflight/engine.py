@@ -1,4 +1,4 @@
-"""The engine: PostgreSQL with pgvector that a gateway can run on (whether the data can, is for `retained`)."""
+"""Check that the engine has PostgreSQL and pgvector in a supported version. `retained` checks existing data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CHECKS"]
 
 
 def engine(subject: Subject) -> str:
-    """Run the programs as far as they tell their version, or ask the server. Raises what the engines raise."""
+    """Return the versions, from the programs or from the server. Raises the errors of the engines."""
     if subject.config.engine is EngineName.SERVER:
         return _server(subject)
     if subject.config.engine is EngineName.PGLITE:

@@ -1,4 +1,4 @@
-"""The place of the home: may it be made, or used, and by whom?"""
+"""Checks that the home can be created or used at its path."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ __all__ = [
     "inspect_home",
 ]
 
-#: What a shell does not take literally between double quotes.
+#: Characters that a shell does not take literally between double quotes, and control characters.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
-#: What may lie in a directory that is to become a home: what a killed first step, or restore, leaves.
-LEFT_BY_US = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
+#: Files that a killed install or restore leaves in a directory that is not a home yet.
+OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
 
 
 class HomeModeError(PreflightError):
-    """Others can read or write the home."""
+    """Other users can read or write the home."""
 
     code = "HOME_MODE"
 
 
 class HomeNoExecError(PreflightError):
-    """The file system of the home runs no programs."""
+    """The file system of the home is mounted noexec."""
 
     code = "HOME_NOEXEC"
 
 
 class PurgeInterruptedError(RefusedError):
-    """The home's data was given up, and is partly gone."""
+    """A purge of the home was interrupted; its data is partly deleted."""
 
     code = "PURGE_INTERRUPTED"
 
 
 def inspect_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
-    """Return the receipt in *home*, and why the place cannot be used; writes nothing.
+    """Return the receipt in *home* and the error that says why the home cannot be used; writes nothing.
 
-    The fault is a `HomeUnusableError`, `HomeModeError`, `HomeLayoutError`, `HomeForeignError`,
+    The error is a `HomeUnusableError`, `HomeModeError`, `HomeLayoutError`, `HomeForeignError`,
     `PurgeInterruptedError` or RecordError.
     """
     try:
@@ -63,11 +63,11 @@ def inspect_home(home: Home) -> tuple[Receipt | None, MosaicError | None]:
 
 
 def check_home(home: Home) -> Receipt | None:
-    """Return the receipt in *home*, which is known to be usable then. Raises the faults of `inspect_home`."""
-    if home.broker is not None and "account_to_make" in home.broker.facts:  # root's process has looked at the place
+    """Return the receipt in *home* after checking that the home can be used. Raises the errors of `inspect_home`."""
+    if home.broker is not None and "account_to_make" in home.broker.facts:  # root's process has checked the path
         return None
     try:
-        _check_place(home.path)
+        _check_path(home.path)
         check_layout(home)
     except OSError as error:
         raise HomeUnusableError(
@@ -76,54 +76,57 @@ def check_home(home: Home) -> Receipt | None:
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is ReceiptState.PURGING:
         raise PurgeInterruptedError(
-            f"a purge of {home.path} did not come to its end",
-            hint=f"Let it go on: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
+            f"a purge of {home.path} was interrupted",
+            hint=f"Complete it: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
         )
     if receipt is None and home.path.is_dir():
-        foreign = sorted(entry.name for entry in home.path.iterdir() if not LEFT_BY_US.fullmatch(entry.name))
+        foreign = sorted(entry.name for entry in home.path.iterdir() if not OWN_LEFTOVERS.fullmatch(entry.name))
         if foreign:
             raise HomeForeignError(
-                f"{home.path} is no installation, and it is not empty: {', '.join(foreign[:5])}",
+                f"{home.path} is not an installation and not empty: {', '.join(foreign[:5])}",
                 hint="Nothing was changed. Choose an empty or new directory with --home.",
             )
     return receipt
 
 
 def home(subject: Subject) -> str:
-    """Say whether the home can be made, or used as it is. Raises what `inspect_home` found."""
+    """Report that the home can be created, or used as it is. Raises the error of `inspect_home`."""
     if subject.home_fault is not None:
         raise subject.home_fault
-    place = subject.config.home.path
-    return f"{place} {'is there' if place.is_dir() else 'can be made'}, closed to other users"
+    directory = subject.config.home.path
+    return f"{directory} {'exists and is' if directory.is_dir() else 'can be created,'} closed to other users"
 
 
 def programs(subject: Subject) -> str:
-    """Say whether programs may run from the home. Raises `HomeNoExecError`."""
+    """Check that programs can be executed in the home. Raises `HomeNoExecError`."""
     if not subject.uses_wheel:
         raise NotCheckedError("not needed: no programs are copied into the home")
-    subject.need_home()
+    subject.require_home()
     programs = subject.config.home.runtime
-    place = next(candidate for candidate in (programs, *programs.parents) if candidate.exists())
-    if os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0):
+    directory = next(candidate for candidate in (programs, *programs.parents) if candidate.exists())
+    if os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0):
         raise HomeNoExecError(
-            f"no program may run from {place}: it is mounted noexec",
+            f"programs cannot be executed in {directory}: it is mounted noexec",
             hint="Choose another --home, or mount it without noexec.",
         )
-    return f"programs may run from {place}"
+    return f"programs can be executed in {directory}"
 
 
 def path(subject: Subject) -> str:
-    """initdb gives the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c)."""
-    place = str(subject.config.home.path)
-    if subject.config.engine is EngineName.POSTGRES and UNQUOTABLE.search(place):
+    """Check the characters of the path. Raises `HomeUnusableError`.
+
+    initdb passes the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c).
+    """
+    home_path = str(subject.config.home.path)
+    if subject.config.engine is EngineName.POSTGRES and UNQUOTABLE.search(home_path):
         raise HomeUnusableError(
-            f"PostgreSQL cannot work below {place!r}",
+            f"PostgreSQL cannot run in {home_path!r}",
             hint='Choose a --home without any of " $ ` \\ and control characters.',
         )
-    return f"{place} can be used"
+    return f"{home_path} can be used"
 
 
-def _check_place(path: Path) -> None:
+def _check_path(path: Path) -> None:
     if not path.exists() and not path.is_symlink():
         _check_parent(path)
         return
@@ -144,7 +147,7 @@ def _check_parent(path: Path) -> None:
         raise HomeUnusableError(f"{parent} is not a directory", hint="Choose another --home.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise HomeUnusableError(
-            f"{path} cannot be made: {parent} cannot be written to by this user",
+            f"{path} cannot be created: {parent} cannot be written to by this user",
             hint="Choose another --home (MOSAIC_GATEWAY_HOME), or run as another user.",
         )
 

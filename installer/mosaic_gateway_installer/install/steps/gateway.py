@@ -1,4 +1,4 @@
-"""The schema without a running gateway, or the gateway itself, which brings the schema."""
+"""The steps that stop and start the gateway, which applies the migrations, or that only apply the migrations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
 from mosaic_gateway.process.file_lock import holder_of
-from mosaic_gateway_installer.backup.disk_space import full_disk_named, is_full_disk
+from mosaic_gateway_installer.backup.disk_space import is_full_disk, translate_full_disk
 from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.step import Context
 
@@ -22,7 +22,7 @@ __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
 
 @dataclass(frozen=True, slots=True)
 class SchemaStep:
-    """Applies the migrations, for an installation that is not to be started."""
+    """Applies the migrations, for an installation with ``--no-start``."""
 
     context: Context
     id: str = "schema"
@@ -33,23 +33,23 @@ class SchemaStep:
         return "Apply the schema migrations"
 
     def done(self) -> bool:
-        """Return whether an earlier run applied these very migrations."""
+        """Return whether an earlier run applied exactly these migrations."""
         receipt = read_receipt(self.context.home)
         return receipt is not None and receipt.schema == schema_digest(load_bundles())
 
     def apply(self) -> None:
-        """Apply what is pending. Raises `DiskFullError`, and what the engine and the migrations raise."""
+        """Apply pending migrations. Raises `DiskFullError`, and what engine and migrations raise."""
         config = self.context.config
-        with full_disk_named(config.home.path, "The migrations"), open_database(config) as conninfo:
+        with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
             prepare_schema(load_bundles(), conninfo, config.engine)
 
     def undo(self) -> None:
-        """Nothing: migrations only go forward, and a later run goes on where this one stopped."""
+        """Do nothing: migrations are not reverted; a later run continues where this one stopped."""
 
 
 @dataclass(slots=True)
 class StopStep:
-    """Stops a gateway that runs with what is about to change; undone, after the rest, it runs again as before."""
+    """Stops a running gateway whose files are about to change; `undo`, which runs last, starts it again."""
 
     context: Context
     id: str = "stop"
@@ -61,24 +61,27 @@ class StopStep:
         return "Stop the running gateway"
 
     def done(self) -> bool:
-        """Return whether nothing runs."""
+        """Return whether neither gateway nor supervisor is running."""
         home = self.context.home
         return holder_of(home.supervisor_lock) is None and holder_of(home.gateway_lock) is None
 
     def apply(self) -> None:
-        """Stop it."""
+        """Stop the gateway."""
         self._stopped = True
         gateway_process.stop(self.context.home)
 
     def undo(self) -> None:
-        """Start it again, with the settings that have been restored."""
+        """Start it again, with the restored settings."""
         if self._stopped:
             gateway_process.start(self.context.home)
 
 
 @dataclass(slots=True)
 class LaunchStep:
-    """Loads the gateway's program while PostgreSQL is made; it waits, and ends by itself if we do."""
+    """Starts the gateway's process, which loads its modules and waits while the database is created.
+
+    It exits by itself if the installer exits.
+    """
 
     context: Context
     id: str = "launch"
@@ -90,25 +93,25 @@ class LaunchStep:
         return "Load the gateway, which waits for its database"
 
     def done(self) -> bool:
-        """Return whether there is nothing to load because the gateway runs as it shall."""
+        """Return whether there is nothing to load because a current gateway is running."""
         return is_current(self.context)
 
     def apply(self) -> None:
-        """Load it, unless a service manager does that."""
+        """Start the process, unless a service manager does that."""
         home = self.context.home
         if registered_service(home) is not None:
             return
         self.launched = gateway_process.launch(self.context.config, current_program(home), issue_link=True)
 
     def undo(self) -> None:
-        """End what was loaded."""
+        """Terminate the process."""
         if self.launched is not None:
             self.launched.close()
 
 
 @dataclass(slots=True)
 class StartStep:
-    """Lets the loaded gateway start; it applies the migrations before it listens."""
+    """Lets the loaded gateway continue; it applies the migrations before it listens."""
 
     context: Context
     launch: LaunchStep
@@ -121,11 +124,11 @@ class StartStep:
         return f"Start the gateway at {self.context.config.local_url} (applies the schema migrations)"
 
     def done(self) -> bool:
-        """Return whether this version of the gateway runs with the settings as they are now."""
+        """Return whether this version of the gateway is running with the current settings."""
         return is_current(self.context)
 
     def apply(self) -> None:
-        """Let it start, and wait until it accepts requests. Raises `DiskFullError` where its database finds no room."""
+        """Start it, and wait until it accepts requests. Raises `DiskFullError` if the database's disk is full."""
         try:
             if self.launch.launched is None:
                 self.started = gateway_process.start(self.context.home)
@@ -134,16 +137,16 @@ class StartStep:
                 self.started = launched.go()
         except MosaicError as error:
             if is_full_disk(error):
-                raise DiskFullError(error.message, hint="Make room, or choose another --home.") from error
+                raise DiskFullError(error.message, hint="Free disk space, or choose another --home.") from error
             raise
 
     def undo(self) -> None:
-        """Stop it."""
+        """Stop the gateway."""
         gateway_process.stop(self.context.home)
 
 
 def is_current(context: Context) -> bool:
-    """Return whether this version of the gateway runs with the settings as *context* wants them."""
+    """Return whether this version of the gateway is running with the settings of *context*."""
     home = context.home
     state = gateway_process.state_of(home)
     holder = holder_of(home.gateway_lock)

@@ -1,4 +1,4 @@
-"""The home directory and its receipt."""
+"""The step that creates the home directory and its receipt."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
 
-__all__ = ["HomeStep", "torn_files"]
+__all__ = ["HomeStep", "unfinished_files"]
 
-#: Names that `files.write_file` gives to what it has not finished.
-TORN = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8}\.tmp")
+#: Names of the temporary files of `files.write_file`.
+UNFINISHED = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(slots=True)
 class HomeStep:
-    """Makes the home, and writes the receipt first of all: from then on it is known to be ours."""
+    """Creates the home; the receipt, which marks it as an installation, is written first."""
 
     context: Context
     id: str = "home"
@@ -37,15 +37,15 @@ class HomeStep:
         return f"Create {self.context.home.path}"
 
     def done(self) -> bool:
-        """Return whether home and receipt are there, and nothing that a killed run was writing."""
+        """Return whether home and receipt exist, without unfinished files of a killed run."""
         home = self.context.home
         complete = read_receipt(home) is not None and all(path.is_dir() for path in _directories(home))
-        return complete and not torn_files(home)
+        return complete and not unfinished_files(home)
 
     def apply(self) -> None:
-        """Make what is missing of them."""
+        """Create what is missing."""
         context = self.context
-        for path in torn_files(context.home):
+        for path in unfinished_files(context.home):
             remove_file(path)
         if read_receipt(context.home) is None:
             self._wrote_receipt = True
@@ -56,25 +56,25 @@ class HomeStep:
                 make_directory(directory)
 
     def undo(self) -> None:
-        """Remove what this run made of them, and the directories of steps that were undone before."""
+        """Remove what this run created, and the empty directories of steps that were undone before."""
         home = self.context.home
         for directory in self._created:
             shutil.rmtree(directory, ignore_errors=True)
         for directory in (*([home.runtime] if home.programs is None else []), home.data):
-            with suppress(OSError):  # not empty, or never made
+            with suppress(OSError):  # not empty, or not created
                 directory.rmdir()
         if self._wrote_receipt:
             remove_file(home.receipt)
 
 
-def torn_files(home: Home) -> list[Path]:
-    """Return what killed runs were writing (`files.write_file`), in the home and among its secrets."""
+def unfinished_files(home: Home) -> list[Path]:
+    """Return the temporary files of killed runs (`files.write_file`) in the home and its secrets directory."""
     return [
         path
         for directory in (home.path, home.secrets)
         if directory.is_dir()
         for path in directory.iterdir()
-        if TORN.fullmatch(path.name)
+        if UNFINISHED.fullmatch(path.name)
     ]
 
 

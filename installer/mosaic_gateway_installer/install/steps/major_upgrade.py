@@ -1,4 +1,4 @@
-"""The cluster taken to a new major version of PostgreSQL, as a step; the work itself is in `upgrading.new_cluster`."""
+"""The step that upgrades the cluster to a new major version of PostgreSQL, using `upgrade.new_cluster`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import full_disk_named
+from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, undo_major
 
@@ -16,11 +16,11 @@ __all__ = ["MajorUpgradeStep"]
 
 @dataclass(slots=True)
 class MajorUpgradeStep:
-    """Takes the cluster to the major version of the programs that are to run it."""
+    """Upgrades the cluster to the major version of the programs that will run it."""
 
     context: Context
     id: str = "major-upgrade"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -30,22 +30,22 @@ class MajorUpgradeStep:
         return f"Upgrade the database from PostgreSQL{versions}, beside the old one"
 
     def done(self) -> bool:
-        """Return whether there is nothing to upgrade, or no way to."""
+        """Return whether there is nothing to upgrade, or the upgrade is not possible."""
         return decision_for(self.context.config) is not MajorDecision.UPGRADE
 
     def apply(self) -> None:
-        """Make the new cluster, compare it with the old one, and let it be the one that runs.
+        """Create the new cluster, compare it with the old one, and make it the current one.
 
         Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
         """
         from mosaic_gateway_installer.upgrade.new_cluster import upgrade_to_new_major
 
-        self._begun = True
-        with full_disk_named(self.context.home.path, "The new cluster"):
+        self._started = True
+        with translate_full_disk(self.context.home.path, "The new cluster"):
             upgrade_to_new_major(self.context)
 
     def undo(self) -> None:
-        """Remove the new cluster; the old one is the newest again."""
-        if self._begun:
+        """Remove the new cluster; the old one is the current one again."""
+        if self._started:
             with database_at_rest(self.context.home):
                 undo_major(self.context.home)

@@ -1,4 +1,4 @@
-"""PGlite's programs and its data directory."""
+"""The steps that install PGlite's programs and create its data directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
 
 @dataclass(slots=True)
 class PgliteRuntimeStep:
-    """Fetches PGlite's packages with npm, or checks those that are there, and puts the sidecar beside them."""
+    """Fetches PGlite's packages with npm, or verifies those in ``--pglite-dir``, and installs the sidecar."""
 
     context: Context
     id: str = "runtime"
@@ -38,11 +38,11 @@ class PgliteRuntimeStep:
         return f"Check PGlite in {directory}" if directory else f"Fetch PGlite into {self.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether all of it is there, every file as published."""
+        """Return whether all packages are installed, every file as published."""
         return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
 
     def apply(self) -> None:
-        """Make it ready."""
+        """Fetch or verify the packages, and install the sidecar."""
         home, pglite_dir = self.context.home, self.context.config.pglite_dir
         before = set(program_names(home))
         if pglite_dir is not None:
@@ -51,12 +51,12 @@ class PgliteRuntimeStep:
             programs_of(home).place_pglite(pglite_dir)
         finally:
             created = [name for name in program_names(home) if name not in before]
-            # What is noted in the place of another Node.js stays: whoever starts meanwhile runs on it already.
-            noted = "node.json" in before
-            self._created = tuple(name for name in created if not (noted and name.startswith("node-")))
+            # A Node.js that replaces a recorded one stays: a gateway started meanwhile already runs on it.
+            recorded = "node.json" in before
+            self._created = tuple(name for name in created if not (recorded and name.startswith("node-")))
 
     def undo(self) -> None:
-        """Remove what this run made; packages of another version stay."""
+        """Remove what this run created; packages of other versions stay."""
         home = self.context.home
         programs_of(home).remove(self._created)
         if home.programs is None:
@@ -65,11 +65,11 @@ class PgliteRuntimeStep:
 
 @dataclass(slots=True)
 class PgliteDataStep:
-    """Makes the database, from the machine's template if there is one; else it makes that first."""
+    """Creates the database from the template in the cache directory, which is created first if it is missing."""
 
     context: Context
     id: str = "cluster"
-    _begun: bool = False
+    _started: bool = False
     _created: tuple[Path, ...] = ()
 
     @property
@@ -78,28 +78,28 @@ class PgliteDataStep:
         return f"Create the database in {data_directory(self.context.home)}"
 
     def done(self) -> bool:
-        """Return whether there is one."""
+        """Return whether a database exists."""
         return has_data(self.context.home)
 
     def apply(self) -> None:
-        """Make it in a temporary sibling and rename it; a template that was made for it goes into the receipt."""
-        # Loaded now, beside the gateway that loads as well: PostgreSQL's driver takes its time.
+        """Create it in a temporary sibling directory and rename it; record a new template in the receipt."""
+        # Imported here, while the gateway loads in parallel: importing psycopg is slow.
         from mosaic_gateway.engines.pglite.data_creation import create_data
 
-        self._begun = True
-        context, environ, brought = self.context, process_environment(), shipped()
+        self._started = True
+        context, environ, versions = self.context, process_environment(), shipped()
         runtime = find_runtime(
-            context.home, context.config.pglite_dir, shipped=brought, search_path=environ.get("PATH")
+            context.home, context.config.pglite_dir, shipped=versions, search_path=environ.get("PATH")
         )
-        self._created = create_data(context.home, runtime, shipped=brought, cache=cache_directory(environ))
+        self._created = create_data(context.home, runtime, shipped=versions, cache=cache_directory(environ))
         receipt = read_receipt(context.home)
         if self._created and receipt is not None:
             caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._created))))
             write_receipt(context.home, replace(receipt, caches=caches))
 
     def undo(self) -> None:
-        """Remove what this run made; nobody has used it yet."""
-        if not self._begun:
+        """Remove what this run created; it was never used."""
+        if not self._started:
             return
         home = self.context.home
         for sockets in outside_directories(home, runtime_directory(process_environment())):

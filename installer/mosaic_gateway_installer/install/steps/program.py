@@ -1,4 +1,4 @@
-"""The gateway's own copy of its program, and the link to the one in use."""
+"""The step that creates the program copy and the link to the one in use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["ProgramStep"]
 
 @dataclass(slots=True)
 class ProgramStep:
-    """Copies this package and what it needs, and lets the gateway run from there."""
+    """Copies this package and its dependencies into the home; the gateway runs from that copy."""
 
     context: Context
     id: str = "program"
-    _begun: bool = False
+    _started: bool = False
     _before: str | None = None
-    _there: tuple[str, ...] = ()
+    _existing: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -29,26 +29,29 @@ class ProgramStep:
         return f"Copy the gateway's program into {self.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether the current copy is of this very package."""
-        return programs_of(self.context.home).gateway_is_ours()
+        """Return whether the current program copy is a copy of this package."""
+        return programs_of(self.context.home).gateway_is_this_package()
 
     def apply(self) -> None:
-        """Copy what is not there yet, and switch to it. Raises `PackageIncompleteError`, `FilesAlteredError`."""
+        """Create the program copy, unless it exists, and switch to it.
+
+        Raises `PackageIncompleteError`, `FilesAlteredError`.
+        """
         home, programs = self.context.home, programs_of(self.context.home)
         with suppress(ProgramMissingError):
-            present = current_program(home)
-            self._before = present.directory.name if present is not None else None
-        self._there = tuple(path.name for path in snapshots(home))
-        self._begun = True
+            current = current_program(home)
+            self._before = current.directory.name if current is not None else None
+        self._existing = tuple(path.name for path in snapshots(home))
+        self._started = True
         programs.switch(programs.place_gateway())
 
     def undo(self) -> None:
-        """Switch back, and remove the copy that this run made."""
+        """Switch back to the previous copy, and remove the copy that this run created."""
         home, programs = self.context.home, programs_of(self.context.home)
-        if not self._begun or not home.runtime.is_dir():
+        if not self._started or not home.runtime.is_dir():
             return
         programs.switch(self._before)
-        programs.remove([path.name for path in snapshots(home) if path.name not in self._there])
+        programs.remove([path.name for path in snapshots(home) if path.name not in self._existing])
         if home.programs is None and self._before is None:
             with suppress(OSError):
                 launcher(home).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The step that backs up kept data before migrations come over it that were not known when it was left."""
+"""The step that backs up the data retained by an uninstall before new migrations are applied to it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mosaic_gateway_installer.step import Context
 
 __all__ = ["RetainedDataBackupStep"]
 
-#: The steps that migrate; once one of them was begun, the backup is the only picture of before.
+#: The steps that migrate; once one of them was begun, the backup is the only copy of the previous state.
 MIGRATING = ("schema", "start", "major-upgrade")
 
 
 class _Quiet:
-    """Tells nobody how far a copy is: the step itself is told."""
+    """Reporter that prints nothing: the step runner reports the step."""
 
     def begin(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def done(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass(slots=True)
 class RetainedDataBackupStep:
-    """Backs up what an uninstall kept, if this version will migrate it; ``created`` is where it is."""
+    """Backs up retained data if this version will migrate it; ``created`` is the path of the backup."""
 
     context: Context
     id: str = "backup"
@@ -40,10 +40,10 @@ class RetainedDataBackupStep:
         """What the step does."""
         if self.context.config.engine is EngineName.SERVER:
             return "Dump the server's database, which has to be migrated"
-        return "Back up the kept data, which has to be migrated"
+        return "Back up the retained data, which has to be migrated"
 
     def done(self) -> bool:
-        """Return whether there is no such data, or a killed run has backed it up."""
+        """Return whether there is no such data, or a killed run backed it up."""
         home = self.context.home
         receipt = read_receipt(home)
         if receipt is None or not _is_to_be_migrated(receipt):
@@ -64,14 +64,14 @@ class RetainedDataBackupStep:
             try:
                 self.created = create_backup(config, receipt, place, _Quiet()).path
             except DumpClientTooOldError as error:
-                error.hint = f"{error.hint} Or make a backup by the server's own means, and install with --no-backup."
+                error.hint = f"{error.hint} Or create a backup with the server's tools, and install with --no-backup."
                 raise
         else:
             with database_at_rest(home):
                 self.created = cold_backup(home, receipt, config.engine, place, _Quiet()).path
 
     def undo(self) -> None:
-        """Remove the backup, unless the data may have been changed since."""
+        """Remove the backup, unless the data may have been changed after it was created."""
         from mosaic_gateway_installer.backup.creation import remove_leftovers
 
         context = self.context

@@ -1,4 +1,4 @@
-"""The settings file and the secret that signs cookies."""
+"""The steps that write the settings file and the secret that signs cookies."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mosaic_gateway_installer.step import Context
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
 
 SECRET_BYTES = 32
-HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables win over them."
+HEADER = "# Settings of mosaic-gateway. Flags and MOSAIC_GATEWAY_* variables override them."
 
 
 def wanted_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that the file shall hold: address and engine, and what else was chosen."""
+    """Return the settings to store in the file: address, engine, and other settings that are not the default."""
     values: dict[str, Any] = {"host": config.host, "port": config.port, "engine": str(config.engine)}
     if config.engine is EngineName.SERVER and config.database_url is not None:
-        # With another engine a DATABASE_URL in the environment belongs to another program.
+        # With another engine, a DATABASE_URL in the environment is meant for another program.
         values["database_url"] = config.database_url.reveal()
     if config.postgres_bin is not None:
         values["postgres_bin"] = str(config.postgres_bin)
@@ -37,12 +37,12 @@ def wanted_settings(config: Config) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ConfigStep:
-    """Writes ``config.toml``; a person's comments and order in it stay."""
+    """Writes ``config.toml``; comments and order of an existing file stay."""
 
     context: Context
     id: str = "config"
     _before: str | None = None
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -50,7 +50,7 @@ class ConfigStep:
         return f"Write {self.context.home.config_file}"
 
     def done(self) -> bool:
-        """Return whether the file says what is wanted."""
+        """Return whether the file contains the wanted settings."""
         stored = read_config_file(self.context.home.config_file)
         return all(stored.get(name) == value for name, value in wanted_settings(self.context.config).items())
 
@@ -65,13 +65,13 @@ class ConfigStep:
             document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", hint="Correct the file.") from error
-        self._begun = True
+        self._started = True
         document.update(wanted_settings(self.context.config))
         write_file(path, tomlkit.dumps(document))
 
     def undo(self) -> None:
-        """Restore what was there before."""
-        if not self._begun:
+        """Restore the previous file."""
+        if not self._started:
             return
         path = self.context.home.config_file
         if self._before is None:
@@ -82,11 +82,11 @@ class ConfigStep:
 
 @dataclass(slots=True)
 class SecretStep:
-    """Makes the key that signs session cookies, once in the life of a home."""
+    """Creates the key that signs session cookies, once for each home."""
 
     context: Context
     id: str = "secret"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
@@ -94,25 +94,25 @@ class SecretStep:
         return "Create the authentication secret"
 
     def done(self) -> bool:
-        """Return whether the secret is there."""
+        """Return whether the secret exists."""
         return has_secret(self.context.home)
 
     def apply(self) -> None:
         """Write the secret: ``BETTER_AUTH_SECRET`` if it is set, else random."""
         given = self.context.config.auth_secret
         value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
-        self._begun = True
+        self._started = True
         make_directory(self.context.home.secrets)
         write_file(self.context.home.auth_secret, value + "\n")
 
     def undo(self) -> None:
-        """Remove it: nothing was signed with it yet."""
-        if self._begun:
+        """Remove the secret; nothing was signed with it yet."""
+        if self._started:
             remove_file(self.context.home.auth_secret)
 
 
 def has_secret(home: Home) -> bool:
-    """Return whether *home* has its secret; an empty file, as a crash leaves one, is none. Raises RecordError."""
+    """Return whether *home* has a secret; an empty file, as left by a crash, does not count. Raises RecordError."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return bool(read_content(home.auth_secret))
     return False

@@ -1,4 +1,4 @@
-"""The first steps of an upgrade: nothing of the data is changed by them."""
+"""The first steps of an upgrade, which do not change the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import read_program
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark, write_mark
-from mosaic_gateway_installer.backup.creation import data_ahead, remove_leftovers
+from mosaic_gateway_installer.backup.creation import copy_data_ahead, remove_leftovers
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
@@ -29,11 +29,11 @@ APPLICATION = "mosaic-gateway upgrade"
 
 @dataclass(slots=True)
 class StageProgramStep:
-    """Puts the new program beside the old one, while that serves."""
+    """Copies the new program beside the old one, while the old one serves."""
 
     upgrade: Upgrade
     id: str = "program"
-    _there: tuple[str, ...] | None = None
+    _existing: tuple[str, ...] | None = None
 
     @property
     def description(self) -> str:
@@ -41,27 +41,27 @@ class StageProgramStep:
         return f"Copy version {__version__} of the gateway into {self.upgrade.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether it is there."""
-        found = programs_of(self.upgrade.context.home).find_gateway()
-        self.upgrade.target = found or ""
-        return found is not None
+        """Return whether the program copy exists, and set the upgrade's ``target``."""
+        name = programs_of(self.upgrade.context.home).find_gateway()
+        self.upgrade.target = name or ""
+        return name is not None
 
     def apply(self) -> None:
-        """Copy it, and have it on disk: the home must be able to go on with it after a power failure."""
+        """Copy the program and fsync it: the upgrade must be able to continue with it after a power failure."""
         context = self.upgrade.context
-        self._there = tuple(path.name for path in snapshots(context.home))
+        self._existing = tuple(path.name for path in snapshots(context.home))
         self.upgrade.target = programs_of(context.home).place_gateway(durable=True)
 
     def undo(self) -> None:
-        """Remove it."""
-        if self._there is not None:
+        """Remove the new program copy."""
+        if self._existing is not None:
             home = self.upgrade.context.home
-            programs_of(home).remove([path.name for path in snapshots(home) if path.name not in self._there])
+            programs_of(home).remove([path.name for path in snapshots(home) if path.name not in self._existing])
 
 
 @dataclass(slots=True)
 class CopyAheadStep:
-    """Copies the data while the old gateway serves, so that little is left to copy once it does not."""
+    """Copies the data while the old gateway serves, so that little is left to copy during the downtime."""
 
     upgrade: Upgrade
     id: str = "copy"
@@ -72,27 +72,27 @@ class CopyAheadStep:
         return f"Copy the data ahead, while version {self.upgrade.receipt.version} serves"
 
     def done(self) -> bool:
-        """Return False: what a killed run has copied is not trusted."""
+        """Return False: the copy of a killed run is not trusted."""
         return False
 
     def apply(self) -> None:
-        """Copy it. Raises `DiskFullError`."""
+        """Copy the data, between two checkpoints. Raises `DiskFullError`."""
         upgrade, context = self.upgrade, self.upgrade.context
-        _write_out(context.home)
-        upgrade.ahead = data_ahead(
+        _checkpoint(context.home)
+        upgrade.ahead = copy_data_ahead(
             context.home, upgrade.receipt, context.config.engine, backups_of(context.home),
             upgrade.report,
         )  # fmt: skip
-        _write_out(context.home)
+        _checkpoint(context.home)
 
     def undo(self) -> None:
-        """Remove it."""
+        """Remove the copy."""
         remove_leftovers(self.upgrade.context.home)
 
 
 @dataclass(slots=True)
 class MarkStep:
-    """Notes in the home that an upgrade is under way, and what was before."""
+    """Writes the upgrade mark: an upgrade is in progress, and the state before it."""
 
     upgrade: Upgrade
     id: str = "mark"
@@ -100,15 +100,15 @@ class MarkStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Note what is there now, for the way back"
+        return "Record the present state, for a rollback"
 
     def done(self) -> bool:
-        """Return whether an upgrade to this very program is noted already."""
+        """Return whether the mark of an upgrade to this program exists already."""
         mark = read_mark(self.upgrade.context.home)
         return mark is not None and mark.target_program == self.upgrade.target
 
     def apply(self) -> None:
-        """Note it."""
+        """Write the mark."""
         upgrade, home = self.upgrade, self.upgrade.context.home
         state = gateway_process.state_of(home)
         mark = UpgradeMark(
@@ -118,18 +118,18 @@ class MarkStep:
             target_version=__version__,
             target_program=upgrade.target,
             ran=state.running or state.supervisor is not None,
-            needs_setup=_asked(state),
+            needs_setup=_query_needs_setup(state),
         )
         write_mark(home, mark)
 
     def undo(self) -> None:
-        """Note that nothing is under way."""
+        """Remove the mark."""
         remove_mark(self.upgrade.context.home)
 
 
 @dataclass(slots=True)
 class StopOldStep:
-    """Stops the old gateway; undone, after the rest, it serves again as before."""
+    """Stops the old gateway; when the steps are undone, this one starts it again after all others."""
 
     upgrade: Upgrade
     id: str = "stop"
@@ -141,25 +141,25 @@ class StopOldStep:
         return f"Stop version {self.upgrade.receipt.version}"
 
     def done(self) -> bool:
-        """Return whether nothing runs."""
+        """Return whether no gateway and no supervisor is running."""
         state = gateway_process.state_of(self.upgrade.context.home, ask=False)
         return not state.running and state.supervisor is None
 
     def apply(self) -> None:
-        """Stop it."""
+        """Stop the old gateway."""
         self._stopped = True
         self.upgrade.stopped_at = time.monotonic()
         gateway_process.stop(self.upgrade.context.home)
 
     def undo(self) -> None:
-        """Start it again."""
+        """Start the old gateway again."""
         if self._stopped:
             gateway_process.start(self.upgrade.context.home)
 
 
 @dataclass(slots=True)
 class LaunchNewStep:
-    """Loads the new gateway while the data is copied; it ends by itself if we do."""
+    """Starts the new gateway's process while the data is copied; it exits if the installer does."""
 
     upgrade: Upgrade
     id: str = "launch"
@@ -170,31 +170,31 @@ class LaunchNewStep:
         return "Load the new gateway, which waits for its database"
 
     def done(self) -> bool:
-        """Return False: one that an earlier run loaded has ended with it."""
+        """Return False: the process of an earlier run has exited with that run."""
         return False
 
     def apply(self) -> None:
-        """Load it."""
+        """Start the process."""
         context = self.upgrade.context
         program = read_program(context.home.runtime / self.upgrade.target)
         self.upgrade.launched = gateway_process.launch(context.config, program, tethered=True)
 
     def undo(self) -> None:
-        """End it."""
+        """Terminate the process."""
         if self.upgrade.launched is not None:
             self.upgrade.launched.close()
 
 
-def _write_out(home: Home) -> None:
-    """Have the running database write out what it holds in memory: it is copied then, and a stop is quick."""
+def _checkpoint(home: Home) -> None:
+    """Request a checkpoint of a running PostgreSQL, so that more is copied ahead and the shutdown is fast."""
     conninfo = running_conninfo(home)
     if conninfo is not None:
         with suppress(psycopg.Error), closing(connect(conninfo, application_name=APPLICATION)) as connection:
             connection.execute("CHECKPOINT")
 
 
-def _asked(state: gateway_process.GatewayState) -> bool | None:
-    """Return whether the running gateway wants a first admin, None where it says nothing."""
+def _query_needs_setup(state: gateway_process.GatewayState) -> bool | None:
+    """Return whether the running gateway still needs its first admin, None if it does not answer."""
     from mosaic_gateway.gateway.local_client import NoAnswerError, ask
 
     if state.local_url is None:

@@ -1,4 +1,4 @@
-"""The last steps of an upgrade: the new version is started, tested, and put in force."""
+"""The last steps of an upgrade: start and test the new version, switch to it, and clean up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.upgrade_state import Phase, read_mark, remove_mark
 from mosaic_gateway.process.logfile import tail_of
-from mosaic_gateway_installer.backup.creation import seal_backup
-from mosaic_gateway_installer.backup.disk_space import full_disk_named
+from mosaic_gateway_installer.backup.creation import add_missing_hashes
+from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
@@ -26,8 +26,8 @@ from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receip
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.upgrade.context import Upgrade
-from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, forget_last, write_last
-from mosaic_gateway_installer.upgrade.major_version import forget_old_clusters, forget_record
+from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, remove_last, write_last
+from mosaic_gateway_installer.upgrade.major_version import remove_old_clusters, remove_record
 from mosaic_gateway_installer.upgrade.plan import order_of
 from mosaic_gateway_installer.upgrade.unused_pglite import unused_pglite
 
@@ -38,7 +38,7 @@ LOG_LINES = 20
 
 @dataclass(slots=True)
 class StartNewStep:
-    """Lets the new gateway start. It ends when the upgrade does, until that is complete."""
+    """Starts the new gateway. Until the switch it exits if the installer does."""
 
     upgrade: Upgrade
     id: str = "start"
@@ -49,28 +49,28 @@ class StartNewStep:
         return f"Start version {__version__} at {self.upgrade.context.config.local_url}"
 
     def done(self) -> bool:
-        """Return False: one that an earlier run started has ended with it."""
+        """Return False: the gateway of an earlier run has exited with that run."""
         return False
 
     def apply(self) -> None:
-        """Let it start, and wait until it accepts requests. Raises `DiskFullError`."""
+        """Start the gateway, and wait until it accepts requests. Raises `DiskFullError`."""
         upgrade = self.upgrade
         if upgrade.launched is None:
-            raise InternalError("the gateway was to be started before it was loaded")
-        upgrade.note(phase=Phase.CHANGING)
-        with full_disk_named(upgrade.context.home.path, f"Starting version {__version__}"):
+            raise InternalError("the step 'start' ran before the step 'launch'")
+        upgrade.update_mark(phase=Phase.CHANGING)
+        with translate_full_disk(upgrade.context.home.path, f"Starting version {__version__}"):
             upgrade.launched.go()
         if upgrade.stopped_at is not None:
             upgrade.downtime = time.monotonic() - upgrade.stopped_at
 
     def undo(self) -> None:
-        """Stop it."""
+        """Stop the gateway."""
         gateway_process.stop(self.upgrade.context.home)
 
 
 @dataclass(slots=True)
 class SmokeStep:
-    """Asks the new gateway as a stranger would, and expects what the old one would have answered."""
+    """Tests the new gateway over HTTP, as an external client."""
 
     upgrade: Upgrade
     id: str = "smoke-test"
@@ -81,16 +81,16 @@ class SmokeStep:
         return "Test the new gateway over HTTP"
 
     def done(self) -> bool:
-        """Return False: it is asked each time."""
+        """Return False: the test is repeated in each run."""
         return False
 
     def apply(self) -> None:
-        """Ask it. Raises `SmokeTestError` with the end of its log."""
+        """Run the smoke test. Raises `SmokeTestError` with the end of the gateway's log."""
         context, mark = self.upgrade.context, self.upgrade.mark
         url = context.config.local_url
         try:
             _check_version(url)
-            # Where an admin was missing, somebody may have been made one meanwhile; an admin never vanishes.
+            # If there was no admin before, one may have been created meanwhile; if there was one, it must still exist.
             self.upgrade.smoke = smoke_test(url, needs_setup=False if mark.needs_setup is False else None)
         except SmokeTestError as error:
             tail = "\n".join(tail_of(context.home.gateway_log, LOG_LINES))
@@ -99,54 +99,54 @@ class SmokeStep:
             ) from error
 
     def undo(self) -> None:
-        """Do nothing: questions change nothing."""
+        """Do nothing: the smoke test changes nothing."""
 
 
 @dataclass(slots=True)
 class SwitchStep:
-    """Makes the new version the one that is in force."""
+    """Switches the installation to the new version."""
 
     upgrade: Upgrade
     id: str = "switch"
-    _begun: bool = False
+    _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Make version {__version__} the one in force"
+        return f"Switch to version {__version__}"
 
     def done(self) -> bool:
-        """Return whether it is."""
+        """Return whether the switch is complete."""
         mark = read_mark(self.upgrade.context.home)
         return mark is not None and mark.phase is Phase.DONE
 
     def apply(self) -> None:
-        """Switch program and receipt; from then on the gateway stays, whatever becomes of us."""
+        """Switch program and receipt; from then on the gateway no longer depends on the installer's process."""
         upgrade, context = self.upgrade, self.upgrade.context
-        self._begun = True
+        self._started = True
         programs_of(context.home).switch(upgrade.target)
-        write_last(context.home, _last(upgrade))
-        write_receipt(context.home, _after(upgrade))
-        forget_record(context.home)
-        upgrade.note(phase=Phase.DONE)
+        write_last(context.home, _last_upgrade(upgrade))
+        write_receipt(context.home, _new_receipt(upgrade))
+        remove_record(context.home)
+        upgrade.update_mark(phase=Phase.DONE)
         upgrade.backup = upgrade.mark.backup
         if upgrade.launched is not None:
-            upgrade.launched.untie()
+            upgrade.launched.detach()
 
     def undo(self) -> None:
-        """Switch back."""
-        if not self._begun:
+        """Switch back to the old version."""
+        if not self._started:
             return
         upgrade, context = self.upgrade, self.upgrade.context
-        upgrade.note(phase=Phase.CHANGING)
-        forget_last(context.home)
+        upgrade.update_mark(phase=Phase.CHANGING)
+        remove_last(context.home)
         write_receipt(context.home, upgrade.receipt)
         programs_of(context.home).switch(upgrade.source_program)
 
 
 @dataclass(slots=True)
 class ResumeServiceStep:
-    """Lets the service manager run the new gateway, by a unit as the new version writes it."""
+    """Updates the service unit, and lets the service manager run the new gateway."""
 
     upgrade: Upgrade
     id: str = "service"
@@ -157,11 +157,11 @@ class ResumeServiceStep:
         return "Hand the new gateway over to the service manager"
 
     def done(self) -> bool:
-        """Return False: what has been tested runs without it."""
+        """Return False: the tested gateway is not run by the service manager."""
         return False
 
     def apply(self) -> None:
-        """Stop what was tested, bring the unit up to date, and have it started, if it ran before."""
+        """Stop the tested gateway, update the unit, and start it if the gateway was running before."""
         context = self.upgrade.context
         service = registered_service(context.home)
         if service is None:
@@ -179,7 +179,7 @@ class ResumeServiceStep:
 
 @dataclass(slots=True)
 class SealStep:
-    """Notes the hash of every file of the backup, which took too long while nobody was served."""
+    """Adds the hash of every file to the backup's manifest; doing so earlier would lengthen the downtime."""
 
     upgrade: Upgrade
     id: str = "seal"
@@ -187,17 +187,17 @@ class SealStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Note the hash of every file of the backup"
+        return "Add the hash of every file to the backup's manifest"
 
     def done(self) -> bool:
-        """Return False: the backup of this upgrade has none."""
+        """Return False: the backup of this upgrade has no hashes yet."""
         return False
 
     def apply(self) -> None:
-        """Read them all, and write the manifest anew."""
+        """Hash all files, and rewrite the manifest."""
         context, name = self.upgrade.context, self.upgrade.mark.backup
         if name is not None and context.config.engine is not EngineName.SERVER:
-            seal_backup(backups_of(context.home) / name)
+            add_missing_hashes(backups_of(context.home) / name)
 
     def undo(self) -> None:
         """Do nothing: the upgrade is complete."""
@@ -205,7 +205,7 @@ class SealStep:
 
 @dataclass(slots=True)
 class StopAgainStep:
-    """Stops the new gateway, where none ran before."""
+    """Stops the new gateway, if none was running before."""
 
     upgrade: Upgrade
     id: str = "stop-again"
@@ -213,14 +213,14 @@ class StopAgainStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Stop the gateway, which did not run before"
+        return "Stop the gateway, which was not running before"
 
     def done(self) -> bool:
-        """Return False: by then one runs."""
+        """Return False: the smoke test has left the gateway running."""
         return False
 
     def apply(self) -> None:
-        """Stop it."""
+        """Stop the gateway."""
         gateway_process.stop(self.upgrade.context.home)
 
     def undo(self) -> None:
@@ -229,7 +229,7 @@ class StopAgainStep:
 
 @dataclass(slots=True)
 class PruneStep:
-    """Removes programs that are neither in use nor the ones to go back to, and says that the upgrade has ended."""
+    """Removes the upgrade mark, and the programs that neither this version nor a revert needs."""
 
     upgrade: Upgrade
     id: str = "prune"
@@ -238,29 +238,31 @@ class PruneStep:
     @property
     def description(self) -> str:
         """What the step does."""
-        return "Remove programs that are older than the one to go back to"
+        return "Remove programs that are older than the previous version"
 
     def done(self) -> bool:
-        """Return False: there is always the mark to remove."""
+        """Return False: there is always a mark to remove."""
         return False
 
     def apply(self) -> None:
-        """Remove them."""
+        """Remove the mark and unneeded programs and clusters."""
         upgrade, context = self.upgrade, self.upgrade.context
         remove_mark(context.home)
-        if upgrade.receipt.system_identifier == upgrade.identifier:  # there is one step back, not two
-            self.removed += forget_old_clusters(context.home)
+        if upgrade.receipt.system_identifier == upgrade.system_identifier:  # only one upgrade can be reverted
+            self.removed += remove_old_clusters(context.home)
         keep = {name for name in (upgrade.target, upgrade.source_program) if name}
         unused = [path.name for path in snapshots(context.home) if path.name not in keep]
-        self.removed += programs_of(context.home).remove([*unused, *_old_programs(program_names(context.home))])
-        if context.config.engine is EngineName.PGLITE:  # asked of the snapshots that are left
+        self.removed += programs_of(context.home).remove(
+            [*unused, *_old_postgres_programs(program_names(context.home))]
+        )
+        if context.config.engine is EngineName.PGLITE:  # after the removal: it reads the remaining program copies
             self.removed += programs_of(context.home).remove(unused_pglite(context.home))
 
     def undo(self) -> None:
-        """Do nothing: what is gone is gone, and nobody needs it."""
+        """Do nothing: what was removed is not needed any more."""
 
 
-def _last(upgrade: Upgrade) -> LastUpgrade:
+def _last_upgrade(upgrade: Upgrade) -> LastUpgrade:
     return LastUpgrade(
         source_version=upgrade.receipt.version,
         source_program=upgrade.source_program,
@@ -271,21 +273,21 @@ def _last(upgrade: Upgrade) -> LastUpgrade:
     )
 
 
-def _after(upgrade: Upgrade) -> Receipt:
+def _new_receipt(upgrade: Upgrade) -> Receipt:
     home = upgrade.context.home
-    marks = data_identity_of(home, upgrade.context.config.auth_secret)
+    identity = data_identity_of(home, upgrade.context.config.auth_secret)
     return replace(
         upgrade.receipt,
         state=ReceiptState.INSTALLED,
         version=__version__,
         schema=schema_digest(load_bundles()),
-        system_identifier=marks.system_identifier,
-        secret_check=marks.secret_check,
+        system_identifier=identity.system_identifier,
+        secret_check=identity.secret_check,
     )
 
 
 def _check_version(url: str) -> None:
-    """Hear from whoever answers which version it is. Raises `SmokeTestError`."""
+    """Check that the process that answers at *url* is this version. Raises `SmokeTestError`."""
     from mosaic_gateway.gateway.local_client import NoAnswerError, ask
 
     try:
@@ -296,16 +298,16 @@ def _check_version(url: str) -> None:
     if status != HTTPStatus.OK or version != __version__:
         raise SmokeTestError(
             f"GET {url}/readyz: expected 200 from version {__version__}, got {status} {body}",
-            hint="Look at the log: mosaic-gateway logs",
+            hint="Check the log: mosaic-gateway logs",
         )
 
 
-def _old_programs(names: Collection[str]) -> list[str]:
-    """Return those of *names* that are PostgreSQL's programs, but for the newest two of each major version. Pure."""
-    found: dict[int, list[tuple[tuple[int, ...], str]]] = {}
+def _old_postgres_programs(names: Collection[str]) -> list[str]:
+    """Return PostgreSQL's programs among *names*, except for the newest two of each major version. Pure."""
+    by_major: dict[int, list[tuple[tuple[int, ...], str]]] = {}
     for name in names:
         order = order_of(name.removeprefix("postgresql-"))
         if name.startswith("postgresql-") and order:
-            found.setdefault(order[0], []).append((order, name))
+            by_major.setdefault(order[0], []).append((order, name))
     retained = 2
-    return [name for versions in found.values() for _, name in sorted(versions)[:-retained]]
+    return [name for versions in by_major.values() for _, name in sorted(versions)[:-retained]]

@@ -1,1 +1,1 @@
-"""The verbs on the database schema; each in a file of its own."""
+"""The verbs that work on the database schema, one module each."""

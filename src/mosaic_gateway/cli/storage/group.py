@@ -10,13 +10,13 @@ __all__ = ["storage"]
 
 _HERE = "mosaic_gateway.cli.storage"
 VERBS: Mapping[str, tuple[str, str, str]] = {
-    "status": (f"{_HERE}.status", "status", "Which migrations are applied, half applied, pending."),
-    "plan": (f"{_HERE}.plan", "plan", "What migrate would run, statement by statement; writes nothing."),
+    "status": (f"{_HERE}.status", "status", "Show which migrations are applied, half applied or pending."),
+    "plan": (f"{_HERE}.plan", "plan", "Show the statements that migrate would run; write nothing."),
     "migrate": (f"{_HERE}.migrate", "migrate", "Apply the pending migrations."),
-    "resolve": (f"{_HERE}.resolve", "resolve", "Say what became of a statement that was cut off."),
-    "baseline": (f"{_HERE}.baseline", "baseline", "Take over a database that was made by other means."),
-    "lint": (f"{_HERE}.lint", "lint", "Look for what goes wrong in migration files."),
-    "new": (f"{_HERE}.new", "new", "Begin the next migration."),
+    "resolve": (f"{_HERE}.resolve", "resolve", "Record whether an interrupted statement took effect."),
+    "baseline": (f"{_HERE}.baseline", "baseline", "Adopt a database whose schema was created by other means."),
+    "lint": (f"{_HERE}.lint", "lint", "Check migration files for unsafe statements."),
+    "new": (f"{_HERE}.new", "new", "Create the next migration file."),
 }
 
-storage = LazyGroup("storage", commands_at=VERBS, help="Look at the database schema and bring it up to date.")
+storage = LazyGroup("storage", commands_at=VERBS, help="Inspect and migrate the database schema.")

@@ -1,4 +1,4 @@
-"""storage lint."""
+"""The verb ``storage lint``."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ class LintFailedError(MigrationError):
     code = "LINT_FAILED"
 
 
-@click.command(short_help="Look for what goes wrong in migration files.")
+@click.command(short_help="Check migration files for unsafe statements.")
 @click.argument(
     "directory", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="[DIR]", required=False
 )
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @verb("storage lint", at_home=lambda _options: False)
 def lint(home: Home, *, directory: Path | None, strict: bool) -> Outcome:
-    """Look for what goes wrong in the migration files of DIR, without it in those of this package.
+    """Check the migration files of DIR, by default those of this package, for unsafe statements.
 
-    Works on the files alone: no installation and no database is needed. Wants the extra "lint".
+    Reads only the files: no installation and no database is needed. Requires the extra "lint".
     """
     from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
     del home
-    found = {name: lint_bundle_files(contents) for name, contents in _bundles(directory)}
-    errors = sum(_count(findings, "error") for findings in found.values())
-    warnings = sum(_count(findings, "warning") for findings in found.values())
-    bundles = [{"name": name, "findings": [one.to_dict() for one in findings]} for name, findings in found.items()]
+    findings_by_bundle = {name: lint_bundle_files(contents) for name, contents in _bundles(directory)}
+    errors = sum(_count(findings, "error") for findings in findings_by_bundle.values())
+    warnings = sum(_count(findings, "warning") for findings in findings_by_bundle.values())
+    bundles = [
+        {"name": name, "findings": [one.to_dict() for one in findings]} for name, findings in findings_by_bundle.items()
+    ]
     return Outcome(
         result={"errors": errors, "warnings": warnings, "strict": strict, "bundles": bundles},
-        lines=(*_lines(found), f"{errors} errors, {warnings} warnings"),
-        error=_failure(errors, warnings, found) if errors or (strict and warnings) else None,
+        lines=(*_lines(findings_by_bundle), f"{errors} errors, {warnings} warnings"),
+        error=_failure(errors, warnings, findings_by_bundle) if errors or (strict and warnings) else None,
     )
 
 
@@ -69,18 +71,18 @@ def _count(findings: tuple[LintFinding, ...], severity: str) -> int:
     return sum(finding.severity == severity for finding in findings)
 
 
-def _lines(found: Mapping[str, tuple[LintFinding, ...]]) -> Iterator[str]:
-    for name, findings in found.items():
+def _lines(findings_by_bundle: Mapping[str, tuple[LintFinding, ...]]) -> Iterator[str]:
+    for name, findings in findings_by_bundle.items():
         for finding in findings:
             yield f"{name}/{finding.file}:{finding.line}: {finding.severity} [{finding.rule}] {finding.why}"
             yield f"    instead: {finding.instead}"
 
 
-def _failure(errors: int, warnings: int, found: Mapping[str, tuple[LintFinding, ...]]) -> LintFailedError:
+def _failure(errors: int, warnings: int, findings_by_bundle: Mapping[str, tuple[LintFinding, ...]]) -> LintFailedError:
     counts: dict[str, Any] = {"errors": errors, "warnings": warnings}
-    rules = sorted({str(finding.rule) for findings in found.values() for finding in findings})
+    rules = sorted({str(finding.rule) for findings in findings_by_bundle.values() for finding in findings})
     return LintFailedError(
         f"lint found {errors} errors and {warnings} warnings",
-        hint="Write what each finding says instead, or allow it with a reason: -- lint: allow RULE reason",
+        hint="Rewrite each statement as its finding suggests, or allow it with: -- lint: allow RULE reason",
         details={**counts, "rules": rules},
     )

@@ -1,4 +1,4 @@
-"""storage migrate."""
+"""The verb ``storage migrate``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.cli.storage.progress_output import watcher
-from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home
+from mosaic_gateway.cli.storage.progress_output import event_printer
+from mosaic_gateway.cli.storage.target import open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -22,9 +22,15 @@ __all__ = ["migrate"]
 
 
 @click.command(short_help="Apply the pending migrations.")
-@click.option("--lock-timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
-@place_options
-@verb("storage migrate", at_home=uses_home, passes_form=True)
+@click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for another migration run.",
+)
+@target_options
+@verb("storage migrate", at_home=uses_home, passes_as_json=True)
 def migrate(
     home: Home,
     *,
@@ -34,10 +40,11 @@ def migrate(
     database_url: str | None,
     database_url_file: Path | None,
 ) -> Outcome:
-    """Apply the pending migrations. The gateway does the same by itself whenever it starts.
+    """Apply the pending migrations. The gateway does the same whenever it starts.
 
-    An installation of another version is left alone: ``upgrade`` migrates it, with a backup and a way back.
-    With --json each event of the run is a JSON object on standard error, one a line.
+    An installation of another version is refused: the command upgrade migrates it, with backup and rollback.
+
+    With --json, each event of the run is printed on standard error as a JSON object on one line.
     """
     from mosaic_gateway.gateway.control.program import refuse_other_version
     from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
@@ -47,20 +54,20 @@ def migrate(
         refuse_other_version(home)
     with (
         reporter() as report,
-        open_place(
+        open_target(
             home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as place,
-        migration_file_lock(place.config, lock_timeout),
+        ) as target,
+        migration_file_lock(target.config, lock_timeout),
     ):
         reports = apply_bundles(
-            place.bundles,
-            place.connection,
-            place.engine,
+            target.bundles,
+            target.connection,
+            target.engine,
             lock_timeout=lock_timeout,
-            alone=place.alone,
-            on_event=watcher(report, as_json=as_json),
+            alone=target.alone,
+            on_event=event_printer(report, as_json=as_json),
         )
-        engine = place.engine
+        engine = target.engine
     return Outcome(
         result={
             "engine": str(engine),
@@ -70,7 +77,7 @@ def migrate(
         },
         lines=(
             *(_summary(r, engine) for r in reports),
-            *(("The gateway applies its migrations by itself whenever it starts.",) if folder is None else ()),
+            *(("The gateway applies pending migrations whenever it starts.",) if folder is None else ()),
         ),
     )
 
@@ -79,4 +86,4 @@ def _summary(report: MigrationReport, engine: EngineName) -> str:
     if not report.applied:
         return f"{report.bundle}: up to date, {report.already_applied} applied ({engine})"
     applied = ", ".join(report.applied)
-    return f"{report.bundle}: applied {applied} ({engine}); {report.already_applied} were applied before"
+    return f"{report.bundle}: applied {applied} ({engine}); {report.already_applied} already applied"

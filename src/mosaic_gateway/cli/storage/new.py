@@ -1,4 +1,4 @@
-"""storage new."""
+"""The verb ``storage new``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mosaic_gateway.installation.layout import Home
 __all__ = ["new"]
 
 
-@click.command(short_help="Begin the next migration.")
+@click.command(short_help="Create the next migration file.")
 @click.argument("name")
 @click.option(
     "--dir",
@@ -22,13 +22,13 @@ __all__ = ["new"]
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     required=True,
     metavar="DIR",
-    help="The folder of migrations, or an empty one.",
+    help="A folder of migrations, or an empty folder.",
 )
 @verb("storage new", at_home=lambda _options: False)
 def new(home: Home, *, name: str, directory: Path) -> Outcome:
-    """Make the next migration called NAME in a folder: its file, its journal entry, its hash lock if there is one.
+    """Create the next migration, called NAME: its file and its journal entry; updates the hash lock if there is one.
 
-    Works on the folder alone: no installation is needed.
+    Works only on the folder: no installation is needed.
     """
     from mosaic_gateway.migrations.authoring import new_migration
 
@@ -42,12 +42,12 @@ def new(home: Home, *, name: str, directory: Path) -> Outcome:
             "when": created.when,
             "locked": created.locked,
         },
-        lines=(f"Made {created.file}", *_next_steps(directory, locked=created.locked)),
+        lines=(f"Created {created.file}", *_next_steps(directory, locked=created.locked)),
     )
 
 
 def _next_steps(directory: Path, *, locked: bool) -> tuple[str, ...]:
-    check = f"Write its statements, then: mosaic-gateway storage lint {directory}"
+    check = f"Write its statements, then run: mosaic-gateway storage lint {directory}"
     if not locked:
         return (check,)
-    return (check, f"and write the lock anew: python -m mosaic_gateway.migrations.gate {directory}")
+    return (check, f"Then update the hash lock: python -m mosaic_gateway.migrations.gate {directory}")

@@ -1,4 +1,4 @@
-"""storage plan."""
+"""The verb ``storage plan``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home
+from mosaic_gateway.cli.storage.target import open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.installation.layout import Home
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 
-@click.command(short_help="What migrate would run, statement by statement; writes nothing.")
-@click.option("--sql", "whole", is_flag=True, help="Show the statements whole.")
-@place_options
+@click.command(short_help="Show the statements that migrate would run; write nothing.")
+@click.option("--sql", "full", is_flag=True, help="Show the full text of the statements.")
+@target_options
 @verb("storage plan", at_home=uses_home)
 def plan(
-    home: Home, *, whole: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
+    home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
 ) -> Outcome:
-    """Say what migrate would run, statement by statement. Writes nothing, not even a schema."""
+    """Show what migrate would run, statement by statement. Writes nothing, not even a schema."""
     from mosaic_gateway.migrations.runner import read_plan
 
-    with open_place(
+    with open_target(
         home, "plan", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as place:
-        plans = [(bundle, read_plan(place.connection, bundle)) for bundle in place.bundles]
-    lines = [line for bundle, found in plans for line in _lines(bundle, found, whole=whole)]
-    return Outcome(result={"bundles": [_describe(bundle, found) for bundle, found in plans]}, lines=tuple(lines))
+    ) as target:
+        plans = [(bundle, read_plan(target.connection, bundle)) for bundle in target.bundles]
+    lines = [line for bundle, pending in plans for line in _lines(bundle, pending, full=full)]
+    return Outcome(result={"bundles": [_describe(bundle, pending) for bundle, pending in plans]}, lines=tuple(lines))
 
 
 def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _lines(bundle: Bundle, plan: Plan, *, whole: bool) -> list[str]:
+def _lines(bundle: Bundle, plan: Plan, *, full: bool) -> list[str]:
     if plan.up_to_date:
         return [f"{bundle.name}: up to date, {plan.applied} applied"]
     lines = [f"{bundle.name}: {len(plan.pending)} to apply, {plan.applied} applied"]
@@ -64,14 +64,14 @@ def _lines(bundle: Bundle, plan: Plan, *, whole: bool) -> list[str]:
         where = f", from statement {planned.start + 1}" if planned.start else ""
         lines.append(f"  {migration.tag} ({len(migration.statements)} statements{where})")
         lines += [
-            f"    {statement.number}. line {statement.line}: {_shown(statement.sql, whole=whole)}"
+            f"    {statement.number}. line {statement.line}: {_format_sql(statement.sql, full=full)}"
             for statement in migration.statements[planned.start :]
         ]
     return lines
 
 
-def _shown(sql: str, *, whole: bool) -> str:
-    if whole:
+def _format_sql(sql: str, *, full: bool) -> str:
+    if full:
         return sql.replace("\n", "\n       ")
     from mosaic_gateway.migrations.plan import shorten
 

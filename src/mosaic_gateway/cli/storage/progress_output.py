@@ -1,4 +1,4 @@
-"""How a run looks to who watches it: lines for people, JSON lines for scripts, both on standard error."""
+"""Prints the events of a migration run on standard error, as text or as JSON lines."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mosaic_gateway.migrations.events import (
     StatementsSent,
 )
 
-__all__ = ["watcher"]
+__all__ = ["event_printer"]
 
 
-def watcher(report: LiveReporter, *, as_json: bool) -> Callable[[Event], None]:
-    """Return what shows the events of a run."""
+def event_printer(report: LiveReporter, *, as_json: bool) -> Callable[[Event], None]:
+    """Return a function that prints the events of a run."""
 
     def show(event: Event) -> None:
         if as_json:
@@ -41,7 +41,7 @@ def watcher(report: LiveReporter, *, as_json: bool) -> Callable[[Event], None]:
 
 @singledispatch
 def describe(event: Event) -> str:
-    """Return a line for *event*; empty for what needs no telling."""
+    """Return a line for *event*; empty if it is not printed."""
     return str(event)
 
 
@@ -58,8 +58,8 @@ def _sent(event: StatementsSent) -> str:
 
 @describe.register
 def _statement(event: StatementApplied) -> str:
-    took = f"{event.seconds * 1000:.1f} ms" if event.seconds < 1 else f"{event.seconds:.1f} s"
-    return f"{event.bundle} {event.tag}: statement {event.number} of {event.total} ({took})"
+    duration = f"{event.seconds * 1000:.1f} ms" if event.seconds < 1 else f"{event.seconds:.1f} s"
+    return f"{event.bundle} {event.tag}: statement {event.number} of {event.total} ({duration})"
 
 
 @describe.register
@@ -71,20 +71,20 @@ def _migration(_event: MigrationApplied) -> str:
 def _retried(event: StatementRetried) -> str:
     return (
         f"{event.bundle} {event.tag}: statement {event.number} could not get a lock ({event.sqlstate}); "
-        f"attempt {event.attempt + 1} follows"
+        f"retrying, attempt {event.attempt + 1}"
     )
 
 
 @describe.register
 def _recovered(event: StatementRecovered) -> str:
-    outcome = "it had taken effect" if event.verdict == "applied" else "it is run again"
-    return f"{event.bundle} {event.tag}: statement {event.number} had been cut off; {event.reason}: {outcome}"
+    outcome = "it had taken effect" if event.verdict == "applied" else "running it again"
+    return f"{event.bundle} {event.tag}: statement {event.number} was interrupted; {event.reason}: {outcome}"
 
 
 @describe.register
 def _busy(event: LockBusy) -> str:
-    who = f"server process {event.pid} ({event.application or 'no application name'})"
-    return f"{event.bundle}: waiting for the migration run of {who}"
+    holder = f"server process {event.pid} ({event.application or 'no application name'})"
+    return f"{event.bundle}: waiting for the migration run of {holder}"
 
 
 @describe.register
@@ -95,6 +95,6 @@ def _lock(event: LockWaited) -> str:
 @describe.register
 def _pooler(event: PoolerDetected) -> str:
     return (
-        f"{event.bundle}: there is a transaction pooler ({event.reason}). The lock is held by an open transaction; "
+        f"{event.bundle}: transaction pooler detected ({event.reason}). The lock is held by an open transaction; "
         "each statement is applied exactly once"
     )

@@ -1,4 +1,4 @@
-"""storage resolve."""
+"""The verb ``storage resolve``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import open_place, place_options, uses_home, with_bundle
+from mosaic_gateway.cli.storage.target import bundle_with, open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.layout import Home
@@ -15,11 +15,11 @@ from mosaic_gateway.installation.layout import Home
 __all__ = ["resolve"]
 
 
-@click.command(short_help="Say what became of a statement that was cut off.")
+@click.command(short_help="Record whether an interrupted statement took effect.")
 @click.argument("tag")
-@click.option("--applied", is_flag=True, help="It took effect: go on behind it.")
-@click.option("--retry", is_flag=True, help="It did not: run it again.")
-@place_options
+@click.option("--applied", is_flag=True, help="It took effect: continue after it.")
+@click.option("--retry", is_flag=True, help="It did not take effect: run it again.")
+@target_options
 @verb("storage resolve", at_home=uses_home)
 def resolve(
     home: Home,
@@ -31,28 +31,31 @@ def resolve(
     database_url: str | None,
     database_url_file: Path | None,
 ) -> Outcome:
-    """ResolveAnswer for the statement of TAG that was cut off, or that failed and was done by hand. Runs nothing."""
+    """Record the outcome of a statement of migration TAG that was interrupted, or that failed and was run by hand.
+
+    Runs nothing of the migration.
+    """
     from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
     from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
     from mosaic_gateway.migrations.resolve import ResolveAnswer
-    from mosaic_gateway.migrations.resolve import resolve as answer_for
+    from mosaic_gateway.migrations.resolve import resolve as record_answer
 
     if applied == retry:
-        raise UsageError("give either --applied or --retry", hint="Look first whether the statement took effect.")
+        raise UsageError("give either --applied or --retry", hint="Check first whether the statement took effect.")
     with (
-        open_place(
+        open_target(
             home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as place,
-        migration_file_lock(place.config, DEFAULT_LOCK_TIMEOUT),
+        ) as target,
+        migration_file_lock(target.config, DEFAULT_LOCK_TIMEOUT),
     ):
         answer = ResolveAnswer.APPLIED if applied else ResolveAnswer.RETRY
-        resolution = answer_for(with_bundle(place, tag), place.connection, tag, answer)
+        resolution = record_answer(bundle_with(target, tag), target.connection, tag, answer)
     if resolution.finished:
         line = f"{tag} is applied."
     elif applied:
-        line = f"Statement {resolution.statement} of {tag} counts as applied; migrate goes on behind it."
+        line = f"Statement {resolution.statement} of {tag} is recorded as applied; migrate continues after it."
     else:
-        line = f"Statement {resolution.statement} of {tag} is run again by the next migrate."
+        line = f"Statement {resolution.statement} of {tag} will be run again by the next migrate."
     return Outcome(
         result={"tag": tag, "statement": resolution.statement, "answer": answer, "finished": resolution.finished},
         lines=(line,),

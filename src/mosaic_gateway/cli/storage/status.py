@@ -1,4 +1,4 @@
-"""storage status."""
+"""The verb ``storage status``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import direct, open_place, place_options, uses_home
+from mosaic_gateway.cli.storage.target import complete_commands, open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.layout import Home
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 
-@click.command(short_help="Which migrations are applied, half applied, pending.")
-@place_options
+@click.command(short_help="Show which migrations are applied, half applied or pending.")
+@target_options
 @verb("storage status", at_home=uses_home)
 def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
-    """Say which migrations are applied, half applied and pending. Writes nothing to the schema."""
+    """Show which migrations are applied, half applied and pending. Writes nothing to the schema."""
     from mosaic_gateway.migrations.runner import read_plan, read_state
 
     error: MosaicError | None = None
     results: list[dict[str, Any]] = []
-    with open_place(
+    with open_target(
         home, "status", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as place:
-        for bundle in place.bundles:
-            state = read_state(place.connection, bundle)
+    ) as target:
+        for bundle in target.bundles:
+            state = read_state(target.connection, bundle)
             unknown: list[dict[str, Any]] = []
             try:
-                pending = {planned.migration.tag for planned in read_plan(place.connection, bundle).pending}
+                pending = {planned.migration.tag for planned in read_plan(target.connection, bundle).pending}
             except MosaicError as refusal:
-                error = error or direct(refusal, place.options)
+                error = error or complete_commands(refusal, target.options)
                 applied = {row.hash for row in state.applied}
                 pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
                 unknown = refusal.details.get("rows", [])
@@ -58,12 +58,12 @@ def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[s
         return entry
     progress = state.progress.get(migration.tag)
     applied = progress.applied if progress is not None else 0
-    whole = bool(migration.statements) and applied == len(migration.statements)  # applied in another form
-    entry["state"] = "changed" if whole else "half applied" if applied else "pending"
+    all_applied = bool(migration.statements) and applied == len(migration.statements)  # but with another hash
+    entry["state"] = "changed" if all_applied else "half applied" if applied else "pending"
     entry["statements_applied"] = applied
     if progress is not None and progress.intent is not None:
         entry["state"] = "half applied"
-        entry["cut_off"] = {"statement": progress.intent, "sql": _sql(migration, progress.intent)}
+        entry["interrupted"] = {"statement": progress.intent, "sql": _sql(migration, progress.intent)}
     if progress is not None and progress.failed_statement is not None:
         entry["failed"] = {
             "statement": progress.failed_statement,
@@ -87,8 +87,9 @@ def _table(result: dict[str, Any]) -> list[str]:
         if text == "half applied":
             text += f": {entry['statements_applied']} of {entry['statements']}"
         lines.append(f"  {entry['tag']:<{width}} {text}")
-        if "cut_off" in entry:
-            lines.append(f"  {'':<{width}} cut off in statement {entry['cut_off']['statement']}; migrate finds out")
+        if "interrupted" in entry:
+            number = entry["interrupted"]["statement"]
+            lines.append(f"  {'':<{width}} interrupted in statement {number}; migrate checks whether it took effect")
         if "failed" in entry:
             failed = entry["failed"]
             lines.append(f"  {'':<{width}} statement {failed['statement']} failed: {failed['message']} "

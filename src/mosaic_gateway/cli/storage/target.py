@@ -1,4 +1,4 @@
-"""Which database, and which migrations: the home's, or others that are named."""
+"""The database and the migrations that a verb works on: the home's, or those named by options."""
 
 from __future__ import annotations
 
@@ -24,23 +24,31 @@ from mosaic_gateway.migrations.bundle import Bundle
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["DatabaseFailedError", "Place", "direct", "open_place", "place_options", "uses_home", "with_bundle"]
+__all__ = [
+    "DatabaseFailedError",
+    "Target",
+    "bundle_with",
+    "complete_commands",
+    "open_target",
+    "target_options",
+    "uses_home",
+]
 
 COMMAND = re.compile(r"mosaic-gateway storage (?:status|plan|migrate|resolve|baseline)\b")
 
 
 class DatabaseFailedError(MosaicError):
-    """PostgreSQL refused a statement of a verb, or went away."""
+    """PostgreSQL rejected a statement of a verb, or the connection was lost."""
 
     code = "DATABASE_FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """An open connection to the database, and the bundles that belong to it, in their order.
+class Target:
+    """An open connection to the database, and the bundles for it, in the order in which they are applied.
 
-    ``alone``: no other process can reach the database now. ``options`` are those by which a further command finds the
-    same place.
+    ``alone``: no other process can connect to the database now. ``options`` are the command-line options that make
+    another command use the same target.
     """
 
     connection: psycopg.Connection[tuple[Any, ...]]
@@ -57,11 +65,11 @@ class Place:
 
 
 def uses_home(options: Mapping[str, Any]) -> bool:
-    """Return whether a verb with *options* works on a home's database, and not on one that a URL names."""
+    """Return whether a verb with *options* works on the database of a home, not on one named by a URL."""
     return options["database_url"] is None and options["database_url_file"] is None
 
 
-def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--from``, ``--database-url`` and ``--database-url-file`` to a command."""
     for decorate in (
         click.option(
@@ -69,16 +77,16 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "folder",
             type=click.Path(path_type=Path, file_okay=False),
             metavar="DIR",
-            help="Another folder of migrations (drizzle-kit's form) instead of the packaged ones.",
+            help="Use the migrations in DIR (drizzle-kit's format) instead of the packaged ones.",
         ),
         click.option(
             "--database-url-file",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
-            help="The URL of another database than the home's, from a file.",
+            help="Read the database URL from FILE instead of using the home's database.",
         ),
         click.option(
-            "--database-url", metavar="URL", help="The same as an argument, which others on this machine can read."
+            "--database-url", metavar="URL", help="The database URL. Other users of this machine can read arguments."
         ),
     ):
         function = decorate(function)
@@ -86,26 +94,26 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def open_place(
+def open_target(
     home: Home,
     verb: str,
     *,
     folder: Path | None = None,
     database_url: str | None = None,
     database_url_file: Path | None = None,
-) -> Iterator[Place]:
-    """Open what the options name. Raises `BundleError`, UsageError, and what the engine raises."""
+) -> Iterator[Target]:
+    """Open the target that the options name. Raises `BundleError`, UsageError, and the engine's errors."""
     from mosaic_gateway.engines.session import connect
 
     bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
     options = _options(home, folder, database_url, database_url_file)
     with ExitStack() as stack:
-        stack.enter_context(_directed(options))
+        stack.enter_context(_completed_hints(options))
         stack.enter_context(_database_errors())
         config = _settings(home, database_url, database_url_file)
         opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
         connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
-        yield Place(
+        yield Target(
             connection=connection,
             conninfo=opened.conninfo,
             config=config,
@@ -115,14 +123,14 @@ def open_place(
         )
 
 
-def direct(error: MosaicError, options: str) -> MosaicError:
-    """Complete the commands that the hint of *error* names by *options*: without them they would go elsewhere."""
-    error.hint = COMMAND.sub(lambda found: f"{found[0]}{options}", error.hint)
+def complete_commands(error: MosaicError, options: str) -> MosaicError:
+    """Add *options* to the commands in the hint of *error*, so that they use the same target."""
+    error.hint = COMMAND.sub(lambda match: f"{match[0]}{options}", error.hint)
     return error
 
 
 def _options(home: Home, folder: Path | None, url: str | None, file: Path | None) -> str:
-    """Return the options, with a blank before each; a URL is left out, for it may hold a password."""
+    """Return the options, each preceded by a space; a URL is replaced by …, as it may contain a password."""
     words = []
     if folder is not None:
         words += ["--from", shlex.quote(str(folder))]
@@ -136,33 +144,33 @@ def _options(home: Home, folder: Path | None, url: str | None, file: Path | None
 
 
 @contextmanager
-def _directed(options: str) -> Iterator[None]:
+def _completed_hints(options: str) -> Iterator[None]:
     try:
         yield
     except MosaicError as error:
-        direct(error, options)
+        complete_commands(error, options)
         raise
 
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Name what PostgreSQL refuses while a verb reads."""
+    """Translate psycopg errors to `DatabaseFailedError`."""
     import psycopg
 
     try:
         yield
     except psycopg.Error as error:
         raise DatabaseFailedError(
-            f"the database refused: {str(error).strip()} (SQLSTATE {error.sqlstate or 'none'})",
-            hint="Make sure that the database user may read the schemas drizzle and mosaic, and that the server runs.",
+            f"database error: {str(error).strip()} (SQLSTATE {error.sqlstate or 'none'})",
+            hint="Make sure that the database user may read the schemas drizzle and mosaic, and that the server is up.",
         ) from error
 
 
 def _settings(home: Home, url: str | None, file: Path | None) -> Config:
-    """Return the settings of the home, or, with a URL, such as need no home at all."""
+    """Return the settings of the home, or with a URL settings that need no home."""
     if file is not None:
         if url is not None:
-            raise UsageError("--database-url and --database-url-file exclude each other", hint="Give one of the two.")
+            raise UsageError("--database-url and --database-url-file are mutually exclusive", hint="Give one of them.")
         try:
             url = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -173,9 +181,9 @@ def _settings(home: Home, url: str | None, file: Path | None) -> Config:
     return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment())
 
 
-def with_bundle(place: Place, tag: str) -> Bundle:
-    """Return the bundle of *place* that has the migration *tag*. Raises UsageError."""
-    for bundle in place.bundles:
+def bundle_with(target: Target, tag: str) -> Bundle:
+    """Return the bundle of *target* that contains the migration *tag*. Raises UsageError."""
+    for bundle in target.bundles:
         if any(migration.tag == tag for migration in bundle.migrations):
             return bundle
     raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")

@@ -1,1 +1,1 @@
-"""The engine ``pglite``: PostgreSQL in WebAssembly, in one Node.js process that we supervise."""
+"""Engine ``pglite``: PostgreSQL in WebAssembly, in one supervised Node.js process."""

@@ -1,9 +1,9 @@
-"""Engine ``pglite``: PostgreSQL in WebAssembly, in a Node.js process that is our child and private to one home.
+"""Engine ``pglite``: PostgreSQL in WebAssembly, in a Node.js child process (the sidecar) private to one home.
 
-Theory of operation. Whoever holds the lock beside the data directory has it open; nobody else touches it. The
-sidecar inherits that lock, so that it is held for as long as anybody writes. It ends with us: by our `stop`, or because
-its standard input closes when we are killed; one that could not notice, because a query kept it busy, is ended by
-the next start. A query over its limit ends the sidecar (PGlite cannot be interrupted): it is then started anew.
+Theory of operation. Only the holder of the lock beside the data directory opens it. The sidecar inherits the lock,
+so that it stays locked while any process writes. The sidecar ends with its parent: on `stop`, or on end of file on
+its standard input when the parent is killed. One that does not notice because a query occupies it is ended by the
+next start. A statement over its time limit that cannot be interrupted ends the sidecar; it is then started again.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineError, EngineReport, EngineStartError
 from mosaic_gateway.engines.pglite.data import data_of
-from mosaic_gateway.engines.pglite.engine_lock import conninfo_of, lock_file, take
+from mosaic_gateway.engines.pglite.engine_lock import acquire, conninfo_of, lock_file
 from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
-from mosaic_gateway.engines.pglite.sidecar_startup import FULL, check_account, failure, open_sidecar, sidecar_command
+from mosaic_gateway.engines.pglite.sidecar_startup import (
+    DISK_FULL_TEXTS,
+    check_account,
+    failure,
+    open_sidecar,
+    sidecar_command,
+)
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord
 from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.identity import identify, myself
+from mosaic_gateway.process.identity import identify, own_identity
 
 __all__ = ["Pglite"]
 
@@ -43,10 +49,9 @@ class Pglite:
         runtime_directory: Path,
         published: bool = True,
     ) -> None:
-        """*runtime_directory*: where a socket goes whose path would be too long.
+        """*runtime_directory*: where the socket is created if its path in the home would be too long.
 
-        *published*: other processes of this home may work through the same sidecar, whose one session they
-        share then.
+        *published*: other processes of this home may connect to the same sidecar and then share its one session.
         """
         self._home = home
         self._runtime = runtime
@@ -55,7 +60,7 @@ class Pglite:
         self._published = published
         self._lock = EngineLock(home, lock_file(home))
         self._sidecar: Sidecar | None = None
-        self._begun = False  # the sidecar runs, and has not been heard of yet
+        self._starting = False  # the sidecar was started and has not reported yet
         self._recovered: list[str] = []
 
     @property
@@ -64,9 +69,9 @@ class Pglite:
         return EngineName.PGLITE
 
     def begin(self) -> None:
-        """Start the sidecar without waiting for it: Node.js takes half a second, in which a caller may do other things.
+        """Start the sidecar without waiting for it: Node.js needs half a second, which the caller can use otherwise.
 
-        `start` completes it, and raises what becomes known later. Raises `EngineBusyError`, `ClusterMissingError`,
+        `start` completes the start and raises later errors. Raises `EngineBusyError`, `ClusterMissingError`,
         `ForeignClusterError`, `UnfitAccountError`, `PackagesMissingError`, `PackagesAlteredError`,
         `RuntimeMissingError`, `EngineStartError`, OSError.
         """
@@ -78,7 +83,7 @@ class Pglite:
         prepare(self._home, self._runtime, shipped=self._shipped)
         make_directory(self._home.run)
         make_directory(self._home.logs)
-        orphan = take(self._lock, self._home)
+        orphan = acquire(self._lock, self._home)
         try:
             self._recovered = [orphan] if orphan is not None else []
             self._spawn(data)
@@ -87,14 +92,14 @@ class Pglite:
             raise
 
     def start(self) -> None:
-        """Start the sidecar, or complete what was begun; see ``Engine.start``. Raises what `begin` raises."""
-        if self.alive() and not self._begun:
+        """Start the sidecar, or complete the start after `begin`; see ``Engine.start``. Raises what `begin` raises."""
+        if self.alive() and not self._starting:
             return
-        if not self._begun:  # one that was begun may have ended since: that is told below
+        if not self._starting:  # a sidecar started by `begin` may have exited since: reported below
             self.begin()
         try:
             self._await_with_repair()
-            # Imported when the sidecar runs: the driver takes as long as half of Node.js's own start.
+            # Imported while the sidecar starts: loading the driver takes half as long as the start of Node.js.
             from mosaic_gateway.engines.pglite.self_test import update_vector  # noqa: PLC0415 - see above
 
             updated = update_vector(self.conninfo(), self._failed)
@@ -106,7 +111,7 @@ class Pglite:
         create_disk_reserve(self._home)
 
     def verify(self) -> EngineReport:
-        """Check version, pgvector and, once for each version, what it can do; see ``Engine.verify``.
+        """Check versions and, once for each version, test pgvector; see ``Engine.verify``.
 
         Raises `VectorMissingError`, EngineError.
         """
@@ -127,12 +132,12 @@ class Pglite:
         return conninfo_of(self._sockets())
 
     def alive(self) -> bool:
-        """Return whether the sidecar that we started still runs."""
+        """Return whether the sidecar of this object is running."""
         return self._sidecar is not None and self._sidecar.running()
 
     def stop(self) -> None:
         """Stop the sidecar within 15 s and release the lock; see ``Engine.stop``."""
-        sidecar, self._sidecar, self._begun = self._sidecar, None, False
+        sidecar, self._sidecar, self._starting = self._sidecar, None, False
         try:
             if sidecar is not None:
                 sidecar.stop()
@@ -143,23 +148,23 @@ class Pglite:
         return socket_directory(self._home, self._runtime_directory)
 
     def _log_previous_failure(self) -> None:
-        """Log why the sidecar before this one ended, when it said so."""
+        """Log why the previous sidecar ended, if it reported the reason."""
         event = self._sidecar.event("deadline", "fatal") if self._sidecar is not None else None
         if event is None:
             return
         if event["event"] == "deadline":
-            LOG.warning("PGlite was ended: a query took longer than its limit of %s s", event.get("seconds"))
+            LOG.warning("PGlite was ended: a statement exceeded its time limit of %s s", event.get("seconds"))
         else:
-            LOG.error("PGlite died: %s", event.get("message"))
+            LOG.error("PGlite crashed: %s", event.get("message"))
 
     def _await_with_repair(self) -> None:
-        """Wait until the database is open; a disk without any room for it gets the ballast's, once."""
+        """Wait until the database is open; on a full disk, release the disk reserve and retry once."""
         try:
             self._await()
         except EngineStartError as error:
-            if not any(text in error.message for text in FULL) or not drop_disk_reserve(self._home):
+            if not any(text in error.message for text in DISK_FULL_TEXTS) or not drop_disk_reserve(self._home):
                 raise
-            self._recovered.append("gave up the ballast file: the disk was full")
+            self._recovered.append("released the disk reserve: the disk was full")
             self._spawn(data_of(self._home))
             self._await()
 
@@ -175,20 +180,20 @@ class Pglite:
             inherited=(descriptor,),
         )
         self._sidecar.start()
-        self._begun = True
-        self._write_record(None)  # at once: if we die now, the next start must know whom to end
+        self._starting = True
+        self._write_record(None)  # immediately: if this process crashes now, the next start must end the sidecar
 
     def _await(self) -> None:
         if self._sidecar is None:
-            raise ValueError("nothing was begun")
-        self._begun = False
+            raise ValueError("no sidecar was started")
+        self._starting = False
         open_sidecar(self._sidecar, self._home.pglite_log)
         if "was not properly shut down" in self._sidecar.tail():
             self._recovered.append("PGlite recovered from a crash")
 
     def _write_record(self, sockets: Path | None) -> None:
         sidecar = identify(self._sidecar.pid) if self._sidecar is not None else None
-        self._lock.write(EngineRecord(holder=myself(), postmaster=sidecar, sockets=sockets))
+        self._lock.write(EngineRecord(holder=own_identity(), postmaster=sidecar, sockets=sockets))
 
     def _failed(self, message: str) -> EngineError:
         return failure(message, self._sidecar, self._home.pglite_log)

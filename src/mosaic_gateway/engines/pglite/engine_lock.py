@@ -1,8 +1,8 @@
-"""Who has PGlite's data directory open: one OS lock beside it, which the sidecar inherits.
+"""The lock of PGlite's data directory: an OS lock on a file beside it, which the sidecar inherits.
 
-PGlite itself keeps nobody out: two processes on one directory destroy it. The lock lives as long as the last process
-that holds its descriptor, and so as long as the sidecar, whatever becomes of us. A sidecar whose supervisor is dead
-serves nobody; whoever comes next may end it.
+PGlite has no lock of its own: two processes on one directory destroy it. The lock is held until the last process
+with its descriptor exits, so it outlives a killed supervisor if the sidecar does. A sidecar without a supervisor
+serves no client; the next start may end it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.identity import is_running
 from mosaic_gateway.process.termination import end_process
 
-__all__ = ["at_rest", "conninfo_of", "lock_file", "running_conninfo", "take"]
+__all__ = ["acquire", "at_rest", "conninfo_of", "lock_file", "running_conninfo"]
 
-ROLE = DATABASE = "postgres"  # whatever is asked for, PGlite gives these
+ROLE = DATABASE = "postgres"  # fixed by PGlite, whatever the client requests
 ORPHAN = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))  # signal, seconds
 
 
 def lock_file(home: Home) -> Path:
-    """Return the file whose lock means: this process has PGlite's data of *home* open."""
+    """Return the lock file of PGlite's data in *home*; its holder has the data open."""
     return home.data / "pglite.lock"
 
 
 def conninfo_of(sockets: Path) -> str:
-    """Return the conninfo of the sidecar whose socket lies in *sockets*; it holds no secret."""
+    """Return the conninfo of the sidecar whose socket is in *sockets*; it contains no secret."""
     return postgres_conninfo_of(sockets, role=ROLE, database=DATABASE)
 
 
 def running_conninfo(home: Home) -> str | None:
-    """Return the conninfo of the database that another process runs for *home*, None where none does."""
+    """Return the conninfo of the database that another process runs for *home*, None if there is none."""
     sockets = running_sockets(read_record(home, lock_file(home)))
     return conninfo_of(sockets) if sockets is not None else None
 
 
-def take(lock: EngineLock, home: Home) -> str | None:
-    """Take *lock*; end a sidecar that a dead process left with it, and say so.
+def acquire(lock: EngineLock, home: Home) -> str | None:
+    """Acquire *lock*; end an orphaned sidecar that holds it and return a message about that, else None.
 
     Raises `EngineBusyError`, OSError.
     """
@@ -55,18 +55,18 @@ def take(lock: EngineLock, home: Home) -> str | None:
         if not (is_running(record.postmaster) and end_process(record.postmaster, ORPHAN)):
             raise
         lock.acquire()
-        return f"ended a sidecar that a dead process had left (pid {record.postmaster.pid})"
+        return f"ended a sidecar left by a crashed process (pid {record.postmaster.pid})"
     return None
 
 
 @contextmanager
 def at_rest(home: Home) -> Iterator[None]:
-    """Keep everybody from PGlite's data of *home* inside the block. Raises `EngineBusyError`, OSError."""
-    if not home.data.is_dir():  # then nobody can have it open
+    """Hold the lock of PGlite's data of *home* during the block. Raises `EngineBusyError`, OSError."""
+    if not home.data.is_dir():  # then no process can have it open
         yield
         return
     lock = EngineLock(home, lock_file(home))
-    take(lock, home)
+    acquire(lock, home)
     try:
         yield
     finally:

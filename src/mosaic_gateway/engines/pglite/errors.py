@@ -1,4 +1,4 @@
-"""How PGlite's programs can be missing or wrong; each error says what to do about it."""
+"""Errors about missing or altered programs of PGlite."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ NODE_HINT = "Install Node.js 20 or later, or the extra: pip install 'mosaic-gate
 
 
 class NodeMissingError(PreflightError):
-    """There is no Node.js that this user can run."""
+    """No Node.js that this user can run was found."""
 
     code = "NODE_MISSING"
 
 
 class NodeTooOldError(PreflightError):
-    """There is a Node.js, but it is older than PGlite needs."""
+    """The Node.js found is older than PGlite requires."""
 
     code = "NODE_TOO_OLD"
 
 
 class NpmMissingError(PreflightError):
-    """There is Node.js without npm, which fetches PGlite's packages."""
+    """npm, which fetches PGlite's packages, was not found."""
 
     code = "NPM_MISSING"
 
 
 class RegistryError(PreflightError):
-    """npm could not fetch PGlite's packages; the message ends with what npm said."""
+    """npm could not fetch PGlite's packages; the message ends with npm's output."""
 
     code = "NPM_REGISTRY"
 
 
 class PackagesMissingError(PreflightError):
-    """A file of PGlite's packages is not there; the message names the package."""
+    """A file of PGlite's packages is missing; the message names the package."""
 
     code = "PGLITE_MISSING"
 
 
 class PackagesAlteredError(PreflightError):
-    """A file of PGlite's packages is not the one that was published."""
+    """A file of PGlite's packages differs from the published one."""
 
     code = "PGLITE_ALTERED"

@@ -1,7 +1,7 @@
-"""PGlite's packages: fetched by npm, or in a directory that is there already; every file that is opened is checked.
+"""PGlite's npm packages, fetched by npm or in an existing directory; every file used is verified.
 
-npm runs in a directory that only this user can write to, with a lock that pins each archive, and without the
-packages' own scripts. What it leaves is not trusted: only the files whose hashes this package knows are taken.
+npm runs in a directory that only this user can write to, with a lock file that pins each archive, and without
+package scripts. Its result is not trusted: only files with the hashes pinned in this package are copied.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
 
 LIMIT = 180.0  # seconds for npm ci
 ASK_LIMIT = 60.0  # seconds for npm view
-#: npm gives up on a registry that does not answer after about 20 seconds, instead of minutes.
-PATIENCE = (
+#: With these, npm fails after about 20 seconds if the registry does not answer, instead of minutes.
+TIMEOUTS = (
     "--fetch-retries=1",
     "--fetch-retry-mintimeout=1000",
     "--fetch-retry-maxtimeout=2000",
@@ -33,20 +33,21 @@ QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
 
 
 def modules_of(directory: Path, shipped: Shipped) -> Path:
-    """Return the ``node_modules`` that *directory* is or holds. Raises `PackagesMissingError`.
+    """Return *directory* or its ``node_modules``, whichever contains the packages. Raises `PackagesMissingError`.
 
-    One in ``pglite-<version>`` comes first: for an upgrade the next version lies there, beside the one in use.
+    ``pglite-<version>/node_modules`` has precedence: there an upgrade's version is installed beside the current one.
     """
     for modules in (directory / f"pglite-{shipped.pglite}" / "node_modules", directory, directory / "node_modules"):
         if (modules / PGLITE).is_dir():
             return modules
     raise PackagesMissingError(
-        f"{directory} holds no {PGLITE}", hint="Name the directory in which npm installed it (or its node_modules)."
+        f"{directory} does not contain {PGLITE}",
+        hint="Name the directory in which npm installed it (or its node_modules).",
     )
 
 
 def verify(modules: Path, shipped: Shipped) -> None:
-    """Check every file that a sidecar opens below *modules*.
+    """Verify every file that a sidecar opens below *modules*.
 
     Raises `PackagesMissingError`, `PackagesAlteredError`, OSError.
     """
@@ -55,7 +56,7 @@ def verify(modules: Path, shipped: Shipped) -> None:
 
 
 def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
-    """Return the content of the file *name* below *modules*, which must be the published one; raises as `verify`."""
+    """Return the content of the file *name* below *modules*, verified by its hash; raises as `verify`."""
     package = "/".join(name.split("/")[:2])
     try:
         content: bytes | None = read_regular(modules / name, LARGE)
@@ -63,15 +64,15 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
         content = None
     except (FileNotFoundError, NotADirectoryError):
         raise PackagesMissingError(
-            f"The package {package} is not whole: {modules / name} is missing",
-            hint="Run mosaic-gateway install again; with --pglite-dir, install the packages there anew.",
+            f"The package {package} is incomplete: {modules / name} is missing",
+            hint="Run mosaic-gateway install again; with --pglite-dir, reinstall the packages there.",
             details={"package": package, "file": str(modules / name)},
         ) from None
     if content is None or hashlib.sha256(content).hexdigest() != shipped.hashes[name]:
         raise PackagesAlteredError(
-            f"{modules / name} is not the file of {package} {shipped.version_of(package)} as it was published",
+            f"{modules / name} differs from the published file of {package} {shipped.version_of(package)}",
             hint="Run mosaic-gateway install again; with --pglite-dir, install exactly this version there (before an"
-            f" upgrade: in pglite-{shipped.pglite} below it, so that the present one stays).",
+            f" upgrade: in its subdirectory pglite-{shipped.pglite}, to retain the current version).",
             details={"package": package, "file": str(modules / name)},
         )
     return content
@@ -79,36 +80,36 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
 
 @contextmanager
 def fetched(shipped: Shipped, node: Node, environ: Mapping[str, str], *, parent: Path, prefix: str) -> Iterator[Path]:
-    """Give the ``node_modules`` that npm fetches, for the length of the block; it lies in *parent*.
+    """Yield a ``node_modules`` below *parent*, fetched by npm and removed after the block.
 
     Raises `NpmMissingError`, `RegistryError`, OSError.
     """
     with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=parent, ignore_cleanup_errors=True) as name:
-        place = Path(name)
+        directory = Path(name)
         for file, content in shipped.packages.items():
-            (place / file).write_bytes(content)
-        words = ["ci", "--ignore-scripts", f"--cache={place / 'cache'}", *PATIENCE, *QUIET]
-        _npm(words, node, environ, cwd=place, limit=LIMIT)
-        yield place / "node_modules"
+            (directory / file).write_bytes(content)
+        words = ["ci", "--ignore-scripts", f"--cache={directory / 'cache'}", *TIMEOUTS, *QUIET]
+        _npm(words, node, environ, cwd=directory, limit=LIMIT)
+        yield directory / "node_modules"
 
 
 def check_registry(shipped: Shipped, node: Node, environ: Mapping[str, str]) -> None:
-    """Ask npm's registry for the very package, without fetching it. Raises `NpmMissingError`, `RegistryError`."""
+    """Check that npm's registry has the package, without fetching it. Raises `NpmMissingError`, `RegistryError`."""
     with tempfile.TemporaryDirectory(prefix="mosaic-npm-", ignore_cleanup_errors=True) as name:
-        words = ["view", f"{PGLITE}@{shipped.pglite}", "version", f"--cache={Path(name) / 'cache'}", *PATIENCE, *QUIET]
+        words = ["view", f"{PGLITE}@{shipped.pglite}", "version", f"--cache={Path(name) / 'cache'}", *TIMEOUTS, *QUIET]
         _npm(words, node, environ, cwd=Path(name), limit=ASK_LIMIT)
 
 
 def _npm(words: list[str], node: Node, environ: Mapping[str, str], *, cwd: Path, limit: float) -> None:
     path = environ.get("PATH", "")
     env = {name: value for name, value in environ.items() if name != "NODE_OPTIONS"}
-    env["PATH"] = f"{node.binary.parent}:{path}"  # npm may be a script that looks for its node there
+    env["PATH"] = f"{node.binary.parent}:{path}"  # npm may be a script that finds node through PATH
     try:
         run([*node.npm(path), *words], timeout=limit, env=env, cwd=cwd)
     except CommandFailedError as error:
         raise RegistryError(
             f"npm could not fetch {PGLITE}: {error.message}",
-            hint="Make sure that this machine reaches npm's registry (npm ping; a proxy goes into HTTPS_PROXY),"
-            " or fetch the packages elsewhere and name them with --pglite-dir DIR.",
+            hint="Make sure that this machine reaches npm's registry (npm ping; set HTTPS_PROXY for a proxy),"
+            " or fetch the packages on another machine and name them with --pglite-dir DIR.",
             details=error.details,
         ) from error

@@ -1,4 +1,4 @@
-"""What this package brings for PGlite: npm's lock, the sidecar's scripts, and the hash of every file that is opened."""
+"""PGlite data shipped in this package: npm's lock file, the sidecar's scripts, and pinned file hashes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PGVECTOR = "@electric-sql/pglite-pgvector"
 SCRIPT = ".mjs"
 
 
-@dataclass(frozen=True)  # without slots: hashed once
+@dataclass(frozen=True)  # without slots, for cached_property
 class Shipped:
-    """``pglite`` and ``pgvector`` are versions; ``scripts`` the sidecar's files by name.
+    """Pinned versions, files and hashes.
 
-    ``packages`` are the files that npm works from, ``hashes`` maps the path of each file below
-    ``node_modules`` that a running sidecar opens to its SHA-256.
+    ``pglite`` and ``pgvector`` are versions; ``packages`` are npm's input files and ``scripts`` the sidecar's files,
+    both by name. ``hashes`` maps each file below ``node_modules`` that a sidecar opens to its SHA-256.
     """
 
     pglite: str
@@ -32,12 +32,12 @@ class Shipped:
     hashes: Mapping[str, str]
 
     def version_of(self, package: str) -> str:
-        """Return the version of *package*, one of the two."""
+        """Return the version of *package*, `PGLITE` or `PGVECTOR`."""
         return self.pglite if package == PGLITE else self.pgvector
 
     @cached_property
     def scripts_digest(self) -> str:
-        """A short hash over the sidecar's scripts."""
+        """A short digest of the sidecar's scripts."""
         digest = hashlib.sha256()
         for name, content in sorted(self.scripts.items()):
             digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -45,16 +45,16 @@ class Shipped:
 
     @cached_property
     def packages_digest(self) -> str:
-        """A short hash over the files that are opened."""
+        """A short digest of the pinned file hashes."""
         return hashlib.sha256(json.dumps(sorted(self.hashes.items())).encode()).hexdigest()[:12]
 
 
 @cache
 def shipped() -> Shipped:
-    """Return it, read once: after root's privileges were dropped, the package may not be readable any more."""
-    here = files("mosaic_gateway.engines.pglite")
-    pinned = json.loads((here / "files.json").read_bytes())
-    sidecar = here / "sidecar"
+    """Return the shipped data, read once: after root drops its privileges, the package may be unreadable."""
+    package = files("mosaic_gateway.engines.pglite")
+    pinned = json.loads((package / "files.json").read_bytes())
+    sidecar = package / "sidecar"
     return Shipped(
         pglite=pinned["pglite"],
         pgvector=pinned["pglite-pgvector"],

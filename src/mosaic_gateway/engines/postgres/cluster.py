@@ -1,6 +1,7 @@
-"""The cluster: made in a temporary sibling, renamed when complete, recognised, never guessed at.
+"""The database cluster of a home: creation and identification.
 
-A killed ``initdb`` leaves PG_VERSION and global/pg_control in an unusable directory; hence the rename.
+A cluster is created in a temporary sibling and renamed when complete, because a killed ``initdb`` leaves an unusable
+directory that already has PG_VERSION and global/pg_control.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identifier"]
 
-INITDB_LIMIT = 300.0  # seconds; a slow disk needs minutes to flush
+INITDB_LIMIT = 300.0  # seconds; fsync takes minutes on a slow disk
 LONGEST_VERSION = 16  # bytes of PG_VERSION
 NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
 TEMPORARY = re.compile(r"\.postgres-\d+\.[0-9a-f]{8}\.tmp")
 BUILTIN_LOCALES = 17  # first major version with --locale-provider=builtin
-CHECKSUMS_BY_DEFAULT = 18  # first major version whose initdb must be told not to
+CHECKSUMS_BY_DEFAULT = 18  # first major version whose initdb needs --no-data-checksums
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
 def cluster_of(home: Home) -> Path | None:
-    """Return the home's cluster (of the latest major version), or None. Raises OSError."""
+    """Return the home's cluster, that of the latest major version, or None. Raises OSError."""
     try:
         names = [path.name for path in home.data.iterdir()]
     except FileNotFoundError:
@@ -44,20 +45,20 @@ def cluster_of(home: Home) -> Path | None:
 
 
 def major_of(cluster: Path) -> int:
-    """Return the major version that made *cluster*. Raises `ForeignClusterError` where none did."""
+    """Return the major version of *cluster*. Raises `ForeignClusterError` if it is not a cluster."""
     try:
         major = int(read_regular(cluster / "PG_VERSION", LONGEST_VERSION))
         (cluster / "global" / "pg_control").stat()
     except (OSError, ValueError) as error:
         raise ForeignClusterError(
-            f"{cluster} is not a PostgreSQL cluster that mosaic-gateway made",
+            f"{cluster} is not a PostgreSQL cluster created by mosaic-gateway",
             hint="Move it away, or choose another --home.",
         ) from error
     return major
 
 
 def system_identifier(cluster: Path) -> int:
-    """Return the number that initdb gave *cluster*: the first field of pg_control. Raises `ForeignClusterError`.
+    """Return the system identifier of *cluster*, the first field of pg_control. Raises `ForeignClusterError`.
 
     Source: ``ControlFileData`` in src/include/catalog/pg_control.h (uint64, the machine's byte order).
     """
@@ -67,15 +68,15 @@ def system_identifier(cluster: Path) -> int:
     except (OSError, struct.error) as error:
         raise ForeignClusterError(
             f"{cluster} is damaged: its global/pg_control cannot be read ({error})",
-            hint="Nothing was changed. Put a backup in its place: mosaic-gateway backup restore NAME",
+            hint="Nothing was changed. Restore a backup: mosaic-gateway backup restore NAME",
         ) from error
     return number
 
 
 def create_cluster(home: Home, runtime: Runtime) -> Path:
-    """Make the home's cluster if it has none, and return it.
+    """Create the home's cluster if it has none, and return it.
 
-    Raises `ForeignClusterError` where another major version's cluster or something else is in its place,
+    Raises `ForeignClusterError` if a cluster of another major version or something else exists at its path,
     `UnfitAccountError`, `DiskFullError`, EngineError, OSError.
     """
     check_account()
@@ -99,24 +100,25 @@ def create_cluster(home: Home, runtime: Runtime) -> Path:
     except CommandFailedError as error:
         if "No space left on device" in error.message:
             raise _disk_full(home) from error
-        raise EngineError(f"The database cluster could not be made: {error.message}", details=error.details) from error
+        raise EngineError(f"initdb failed: {error.message}", details=error.details) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
 def check_major(cluster: Path, runtime: Runtime) -> None:
-    """Raise `ForeignClusterError` where *runtime* cannot run *cluster*."""
+    """Raise `ForeignClusterError` if *runtime* cannot run *cluster*."""
     major = major_of(cluster)
     if major != runtime.major:
         raise ForeignClusterError(
-            f"{cluster} was made by PostgreSQL {major}; the programs in {runtime.bindir} are version {runtime.version}",
+            f"{cluster} was created by PostgreSQL {major}; the programs in {runtime.bindir} are version"
+            f" {runtime.version}",
             hint=f"Give --postgres-bin with a PostgreSQL {major}, or choose another --home.",
         )
 
 
 def initdb(target: Path, runtime: Runtime, *, checksums: bool = True, segment_size: int = 16) -> None:
-    """Make the new cluster *target*; *segment_size* is that of the log's files in MB. Raises CommandFailedError."""
+    """Create the cluster *target*; *segment_size* is the size of WAL segments in MB. Raises CommandFailedError."""
     provider = "builtin" if runtime.major >= BUILTIN_LOCALES else "libc"
     sums = ["--data-checksums"] if checksums else ["--no-data-checksums"] * (runtime.major >= CHECKSUMS_BY_DEFAULT)
     run(
@@ -125,12 +127,12 @@ def initdb(target: Path, runtime: Runtime, *, checksums: bool = True, segment_si
             "--locale=C.UTF-8", "--auth=peer", "--no-instructions", *sums, f"--wal-segsize={segment_size}",
             *(["-c", "dynamic_shared_memory_type=mmap"] if runtime.major >= 16 else []),  # noqa: PLR2004 - a version
         ],
-        timeout=INITDB_LIMIT, env=ENVIRONMENT, ends_with_us=signal.SIGKILL,
+        timeout=INITDB_LIMIT, env=ENVIRONMENT, parent_death_signal=signal.SIGKILL,
     )  # fmt: skip
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """Remove what killed calls left; a killed initdb's own child may still write there."""
+    """Remove directories left by killed runs; a child of a killed initdb may still write there and is killed."""
     for path in directory.iterdir():
         if TEMPORARY.fullmatch(path.name):
             kill_processes(path)
@@ -146,6 +148,6 @@ def _sync(directory: Path) -> None:
 
 def _disk_full(home: Home) -> DiskFullError:
     return DiskFullError(
-        f"There is no room for a database cluster (at least 120 MB) in {home.data}",
+        f"Not enough disk space for a database cluster (at least 120 MB) in {home.data}",
         hint="Free some space there, or choose another --home, then try again.",
     )

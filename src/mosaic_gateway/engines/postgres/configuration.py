@@ -1,7 +1,7 @@
-"""The configuration files of our cluster: three small files that we own and rewrite when they differ.
+"""The configuration files of the cluster: three generated files that are rewritten when they differ.
 
-What keeps the cluster private (no TCP, the socket's place and mode) goes on the server's command line
-instead, where neither a file nor ALTER SYSTEM can change it.
+The settings that keep the cluster private (no TCP, directory and mode of the socket) are given on the server's
+command line instead, where neither a file nor ALTER SYSTEM can override them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["DATABASE", "PORT", "ROLE", "check_account", "command_line_settings",
 ROLE = "mosaic"
 DATABASE = "mosaic"
 PORT = 5432  # only a part of the socket's name
-HEADER = "# Written by mosaic-gateway at each start; what is changed here is lost.\n"
+HEADER = "# Written by mosaic-gateway at each start; changes to this file are lost.\n"
 
-#: name, value, first major version that knows it.
+#: name, value, first major version that has the setting.
 SETTINGS: tuple[tuple[str, str, int], ...] = (
     ("max_connections", "30", 0),
     ("shared_buffers", "64MB", 0),
@@ -54,20 +54,20 @@ LINUX_ONLY = {"client_connection_check_interval"}
 
 
 def write_configuration(cluster: Path, major: int) -> None:
-    """Bring the configuration files of *cluster* up to date. Raises OSError."""
-    wanted = {
+    """Write the configuration files of *cluster* where they differ. Raises OSError."""
+    contents = {
         "postgresql.conf": _settings(major),
         "pg_hba.conf": f"{HEADER}local all {ROLE} peer map=gw\n",
         "pg_ident.conf": _ident(),
     }
-    for name, text in wanted.items():
+    for name, text in contents.items():
         path = cluster / name
         if _content(path) != text.encode():
             write_file(path, text)
 
 
 def command_line_settings(sockets: Path) -> list[str]:
-    """Return the server's arguments that keep it private, with its socket in *sockets*."""
+    """Return the server's arguments for a private server with its socket in *sockets*."""
     quoted = str(sockets).replace('"', '""')
     return [
         "-clisten_addresses=",
@@ -80,39 +80,39 @@ def command_line_settings(sockets: Path) -> list[str]:
 
 
 def check_account() -> None:
-    """Raise `UnfitAccountError` where PostgreSQL would refuse to run as this user."""
+    """Raise `UnfitAccountError` if PostgreSQL would refuse to run as this user."""
     uid = os.geteuid()
     if uid == 0:
         raise UnfitAccountError(
-            "PostgreSQL does not run as root", hint="Name a service account with --run-as USER; it must exist."
+            "PostgreSQL does not run as root", hint="Name an existing service account with --run-as USER."
         )
     try:
         pwd.getpwuid(uid)
     except KeyError:
         raise UnfitAccountError(
-            f"The user id {uid} has no entry in this machine's user database, which PostgreSQL needs",
-            hint="Run as a user that /etc/passwd knows (in a container: add an entry, or use another user).",
+            f"The user id {uid} has no entry in this machine's user database, which PostgreSQL requires",
+            hint="Run as a user with an entry in /etc/passwd (in a container: add an entry, or use another user).",
         ) from None
 
 
 def _settings(major: int) -> str:
-    known = [*SETTINGS, *MACOS_SETTINGS] if sys.platform == "darwin" else SETTINGS
+    settings = [*SETTINGS, *MACOS_SETTINGS] if sys.platform == "darwin" else SETTINGS
     lines = [
         f"{name} = '{value}'\n"
-        for name, value, since in known
+        for name, value, since in settings
         if since <= major and not (name in LINUX_ONLY and sys.platform == "darwin")
     ]
     return f"{HEADER}{''.join(lines)}# Your own settings:\ninclude_if_exists = 'postgresql.local.conf'\n"
 
 
 def _ident() -> str:
-    """Map this user and root to our role: root could become this user anyway."""
+    """Return pg_ident.conf: it maps this user and root, which can become this user anyway, to the role."""
     users = dict.fromkeys((pwd.getpwuid(os.geteuid()).pw_name, "root"))
     return HEADER + "".join(f'gw "{user}" {ROLE}\n' for user in users)
 
 
 def _content(path: Path) -> bytes | None:
-    """Return what *path* holds, None where it is to be written anew."""
+    """Return the content of *path*, None if the file must be rewritten."""
     try:
         return read_regular(path)
     except (FileNotFoundError, NotARegularFileError, TooLargeError):

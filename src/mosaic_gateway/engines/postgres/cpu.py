@@ -1,4 +1,4 @@
-"""What this machine's processor is called and can do; which machine code runs depends on both."""
+"""Model and features of this machine's CPU, which decide whether pgvector's machine code runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["VECTOR_NEEDS", "Cpu", "this_cpu"]
 
 MODEL_KEYS = ("model name", "cpu model", "CPU part")
 FLAG_KEYS = ("flags", "Features")
-#: Machine → /proc/cpuinfo's names for what the wheel's vector.so was compiled to use (found in its machine code).
+#: Machine → CPU features, as named in /proc/cpuinfo, that the wheel's vector.so uses (from its disassembly).
 VECTOR_NEEDS: Mapping[str, frozenset[str]] = {
     "x86_64": frozenset({"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt"}),
     "aarch64": frozenset({"asimd", "sve"}),
@@ -21,9 +21,9 @@ VECTOR_NEEDS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """A processor: its name for people, a hash over name and abilities (16 hexadecimal digits), and the abilities.
+    """A CPU: its model name, a hash of name and features (16 hexadecimal digits), and the features.
 
-    ``flags`` has the kernel's names of them (avx2, sve), none where they cannot be read.
+    ``flags`` has the kernel's names of the features (avx2, sve), none if they cannot be read.
     """
 
     model: str
@@ -32,7 +32,7 @@ class Cpu:
 
 
 def this_cpu(description: Path = Path("/proc/cpuinfo")) -> Cpu:
-    """Return the first processor that *description* lists; where it cannot be read, what Python knows."""
+    """Return the first CPU listed in the file *description*; if it cannot be read, what `platform` reports."""
     fields: dict[str, str] = {}
     try:
         text = description.read_text(errors="replace").strip().partition("\n\n")[0]
@@ -41,9 +41,9 @@ def this_cpu(description: Path = Path("/proc/cpuinfo")) -> Cpu:
     for line in text.splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
-    named = next((f"{fields[key]}" for key in MODEL_KEYS if fields.get(key)), platform.processor() or "unknown")
+    name = next((f"{fields[key]}" for key in MODEL_KEYS if fields.get(key)), platform.processor() or "unknown")
     flags = next((fields[key] for key in FLAG_KEYS if key in fields), "")
-    model = f"{named} ({platform.machine()})"
-    abilities = " ".join(sorted(flags.split()))
-    fingerprint = hashlib.sha256(f"{model}\n{abilities}".encode()).hexdigest()[:16]
+    model = f"{name} ({platform.machine()})"
+    features = " ".join(sorted(flags.split()))
+    fingerprint = hashlib.sha256(f"{model}\n{features}".encode()).hexdigest()[:16]
     return Cpu(model, fingerprint, frozenset(flags.split()))

@@ -1,4 +1,4 @@
-"""64 MB that can be given back: PostgreSQL cannot even recover on a disk without any room."""
+"""The disk reserve: a 64 MB file that is deleted when the disk is full, because crash recovery needs space."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mosaic_gateway.installation.layout import Home
 __all__ = ["create_disk_reserve", "drop_disk_reserve"]
 
 SIZE = 64 * 1024 * 1024  # bytes: four WAL segments
-ROOM = 4 * SIZE  # bytes that must be free for it to be made
+MINIMUM_FREE = 4 * SIZE  # bytes that must be free to create it
 
 
 def disk_reserve_file(home: Home) -> Path:
-    """Return where the ballast of *home* lies: on the file system of the clusters, outside of them."""
+    """Return the path of the disk reserve of *home*: on the file system of the clusters, outside of them."""
     return home.data / ".ballast"
 
 
 def create_disk_reserve(home: Home) -> None:
-    """Make the ballast if it is not there and there is room; never an error."""
+    """Create the disk reserve unless it exists, if there is enough space; raises nothing."""
     path = disk_reserve_file(home)
     with suppress(OSError):
-        if path.exists() or shutil.disk_usage(home.data).free < ROOM or not hasattr(os, "posix_fallocate"):
+        if path.exists() or shutil.disk_usage(home.data).free < MINIMUM_FREE or not hasattr(os, "posix_fallocate"):
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
@@ -37,7 +37,7 @@ def create_disk_reserve(home: Home) -> None:
 
 
 def drop_disk_reserve(home: Home) -> bool:
-    """Give the space back; return whether there was any."""
+    """Delete the disk reserve; return whether it existed."""
     path = disk_reserve_file(home)
     if not path.exists():
         return False

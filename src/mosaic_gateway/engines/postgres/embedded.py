@@ -1,9 +1,9 @@
-"""Engine ``postgres``: PostgreSQL as a child of this process, private to one home.
+"""Engine ``postgres``: PostgreSQL as a child process, private to one home.
 
-Theory of operation. Whoever holds the home's engine lock runs the cluster; nobody else touches it.
-With the lock in hand, whatever still runs on the cluster was left by a dead process: it is ended, its stale
-files are freed, and the server starts anew. It ends with us, by our `stop` or by the kernel's signal when
-we are killed. A disk that is too full for recovery gets the ballast's space, once.
+Theory of operation. Only the holder of the home's engine lock runs the cluster. So once the lock is acquired, any
+process that still runs on the cluster was left by a crashed engine: it is ended, stale files are cleaned up, and the
+server is started. The server ends with its parent: on `stop`, or by the kernel's parent-death signal. If the disk is
+too full for recovery, the disk reserve is released and the start repeated once.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.identity import identify, myself
+from mosaic_gateway.process.identity import identify, own_identity
 
 __all__ = ["EmbeddedPostgres"]
 
-START_LIMIT = 60.0  # seconds until the server says that it is starting …
+START_LIMIT = 60.0  # seconds until the server reports that it is starting …
 RECOVERY_LIMIT = 300.0  # … and until it is ready
 POLL = 0.004  # seconds
-CRASH_NOTICE = 2.0  # seconds in which the server logs what a session died of
+CRASH_NOTICE = 2.0  # seconds in which the server logs why a backend crashed
 TAIL = 20  # lines of the log in an error
 APPLICATION = "mosaic-gateway engine"
 
@@ -65,7 +65,7 @@ class EmbeddedPostgres:
     """The PostgreSQL of one home; implements ``Engine``. Not for use by several threads at once."""
 
     def __init__(self, home: Home, runtime: Runtime, *, log: Path, runtime_directory: Path) -> None:
-        """*log*: the server's log file; *runtime_directory*: where a socket goes whose path would be too long."""
+        """*log*: the server's log file; *runtime_directory*: for the socket if its path in *home* is too long."""
         self._home = home
         self._runtime = runtime
         self._log = log
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
             write_configuration(cluster, self._runtime.major)
             process = self._launch_with_repair(cluster, sockets)
             self._ensure_database(sockets)
-            self._lock.write(EngineRecord(holder=myself(), postmaster=identify(process.pid), sockets=sockets))
+            self._lock.write(EngineRecord(holder=own_identity(), postmaster=identify(process.pid), sockets=sockets))
         except BaseException:
             self.stop()
             raise
@@ -114,7 +114,7 @@ class EmbeddedPostgres:
                 facts = check_server(connection, try_extension=False)
                 self._self_test(connection, facts)
         except psycopg.Error as error:
-            raise self._failed(f"PostgreSQL failed while it was examined: {error}") from error
+            raise self._failed(f"The check of PostgreSQL failed: {error}") from error
         return EngineReport(
             engine=self.name,
             server_version=facts.server_version,
@@ -124,11 +124,11 @@ class EmbeddedPostgres:
         )
 
     def conninfo(self) -> str:
-        """Return the conninfo of the gateway's database; it holds no secret."""
+        """Return the conninfo of the gateway's database; it contains no secret."""
         return conninfo_of(self._sockets())
 
     def alive(self) -> bool:
-        """Return whether the postmaster that we started still runs."""
+        """Return whether the postmaster of this object is running."""
         return self._process is not None and self._process.running()
 
     def stop(self) -> None:
@@ -154,20 +154,20 @@ class EmbeddedPostgres:
         return socket_directory(self._home, self._runtime_directory)
 
     def _end_orphans(self) -> None:
-        """A postmaster that died by force leaves busy backends; they would refuse the next start."""
+        """End backends left by a killed postmaster: they would prevent the next start."""
         cluster = cluster_of(self._home)
-        living = processes_of(cluster) if cluster is not None else []
-        if cluster is not None and living:
-            end_processes(cluster, living, None)
+        running = processes_of(cluster) if cluster is not None else []
+        if cluster is not None and running:
+            end_processes(cluster, running, None)
 
     def _launch_with_repair(self, cluster: Path, sockets: Path) -> ServerProcess:
-        """Launch; when the log names a cause that we can remove, remove it and launch once more."""
+        """Launch the server; if the log shows a cause that can be removed, remove it and launch once more."""
         self._note(clear_leftovers(cluster, sockets))
         try:
             return self._launch(cluster, sockets)
         except EngineStartError as error:
             if "No space left on device" in error.message and drop_disk_reserve(self._home):
-                self._note("gave up the ballast file: the disk was full")
+                self._note("released the disk reserve: the disk was full")
             elif "pre-existing shared memory block" in error.message:
                 self._note(clear_leftovers(cluster, sockets))
             else:
@@ -175,8 +175,8 @@ class EmbeddedPostgres:
         return self._launch(cluster, sockets)
 
     def _launch(self, cluster: Path, sockets: Path) -> ServerProcess:
-        words: list[str | Path] = [self._runtime.bindir / "postgres", "-D", cluster, *command_line_settings(sockets)]
-        process = ServerProcess(words, cwd=cluster, log=self._log)
+        argv: list[str | Path] = [self._runtime.bindir / "postgres", "-D", cluster, *command_line_settings(sockets)]
+        process = ServerProcess(argv, cwd=cluster, log=self._log)
         self._process = process
         process.start()
         self._await_ready(process, cluster)
@@ -185,8 +185,8 @@ class EmbeddedPostgres:
         return process
 
     def _await_ready(self, process: ServerProcess, cluster: Path) -> None:
-        """Wait until the postmaster's pid file says ``ready``. Raises EngineStartError."""
-        begun = time.monotonic()
+        """Wait until postmaster.pid has the status ``ready``. Raises EngineStartError."""
+        started = time.monotonic()
         while True:
             pid_file = read_pid_file(cluster)
             status = pid_file.status if pid_file is not None and pid_file.pid == process.pid else ""
@@ -194,26 +194,25 @@ class EmbeddedPostgres:
                 return
             if process.wait(POLL):
                 raise self._failed(f"PostgreSQL did not start ({process.ending()})")
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - started
             if waited > (RECOVERY_LIMIT if status == "starting" else START_LIMIT):
                 process.stop()
                 raise self._failed(f"PostgreSQL was not ready within {waited:.0f} s")
 
     def _ensure_database(self, sockets: Path) -> None:
-        """Give the gateway the database that initdb made, under our name: a new one costs 50 ms and more.
+        """Ensure that the gateway's database exists; initdb's is renamed, because CREATE DATABASE takes 50 ms or more.
 
-        PostgreSQL's own tools fall back to template1 where there is no database ``postgres``.
+        PostgreSQL's own tools fall back to template1 if there is no database ``postgres``.
         """
         try:
             maintenance = make_conninfo(conninfo_of(sockets), dbname="template1")
             with closing(connect(maintenance, application_name=APPLICATION)) as connection:
                 names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
                 if DATABASE not in names:
-                    ours = sql.Identifier(DATABASE)
-                    how = "ALTER DATABASE postgres RENAME TO {}" if "postgres" in names else "CREATE DATABASE {}"
-                    connection.execute(sql.SQL(how).format(ours))
+                    statement = "ALTER DATABASE postgres RENAME TO {}" if "postgres" in names else "CREATE DATABASE {}"
+                    connection.execute(sql.SQL(statement).format(sql.Identifier(DATABASE)))
         except psycopg.Error as error:
-            raise self._failed(f"PostgreSQL started, but lets nobody work: {error}") from error
+            raise self._failed(f"PostgreSQL started, but does not accept a session: {error}") from error
 
     def _self_test(self, connection: psycopg.Connection[TupleRow], facts: ServerFacts) -> None:
         cpu = this_cpu()
@@ -229,16 +228,16 @@ class EmbeddedPostgres:
             if self._died_of_illegal_instruction():
                 raise CpuUnsupportedError(
                     f"pgvector {facts.vector_version} in {self._runtime.bindir} does not run on this CPU: {cpu.model}",
-                    hint="Three ways out: --postgres-bin DIR with this system's PostgreSQL and pgvector;"
-                    " --database-url with a server elsewhere; or a newer (virtual) CPU model for this machine.",
+                    hint="Use one of: --postgres-bin DIR with this system's PostgreSQL and pgvector;"
+                    " --database-url with a server on another machine; a newer (virtual) CPU model for this machine.",
                     details={"cpu": cpu.model},
                 ) from error
             raise
-        with suppress(OSError):  # it will be tried again at the next start
+        with suppress(OSError):  # the test is repeated at the next start
             record.write()
 
     def _died_of_illegal_instruction(self) -> bool:
-        """Return whether the server says that a session died of SIGILL (signal 4 everywhere)."""
+        """Return whether the server's log reports a backend terminated by SIGILL (signal 4 on all platforms)."""
         deadline = time.monotonic() + CRASH_NOTICE
         while self._process is not None and time.monotonic() < deadline:
             if "terminated by signal 4" in self._process.tail():
@@ -248,7 +247,7 @@ class EmbeddedPostgres:
         return False
 
     def _await_restart(self) -> None:
-        """Let the server restart its sessions: a fast shutdown in the middle of that hangs (PostgreSQL 18.6)."""
+        """Wait until the server accepts connections after a crash restart: a fast shutdown meanwhile hangs (18.6)."""
         deadline = time.monotonic() + CRASH_NOTICE
         while time.monotonic() < deadline:
             with suppress(psycopg.Error):
@@ -259,8 +258,8 @@ class EmbeddedPostgres:
     def _failed(self, message: str) -> EngineError:
         lines = self._process.tail().splitlines()[-TAIL:] if self._process is not None else []
         text = "\n".join([message, *lines])
-        return EngineStartError(text, hint=f"The whole log: {self._log}", details={"log": str(self._log)})
+        return EngineStartError(text, hint=f"The complete log: {self._log}", details={"log": str(self._log)})
 
-    def _note(self, what: str | None) -> None:
-        if what:
-            self._recovered.append(what)
+    def _note(self, message: str | None) -> None:
+        if message:
+            self._recovered.append(message)

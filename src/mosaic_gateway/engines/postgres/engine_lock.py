@@ -1,7 +1,7 @@
-"""Who runs the engine of a home: one OS lock, and in the locked file a record for other processes.
+"""The engine lock of a home: an OS lock, with a record for other processes in the locked file.
 
-The kernel lets the lock go with its holder, so that a killed holder blocks nobody. The record names the
-holder and the postmaster by pid and start time, so that what a dead holder left in it convinces nobody.
+The kernel releases the lock when its holder exits. The record identifies the holder and the postmaster by pid and
+start time, so that the record of a crashed holder is recognised as stale.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.fs.files import open_descriptor
-from mosaic_gateway.fs.record_fields import ClosedRecordError, Field, RecordError, naming_the_file, optional, path_text
+from mosaic_gateway.fs.record_fields import (
+    Field,
+    RecordError,
+    UnreadableRecordError,
+    optional,
+    path_text,
+    record_errors_for,
+)
 from mosaic_gateway.fs.record_fields import read_record as read_fields
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import flock_holder, holder_of
-from mosaic_gateway.process.identity import ProcessIdentity, is_running, myself
+from mosaic_gateway.process.identity import ProcessIdentity, is_running, own_identity
 
 __all__ = [
     "EngineLock",
@@ -37,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRecord:
-    """Who holds the lock, and, once the database is up, its postmaster and the socket's directory."""
+    """The holder of the lock and, once the database is running, its postmaster and the socket's directory."""
 
     holder: ProcessIdentity
     postmaster: ProcessIdentity | None = None
@@ -45,10 +52,10 @@ class EngineRecord:
 
 
 def _process(value: Any) -> ProcessIdentity:
-    found = ProcessIdentity.from_dict(value)
-    if found is None:
-        raise ValueError("it must name a process by its pid and the time of its start")
-    return found
+    identity = ProcessIdentity.from_dict(value)
+    if identity is None:
+        raise ValueError("it must name a process by its pid and start time")
+    return identity
 
 
 FIELDS = {
@@ -59,15 +66,15 @@ FIELDS = {
 
 
 def lock_file(home: Home) -> Path:
-    """Return the file whose lock means: this process runs the engine of *home*."""
+    """Return the engine lock file of *home*; its holder runs the engine."""
     return home.run / "engine.lock"
 
 
 def conninfo_of(sockets: Path, *, role: str = ROLE, database: str = DATABASE) -> str:
-    """Return the conninfo of the server whose socket lies in *sockets*; it holds no secret."""
-    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - a lock is taken before the driver is loaded
+    """Return the conninfo of the server whose socket is in *sockets*; it contains no secret."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - locks are acquired before the driver is loaded
 
-    # What the environment may say (PGOPTIONS, PGSSLMODE …) is meant for other servers.
+    # Overrides environment variables (PGOPTIONS, PGSSLMODE …), which are meant for other servers.
     return make_conninfo(
         "",
         host=str(sockets),
@@ -81,17 +88,17 @@ def conninfo_of(sockets: Path, *, role: str = ROLE, database: str = DATABASE) ->
 
 
 def read_record(home: Home, file: Path | None = None) -> EngineRecord | None:
-    """Return what the lock *file* (of *home*) says, None where it says nothing. Raises ClosedRecordError."""
+    """Return the record in the lock *file* of *home*, None if there is none. Raises UnreadableRecordError."""
     try:
         return EngineRecord(**read_fields(file or lock_file(home), FIELDS))
-    except ClosedRecordError:
+    except UnreadableRecordError:
         raise
     except (FileNotFoundError, NotADirectoryError, RecordError):
         return None
 
 
 def running_sockets(record: EngineRecord | None) -> Path | None:
-    """Return the socket's directory of the database that *record* names, None where it does not run."""
+    """Return the socket directory of the database in *record*, None if it is not running."""
     if record is None or record.sockets is None:
         return None
     if not (is_running(record.holder) and is_running(record.postmaster) and socket_path(record.sockets).exists()):
@@ -100,7 +107,7 @@ def running_sockets(record: EngineRecord | None) -> Path | None:
 
 
 def running_conninfo(home: Home) -> str | None:
-    """Return the conninfo of the database that another process runs for *home*, None where none does."""
+    """Return the conninfo of the database that another process runs for *home*, None if there is none."""
     sockets = running_sockets(read_record(home))
     return conninfo_of(sockets) if sockets is not None else None
 
@@ -109,25 +116,25 @@ class EngineLock:
     """The lock of one home; held from `acquire` to `release`."""
 
     def __init__(self, home: Home, file: Path | None = None) -> None:
-        """*file*: where it lies, if not where `lock_file` says."""
+        """*file*: the lock file, by default `lock_file` of *home*."""
         self._home = home
         self._file = file or lock_file(home)
         self._descriptor: int | None = None
 
     @property
     def descriptor(self) -> int | None:
-        """The locked file's descriptor; a process that inherits it holds the lock as well. None: not held."""
+        """The descriptor of the lock file, None if not held; a process that inherits it also holds the lock."""
         return self._descriptor
 
     def acquire(self, *, wait: float = 0.2) -> None:
-        """Take the lock, waiting at most *wait* seconds; does nothing while we hold it.
+        """Acquire the lock, waiting at most *wait* seconds; does nothing if it is already held.
 
-        Raises `EngineBusyError`, which names the holder's pid, RecordError where no file of ours lies in its place,
-        and OSError.
+        Raises `EngineBusyError`, which names the holder's pid; RecordError if the lock file's path is not a regular
+        file of this user; OSError.
         """
         if self._descriptor is not None:
             return
-        with naming_the_file(self._file, hint="Remove it: it is made anew."):
+        with record_errors_for(self._file, hint="Remove it; it is created again."):
             descriptor = open_descriptor(self._file, os.O_RDWR | os.O_CREAT)
         deadline = time.monotonic() + wait
         while True:
@@ -140,10 +147,10 @@ class EngineLock:
                     raise self._busy() from None
                 time.sleep(0.02)
         self._descriptor = descriptor
-        self.write(EngineRecord(holder=myself()))
+        self.write(EngineRecord(holder=own_identity()))
 
     def write(self, record: EngineRecord) -> None:
-        """Replace the record; only while the lock is held."""
+        """Replace the record; the lock must be held."""
         if self._descriptor is None:
             raise ValueError("the lock is not held")
         value = {
@@ -156,7 +163,7 @@ class EngineLock:
         os.ftruncate(self._descriptor, len(content))
 
     def release(self) -> None:
-        """Empty the record and let the lock go; harmless when it is not held."""
+        """Clear the record and release the lock; does nothing if it is not held."""
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
@@ -164,19 +171,19 @@ class EngineLock:
         os.close(descriptor)
 
     def _busy(self) -> EngineBusyError:
-        pid, name = self._who()
+        pid, holder = self._holder()
         return EngineBusyError(
-            f"The database in {self._home.path} is run by {name}",
-            hint="Stop that process first (mosaic-gateway stop), or work through it.",
+            f"The database in {self._home.path} is in use by {holder}",
+            hint="Stop that process first (mosaic-gateway stop), or connect to the running database.",
             details={"pid": pid} if pid is not None else {},
         )
 
-    def _who(self) -> tuple[int | None, str]:
-        """Return who holds the lock: its holder of record, else whoever the kernel names."""
+    def _holder(self) -> tuple[int | None, str]:
+        """Return pid and description of the holder: from the record, else from the kernel's lock table."""
         record = read_record(self._home, self._file)
         if record is not None and is_running(record.holder):
             gateway = holder_of(self._home.gateway_lock)
-            what = "the gateway, process" if gateway is not None and gateway.pid == record.holder.pid else "process"
-            return record.holder.pid, f"{what} {record.holder.pid}"
+            kind = "the gateway, process" if gateway is not None and gateway.pid == record.holder.pid else "process"
+            return record.holder.pid, f"{kind} {record.holder.pid}"
         foreign = flock_holder(self._file)
-        return (None, "another process") if foreign is None else (foreign, f"a process that is not ours: {foreign}")
+        return (None, "another process") if foreign is None else (foreign, f"a foreign process: {foreign}")

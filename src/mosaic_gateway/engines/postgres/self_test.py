@@ -1,7 +1,7 @@
-"""Does pgvector's machine code run on this CPU? Tried once for each runtime and processor, then recorded.
+"""Test that pgvector's machine code runs on this CPU, once for each runtime and CPU; a pass is recorded.
 
-The wheel's ``vector.so`` is built for its builder's CPU; elsewhere its first distance ends in SIGILL, and
-with it every session. Better at the first start than with the first user.
+The wheel's ``vector.so`` is compiled for its builder's CPU; on an older CPU the first distance calculation raises
+SIGILL, which ends all sessions. The test detects this at the first start.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FUNCTIONS = """
 """
 OPERATORS = ("<->", "<#>", "<=>", "<+>")
 INDEXED = OPERATORS[:3]
-#: Each method with each type; the cosine classes also normalise.
+#: Each index method with each type; the cosine operator classes also normalise.
 INDEXES = (
     "hnsw (v vector_l2_ops)",
     "hnsw (h halfvec_cosine_ops)",
@@ -48,10 +48,9 @@ INDEXES = (
 
 
 def run_self_test(connection: psycopg.Connection[TupleRow]) -> None:
-    """Use every kind of vector, operator and index in a transaction that is rolled back.
+    """Use all vector types, operators and index methods in a transaction that is rolled back.
 
-    Raises psycopg.OperationalError when the server's process dies of it (SIGILL), any other
-    psycopg.Error when an answer is refused.
+    Raises psycopg.OperationalError if the backend crashes (SIGILL), another psycopg.Error if a statement fails.
     """
     with connection.transaction(force_rollback=True):
         for statement in _statements():
@@ -75,20 +74,20 @@ def _statements() -> Iterator[str]:
 
 
 class SelfTestRecord:
-    """Remembers in a file of the home which runtime passed on which CPU."""
+    """The record, in a file of the home, that a runtime passed the test on a CPU."""
 
     def __init__(self, path: Path, *subject: str) -> None:
-        """*subject*: everything the result depends on (programs, versions, CPU fingerprint)."""
+        """*subject*: all that the result depends on (programs, versions, CPU fingerprint)."""
         self._path = path
         self._key = hashlib.sha256("\n".join(subject).encode()).hexdigest()
 
     def passed(self) -> bool:
-        """Return whether the test is on record as passed for this subject."""
+        """Return whether a pass is recorded for this subject."""
         try:
             return bool(read_record(self._path, FIELDS)["passed"] == self._key)
         except (OSError, RecordError):
             return False
 
     def write(self) -> None:
-        """Put on record that the test was passed. Raises OSError."""
+        """Record a pass. Raises OSError."""
         write_file(self._path, json.dumps({"passed": self._key}))

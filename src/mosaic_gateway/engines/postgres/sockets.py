@@ -1,4 +1,4 @@
-"""Where the server's socket lies: in the home, or in a short private directory when the path is too long."""
+"""The directory of the server's socket: in the home, or a short private directory if the path is too long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["outside_directories", "socket_directory", "socket_path", "socket_pla
 
 #: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
 LONGEST = 103 if sys.platform == "darwin" else 107
-FALLBACK = Path("/tmp")  # noqa: S108 - what is made there is checked
+FALLBACK = Path("/tmp")  # noqa: S108 - directories created there are checked
 
 
 def socket_path(directory: Path) -> Path:
@@ -27,21 +27,21 @@ def socket_path(directory: Path) -> Path:
 
 
 def socket_directory(home: Home, runtime_directory: Path) -> Path:
-    """Return the directory of the home's socket, made and checked to be private.
+    """Create the directory of the home's socket if necessary, check that it is private, and return it.
 
     It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (else ``/tmp``) if the path would be
-    too long or hold a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
+    too long or contain a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
     """
     directory = socket_place(home, runtime_directory)
     if directory == home.run:
         make_directory(directory)
     else:
-        _make_private(directory)
+        _create_private(directory)
     return directory
 
 
 def socket_place(home: Home, runtime_directory: Path) -> Path:
-    """Return where the home's socket goes, as `socket_directory` says; makes nothing. Raises EngineStartError."""
+    """Return the path that `socket_directory` uses, without creating it. Raises EngineStartError."""
     if _fits(home.run):
         return home.run
     for parent in (runtime_directory, FALLBACK):
@@ -49,20 +49,20 @@ def socket_place(home: Home, runtime_directory: Path) -> Path:
         if _fits(directory) and parent.is_dir():
             return directory
     raise EngineStartError(
-        f"No directory is short enough for a socket, not even in {FALLBACK}", hint="Choose a shorter --home."
+        f"The path of the socket is too long for every directory, including {FALLBACK}", hint="Choose a shorter --home."
     )
 
 
 def outside_directories(home: Home, runtime_directory: Path) -> list[Path]:
-    """Return what `socket_directory` made outside of the existing *home*, as far as it is there and its owner's."""
+    """Return the directories that `socket_directory` created outside of *home* and that the home's owner owns."""
     owner = home.path.stat().st_uid
-    found = []
+    directories = []
     for directory in {parent / _outside_name(home) for parent in (runtime_directory, FALLBACK)}:
         with suppress(FileNotFoundError):
             status = directory.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == owner:
-                found.append(directory)
-    return found
+                directories.append(directory)
+    return directories
 
 
 def _outside_name(home: Home) -> str:
@@ -74,8 +74,8 @@ def _fits(directory: Path) -> bool:
     return len(path) <= LONGEST and b"," not in path
 
 
-def _make_private(directory: Path) -> None:
-    """Make *directory* or refuse one that somebody else put there: its parent is open to everybody."""
+def _create_private(directory: Path) -> None:
+    """Create *directory*; refuse one that another user created, because all users can write to its parent."""
     make_directory(directory)
     status = directory.lstat()
     owner = os.geteuid()

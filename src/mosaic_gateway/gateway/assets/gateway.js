@@ -1,8 +1,8 @@
-// What both pages share: calls to the API, and errors shown beside their fields.
+// Shared by both pages: API requests and the display of errors beside their fields.
 
 export const element = (id) => document.getElementById(id);
 
-/** Send a request and return its status and parsed body; a gateway that does not answer is status 0. */
+/** Send a request and return its status and parsed body; status 0 if the gateway does not answer. */
 export async function call(method, path, body, headers = {}) {
   try {
     const response = await fetch(path, {
@@ -17,16 +17,16 @@ export async function call(method, path, body, headers = {}) {
   }
 }
 
-/** Show errors: a map from field to text, "" for the notice on top. Moves the focus to the first field. */
+/** Display *errors* (field name → text; "" is the notice on top) and focus the first field with an error. */
 export function showErrors(form, errors) {
   const notice = element("notice");
   notice.textContent = errors[""] ?? "";
   notice.hidden = !errors[""];
   let first = null;
-  for (const place of form.querySelectorAll(".error")) {
-    const field = form.elements[place.id.replace(/-error$/, "")];
+  for (const output of form.querySelectorAll(".error")) {
+    const field = form.elements[output.id.replace(/-error$/, "")];
     const text = errors[field.name] ?? "";
-    place.textContent = text;
+    output.textContent = text;
     field.setAttribute("aria-invalid", String(Boolean(text)));
     if (text && !first) first = field;
   }
@@ -34,28 +34,28 @@ export function showErrors(form, errors) {
 }
 
 const FIELD_OF = {
-  INVALID_EMAIL: ["email", "This is not an e-mail address that the gateway accepts."],
+  INVALID_EMAIL: ["email", "Enter a valid e-mail address."],
   PASSWORD_TOO_SHORT: ["password", "Use at least 8 characters."],
   PASSWORD_TOO_LONG: ["password", "Use at most 128 characters."],
-  USER_EXISTS: ["email", "Another user has this address already."],
+  USER_EXISTS: ["email", "Another user already has this e-mail address."],
 };
 
-/** Turn the API's error body into errors for `showErrors`. */
+/** Convert the API's error body into errors for `showErrors`. */
 export function errorsOf(body) {
-  if (!body) return { "": "The gateway gave an answer that this page does not understand." };
+  if (!body) return { "": "The gateway sent an unexpected response." };
   const known = FIELD_OF[body.code];
   if (known) return { [known[0]]: known[1] };
   const errors = {};
   for (const [, field, text] of (body.message ?? "").matchAll(/\[body\.(\w+)\] (?:Invalid input: )?([^;]+)/g)) errors[field] = text;
-  return Object.keys(errors).length ? errors : { "": body.message ?? "Something went wrong." };
+  return Object.keys(errors).length ? errors : { "": body.message ?? "Unknown error." };
 }
 
-/** Run *work* when *form* is sent, once at a time. */
-export function onSubmit(form, work) {
+/** Call *handler* with the fields of *form* on submit; the button is disabled until it returns. */
+export function onSubmit(form, handler) {
   const button = form.querySelector("button");
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
-    try { await work(Object.fromEntries(new FormData(form))); } finally { button.disabled = false; }
+    try { await handler(Object.fromEntries(new FormData(form))); } finally { button.disabled = false; }
   });
 }

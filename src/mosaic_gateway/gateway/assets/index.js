@@ -7,7 +7,7 @@ function show(id, title) {
   element("title").textContent = title;
 }
 
-function welcome({ session, user }) {
+function showUser({ session, user }) {
   element("who").textContent = user.name;
   element("address").textContent = user.email;
   element("role").textContent = user.role ?? "user";
@@ -16,15 +16,15 @@ function welcome({ session, user }) {
 }
 
 async function refresh() {
-  const found = await call("GET", "/api/auth/get-session");
-  if (found.status !== 200) {
-    show("", "Not just now");
-    showErrors(form, { "": found.body?.message ?? "The gateway does not answer." });
+  const current = await call("GET", "/api/auth/get-session");
+  if (current.status !== 200) {
+    show("", "Not available");
+    showErrors(form, { "": current.body?.message ?? "The gateway does not answer." });
     return;
   }
-  if (found.body) return welcome(found.body);
+  if (current.body) return showUser(current.body);
   const state = await call("GET", "/api/bootstrap/status");
-  if (state.body?.needsSetup) show("needs-setup", "Almost there");
+  if (state.body?.needsSetup) show("needs-setup", "Set-up required");
   else show("sign-in", "Sign in");
 }
 

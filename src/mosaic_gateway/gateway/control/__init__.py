@@ -1,1 +1,1 @@
-"""Starting, stopping and supervising a gateway from outside of its process."""
+"""Starting, stopping and supervising a gateway from outside its process."""

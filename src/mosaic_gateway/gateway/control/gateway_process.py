@@ -1,4 +1,4 @@
-"""Starting, stopping and asking after the gateway of a home, from outside its process."""
+"""Start, stop and state of the gateway of a home, from outside its process."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ __all__ = [
     "supervisor_words",
 ]
 
-START_LIMIT = 330.0  # seconds; a database may have to recover first
-STOP_LIMIT = 60.0  # seconds; more than gateway and engine give themselves
+START_LIMIT = 330.0  # seconds; crash recovery of the database may come first
+STOP_LIMIT = 60.0  # seconds; above the limits of gateway and engine themselves
 TAIL_LINES = 15
-PAUSE = 0.05  # seconds
+PAUSE = 0.05  # seconds between polls
 _ADDRESS = matching(re.compile(r"https?://[\x21-\x7e]+"), "a web address")
-#: What a gateway that accepts requests notes in its lock (`lifecycle`).
+#: What a gateway that accepts requests writes into its lock file (`lifecycle`).
 NOTE = {
     "url": Field(_ADDRESS, None),
     "local_url": Field(_ADDRESS, None),
@@ -63,20 +63,20 @@ NOTE = {
 
 
 class GatewayStartError(MosaicError):
-    """The gateway's process ended, or said nothing, before it was ready."""
+    """The gateway's process exited, or timed out, before it was ready."""
 
     code = "GATEWAY_START"
 
 
 class StartBusyError(BusyError):
-    """Another process starts the same gateway, or keeps trying to."""
+    """Another process is starting the same gateway and has not finished."""
 
     code = "START_BUSY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A gateway that accepts requests at ``url``; ``already`` if it did so before. ``setup_url`` is a secret."""
+    """A gateway that accepts requests at ``url``; ``already``: it ran before the call. ``setup_url`` is a secret."""
 
     url: str
     pid: int
@@ -86,9 +86,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
-    """What runs of a home. ``url`` is None while the gateway starts; ``ready`` is what /readyz says.
+    """State of a home's gateway. ``url`` is None while it starts; ``ready``: /readyz returned 200.
 
-    ``service`` is the service manager's unit where there is one, and ``under_service`` whether that runs it.
+    ``service`` is the registered service unit, if any; ``under_service`` is whether that unit runs the gateway.
     """
 
     running: bool
@@ -105,8 +105,8 @@ class GatewayState:
 def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
     """Start the gateway in the background and return when it accepts requests.
 
-    Raises `StartupFailedError` with the gateway's own reason, `GatewayStartError`, HomeOwnerError and HomeLayoutError;
-    then nothing runs.
+    Raises `StartupFailedError` with the gateway's own error, `GatewayStartError`, HomeOwnerError and HomeLayoutError;
+    after an error no gateway runs.
     """
     instance_id(home)
     check_owner(home.path)
@@ -128,12 +128,12 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
 
 
 def launch(config: Config, program: Program | None, *, issue_link: bool = False, tethered: bool = False) -> Launched:
-    """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it touches anything.
+    """Load *program* (None: this package) as a gateway that waits for `Launched.go` before it changes anything.
 
-    It ends by itself when this process does. Where only root may bind its port, root's process does.
-    With *issue_link* it gives back a set-up link if there is no admin yet and no earlier link that still works.
-    *tethered*: it ends when we do, or let go of it, unless `Launched.untie` was called.
-    Raises `ProgramMissingError`, and what binding raises.
+    It exits if this process exits before that. Root's process binds a port that only root may bind.
+    With *issue_link* it returns a set-up link if there is no admin yet and no valid earlier link.
+    *tethered*: it exits when this process exits or closes it, unless `Launched.detach` was called.
+    Raises `ProgramMissingError`, and the errors of binding.
     """
     home, words = config.home, program_words(program)
     if words is None and home.broker is None:
@@ -151,7 +151,7 @@ def launch(config: Config, program: Program | None, *, issue_link: bool = False,
         if words is not None:
             process = _start_supervisor(home, words, inherited, issue_link=issue_link)
         elif home.broker is not None:
-            if home.programs is None:  # root runs nothing that lies in a home, but its own package in its place
+            if home.programs is None:  # root executes no program in a home, only its own package
                 refuse_other_version(home)
             name = program.directory.name if program is not None else None
             values = {"descriptors": list(inherited), "issue_link": issue_link, "name": name}
@@ -167,7 +167,7 @@ def launch(config: Config, program: Program | None, *, issue_link: bool = False,
 
 
 def supervisor_words(home: Home, inherited: Mapping[str, int], *, issue_link: bool) -> list[str]:
-    """Return what follows the words of a program to make it a supervisor, given its *inherited* descriptors."""
+    """Return the arguments that run a program as a supervisor, given its *inherited* descriptors by option name."""
     options = [word for name, descriptor in inherited.items() for word in (f"--{name}", str(descriptor))]
     return ["supervise", "--home", str(home.path), *options, *(["--issue-link"] if issue_link else [])]
 
@@ -184,7 +184,7 @@ def _start_supervisor(
 
 @dataclass(frozen=True, slots=True)
 class _Pipes:
-    """Our ends: what it says when it is ready, what lets it go, what it is tied to."""
+    """This process's ends of the pipes: the readiness line, the signal to start, the tether."""
 
     ready: int
     go: int
@@ -192,23 +192,23 @@ class _Pipes:
 
 
 class Launched:
-    """A gateway that is loaded and waits; a context manager that ends it unless it went."""
+    """A gateway that is loaded and waits for `go`; as a context manager, it stops the gateway unless that started."""
 
     def __init__(self, home: Home, supervisor: subprocess.Popen[bytes] | None, pipes: _Pipes, log_size: int) -> None:
-        """*supervisor* is None where root's process has started it."""
+        """*supervisor* is None if root's process started it."""
         self._home = home
         self._log_size = log_size
         self._supervisor = supervisor
         self._pipes = pipes
-        self._went = False
+        self._accepted = False
         self._closed = False
 
     def go(self, timeout: float = START_LIMIT) -> Started:
-        """Let it start and return when it accepts requests; raises as `start` does, and then nothing runs."""
+        """Let the gateway start and return when it accepts requests. Raises as `start` does; then no gateway runs."""
         deadline = time.monotonic() + timeout
-        with suppress(BrokenPipeError):  # it died: the other pipe says how
+        with suppress(BrokenPipeError):  # it exited: await_line reports how
             os.write(self._pipes.go, b"g")
-        # Whoever starts a gateway asks it next; what asking needs is loaded while there is nothing to do.
+        # The caller sends it requests next; the client is imported while there is nothing else to do.
         import mosaic_gateway.gateway.local_client  # noqa: F401 - see above
 
         try:
@@ -220,29 +220,29 @@ class Launched:
                 return _await_other(self._home, deadline)
             raise
         if line is None:
-            raise self._failed("the gateway ended before it was ready")
-        self._went = True
+            raise self._failed("the gateway exited before it was ready")
+        self._accepted = True
         return Started(url=str(line["url"]), pid=int(line["pid"]), already=False, setup_url=line.get("setup_url"))
 
-    def untie(self) -> None:
-        """Let a tethered gateway stay when we end."""
-        with suppress(BrokenPipeError):  # it has ended meanwhile, which others will notice
+    def detach(self) -> None:
+        """Let a tethered gateway go on when this process exits."""
+        with suppress(BrokenPipeError):  # it has exited; other checks report that
             os.write(self._pipes.tether, b"c")
 
     def _failed(self, message: str) -> GatewayStartError:
         return _start_failed(self._home, message, self._log_size)
 
     def close(self) -> None:
-        """End it if it is not to stay, and let go of it; harmless the second time."""
+        """Close the pipes, and stop the gateway unless it started; the second call does nothing."""
         if self._closed:
             return
         for descriptor in (self._pipes.go, self._pipes.ready, self._pipes.tether):
             os.close(descriptor)
         self._closed = True
-        if not self._went:
-            self._end()
+        if not self._accepted:
+            self._stop()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._supervisor is None:
             end_holder(self._home.supervisor_lock, timeout=STOP_LIMIT)
             return
@@ -261,7 +261,7 @@ class Launched:
 
 
 def _start_service(home: Home, service: Service, timeout: float) -> Started:
-    """Have the service manager start it; after a failure it is made to give up, too."""
+    """Start the gateway through the service manager; after a failure, stop the unit so that it is not retried."""
     deadline = time.monotonic() + timeout
     log_size = _size(home.gateway_log)
     forget_failure(home)
@@ -273,7 +273,7 @@ def _start_service(home: Home, service: Service, timeout: float) -> Started:
                 return Started(url=state.url, pid=state.pid, already=False)
             time.sleep(PAUSE)
         reason = f"it was not ready within {timeout:g} s"
-    except MosaicError as error:  # by its code: root's process may have run the command
+    except MosaicError as error:  # compared by code: root's process may have run the command
         if error.code != CommandFailedError.code:
             raise
         reason = error.message
@@ -289,21 +289,21 @@ def _start_failed(home: Home, message: str, log_size: int) -> GatewayStartError:
     tail = "\n".join(tail_of(home.gateway_log, TAIL_LINES, since=log_size))
     return GatewayStartError(
         f"{message}. The end of {home.gateway_log}:\n{tail}" if tail else f"{message} and logged nothing",
-        hint="Look for the cause in the log, then run mosaic-gateway start again.",
+        hint="Fix the cause reported in the log, then run mosaic-gateway start again.",
     )
 
 
 def _await_other(home: Home, deadline: float) -> Started:
-    """Return the gateway that another process starts just now. Raises `StartBusyError` if that takes too long."""
+    """Wait for the gateway that another process is starting. Raises `StartBusyError` after *deadline*."""
     while (holder := holder_of(home.supervisor_lock)) is not None and time.monotonic() < deadline:
         state = state_of(home, ask=False)
         if state.url is not None and state.pid is not None:
             return Started(url=state.url, pid=state.pid, already=True)
         time.sleep(PAUSE)
-    who = holder.pid if holder else "gone"
+    pid = holder.pid if holder else "exited"
     raise StartBusyError(
-        f"another start of the gateway in {home.path} (process {who}) did not come to its end",
-        hint="Look at mosaic-gateway status and logs, then run mosaic-gateway start again.",
+        f"another start of the gateway in {home.path} (process {pid}) did not complete",
+        hint="Check mosaic-gateway status and mosaic-gateway logs, then run mosaic-gateway start again.",
         details={"pid": holder.pid} if holder else {},
     )
 
@@ -317,47 +317,47 @@ def _size(path: Path) -> int:
 
 
 def stop(home: Home, *, timeout: float = STOP_LIMIT) -> int | None:
-    """Stop the gateway of *home*, in the background or in the foreground, and wait for its end.
+    """Stop the gateway of *home*, whether it runs in the background or the foreground, and wait until it has exited.
 
-    Returns the pid of what was stopped, None where nothing ran. Raises `StopTimeoutError`, `HomeLayoutError`.
+    Returns the pid of the stopped process, None if none ran. Raises `StopTimeoutError`, `HomeLayoutError`.
     """
     check_run_directory(home)
     before = state_of(home, ask=False).pid
     service = registered_service(home)
     if service is not None:
-        with suppress(MosaicError):  # not loaded, or the manager is not there: what runs ends all the same
+        with suppress(MosaicError):  # not loaded, or no manager: the processes are stopped below anyway
             stop_service(home, service)
     broker = home.broker
-    end_roots = None if broker is None else lambda: broker.ask(Request.END_SUPERVISOR)
-    supervisor = end_holder(home.supervisor_lock, timeout=timeout, end_roots=end_roots)
+    end_as_root = None if broker is None else lambda: broker.ask(Request.END_SUPERVISOR)
+    supervisor = end_holder(home.supervisor_lock, timeout=timeout, end_as_root=end_as_root)
     gateway = end_holder(home.gateway_lock, timeout=timeout)
     return supervisor or gateway or before
 
 
 def state_of(home: Home, *, ask: bool = True) -> GatewayState:
-    """Return what runs; with *ask*, /readyz is asked as well. Writes nothing."""
+    """Return the state of the gateway; with *ask*, request /readyz too. Writes nothing."""
     supervisor = holder_of(home.supervisor_lock)
     gateway = holder_of(home.gateway_lock)
     service = registered_service(home)
-    named = service.described if service is not None else None
+    unit = service.described if service is not None else None
     if gateway is None:
-        return GatewayState(running=False, supervisor=supervisor.pid if supervisor else None, service=named)
-    said = _said(home, gateway)
+        return GatewayState(running=False, supervisor=supervisor.pid if supervisor else None, service=unit)
+    note = _note_of(home, gateway)
     return GatewayState(
         running=True,
-        ready=bool(ask and said["local_url"] and _is_ready(said["local_url"])),
+        ready=bool(ask and note["local_url"] and _is_ready(note["local_url"])),
         pid=gateway.pid,
         supervisor=supervisor.pid if supervisor else None,
-        url=said["url"],
-        local_url=said["local_url"],
-        version=said["version"],
-        service=named,
-        under_service=said["service"],
+        url=note["url"],
+        local_url=note["local_url"],
+        version=note["version"],
+        service=unit,
+        under_service=note["service"],
     )
 
 
-def _said(home: Home, gateway: FileLockHolder) -> dict[str, Any]:
-    """Return what *gateway* noted of itself, as little as one that is about to start where that cannot be used."""
+def _note_of(home: Home, gateway: FileLockHolder) -> dict[str, Any]:
+    """Return what *gateway* wrote into its lock file; the values of a starting gateway if that is invalid."""
     try:
         return checked_record(home.gateway_lock, gateway.facts, NOTE)
     except RecordError:

@@ -1,10 +1,10 @@
-"""The program that a home runs: its own copy of the gateway, or this very package where it has none.
+"""The program that a home runs: its own copy of the gateway, or the running package if it has none.
 
-Theory of operation. ``gateway-<version>`` is a copy of an installed distribution and all that it needs; the link
-``current`` names the one in use. It is run by the interpreter that its manifest names, isolated from
-everything else (``-I -S``), as ``<python> -I -S -B <copy> <verb> …``; so what happens to the environment that
-the package was installed into harms no gateway that runs. Copies of an ordinary user lie in the home; those of an
-installation that root made lie in a directory of root's, which the home's account can read and not change.
+Theory of operation. ``gateway-<version>`` is a copy of an installed distribution and its dependencies; the symbolic
+link ``current`` names the copy in use. It is run as ``<python> -I -S -B <copy> <verb> …`` by the interpreter that
+its manifest names, isolated (``-I -S``) from the environment that the package was installed into, so that changes
+there do not affect a running gateway. Copies of an ordinary user are in the home; those of an installation created
+by root are in a root-owned directory, which the service account can read but not change.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
     "archive_descriptors",
     "current_link",
     "current_program",
-    "is_kept",
+    "is_data_retained",
     "program_words",
     "read_program",
     "refuse_other_version",
@@ -57,14 +57,14 @@ __all__ = [
 CURRENT = "current"
 MANIFEST = "manifest.json"
 OPTIONS = ("-I", "-S", "-B")
-#: A manifest that a reader can use; the writer's own module checks what else is in it.
+#: The manifest fields needed to run a copy; the module that writes manifests checks the others.
 FIELDS = {
     "version": Field(matching(VERSION, "a version")),
     "python": Field(path_text),
     "snapshot": Field(integer, 0),
     "identity": Field(text, ""),
     "cache_tag": Field(text, ""),
-    #: Path below the copy → size in bytes, SHA-256.
+    #: Relative path → size in bytes, SHA-256.
     "files": Field(mapping(relative_path, row(integer, digest)), {}),
     "distributions": Field(entries(nested({"name": Field(text), "digest": Field(text, "")})), ()),
 }
@@ -72,22 +72,22 @@ STATE = {"state": Field(text), "version": Field(matching(VERSION, "a version"))}
 
 
 class ProgramMissingError(PreflightError):
-    """The home's copy of the gateway, or the interpreter that it was made for, is gone or damaged."""
+    """The home's program copy, or the interpreter that it was created for, is missing or damaged."""
 
     code = "PROGRAM_MISSING"
 
 
 class OtherVersionError(RefusedError):
-    """The installation is of another version than this program."""
+    """The installation has another version than this program."""
 
     code = "UPGRADE_NEEDED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A copy: ``version`` of the gateway in ``directory``, made for the interpreter ``python``.
+    """A program copy: ``version`` of the gateway in ``directory``, to be run by the interpreter ``python``.
 
-    ``manifest`` is the record of how it was made.
+    ``manifest`` is the content of its manifest.json.
     """
 
     directory: Path
@@ -97,33 +97,33 @@ class Program:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that run it, before a verb."""
+        """The command line that runs it, without a verb."""
         return (str(self.python), *OPTIONS, str(self.directory))
 
 
 def current_link(home: Home) -> Path:
-    """Return the link that names the copy in use."""
+    """Return the path of the link that names the copy in use."""
     return home.runtime / CURRENT
 
 
 def current_program(home: Home) -> Program | None:
-    """Return the copy that *home* runs, None where it has none. Raises `ProgramMissingError`, OSError."""
+    """Return the copy that *home* runs, None if it has none. Raises `ProgramMissingError`, OSError."""
     try:
-        name = os.readlink(current_link(home))  # noqa: PTH115 - a name is wanted, not a path
+        name = os.readlink(current_link(home))  # noqa: PTH115 - the target is a name, not a path
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:  # not a link
         raise _damaged(current_link(home), error) from error
     if not PROGRAM_NAME.fullmatch(name):
         raise ProgramMissingError(
-            f"{current_link(home)} leads to {name!r}, which is no copy of the gateway",
-            hint="Run mosaic-gateway install, which repairs it.",
+            f"{current_link(home)} points to {name!r}, which is not a program copy",
+            hint="To repair it, run: mosaic-gateway install",
         )
     return read_program(home.runtime / name)
 
 
 def read_program(directory: Path) -> Program:
-    """Return the copy in *directory*. Raises `ProgramMissingError` where its manifest cannot be read."""
+    """Return the copy in *directory*. Raises `ProgramMissingError` if its manifest cannot be read."""
     try:
         manifest = read_record(directory / MANIFEST, FIELDS, limit=LARGE)
     except (OSError, RecordError) as error:
@@ -131,13 +131,13 @@ def read_program(directory: Path) -> Program:
     return Program(directory=directory, version=manifest["version"], python=Path(manifest["python"]), manifest=manifest)
 
 
-def is_kept(home: Home) -> bool:
-    """Return whether *home* was uninstalled and its data kept, as far as its receipt says so."""
-    return _installed(home)[0] == "kept"
+def is_data_retained(home: Home) -> bool:
+    """Return whether *home* was uninstalled with its data retained, according to its receipt."""
+    return _state_and_version(home)[0] == "kept"
 
 
-def _installed(home: Home) -> tuple[str | None, str | None]:
-    """Return state and version from the receipt; None twice where it cannot be read, which others report."""
+def _state_and_version(home: Home) -> tuple[str | None, str | None]:
+    """Return state and version from the receipt; None for both if it cannot be read, which other checks report."""
     try:
         receipt = read_record(home.receipt, STATE)
     except (OSError, RecordError):
@@ -146,28 +146,28 @@ def _installed(home: Home) -> tuple[str | None, str | None]:
 
 
 def refuse_other_version(home: Home) -> None:
-    """Keep this program from serving a complete installation of another version, whose data it would change.
+    """Raise `OtherVersionError` if *home* is a complete installation of another version.
 
-    Raises `OtherVersionError`.
+    This program would migrate its data.
     """
-    state, installed = _installed(home)
+    state, installed = _state_and_version(home)
     if state == "installed" and installed != __version__:
         raise OtherVersionError(
-            f"{home.path} is an installation of version {installed}; this is {__version__}",
-            hint=f"For {__version__}, with a backup and a way back: mosaic-gateway upgrade. "
-            f"For {installed}: the package of that version.",
+            f"{home.path} is an installation of version {installed}; this program is version {__version__}",
+            hint=f"To upgrade to {__version__} (creates a backup, can be rolled back): mosaic-gateway upgrade. "
+            f"To run {installed}, use the package of that version.",
             details={"installed": installed, "version": __version__},
         )
 
 
 def archive_descriptors() -> frozenset[int]:
-    """Return the descriptors that this process imports its modules from: of a copy's archive (`snapshot.finder`)."""
-    found = (getattr(finder, "archive", None) for finder in sys.meta_path)
-    return frozenset(descriptor for descriptor in found if isinstance(descriptor, int))
+    """Return the open descriptors of the program copy's archive from which this process imports (`snapshot.finder`)."""
+    archives = (getattr(finder, "archive", None) for finder in sys.meta_path)
+    return frozenset(descriptor for descriptor in archives if isinstance(descriptor, int))
 
 
 def this_program() -> tuple[str, ...]:
-    """Return the words that run what this process runs."""
+    """Return the command line that runs the program of this process."""
     snapshot = getattr(sys.modules["__main__"], "SNAPSHOT", None)
     if snapshot is None:
         return (sys.executable, "-P", "-m", "mosaic_gateway")
@@ -175,9 +175,9 @@ def this_program() -> tuple[str, ...]:
 
 
 def program_words(program: Program | None) -> tuple[str, ...] | None:
-    """Return the words that run *program* (None: this package); None where this user cannot run its interpreter.
+    """Return the command line of *program* (None: this package), or None if this user may not run its interpreter.
 
-    Raises `ProgramMissingError` where the interpreter is gone.
+    Raises `ProgramMissingError` if the interpreter does not exist.
     """
     if program is None:
         return this_program()
@@ -194,13 +194,13 @@ def program_words(program: Program | None) -> tuple[str, ...] | None:
 
 def _no_interpreter(program: Program) -> ProgramMissingError:
     return ProgramMissingError(
-        f"{program.python} is gone, for which {program.directory} was made",
-        hint="Install mosaic-gateway with a Python of today, then run mosaic-gateway install.",
+        f"the interpreter {program.python} of {program.directory} does not exist",
+        hint="Install mosaic-gateway with a current Python, then run: mosaic-gateway install",
     )
 
 
 def _damaged(directory: Path, error: Exception) -> ProgramMissingError:
     return ProgramMissingError(
-        f"the gateway's program in {directory} cannot be used: {error}",
-        hint="Run mosaic-gateway install, which makes it anew.",
+        f"the program copy {directory} cannot be used: {error}",
+        hint="To create it again, run: mosaic-gateway install",
     )

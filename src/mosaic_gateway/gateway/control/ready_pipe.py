@@ -1,7 +1,7 @@
-"""One line from a starting gateway to whoever started it: ready, or why not.
+"""The readiness line from a starting gateway to the process that started it.
 
-The line goes through a pipe that is inherited: starter → supervisor → gateway. End of file without a
-line means that the gateway died before it could say anything. Form: one JSON object,
+The line goes through an inherited pipe: starter → supervisor → gateway. End of file without a line means
+that the gateway exited without a report. Format: one JSON object,
 ``{"ready": true, "url": …, "pid": …}`` or ``{"ready": false, "error": {code, message, hint}, "exit_code": n}``.
 """
 
@@ -18,12 +18,12 @@ from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 
 __all__ = ["SUPERVISOR_BUSY", "ReadyPipe", "StartupFailedError", "await_line"]
 
-#: The code of the error by which a supervisor says that another one holds the home's lock.
+#: Error code of a supervisor that exits because another one holds the home's lock.
 SUPERVISOR_BUSY = "SUPERVISOR_BUSY"
 
 
 class StartupFailedError(MosaicError):
-    """The gateway could not start; code, hint and exit code are those of its own error."""
+    """The gateway failed to start; code, hint and exit code are those of its own error."""
 
     def __init__(self, error: dict[str, Any], exit_code: int) -> None:
         super().__init__(str(error.get("message", "")), hint=str(error.get("hint", "")), details=error.get("details"))
@@ -32,37 +32,37 @@ class StartupFailedError(MosaicError):
 
 
 class ReadyPipe:
-    """The writing end, for the gateway; without a descriptor it says nothing."""
+    """The write end of the pipe, used by the gateway; without a descriptor it writes nothing."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
         if descriptor is not None:
-            os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the system call has it
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - the signature of os
 
     def ready(self, **facts: Any) -> None:
-        """Say that requests are accepted."""
-        self._say({"ready": True, "pid": os.getpid(), **facts})
+        """Report that requests are accepted."""
+        self._send({"ready": True, "pid": os.getpid(), **facts})
 
     def failed(self, error: MosaicError) -> None:
-        """Say why the start failed."""
-        self._say({"ready": False, "error": error.to_dict(), "exit_code": int(error.exit_code)})
+        """Report why the start failed."""
+        self._send({"ready": False, "error": error.to_dict(), "exit_code": int(error.exit_code)})
 
     def stopping(self) -> None:
-        """Say nothing: nobody listens any more."""
+        """Do nothing: the pipe is closed by now."""
 
-    def _say(self, line: dict[str, Any]) -> None:
+    def _send(self, line: dict[str, Any]) -> None:
         if self._descriptor is None:
             return
-        with suppress(OSError):  # the starter may have gone away: nobody listens
+        with suppress(OSError):  # the starter may have exited
             os.write(self._descriptor, json.dumps(line, default=str).encode() + b"\n")
         os.close(self._descriptor)
         self._descriptor = None
 
 
 def await_line(descriptor: int, timeout: float) -> dict[str, Any] | None:
-    """Return what the gateway said when it was ready, None when it died without a word.
+    """Return the line of a gateway that is ready, None if it exited without a complete line.
 
-    Raises `StartupFailedError` with the reason that it gave, TimeoutError after *timeout* seconds.
+    Raises `StartupFailedError` with the gateway's error, TimeoutError after *timeout* seconds.
     """
     deadline = time.monotonic() + timeout
     received = b""
@@ -76,7 +76,7 @@ def await_line(descriptor: int, timeout: float) -> dict[str, Any] | None:
         received += chunk
     line = json.loads(received)
     if not isinstance(line, dict):
-        raise InternalError("the gateway sent no JSON object when it started")
+        raise InternalError("the readiness line of the gateway is not a JSON object")
     if not line.get("ready"):
         raise StartupFailedError(line["error"], line["exit_code"])
     return line

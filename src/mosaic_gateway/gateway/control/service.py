@@ -1,7 +1,7 @@
-"""The service manager's entry for a home, as far as starting, stopping and asking go.
+"""The service unit of a home: look-up, start and stop.
 
-The installer registers it (`mosaic_gateway_installer.service`). What the manager is asked to do is a list of commands,
-so that it can be tested without one.
+The installer registers it (`mosaic_gateway_installer.service`). The commands for the service manager are returned as
+lists, so that they can be tested without one.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = [
     "stop_service",
 ]
 
-#: What a unit of ours is called; anything else in a receipt is none of ours.
+#: Unit names of mosaic-gateway; any other name in a receipt is invalid.
 NAME = re.compile(r"mosaic-gateway(-[0-9a-f]{8})?\.service|org\.mosaic-gateway(\.[0-9a-f]{8})?")
-STOP_LIMIT = 90.0  # seconds; the unit's own limit is below it
+STOP_LIMIT = 90.0  # seconds; above the unit's own limit
 
 
 class Manager(StrEnum):
-    """What keeps a gateway running across failures and restarts of the machine."""
+    """A service manager, which restarts a gateway after a crash or a reboot."""
 
     SYSTEMD = "systemd"
     SYSTEMD_USER = "systemd-user"
@@ -61,7 +61,7 @@ class Manager(StrEnum):
 
 FIELDS = {
     "manager": Field(member(Manager)),
-    "name": Field(matching(NAME, "the name of a unit of mosaic-gateway")),
+    "name": Field(matching(NAME, "the name of a mosaic-gateway unit")),
     "confined": Field(boolean),
     "text": Field(any_text, ""),
 }
@@ -69,9 +69,9 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A unit: its ``name`` for the manager, whether it is confined to its home, and its ``text`` as written.
+    """A service unit: its ``name``, whether it is confined to its home, and the ``text`` of its file.
 
-    Where its file is follows from that.
+    Manager and name determine the path of the file.
     """
 
     manager: Manager
@@ -80,17 +80,17 @@ class Service:
     text: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as kept in the receipt, or in root's record."""
+        """Return the JSON form, as stored in the receipt or in root's record."""
         return {"manager": str(self.manager), "name": self.name, "confined": self.confined, "text": self.text}
 
     @classmethod
     def from_dict(cls, value: Any, file: Path) -> Service:
-        """Return what `to_dict` gave and *file* holds. Raises RecordError."""
+        """Return the service from the JSON form *value*, read from *file*. Raises RecordError."""
         return cls(**checked_record(file, value, FIELDS))
 
     @property
     def file(self) -> Path:
-        """The unit's file."""
+        """The path of the unit file."""
         match self.manager:
             case Manager.SYSTEMD:
                 return Path("/etc/systemd/system", self.name)
@@ -103,12 +103,12 @@ class Service:
 
     @property
     def is_for_root(self) -> bool:
-        """Whether it is the machine's, and not a user's own."""
+        """Whether it is a system unit, as opposed to a user unit."""
         return self.manager in {Manager.SYSTEMD, Manager.LAUNCHD}
 
     @property
     def described(self) -> str:
-        """The unit for people: ``systemd, user unit mosaic-gateway.service``."""
+        """The display form: ``systemd, user unit mosaic-gateway.service``."""
         kinds = {
             Manager.SYSTEMD: "systemd, unit",
             Manager.SYSTEMD_USER: "systemd, user unit",
@@ -119,12 +119,12 @@ class Service:
 
     @property
     def systemctl(self) -> tuple[str, ...]:
-        """The words that every request to systemd begins with."""
+        """The first words of every systemctl command."""
         return ("systemctl", "--user") if self.manager is Manager.SYSTEMD_USER else ("systemctl",)
 
     @property
     def domain(self) -> str:
-        """Where launchd keeps it."""
+        """The launchd domain target."""
         return "system" if self.manager is Manager.LAUNCHD else f"gui/{os.getuid()}"
 
     @property
@@ -134,19 +134,19 @@ class Service:
 
 
 def registered_service(home: Home) -> Service | None:
-    """Return the service of *home*, if its file is there and is for this home. Writes nothing.
+    """Return the service of *home* if its unit file exists and is for this home. Writes nothing.
 
-    The machine's unit stands in root's record, a user's own in the receipt; a user's manager answers that user alone.
+    A system unit is recorded in root's record, a user unit in the receipt.
     """
     with suppress(OSError, RecordError):
-        found = recorded_service(home)
-        if found is not None and is_for_home(read_regular(found.file, SMALL).decode("utf-8", "replace"), home):
-            return found
+        service = recorded_service(home)
+        if service is not None and is_for_home(read_regular(service.file, SMALL).decode("utf-8", "replace"), home):
+            return service
     return None
 
 
 def recorded_service(home: Home) -> Service | None:
-    """Return the service of *home* as it is recorded, be it there or not. Raises RecordError, OSError."""
+    """Return the recorded service of *home*, whether its unit file exists or not. Raises RecordError, OSError."""
     record = read_machine_record(home.path)
     if record is not None:
         return Service.from_dict(record.unit, DIRECTORY) if record.unit is not None else None
@@ -155,21 +155,21 @@ def recorded_service(home: Home) -> Service | None:
 
 
 def is_for_home(text: str, home: Home) -> bool:
-    """Return whether the unit file *text* was written by us for *home*, whatever was changed in it since."""
+    """Return whether the unit file *text* was written by mosaic-gateway for *home*, possibly edited since."""
     return home_line(home) in text.splitlines()
 
 
 def home_line(home: Home) -> str:
-    """Return the line by which a unit file of ours says whose it is."""
-    # Two hyphens would end an XML comment.
+    """Return the line that identifies *home* in its unit file."""
+    # In a launchd plist the line is in an XML comment, which must not contain two hyphens.
     escaped = str(home.path).encode("unicode_escape").decode().replace("--", "-\\x2d")
     return f"# Home: {escaped}"
 
 
 def start_service(home: Home, service: Service, *, timeout: float) -> None:
-    """Have *service* of *home* started; systemd answers when it is ready. *timeout* in seconds.
+    """Start *service* of *home*; under systemd, return when it is ready. *timeout* in seconds.
 
-    The machine's manager takes orders from root alone. Raises CommandFailedError, and MosaicError with its code.
+    A system unit is started by root's process. Raises CommandFailedError, or MosaicError with the same code.
     """
     if service.is_for_root and home.broker is not None:
         home.broker.ask(Request.START_UNIT, {"timeout": timeout})
@@ -178,7 +178,7 @@ def start_service(home: Home, service: Service, *, timeout: float) -> None:
 
 
 def stop_service(home: Home, service: Service) -> None:
-    """Have *service* of *home* stopped and wait for its end, also one that keeps failing. Raises as `start_service`."""
+    """Stop *service* of *home*, also a failed one, and wait until it has exited. Raises as `start_service`."""
     if service.is_for_root and home.broker is not None:
         home.broker.ask(Request.STOP_UNIT)
     else:
@@ -186,7 +186,7 @@ def stop_service(home: Home, service: Service) -> None:
 
 
 def start_commands(service: Service) -> Sequence[Sequence[str]]:
-    """Return what starts *service*."""
+    """Return the commands that start *service*."""
     if service.is_systemd:
         return [(*service.systemctl, "start", service.name)]
     return [
@@ -196,14 +196,14 @@ def start_commands(service: Service) -> Sequence[Sequence[str]]:
 
 
 def stop_commands(service: Service) -> Sequence[Sequence[str]]:
-    """Return what stops *service*."""
+    """Return the commands that stop *service*."""
     if service.is_systemd:
         return [(*service.systemctl, "stop", service.name), (*service.systemctl, "reset-failed", service.name)]
     return [("launchctl", "bootout", f"{service.domain}/{service.name}")]
 
 
 def _run_all(commands: Sequence[Sequence[str]], timeout: float) -> None:
-    """Run *commands*; the one that matters is systemd's first, launchd's last: the other may say "already so"."""
+    """Run *commands*. Raise only if systemd's first or launchd's last fails: the others may have nothing to do."""
     decisive = 0 if commands[0][0] == "systemctl" else len(commands) - 1
     for number, words in enumerate(commands):
         try:

@@ -1,7 +1,7 @@
-"""How a gateway under a service manager says that it is ready, or why it is not.
+"""Notification of the service manager about readiness, failure and shutdown (sd_notify(3)).
 
-A service manager learns of ``READY=1`` and of an exit code. The reason of a failed start goes into a file in the
-home as well, so that whoever asked for the start (`control.start`) can give it as the gateway itself would.
+The manager receives ``READY=1`` or an exit code only. The error of a failed start is also written into a file in the
+home, so that the process that requested the start (`gateway_process.start`) can report it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ FIELDS = {"error": Field(nested(ERROR)), "exit_code": Field(member(ExitCode))}
 
 
 class ServiceNotice:
-    """Announces a gateway to the service manager that started it.
+    """Reports the state of this gateway to the service manager that started it.
 
-    *address* is its ``NOTIFY_SOCKET``, *limit* the seconds within which it wants to hear from us (None: it does not).
+    *address* is its ``NOTIFY_SOCKET``, *limit* its watchdog time-out in seconds (None: no watchdog).
     """
 
     def __init__(self, home: Home, address: str | None, limit: float | None = None) -> None:
@@ -47,35 +47,35 @@ class ServiceNotice:
         self._watchdog: Watchdog | None = None
 
     def ready(self, **facts: Any) -> None:
-        """Say that requests are accepted."""
+        """Report that requests are accepted, and start the watchdog."""
         notify(self._address, READY="1", STATUS=f"Listening on {facts.get('url')}")
         if self._limit is not None:
             self._watchdog = Watchdog(self._address, str(facts["local_url"]), self._limit)
             self._watchdog.start()
 
     def failed(self, error: MosaicError) -> None:
-        """Say why the start failed."""
-        LOG.error("The gateway could not start [%s]: %s", error.code, error.message)
+        """Report why the start failed."""
+        LOG.error("The gateway failed to start [%s]: %s", error.code, error.message)
         notify(self._address, STATUS=f"[{error.code}] {error.message}")
         with suppress(OSError):
             write_file(_failure_file(self._home), json.dumps({"error": error.to_dict(), "exit_code": error.exit_code}))
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Report that the shutdown has begun."""
         if self._watchdog is not None:
             self._watchdog.stop()
         notify(self._address, STOPPING="1", STATUS="Stopping")
 
 
 class LogFileHandler(logging.Handler):
-    """Writes a process's own log into the home's rotated file; a full disk loses lines, never the process."""
+    """Writes the log of this process into the home's rotated file; on a full disk, lines are lost."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._file = RotatingFile(path)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append *record*; `logging` holds the handler's lock."""
+        """Append *record*; the caller (`logging`) holds the handler's lock."""
         with suppress(OSError):
             self._file.write(self.format(record).encode() + b"\n")
 
@@ -86,7 +86,7 @@ class LogFileHandler(logging.Handler):
 
 
 def read_failure(home: Home) -> StartupFailedError | None:
-    """Return why the last start under a service manager failed, None where it did not say."""
+    """Return the error of the last failed start under a service manager, None if none was recorded."""
     try:
         return StartupFailedError(**read_record(_failure_file(home), FIELDS))
     except (OSError, RecordError):
@@ -94,7 +94,7 @@ def read_failure(home: Home) -> StartupFailedError | None:
 
 
 def forget_failure(home: Home) -> None:
-    """Remove what an earlier start said. Raises OSError."""
+    """Remove the recorded error of an earlier start. Raises OSError."""
     remove_file(_failure_file(home))
 
 

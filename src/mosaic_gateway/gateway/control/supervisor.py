@@ -1,14 +1,14 @@
-"""Keeps a gateway running in the background: ``python -m mosaic_gateway supervise``, or a program copy's.
+"""The supervisor, which keeps a gateway running in the background: ``mosaic-gateway supervise``.
 
-Theory of operation. The supervisor forks a gateway (``serve``), moves its output into the rotated log, and forks
-another when it ends unasked, with growing pauses. SIGTERM is passed on; when the gateway has ended,
-so has the supervisor. If the gateway ends before it was ever ready, the supervisor ends with its exit
-code: its starter learns why through the ready pipe. It has one thread, and imports little itself. With a tether, a
-pipe that an upgrade holds, it ends when the upgrade does before that has said that all is well: a new version never
-stays without a process that could go back to the old one.
+Theory of operation. The supervisor forks a gateway (``serve``), copies its output into the rotated log, and forks
+another one after growing pauses when it exits unexpectedly. It forwards SIGTERM and exits after the gateway. If the
+first gateway exits before it was ready, the supervisor exits with the same exit code; the process that started it
+receives the error through the ready pipe. It has one thread and imports few modules. A tether is a pipe whose write
+end an upgrade holds: the supervisor stops if the upgrade exits before it has confirmed the new version, so that a
+new version never runs without a process that can roll it back.
 
-Root starts one only where the account cannot run the interpreter (``--account``): it then loads all that serving
-needs, and becomes the account before it looks at the home.
+Root starts a supervisor only if the service account cannot run the interpreter (``--account``): it then imports all
+that serving needs, and switches to the account before it accesses the home.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ __all__ = ["Supervisor", "main"]
 
 FIRST_PAUSE = 0.5  # seconds before the first restart; doubles
 LONGEST_PAUSE = 30.0
-STOP_LIMIT = 45  # seconds that a gateway has to end; its own limits add up to less
-SETTLED = 60.0  # a gateway that ran this long begins again with the first pause
+STOP_LIMIT = 45  # seconds until SIGKILL; above the sum of the gateway's own limits
+SETTLED = 60.0  # seconds; a gateway that ran this long is restarted after FIRST_PAUSE
 STREAMS = (1, 2)  # standard output and error
 #: Runs a command line and returns its exit code.
 RunWords = Callable[[Sequence[str]], int]
 
 
 class SupervisorBusyError(BusyError):
-    """Another supervisor keeps the gateway of the home running."""
+    """Another supervisor runs the gateway of the home."""
 
     code = SUPERVISOR_BUSY
 
 
 class _Gateway:
-    """A forked gateway, our child."""
+    """A forked gateway, a child of this process."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._code: int | None = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send *number* unless it has ended; its pid is ours until we have waited for it."""
+        """Send *number* unless it has exited; its pid is not reused before waitpid(2) returned it."""
         if self._poll(os.WNOHANG) is None:
             os.kill(self.pid, number)
 
     def wait(self) -> int:
-        """Return how it ended, as ``subprocess`` has it."""
+        """Wait, and return the exit code, negative for a signal (as in ``subprocess``)."""
         code = self._poll(0)
         assert code is not None  # noqa: S101 - it was waited for
         return code
@@ -77,7 +77,7 @@ class _Gateway:
 
 
 class Supervisor:
-    """One gateway and its log."""
+    """Supervises one gateway and writes its log."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Supervisor:
         listener: int | None,
         issue_link: bool,
     ) -> None:
-        """*run_words* runs a command line in a forked child; *lock* is held, the rest are descriptors and options."""
+        """*run_words* runs a command line in a forked child; *lock* is held; the others are descriptors and options."""
         self._home = home
         self._lock = lock
         self._run_words = run_words
@@ -118,7 +118,7 @@ class Supervisor:
             first = False
             if not self._stopping:
                 pause = FIRST_PAUSE if time.monotonic() - started > SETTLED else pause
-                self._say(f"The gateway ended ({ending_of(code)}); starting it again in {pause:g} s")
+                self._log_warning(f"The gateway ended ({ending_of(code)}); starting it again in {pause:g} s")
                 self._sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         return ExitCode.DONE
@@ -127,11 +127,11 @@ class Supervisor:
         words = ["serve", "--home", str(self._home.path), "--supervisor", str(os.getpid()), *self._options]
         words += self._first_options if first else []
         output, writer = os.pipe()
-        ends_with_us = die_with_parent(signal.SIGTERM)  # loads libc before the fork
+        set_death_signal = die_with_parent(signal.SIGTERM)  # loads libc before the fork
         pid = os.fork()
         if pid == 0:
-            if ends_with_us is not None:
-                ends_with_us()
+            if set_death_signal is not None:
+                set_death_signal()
             self._serve(words, writer, unused=(output,))
         self._child = _Gateway(pid)
         os.close(writer)
@@ -140,15 +140,15 @@ class Supervisor:
         if self._stopping:
             self._child.signal(signal.SIGTERM)
         try:
-            self._pass_on(output)
+            self._copy_output(output)
         finally:
             os.close(output)
-            if first and self._ready is not None:  # not before: the starter reads the log when this pipe ends
+            if first and self._ready is not None:  # only now: the starter reads the log at this pipe's end of file
                 os.close(self._ready)
         return self._child.wait()
 
     def _serve(self, words: Sequence[str], output: int, *, unused: Sequence[int]) -> None:
-        """Be the gateway, in the forked child; does not return."""
+        """Run the gateway in the forked child; does not return."""
         code = int(ExitCode.FAILED)
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
@@ -167,8 +167,8 @@ class Supervisor:
         finally:
             os._exit(code)
 
-    def _pass_on(self, output: int) -> None:
-        """Write what comes from *output* into the log, line by line, until its end; watch the tether meanwhile."""
+    def _copy_output(self, output: int) -> None:
+        """Copy *output* into the log, line by line, until end of file; handle the tether meanwhile."""
         pending = b""
         while True:
             readable, _, _ = select.select([output, *([] if self._tether is None else [self._tether])], [], [])
@@ -185,12 +185,12 @@ class Supervisor:
             self._write(pending)
 
     def _read_tether(self) -> None:
-        assert self._tether is not None  # noqa: S101 - the caller has just seen it
-        word = os.read(self._tether, 1)
+        assert self._tether is not None  # noqa: S101 - checked by the caller
+        confirmation = os.read(self._tether, 1)
         os.close(self._tether)
         self._tether = None
-        if not word:
-            self._say("The upgrade that started this gateway ended before it was complete; stopping")
+        if not confirmation:
+            self._log_warning("The upgrade that started this gateway exited before it was complete; stopping")
             self._stop(signal.SIGTERM, None)
 
     def _was_ready(self) -> bool:
@@ -212,20 +212,20 @@ class Supervisor:
         while not self._stopping and time.monotonic() < deadline:
             time.sleep(0.1)
 
-    def _say(self, text: str) -> None:
+    def _log_warning(self, text: str) -> None:
         self._write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} WARNING supervisor: {text}\n".encode())
 
     def _write(self, line: bytes) -> None:
         try:
             self._log.write(line)
-        except OSError:  # a full disk loses log lines, never the gateway
+        except OSError:  # on a full disk log lines are lost, but the gateway goes on
             return
 
 
 def main(words: Sequence[str], run_words: RunWords) -> int:
-    """Run the supervisor of one home, as the options *words* say; return its exit code.
+    """Run the supervisor of one home with the command-line options *words*; return its exit code.
 
-    *run_words* runs the command line of a gateway, in a forked child.
+    *run_words* runs the command line of a gateway in a forked child.
     """
     parser = argparse.ArgumentParser(prog="mosaic-gateway-supervisor")
     parser.add_argument("--home", type=Path, required=True)
@@ -237,11 +237,11 @@ def main(words: Sequence[str], run_words: RunWords) -> int:
     parser.add_argument("--account")
     arguments = parser.parse_args(words)
     if arguments.account is not None:
-        _become(arguments.account)
+        _switch_to(arguments.account)
     home = Home(arguments.home)
     with FileLock(home.supervisor_lock) as lock:
         if not lock.acquire():
-            busy = SupervisorBusyError(f"another supervisor keeps the gateway of {home.path} running")
+            busy = SupervisorBusyError(f"another supervisor runs the gateway of {home.path}")
             ReadyPipe(arguments.ready_fd).failed(busy)
             return ExitCode.BUSY
         supervisor = Supervisor(
@@ -258,11 +258,11 @@ def main(words: Sequence[str], run_words: RunWords) -> int:
             return supervisor.run()
         finally:
             if arguments.listen_fd is not None:
-                os.close(arguments.listen_fd)  # where the lock is free, the port is free, too
+                os.close(arguments.listen_fd)  # before the lock is released: who gets the lock can bind the port
 
 
-def _become(name: str) -> None:
-    """Load what serving needs, which the account may not be able to read, and become the account *name*."""
+def _switch_to(name: str) -> None:
+    """Import what serving needs, which the account may not be able to read, and switch to the account *name*."""
     from mosaic_gateway.gateway.run.server import preload, preload_engines
 
     account = account_named(name)

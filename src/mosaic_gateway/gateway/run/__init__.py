@@ -1,1 +1,1 @@
-"""The life of a gateway in its own process: start-up, serving, shutdown."""
+"""The gateway process: start-up, serving and shutdown."""

@@ -1,7 +1,7 @@
-"""Keeps an engine running under a gateway: starts it, watches it, starts it again when it died.
+"""Start, monitoring and restart of the database engine under a gateway.
 
-All of it happens in one thread of its own. The kernel ends the server when the *thread* that started
-it ends (``process.command.die_with_parent``), and this thread lives as long as the gateway.
+All of it runs in one dedicated thread that lives as long as the gateway, because the kernel signals the
+database server when the *thread* that started it exits (``process.command.die_with_parent``).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ LONGEST_PAUSE = 10.0  # seconds between two attempts to start
 
 @runtime_checkable
 class PreparableEngine(Protocol):
-    """An engine whose start takes long, but little of us."""
+    """An engine whose slow start can go on while this process does other work."""
 
     def begin(self) -> None:
-        """Start it without waiting, whichever thread this is; ``start`` completes it, ``stop`` ends it."""
+        """Begin the start without waiting, from any thread; ``start`` completes it, ``stop`` aborts it."""
 
 
 class EngineSupervisor:
-    """Holds an engine up from `begin`, or `start`, to `stop`."""
+    """Keeps an engine running from `begin` or `start` until `stop`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._stopping = threading.Event()
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="engine-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine-supervisor", daemon=True)
 
     def begin(self) -> None:
-        """Begin the start of an engine that takes long, of another not. Raises what the engine raises."""
+        """Begin the start if the engine is a `PreparableEngine`. Raises what the engine raises."""
         if isinstance(self._engine, PreparableEngine):
             self._engine.begin()
 
@@ -53,7 +53,7 @@ class EngineSupervisor:
             raise self._failure
 
     def stop(self) -> None:
-        """Stop the engine; bounded by the engine's own limits."""
+        """Stop the engine; takes no longer than the engine's own time-outs."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -63,7 +63,7 @@ class EngineSupervisor:
     def _run(self) -> None:
         try:
             self._engine.start()
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that called start()
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that called start()
             self._failure = error
             return
         finally:
@@ -82,9 +82,9 @@ class EngineSupervisor:
             LOG.error("The database server (%s) ended; starting it again", self._engine.name)
             try:
                 self._engine.start()
-            except Exception as error:  # the boundary: as long as the gateway runs, it is tried again
+            except Exception as error:  # the boundary: the start is retried as long as the gateway runs
                 pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-                trace = None if isinstance(error, MosaicError | OSError) else error  # those say it all themselves
+                trace = None if isinstance(error, MosaicError | OSError) else error  # their messages suffice
                 LOG.log(logging.ERROR, "The database server could not be started: %s", error, exc_info=trace)
             else:
                 pause = WATCH_INTERVAL

@@ -1,9 +1,9 @@
-"""The life of a gateway process: the one place that joins engine, runner and app.
+"""The life cycle of a gateway process, which connects engine, migration runner and application.
 
-Order: bundles checked → address bound (not listening) → home locked → engine begun → engine up and
-verified → schema → storage → listen → ready. A request can only ever meet a complete schema. On the
-way down: no new requests → pool closed → engine stopped → lock freed. An engine that takes long (PGlite) is begun
-before most of what serving needs is loaded, which is done meanwhile; so this module imports little itself.
+Start-up: bundles checked → address bound (not listening) → home locked → engine start begun → engine started and
+verified → schema migrated → storage → listen → ready. No request is accepted before the schema is complete.
+Shutdown: no new requests → pool closed → engine stopped → lock released. The start of a slow engine (PGlite) goes on
+while most of the modules for serving are imported; therefore this module imports few itself.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ class GatewayRunningError(BusyError):
 
 
 class _StopRequestedError(BaseException):
-    """SIGTERM or SIGINT arrived before the HTTP server had taken over the signals."""
+    """SIGTERM or SIGINT arrived before the HTTP server had installed its signal handlers."""
 
 
 class Readiness(Protocol):
-    """Hears how a gateway is: whoever started it."""
+    """The receiver of state reports: the process or service manager that started the gateway."""
 
     def ready(self, **facts: Any) -> None:
-        """Hear that requests are accepted; *facts* are ``url``, ``local_url`` and ``setup_url``."""
+        """Report that requests are accepted; *facts* are ``url``, ``local_url`` and ``setup_url``."""
 
     def failed(self, error: MosaicError) -> None:
-        """Hear why the start failed."""
+        """Report why the start failed."""
 
     def stopping(self) -> None:
-        """Hear that the end has begun."""
+        """Report that the shutdown has begun."""
 
 
 def serve(
@@ -71,12 +71,11 @@ def serve(
 ) -> None:
     """Serve *config*'s home until SIGTERM or SIGINT.
 
-    *supervisor* is the pid of the process that must not be outlived; with *issue_link* a link for the
-    first admin goes through *ready*, if one is wanted. *listener* is a descriptor that is bound to the address
-    already, None where it is bound here. Raises PreflightError, the
-    migration layer's errors and `GatewayRunningError`; then nothing of it is left running.
+    The gateway stops when the process with the pid *supervisor* exits. With *issue_link* a set-up link is passed to
+    *ready* if `first_link` returns one. *listener* is a descriptor that is bound to the address, or None to bind it
+    here. Raises PreflightError, the migration layer's errors and `GatewayRunningError`; then the engine is stopped.
     """
-    began = time.time()
+    settings_read_at = time.time()
     check_layout(config.home)
     identity = instance_id(config.home)
     bundles = load_bundles()
@@ -88,7 +87,7 @@ def serve(
         _engine_supervised(config) as (engine, engine_supervisor),
     ):
         engine_supervisor.begin()
-        preload()  # the package may be gone while we serve
+        preload()  # the package may be removed while the gateway serves
         preload_engine(config.engine)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
@@ -97,12 +96,12 @@ def serve(
 
         prepare(config, engine, bundles, identity)
         link = first_link(config, engine) if issue_link else None
-        _run(config, engine, bound, _Announcement(lock, ready, began, link, under_service), identity)
+        _run(config, engine, bound, _Announcement(lock, ready, settings_read_at, link, under_service), identity)
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
     serve_http(
-        config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.make(config)
+        config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.publish(config)
     )
     announcement.ready.stopping()
     LOG.info("Stopping")
@@ -110,20 +109,21 @@ def _run(config: Config, engine: Engine, listener: socket.socket, announcement: 
 
 @dataclass(frozen=True, slots=True)
 class _Announcement:
-    """Tells the machine that requests are accepted; *began* is when the settings were read (epoch seconds)."""
+    """The report that requests are accepted, to lock file, log and *ready*. Times are epoch seconds."""
 
     lock: FileLock
     ready: Readiness
-    began: float
+    settings_read_at: float
     link: str | None
     under_service: bool
 
-    def make(self, config: Config) -> None:
+    def publish(self, config: Config) -> None:
+        """Write the note in the lock file and a log line, and report readiness."""
         self.lock.note(
             url=config.url,
             local_url=config.local_url,
             version=__version__,
-            began=self.began,
+            began=self.settings_read_at,
             service=self.under_service,
         )
         LOG.info("Listening on %s", config.local_url)
@@ -131,7 +131,7 @@ class _Announcement:
 
 
 def _listener(config: Config, descriptor: int | None) -> socket.socket:
-    """Return a socket bound to the address; one that was passed on stays open for the next gateway."""
+    """Return a socket bound to the address; an inherited *descriptor* stays open for the next gateway."""
     if descriptor is None:
         return listener_for(config.home, config.host, config.port)
     return socket.socket(fileno=os.dup(descriptor))
@@ -146,7 +146,7 @@ def _home_lock(config: Config) -> Iterator[FileLock]:
 
 
 def _refuse_second(config: Config) -> None:
-    """Name the gateway that serves this home before the port does: it is most likely the one that has it."""
+    """Refuse if a gateway serves this home; checked before binding, since that gateway probably has the port."""
     holder = holder_of(config.home.gateway_lock)
     if holder is not None:
         raise _already_running(config, holder)
@@ -155,7 +155,7 @@ def _refuse_second(config: Config) -> None:
 def _already_running(config: Config, holder: FileLockHolder | None) -> GatewayRunningError:
     return GatewayRunningError(
         f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
-        hint="Use it, or stop it first: mosaic-gateway stop",
+        hint="To stop it, run: mosaic-gateway stop",
         details={"pid": holder.pid if holder else None},
     )
 
@@ -172,31 +172,31 @@ def _engine_supervised(config: Config) -> Iterator[tuple[Engine, EngineSuperviso
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """Unwind on SIGTERM and SIGINT, so that the engine is stopped; further signals are ignored then."""
+    """Raise on the first SIGTERM or SIGINT, so that the engine is stopped; ignore further ones."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise _StopRequestedError
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except _StopRequestedError:
         LOG.info("Stopped by a signal")
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def configure_logging(level: int = logging.INFO, *, also: logging.Handler | None = None) -> None:
-    """Write this process's log to standard error, one line an event, times in UTC; and to *also*."""
+    """Send the log of this process to standard error and *also*, one line per record, times in UTC."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handlers = [handler] if also is None else [handler, also]
-    for each in handlers:
-        each.setFormatter(formatter)
+    for configured in handlers:
+        configured.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=handlers, force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("psycopg").setLevel(logging.ERROR)

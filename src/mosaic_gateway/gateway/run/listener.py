@@ -1,4 +1,4 @@
-"""The address that a gateway listens on, bound by the process that may bind it."""
+"""Binding of the address that a gateway listens on, through root's process for privileged ports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["listener_for"]
 
 
 def listener_for(home: Home, host: str, port: int) -> socket.socket:
-    """Return a socket bound to *host* and *port*, not listening; root's process binds a port that only root may bind.
+    """Return a socket bound to *host* and *port*, not listening; root's process binds a privileged port.
 
-    Raises `PortInUseError`, `AddressUnusableError`, and MosaicError if root has not said that it is this port.
+    Raises `PortInUseError`, `AddressUnusableError`, and MosaicError if root's record does not permit the port.
     """
     if home.broker is None or not is_privileged(port):
         return bind_listener(host, port)

@@ -1,4 +1,4 @@
-"""The HTTP server around the app: listens only when told to, and says so."""
+"""The HTTP server (uvicorn) that runs the application, and the import of its modules ahead of time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["preload", "preload_engine", "preload_engines", "serve_http"]
 
 BACKLOG = 512
-#: What is imported on first use somewhere below; a failing import after root was given up would be a 500.
+#: Modules otherwise imported on first use: once root privileges are dropped, an import may fail and cause a 500.
 PRELOADED = (
     "anyio._backends._asyncio",
     "concurrent.futures.thread",
@@ -47,11 +47,11 @@ PRELOADED = (
     "uvicorn.protocols.http.auto",
     "uvicorn.server",
 )
-GRACE = 5  # seconds that open requests have to end
+GRACE = 5  # seconds for open requests to finish at shutdown
 
 
 def preload(enough: Callable[[], bool] = lambda: False) -> None:
-    """Import all that serving needs, for a process that may not be able to read it later; less if it is *enough*."""
+    """Import all that serving needs, because the process may not be able to read it later; stop if *enough*()."""
     for name in PRELOADED:
         if enough():
             return
@@ -59,17 +59,17 @@ def preload(enough: Callable[[], bool] = lambda: False) -> None:
 
 
 def preload_engine(engine: EngineName) -> None:
-    """Load what *engine* alone takes from this package, for the same reason."""
+    """Import the modules and read the files that only *engine* needs, for the same reason."""
     if engine is EngineName.PGLITE:
         import mosaic_gateway.engines.pglite.engine
-        import mosaic_gateway.engines.pglite.self_test  # noqa: F401 - to have it
+        import mosaic_gateway.engines.pglite.self_test  # noqa: F401 - imported ahead of time
         from mosaic_gateway.engines.pglite.pinned_versions import shipped
 
         shipped()
 
 
 def preload_engines() -> None:
-    """Load what any engine, and the schema, take from this package: which engine is known only in the home."""
+    """Do `preload_engine` for every engine, and load the bundles; for a process that has not read the home yet."""
     from mosaic_gateway.gateway.schema import load_bundles
 
     for engine in EngineName:
@@ -82,7 +82,7 @@ def serve_http(
 ) -> None:
     """Serve the app on the bound *listener* until SIGTERM or SIGINT; call *on_ready* when requests are accepted.
 
-    Raises `PortInUseError` when another process began to listen on the same port first.
+    Raises `PortInUseError` if another process already listens on the port.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""An engine that is up made ready for requests: verified, its schema complete, the gateway's own record in it."""
+"""Preparation of a started engine for requests: verification, migration, and the record of the instance."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ LOG = logging.getLogger(__name__)
 
 
 def prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identity: str) -> None:
-    """Verify *engine*, bring both schemas up to date with *bundles*, and note who serves (*identity*).
+    """Verify *engine*, apply the pending migrations of *bundles*, and store *identity* and version.
 
     Raises PreflightError and the migration layer's errors.
     """
     report = engine.verify()
     LOG.info("Database: PostgreSQL %s, pgvector %s (%s)", report.server_version, report.vector_version, config.engine)
     if report.recovered is not None:
-        LOG.warning("Cleared up after a crash: %s", report.recovered)
-    checked = time.perf_counter()
+        LOG.warning("Recovered from a crash: %s", report.recovered)
+    started = time.perf_counter()
     with migration_file_lock(config, DEFAULT_LOCK_TIMEOUT):
         prepare_schema(bundles, engine.conninfo(), config.engine)
-    LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - checked) * 1000)
+    LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - started) * 1000)
     with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:
         DocumentStore(connection).put("gateway", "instance", {"id": identity, "version": __version__})
 
 
 def first_link(config: Config, engine: Engine) -> str | None:
-    """Return a link for the first admin, None if there is an admin, or a link that still works."""
+    """Issue a set-up link and return its URL; None if there is an admin, or a valid link already."""
     conninfo = engine.conninfo()
     if not accounts.needs_setup(conninfo) or accounts.has_setup_token(conninfo):
         return None

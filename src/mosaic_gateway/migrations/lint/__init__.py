@@ -1,1 +1,1 @@
-"""Faults of migration files that show before they run: rules over PostgreSQL's own parse tree."""
+"""Static checks of migration files: rules over PostgreSQL's own parse tree."""

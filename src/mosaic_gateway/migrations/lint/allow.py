@@ -1,7 +1,7 @@
-"""``-- lint: allow RULE[, RULE] reason``: what a file's author allows, and why.
+"""Lint directives in SQL comments: ``-- lint: allow RULE[, RULE] reason``.
 
-Before the first statement of a file it holds for the whole file (and for what the journal says of
-it), elsewhere for its chunk. Without a reason it allows nothing, and one that is not needed is told.
+A directive before the first statement of a file applies to the whole file and to its journal entry; any other
+applies to its chunk. A directive without a reason has no effect; an unused one is reported.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["Allowance", "allowances_of", "apply_allowances"]
 
 DIRECTIVE = re.compile(r"--[ \t]*lint[ \t]*:[ \t]*([^\r\n]*)")
 FORM = re.compile(r"allow[ \t]+([\w-]+(?:[ \t]*,[ \t]*[\w-]+)*)(?:[ \t]+(\S.*))?")
-EXAMPLE = "Write -- lint: allow RULE[, RULE] and the reason, with rules from docs/lint.md."
+EXAMPLE = "Write -- lint: allow RULE[, RULE] and the reason, with rules from docs/reference/lint.md."
 ALLOWED = frozenset(rule.value for rule in Rule if rule not in META_RULES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """One rule that a comment on ``line`` of ``file`` allows in ``lines``; None: in the whole file."""
+    """One rule allowed by the comment on ``line`` of ``file``, for ``lines``; None means the whole file."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class Allowance:
     lines: range | None
 
     def covers(self, finding: LintFinding) -> bool:
-        """Return whether *finding* is allowed by this."""
+        """Return whether *finding* is allowed by this comment."""
         if finding.rule is not self.rule:
             return False
         if self.lines is None:
@@ -41,7 +41,7 @@ class Allowance:
 
 
 def allowances_of(script: SqlFile) -> tuple[tuple[Allowance, ...], tuple[LintFinding, ...]]:
-    """Return what the comments of a file allow, and what is wrong with them."""
+    """Return the allowances in the comments of a file, and a finding for each invalid comment."""
     allowances: list[Allowance] = []
     faults: list[LintFinding] = []
     in_head = True
@@ -60,44 +60,44 @@ def allowances_of(script: SqlFile) -> tuple[tuple[Allowance, ...], tuple[LintFin
 
 
 def apply_allowances(findings: Sequence[LintFinding], allowances: Iterable[Allowance]) -> Iterator[LintFinding]:
-    """Yield the findings that nothing allows, then a finding for each allowance that allows nothing."""
-    waiting: Mapping[Allowance, None] = dict.fromkeys(allowances)
+    """Yield the findings that are not allowed, then a finding for each unused allowance."""
+    unique: Mapping[Allowance, None] = dict.fromkeys(allowances)
     used: set[Allowance] = set()
     for finding in findings:
-        covering = [allowance for allowance in waiting if allowance.covers(finding)]
+        covering = [allowance for allowance in unique if allowance.covers(finding)]
         used.update(covering)
         if not covering:
             yield finding
-    for allowance in waiting:
+    for allowance in unique:
         if allowance not in used:
-            why = f"{allowance.rule} is allowed here, but there is nothing to allow"
+            why = f"{allowance.rule} is allowed here, but no finding of that rule occurs"
             yield LintFinding(
                 rule=Rule.UNUSED_ALLOW,
                 file=allowance.file,
                 line=allowance.line,
                 why=why,
-                instead="Remove it, or put it into the chunk that it is meant for.",
+                instead="Remove the comment, or move it to the chunk that it applies to.",
             )
 
 
 def _directives(chunk: Chunk) -> Iterator[tuple[int, str]]:
-    """Yield position and text of the comments in *chunk* that are for lint; a quoted text holds none."""
+    """Yield position and text of each lint comment in *chunk*; quoted text is not searched."""
     for match in DIRECTIVE.finditer(chunk.text):
         before = chunk.text[: match.start()]
-        # Where a quote opens something, the place is outside of quotes and of comments alike.
+        # If a quote would open a literal here, the position is outside of literals and comments.
         if lex(before).closed and not lex(f"{before}'").closed:
             yield match.start(), match[1].strip()
 
 
 def _parse(text: str) -> tuple[tuple[Rule, ...], str]:
-    """Return the rules that a comment allows, and what is wrong with it (empty: nothing)."""
+    """Return the rules that a comment allows, and an error message (empty if it is valid)."""
     match = FORM.fullmatch(text)
     if match is None:
-        return (), f"{text!r} is not understood"
+        return (), f"{text!r} is not a valid lint directive"
     names = [name.strip() for name in match[1].split(",")]
     unknown = [name for name in names if name not in ALLOWED]
     if unknown:
-        return (), f"there is no such rule to allow: {', '.join(unknown)}"
+        return (), f"unknown rule, or one that cannot be allowed: {', '.join(unknown)}"
     if not match[2]:
-        return (), "the reason is missing, so nothing is allowed"
+        return (), "the reason is missing, so the comment has no effect"
     return tuple(Rule(name) for name in names), ""

@@ -1,4 +1,4 @@
-"""Reading parse trees: what several rules ask of a node."""
+"""Helpers for reading parse trees, shared by several rules."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mosaic_gateway.migrations.lexer import lex
 
 __all__ = ["body_of", "constants", "option", "qualified", "strings", "table_name", "walk"]
 
-#: Where a name without schema is looked up, as far as a file can tell.
+#: The schema assumed for an unqualified name; the real search_path is not known from a file.
 DEFAULT_SCHEMA = "public"
 
 
 def walk(value: object) -> Iterator[ast.Node]:
-    """Yield *value*, if it is a node, and all nodes below it."""
+    """Yield *value* if it is a node, then all nodes below it."""
     if isinstance(value, ast.Node):
         yield value
         for name in value:
@@ -36,19 +36,19 @@ def strings(values: object) -> tuple[str, ...]:
 
 
 def qualified(parts: tuple[str, ...]) -> str:
-    """Return a name with its schema, the default one where it has none."""
+    """Return the schema-qualified name, with the default schema for an unqualified one."""
     return ".".join(parts if len(parts) > 1 else (DEFAULT_SCHEMA, *parts))
 
 
 def table_name(relation: ast.RangeVar | None) -> str:
-    """Return a table's name with its schema."""
+    """Return a table's schema-qualified name, empty if *relation* has none."""
     if relation is None or relation.relname is None:
         return ""
     return f"{relation.schemaname or DEFAULT_SCHEMA}.{relation.relname}"
 
 
 def option(options: object, name: str) -> object:
-    """Return the argument of the option *name* in a list of ``DefElem``, True for one without; None if absent."""
+    """Return the argument of option *name* in a list of ``DefElem``; True if it has no argument, None if absent."""
     for item in options if isinstance(options, tuple) else ():
         if isinstance(item, ast.DefElem) and item.defname == name:
             return True if item.arg is None else item.arg
@@ -56,7 +56,7 @@ def option(options: object, name: str) -> object:
 
 
 def body_of(node: ast.Node, languages: set[str]) -> str:
-    """Return the text that a DO block or a function is made of, empty unless its language is among *languages*."""
+    """Return the body of a DO block or a function, empty unless its language is among *languages*."""
     if isinstance(node, ast.DoStmt):
         options, fallback = node.args, "plpgsql"
     elif isinstance(node, ast.CreateFunctionStmt):
@@ -68,12 +68,12 @@ def body_of(node: ast.Node, languages: set[str]) -> str:
 
 
 def constants(node: ast.Node) -> set[str]:
-    """Return the texts that stand as constants in a statement, those in a body that runs or is checked at once too."""
-    found = {
+    """Return the string constants of a statement, including those in a body that is run or checked immediately."""
+    values = {
         item.val.sval
         for item in walk(node)
         if isinstance(item, ast.A_Const) and isinstance(item.val, ast.String) and item.val.sval is not None
     }
     languages = {"sql", "plpgsql"} if isinstance(node, ast.DoStmt) else {"sql"}
     body = lex(body_of(node, languages))
-    return found | {token.text for token in body.tokens if token.kind == "text"}
+    return values | {token.text for token in body.tokens if token.kind == "text"}

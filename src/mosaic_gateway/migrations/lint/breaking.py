@@ -1,8 +1,8 @@
-"""Rules for the gateway that still runs: the version before must live with the schema of this one.
+"""Rules for backward compatibility: the previous gateway version must work with the new schema.
 
-An upgrade applies the migrations first; until the last old process ends, its queries meet the new
-schema. The way that never breaks has two releases: the first adds, the second, when no process of
-the version before runs any more, takes away.
+An upgrade applies the migrations first; until the last old process ends, its queries run against the new
+schema. A compatible change takes two releases: the first adds the new objects, the second removes the old ones
+once no process of the previous version is running.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ Object = enums.ObjectType
 Alter = enums.AlterTableType
 Constr = enums.ConstrType
 RELATIONS = {Object.OBJECT_TABLE, Object.OBJECT_VIEW, Object.OBJECT_MATVIEW, Object.OBJECT_FOREIGN_TABLE}
-#: What can take columns along when it is dropped with CASCADE.
+#: Object types on which columns can depend: DROP … CASCADE drops those columns too.
 USED_BY_COLUMNS = {Object.OBJECT_TYPE, Object.OBJECT_DOMAIN, Object.OBJECT_EXTENSION, Object.OBJECT_FUNCTION}
 NOT_NULL = {Constr.CONSTR_NOTNULL, Constr.CONSTR_PRIMARY}
 Fault = tuple[Rule, str, str]
 
-LATER = "Stop using it in this release, and drop it in a later one, with -- lint: allow and that reason."
-COPIED = "Add the new one beside it, write both, copy the rows; drop the old one in a later release."
-NULLABLE = "Give it a DEFAULT, or add it without NOT NULL and tighten it in a later release."
+OLD_GATEWAY = "a running gateway of the previous version"
+
+LATER = "Stop using it in this release; drop it in a later one, with -- lint: allow and the reason."
+COPIED = "Add the new one beside it, write to both, copy the rows; drop the old one in a later release."
+NULLABLE = "Give it a DEFAULT, or add it without NOT NULL and set NOT NULL in a later release."
 TIGHTEN = (
     "Give it a DEFAULT first; in a later release ADD CONSTRAINT … CHECK (… IS NOT NULL) NOT VALID, "
-    "VALIDATE CONSTRAINT, then SET NOT NULL, which need not read the table any more."
+    "VALIDATE CONSTRAINT, then SET NOT NULL, which then does not scan the table."
 )
 
 
 def check_breaking(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that take away or tighten what an older gateway uses."""
+    """Yield statements that drop, rename or restrict what an older gateway uses."""
     for command, created in with_created(script):
         for rule, why, instead in _faults(command.node, created):
             yield LintFinding(rule=rule, file=script.file, line=command.line, why=why, instead=instead)
@@ -51,10 +53,10 @@ def _faults(node: ast.Node, created: CreatedObjects) -> Iterator[Fault]:
     elif isinstance(node, ast.AlterObjectSchemaStmt):
         name = table_name(node.relation)
         if node.objectType in RELATIONS and not created.relation(name):
-            yield Rule.RENAME, f"{name} moves to another schema; a gateway that still runs looks for it here", COPIED
+            yield Rule.RENAME, f"{name} moves to another schema; {OLD_GATEWAY} looks for it here", COPIED
     elif isinstance(node, ast.AlterEnumStmt) and node.oldVal is not None:
         if qualified(strings(node.typeName)) not in created.types:
-            why = f"the value {node.oldVal!r} gets another name; a gateway that still runs uses the old one"
+            why = f"the value {node.oldVal!r} is renamed; {OLD_GATEWAY} uses the old name"
             yield Rule.RENAME, why, COPIED
     elif isinstance(node, ast.AlterTableStmt) and node.objtype in RELATIONS:
         yield from _alter(node, created)
@@ -65,26 +67,26 @@ def _drop(node: ast.DropStmt, created: CreatedObjects) -> Iterator[Fault]:
     for item in node.objects or ():
         name = ".".join(strings(item)) if node.removeType == Object.OBJECT_SCHEMA else qualified(strings(item))
         if node.removeType == Object.OBJECT_SCHEMA and name not in created.schemas:
-            yield Rule.DROP_TABLE, f"the schema {name} goes, and all that a gateway that still runs uses in it", LATER
+            yield Rule.DROP_TABLE, f"the schema {name} is dropped with all that {OLD_GATEWAY} uses in it", LATER
         elif node.removeType in RELATIONS and not created.relation(name):
-            yield Rule.DROP_TABLE, f"{name} goes; a gateway that still runs reads or writes it", LATER
+            yield Rule.DROP_TABLE, f"{name} is dropped; {OLD_GATEWAY} reads or writes it", LATER
         elif node.removeType in USED_BY_COLUMNS and cascades and name not in created.types:
-            why = f"CASCADE drops the columns that use {name}, without naming them"
+            why = f"CASCADE also drops the columns that depend on {name}, without naming them"
             yield Rule.DROP_COLUMN, why, f"Drop without CASCADE. {LATER}"
 
 
 def _rename(node: ast.RenameStmt, created: CreatedObjects) -> Iterator[Fault]:
     name = table_name(node.relation)
     if node.renameType in RELATIONS and not created.relation(name):
-        yield Rule.RENAME, f"{name} gets another name; a gateway that still runs uses the old one", COPIED
+        yield Rule.RENAME, f"{name} is renamed; {OLD_GATEWAY} uses the old name", COPIED
     elif node.renameType == Object.OBJECT_COLUMN and not created.column(name, node.subname):
-        why = f"{name}.{node.subname} gets another name; a gateway that still runs uses the old one"
+        why = f"{name}.{node.subname} is renamed; {OLD_GATEWAY} uses the old name"
         yield Rule.RENAME, why, COPIED
     elif node.renameType == Object.OBJECT_TYPE and qualified(strings(node.object)) not in created.types:
-        why = f"the type {qualified(strings(node.object))} gets another name; a gateway that still runs casts to it"
+        why = f"the type {qualified(strings(node.object))} is renamed; {OLD_GATEWAY} casts to the old name"
         yield Rule.RENAME, why, COPIED
     elif node.renameType == Object.OBJECT_SCHEMA and node.subname not in created.schemas:
-        why = f"the schema {node.subname} gets another name; a gateway that still runs uses the old one"
+        why = f"the schema {node.subname} is renamed; {OLD_GATEWAY} uses the old name"
         yield Rule.RENAME, why, COPIED
 
 
@@ -94,28 +96,28 @@ def _alter(node: ast.AlterTableStmt, created: CreatedObjects) -> Iterator[Fault]
         return
     for command in alterations(node):
         name = f"{table}.{command.name}"
-        old = not created.column(table, command.name)
-        if command.subtype == Alter.AT_DropColumn and old:
-            yield Rule.DROP_COLUMN, f"{name} goes; a gateway that still runs names it in its queries", LATER
-        elif command.subtype == Alter.AT_AlterColumnType and old:
-            why = f"{name} gets another type: most such changes rewrite the table under a lock, and values change form"
+        existed = not created.column(table, command.name)
+        if command.subtype == Alter.AT_DropColumn and existed:
+            yield Rule.DROP_COLUMN, f"{name} is dropped; {OLD_GATEWAY} names it in its queries", LATER
+        elif command.subtype == Alter.AT_AlterColumnType and existed:
+            why = f"{name} changes its type: most such changes rewrite the table under a lock and convert values"
             yield Rule.TYPE_CHANGE, why, COPIED
         elif command.subtype == Alter.AT_SetNotNull and not created.columns.get((table, command.name or "")):
-            why = f"{name} becomes NOT NULL: what a gateway that still runs writes without it is refused"
+            why = f"{name} becomes NOT NULL: rows that {OLD_GATEWAY} writes without it fail"
             yield Rule.NOT_NULL, why, TIGHTEN
         elif command.subtype == Alter.AT_AddColumn and isinstance(command.def_, ast.ColumnDef):
             yield from _new_column(table, command.def_)
         elif isinstance(command.def_, ast.Constraint) and command.def_.contype == Constr.CONSTR_NOTNULL:
             column = "".join(strings(command.def_.keys))
-            why = f"{table}.{column} becomes NOT NULL: what a gateway that still runs writes without it is refused"
+            why = f"{table}.{column} becomes NOT NULL: rows that {OLD_GATEWAY} writes without it fail"
             yield Rule.NOT_NULL, why, TIGHTEN
 
 
 def _new_column(table: str, column: ast.ColumnDef) -> Iterator[Fault]:
-    tight = any(constraint.contype in NOT_NULL for constraint in column.constraints or ())
-    if tight and not has_value(column):
+    not_null = any(constraint.contype in NOT_NULL for constraint in column.constraints or ())
+    if not_null and not has_value(column):
         why = (
-            f"{table}.{column.colname} is NOT NULL without a DEFAULT: it fails where the table has rows, "
-            "and refuses what a gateway that still runs writes"
+            f"{table}.{column.colname} is NOT NULL without a DEFAULT: the statement fails if the table has rows, "
+            f"and rows that {OLD_GATEWAY} writes fail"
         )
         yield Rule.NOT_NULL, why, NULLABLE

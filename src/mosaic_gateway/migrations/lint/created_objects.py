@@ -1,4 +1,4 @@
-"""What a migration has made so far: nobody uses it yet, so changing it breaks nobody."""
+"""Tracks the objects that a migration has created so far; changing these cannot break a running gateway."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["CreatedObjects", "added_columns", "alterations", "has_value", "with_
 
 Alter = enums.AlterTableType
 Constr = enums.ConstrType
-#: With one of these a new row has a value, whoever writes it.
+#: With one of these constraints a new row has a value in the column even if the INSERT does not name it.
 VALUES = {Constr.CONSTR_DEFAULT, Constr.CONSTR_IDENTITY, Constr.CONSTR_GENERATED}
 SERIAL = {"smallserial", "serial", "bigserial", "serial2", "serial4", "serial8"}
 
 
 @dataclass(slots=True)
 class CreatedObjects:
-    """Names with their schema. ``columns`` are those added to older tables, True for one that has a default."""
+    """Schema-qualified names. ``columns`` are those added to older tables, True for one that has a default."""
 
     relations: set[str] = field(default_factory=set)
     types: set[str] = field(default_factory=set)
@@ -29,15 +29,15 @@ class CreatedObjects:
     columns: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def relation(self, name: str) -> bool:
-        """Return whether the table or view *name*, or its schema, was made here."""
+        """Return whether the table or view *name*, or its schema, was created by this migration."""
         return name in self.relations or name.split(".", 1)[0] in self.schemas
 
     def column(self, relation: str, name: str | None) -> bool:
-        """Return whether the column *name* was made here, with its table or alone."""
+        """Return whether the column *name* was created by this migration, with its table or added to it."""
         return self.relation(relation) or (relation, name or "") in self.columns
 
     def note(self, node: ast.Node) -> None:
-        """Add what *node* makes and take away what it drops."""
+        """Add what *node* creates and remove what it drops."""
         self._note_relation(node)
         if isinstance(node, ast.CreateEnumStmt | ast.CreateRangeStmt):
             self.types.add(qualified(strings(node.typeName)))
@@ -51,7 +51,7 @@ class CreatedObjects:
             self._note_columns(node)
 
     def _note_relation(self, node: ast.Node) -> None:
-        if isinstance(node, ast.CreateStmt):  # CREATE FOREIGN TABLE is one of these, too
+        if isinstance(node, ast.CreateStmt):  # includes CREATE FOREIGN TABLE
             self.relations.add(table_name(node.relation))
         elif isinstance(node, ast.ViewStmt) and not node.replace:
             self.relations.add(table_name(node.view))
@@ -78,7 +78,7 @@ class CreatedObjects:
 
 
 def with_created(script: SqlFile) -> Iterator[tuple[Command, CreatedObjects]]:
-    """Yield each statement with what those before it have made; the `CreatedObjects` is one and the same object."""
+    """Yield each statement with the objects created before it; all pairs share one `CreatedObjects`."""
     created = CreatedObjects()
     for command in script.commands:
         yield command, created
@@ -100,6 +100,6 @@ def added_columns(node: ast.AlterTableStmt) -> Iterator[ast.ColumnDef]:
 
 
 def has_value(column: ast.ColumnDef) -> bool:
-    """Return whether a row that does not name the column gets a value in it all the same."""
+    """Return whether an INSERT that omits the column still sets it to a value."""
     named = strings(column.typeName)[-1:]
     return bool(set(named) & SERIAL) or any(constraint.contype in VALUES for constraint in column.constraints or ())

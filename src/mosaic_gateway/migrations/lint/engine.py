@@ -1,6 +1,6 @@
-"""Lint of a bundle: every file, the folder, and what the files allow.
+"""Lint of a bundle: its SQL files, its folder, and the allowances in its comments.
 
-pglast is imported when lint is asked for, and never else: it is an optional extra under the GPL.
+pglast is imported only when lint runs: it is an optional extra under the GPL.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ParserMissingError(PreflightError):
 
 
 def lint_bundle_files(contents: Mapping[str, bytes]) -> tuple[LintFinding, ...]:
-    """Return what is wrong with a bundle, in the order of files and lines, less what its files allow.
+    """Return the findings for a bundle, sorted by file and line, without those that its comments allow.
 
-    *contents* are its files by their posix name in its folder, as for `Bundle.from_files`; others than
-    SQL and the journal are passed over. Raises `ParserMissingError`.
+    *contents* maps the posix name of each file in the bundle's folder to its bytes, as for `Bundle.from_files`;
+    files other than SQL and the journal are ignored. Raises `ParserMissingError`.
     """
     with _parser():
         from mosaic_gateway.migrations.lint.allow import apply_allowances  # noqa: PLC0415 - see the module's docstring
@@ -39,12 +39,12 @@ def lint_bundle_files(contents: Mapping[str, bytes]) -> tuple[LintFinding, ...]:
     sql = {name: contents[name] for name in sorted(contents) if name.endswith(".sql")}
     findings, allowances = check_files(sql)
     findings += check_folder(contents)
-    left = apply_allowances(findings, allowances)
-    return tuple(sorted(left, key=lambda finding: (finding.file, finding.line, finding.rule)))
+    remaining = apply_allowances(findings, allowances)
+    return tuple(sorted(remaining, key=lambda finding: (finding.file, finding.line, finding.rule)))
 
 
 def packaged_files(bundle: str) -> dict[str, bytes]:
-    """Return the files of the packaged *bundle* by their name in its folder. Raises OSError."""
+    """Return the files of the packaged *bundle*, keyed by their name in its folder. Raises OSError."""
     with as_file(files("mosaic_gateway") / "sql" / bundle) as directory:
         return read_directory(Path(directory))
 

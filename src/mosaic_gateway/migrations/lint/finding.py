@@ -1,4 +1,4 @@
-"""What lint may find: the rules with their stable ids, and one finding. Pure."""
+"""Lint rules with their stable ids and severities, and the finding. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["META_RULES", "SEVERITIES", "LintFinding", "Rule", "Severity"]
 
 
 class Severity(StrEnum):
-    """``ERROR``: it fails, loses something, or breaks a gateway that runs. ``WARNING``: it may."""
+    """``ERROR``: the migration fails, loses data, or breaks a running gateway. ``WARNING``: it may do so."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Rule(StrEnum):
-    """The rules; the values are stable, for scripts and for ``-- lint: allow``."""
+    """The lint rules; their values are stable ids for scripts and ``-- lint: allow``."""
 
-    # The bytes and the chunks of a file.
+    # Bytes and chunks of a file.
     ENCODING = "encoding"
     BYTE_ORDER_MARK = "byte-order-mark"
     LINE_ENDINGS = "line-endings"
@@ -38,7 +38,7 @@ class Rule(StrEnum):
     CONCURRENTLY_IF_NOT_EXISTS = "concurrently-if-not-exists"
     TEMPORARY_OBJECT = "temporary-object"
     SESSION_SETTING = "session-setting"
-    # A gateway of the version before still runs.
+    # Compatibility with a running gateway of the previous version.
     DROP_TABLE = "drop-table"
     DROP_COLUMN = "drop-column"
     RENAME = "rename"
@@ -54,12 +54,12 @@ class Rule(StrEnum):
     JOURNAL_INDEX = "journal-index"
     FILE_NAME = "file-name"
     SAME_BYTES = "same-bytes"
-    # The allowances themselves.
+    # Allow comments.
     BAD_ALLOW = "bad-allow"
     UNUSED_ALLOW = "unused-allow"
 
 
-#: What no allowance can allow.
+#: Rules that a comment cannot allow.
 META_RULES = frozenset({Rule.BAD_ALLOW, Rule.UNUSED_ALLOW})
 
 _WARNINGS = {
@@ -81,10 +81,10 @@ SEVERITIES: Mapping[Rule, Severity] = {rule: Severity.WARNING if rule in _WARNIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LintFinding:
-    """One fault: ``why`` says what is wrong there, ``instead`` what to write.
+    """One finding: ``why`` says what is wrong, ``instead`` what to write.
 
-    ``file`` is the posix name in the bundle, ``line`` counts from 1. ``subject`` is the SQL file whose
-    head may allow it where that is not ``file`` (the journal cannot hold comments).
+    ``file`` is the posix name in the bundle, ``line`` counts from 1. ``subject`` is the SQL file whose leading
+    comments may allow it, if that is not ``file`` (the journal cannot contain comments).
     """
 
     rule: Rule

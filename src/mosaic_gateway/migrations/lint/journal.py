@@ -1,4 +1,4 @@
-"""Rules on the folder: the journal, the names, and the files that it names. Pure; no SQL is read."""
+"""Rules on the folder: the journal, file names, and files that the journal lists. Pure; no SQL is parsed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
 __all__ = ["check_folder"]
 
 NAME = re.compile(r"(\d{4,})_[a-z0-9]+(?:_[a-z0-9]+)*")
-RENAME = "Name it NNNN_words_in_small_letters.sql, with the number of its place in the journal, before it is applied."
+RENAME = "Before it is applied, name it NNNN_lower_case_words.sql, with its position in the journal as the number."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """An entry of the journal: its place (from 0) and the line on which its tag stands."""
+    """An entry of the journal: its position (from 0) and the line of its tag."""
 
     place: int
     line: int
@@ -34,16 +34,16 @@ class _Entry:
 
 
 class _FormatError(ValueError):
-    """The journal is not one; the message says where."""
+    """The file is not a valid journal; the message says where."""
 
 
 def check_folder(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
-    """Yield what is wrong with the journal of *contents*, and between it and the files."""
+    """Yield findings for the journal in *contents*, and for differences between it and the files."""
     sql = sorted(name for name in contents if name.endswith(".sql"))
     try:
         entries = _read(contents[JOURNAL_NAME])
     except KeyError:
-        yield _journal_format("it is not there")
+        yield _journal_format("the file is missing")
     except _FormatError as error:
         yield _journal_format(str(error))
     else:
@@ -97,13 +97,13 @@ def _at(entry: _Entry, rule: Rule, why: str, instead: str) -> LintFinding:
 def _check_files(entries: Sequence[_Entry], sql: Sequence[str]) -> Iterator[LintFinding]:
     for entry in entries:
         if entry.file not in sql:
-            why = f"{entry.file} is named here and is not there"
+            why = f"{entry.file} is listed here but does not exist"
             yield _at(entry, Rule.JOURNAL_FILE, why, "Restore the file, or remove the entry.")
     named = {entry.file for entry in entries}
     for name in sql:
         if name not in named:
-            why = "the journal does not name the file: it never runs"
-            instead = "Make migrations with storage new, or remove the file."
+            why = "the journal does not list the file: it never runs"
+            instead = "Create migrations with storage new, or remove the file."
             yield LintFinding(rule=Rule.JOURNAL_FILE, file=name, line=1, why=why, instead=instead)
 
 
@@ -111,7 +111,7 @@ def _check_tags(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     seen: set[str] = set()
     for entry in entries:
         if entry.tag in seen:
-            why = f"a second entry has the tag {entry.tag}: drizzle would run the file twice, our runner refuses"
+            why = f"a second entry has the tag {entry.tag}: drizzle would run the file twice, mosaic-gateway refuses it"
             yield _at(entry, Rule.DUPLICATE_TAG, why, "Give each migration a file and a tag of its own.")
         seen.add(entry.tag)
 
@@ -120,10 +120,10 @@ def _check_names(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
     for entry in entries:
         match = NAME.fullmatch(entry.tag)
         if match is None:
-            why = f"{entry.tag} is not a number and words: files sort otherwise than they run"
+            why = f"{entry.tag} does not have the form NNNN_words: files are not sorted in the order in which they run"
             yield _at(entry, Rule.FILE_NAME, why, RENAME)
         elif int(match[1]) != entry.place:
-            why = f"{entry.tag} is at place {entry.place:04}: files sort otherwise than they run"
+            why = f"{entry.tag} is at position {entry.place:04}: files are not sorted in the order in which they run"
             yield _at(entry, Rule.FILE_NAME, why, RENAME)
 
 
@@ -133,10 +133,10 @@ def _check_order(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
         if newest is not None and entry.when <= newest.when:
             how = "the same when as" if entry.when == newest.when else "an older when than"
             why = (
-                f"{entry.tag} has {how} {newest.tag}: our runner goes by the hash and runs it; drizzle skips it "
-                f"for ever, and silently, on a database that has {newest.tag}"
+                f"{entry.tag} has {how} {newest.tag}: mosaic-gateway decides by the hash and runs it; drizzle skips it "
+                f"silently on every database that has {newest.tag}"
             )
-            yield _at(entry, Rule.JOURNAL_ORDER, why, "Before it is applied anywhere, give it a when above the newest.")
+            yield _at(entry, Rule.JOURNAL_ORDER, why, "Before it is applied anywhere, set its when above the newest.")
         if newest is None or entry.when > newest.when:
             newest = entry
 
@@ -151,11 +151,11 @@ def _check_indexes(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
 
 
 def _check_bytes(sql: Mapping[str, bytes]) -> Iterator[LintFinding]:
-    alike: dict[bytes, list[str]] = defaultdict(list)
+    by_content: dict[bytes, list[str]] = defaultdict(list)
     for name, content in sql.items():
-        alike[content].append(name)
-    for names in alike.values():
+        by_content[content].append(name)
+    for names in by_content.values():
         for first, second in pairwise(names):
-            why = f"the same bytes as {first}, so the same hash: some tools take one for the other"
-            instead = "Add a comment that says what it is for."
+            why = f"the same bytes as {first}, so the same hash: some tools cannot distinguish the two"
+            instead = "Add a comment that states its purpose."
             yield LintFinding(rule=Rule.SAME_BYTES, file=second, line=1, why=why, instead=instead)

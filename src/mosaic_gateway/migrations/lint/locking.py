@@ -1,4 +1,4 @@
-"""Rules on what holds a lock for as long as it takes to read a whole table."""
+"""Rules on statements that hold a lock while they scan a whole table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FROM_INDEX = "CREATE UNIQUE INDEX CONCURRENTLY in a chunk of its own, then ADD C
 
 
 def check_locking(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield indexes and constraints that lock writers out of a table that was there before."""
+    """Yield indexes and constraints that block writes to a table created by an earlier migration."""
     for command, created in with_created(script):
         node = command.node
         if isinstance(node, ast.IndexStmt) and not node.concurrent:
             table = table_name(node.relation)
             if not created.relation(table):
-                why = f"writes to {table} wait until the index is built"
+                why = f"writes to {table} are blocked until the index is built"
                 instead = "CREATE INDEX CONCURRENTLY, in a chunk of its own."
                 yield LintFinding(
                     rule=Rule.INDEX_NOT_CONCURRENT, file=script.file, line=command.line, why=why, instead=instead
@@ -44,9 +44,9 @@ def _validated(node: ast.AlterTableStmt) -> Iterator[tuple[str, str]]:
     for constraint in _constraints(node):
         kind = constraint.contype
         if kind in SCANNED and not constraint.skip_validation:
-            yield f"{SCANNED[kind]} on {table} is checked against all rows at once, while writes wait", LATER
+            yield f"{SCANNED[kind]} on {table} is checked against all rows while writes are blocked", LATER
         elif kind in INDEXED and not constraint.indexname:
-            yield f"{INDEXED[kind]} on {table} builds its index at once, while reads and writes wait", FROM_INDEX
+            yield f"{INDEXED[kind]} on {table} builds its index while reads and writes are blocked", FROM_INDEX
 
 
 def _constraints(node: ast.AlterTableStmt) -> Iterator[ast.Constraint]:

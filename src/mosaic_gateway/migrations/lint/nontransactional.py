@@ -1,7 +1,7 @@
-"""Rules on statements that PostgreSQL runs only outside of a transaction (SQLSTATE 25001).
+"""Rules on statements that PostgreSQL runs only outside of a transaction block (SQLSTATE 25001).
 
-The runner learns that from the server and gives each such statement its own way. In a chunk with
-others it cannot: PostgreSQL makes one transaction of the statements of a message.
+The runner recognises such a statement by the server's error and then runs it outside of a transaction. That is
+impossible in a chunk with other statements: PostgreSQL runs all statements of one message in one transaction.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ REINDEX_ALL = {
 
 
 def check_own_chunk(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that need a chunk of their own and share one."""
+    """Yield statements that need a chunk of their own but share one."""
     for chunk in script.chunks:
         if len(chunk.commands) < 2:  # noqa: PLR2004 - "share" begins at two
             continue
         for command in chunk.commands:
             name = outside_of_transactions(command.node)
             if name is not None:
-                why = f"{name} cannot run in a transaction (25001), which the statements of a chunk share"
-                instead = "Give it a chunk of its own: a breakpoint before and after it."
+                why = f"{name} cannot run in a transaction block (25001), and the statements of a chunk share one"
+                instead = "Put it into a chunk of its own, with a breakpoint before and after it."
                 yield LintFinding(
                     rule=Rule.NEEDS_OWN_CHUNK, file=script.file, line=command.line, why=why, instead=instead
                 )
@@ -53,30 +53,30 @@ def check_concurrently_if_not_exists(script: SqlFile) -> Iterator[LintFinding]:
         node = command.node
         if isinstance(node, ast.IndexStmt) and node.concurrent and node.if_not_exists:
             why = (
-                "a build that failed leaves an invalid index of that name, which IF NOT EXISTS takes for done: "
-                "our runner looks whether it is valid, other runners do not"
+                "a failed build leaves an invalid index of that name, which IF NOT EXISTS then accepts: "
+                "mosaic-gateway checks whether it is valid, other runners do not"
             )
-            instead = "Leave IF NOT EXISTS out; for other runners, DROP INDEX CONCURRENTLY IF EXISTS in a chunk before."
+            instead = "Omit IF NOT EXISTS; for other runners, DROP INDEX CONCURRENTLY IF EXISTS in the chunk before."
             yield LintFinding(
                 rule=Rule.CONCURRENTLY_IF_NOT_EXISTS, file=script.file, line=command.line, why=why, instead=instead
             )
 
 
 def outside_of_transactions(node: ast.Node) -> str | None:
-    """Return the name of the statement if it cannot run in a transaction, None if it can."""
+    """Return the name of the statement if it cannot run in a transaction block, None if it can."""
     for kind, name in SIMPLE:
         if isinstance(node, kind):
-            return None if _connects_nowhere(node) else name
-    return _index(node) or _upkeep(node) or _detach(node)
+            return None if _creates_no_slot(node) else name
+    return _index(node) or _maintenance(node) or _detach(node)
 
 
-def _connects_nowhere(node: ast.Node) -> bool:
-    """Return whether a subscription is made without a slot on the other server, which needs no transaction."""
+def _creates_no_slot(node: ast.Node) -> bool:
+    """Return whether a CREATE SUBSCRIPTION creates no replication slot; then it may run in a transaction block."""
     if not isinstance(node, ast.CreateSubscriptionStmt):
         return False
     for name in ("connect", "create_slot"):
-        given = option(node.options, name)
-        text = given.sval if isinstance(given, ast.String) else ""
+        value = option(node.options, name)
+        text = value.sval if isinstance(value, ast.String) else ""
         if (text or "").lower() in {"false", "off", "0"}:
             return True
     return False
@@ -94,7 +94,7 @@ def _index(node: ast.Node) -> str | None:
     return None
 
 
-def _upkeep(node: ast.Node) -> str | None:
+def _maintenance(node: ast.Node) -> str | None:
     if isinstance(node, ast.VacuumStmt) and node.is_vacuumcmd:
         return "VACUUM"
     if isinstance(node, ast.ClusterStmt) and node.relation is None:

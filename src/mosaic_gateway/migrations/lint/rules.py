@@ -1,4 +1,4 @@
-"""All rules that read SQL, and their order; the one list that the engine goes through."""
+"""The list of all rules that check SQL, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCRIPT_RULES: tuple[Callable[[SqlFile], Iterator[LintFinding]], ...] = (
 
 
 def check_files(files: Mapping[str, bytes]) -> tuple[list[LintFinding], list[Allowance]]:
-    """Return what is wrong in SQL files (name → bytes), and what their comments allow."""
+    """Return the findings for SQL files (name → bytes), and the allowances in their comments."""
     findings: list[LintFinding] = []
     allowances: list[Allowance] = []
     for file, content in files.items():

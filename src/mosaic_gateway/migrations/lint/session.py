@@ -1,4 +1,4 @@
-"""Rules on what lives in the session: it is gone when another run goes on with the migration."""
+"""Rules on session state: it is lost when a later run resumes the migration."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ SETS = {
 
 
 def check_temporary_objects(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that make what ends with the session, where further chunks follow."""
+    """Yield statements that create temporary objects in a chunk that is not the last."""
     for chunk in script.chunks:
         if chunk.last:
             continue
         for command in chunk.commands:
             what = _temporary(command.node)
             if what is not None:
-                why = f"{what} ends with the session: a migration that stops after it may be impossible to resume"
-                instead = "Use an ordinary table, dropped at the end, or put all that needs it into one, last chunk."
+                why = f"{what} ends with the session: a migration interrupted after it may be impossible to resume"
+                instead = "Use an ordinary table and drop it at the end, or put all that uses it into the last chunk."
                 yield LintFinding(
                     rule=Rule.TEMPORARY_OBJECT, file=script.file, line=command.line, why=why, instead=instead
                 )
 
 
 def check_session_settings(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that change a setting or the role for the session."""
+    """Yield statements that change a setting or the role for the whole session."""
     for command in script.commands:
         name = _setting(command.node)
         if name is None:
             continue
         why = (
-            f"{name} is set for the session: our runner keeps it for this file alone and restores it on resume, "
+            f"{name} is set for the session: mosaic-gateway limits it to this file and restores it on resume, "
             "drizzle does neither"
         )
-        instead = "Write SET LOCAL into the chunk that needs it, or names with their schema."
+        instead = "Use SET LOCAL in the chunk that needs it, or schema-qualified names."
         yield LintFinding(rule=Rule.SESSION_SETTING, file=script.file, line=command.line, why=why, instead=instead)
 
 

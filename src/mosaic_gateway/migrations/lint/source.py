@@ -1,7 +1,7 @@
-"""A migration file as lint sees it: chunks, and the statements in each with their parse trees.
+"""A parsed migration file: its chunks, and the statements of each chunk with their parse trees.
 
-The one module that calls pglast, which is PostgreSQL's own parser (libpg_query). Offsets that pglast
-gives count characters of the text that it was given.
+The only module that calls pglast, which wraps PostgreSQL's own parser (libpg_query). Offsets reported by pglast
+count characters of the parsed text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Where and why PostgreSQL's parser gave up; ``position`` is a character of the chunk."""
+    """A syntax error reported by PostgreSQL's parser; ``position`` is a character offset in the chunk."""
 
     message: str
     position: int
@@ -36,7 +36,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """The text between two breakpoints; ``line`` is the one on which the text begins, white space included."""
+    """The text between two breakpoints; ``line`` is the line on which the text begins, including white space."""
 
     text: str
     line: int
@@ -46,12 +46,12 @@ class Chunk:
 
     @property
     def lines(self) -> range:
-        """The lines of the file that the chunk touches, without white space around it."""
+        """The lines of the file that the chunk covers, without surrounding white space."""
         begin = len(self.text) - len(self.text.lstrip())
         return range(self.line_at(begin), self.line_at(len(self.text.rstrip())) + 1)
 
     def line_at(self, position: int) -> int:
-        """Return the line of the file that holds the character *position* of the chunk."""
+        """Return the line of the file at character *position* of the chunk."""
         return self.line + self.text.count("\n", 0, position)
 
     def following(self, index: int) -> tuple[Command, ...]:
@@ -69,13 +69,13 @@ class SqlFile:
 
     @property
     def commands(self) -> Iterator[Command]:
-        """All statements in their order."""
+        """All statements in order."""
         for chunk in self.chunks:
             yield from chunk.commands
 
 
 def read_script(file: str, text: str) -> SqlFile:
-    """Return *text* cut at the breakpoints as the runner cuts it, each chunk parsed."""
+    """Return *text* split at the breakpoints exactly as the runner splits it, with each chunk parsed."""
     pieces = text.split(BREAKPOINT)
     chunks = []
     line = 1
@@ -97,7 +97,7 @@ def _parse(chunk: Chunk) -> Chunk:
     commands = []
     for statement in statements:
         offset = statement.stmt_location or 0
-        # Some versions count the space and the comments before a statement as its own.
+        # Some versions of pglast include preceding white space and comments in a statement.
         first = next((start for start in starts if start >= offset), offset)
         if statement.stmt is not None:
             commands.append(Command(statement.stmt, chunk.line_at(first)))

@@ -1,4 +1,4 @@
-"""Rules that follow from each chunk having a transaction of its own."""
+"""Rules that follow from each chunk running in its own transaction."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ __all__ = ["check_enum_values", "check_transaction_control", "check_transaction_
 
 Kind = enums.TransactionStmtKind
 SAVEPOINTS = {Kind.TRANS_STMT_SAVEPOINT, Kind.TRANS_STMT_RELEASE, Kind.TRANS_STMT_ROLLBACK_TO}
-NO_SAVEPOINT = "Leave it out: a chunk is applied whole or not at all. A DO block can catch what may fail."
+NO_SAVEPOINT = "Remove it: a chunk is applied entirely or not at all. A DO block can catch an expected error."
 ENDINGS = ("commit", "rollback")
 SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
 
 
 def check_transaction_control(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements, those in DO blocks too, that begin or end a transaction."""
+    """Yield statements that begin or end a transaction, including those in DO blocks."""
     for command in script.commands:
         node = command.node
         if isinstance(node, ast.TransactionStmt) and node.kind not in SAVEPOINTS:
-            why = "it begins or ends a transaction; the runner has one around each chunk, and refuses the file"
-            instead = "Leave it out. What must commit together goes into one chunk, what must not into several."
+            why = "it begins or ends a transaction; the runner wraps each chunk in one, and refuses the file"
+            instead = "Remove it. Put statements that must commit together into one chunk, others into several."
         elif isinstance(node, ast.DoStmt) and _ends_transaction(body_of(node, {"plpgsql"})):
-            why = "a DO block with COMMIT or ROLLBACK fails inside of the chunk's transaction (SQLSTATE 2D000)"
-            instead = "Do the work without it, or divide it among several chunks."
+            why = "a DO block with COMMIT or ROLLBACK fails in the chunk's transaction (SQLSTATE 2D000)"
+            instead = "Remove COMMIT and ROLLBACK, or split the work into several chunks."
         else:
             continue
         yield LintFinding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
 
 
 def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements whose effect ends with the transaction, which ends before anything could use it."""
+    """Yield statements whose effect ends with the transaction before another statement can use it."""
     for chunk in script.chunks:
         for index, command in enumerate(chunk.commands):
             why = _without_effect(command.node, followed=bool(chunk.following(index)))
             if why is not None:
-                together = "Write it into one chunk with the statements that need it, before them, or leave it out."
+                together = "Put it into one chunk with the statements that need it, before them, or remove it."
                 instead = NO_SAVEPOINT if isinstance(command.node, ast.TransactionStmt) else together
                 yield LintFinding(
                     rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
@@ -51,7 +51,7 @@ def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
 
 
 def check_enum_values(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that use an enum value which an earlier one in the same chunk adds."""
+    """Yield statements that use an enum value added earlier in the same chunk."""
     for chunk in script.chunks:
         for index, command in enumerate(chunk.commands):
             value = _added_value(command.node, chunk, index)
@@ -59,7 +59,7 @@ def check_enum_values(script: SqlFile) -> Iterator[LintFinding]:
                 continue
             for later in chunk.following(index):
                 if value in constants(later.node):
-                    why = f"{value!r} is added to its enum in the same chunk: no use before that commits (55P04)"
+                    why = f"{value!r} is added to its enum in the same chunk: it is unusable before the commit (55P04)"
                     instead = "Put a breakpoint between the two statements."
                     yield LintFinding(
                         rule=Rule.ENUM_VALUE_USED, file=script.file, line=later.line, why=why, instead=instead
@@ -75,15 +75,15 @@ def _ends_transaction(body: str) -> bool:
 
 
 def _without_effect(node: ast.Node, *, followed: bool) -> str | None:
-    """Return why *node* is of no use, None where it is."""
+    """Return why *node* has no effect, None if it has one."""
     if isinstance(node, ast.TransactionStmt):
-        return "a savepoint is refused by the runner, in any chunk" if node.kind in SAVEPOINTS else None
+        return "the runner refuses savepoints in every chunk" if node.kind in SAVEPOINTS else None
     if isinstance(node, ast.VariableSetStmt) and node.kind == enums.VariableSetKind.VAR_SET_MULTI:
-        # SET SESSION CHARACTERISTICS is the other statement of this kind, and outlives the transaction.
-        late = "SET TRANSACTION comes too late: the runner has written its progress in the chunk's transaction"
+        # SET SESSION CHARACTERISTICS, the other statement of this kind, outlives the transaction.
+        late = "SET TRANSACTION comes too late: the runner has already written its progress row in the transaction"
         return late if (node.name or "").startswith("TRANSACTION") else None
     what = None if followed else _scoped(node)
-    return None if what is None else f"{what} ends with its chunk, which commits at once: nothing comes after it there"
+    return None if what is None else f"{what} ends with its chunk's transaction, and no statement follows it there"
 
 
 def _scoped(node: ast.Node) -> str | None:
@@ -117,7 +117,7 @@ def _sets_locally(node: ast.Node) -> bool:
 
 
 def _added_value(node: ast.Node, chunk: Chunk, index: int) -> str | None:
-    """Return the value that *node* adds to an enum, unless the chunk makes that enum itself."""
+    """Return the value that *node* adds to an enum, unless the same chunk creates that enum."""
     if not isinstance(node, ast.AlterEnumStmt) or node.newVal is None or node.oldVal is not None:
         return None
     created = {

@@ -1,8 +1,8 @@
-"""One statement outside of transactions: intent → statement → done, and what an earlier run left of one.
+"""Runs one nontransactional statement: intent → statement → done, and recovers an interrupted one.
 
-The intent is flushed to disk before the statement runs: some of these statements change more than what
-the log of the database orders. Locks are waited for without a limit, because a limit would leave an
-invalid index; the migration lock keeps rivals away.
+The intent is flushed to disk before the statement runs, because some of these statements have effects that
+are not ordered by WAL. They run without lock_timeout, because a timeout would leave an invalid index;
+the migration lock excludes other runners.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from mosaic_gateway.migrations.nontransactional import statements
 from mosaic_gateway.migrations.nontransactional.statements import ProbeResult, StatementKind
 from mosaic_gateway.migrations.progress import FencedError
 from mosaic_gateway.migrations.script import StatementTask
-from mosaic_gateway.migrations.session_state import as_ourselves
+from mosaic_gateway.migrations.session_state import session_user_transaction
 from mosaic_gateway.migrations.wire import ServerError, send
 
-__all__ = ["StatementRunningError", "finish", "give_up", "intend", "look", "repair", "run"]
+__all__ = ["StatementRunningError", "abandon", "finish", "probe", "record_intent", "repair", "run"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-#: What may leave something behind when it fails: the next run looks, as after a crash.
+#: Statements that may leave something behind when they fail: the next run checks for it, as after a crash.
 LEAVES_TRACES = {StatementKind.CREATE_INDEX, StatementKind.REINDEX, StatementKind.DETACH}
 ORPHAN_LIMIT = 60.0  # seconds
-PAUSE = 0.05  # seconds between two looks
-#: The activity view cuts a query off.
-SHOWN = 1000  # characters
+PAUSE = 0.05  # seconds between two checks
+#: Characters compared; pg_stat_activity truncates queries to track_activity_query_size, 1024 bytes by default.
+COMPARED = 1000
 ORPHAN: LiteralString = """
 SELECT pid FROM pg_catalog.pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid() AND left(query, %s) = %s
@@ -41,16 +41,16 @@ WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pi
 
 
 class StatementRunningError(BusyError):
-    """The statement of a runner that is gone is still running in the server."""
+    """The statement of a terminated runner is still running in its backend."""
 
     code = "STATEMENT_RUNNING"
 
 
-def intend(connection: Connection, ledger: LedgerName, item: StatementTask) -> dict[str, Any]:
-    """Write that *item* is about to run; return the note that is kept with it. Raises `FencedError`."""
+def record_intent(connection: Connection, ledger: LedgerName, item: StatementTask) -> dict[str, Any]:
+    """Record that *item* is about to run; return the note stored with the intent. Raises `FencedError`."""
     sql = item.statement.sql
     note = {"sql": sql, **statements.observe(connection, statements.classify(sql))}
-    with as_ourselves(connection):
+    with session_user_transaction(connection):
         connection.execute("SET LOCAL synchronous_commit = on")
         if not progress.note_intent(connection, ledger, item.migration, item.statement.number, note):
             raise FencedError
@@ -58,37 +58,37 @@ def intend(connection: Connection, ledger: LedgerName, item: StatementTask) -> d
 
 
 def run(connection: Connection, sql: str, *, pooled: bool) -> ServerError | None:
-    """Run *sql* by itself; return why it failed, None when it did not. Raises psycopg.OperationalError."""
-    with _find_waiting(connection, pooled=pooled):
+    """Run *sql* as a message of its own; return its error, None on success. Raises psycopg.OperationalError."""
+    with _without_lock_timeout(connection, pooled=pooled):
         return send(connection, sql).error
 
 
 def finish(connection: Connection, ledger: LedgerName, item: StatementTask, ledger_row: str) -> None:
-    """Record *item* as applied, and its migration with *ledger_row* after the last one. Raises `FencedError`."""
-    with as_ourselves(connection):
+    """Record *item* as applied, and with *ledger_row* its migration if it is the last one. Raises `FencedError`."""
+    with session_user_transaction(connection):
         if not progress.finish_intent(connection, ledger, item.migration, item.statement.number):
             raise FencedError
         if item.last:
             connection.execute(f"SET LOCAL synchronous_commit = on; {ledger_row}".encode())
 
 
-def give_up(connection: Connection, ledger: LedgerName, item: StatementTask) -> None:
-    """Take the intent of *item*, which failed, back, unless there may be something to clear away."""
+def abandon(connection: Connection, ledger: LedgerName, item: StatementTask) -> None:
+    """Clear the intent of *item*, which failed, unless it may have left something to clean up."""
     if statements.classify(item.statement.sql).kind not in LEAVES_TRACES:
-        with as_ourselves(connection):
-            progress.forget_intent(connection, ledger, item.migration, item.statement.number)
+        with session_user_transaction(connection):
+            progress.clear_intent(connection, ledger, item.migration, item.statement.number)
 
 
-def look(connection: Connection, sql: str, note: Mapping[str, Any]) -> ProbeResult:
-    """Return what became of *sql*, whose intent was found with *note*.
+def probe(connection: Connection, sql: str, note: Mapping[str, Any]) -> ProbeResult:
+    """Return whether *sql*, whose intent is recorded with *note*, took effect.
 
-    Waits for the server process of a dead runner that is still at it. Raises `StatementRunningError`.
+    Waits for a backend that still runs it for a terminated runner. Raises `StatementRunningError`.
     """
     deadline = time.monotonic() + ORPHAN_LIMIT
     while (pid := _orphan(connection, sql)) is not None:
         if time.monotonic() >= deadline:
             raise StatementRunningError(
-                f"server process {pid} still runs the statement of an earlier run: {' '.join(sql.split())[:200]}",
+                f"server process {pid} is still running the statement of an earlier run: {' '.join(sql.split())[:200]}",
                 hint="Wait until it ends, then run the command again.",
                 details={"pid": pid, "sql": sql},
             )
@@ -96,22 +96,22 @@ def look(connection: Connection, sql: str, note: Mapping[str, Any]) -> ProbeResu
     return statements.probe(connection, statements.classify(sql), note)
 
 
-def repair(connection: Connection, finding: ProbeResult, *, pooled: bool) -> None:
-    """Run what *finding* says must run first."""
-    with _find_waiting(connection, pooled=pooled):
-        for sql in finding.before:
+def repair(connection: Connection, result: ProbeResult, *, pooled: bool) -> None:
+    """Run the statements that must run first according to *result*."""
+    with _without_lock_timeout(connection, pooled=pooled):
+        for sql in result.before:
             connection.execute(sql.encode())
 
 
 def _orphan(connection: Connection, sql: str) -> int | None:
-    with as_ourselves(connection):
-        row = connection.execute(ORPHAN, (SHOWN, sql[:SHOWN])).fetchone()
+    with session_user_transaction(connection):
+        row = connection.execute(ORPHAN, (COMPARED, sql[:COMPARED])).fetchone()
     return None if row is None else int(str(row[0]))
 
 
 @contextmanager
-def _find_waiting(connection: Connection, *, pooled: bool) -> Iterator[None]:
-    """Wait for locks without a limit inside the block; through a pooler nothing set a limit before."""
+def _without_lock_timeout(connection: Connection, *, pooled: bool) -> Iterator[None]:
+    """Disable lock_timeout inside the block. Through a pooler it was never set for the session."""
     if pooled:
         yield
         return

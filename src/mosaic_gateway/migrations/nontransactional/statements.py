@@ -1,16 +1,18 @@
-"""Statements that cannot run in a transaction: what they are, and whether one has taken effect.
+"""Statements that cannot run in a transaction block: classification, and detection of their effect.
 
-Theory of operation. PostgreSQL says by SQLSTATE 25001 that a statement cannot run in a transaction.
-Then its intent is written, it runs alone, and it is recorded as applied. A crash in between leaves the
-intent, and the catalog is asked:
+Theory of operation. PostgreSQL reports with SQLSTATE 25001 that a statement cannot run in a transaction block.
+Its intent is then recorded, the statement runs alone, and it is recorded as applied. After a crash in between,
+the intent is left, and the system catalogs decide:
 
-    index absent → run · valid → applied · invalid → drop it, then run
-    database, tablespace, subscription there → applied, if it was not there before · else run
-    the same the other way round for what drops them
-    partition still attached → run · detach pending → finalize · detached → applied
-    VACUUM, REINDEX, ALTER SYSTEM and their like → run again, which does no harm
+    CREATE INDEX       index absent → run · valid → applied · invalid → drop it, then run
+    CREATE DATABASE, TABLESPACE, SUBSCRIPTION
+                       exists and did not exist before → applied · else run
+    DROP of these      does not exist → applied · else run
+    DETACH PARTITION   still attached → run · detach pending → finalize · detached → applied
+    VACUUM, REINDEX, ALTER SYSTEM and similar
+                       run again, which is harmless
 
-What none of this decides is asked of a person (`storage resolve`), never guessed.
+Any other case is undecided, and the user must resolve it (`storage resolve`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 class StatementKind(StrEnum):
-    """What a statement does, as far as its effect can be looked up."""
+    """Kinds of statements, by how their effect is detected."""
 
     CREATE_INDEX = "create index"
     DROP_INDEX = "drop index"
@@ -46,7 +48,7 @@ class StatementKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NontransactionalStatement:
-    """A statement outside of transactions: ``name`` and ``table`` are SQL names, quoted as needed."""
+    """A nontransactional statement: ``what`` is the object type; ``name`` and ``table`` are quoted SQL names."""
 
     kind: StatementKind
     what: str = ""
@@ -55,7 +57,7 @@ class NontransactionalStatement:
 
 
 class Verdict(StrEnum):
-    """What the catalog says of a statement whose intent was found."""
+    """Whether a statement with a recorded intent took effect, according to the system catalogs."""
 
     APPLIED = "applied"
     RUN = "run"
@@ -64,7 +66,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The verdict, statements that must run first, and a sentence for the report."""
+    """The verdict, the statements that must run first, and the reason as a phrase for the report."""
 
     verdict: Verdict
     before: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ DETACHED: LiteralString = "SELECT inhdetachpending FROM pg_catalog.pg_inherits W
 
 
 def classify(sql: str) -> NontransactionalStatement:
-    """Return what *sql* does outside of a transaction; `StatementKind.UNKNOWN` where that cannot be looked up."""
+    """Classify *sql*; `StatementKind.UNKNOWN` if its effect cannot be detected."""
     tokens = only_statement(sql)
     if not tokens:
         return NontransactionalStatement(kind=StatementKind.UNKNOWN)
@@ -105,19 +107,19 @@ def classify(sql: str) -> NontransactionalStatement:
     if first in RERUN:
         return NontransactionalStatement(kind=StatementKind.RERUN)
     read = READERS.get(first or "")
-    found = read(words) if read is not None else NontransactionalStatement(kind=StatementKind.UNKNOWN)
-    return found if _complete(found) and not words.lists() else NontransactionalStatement(kind=StatementKind.UNKNOWN)
+    parsed = read(words) if read is not None else NontransactionalStatement(kind=StatementKind.UNKNOWN)
+    return parsed if _complete(parsed) and not words.lists() else NontransactionalStatement(kind=StatementKind.UNKNOWN)
 
 
 def _complete(statement: NontransactionalStatement) -> bool:
-    """Return whether there is a name to look up."""
+    """Return whether the names that the probe needs are known."""
     if statement.kind is StatementKind.CREATE_INDEX:
         return bool(statement.table)
     return bool(statement.name) or statement.kind in {StatementKind.REINDEX, StatementKind.RERUN}
 
 
 def observe(connection: Connection, statement: NontransactionalStatement) -> dict[str, Any]:
-    """Return what must be known from before the statement ran, to be kept with its intent. Reads only."""
+    """Return the state before *statement* runs, as `probe` needs it later. Reads only."""
     if statement.kind is StatementKind.CREATE_INDEX and not statement.name:
         return {"indexes": [str(name) for name, *_ in connection.execute(INDEXES, (statement.table,))]}
     if statement.kind in {StatementKind.CREATE, StatementKind.DROP}:
@@ -130,36 +132,38 @@ def observe(connection: Connection, statement: NontransactionalStatement) -> dic
 
 
 def probe(connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]) -> ProbeResult:
-    """Return whether *statement*, whose intent and *note* were found, has taken effect. Reads only."""
-    look = PROBES.get(statement.kind)
-    return look(connection, statement, note) if look is not None else ProbeResult(Verdict.UNDECIDED)
+    """Return whether *statement*, whose intent is recorded with *note*, took effect. Reads only."""
+    probe_kind = PROBES.get(statement.kind)
+    return probe_kind(connection, statement, note) if probe_kind is not None else ProbeResult(Verdict.UNDECIDED)
 
 
 def _probe_dropped_index(
     connection: Connection, statement: NontransactionalStatement, _note: Mapping[str, Any]
 ) -> ProbeResult:
-    found = connection.execute("SELECT to_regclass(%s) IS NULL", (statement.name,)).fetchone()
-    return _decided(bool(found and found[0]), f"index {statement.name} is gone")
+    row = connection.execute("SELECT to_regclass(%s) IS NULL", (statement.name,)).fetchone()
+    return _decided(bool(row and row[0]), f"index {statement.name} no longer exists", f"index {statement.name} exists")
 
 
 def _probe_created(
     connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]
 ) -> ProbeResult:
-    there = _exists(connection, statement) and not note.get("existed")
-    return _decided(there, f"{statement.what} {statement.name} is there")
+    created = _exists(connection, statement) and not note.get("existed")
+    subject = f"{statement.what} {statement.name}"
+    return _decided(created, f"{subject} exists", f"{subject} was not created")
 
 
 def _probe_dropped(
     connection: Connection, statement: NontransactionalStatement, _note: Mapping[str, Any]
 ) -> ProbeResult:
-    return _decided(not _exists(connection, statement), f"{statement.what} {statement.name} is gone")
+    subject = f"{statement.what} {statement.name}"
+    return _decided(not _exists(connection, statement), f"{subject} no longer exists", f"{subject} exists")
 
 
 def _probe_reindex(
     connection: Connection, _statement: NontransactionalStatement, _note: Mapping[str, Any]
 ) -> ProbeResult:
-    left = [_drop_index(str(schema), str(name)) for schema, name in connection.execute(LEFT_BY_REINDEX)]
-    return ProbeResult(Verdict.RUN, tuple(left), "it can be run again")
+    drops = [_drop_index(str(schema), str(name)) for schema, name in connection.execute(LEFT_BY_REINDEX)]
+    return ProbeResult(Verdict.RUN, tuple(drops), "it can be run again")
 
 
 def _probe_rerun(
@@ -174,35 +178,35 @@ def _probe_index(connection: Connection, statement: NontransactionalStatement, n
             INDEX, (_plain(statement.name), statement.table)
         )]  # fmt: skip
         if note.get("existed") and rows and rows[0][0]:
-            return ProbeResult(Verdict.RUN, (), "an index of that name was there before")
+            return ProbeResult(Verdict.RUN, (), "an index of that name already existed")
     else:
         known = set(note.get("indexes", ()))
-        found = connection.execute(INDEXES, (statement.table,))
-        rows = [(valid, schema, name) for name, valid, schema in found if name not in known]
+        indexes = connection.execute(INDEXES, (statement.table,))
+        rows = [(valid, schema, name) for name, valid, schema in indexes if name not in known]
     if len(rows) > 1:
         return ProbeResult(Verdict.UNDECIDED)
     if not rows:
-        return ProbeResult(Verdict.RUN, (), "the index is not there")
+        return ProbeResult(Verdict.RUN, (), "the index does not exist")
     valid, schema, name = rows[0]
     if valid:
-        return ProbeResult(Verdict.APPLIED, (), f"index {name} is there and valid")
+        return ProbeResult(Verdict.APPLIED, (), f"index {name} exists and is valid")
     return ProbeResult(Verdict.RUN, (_drop_index(str(schema), str(name)),), f"index {name} was left invalid")
 
 
 def _probe_detach(connection: Connection, statement: NontransactionalStatement, note: Mapping[str, Any]) -> ProbeResult:
     row = connection.execute(DETACHED, (statement.name,)).fetchone()
     if row is None and not note.get("attached", True):
-        return ProbeResult(Verdict.RUN, (), f"{statement.name} was no partition before either")
+        return ProbeResult(Verdict.RUN, (), f"{statement.name} was not a partition before")
     if row is None:
         return ProbeResult(Verdict.APPLIED, (), f"partition {statement.name} is detached")
     if row[0]:
         finalize = f"ALTER TABLE {statement.table} DETACH PARTITION {statement.name} FINALIZE"
-        return ProbeResult(Verdict.APPLIED, (finalize,), f"detaching {statement.name} was pending")
+        return ProbeResult(Verdict.APPLIED, (finalize,), f"the detach of {statement.name} was pending")
     return ProbeResult(Verdict.RUN, (), f"partition {statement.name} is still attached")
 
 
-def _decided(applied: bool, reason: str) -> ProbeResult:  # noqa: FBT001 - the one thing it decides on
-    return ProbeResult(Verdict.APPLIED, (), reason) if applied else ProbeResult(Verdict.RUN, (), f"not so: {reason}")
+def _decided(applied: bool, if_applied: str, if_not: str) -> ProbeResult:  # noqa: FBT001 - the condition
+    return ProbeResult(Verdict.APPLIED, (), if_applied) if applied else ProbeResult(Verdict.RUN, (), if_not)
 
 
 def _exists(connection: Connection, statement: NontransactionalStatement) -> bool:
@@ -220,40 +224,40 @@ def _plain(name: str) -> str:
 
 
 class _Words:
-    """Reads a statement's tokens from the left."""
+    """Reads the tokens of a statement from left to right."""
 
     def __init__(self, tokens: tuple[Token, ...]) -> None:
         self._tokens = tokens
-        self._at = 0
+        self._index = 0
 
     def take(self, *wanted: str) -> str | None:
-        """Take the next word if it is one of *wanted* (any, without)."""
-        if self._at < len(self._tokens):
-            token = self._tokens[self._at]
+        """Consume and return the next word if it is one of *wanted*, or any word if *wanted* is empty."""
+        if self._index < len(self._tokens):
+            token = self._tokens[self._index]
             if token.kind == "word" and (not wanted or token.text in wanted):
-                self._at += 1
+                self._index += 1
                 return token.text
         return None
 
     def name(self) -> str:
-        """Take a name, dotted perhaps, and return it quoted; empty where there is none."""
+        """Consume a possibly qualified name and return it quoted; empty if there is none."""
         parts: list[str] = []
-        while self._at < len(self._tokens) and self._tokens[self._at].kind in {"word", "name"}:
-            parts.append(quote_name(self._tokens[self._at].text))
-            self._at += 1
-            if self._at < len(self._tokens) and self._tokens[self._at].text == ".":
-                self._at += 1
+        while self._index < len(self._tokens) and self._tokens[self._index].kind in {"word", "name"}:
+            parts.append(quote_name(self._tokens[self._index].text))
+            self._index += 1
+            if self._index < len(self._tokens) and self._tokens[self._index].text == ".":
+                self._index += 1
             else:
                 break
         return ".".join(parts)
 
     def sees(self, word: str) -> bool:
-        """Return whether *word* is the next one."""
-        return self._at < len(self._tokens) and is_word(self._tokens[self._at], word)
+        """Return whether the next token is *word*."""
+        return self._index < len(self._tokens) and is_word(self._tokens[self._index], word)
 
     def lists(self) -> bool:
-        """Return whether more names follow."""
-        return self._at < len(self._tokens) and self._tokens[self._at].text == ","
+        """Return whether a list of names continues."""
+        return self._index < len(self._tokens) and self._tokens[self._index].text == ","
 
 
 def _create(words: _Words) -> NontransactionalStatement:

@@ -1,4 +1,4 @@
-"""Bundles in memory, for lint.
+"""In-memory bundles for lint.
 
 ``lint_one``  Lints one migration and returns its (rule, line) pairs.
 """
@@ -13,7 +13,7 @@ import pytest
 from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
-MARK = "--> statement-breakpoint"
+BREAKPOINT = "--> statement-breakpoint"
 LintOne = Callable[[str | bytes], list[tuple[str, int]]]
 
 
@@ -27,16 +27,16 @@ def journal_of(*tags: str, whens: Mapping[str, int] | None = None) -> bytes:
 
 
 def bundle_of(**files: str | bytes) -> dict[str, bytes]:
-    """Return a whole bundle without a lock; *files* are tag → SQL."""
+    """Return a complete bundle without a lock; *files* maps tag → SQL."""
     contents = {f"{tag}.sql": sql.encode() if isinstance(sql, str) else sql for tag, sql in files.items()}
     return {**contents, JOURNAL_NAME: journal_of(*files)}
 
 
 @pytest.fixture
 def lint_one() -> LintOne:
-    """Return what lints a bundle of one migration."""
+    """Return a function that lints a bundle of one migration."""
 
     def lint(sql: str | bytes) -> list[tuple[str, int]]:
-        return [(str(found.rule), found.line) for found in lint_bundle_files(bundle_of(**{"0000_one": sql}))]
+        return [(str(finding.rule), finding.line) for finding in lint_bundle_files(bundle_of(**{"0000_one": sql}))]
 
     return lint

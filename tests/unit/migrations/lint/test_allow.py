@@ -1,4 +1,4 @@
-"""``-- lint: allow``: in its place, with a reason, and only where it is needed."""
+"""Tests of ``-- lint: allow``: scope, required reason, and unused comments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OLD = b"""{"entries": [{"idx": 0, "tag": "0000_a", "when": 2}, {"idx": 1, "tag":
     ],
 )
 def test_allowed(lint_one: LintOne, sql: str) -> None:
-    """With a reason, in the head of the file or in the chunk, a finding is allowed."""
+    """A comment with a reason at the start of the file or in the chunk allows a finding."""
     assert lint_one(sql) == []
 
 
@@ -47,8 +47,8 @@ def test_allowed(lint_one: LintOne, sql: str) -> None:
         ("DO $$ BEGIN NULL; -- lint: allow drop-table x\nEND $$; DROP TABLE t;", [("drop-table", 2)]),
     ],
 )
-def test_in_its_place(lint_one: LintOne, sql: str, expected: list[tuple[str, int]]) -> None:
-    """It holds nowhere else, and what it does not allow is told, as is that it was not needed."""
+def test_scope(lint_one: LintOne, sql: str, expected: list[tuple[str, int]]) -> None:
+    """A comment applies only to its scope; other findings and unused comments are reported."""
     assert lint_one(sql) == expected
 
 
@@ -67,12 +67,12 @@ def test_in_its_place(lint_one: LintOne, sql: str, expected: list[tuple[str, int
     ],
 )
 def test_without_reason_or_rule(lint_one: LintOne, comment: str) -> None:
-    """Without a reason, or with a rule that there is not, it allows nothing and is an error."""
+    """A comment without a reason or with an unknown rule has no effect and is an error."""
     assert lint_one(f"{comment}\nDROP TABLE t;") == [("bad-allow", 1), ("drop-table", 2)]
 
 
-def test_what_the_journal_says_is_allowed_in_the_head_of_the_file() -> None:
-    """The journal holds no comments: the file speaks for its entry, and for no other."""
+def test_journal_finding_allowed_in_the_sql_file() -> None:
+    """The journal cannot contain comments: a comment at the start of the SQL file applies to that file's entry."""
     reason = b"-- lint: allow journal-order it was shipped so\n"
     assert lint_bundle_files({"0000_a.sql": b"SELECT 1;", "0001_b.sql": reason + b"SELECT 2;", JOURNAL_NAME: OLD}) == ()
     found = lint_bundle_files({"0000_a.sql": reason + b"SELECT 1;", "0001_b.sql": b"SELECT 2;", JOURNAL_NAME: OLD})

@@ -1,4 +1,4 @@
-"""What the rules claim of PostgreSQL, asked of PostgreSQL."""
+"""Statements about PostgreSQL on which the rules are based, verified on a real server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSIDE = [
     "ALTER TABLE t DETACH PARTITION p", "DISCARD TEMP", "ALTER TYPE e ADD VALUE 'z'",
     "CREATE SUBSCRIPTION s CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)",
 ]  # fmt: skip
-#: A chunk as the runner sends it, and how PostgreSQL refuses it.
+#: A chunk as the runner sends it, and the SQLSTATE with which PostgreSQL refuses it.
 REFUSED = [
     ("ALTER TYPE e ADD VALUE 'x'; INSERT INTO w VALUES ('x')", "55P04"),
     ("ALTER TYPE e ADD VALUE 'x'; DO $$ BEGIN INSERT INTO w VALUES ('x'); END $$", "55P04"),
@@ -33,7 +33,7 @@ REFUSED = [
     ("DO $$ BEGIN COMMIT; END $$", "2D000"),
     ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "25001"),
 ]
-TAKEN = [
+ACCEPTED = [
     "CREATE TYPE n AS ENUM ('a'); ALTER TYPE n ADD VALUE 'x'; SELECT 'x'::n",
     "ALTER TYPE e ADD VALUE 'x'; CREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'x'; END $$",
 ]
@@ -41,7 +41,7 @@ TAKEN = [
 
 @pytest.fixture
 def prepared(database: str) -> str:
-    """Return the conninfo of a database with the tables."""
+    """Return the conninfo of a database that has `TABLES`."""
     with psycopg.connect(database, autocommit=True) as connection:
         for statement in TABLES:
             connection.execute(statement.encode())
@@ -49,7 +49,7 @@ def prepared(database: str) -> str:
 
 
 def refusal(conninfo: str, chunk: str) -> str | None:
-    """Return the SQLSTATE with which *chunk* is refused in a transaction that has written before; else None."""
+    """Return the SQLSTATE with which *chunk* is refused in a transaction that has already written, else None."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         try:
             connection.execute(f"BEGIN; UPDATE u SET a = 1; {chunk}; ROLLBACK".encode())
@@ -59,7 +59,7 @@ def refusal(conninfo: str, chunk: str) -> str | None:
 
 
 def test_outside_of_transactions(prepared: str) -> None:
-    """PostgreSQL refuses in a transaction what the rule says, and takes the rest."""
+    """In a transaction block PostgreSQL refuses exactly the statements that the rule reports."""
     for statement in (*OUTSIDE, *INSIDE):
         (parsed,) = parse_sql(statement)
         assert parsed.stmt is not None
@@ -68,8 +68,8 @@ def test_outside_of_transactions(prepared: str) -> None:
 
 
 def test_refused_chunks(prepared: str) -> None:
-    """Chunks are refused with the SQLSTATE that the rules name, and their harmless neighbours are not."""
+    """PostgreSQL refuses the chunks with the SQLSTATE that the rules name, and accepts similar valid chunks."""
     for chunk, sqlstate in REFUSED:
         assert refusal(prepared, chunk) == sqlstate, chunk
-    for chunk in TAKEN:
+    for chunk in ACCEPTED:
         assert refusal(prepared, chunk) is None, chunk

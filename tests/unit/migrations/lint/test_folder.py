@@ -1,4 +1,4 @@
-"""Rules on the journal, the names and the files."""
+"""Tests of the rules on the journal, file names and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 
 FILES = {"0000_a.sql": b"SELECT 1;", "0001_b.sql": b"SELECT 2;", "0002_c.sql": b"SELECT 3;"}
-#: The lines on which the three tags stand.
+#: The lines of the three tags in the journal.
 A, B, C = 9, 16, 23
 
 
@@ -24,14 +24,14 @@ THREE = [entry(0, "0000_a", 10), entry(1, "0001_b", 20), entry(2, "0002_c", 30)]
 
 
 def found_in(entries: object, files: dict[str, bytes] | None = None) -> list[tuple[str, str, int]]:
-    """Return (rule, file, line) of what is found in a bundle with these entries."""
+    """Return (rule, file, line) of each finding in a bundle with these entries."""
     journal = json.dumps({"version": "7", "dialect": "postgresql", "entries": entries}, indent=2).encode()
     findings = lint_bundle_files({**(FILES if files is None else files), JOURNAL_NAME: journal})
     return [(str(finding.rule), finding.file, finding.line) for finding in findings]
 
 
-def test_a_whole_folder() -> None:
-    """In a folder as drizzle-kit makes it there is nothing to find, its snapshots included."""
+def test_valid_folder() -> None:
+    """A folder written by drizzle-kit, with its snapshots, has no findings."""
     assert found_in(THREE) == []
     assert found_in(THREE, {**FILES, "meta/0000_snapshot.json": b"{}"}) == []
 
@@ -53,13 +53,13 @@ def test_a_whole_folder() -> None:
         ]),
     ],
 )  # fmt: skip
-def test_a_bad_journal(entries: list[dict[str, Any]], expected: list[tuple[str, int]]) -> None:
-    """Each fault of the journal is found at the line of its entry."""
+def test_invalid_journal_entries(entries: list[dict[str, Any]], expected: list[tuple[str, int]]) -> None:
+    """Each fault of the journal is reported on the line of its entry."""
     assert found_in(entries) == [(rule, JOURNAL_NAME, line) for rule, line in expected]
 
 
 def test_duplicate_tag() -> None:
-    """A tag that is named twice is found at the second place."""
+    """A duplicate tag is reported on its second occurrence."""
     found = found_in([*THREE, entry(3, "0001_b", 40)])
     assert ("duplicate-tag", JOURNAL_NAME, 30) in found
     assert ("duplicate-tag", JOURNAL_NAME, B) not in found
@@ -67,19 +67,19 @@ def test_duplicate_tag() -> None:
 
 @pytest.mark.parametrize("tag", ["0002_C", "2_c", "0002", "0002-c", "0002_c_", "0002__c", "c", "0002_c d", "0002_ü"])
 def test_file_names(tag: str) -> None:
-    """A name that is not a number and words is found."""
+    """A name that is not of the form NNNN_words is reported."""
     files = {**{name: FILES[name] for name in ("0000_a.sql", "0001_b.sql")}, f"{tag}.sql": b"SELECT 3;"}
     assert found_in([*THREE[:2], entry(2, tag, 30)], files)[0][0] == "file-name"
 
 
 def test_files_without_entry() -> None:
-    """SQL that the journal does not name is found, in a subfolder too."""
+    """SQL files that the journal does not list are reported, including those in subfolders."""
     assert found_in(THREE[:2]) == [("journal-file", "0002_c.sql", 1)]
     assert found_in(THREE, {**FILES, "old/x.sql": b"SELECT 4;"}) == [("journal-file", "old/x.sql", 1)]
 
 
 def test_same_bytes() -> None:
-    """Of files with the same bytes each but the first is found."""
+    """Among files with the same bytes, each one except the first is reported."""
     assert found_in(THREE, dict.fromkeys(FILES, b"SELECT 1;")) == [
         ("same-bytes", "0001_b.sql", 1), ("same-bytes", "0002_c.sql", 1)
     ]  # fmt: skip
@@ -93,20 +93,20 @@ def test_same_bytes() -> None:
         b'{"entries": [{"tag": "a", "when": true}]}', b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_no_journal(journal: bytes | None) -> None:
-    """A journal that is missing or none is one finding; the SQL is looked at all the same."""
+def test_missing_or_unreadable_journal(journal: bytes | None) -> None:
+    """A missing or unreadable journal is one finding; the SQL is checked nevertheless."""
     contents = {"0000_a.sql": b"DROP TABLE t;", **({} if journal is None else {JOURNAL_NAME: journal})}
     found = [(str(finding.rule), finding.file) for finding in lint_bundle_files(contents)]
     assert found == [("drop-table", "0000_a.sql"), ("journal-format", JOURNAL_NAME)]
 
 
-def test_what_is_said_of_a_reversed_when() -> None:
-    """The finding tells what our runner does and what drizzle would do."""
+def test_message_for_a_reversed_when() -> None:
+    """The finding says what mosaic-gateway and what drizzle would do."""
     journal = json.dumps({"entries": [entry(0, "0000_a", 10), entry(1, "0001_b", 9)]}).encode()
     files = {name: FILES[name] for name in ("0000_a.sql", "0001_b.sql")}
     (finding,) = lint_bundle_files({**files, JOURNAL_NAME: journal})
     assert "drizzle skips it" in finding.why
-    assert "our runner" in finding.why
+    assert "mosaic-gateway decides by the hash" in finding.why
     assert finding.to_dict() == {
         "file": JOURNAL_NAME, "line": 1, "rule": "journal-order", "severity": "warning",
         "why": finding.why, "instead": finding.instead,

@@ -1,4 +1,4 @@
-"""The gate of this project's own migrations, and what the documents say of lint."""
+"""Lint of the packaged bundles, the documentation of the rules, and the optional parser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mosaic_gateway.migrations.gate import BUNDLES, check_bundle
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
 from mosaic_gateway.migrations.lint.finding import SEVERITIES
 
-DOCUMENT = Path(__file__).parents[4] / "docs" / "lint.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "reference" / "lint.md"
 ROW = re.compile(r"^\| `([a-z-]+)` \| (error|warning) \| \S.* \| \S.* \|$")
 WITHOUT_PARSER = """
 import sys
@@ -24,7 +24,7 @@ try:
 except ParserMissingError as error:
     print(error.code, int(error.exit_code), error.hint)
 """
-UNASKED = """
+IMPORTS_ONLY = """
 import sys
 import mosaic_gateway.migrations.lint.engine
 import mosaic_gateway.migrations.lint.finding
@@ -37,14 +37,14 @@ print("pglast" in sys.modules)
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_packaged_bundle_is_clean(bundle: str) -> None:
-    """In what ships there is nothing to find: a warning is mended, or allowed with its reason."""
+    """The packaged bundles have no findings, warnings included."""
     files = packaged_files(bundle)
     assert check_bundle(bundle, files) == ()
     assert lint_bundle_files(files) == ()
 
 
-def test_a_fault_would_be_found_in_what_ships() -> None:
-    """The gate looks at every file of the packaged bundles."""
+def test_every_packaged_file_is_checked() -> None:
+    """A fault added to any file of the packaged bundle is reported."""
     files = packaged_files("gateway")
     for name in sorted(files):
         if name.endswith(".sql"):
@@ -53,19 +53,19 @@ def test_a_fault_would_be_found_in_what_ships() -> None:
 
 
 def test_every_rule_is_documented() -> None:
-    """docs/lint.md lists each rule with its severity, in the order of the rules."""
+    """docs/reference/lint.md lists each rule with its severity, in the order of the rules."""
     rows = [match.groups() for line in DOCUMENT.read_text().splitlines() if (match := ROW.match(line))]
     assert rows == [(str(rule), str(severity)) for rule, severity in SEVERITIES.items()]
 
 
-def test_without_the_parser() -> None:
-    """Where pglast is missing, lint says so with the command that installs it."""
+def test_parser_missing() -> None:
+    """Without pglast, lint fails with the command that installs it."""
     assert _python(WITHOUT_PARSER) == "LINT_PARSER_MISSING 3 Install it: pip install 'mosaic-gateway[lint]'\n"
 
 
-def test_the_parser_is_not_loaded_unasked() -> None:
-    """Nothing but a lint imports pglast."""
-    assert _python(UNASKED) == "False\n"
+def test_parser_is_imported_only_by_a_lint_run() -> None:
+    """Importing the modules does not import pglast."""
+    assert _python(IMPORTS_ONLY) == "False\n"
 
 
 def _python(code: str) -> str:

@@ -1,4 +1,4 @@
-"""What holds of lint for any files."""
+"""Property tests of lint with arbitrary files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from mosaic_gateway.migrations.lint.engine import lint_bundle_files
 from mosaic_gateway.migrations.lint.finding import META_RULES, Rule
 
 QUIET = settings(database=None, deadline=None, max_examples=150)
-MARK = "--> statement-breakpoint"
+BREAKPOINT = "--> statement-breakpoint"
 PIECES = st.sampled_from([
-    MARK, "SELECT 1;", "\n", "\r\n", " ", "'", '"', "$$", "/*", "*/", "--", "\\", "\0", "é", "\U0001f600", ";", "(",
+    BREAKPOINT,
+    "SELECT 1;", "\n", "\r\n", " ", "'", '"', "$$", "/*", "*/", "--", "\\", "\0", "é", "\U0001f600", ";", "(",
     "-- lint: allow rename x\n", "-- lint: allow", "DROP TABLE t;", "COPY t FROM STDIN;", "BEGIN;", "DO $$ BEGIN",
     "COMMIT; END $$;", "ALTER TYPE e ADD VALUE 'x';", "ALTER TABLE t", " ADD b int NOT NULL;", "SET LOCAL a.b = 'c';",
 ])  # fmt: skip
 TEXTS = st.lists(PIECES, max_size=12).map("".join)
-#: Statements with one finding each, which do not depend on one another.
+#: Independent statements with one finding each.
 FAULTY = {
     "DROP TABLE a;": "drop-table",
     "ALTER TABLE b RENAME TO c;": "rename",
@@ -33,8 +34,8 @@ CHUNKS = st.lists(st.sampled_from(["SELECT 1;", "CREATE TABLE é ();", *FAULTY])
 
 @QUIET
 @given(st.one_of(TEXTS.map(str.encode), st.binary(max_size=40)), st.binary(max_size=40))
-def test_any_file_gives_findings_with_a_place(sql: bytes, journal: bytes) -> None:
-    """Whatever the bytes, lint ends, and each finding stands on a line of a file of the bundle."""
+def test_findings_of_arbitrary_bytes_have_a_valid_line(sql: bytes, journal: bytes) -> None:
+    """For arbitrary bytes lint terminates, and each finding names an existing line of a file of the bundle."""
     contents = {"0000_a.sql": sql, JOURNAL_NAME: journal}
     for finding in lint_bundle_files(contents):
         assert finding.file in contents
@@ -46,8 +47,8 @@ def test_any_file_gives_findings_with_a_place(sql: bytes, journal: bytes) -> Non
 @QUIET
 @given(CHUNKS, st.sampled_from(["", "\n", "-- words ' \n", "/* ; */ "]))
 def test_every_fault_is_found_on_its_line(chunks: list[str], before: str) -> None:
-    """Of any chunks in any order, the faulty ones are found, each once, on its line, and no other is."""
-    text = f"\n{MARK}\n".join(f"{before}{chunk}" for chunk in chunks)
+    """For any sequence of chunks, each faulty one is reported once on its line, and no other is."""
+    text = f"\n{BREAKPOINT}\n".join(f"{before}{chunk}" for chunk in chunks)
     lines = text.split("\n")
     found = [
         (str(finding.rule), lines[finding.line - 1].endswith(tuple(s for s, r in FAULTY.items() if r == finding.rule)))
@@ -59,11 +60,13 @@ def test_every_fault_is_found_on_its_line(chunks: list[str], before: str) -> Non
 
 @QUIET
 @given(CHUNKS, st.sampled_from(sorted(set(Rule) - META_RULES)))
-def test_an_allowance_takes_away_its_rule_and_nothing_else(chunks: list[str], rule: Rule) -> None:
-    """In the head of a file it takes away all findings of its rule there; without one, it is told."""
-    text = f"\n{MARK}\n".join(chunks)
+def test_allow_comment_suppresses_only_its_rule(chunks: list[str], rule: Rule) -> None:
+    """At the start of a file it suppresses all findings of its rule in that file; an unused one is reported."""
+    text = f"\n{BREAKPOINT}\n".join(chunks)
     plain = lint_bundle_files({"0000_a.sql": text.encode()})
     allowing = lint_bundle_files({"0000_a.sql": f"-- lint: allow {rule} so\n{text}".encode()})
-    left = [(finding.rule, finding.file) for finding in plain if (finding.rule, finding.file) != (rule, "0000_a.sql")]
-    unused = [(Rule.UNUSED_ALLOW, "0000_a.sql")] if len(left) == len(plain) else []
-    assert [(finding.rule, finding.file) for finding in allowing] == [*unused, *left]
+    remaining = [
+        (finding.rule, finding.file) for finding in plain if (finding.rule, finding.file) != (rule, "0000_a.sql")
+    ]
+    unused = [(Rule.UNUSED_ALLOW, "0000_a.sql")] if len(remaining) == len(plain) else []
+    assert [(finding.rule, finding.file) for finding in allowing] == [*unused, *remaining]

@@ -1,4 +1,4 @@
-"""Each rule with bad SQL that it finds, and good SQL of the same kind in which there is nothing to find."""
+"""Tests of each rule with invalid SQL that it reports, and with similar valid SQL that it does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CUT = "\n--> statement-breakpoint\n"
 TABLE = "CREATE TABLE t (a int);"
-#: rule → SQL in which it, and nothing else, is found, each with the lines.
+#: rule → (SQL with findings of that rule only, the lines of the findings).
 BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
     "encoding": [(b"SELECT 1;\nSELECT '\xe9';", [2]), (b"SELECT 1;\n\n-- \0", [3])],
     "byte-order-mark": [(b"\xef\xbb\xbfSELECT 1;", [1])],
@@ -174,7 +174,7 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
         (f"{TABLE}{CUT}DROP TABLE t;{CUT}CREATE INDEX i ON t (a);", [5]),
     ],
 }
-#: SQL in which there is nothing to find, beside the rule whose neighbour it is.
+#: rule → similar SQL without findings.
 GOOD: dict[str, list[str | bytes]] = {
     "encoding": ["SELECT '\u00e9 \U0001f600';"],
     "syntax-error": ["SELECT 1", f"SELECT 1;{CUT}SELECT 2", "SELECT 1;;"],
@@ -270,25 +270,25 @@ FOLDER = {
 @pytest.mark.parametrize(
     ("rule", "sql", "lines"), [(rule, *case) for rule, cases in BAD.items() for case in cases], ids=repr
 )
-def test_bad(lint_one: LintOne, rule: str, sql: str | bytes, lines: list[int]) -> None:
-    """The rule is found on its lines, and no other."""
+def test_invalid_sql(lint_one: LintOne, rule: str, sql: str | bytes, lines: list[int]) -> None:
+    """The rule is reported on the expected lines, and no other rule is."""
     assert lint_one(sql) == [(rule, line) for line in lines]
 
 
 @pytest.mark.parametrize(("rule", "sql"), [(rule, sql) for rule, cases in GOOD.items() for sql in cases], ids=repr)
-def test_good(lint_one: LintOne, rule: str, sql: str | bytes) -> None:
-    """There is nothing to find."""
+def test_valid_sql(lint_one: LintOne, rule: str, sql: str | bytes) -> None:
+    """Similar valid SQL has no findings."""
     assert lint_one(sql) == []
 
 
-def test_every_rule_has_bad_sql() -> None:
-    """No rule is without a case: here, or where the folder and the allowances are tested."""
+def test_every_rule_has_a_case() -> None:
+    """Every rule has a test case in this module or in the tests of the folder and of allow comments."""
     assert set(BAD) | FOLDER | set(META_RULES) == set(Rule)
     assert set(GOOD) <= set(BAD)
 
 
-def test_a_broken_chunk_hides_no_other(lint_one: LintOne) -> None:
-    """What cannot be parsed is told beside what is wrong in the other chunks."""
+def test_syntax_error_does_not_hide_other_chunks(lint_one: LintOne) -> None:
+    """A syntax error in one chunk is reported together with the findings of the other chunks."""
     assert lint_one(f"DROP TABLE t;{CUT}SELEC;{CUT}COMMIT;") == [
         ("drop-table", 1), ("syntax-error", 3), ("transaction-control", 5)
     ]  # fmt: skip

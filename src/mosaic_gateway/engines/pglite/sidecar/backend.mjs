@@ -1,15 +1,15 @@
-// The backend as sessions see it: something that takes bytes, answers with bytes, and waits in between.
+// The interface of sessions to the backend: bytes in, bytes out, and the backend's state.
 import { INSIDE, RUNNING, TOP } from './bridge.mjs'
 import { messages, readFields, readRow } from './messages.mjs'
 
 export { INSIDE, RUNNING, TOP }
 
 /**
- * The front's side of the bridge.
+ * The front end's side of the bridge.
  *
- * `sink` is whose turn it is: `thirsty`, whether it can take output; `reply(piece, raw)`, the first *raw* bytes
- * of which end a message that has been followed already; `progress(state)`, called whenever
- * something moved, with what the backend is doing once all its output has been taken.
+ * `sink` receives the output of the session whose turn it is. It has `writable`, whether it can accept output;
+ * `reply(piece, raw)`, where the first *raw* bytes of *piece* end a message that the scanner has already counted; and
+ * `progress(state)`, called after each transfer with the backend's state once all its output was read.
  */
 export class Backend {
   #front
@@ -20,62 +20,62 @@ export class Backend {
   constructor(front, interrupter) {
     this.#front = front
     this.#interrupter = interrupter
-    /** Key of the settings that the session has now (settings.mjs). */
+    /** Key of the settings now in force in the shared session (settings.mjs). */
     this.settings = ''
   }
 
-  /** Listen to the bridge until `closed`. */
+  /** Process the bridge's bell until the process exits. */
   async listen() {
-    await this.#front.listen(() => this.heard())
+    await this.#front.listen(() => this.poll())
   }
 
-  /** What it is doing; it waits only once all that it has read was answered and the answers were taken. */
+  /** The backend's state; it counts as waiting only when all input was answered and all output was read. */
   get state() {
     const state = this.#queue.length > 0 ? RUNNING : this.#front.waiting()
-    return this.#front.drained ? state : RUNNING // in this order: it says that it waits after its last answer
+    return this.#front.drained ? state : RUNNING // in this order: the backend sets its state after its last answer
   }
 
-  /** Whether it has not yet room for all that was fed. */
+  /** Whether some of the input still waits for space in the ring. */
   get full() {
     return this.#queue.length > 0
   }
 
-  /** Give it *bytes*. */
+  /** Send *bytes* to the backend. */
   feed(bytes) {
     if (this.#queue.length > 0) return void this.#queue.push(bytes)
     const written = this.#front.write(bytes)
     if (written < bytes.length) this.#queue.push(bytes.subarray(written))
   }
 
-  /** Begin a group of messages; returns its number, for `interrupt`. */
+  /** Begin a group of messages; return its number, for `interrupt`. */
   group() {
     return this.#front.nextGroup()
   }
 
-  /** Lend it the socket *descriptor* for short answers, until it waits at the top (bridge.mjs). */
+  /** Lend the backend the socket *descriptor* for short answers, until it waits at the top (bridge.mjs). */
   lend(descriptor, quiet) {
     this.#front.lend(descriptor, quiet)
   }
 
-  /** Something waits for the end of the group: the sink must be told of it, at once if it has come already. */
-  wakeMe() {
-    this.#front.wakeMe()
-    if (this.state !== RUNNING) this.heard()
+  /** Request a call of `progress` at the end of the group, immediately if it has already ended. */
+  notifyEnd() {
+    this.#front.notifyEnd()
+    if (this.state !== RUNNING) this.poll()
   }
 
-  /** Take the socket back; [type, status] of the last message that went there, or null. */
-  takeBack() {
-    return this.#front.takeBack()
+  /** Reclaim the lent socket; return [type, status] of the last message written to it, or null. */
+  reclaim() {
+    return this.#front.reclaim()
   }
 
-  /** Make the statement of *group* fail with 57014 if it still runs. False: not possible here. */
+  /** Make the statement of *group* fail with 57014 if it is still running. False: not supported by this Node.js. */
   interrupt(group) {
     return this.#interrupter.interrupt(group)
   }
 
-  /** Move what can be moved. */
-  heard() {
-    for (let piece; this.sink?.thirsty && (piece = this.#front.read()) !== null; ) {
+  /** Transfer pending input and output. */
+  poll() {
+    for (let piece; this.sink?.writable && (piece = this.#front.read()) !== null; ) {
       this.sink.reply(piece, this.#front.takeRaw())
     }
     while (this.#queue.length > 0) {
@@ -89,7 +89,7 @@ export class Backend {
     this.sink?.progress(this.state)
   }
 
-  /** Run *bytes* (to one or more ReadyForQuery) for ourselves; *done* gets {rows, error}. */
+  /** Run *bytes*, internal messages up to one or more ReadyForQuery; *done* gets {rows, error}. */
   ask(bytes, done) {
     const sink = this.sink
     this.sink = new Answer((answer) => {
@@ -99,17 +99,17 @@ export class Backend {
     this.feed(bytes)
   }
 
-  /** End it: *then* nothing more is served. */
+  /** Stop the backend; nothing more is served. */
   stop() {
     this.#front.stop()
   }
 }
 
-/** Collects an answer that is meant for ourselves. */
+/** A sink that collects the answer to an internal query. */
 class Answer {
   #pieces = []
   #done
-  thirsty = true
+  writable = true
 
   constructor(done) {
     this.#done = done

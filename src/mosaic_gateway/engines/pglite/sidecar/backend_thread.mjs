@@ -1,5 +1,5 @@
-// The thread in which PGlite lives. It blocks while the database works or waits, so it hears nothing but the bridge
-// and, through the inspector, `mosaicInterrupt` (interrupt.mjs).
+// The thread that runs PGlite. It is blocked while the database works or waits, so it reacts only to the bridge and,
+// through the inspector, to `mosaicInterrupt` (interrupt.mjs).
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
 import { BackEnd } from './bridge.mjs'
@@ -18,7 +18,7 @@ async function main() {
   globalThis.mosaicInterrupt = (group) => bridge.isRunning(group) && interrupt(module)
   const greeting = db.execProtocolRawSync(startupPacket({ user: 'postgres', database: 'postgres' })).slice()
   parentPort.postMessage({ opened, greeting })
-  await once(parentPort, 'message') // the inspector is attached: it needs our event loop for that
+  await once(parentPort, 'message') // sent after the inspector has attached, which needs this thread's event loop
   try {
     serve(module, bridge)
   } catch (error) {

@@ -1,20 +1,20 @@
-// The shared memory between the front (sockets) and the backend (PGlite), which run in two threads.
+// The shared memory between the front end (sockets) and the backend (PGlite), which run in two threads.
 //
-// Theory of operation. Two byte rings, one in each direction, and two bells. Each position counts all bytes since the
-// start modulo 2^32 and is written by one side only: `IN_TAIL` and `OUT_HEAD` by the front, `IN_HEAD` and `OUT_TAIL` by
-// the backend. Whoever changes something rings the other's bell. The backend sleeps on its bell and blocks its thread:
-// that is how PostgreSQL's blocking reads and writes work there, and why a COPY of any size needs no more than a ring.
-// The front must never block: it is told of its bell by Atomics.waitAsync.
+// Theory of operation. There are two ring buffers, one in each direction, and two bells (futex words). Each position
+// counts all bytes since the start modulo 2^32 and is written by one side only: `IN_TAIL` and `OUT_HEAD` by the front
+// end, `IN_HEAD` and `OUT_TAIL` by the backend. After each change a side rings the other side's bell. The backend waits
+// on its bell and blocks its thread, which gives PostgreSQL its blocking reads and writes, so that a COPY of any size
+// needs only the ring. The front end must never block: it waits for its bell with Atomics.waitAsync.
 //
-// To be put to sleep and woken takes longer than most queries. So the backend looks for its next input for a third of a
-// millisecond before it sleeps, if the last one came as soon as that; an idle or slowly used one sleeps at once.
+// A sleep and a wake-up take longer than most queries. So if the last wait was shorter than 0.3 ms, the backend polls
+// for input for 0.3 ms before it sleeps; an idle or rarely used backend sleeps immediately.
 //
-// A short answer of harmless messages need not wait for the front: the backend writes it to the client's socket itself, if
-// the front has lent it (`DIRECT`, a descriptor plus one), and leaves word of what it was (`LAST`). The front lends a
-// socket only while nothing else is on its way to it, and does not close it before it has it back.
+// A short answer of certain message types bypasses the front end: the backend writes it to the client's socket itself
+// if the front end has lent it the socket (`DIRECT`, the descriptor plus one), and records the last message (`LAST`).
+// The front end lends a socket only while no other output for it is pending, and does not close a lent socket.
 //
-// `WAIT` says what the backend is doing: running; waiting at the top of its main loop; or waiting inside of a command,
-// for COPY data. It counts only while the ring is empty: more may have been written before the backend could wake.
+// `WAIT` is the backend's state: running; waiting at the top of its main loop; or waiting inside of a command, for COPY
+// data. It is valid only while the input ring is empty: input may have been written before the backend woke up.
 
 import { writeSync } from 'node:fs'
 
@@ -27,7 +27,7 @@ export const RUNNING = 0
 export const TOP = 1
 export const INSIDE = 2
 
-/** The memory for one bridge; both ends are made from it. */
+/** The memory of one bridge, shared by both ends. */
 export function bridgeMemory() {
   return new SharedArrayBuffer(WORDS * 4 + 2 * RING)
 }
@@ -58,7 +58,7 @@ class Bridge {
   }
 }
 
-/** Copy as much of *bytes* as there is room for into *ring* behind position *tail*; return how much. */
+/** Copy as much of *bytes* as fits into *ring* at position *tail*; return how much. */
 function put(ring, tail, used, bytes) {
   const length = Math.min(bytes.length, RING - used)
   const at = tail & (RING - 1)
@@ -68,9 +68,9 @@ function put(ring, tail, used, bytes) {
   return length
 }
 
-/** The end that sockets hang on. Nothing here blocks. */
+/** The front end of the bridge, used by the sockets' thread. No method blocks. */
 export class FrontEnd extends Bridge {
-  /** Give the backend as much of *bytes* as fits; return how much. If not all, a bell says when there is room. */
+  /** Write as much of *bytes* as fits; return how much. If not all fits, the bell rings when there is space. */
   write(bytes) {
     this.set(MORE, 1)
     const length = put(this.input, this.get(IN_TAIL), this.filled(IN_TAIL, IN_HEAD), bytes)
@@ -82,13 +82,13 @@ export class FrontEnd extends Bridge {
     return length
   }
 
-  /** What the backend is doing: RUNNING, or waiting (TOP, INSIDE) with everything read that was written. */
+  /** The backend's state: RUNNING, or waiting (TOP, INSIDE) with all input read. */
   waiting() {
-    // In this order: the backend says that it runs before it reads.
+    // In this order: the backend sets RUNNING before it reads.
     return this.filled(IN_TAIL, IN_HEAD) > 0 ? RUNNING : this.get(WAIT)
   }
 
-  /** Whether all output has been taken. */
+  /** Whether all output has been read. */
   get drained() {
     return this.filled(OUT_TAIL, OUT_HEAD) === 0
   }
@@ -104,60 +104,60 @@ export class FrontEnd extends Bridge {
     return piece
   }
 
-  /** Lend the backend the socket *descriptor*: nothing may be on its way to it. *quiet*: nobody waits for the turn's end. */
+  /** Lend the backend the socket *descriptor*, which must have no pending output. *quiet*: no bell at the group's end. */
   lend(descriptor, quiet) {
     this.set(LAST, 0)
     this.set(QUIET, quiet ? 1 : 0)
     this.set(DIRECT, descriptor + 1)
   }
 
-  /** Be woken at the end of the group after all. */
-  wakeMe() {
+  /** Request the bell at the end of the group after all. */
+  notifyEnd() {
     this.set(QUIET, 0)
   }
 
-  /** Take the socket back, when the backend waits. Returns [type, status] of the last message written to it, or null. */
-  takeBack() {
+  /** Reclaim the socket while the backend waits. Returns [type, status] of the last message written to it, or null. */
+  reclaim() {
     this.set(DIRECT, 0)
     const last = Atomics.exchange(this.words, LAST, 0)
     return last === 0 ? null : [String.fromCharCode(last >> 8), String.fromCharCode(last & 0xff)]
   }
 
-  /** How many bytes at the beginning of the next output were followed already; asked once. */
+  /** How many bytes at the beginning of the next output end a message begun on the socket; reset by the call. */
   takeRaw() {
     return Atomics.exchange(this.words, RAW, 0)
   }
 
-  /** Number the group of messages that comes next, so that an interrupt for an earlier one does nothing. */
+  /** Assign a number to the next group of messages, so that an interrupt of an earlier group has no effect. */
   nextGroup() {
     return Atomics.add(this.words, GROUP, 1) + 1
   }
 
-  /** Let the backend leave its loop once it waits at the top. */
+  /** Make the backend leave its loop once it waits at the top. */
   stop() {
     this.set(STOP, 1)
     this.ring(BACK_BELL)
   }
 
-  /** Call *heard* now and after each bell, until it returns false. */
-  async listen(heard) {
+  /** Call *poll* now and after each bell, until it returns false. */
+  async listen(poll) {
     for (;;) {
       const seen = this.get(FRONT_BELL)
-      if (heard() === false) return
+      if (poll() === false) return
       const wait = Atomics.waitAsync(this.words, FRONT_BELL, seen)
-      await (wait.async ? wait.value : new Promise(setImmediate)) // sockets must have their turn, too
+      await (wait.async ? wait.value : new Promise(setImmediate)) // lets the event loop process sockets
     }
   }
 }
 
 const IDLE = (90 << 8) | 73 // ReadyForQuery, I
-const HARMLESS = new Set([...'12nTDCIZts'].map((type) => type.charCodeAt(0)))
+const SIMPLE = new Set([...'12nTDCIZts'].map((type) => type.charCodeAt(0)))
 
-/** The last message of *bytes* as type × 256 + first byte of its body, if all are whole and of harmless types; or 0. */
-function harmless(bytes) {
+/** The last message of *bytes* as type × 256 + first byte of its body; 0 unless all are complete and of simple types. */
+function lastSimple(bytes) {
   let last = 0
   for (let at = 0; at < bytes.length; ) {
-    if (bytes.length - at < 5 || !HARMLESS.has(bytes[at])) return 0
+    if (bytes.length - at < 5 || !SIMPLE.has(bytes[at])) return 0
     last = (bytes[at] << 8) | (bytes[at + 5] ?? 0)
     at += 1 + ((bytes[at + 1] << 24) | (bytes[at + 2] << 16) | (bytes[at + 3] << 8) | bytes[at + 4])
     if (at > bytes.length) return 0
@@ -165,7 +165,7 @@ function harmless(bytes) {
   return last
 }
 
-/** Write what a socket takes at once; a client that is gone takes everything. */
+/** Write what the socket accepts without blocking; for a disconnected client, discard everything. */
 function writeSome(descriptor, bytes) {
   try {
     return writeSync(descriptor, bytes)
@@ -174,11 +174,11 @@ function writeSome(descriptor, bytes) {
   }
 }
 
-/** The end that PGlite's thread blocks on. */
+/** The back end of the bridge, used by PGlite's thread. Methods block. */
 export class BackEnd extends Bridge {
-  #eager = false // the last input came so soon that to sleep and be woken took longer than to wait for it
+  #polls = false // the last wait was so short that polling is faster than a sleep and a wake-up
 
-  /** Whether there is input; if there is none, say so and sleep until there is. False means that all is to stop. */
+  /** Wait for input in the state *where*; returns false if the backend is to stop. */
   awaitInput(where) {
     while (this.filled(IN_TAIL, IN_HEAD) === 0) {
       const seen = this.get(BACK_BELL)
@@ -189,28 +189,28 @@ export class BackEnd extends Bridge {
         const quiet = where === TOP && this.get(DIRECT) > 0 && this.get(LAST) === IDLE && this.get(QUIET)
         if (!quiet) this.ring(FRONT_BELL)
       }
-      if (!this.#look()) this.#sleep(seen)
+      if (!this.#poll()) this.#sleep(seen)
     }
     this.set(WAIT, RUNNING)
     return true
   }
 
-  /** Look for input for a short while, if the last of it came so soon; whether there is some. */
-  #look() {
-    if (!this.#eager) return false
+  /** Poll for input for a short time if the last wait was short; return whether there is input. */
+  #poll() {
+    if (!this.#polls) return false
     for (const ends = performance.now() + SOON; performance.now() < ends; ) {
       if (this.filled(IN_TAIL, IN_HEAD) > 0) return true
     }
-    return (this.#eager = false)
+    return (this.#polls = false)
   }
 
   #sleep(seen) {
     const began = performance.now()
     Atomics.wait(this.words, BACK_BELL, seen)
-    this.#eager = performance.now() - began < SOON
+    this.#polls = performance.now() - began < SOON
   }
 
-  /** Copy at most *target.length* bytes of input there; return how many. */
+  /** Copy at most *target.length* bytes of input to *target*; return how many. */
   read(target) {
     const length = Math.min(this.filled(IN_TAIL, IN_HEAD), target.length)
     const at = this.get(IN_HEAD) & (RING - 1)
@@ -222,15 +222,15 @@ export class BackEnd extends Bridge {
     return length
   }
 
-  /** Hand *bytes* to the client or to the front; sleeps while there is no room. */
+  /** Write *bytes* to the client's socket or to the front end; sleeps while the ring is full. */
   write(bytes) {
     const descriptor = this.get(DIRECT) - 1
     if (descriptor >= 0) {
-      const last = harmless(bytes)
+      const last = lastSimple(bytes)
       const written = last === 0 ? 0 : writeSome(descriptor, bytes)
       if (written > 0) this.set(LAST, last)
       if (written === bytes.length) return
-      this.set(DIRECT, 0) // what comes after must not overtake
+      this.set(DIRECT, 0) // later output must not overtake the rest
       bytes = bytes.subarray(written)
       if (written > 0) this.set(RAW, bytes.length)
     }
@@ -249,7 +249,7 @@ export class BackEnd extends Bridge {
     }
   }
 
-  /** Whether *group* is the one that runs. */
+  /** Whether *group* is the group being run. */
   isRunning(group) {
     return this.get(GROUP) === group && this.get(WAIT) !== TOP
   }

@@ -1,4 +1,4 @@
-// LISTEN and NOTIFY for many connections in one session: who listens to what, and who is told.
+// LISTEN and NOTIFY for many connections in one session: registration of listeners and delivery.
 import { HEADER, query } from './messages.mjs'
 
 const BACKLOG = 4 * 1024 * 1024 // bytes that a listener may leave unread before it is dropped
@@ -7,7 +7,7 @@ const BACKLOG = 4 * 1024 * 1024 // bytes that a listener may leave unread before
 export class Channels {
   #of = new Map() // session → names
 
-  /** Note what statements of *session* asked for: ['listen' | 'unlisten', name or null]. */
+  /** Record LISTEN and UNLISTEN statements of *session*: ['listen' | 'unlisten', name, or null for all]. */
   note(session, changes) {
     const names = this.#of.get(session) ?? new Set()
     for (const [verb, name] of changes) {
@@ -19,39 +19,39 @@ export class Channels {
     else this.#of.delete(session)
   }
 
-  /** Forget *session*. */
+  /** Remove all registrations of *session*. */
   drop(session) {
     this.#of.delete(session)
   }
 
-  /** Whether *session* listens to anything. */
+  /** Whether *session* listens to any channel. */
   has(session) {
     return this.#of.has(session)
   }
 
-  /** SQL that tells what the shared session listens to: rows of one column. */
+  /** SQL that returns the channels of the shared session: rows of one column. */
   static ACTUAL = query('SELECT pg_catalog.pg_listening_channels()')
 
   /**
-   * Compare with *actual*, what the shared session listens to after *session*'s turn.
+   * Compare the registrations with *actual*, the channels of the shared session after *session*'s turn.
    *
-   * Returns SQL that mends it ('' for nothing): one connection's UNLISTEN was everybody's. What only *session* wanted
-   * and is not there was rolled back.
+   * Returns SQL that corrects the shared session ('' for nothing): an UNLISTEN of one connection affected all. A
+   * channel that only *session* registered and that is not in *actual* was rolled back, and is removed.
    */
-  mend(session, actual) {
-    const there = new Set(actual)
+  repair(session, actual) {
+    const listening = new Set(actual)
     const wanted = new Set()
     for (const [other, names] of this.#of) if (other !== session) for (const name of names) wanted.add(name)
     for (const name of this.#of.get(session) ?? []) {
-      if (there.has(name)) wanted.add(name)
+      if (listening.has(name)) wanted.add(name)
       else if (!wanted.has(name)) this.note(session, [['unlisten', name]])
     }
-    const missing = [...wanted].filter((name) => !there.has(name)).map((name) => `LISTEN ${identifier(name)};`)
-    const extra = [...there].filter((name) => !wanted.has(name)).map((name) => `UNLISTEN ${identifier(name)};`)
+    const missing = [...wanted].filter((name) => !listening.has(name)).map((name) => `LISTEN ${identifier(name)};`)
+    const extra = [...listening].filter((name) => !wanted.has(name)).map((name) => `UNLISTEN ${identifier(name)};`)
     return [...missing, ...extra].join(' ')
   }
 
-  /** Hand the NotificationResponse *bytes*, sent by connection *id*, to its listeners; return it if *owner* is one. */
+  /** Send the NotificationResponse *bytes* of connection *id* to its listeners; return it if *owner* is one of them. */
   deliver(bytes, id, owner) {
     bytes.writeInt32BE(id, HEADER)
     const name = bytes.toString('latin1', HEADER + 4, bytes.indexOf(0, HEADER + 4))

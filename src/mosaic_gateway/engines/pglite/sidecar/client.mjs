@@ -1,18 +1,18 @@
-// The client's end of a connection: its socket, when it was last heard of, and whether anything can still be sent to it.
+// The socket of a connection: reading, writing, its last activity, and closing.
 //
-// While a group runs, the backend may have the socket's descriptor and write to it itself. Closed then, the descriptor's
-// number could become another connection's; so the socket is closed once it is back.
+// While a group runs, the backend may have the socket's descriptor and write to it directly. If it were closed then,
+// its number could be reused for another connection; so a lent socket is closed after it is returned.
 
-const LOST = 262_144 // bytes of output for a vanished client after which its statement is interrupted
+const LOST = 262_144 // bytes of output for a disconnected client after which its statement is interrupted
 
 /** *events* has `data(chunk)`, `drain()`, `end()` and `vanish()`, which may be called more than once. */
 export class Client {
   #socket
-  #lent = false // the backend has our socket
-  #closing = null // what closes it once it is back
-  #gone = false // nothing more can be sent
-  #lost = 0
-  /** When it last did something. */
+  #lent = false // the backend has the socket's descriptor
+  #closing = null // closes the socket after its return
+  #gone = false // nothing more is sent
+  #lost = 0 // bytes of discarded output
+  /** Time of the client's last activity. */
   seen = performance.now()
 
   constructor(socket, events) {
@@ -37,17 +37,17 @@ export class Client {
     socket.on('close', () => events.vanish())
   }
 
-  /** It did something, or need not do anything. */
+  /** Record activity, or that no activity is expected. */
   touch() {
     this.seen = performance.now()
   }
 
-  get #deaf() {
+  get #closed() {
     return this.#gone || this.#socket.destroyed
   }
 
-  /** Whether it can take output; one that is gone takes any. */
-  get thirsty() {
+  /** Whether it can accept output; for a disconnected client, true. */
+  get writable() {
     return this.#gone || !this.#socket.writableNeedDrain
   }
 
@@ -55,30 +55,30 @@ export class Client {
     return this.#socket.isPaused()
   }
 
-  /** Read from it, unless there is no room. */
+  /** Read from the socket, unless *full*. */
   read(full) {
     if (full) this.#socket.pause()
     else if (this.paused) this.#socket.resume()
   }
 
   send(bytes) {
-    if (!this.#deaf) this.#socket.write(bytes)
+    if (!this.#closed) this.#socket.write(bytes)
   }
 
-  /** Send *bytes*, unless it has left more than *backlog* bytes unread: then it is dropped. */
+  /** Send *bytes*; a client with more than *backlog* unread bytes is disconnected instead. */
   notify(bytes, backlog) {
     if (this.#socket.writableLength > backlog) this.#socket.destroy()
     else this.send(bytes)
   }
 
-  /** Count *size* bytes of output; whether so many were thrown away that their statement should end. True once. */
+  /** Count *size* bytes of output; true, once, when so many were discarded that the statement should be ended. */
   loses(size) {
-    if (!this.#deaf || (this.#lost += size) <= LOST) return false
+    if (!this.#closed || (this.#lost += size) <= LOST) return false
     this.#lost = -Infinity
     return true
   }
 
-  /** The descriptor, if the backend may have it now, until `returned`; else -1. */
+  /** Return the descriptor if it may be lent to the backend now, until `returned`; else -1. */
   lend() {
     const descriptor = this.#socket._handle?.fd ?? -1
     this.#lent = descriptor >= 0 && !this.#gone && this.#socket.writableLength === 0
@@ -89,25 +89,25 @@ export class Client {
     return this.#lent
   }
 
-  /** The backend has given the descriptor back. */
+  /** The backend has returned the descriptor. */
   returned() {
     this.#lent = false
     this.#closing?.()
   }
 
-  /** Say *lastWords*; it has *grace* milliseconds to read them. */
-  leave(lastWords, grace) {
-    if (!this.#deaf) this.#socket.end(lastWords)
-    this.#socket.resume() // what it still sends is thrown away, so that it can read our last words
+  /** Send *message* and close the connection; the client has *grace* milliseconds to read the message. */
+  leave(message, grace) {
+    if (!this.#closed) this.#socket.end(message)
+    this.#socket.resume() // further input is discarded, so that the client can read the message
     setTimeout(() => this.#socket.destroy(), grace).unref()
   }
 
-  /** Nothing more is sent. */
+  /** Close the sending side. */
   end() {
     this.#socket.end()
   }
 
-  /** As `end`; what is sent all the same is thrown away. */
+  /** As `end`; further output is discarded. */
   forget() {
     this.#gone = true
     this.#socket.end()

@@ -1,29 +1,29 @@
 // The time limit of one connection's statements.
 
 /**
- * A clock that runs from `arm` to `clear`.
+ * A timer that runs from `arm` to `clear`.
  *
- * *late* is called at the limit and returns after how many milliseconds it is to be called again, if the clock still
- * runs then; Infinity when there is nothing more to do.
+ * *late* is called at the limit. It returns after how many milliseconds to call it again if the timer is still running
+ * then; Infinity for never.
  */
 export class Deadline {
   #late
   #timer = null
-  /** The limit in force, milliseconds. */
+  /** The current limit in milliseconds. */
   limit = 0
-  /** Whether it has passed. */
+  /** Whether the limit has passed. */
   expired = false
 
   constructor(late) {
     this.#late = late
   }
 
-  /** Whether it runs. */
+  /** Whether the timer is running. */
   get running() {
     return this.#timer !== null
   }
 
-  /** Start with *limit* milliseconds, 0 for none; does nothing while it runs. */
+  /** Start with *limit* milliseconds, 0 for no limit; does nothing while it is running. */
   arm(limit) {
     if (this.#timer !== null || limit === 0) return
     this.limit = limit
@@ -38,7 +38,7 @@ export class Deadline {
     }, milliseconds)
   }
 
-  /** What ran has ended. */
+  /** Stop the timer. */
   clear() {
     if (this.#timer === null) return
     clearTimeout(this.#timer)

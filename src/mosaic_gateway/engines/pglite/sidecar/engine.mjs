@@ -1,4 +1,4 @@
-// Opens PGlite so that a commit is on the disk when it is acknowledged, and says why it cannot.
+// Opens PGlite with durable commits: data is synced to disk before a commit is acknowledged.
 import { existsSync, fsyncSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -7,7 +7,7 @@ const MAJOR = '18'
 const TAIL = 8192 // characters of PGlite's own log that go into an error
 const PACKAGES = ['pglite', 'pglite-pgvector']
 
-/** A reason not to start, with a code for the supervisor and the end of PGlite's log. */
+/** An error at the start, with a code for the supervisor and the end of PGlite's log. */
 export class OpenError extends Error {
   constructor(code, message, stderr = '') {
     super(message)
@@ -31,9 +31,9 @@ export async function loadModules(modules) {
 }
 
 /**
- * Open the database in *data*, made when it is not there.
+ * Open the database in *data*, which is created if it does not exist.
  *
- * Returns the PGlite `db`, whether it was `created`, and the versions `postgres` and `vector` (null if not to be had).
+ * Returns the PGlite `db`, whether it was `created`, and the versions `postgres` and `vector` (null if unavailable).
  */
 export async function openDatabase({ PGlite, vector }, { data, fsync }) {
   const created = !existsSync(join(data, 'PG_VERSION'))
@@ -59,21 +59,21 @@ export async function openDatabase({ PGlite, vector }, { data, fsync }) {
 }
 
 function refuseOtherVersion(data) {
-  const found = readFileSync(join(data, 'PG_VERSION'), 'utf8').trim()
-  if (found !== MAJOR) throw new OpenError('WRONG_VERSION', `${data} was written by PostgreSQL ${found}; this PGlite reads ${MAJOR} only`)
+  const major = readFileSync(join(data, 'PG_VERSION'), 'utf8').trim()
+  if (major !== MAJOR) throw new OpenError('WRONG_VERSION', `${data} was created by PostgreSQL ${major}; this PGlite supports only ${MAJOR}`)
 }
 
 function startParams(PGlite, fsync) {
   const own = ['-c', 'shared_buffers=16MB']
   if (!fsync) return [...PGlite.defaultStartParams, ...own]
-  // To leave -F out is not enough: the default method is fdatasync, which in Emscripten returns 0 and does nothing.
+  // Omitting -F is not enough: the default method is fdatasync, which in Emscripten returns 0 and does nothing.
   return [...PGlite.defaultStartParams.filter((word) => word !== '-F'), ...own, '-c', 'wal_sync_method=fsync']
 }
 
 function hookFsync(db) {
   const operations = db.Module?.FS?.filesystems?.NODEFS?.stream_ops
   if (typeof operations?.read !== 'function' || operations.fsync !== undefined) {
-    throw new OpenError('FSYNC_HOOK_MISSING', 'this PGlite has no place for the fsync hook: commits would not be durable')
+    throw new OpenError('FSYNC_HOOK_MISSING', 'the fsync hook does not fit this PGlite: commits would not be durable')
   }
   operations.fsync = (stream) => {
     if (stream.nfd !== undefined) fsyncSync(stream.nfd)
@@ -83,8 +83,8 @@ function hookFsync(db) {
 
 function logLine(line) {
   try {
-    writeSync(2, line + '\n') // at once: this thread's event loop stands still while the database works
+    writeSync(2, line + '\n') // synchronous: this thread's event loop is blocked while the database works
   } catch {
-    // A log that nobody takes is no reason to stop.
+    // A closed log is no reason to stop.
   }
 }

@@ -1,17 +1,17 @@
-// Cuts what a client sends into messages, whatever pieces it arrives in. Pure.
+// Splits a client's byte stream into messages. Pure.
 //
-// Nothing is reserved for a message before its bytes have come, and what has come is put together once. CopyData
-// alone may be handed on in pieces: one message of it can be as large as the table.
+// No memory is allocated for a message before its bytes have arrived, and they are concatenated only once. CopyData
+// alone may be passed on in pieces: one such message can be as large as a table.
 import { HEADER } from './messages.mjs'
 
 const KNOWN = new Set('QPBEDCSHFXdcfp')
 const STARTUP_LIMIT = 10_000 // bytes, PostgreSQL's MAX_STARTUP_PACKET_LENGTH
-const PIECE = 65_536 // bytes: CopyData that is longer is handed on as it comes
+const PIECE = 65_536 // bytes: longer CopyData is passed on as it arrives
 
-/** The longest message that is taken whole. A backend with a heap of 2 GiB could not work with much more. */
+/** Maximum size of a message. A backend with a heap of 2 GiB could not process much larger ones. */
 export const MESSAGE_LIMIT = 256 * 1024 * 1024
 
-/** What came is not the protocol. */
+/** The input violates the protocol. */
 export class ProtocolError extends Error {
   constructor(code, message) {
     super(message)
@@ -19,23 +19,23 @@ export class ProtocolError extends Error {
   }
 }
 
-/** The messages of one connection. `push` what came, then `startup` or `next` until they return null. */
+/** The messages of one connection: `push` input, then call `startup` or `next` until they return null. */
 export class MessageReader {
   #chunks = []
   #size = 0
-  #left = 0 // bytes of a CopyData message that are still to come
+  #left = 0 // bytes of a CopyData message that have not been returned yet
 
   push(chunk) {
     this.#chunks.push(chunk)
     this.#size += chunk.length
   }
 
-  /** Bytes that have come and were not handed on. */
+  /** Bytes received and not yet returned. */
   get size() {
     return this.#size
   }
 
-  /** The next packet without a type, as it stands at the beginning of a connection; null if it is not all there. */
+  /** The next start-up packet, which has no type byte; null if it is incomplete. */
   startup() {
     if (this.#size < 8) return null
     const length = this.#peek(8).readUInt32BE(0)
@@ -43,7 +43,7 @@ export class MessageReader {
     return this.#size < length ? null : this.#take(length)
   }
 
-  /** The next message as {type, bytes}, or a piece of CopyData; null if it is not all there. */
+  /** The next message as {type, bytes}, or a piece of CopyData; null if it is incomplete. */
   next() {
     if (this.#left > 0) return this.#piece(Math.min(this.#left, this.#size))
     if (this.#size < HEADER) return null
@@ -56,7 +56,7 @@ export class MessageReader {
       this.#left = 1 + length
       return this.#piece(Math.min(this.#left, this.#size))
     }
-    if (length > MESSAGE_LIMIT) throw new ProtocolError('54000', `a message of ${length} bytes is more than this server takes`)
+    if (length > MESSAGE_LIMIT) throw new ProtocolError('54000', `a message of ${length} bytes exceeds this server's limit`)
     return this.#size < 1 + length ? null : { type, bytes: this.#take(1 + length) }
   }
 

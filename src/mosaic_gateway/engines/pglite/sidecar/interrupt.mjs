@@ -1,23 +1,22 @@
-// Interrupts the backend's thread in the midst of a statement.
+// Interrupts a running statement in the backend's thread.
 //
-// Theory of operation. While WebAssembly runs, its thread takes no events, and its memory cannot be shared. But V8 looks
-// at every turn of a loop, WebAssembly's included, whether something asks for attention, and Node's inspector asks that
-// way: an expression that is sent to a busy thread is evaluated there at once, between two turns of the loop. Here it
-// sets the flags that PostgreSQL's own signal handler would set. Nothing is opened to the outside for that, and no
-// debugger is attached, so nothing becomes slower. Where Node was built without its inspector nothing can be
-// interrupted, and a deadline ends the process instead.
+// Theory of operation. While WebAssembly runs, its thread processes no events, and its memory cannot be shared. But V8
+// checks for interrupts in every loop iteration, in WebAssembly too, and Node's inspector uses such an interrupt: an
+// expression sent to a busy thread is evaluated there between two iterations. Here it sets the flags that PostgreSQL's
+// SIGINT handler would set. No port is opened and no debugger attached, so speed is unaffected. If Node was built
+// without the inspector, statements cannot be interrupted, and a deadline ends the process instead.
 
 import { setTimeout as delay } from 'node:timers/promises'
 
 const ATTACH_LIMIT = 5_000 // milliseconds
 
-/** A way to `interrupt` the one worker thread of this process. */
+/** Interrupts the single worker thread of this process. */
 export class Interrupter {
   #session = null
   #worker = null
   #count = 0
 
-  /** Find the thread; its event loop must turn. */
+  /** Attach to the thread, whose event loop must be running. */
   async attach() {
     let inspector
     try {
@@ -34,7 +33,7 @@ export class Interrupter {
     this.#worker = await Promise.race([attached, delay(ATTACH_LIMIT, null, { ref: false })])
   }
 
-  /** Interrupt *group* if it is what the backend runs by then. False means that it is not possible here. */
+  /** Interrupt *group* if the backend is running it. False: not supported by this Node.js. */
   interrupt(group) {
     if (this.#worker === null) return false
     const expression = `mosaicInterrupt(${group})`

@@ -1,22 +1,22 @@
-// Who has the one backend: a session holds it for a turn, from a complete group of messages to the end of the
-// transaction; the others stand in line.
+// The lock on the single backend: a session holds it for a turn, from a complete group of messages to the end of the
+// transaction; other sessions wait in a queue.
 
-/** A session is anything with `granted()` and `wanted()`, which is called when others begin to wait for its turn to end. */
+/** Calls a session's `granted()` when its turn begins, and `wanted()` when another session starts to wait for it. */
 export class Lease {
   #owner = null
   #line = []
 
-  /** Who has it, null if nobody. */
+  /** The session that holds it, null if none does. */
   get owner() {
     return this.#owner
   }
 
-  /** Whether somebody waits. */
+  /** Whether a session is waiting. */
   get wanted() {
     return this.#line.length > 0
   }
 
-  /** Stand in line; `granted` is called when it is *session*'s turn, at once if nobody has it. */
+  /** Join the queue; `granted` is called when *session*'s turn begins, immediately if the backend is free. */
   request(session) {
     if (this.#owner === null) {
       this.#owner = session
@@ -27,12 +27,12 @@ export class Lease {
     }
   }
 
-  /** Leave the line. */
+  /** Leave the queue. */
   withdraw(session) {
     this.#line = this.#line.filter((waiting) => waiting !== session)
   }
 
-  /** End the turn of the owner and begin the next one's. */
+  /** End the owner's turn and begin that of the next session. */
   release() {
     this.#owner = this.#line.shift() ?? null
     this.#owner?.granted()

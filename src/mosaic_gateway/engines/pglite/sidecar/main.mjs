@@ -2,11 +2,11 @@
 //
 //     node main.mjs --modules DIR --data DIR --socket PATH [options, see options.mjs]
 //
-// Theory of operation. Two threads. The main one has the socket, the connections, the time limits, signals, and the
-// supervisor; it never blocks. PGlite works in the other (backend_thread.mjs) and blocks it. Between them is a piece of
-// shared memory (bridge.mjs). Reports go to standard output, one JSON object a line; PGlite's log goes to standard
-// error. The end of standard input means that the supervisor is gone. Exit codes: 0 stopped, 1 not stopped in time,
-// 2 not started, 70 the database died.
+// Theory of operation. There are two threads. The main thread handles the socket, connections, time limits, signals
+// and reports, and never blocks. PGlite runs in the other thread (backend_thread.mjs) and blocks it. They communicate
+// through shared memory (bridge.mjs). Reports go to standard output, one JSON object a line; PGlite's log goes to
+// standard error. End of file on standard input means that the supervisor has exited. Exit codes: 0 stopped,
+// 1 not stopped in time, 2 not started, 70 the database crashed.
 import { Worker } from 'node:worker_threads'
 import { Backend } from './backend.mjs'
 import { bridgeMemory, FrontEnd } from './bridge.mjs'
@@ -15,12 +15,12 @@ import { readOptions } from './options.mjs'
 import { report } from './reports.mjs'
 import { Server } from './server.mjs'
 
-const STOP_LIMIT = 180_000 // milliseconds; who gave the order has a limit of its own
-const ORPHAN_LIMIT = 10_000 // milliseconds; nobody else ends an orphan, and its lock keeps others waiting
-// PostgreSQL guards its own stack (max_stack_depth); V8's, which grows along with it, must not be the first to be full.
+const STOP_LIMIT = 180_000 // milliseconds; the sender of the signal has its own limit
+const ORPHAN_LIMIT = 10_000 // milliseconds; no other process ends an orphan, and it still holds the lock
+// PostgreSQL limits its own stack (max_stack_depth); V8's stack, which grows with it, must not overflow first.
 const STACK = 64 // MB
 const ORPHANED = 'stdin EOF'
-const LAST_WORDS = 200 // milliseconds for a client to get the reason for which the process is about to end
+const LAST_WORDS = 200 // milliseconds for the client to receive the error before the process ends
 
 process.umask(0o077)
 
@@ -34,9 +34,9 @@ async function main() {
   thread.serve()
   const backend = new Backend(new FrontEnd(memory), interrupter)
   const server = new Server({ backend, greeting: Buffer.from(greeting), options, deadline })
-  thread.died = die
-  process.on('uncaughtException', die)
-  backend.listen().catch(die)
+  thread.onCrash = crash
+  process.on('uncaughtException', crash)
+  backend.listen().catch(crash)
   await server.start().catch((error) => {
     throw Object.assign(error, { code: 'SOCKET' })
   })
@@ -54,41 +54,41 @@ async function main() {
   report('ready', { pid: process.pid, node: process.version, ...opened })
 }
 
-/** The thread of the database: `opened` and `closed` are promises; *died* is called with the reason. */
+/** The database's thread: `opened` and `closed` are promises; *onCrash* is called with the reason of a crash. */
 class Thread {
   #worker
-  died = () => {}
+  onCrash = () => {}
 
   constructor(workerData) {
     const worker = (this.#worker = new Worker(new URL('./backend_thread.mjs', import.meta.url), { workerData, stdin: true, resourceLimits: { stackSizeMb: STACK } }))
     this.closed = new Promise((resolve) => worker.on('message', ({ closed }) => closed && resolve()))
     this.opened = new Promise((resolve, reject) => {
-      worker.on('message', (said) => {
-        if (said.opened) resolve(said)
-        else if (said.failed) reject(said.failed)
-        else if (said.fatal) this.died(said.fatal)
+      worker.on('message', (message) => {
+        if (message.opened) resolve(message)
+        else if (message.failed) reject(message.failed)
+        else if (message.fatal) this.onCrash(message.fatal)
       })
       worker.on('error', (error) => {
         reject(error)
-        this.died(error)
+        this.onCrash(error)
       })
     })
   }
 
-  /** Let it serve what comes over the bridge; from now on it hears nothing else. */
+  /** Make it serve the bridge; from now on it receives no other messages. */
   serve() {
     this.#worker.postMessage('serve')
   }
 }
 
-/** The database is dead: nothing can be saved by going on. */
-function die(error) {
+/** The database has crashed: report that and exit. */
+function crash(error) {
   console.error(error)
   report('fatal', { message: String(error.message ?? error) })
   process.exit(70)
 }
 
-/** A statement of *connection* could not be ended after *seconds*: end the process. What is committed is on the disk. */
+/** A statement of *connection* could not be ended after *seconds*: end the process. Commits are on the disk. */
 function deadline(connection, seconds) {
   setTimeout(() => {
     report('deadline', { connection, seconds })
@@ -97,10 +97,10 @@ function deadline(connection, seconds) {
 }
 
 function once(action) {
-  let begun = false
-  return (...words) => {
-    if (!begun) action(...words).catch(die)
-    begun = true
+  let called = false
+  return (...args) => {
+    if (!called) action(...args).catch(crash)
+    called = true
   }
 }
 

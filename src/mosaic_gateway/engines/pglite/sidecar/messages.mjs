@@ -1,12 +1,12 @@
-// The messages of PostgreSQL's frontend/backend protocol 3.0: built, cut and read. Pure.
+// Messages of PostgreSQL's frontend/backend protocol 3.0: encoding, splitting and decoding. Pure.
 // Format: https://www.postgresql.org/docs/18/protocol-message-formats.html
 
-/** Codes that stand in place of a protocol version in a client's first packet. */
+/** Request codes, in place of the protocol version in a client's first packet. */
 export const SSL_REQUEST = 80877103
 export const GSSENC_REQUEST = 80877104
 export const CANCEL_REQUEST = 80877102
 
-/** The one protocol version that is spoken. */
+/** The only supported protocol version. */
 export const PROTOCOL = 196608 // 3.0
 
 export const HEADER = 5 // bytes: type, length
@@ -36,17 +36,17 @@ export function startupPacket(parameters) {
   return Buffer.concat([int32(8 + body.length), int32(PROTOCOL), body])
 }
 
-/** Parse, Bind, Execute, Close and Sync of *sql* by a name of its own: unlike a query it leaves unnamed ones alone. */
+/** Parse, Bind, Execute, Close and Sync of *sql* as *name*; unlike Query it leaves the unnamed statement unchanged. */
 export function aside(sql, name) {
   return Buffer.concat([
     ...once(sql, name),
-    message('C', 'P' + name), // in a transaction it would stay open, and be in the way of the next
+    message('C', 'P' + name), // in a transaction it would stay open and conflict with the next one
     closeStatement(name),
     sync(),
   ])
 }
 
-/** ROLLBACK and Sync, also of what a Sync alone would commit; after an error the Sync alone counts. */
+/** ROLLBACK and Sync: a Sync alone would commit an implicit transaction; after an error ROLLBACK is skipped. */
 export function rollback() {
   return Buffer.concat([...once('ROLLBACK', ''), sync()])
 }
@@ -59,12 +59,12 @@ function once(sql, name) {
   ]
 }
 
-/** BackendKeyData: what a client must show to cancel a query of connection *pid*. */
+/** BackendKeyData: the key with which a client can cancel a query of connection *pid*. */
 export function backendKeyData(pid, secret) {
   return message('K', int32(pid), secret)
 }
 
-/** NegotiateProtocolVersion: 3.0 it is, and none of the protocol *options*. */
+/** NegotiateProtocolVersion: 3.0, with none of the protocol *options*. */
 export function negotiate(options) {
   return message('v', int32(PROTOCOL), int32(options.length), ...options)
 }
@@ -88,7 +88,7 @@ export function readFields(bytes) {
     .map((field) => [field[0], field.slice(1)])
 }
 
-/** Each [type, bytes] of *buffer*, which holds whole messages. */
+/** Each [type, bytes] of *buffer*, which contains complete messages. */
 export function* messages(buffer) {
   for (let start = 0; start < buffer.length; ) {
     const end = start + 1 + buffer.readUInt32BE(start + 1)
@@ -110,7 +110,7 @@ export function readRow(bytes) {
   return columns
 }
 
-/** What a start-up packet asks for: protocol options apart (`_pq_.`), the rest by name. */
+/** Decode a start-up packet: `version`, `protocolOptions` (`_pq_.`), and all other `parameters` by name. */
 export function readStartup(packet) {
   const words = packet.toString('utf8', 8).split('\0')
   const parameters = new Map()

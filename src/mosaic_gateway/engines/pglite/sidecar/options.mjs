@@ -1,9 +1,9 @@
-// The command line of the sidecar: what it may hold, and what it means. Pure.
+// Parses the sidecar's command line. Pure.
 import { parseArgs } from 'node:util'
 
 const DEFAULTS = { 'max-connections': 20, queue: 64, 'queue-limit': 10, 'stall-limit': 60 }
 
-/** Options of main.mjs. Throws an Error with the code USAGE that says what is wrong. */
+/** Options of main.mjs. Throws an Error with the code USAGE. */
 export function readOptions(argv) {
   try {
     return read(argv)
@@ -35,15 +35,15 @@ function read(argv) {
     maxConnections: count(values, 'max-connections', 1),
     queue: count(values, 'queue', 0),
     queueLimit: count(values, 'queue-limit', 0) * 1000, // milliseconds
-    stallLimit: count(values, 'stall-limit', 0) * 1000, // milliseconds; 0: for ever
+    stallLimit: count(values, 'stall-limit', 0) * 1000, // milliseconds; 0: no limit
     fsync: !values['no-fsync'],
   })
 }
 
 function count(values, name, least) {
-  const given = values[name]
-  if (given === undefined) return DEFAULTS[name]
-  const number = Number(given)
-  if (!/^\d+(\.\d+)?$/.test(given) || number < least) throw new Error(`--${name} must be a number from ${least} up, not ${given}`)
+  const text = values[name]
+  if (text === undefined) return DEFAULTS[name]
+  const number = Number(text)
+  if (!/^\d+(\.\d+)?$/.test(text) || number < least) throw new Error(`--${name} must be a number of at least ${least}, not ${text}`)
   return number
 }

@@ -1,19 +1,19 @@
-// Follows what the backend answers while it passes by. Pure.
+// Scans the backend's output. Pure.
 //
-// Nearly everything goes through untouched and uncopied. Taken out and handed to `taken` are whole messages of the few
-// types that a session must see or change; what that returns goes on in their place.
+// Most output is passed on unchanged and uncopied. Complete messages of the few types that a session must inspect or
+// change are passed to `taken`, and its result is sent in their place.
 import { HEADER } from './messages.mjs'
 
 const TAKEN = new Set([...'ZEA'].map((type) => type.charCodeAt(0)))
-const OFTEN = 'C'.charCodeAt(0) // only taken when asked for
+const COMPLETE = 'C'.charCodeAt(0) // taken only on request
 
-/** One backend stream, cut into the pieces to send. */
+/** Splits the backend's output into the pieces to send. */
 export class ReplyScanner {
   #taken
-  #carry = null // the beginning of a message that is not all there
-  #skip = 0 // bytes of an untouched message that are still to come
-  /** Whether CommandComplete is wanted, too. */
-  curious = false
+  #carry = null // the beginning of an incomplete message
+  #skip = 0 // bytes of an unchanged message that have not arrived yet
+  /** Whether CommandComplete is also passed to `taken`. */
+  takesComplete = false
   /** The type of the last message that began, '' before the first. */
   last = ''
 
@@ -21,17 +21,17 @@ export class ReplyScanner {
     this.#taken = taken
   }
 
-  /** Whether all that was sent ends with a whole message. */
+  /** Whether the output sent so far ends with a complete message. */
   get whole() {
     return this.#skip === 0
   }
 
-  /** *count* bytes will come that end a message begun elsewhere. */
+  /** The next *count* bytes end a message whose beginning was written directly to the socket. */
   expect(count) {
     this.#skip += count
   }
 
-  /** Take *chunk*, return the buffers to send. */
+  /** Process *chunk*; return the buffers to send. */
   push(chunk) {
     if (this.#carry !== null) {
       chunk = Buffer.concat([this.#carry, chunk])
@@ -44,7 +44,7 @@ export class ReplyScanner {
       if (chunk.length - at < HEADER) break
       const end = at + 1 + chunk.readUInt32BE(at + 1)
       const type = chunk[at]
-      if (TAKEN.has(type) || (this.curious && type === OFTEN)) {
+      if (TAKEN.has(type) || (this.takesComplete && type === COMPLETE)) {
         if (end > chunk.length) break
         if (at > from) out.push(chunk.subarray(from, at))
         const instead = this.#taken((this.last = String.fromCharCode(type)), chunk.subarray(at, end))

@@ -1,25 +1,25 @@
-// What a client has sent and the backend has not been given, in groups: messages up to Query, Sync, Flush or
-// FunctionCall, or the end of a COPY. Remembers how much of a group has been given. Pure.
+// Client messages not yet sent to the backend, in groups: up to Query, Sync, Flush or FunctionCall, or the end of a
+// COPY. Also records how much of a group has been sent. Pure.
 
-const EARLY = 262_144 // bytes of an incomplete group with which a turn is begun
-const ROOM = 1_048_576 // bytes after which the client is not read from
+const EARLY = 262_144 // bytes of an incomplete group after which a turn begins
+const ROOM = 1_048_576 // bytes after which reading from the client pauses
 const GROUP_END = new Set('QSFHcf')
 const SYNC_POINT = new Set('QSF')
 const COPY_MESSAGE = new Set('dcf')
 const ZEROS = Buffer.alloc(65_536)
 
-/** The messages of one connection between its reader and the backend. */
+/** The queue of messages between a connection's reader and the backend. */
 export class Pending {
   #messages = [] // [type, bytes]
   #size = 0
-  #groups = 0 // complete ones
-  #owed = 0 // bytes of CopyData that must follow what was given of it
-  /** Whether a group has been given in part. */
+  #groups = 0 // number of complete groups
+  #owed = 0 // bytes that complete a partly sent CopyData message
+  /** Whether a group has been sent in part. */
   open = false
-  /** Whether extended messages were given after the last Sync. */
+  /** Whether extended-query messages were sent after the last Sync. */
   unsynced = false
 
-  /** What is there, as [type, bytes]. */
+  /** The queued messages as [type, bytes]. */
   get messages() {
     return this.#messages
   }
@@ -37,7 +37,7 @@ export class Pending {
     return this.#groups > 0
   }
 
-  /** Whether there is enough for a turn. */
+  /** Whether there is enough to begin a turn. */
   get due() {
     return this.complete || this.#size > EARLY
   }
@@ -47,15 +47,15 @@ export class Pending {
     return this.#owed > 0
   }
 
-  /** Add a message; *held*: in a turn. */
-  push(type, bytes, held) {
-    if (COPY_MESSAGE.has(type) && !held && this.empty) return // as PostgreSQL: ignored
+  /** Add a message; *inTurn*: the session has its turn. */
+  push(type, bytes, inTurn) {
+    if (COPY_MESSAGE.has(type) && !inTurn && this.empty) return // ignored, as in PostgreSQL
     this.#messages.push([type, bytes])
     this.#size += bytes.length
     if (GROUP_END.has(type)) this.#groups++
   }
 
-  /** Take the first message, which is given to the backend now. */
+  /** Remove the first message, to be sent to the backend now. */
   shift() {
     const message = this.#messages.shift()
     const [type, bytes] = message
@@ -67,20 +67,20 @@ export class Pending {
     return message
   }
 
-  /** Throw away all up to the first sync point; whether there is one. */
+  /** Discard all messages up to the first sync point; return whether there is one. */
   drop() {
     const length = this.#messages.findIndex(([type]) => SYNC_POINT.has(type)) + 1
     for (const message of this.#messages.splice(0, length)) this.#uncount(message)
     return length > 0
   }
 
-  /** Throw away all that has not been given. */
+  /** Discard all messages that have not been sent. */
   clear() {
     this.#messages = []
     this.#size = this.#groups = 0
   }
 
-  /** Pieces with which to fill up the message that was given in part. */
+  /** Yield zero bytes that complete a partly sent CopyData message. */
   *fill() {
     while (this.#owed > 0) {
       const piece = ZEROS.subarray(0, Math.min(this.#owed, ZEROS.length))
@@ -89,7 +89,7 @@ export class Pending {
     }
   }
 
-  /** What was given in part has been brought to an end. */
+  /** The partly sent group has been ended. */
   ended() {
     this.open = this.unsynced = false
   }

@@ -1,10 +1,10 @@
-// PostgreSQL's main loop over the bridge: what PGlite's execProtocolRawSync does, with reads and writes that block.
+// PostgreSQL's main loop on the bridge: PGlite's execProtocolRawSync, but with blocking reads and writes.
 //
-// Theory of operation. PGlite's build of PostgreSQL receives and sends by two callbacks. Its JavaScript side gives them
-// a whole batch of messages and collects the answers; here they block on the bridge instead, so that the backend reads
-// as from a socket: COPY data arrives while COPY runs, and answers leave while they are made. PostgresMainLoopOnce
-// takes one message. An error leaves it by a JavaScript exception that stands for longjmp; PostgresMainLongJmp is the
-// other side of that jump. Any other exception means that the backend is dead.
+// Theory of operation. PGlite's build of PostgreSQL receives and sends through two callbacks. PGlite's JavaScript code
+// passes them a complete batch of messages and collects the answers; here they block on the bridge instead, so that the
+// backend reads as from a socket: COPY data arrives while COPY runs, and answers are sent as they are produced.
+// PostgresMainLoopOnce processes one message. An error leaves it by a JavaScript exception that represents longjmp;
+// PostgresMainLongJmp is the target of that jump. Any other exception means that the backend has crashed.
 import { INSIDE, TOP } from './bridge.mjs'
 
 const LONGJMP = 100 // POSTGRES_MAIN_LONGJMP of pglitec.c
@@ -13,12 +13,12 @@ const NEEDED = [
   '_pgl_set_rw_cbs', '_pq_buffer_remaining_data', 'addFunction', 'stackSave', 'stackRestore',
 ] // prettier-ignore
 
-/** The names that this PGlite lacks and `serve` needs. */
+/** The functions that `serve` needs and this PGlite lacks. */
 export function missingParts(module) {
   return NEEDED.filter((name) => typeof module[name] !== 'function')
 }
 
-/** Serve what comes over *bridge* until it says stop. Raises what ended the backend. */
+/** Serve *bridge* until it is stopped. Raises the exception of a crashed backend. */
 export function serve(module, bridge) {
   const heap = (at, length) => new Uint8Array(module.wasmMemory.buffer, at, length)
   const receive = module.addFunction((at, length) => {
@@ -35,7 +35,7 @@ export function serve(module, bridge) {
       module._PostgresSendReadyForQueryIfNecessary()
       module._pgl_pq_flush()
       if (!bridge.awaitInput(TOP)) return
-      forgetInterrupt(module)
+      clearInterrupt(module)
     }
     const stack = module.stackSave()
     try {
@@ -48,7 +48,7 @@ export function serve(module, bridge) {
   }
 }
 
-/** Make the running statement end with 57014, as PostgreSQL's handler of SIGINT does. False: this build cannot. */
+/** Cancel the running statement with 57014, as PostgreSQL's SIGINT handler does. False: not supported by this build. */
 export function interrupt(module) {
   const { _QueryCancelPending: cancel, _InterruptPending: pending, _MyLatch: latch } = module
   if (!cancel || !pending || !latch) return false
@@ -60,6 +60,6 @@ export function interrupt(module) {
   return true
 }
 
-function forgetInterrupt(module) {
+function clearInterrupt(module) {
   if (module._QueryCancelPending) new DataView(module.wasmMemory.buffer).setInt32(module._QueryCancelPending, 0, true)
 }

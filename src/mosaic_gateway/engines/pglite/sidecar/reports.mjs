@@ -1,11 +1,11 @@
-// What the sidecar tells its supervisor: one JSON object a line on standard output, written at once.
+// Reports to the supervisor: one JSON object a line on standard output, written synchronously.
 import { writeSync } from 'node:fs'
 
-/** Report *event*; a supervisor that is gone is no reason to fail. */
+/** Report *event*; errors are ignored. */
 export function report(event, detail = {}) {
   try {
     writeSync(1, JSON.stringify({ event, ...detail }) + '\n')
   } catch {
-    // Nobody reads any more: standard input will say so too.
+    // The supervisor has exited: standard input gets end of file as well.
   }
 }

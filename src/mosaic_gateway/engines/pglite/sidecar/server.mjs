@@ -1,4 +1,4 @@
-// The socket, the connections on it, and the places that they have.
+// The listening socket, its connections, and the limit on their number.
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -7,24 +7,24 @@ import { Lease } from './lease.mjs'
 import { Session } from './session.mjs'
 
 const TOO_MANY = 'sorry, too many clients already'
-const SPARE = 16 // connections beyond places and queue: to cancel, or to say why not
+const SPARE = 16 // connections beyond limit and queue: for cancel requests and error messages
 const START_LIMIT = 30_000 // milliseconds for the start-up packet
-const GRACE = 4_000 // milliseconds between an interrupt and the end of the process; and for last words
+const GRACE = 4_000 // milliseconds from an interrupt to the end of the process, and for a client to read its last message
 const TICK = 1_000 // milliseconds
-const PATIENCE = 6_000 // milliseconds that a statement may go on after the order to stop
+const STOP_GRACE = 6_000 // milliseconds that a running statement may continue after SIGTERM
 
-/** Serves *backend* on the socket of *options*. *deadline* is called when a statement can only be ended with the process. */
+/** Serves *backend* on a socket. *deadline* is called when a statement can only be ended by ending the process. */
 export class Server {
   #options
   #deadline
   #listener
   #all = new Set() // every connection
-  #queue = [] // [session, timer]: those that wait for a place
+  #queue = [] // [session, timer]: sessions that wait for admission
   #ids = 0
   #ticker
   lease = new Lease()
   channels = new Channels()
-  sessions = new Set() // those that have a place
+  sessions = new Set() // admitted sessions
   grace = GRACE
 
   constructor({ backend, greeting, options, deadline }) {
@@ -48,10 +48,10 @@ export class Server {
     this.#all.add(session)
     const { maxConnections, queue } = this.#options
     if (this.#all.size > maxConnections + queue + SPARE) return session.expel('53300', TOO_MANY)
-    setTimeout(() => session.started || session.expel('08P01', 'no start-up packet came'), START_LIMIT).unref()
+    setTimeout(() => session.started || session.expel('08P01', 'no start-up packet was received'), START_LIMIT).unref()
   }
 
-  /** Give *session* a place, now or when one is free. */
+  /** Admit *session*, now or when the number of connections allows it. */
   admit(session) {
     const { maxConnections, queue, queueLimit } = this.#options
     if (this.sessions.size < maxConnections) {
@@ -65,7 +65,7 @@ export class Server {
     }
   }
 
-  /** *session* has ended. */
+  /** Remove *session*, which has ended, and admit the next one. */
   forget(session) {
     this.#all.delete(session)
     this.#queue = this.#queue.filter(([waiting, timer]) => waiting !== session || clearTimeout(timer))
@@ -75,7 +75,7 @@ export class Server {
     this.admit(next)
   }
 
-  /** Cancel what connection *id* runs, if *secret* is its secret. */
+  /** Cancel the statement of connection *id* if *secret* is its secret. */
   cancel(id, secret) {
     for (const session of this.sessions) {
       if (session.id === id && session.secret.length === secret.length && timingSafeEqual(session.secret, secret)) {
@@ -84,30 +84,30 @@ export class Server {
     }
   }
 
-  /** End the process for the sake of *session*'s deadline of *limit* milliseconds. */
+  /** End the process because of *session*'s deadline of *limit* milliseconds. */
   kill(session, limit) {
     session.expel('57014', 'canceling statement due to statement timeout')
     this.#deadline(session.id, limit / 1000)
   }
 
-  /** Somebody whom others wait for has to do something in time. */
+  /** Enforce the time limits of a session that blocks others. */
   #tick() {
     const { owner, wanted } = this.lease
     const limit = this.#options.stallLimit
     const now = performance.now()
     if (wanted && owner.abandoned(now) > GRACE) owner.cancel()
     if (wanted && limit > 0 && owner.stalled(now) > limit) {
-      owner.expel('25P03', 'terminating connection: it kept others waiting and did nothing')
+      owner.expel('25P03', 'terminating connection: it was idle while other connections waited')
     }
   }
 
-  /** Take no more connections, send everybody away, and return when all that ran has ended. */
+  /** Close the listening socket, disconnect all clients, and return when running statements have ended. */
   async stop() {
     clearInterval(this.#ticker)
     this.#listener.close()
     rmSync(this.#options.socket, { force: true })
     for (const session of this.#all) session.dismiss('57P01', 'terminating connection due to administrator command')
-    const hurry = setTimeout(() => this.lease.owner?.cancel(), PATIENCE)
+    const hurry = setTimeout(() => this.lease.owner?.cancel(), STOP_GRACE)
     while (this.#all.size > 0) await new Promise((resolve) => setTimeout(resolve, 5))
     clearTimeout(hurry)
   }

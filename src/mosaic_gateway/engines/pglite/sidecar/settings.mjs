@@ -1,12 +1,12 @@
-// Session settings of many connections in one session: read after a connection has changed some, put back when it has
-// its turn again. Pure: this is the SQL and what its answers mean.
+// Session settings of many connections in one session: SQL to read them after a turn and to restore them before the
+// next one. Pure.
 
-/** SQL that makes the session's user who it is at the start; to RESET it does nothing in a single-user backend. */
+/** SQL that resets the session user; RESET SESSION AUTHORIZATION has no effect in a single-user backend. */
 export const RESET_USER = 'SET SESSION AUTHORIZATION postgres'
 
-/** SQL for what differs from the start, rows of name and setting; *custom* are names that pg_settings does not show. */
+/** SQL for the settings changed in the session, rows of name and value; *custom*: names not shown in pg_settings. */
 export function read(custom) {
-  // What BEGIN sets ends with its transaction.
+  // Settings of BEGIN end with the transaction.
   const shown = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
     AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')`
   const others = ['role', 'session_authorization', ...custom].map(literal)
@@ -14,13 +14,13 @@ export function read(custom) {
     WHERE pg_catalog.current_setting(name, true) NOT IN ('', 'none') AND (name <> 'session_authorization' OR session_user <> 'postgres')`
 }
 
-/** The settings in force alone; unlike a SELECT it may come before SET TRANSACTION. */
+/** SQL for the time limit; unlike a SELECT it may precede SET TRANSACTION. */
 export const SHOW_TIMEOUT = 'SHOW statement_timeout'
 
 const UNITS = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }
-const LAST = ['session_authorization', 'role'] // whoever gives up rights does so at the end
+const LAST = ['session_authorization', 'role'] // last, because they can remove privileges that other settings need
 
-/** SQL that makes the session's settings those of *settings*, a Map, whatever they were. */
+/** SQL that resets the session's settings and applies *settings*, a Map. */
 export function restore(settings) {
   return `${RESET_USER}; RESET ROLE; RESET ALL;${apply(settings)}`
 }
@@ -34,12 +34,12 @@ export function apply(settings) {
   return calls.length > 0 ? `SELECT ${calls.join(', ')};` : ''
 }
 
-/** A text that is equal for equal settings. */
+/** A string that is equal for equal settings. */
 export function key(settings) {
   return settings.size === 0 ? '' : JSON.stringify([...settings].sort())
 }
 
-/** Milliseconds of a time as SHOW gives it (`1500ms`, `5s`, `0`) or as pg_settings does (`1500`); 0 for no limit. */
+/** Milliseconds of a time in the format of SHOW (`1500ms`, `5s`, `0`) or of pg_settings (`1500`); 0 for no limit. */
 export function milliseconds(text) {
   const [, number, unit] = /^(\d+)\s*([a-z]*)$/.exec(text ?? '') ?? [null, '0', '']
   return Number(number) * (UNITS[unit || 'ms'] ?? 0)

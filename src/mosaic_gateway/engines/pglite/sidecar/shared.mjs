@@ -1,6 +1,6 @@
-// What one connection has in the session that it shares with the others: prepared statements, settings, channels.
+// State of one connection in the shared session: prepared statements, settings, channels.
 //
-// Messages pass through here when they are fed, not when they come: only then is it certain what came before them.
+// Messages are processed here when they are sent to the backend, not on arrival: only then is their order final.
 import { fieldsResponse, HEADER, readFields } from './messages.mjs'
 import { alias, nameRange, replaced, withoutAlias } from './names.mjs'
 import { milliseconds } from './settings.mjs'
@@ -10,30 +10,30 @@ const TIMEOUT = 'canceling statement due to statement timeout'
 
 export class Shared {
   #id
-  #special = new Map() // what a prepared statement (alias) does to the shared session, if anything
-  #unnamed = null // the last Parse without a name, as long as the client may count on it
-  #fresh = false // whether the backend has it, in this turn
-  #edited = null // the last text, if it was changed: [original, what was found]
-  #tags = [] // what to call the results of DO blocks that stand for something else
+  #special = new Map() // alias of a prepared statement → its effects on the shared session
+  #unnamed = null // the last Parse of the unnamed statement, while the client may still use it
+  #fresh = false // whether the backend has that statement in this turn
+  #edited = null // the last changed SQL text: [original, result of inspect]
+  #tags = [] // command tags of statements that were replaced by DO blocks
   #settings = new Map()
   #timeout = null // within a transaction
   /** Aliases of the statements that this connection has prepared. */
   prepared = new Set()
   /** Settings from the start-up packet. */
   initial = new Map()
-  /** Whether settings may have changed since they were read; `stale`: the time limit, too. */
+  /** Whether settings may have changed since they were read; `stale`: the time limit as well. */
   touched = false
   stale = false
-  /** Names of settings that only exist because they were set. */
+  /** Names of customized options, which pg_settings does not show. */
   custom = new Set()
-  /** Changes of channels in this turn (channels.mjs). */
+  /** LISTEN and UNLISTEN in this turn (channels.mjs). */
   channels = []
 
   constructor(id) {
     this.#id = id
   }
 
-  /** The settings in force at the end of the last turn. */
+  /** The settings at the end of the last turn. */
   get settings() {
     return this.#settings
   }
@@ -52,22 +52,22 @@ export class Shared {
     this.#timeout = limit
   }
 
-  /** Whether what the shared session has may differ from what is noted here. */
+  /** Whether the shared session may differ from the state recorded here. */
   get changed() {
     return this.touched || this.channels.length > 0
   }
 
-  /** Whether answers must be looked at one by one. */
-  get curious() {
+  /** Whether CommandComplete messages must be inspected. */
+  get takesComplete() {
     return this.#tags.length > 0
   }
 
-  /** A turn begins: others may have used the session since. */
+  /** A turn begins: other connections may have used the session meanwhile. */
   begin() {
     this.#fresh = false
   }
 
-  /** The Parse that must be repeated before the group at the beginning of *pending* ([type, bytes]); null for none. */
+  /** The Parse to repeat before the first group of *pending* ([type, bytes]), null for none. */
   toRepeat(pending) {
     if (this.#fresh || this.#unnamed === null) return null
     for (const [type, bytes] of pending) {
@@ -80,7 +80,7 @@ export class Shared {
     return null
   }
 
-  /** A message of the client made fit for the shared session; *shared*: there are other connections. */
+  /** Adapt a message of the client to the shared session; *shared*: there are other connections. */
   outgoing(type, bytes, shared) {
     if (type === 'Q') {
       this.#unnamed = null
@@ -120,17 +120,17 @@ export class Shared {
     return replaced(changed, start, end, name)
   }
 
-  /** *bytes* with the SQL text that begins at *start* made fit, and what the text does to the shared session. */
+  /** *bytes* with the SQL text at *start* adapted, and the text's effects on the shared session. */
   #text(bytes, start, shared) {
     const end = bytes.indexOf(0, start)
     if (end < 0) return [bytes, undefined]
     const text = bytes.toString('latin1', start, end)
     this.#edited = null
     if (isPlain(text)) return [bytes, undefined]
-    const found = inspect(text, { alias: (name) => alias(this.#id, name), mine: this.prepared, shared })
-    if (found.edits.length === 0) return [bytes, found]
-    this.#edited = [text, found]
-    return [replaced(bytes, start, end, found.text), found]
+    const effects = inspect(text, { alias: (name) => alias(this.#id, name), mine: this.prepared, shared })
+    if (effects.edits.length === 0) return [bytes, effects]
+    this.#edited = [text, effects]
+    return [replaced(bytes, start, end, effects.text), effects]
   }
 
   #note(effects) {
@@ -142,12 +142,12 @@ export class Shared {
     if (effects.tag !== null) this.#tags.push(effects.tag)
   }
 
-  /** ReadyForQuery came: what has not been answered by now will not be. */
+  /** ReadyForQuery was received: no further answers to the group follow. */
   synced() {
     this.#tags = []
   }
 
-  /** An ErrorResponse as the client must see it; *late*: the time limit was the reason for a cancellation. */
+  /** Adapt an ErrorResponse for the client; *late*: a cancellation was caused by the time limit. */
   error(bytes, late) {
     const fields = readFields(bytes)
     const cancelled = late && fields.some(([letter, text]) => letter === 'C' && text === '57014')
@@ -159,7 +159,7 @@ export class Shared {
     return fieldsResponse('E', changed)
   }
 
-  /** A CommandComplete as the client must see it. */
+  /** Adapt a CommandComplete for the client. */
   completed(bytes) {
     if (this.#tags.length === 0 || bytes.toString('latin1', HEADER) !== 'DO\0') return bytes
     return replaced(Buffer.from('C\0\0\0\0'), HEADER, HEADER, this.#tags.shift() + '\0')

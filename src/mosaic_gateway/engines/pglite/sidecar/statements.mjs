@@ -1,61 +1,61 @@
-// What must be known, and changed, in SQL text because all connections share one PostgreSQL session. Pure.
+// Analysis and rewriting of SQL text, because all connections share one PostgreSQL session. Pure.
 //
-// Text is taken as latin1, so that every byte of every client encoding stays what it is. Only few texts are looked at
-// closely: `isPlain` sorts out the rest.
+// Text is decoded as latin1, which preserves every byte of every client encoding. Most texts are excluded by `isPlain`
+// and not analysed.
 
 import { RESET_USER } from './settings.mjs'
 
-const CLOSE_LOOK = /\b(?:set|reset|discard|set_config|listen|unlisten|deallocate|prepare|execute)\b/i
+const RELEVANT = /\b(?:set|reset|discard|set_config|listen|unlisten|deallocate|prepare|execute)\b/i
 const SETTING_LEADS = new Set(['set', 'reset', 'discard'])
 const BODY_LEADS = new Set(['do', 'call'])
 const TOKEN =
   /\s+|--[^\n]*|\/\*|[eE]'(?:[^'\\]|\\[^]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$|[A-Za-z_\x80-\xff][\w$\x80-\xff]*|[^]/y
 
-/** Whether *text* cannot touch what connections share, judged by its words alone. */
+/** Whether *text* contains none of the keywords that can affect the shared session. */
 export function isPlain(text) {
-  return !CLOSE_LOOK.test(text)
+  return !RELEVANT.test(text)
 }
 
 /**
- * Look at *text* closely.
+ * Analyse *text*.
  *
- * *alias* gives the shared session's name for a prepared statement of this connection; *mine* are the names in use,
- * aliased; *shared* says whether other connections exist. Returns the `text` to run instead, and the `edits` that made it,
- * [{start, end}, replacement] in the order of the original; whether it touches
- * `settings`, and which of them are `custom`; the `channels` as ['listen' | 'unlisten', name], name null for all; the statements `prepared`, by alias;
- * and `tag`, what to call the result of the DO block that stands for DEALLOCATE ALL or DISCARD ALL.
+ * *alias* returns the name in the shared session of a prepared statement of this connection; *mine* are the aliases in
+ * use; *shared*: there are other connections. Returns the `text` to run instead, and the `edits` that produced it,
+ * [{start, end}, replacement] in the order of the original; whether it changes `settings`, and the names of `custom`
+ * ones; the `channels` as ['listen' | 'unlisten', name], name null for all; the aliases of `prepared` statements; and
+ * `tag`, the command tag for the DO block that replaces DEALLOCATE ALL or DISCARD ALL.
  */
 export function inspect(text, { alias, mine, shared }) {
   const edits = []
-  const found = { text, edits, settings: /\bset_config\b/i.test(text), custom: [], channels: [], prepared: [], tag: null }
-  for (const [, name] of text.matchAll(/\bset_config\s*\(\s*'([\w$]+\.[\w$.]+)'/gi)) found.custom.push(name.toLowerCase())
+  const effects = { text, edits, settings: /\bset_config\b/i.test(text), custom: [], channels: [], prepared: [], tag: null }
+  for (const [, name] of text.matchAll(/\bset_config\s*\(\s*'([\w$]+\.[\w$.]+)'/gi)) effects.custom.push(name.toLowerCase())
   for (const words of statements(text)) {
     const [lead, second, third] = words
-    if (SETTING_LEADS.has(lead.word) || BODY_LEADS.has(lead.word)) found.settings = true
-    if (lead.word === 'set') found.custom.push(...customName(text, words))
+    if (SETTING_LEADS.has(lead.word) || BODY_LEADS.has(lead.word)) effects.settings = true
+    if (lead.word === 'set') effects.custom.push(...customName(text, words))
     if (isUserReset(words)) edits.push([whole(words), RESET_USER])
-    if (lead.word === 'listen' && second) found.channels.push(['listen', second.name])
-    else if (lead.word === 'unlisten') found.channels.push(['unlisten', second?.name ?? null])
+    if (lead.word === 'listen' && second) effects.channels.push(['listen', second.name])
+    else if (lead.word === 'unlisten') effects.channels.push(['unlisten', second?.name ?? null])
     else if (lead.word === 'prepare' && second && second.word !== 'transaction') {
-      found.prepared.push(alias(second.name))
+      effects.prepared.push(alias(second.name))
       edits.push([second, quoted(alias(second.name))])
     } else if (lead.word === 'discard' && second?.word === 'all') {
-      found.channels.push(['unlisten', null])
-      if (shared) edits.push([whole(words), discardMine(mine)]), (found.tag = 'DISCARD ALL')
+      effects.channels.push(['unlisten', null])
+      if (shared) edits.push([whole(words), discardMine(mine)]), (effects.tag = 'DISCARD ALL')
     } else if (lead.word === 'deallocate' && second) {
       const target = second.word === 'prepare' && third ? third : second
       if (target.word !== 'all') edits.push([target, quoted(alias(target.name))])
-      else if (shared) edits.push([whole(words), block(deallocations(mine))]), (found.tag = 'DEALLOCATE ALL')
+      else if (shared) edits.push([whole(words), block(deallocations(mine))]), (effects.tag = 'DEALLOCATE ALL')
     } else {
       const name = executed(words)
       if (name) edits.push([name, quoted(alias(name.name))])
     }
   }
-  for (const [{ start, end }, instead] of edits.toReversed()) found.text = found.text.slice(0, start) + instead + found.text.slice(end)
-  return found
+  for (const [{ start, end }, instead] of edits.toReversed()) effects.text = effects.text.slice(0, start) + instead + effects.text.slice(end)
+  return effects
 }
 
-/** Where character *position* (from 1) of the changed text stood in the original *text* (both UTF-8 taken as latin1). */
+/** The position in the original *text* of character *position* (from 1) of the changed text (both UTF-8 as latin1). */
 export function originalPosition(position, text, { text: changed, edits }) {
   let at = Buffer.byteLength([...utf8(changed)].slice(0, position - 1).join(''))
   let grown = 0
@@ -95,7 +95,7 @@ function executed(words) {
   return name && name.word !== 'function' && name.word !== 'procedure' ? name : null
 }
 
-/** The statements of *text*, each as its identifiers and keywords: {start, end, word, name}; word is null if quoted. */
+/** The statements of *text*, each a list of identifiers and keywords: {start, end, word, name}; word null if quoted. */
 export function statements(text) {
   const all = []
   let words = []
@@ -145,12 +145,12 @@ function deallocations(names) {
   return [...names].map((name) => `DEALLOCATE ${quoted(name)}`)
 }
 
-/** DISCARD ALL of a connection that is not alone: prepared statements and channels of others stay. */
+/** DISCARD ALL for one of several connections: prepared statements and channels of the others are retained. */
 function discardMine(mine) {
   return block([...deallocations(mine), 'CLOSE ALL', 'RESET ALL', 'DISCARD PLANS', 'DISCARD SEQUENCES'])
 }
 
-/** One statement that runs *commands*, so that it fits where one stood. A name that is not there is no error. */
+/** One DO statement that runs *commands* in place of one statement. An unknown statement name is not an error. */
 function block(commands) {
   const quote = (command) => `'${command.replaceAll("'", "''")}'`
   const lines = commands.map((command) =>

@@ -1,10 +1,10 @@
-// What a session asks the backend for its own sake, in its turn: to put its settings in place, to read back what the
-// turn has changed, to clear up what it leaves. Each calls *then* once the backend has answered.
+// Internal queries of a session in its turn: restore its settings, read changed settings, correct channels, clean up.
+// Each function calls *then* once the backend has answered.
 import { Channels } from './channels.mjs'
 import { aside, closeStatement, query, sync } from './messages.mjs'
 import * as settings from './settings.mjs'
 
-/** Put *wanted* in place. *then* gets the fields of the error, or null. */
+/** Apply the settings *wanted*. *then* gets the fields of the error, or null. */
 export function place(backend, wanted, then) {
   backend.ask(query(settings.restore(wanted)), ({ error }) => {
     backend.settings = error === null ? settings.key(wanted) : null
@@ -22,7 +22,7 @@ export function readBack(backend, shared, then) {
   })
 }
 
-/** In a transaction only the time limit is asked for again; the rest is read when it is over. */
+/** Read the time limit within a transaction; the other settings are read after its end. */
 export function readTimeout(backend, shared, then) {
   shared.stale = false
   backend.ask(aside(settings.SHOW_TIMEOUT, 'mosaic_gateway'), ({ rows }) => {
@@ -31,17 +31,17 @@ export function readTimeout(backend, shared, then) {
   })
 }
 
-/** Have the backend listen to what the connections want to hear, *session*'s changes included. */
-export function mendChannels({ backend, channels }, session, then) {
+/** Make the shared session listen to the channels of all connections, including *session*'s changes. */
+export function repairChannels({ backend, channels }, session, then) {
   backend.ask(Channels.ACTUAL, ({ rows }) => {
     const actual = rows.map(([name]) => Buffer.from(name).toString('latin1'))
-    const mending = channels.mend(session, actual)
-    if (mending === '') then()
-    else backend.ask(query(mending), then)
+    const repair = channels.repair(session, actual)
+    if (repair === '') then()
+    else backend.ask(query(repair), then)
   })
 }
 
-/** Clear up what *session* leaves in the shared session: all there is, when nobody else is open. */
+/** Remove *session*'s state from the shared session; all state if no other session is open. */
 export function clearUp(server, session, shared, then) {
   const { backend, channels, sessions } = server
   channels.drop(session)
@@ -51,5 +51,5 @@ export function clearUp(server, session, shared, then) {
     return
   }
   const closing = [...shared.prepared].map(closeStatement)
-  backend.ask(Buffer.concat([...closing, sync()]), () => mendChannels(server, session, then))
+  backend.ask(Buffer.concat([...closing, sync()]), () => repairChannels(server, session, then))
 }
