@@ -18,7 +18,6 @@ from mosaic_gateway.gateway.control.service import Manager, Service, is_for_home
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.access import interpreter_closed_to
 from mosaic_gateway.process.account import account_of
-from mosaic_gateway_installer.service.edits import as_drop_in
 from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.manager_selection import available_manager, can_confine, unit_name
 from mosaic_gateway_installer.service.registry import UnitForeignError, is_in_place, register, unregister
@@ -121,30 +120,6 @@ def test_a_unit_is_identified_by_its_home_and_an_edit_by_its_hash() -> None:
     assert not is_unchanged("[Service]\nExecStart=/bin/true\n")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("RestartSec=5\n", "RestartSec=9\n", "\n[Service]\nRestartSec=9\n"),
-        ("UMask=0077\n", "UMask=0077\nNice=1\nNice=2\n", "\n[Service]\nNice=1\nNice=2\n"),
-        ("serve --service", "serve --port 1 --service", "\n[Service]\nExecStart=\nExecStart="),
-        ("StartLimitIntervalSec=0\n", "StartLimitIntervalSec=9\n", "\n[Unit]\nStartLimitIntervalSec=9\n"),
-        ("UMask=0077\n", "# a remark\nUMask=0077\n", ""),
-        ("PrivateTmp=yes\n", "", None),
-        ("WantedBy=multi-user.target", "WantedBy=graphical.target", None),
-        ("[Unit]\n", "nonsense\n[Unit]\n", None),
-    ],
-    ids=["changed", "added", "list", "other section", "comment", "removed", "install section", "no unit"],
-)  # fmt: skip
-def test_edits_become_a_drop_in_if_possible(old: str, new: str, expected: str | None) -> None:
-    """Changed and added settings become a drop-in; removed settings and other edits cannot."""
-    written = systemd_unit(MACHINES)
-    drop_in = as_drop_in(written, written.replace(old, new, 1))
-    if expected is None or drop_in is None:
-        assert drop_in == expected
-    else:
-        assert drop_in.partition("\n")[2].startswith(expected)
-
-
 @pytest.mark.parametrize("name", ["ssh.service", "-f", "mosaic-gateway.service/../x", "mosaic-gateway-xyz.service"])
 def test_a_foreign_unit_name_in_the_receipt_is_refused(name: str) -> None:
     """Unit names in a receipt are validated, because any process of the home's owner can write it."""
@@ -219,38 +194,43 @@ def test_a_unit_is_registered_and_unregistered(users_unit: tuple[Service, Home],
     """The unit is written, reloaded and enabled; later an unchanged file is removed, an edited one is renamed."""
     service, home = users_unit
     assert not is_in_place(service, home)
-    assert register(service, home, "") == []
+    assert register(service, home) == []
     assert is_in_place(service, home)
     calls = (false_systemctl / "calls").read_text().splitlines()
     assert calls == ["systemctl --user daemon-reload", f"systemctl --user enable {service.name}"]
     assert unregister(service, home) == []
     assert not service.file.exists()
-    register(service, home, "")
+    register(service, home)
     service.file.write_text(service.text.replace("UMask=0077", "UMask=0027"))
     summary = unregister(service, home)
     assert [path.name for path in service.file.parent.iterdir()] == [f"{service.name}.changed-by-hand"]
     assert "changed-by-hand" in summary[0]
 
 
-def test_an_edit_that_a_drop_in_cannot_express_is_preserved(users_unit: tuple[Service, Home]) -> None:
-    """The edited file is not overwritten, which is reported."""
+@pytest.mark.parametrize(
+    ("old", "new"), [("PrivateTmp=yes\n", ""), ("RestartSec=5\n", "RestartSec=9\n")], ids=["removed", "changed"]
+)
+def test_a_unit_edited_by_hand_is_left_unchanged(users_unit: tuple[Service, Home], old: str, new: str) -> None:
+    """The edited file stays as it is, the user is informed, and a second install has nothing to do."""
     service, home = users_unit
-    register(service, home, "")
-    changed = service.text.replace("PrivateTmp=yes\n", "")
+    register(service, home)
+    changed = service.text.replace(old, new)
+    assert changed != service.text
     service.file.write_text(changed)
     assert is_in_place(service, home)
-    summary = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home, service.text)
+    notes = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home)
     assert service.file.read_text() == changed
-    assert "was not overwritten" in summary[0]
+    assert "left unchanged" in notes[0]
+    assert not service.file.with_name(f"{service.name}.d").exists()
 
 
 def test_a_later_version_s_unit_replaces_an_unchanged_one(users_unit: tuple[Service, Home]) -> None:
     """Differences between versions are not regarded as edits by the user."""
     service, home = users_unit
-    register(service, home, "")
+    register(service, home)
     later = replace(service, text=systemd_unit(replace(USERS, service=service, home=home, waits_for_network=False,
                                                        outside=Path("/run/x"))))  # fmt: skip
-    assert register(later, home, service.text) == []
+    assert register(later, home) == []
     assert service.file.read_text() == later.text
     assert not service.file.with_name(f"{service.name}.d").exists()
 
@@ -261,7 +241,7 @@ def test_a_foreign_unit_of_that_name_is_refused(users_unit: tuple[Service, Home]
     service.file.parent.mkdir(parents=True)
     service.file.write_text("[Service]\nExecStart=/bin/true\n")
     with pytest.raises(UnitForeignError):
-        register(service, home, "")
+        register(service, home)
     assert unregister(service, home) == []
     assert service.file.read_text() == "[Service]\nExecStart=/bin/true\n"
 

@@ -289,16 +289,20 @@ def test_a_disabled_service_is_repaired_by_doctor(machine: Machine, served: dict
     assert machine.result("doctor", "--fix")["repaired"] == []
 
 
-def test_edits_by_hand_become_a_drop_in(machine: Machine, served: dict[str, Any]) -> None:
-    """Edits of the unit file are moved to a drop-in, and the unit file is updated."""
+def test_a_unit_edited_by_hand_is_left_unchanged(machine: Machine, served: dict[str, Any]) -> None:
+    """An edited unit file stays in force; doctor names it, and removing it brings the installer's own."""
     file = machine.file(UNIT_FILE)
-    file.write_text(file.read_text().replace("RestartSec=5", "RestartSec=7") + "")
+    written = file.read_text()
+    file.write_text(written.replace("RestartSec=5", "RestartSec=7"))
     machine.run("systemctl", "daemon-reload")
-    done = machine.result("install")
-    assert "service" in [step["id"] for step in done["steps"]]
-    assert "RestartSec=5" in file.read_text()
-    assert "RestartSec=7" in machine.file(f"{UNIT_FILE}.d/kept-changes.conf").read_text()
+    assert machine.result("install")["steps"] == []
+    assert "RestartSec=7" in file.read_text()
     assert machine.show("RestartUSec") == "7s"
+    codes = {one["check"]: one["code"] for one in machine.gateway("doctor")["result"]["findings"]}
+    assert codes["service"] == "SERVICE_EDITED"
+    file.unlink()
+    assert "service" in [step["id"] for step in machine.result("install")["steps"]]
+    assert file.read_text() == written
     assert machine.result("install")["steps"] == []
 
 

@@ -76,8 +76,8 @@ def _service(installation: Installation) -> str:
     text = present_text(service)
     if text is not None and not is_unchanged(text):
         raise ServiceEditedError(
-            f"{service.file} was changed by hand: a later version will not replace it",
-            hint=f"Move the changes into {drop_ins_of(service)}/, or run mosaic-gateway install, which tries to do so.",
+            f"{service.file} was edited by hand: upgrades leave it unchanged",
+            hint=f"Move the changes into {drop_ins_of(service)}/, remove the file, and run mosaic-gateway install.",
         )
     return service.described
 

@@ -95,7 +95,7 @@ class MachineUnit:
             wanted = self._composed(request, confined=False)
         self._text_before = present_text(wanted)
         note(wanted)
-        return wanted, register(wanted, self._home, self._recorded.text if self._recorded is not None else "")
+        return wanted, register(wanted, self._home)
 
     def restore(self) -> Service | None:
         """Restore the unit as it was before `write` or `remove`; return the unit to record. Raises OSError."""

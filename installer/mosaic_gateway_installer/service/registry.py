@@ -10,7 +10,6 @@ from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, w
 from mosaic_gateway.gateway.control.service import Service, is_for_home, stop_commands
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
-from mosaic_gateway_installer.service.edits import as_drop_in
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
 
 LIMIT = 60.0  # seconds
 READABLE = 0o644
-CHANGES = "kept-changes.conf"
 ASIDE = ".changed-by-hand"
 
 
@@ -59,22 +57,16 @@ def present_text(service: Service) -> str | None:
 
 
 def is_in_place(service: Service, home: Home) -> bool:
-    """Return whether the unit file is *service*'s, or was edited so that it is not overwritten. Raises OSError."""
+    """Return whether the unit is installed, or one for *home* that was edited by hand. Raises OSError."""
     present = present_text(service)
-    return present is not None and (present == service.text or _is_preserved(service, home, present, service.text))
-
-
-def _is_preserved(service: Service, home: Home, present: str, written: str) -> bool:
-    """Return whether *present* was edited by hand in a way that a drop-in cannot express."""
-    if not is_for_home(present, home) or is_unchanged(present):
+    if present is None:
         return False
-    return not service.is_systemd or as_drop_in(written, present) is None
+    return present == service.text or (is_for_home(present, home) and not is_unchanged(present))
 
 
-def register(service: Service, home: Home, written: str) -> list[str]:
-    """Write and enable the unit; return lines for the output.
+def register(service: Service, home: Home) -> list[str]:
+    """Write the unit and enable it; return notes for the user. A unit that was edited by hand is left as it is.
 
-    *written* is the text written by the previous install; edits since then are preserved.
     Raises `UnitForeignError`, `ServiceFailedError`, OSError.
     """
     present = present_text(service)
@@ -87,14 +79,8 @@ def register(service: Service, home: Home, written: str) -> list[str]:
     make_directory(service.file.parent, 0o755)
     if present is None or is_unchanged(present):
         write_file(service.file, service.text, READABLE)
-    elif _is_preserved(service, home, present, written or service.text):
-        notes.append(f"{service.file} was edited by hand and was not overwritten: {_remedy(service)}")
     else:
-        drop_in = drop_ins_of(service) / CHANGES
-        make_directory(drop_in.parent, 0o755)
-        write_file(drop_in, as_drop_in(written or service.text, present) or "", READABLE)
-        write_file(service.file, service.text, READABLE)
-        notes.append(f"{service.file} was edited by hand; the edits were moved to {drop_in}")
+        notes.append(f"{service.file} was edited by hand and is left unchanged: {_remedy(service)}")
     reload(service)
     enable(service)
     return notes

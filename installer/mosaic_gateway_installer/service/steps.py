@@ -132,7 +132,7 @@ class ServiceStep:
         if self._changed is None:
             self._changed, self._text_before = wanted, present_text(wanted)
         write_receipt(home, replace(receipt, service=wanted))
-        self.notes += register(wanted, home, recorded.text if recorded is not None else "")
+        self.notes += register(wanted, home)
 
     def undo(self) -> None:
         """Restore the previous unit, or remove the new one."""
@@ -207,7 +207,7 @@ class UnregisterStep:
         if home.broker is not None and home.programs is not None:
             home.broker.ask(Request.RESTORE_UNIT)
         elif service is not None:
-            register(replace(service, text=self._text), home, service.text)
+            register(replace(service, text=self._text), home)
 
 
 def service_of(receipt: Receipt | None) -> Service | None:
