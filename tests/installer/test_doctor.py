@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
 
 
 CHECKS = [
-    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "disk space", "clock",
-    "programs", "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database",
-    "schema", "objects", "indexes", "set-up link",
+    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "room", "programs",
+    "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database", "schema",
+    "objects", "indexes", "set-up link",
 ]  # fmt: skip
 
 
@@ -134,13 +133,7 @@ def _vector(site: Site) -> Path:
     return next(site.home.runtime.rglob("vector.so"))
 
 
-def _later(content: bytes) -> bytes:
-    receipt = json.loads(content)
-    receipt["created_at"] = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
-    return json.dumps(receipt).encode()
-
-
-def _sql(damage: str, undo: str) -> Callable[[Site], AbstractContextManager[None]]:
+def _sql(forth: str, back: str) -> Callable[[Site], AbstractContextManager[None]]:
     @contextmanager
     def change(site: Site) -> Iterator[None]:
         with _connect(site) as connection:
@@ -210,10 +203,6 @@ FAULTS: dict[str, tuple[Callable[[Site], Any], dict[str, str]]] = {
     "broken settings": (
         lambda site: _edited(site.home.config_file, lambda _: b"port = 'many'"),
         {"settings": "CONFIG_INVALID"},
-    ),
-    "a clock before the installation": (
-        lambda site: _edited(site.home.receipt, _later),
-        {"clock": "CLOCK_BEHIND"},
     ),
     "an index dropped by hand": (
         _sql(

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mosaic_gateway.config import load_auth_secret
@@ -24,7 +23,6 @@ from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_erro
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
-from mosaic_gateway_installer.clock import check_clock
 from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import ReceiptState
@@ -239,15 +237,10 @@ def _create_reserve(installation: Installation, fault: MosaicError) -> str:
     return "reserved 64 MB"
 
 
-def _clock(installation: Installation) -> str:
-    return check_clock(datetime.now(UTC), installation.home, installation.receipt)
-
-
 CHECKS: tuple[Check[Installation], ...] = (
     Check(id="receipt", run=_receipt),
     Check(id="owner and modes", run=_modes, fix=_repair_modes),
     Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),
     Check(id="secret", run=_secret),
-    Check(id="disk space", run=_disk_space, fix=_create_reserve),
-    Check(id="clock", run=_clock),
+    Check(id="room", run=_room, fix=_set_reserve_aside),
 )

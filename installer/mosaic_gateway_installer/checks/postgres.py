@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from packaging.version import Version
+
 from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, running_conninfo
@@ -12,9 +14,14 @@ from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
-from mosaic_gateway_installer.checks.versions import check_minor
 
 __all__ = ["CHECKS"]
+
+
+class OutdatedMinorError(AdviceError):
+    """The package has a later minor version of PostgreSQL than the one that runs."""
+
+    code = "POSTGRES_OUTDATED"
 
 
 class StalePidFileError(AdviceError):
@@ -40,9 +47,14 @@ def _programs(installation: Installation) -> str:
 
 def _minor(installation: Installation) -> str:
     runtime = find_runtime(installation.home, installation.config.postgres_bin)
-    if installation.config.postgres_bin is None:
-        return check_minor(runtime.version, known=(wheel_version(),), remedy="run mosaic-gateway install")
-    return check_minor(runtime.version, known=(), remedy="use the system's package manager")
+    newest = wheel_version() if installation.config.postgres_bin is None else runtime.version
+    if Version(newest) > Version(runtime.version) and Version(newest).major == Version(runtime.version).major:
+        raise OutdatedMinorError(
+            f"PostgreSQL {runtime.version} runs; the package has {newest}, which corrects errors of it",
+            hint="Run mosaic-gateway install to use it: the data stays as it is.",
+            details={"version": runtime.version, "newest": newest},
+        )
+    return f"PostgreSQL {runtime.version}"
 
 
 def _cluster(installation: Installation) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the machine: system, interpreter, processor, memory, locale, limits, clock. Pure functions of `HostFacts`.
+"""The machine: system, interpreter, processor, memory, locale, limits. Decided from `HostFacts`.
 
 Only the memory check also reads whether PGlite's database template is in the cache.
 """
@@ -16,7 +16,6 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.host import CLUSTER_LOCALE, HostFacts
 from mosaic_gateway_installer.checks.preflight.target import Subject
-from mosaic_gateway_installer.clock import check_clock
 
 __all__ = ["CHECKS"]
 
@@ -201,11 +200,6 @@ def limits(subject: Subject) -> str:
     return "the limits of this process are high enough"
 
 
-def clock(subject: Subject) -> str:
-    """Check that the clock is not before the dates of the installation and its files."""
-    return check_clock(subject.host.now, subject.config.home, subject.receipt)
-
-
 CHECKS: tuple[Check[Subject], ...] = (
     Check(id="platform", run=platform),
     Check(id="python", run=python),
@@ -213,5 +207,4 @@ CHECKS: tuple[Check[Subject], ...] = (
     Check(id="memory", run=memory),
     Check(id="locale", run=locale),
     Check(id="limits", run=limits),
-    Check(id="clock", run=clock),
 )
