@@ -450,7 +450,7 @@ def test_a_package_that_is_not_as_installed_is_found(installation: Site, tmp_pat
     path = os.pathsep.join([str(copy), *filter(None, [installation.environ.get("PYTHONPATH")])])
     assert _found(installation.json("doctor", PYTHONPATH=path)) == {}
     victim = copy / "mosaic_gateway" / "gateway" / "control" / "supervisor.py"
-    if fault == "altered":
+    if harm == "altered":
         with victim.open("a") as stream:
             stream.write("#\n")
     else:
