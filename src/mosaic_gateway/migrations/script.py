@@ -101,7 +101,8 @@ def remaining_tasks(planned: PlannedMigration) -> Iterator[StatementTask]:
     digests = statement_digests(migration.statements)
     captures = False
     for number, statement in enumerate(migration.statements):
-        captures = captures or traits_of(statement.sql).captures
+        traits = traits_of(statement.sql)
+        captures = captures or traits.captures
         if number >= planned.start:
             yield StatementTask(
                 migration=migration,
@@ -109,7 +110,7 @@ def remaining_tasks(planned: PlannedMigration) -> Iterator[StatementTask]:
                 before=hashes[number],
                 after=hashes[number + 1],
                 digests=digests,
-                captures=captures,
+                captures=captures and traits.closed,  # what is not closed fails, and would swallow the capture
             )
 
 

@@ -1,12 +1,13 @@
-"""Effects of a statement: whether it may change its session, and whether it has effects beyond it. Pure.
+"""Effects of a statement on its session, and whether any of its effects outlive the session. Pure.
 
-Derived from the statement's tokens, conservatively: a function that is not known may have any effect. An error on
-that side costs some time or a question to the user; an error on the other side could lose data.
+Decided from the words of the statement, and conservatively: a function may do anything. A wrong guess in that direction
+costs one more statement or a question to the operator; in the other direction it would cost data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
 from mosaic_gateway.migrations.lexer import Token, lex
 
@@ -26,25 +27,18 @@ SESSION_WORDS = ("set", "reset", "discard")
 TEMPORARY = ("temp", "temporary")
 BEFORE_TEMPORARY = ("or", "replace", "local", "global")
 CHANGES = ("insert", "update", "delete", "merge", "truncate", "into")
-#: Functions without side effects that migrations commonly call.
-HARMLESS = {
-    "array_agg", "avg", "clock_timestamp", "coalesce", "concat", "count", "current_setting", "date_trunc", "format",
-    "gen_random_uuid", "generate_series", "greatest", "jsonb_agg", "jsonb_build_object", "least", "length", "lower",
-    "max", "md5", "min", "now", "nullif", "pg_sleep", "quote_ident", "quote_literal", "random", "replace", "round",
-    "row_number", "string_agg", "substring", "sum", "to_regclass", "to_regtype", "trim", "unnest", "upper",
-}  # fmt: skip
-#: Keywords and type names that may precede a parenthesis.
-GRAMMAR = {
-    "all", "and", "any", "array", "as", "between", "bit", "by", "case", "cast", "char", "character", "check",
-    "conflict", "decimal", "default", "distinct", "else", "enum", "except", "exists", "extract", "filter", "from",
-    "halfvec", "having", "if", "in", "include", "interval", "intersect", "is", "join", "key", "lateral", "limit", "not",
-    "numeric", "offset", "on", "or", "over", "range", "returning", "row", "select", "set", "some", "table", "then",
-    "time", "timestamp", "timestamptz", "union", "unique", "using", "values", "varbit", "varchar", "varying", "vector",
-    "when", "where", "with", "within",
-}  # fmt: skip
-#: Words followed by the name of a table, index method or similar; a parenthesis after that name lists columns.
-BEFORE_NAME = ("table", "view", "into", "exists", "references", "using", "constraint", "recursive", "with")
-#: Words that create a cursor or a prepared statement.
+#: What runs functions, whose effects no word shows: at the top level, and in the body of a DO block of PL/pgSQL.
+QUERIES = ("select", "with", "values", "call", "execute")
+EVALUATES = (*QUERIES, "perform", "declare", "if", "case", "while", "for", "return", "raise", "assert")
+#: From these on a statement has expressions; before them are names and definitions of columns.
+EXPRESSIONS = ("select", "values", "set", "where", "using", "with", "execute", "returning")
+#: Words before a parenthesis that never name a function (PostgreSQL, appendix C, SQL Key Words).
+NO_FUNCTION = frozenset({
+    "all", "and", "any", "array", "as", "by", "case", "distinct", "else", "except", "exists", "filter", "from", "in",
+    "intersect", "is", "join", "lateral", "not", "on", "or", "over", "row", "select", "set", "some", "then", "union",
+    "using", "values", "when", "where", "with",
+})  # fmt: skip
+#: They make a cursor and a prepared statement.
 DECLARES = ("declare", "prepare")
 BEGINNINGS = ("begin", "then", "else", "loop")
 
@@ -76,20 +70,13 @@ def sets_session(statement: Tokens) -> bool:
 
 
 def may_set_session(statement: Tokens) -> bool:
-    """Return whether *statement* may change settings through functions, procedures or dynamic SQL that it calls."""
-    if is_word(statement[0], "call", "execute"):
-        return True
-    if is_word(statement[0], "select", "with", "values"):
-        return any(_unknown_calls(statement))
+    """Return whether *statement* may change settings by the functions that it calls."""
     if not is_word(statement[0], "do"):
-        return False
+        return is_word(statement[0], *QUERIES)
     words = [token.text for token in statement if token.kind == "word"]
     if "language" in words and "plpgsql" not in words:
         return True
-    body = _body(statement)
-    return any(is_word(token, "execute", "call") for inner in body for token in inner) or any(
-        call for inner in body for call in _unknown_calls(inner)
-    )
+    return any(is_word(token, *EVALUATES) for inner in _body(statement) for token in inner)
 
 
 def creates_temporary(statement: Tokens) -> bool:
@@ -141,7 +128,7 @@ def _ends_with_session(statement: Tokens, created: set[str]) -> bool:
     if is_word(statement[0], *SESSION_WORDS):
         # If pg_temp is not first in the search path, a temporary name may refer to a permanent table.
         return not any(token.text.lower() == "pg_temp" for token in statement)
-    if any(is_word(token, *CHANGES) for token in statement[2:]) or any(_unknown_calls(statement)):
+    if any(is_word(token, *CHANGES) for token in statement[2:]) or _calls_function(statement):
         return False
     words = first_words(statement, 5)
     if _begins_create_temporary(words):
@@ -197,21 +184,10 @@ def _body(statement: Tokens) -> tuple[Tokens, ...]:
     return lex(text).statements()
 
 
-def _unknown_calls(statement: Tokens) -> Iterator[str]:
-    """Yield the names before parentheses that may be functions with side effects."""
-    indexed = any(is_word(token, "index") for token in statement)
-    for index, token in enumerate(statement[:-1]):
-        if token.kind not in {"word", "name"} or statement[index + 1] != Token(
-            "other", "(", statement[index + 1].position
-        ):
-            continue
-        first = index
-        while first >= 2 and statement[first - 1].text == ".":  # noqa: PLR2004 - a name and a dot
-            first -= 2
-        before = statement[first - 1] if first else None
-        if before is not None and (is_word(before, *BEFORE_NAME) or (indexed and is_word(before, "on"))):
-            continue
-        plain = first == index or is_word(statement[first], "pg_catalog")
-        known = token.kind == "word" and (token.text in HARMLESS or (first == index and token.text in GRAMMAR))
-        if not (plain and known):
-            yield token.text
+def _calls_function(statement: Tokens) -> bool:
+    """Return whether an expression of *statement* calls a function, or anything that is written like one."""
+    start = next((index for index, token in enumerate(statement) if is_word(token, *EXPRESSIONS)), len(statement))
+    return any(
+        name.kind in {"word", "name"} and following.text == "(" and not is_word(name, *NO_FUNCTION)
+        for name, following in pairwise(statement[start:])
+    )

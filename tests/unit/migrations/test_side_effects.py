@@ -10,9 +10,9 @@ TEMPORARY = [
     (TABLE,),
     ("SET search_path = s", TABLE),
     ("SET search_path = s; CREATE TEMP TABLE t (n integer)",),
-    (TABLE, "INSERT INTO t (n) SELECT count(*) FROM users", "UPDATE t SET n = 1", "DELETE FROM ONLY t WHERE n IN (1)"),
+    (TABLE, "INSERT INTO t (n) SELECT id FROM users", "UPDATE t SET n = 1", "DELETE FROM ONLY t WHERE n IN (1)"),
     (TABLE, "CREATE UNIQUE INDEX i ON t (n)", "ANALYZE t"),
-    ("CREATE TEMP TABLE IF NOT EXISTS t AS SELECT lower(name) FROM users", "INSERT INTO pg_temp.t VALUES ('a')"),
+    ("CREATE TEMP TABLE IF NOT EXISTS t AS SELECT name FROM users", "INSERT INTO pg_temp.t VALUES ('a')"),
     ('CREATE TEMPORARY VIEW "T v" AS SELECT 1', "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "PREPARE p AS SELECT 1"),
 ]
 PERSISTENT = [
@@ -27,6 +27,10 @@ PERSISTENT = [
     (("SET search_path = public, pg_temp", TABLE), 0),
     (("CREATE TEMP TABLE t AS WITH gone AS (DELETE FROM users RETURNING *) SELECT * FROM gone",), 0),
     (("CREATE TEMP TABLE t AS SELECT nextval('s')",), 0),
+    (("CREATE TEMP TABLE t AS SELECT lower(name) FROM users",), 0),
+    ((TABLE, "INSERT INTO t (n) SELECT count(*) FROM users"), 1),
+    ((TABLE, "DELETE FROM t WHERE app.f(n)"), 1),
+    ((TABLE, 'UPDATE t SET n = "f"(1)'), 1),
     ((TABLE, "WITH a AS (SELECT 1 AS n) INSERT INTO t SELECT n FROM a"), 1),
     ((TABLE, "DROP TABLE t"), 1),
     (("DO $$ BEGIN CREATE TEMP TABLE t AS SELECT 1; END $$",), 0),

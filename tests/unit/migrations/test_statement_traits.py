@@ -5,16 +5,9 @@ import pytest
 from mosaic_gateway.migrations.statement_traits import traits_of
 
 PLAIN = [
-    "SELECT 1",
-    "SELECT 1;",
     "CREATE TABLE t (n integer); INSERT INTO t VALUES (1);",
     "UPDATE t SET n = 1",
     "INSERT INTO t VALUES ('BEGIN; COMMIT')",
-    "SELECT $$ COMMIT; $$",
-    "SELECT 1 -- ; ROLLBACK",
-    "/* COMMIT; */ SELECT 1",
-    'SELECT "commit" FROM t',
-    "DO $$ BEGIN PERFORM 1; END $$",
     "CREATE FUNCTION f() RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
     "CREATE FUNCTION f() RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
     "CREATE FUNCTION f() RETURNS integer LANGUAGE plpgsql SET search_path = s AS 'BEGIN RETURN 1; END'",
@@ -25,15 +18,25 @@ PLAIN = [
     "CREATE TABLE temporary_things (n integer)",
     "INSERT INTO temporary_things VALUES (1)",
     "INSERT INTO temp VALUES (1)",
-    "WITH a AS (SELECT 1) INSERT INTO temp SELECT * FROM a",
-    "SELECT 1 AS n INTO permanent",
     "-- nothing",
     "",
-    "SELECT count(*), pg_catalog.lower(max(b)) FROM t WHERE a IN (1, 2) AND EXISTS (SELECT 1)",
-    "WITH a (n) AS (VALUES (1)) INSERT INTO t (n) SELECT n FROM a",
     "DO $$ BEGIN CREATE TYPE e AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN null; END $$",
     "DO $$ BEGIN ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES public.u(id); END $$",
     "DO $$ BEGIN UPDATE t SET n = 1; CREATE INDEX i ON t (n); END $$",
+]
+#: They call functions, or might: what these set is recorded after them.
+QUERIES = [
+    "SELECT 1",
+    "SELECT 1;",
+    "SELECT $$ COMMIT; $$",
+    "SELECT 1 -- ; ROLLBACK",
+    "/* COMMIT; */ SELECT 1",
+    'SELECT "commit" FROM t',
+    "WITH a AS (SELECT 1) INSERT INTO temp SELECT * FROM a",
+    "SELECT 1 AS n INTO lasting",
+    "SELECT count(*), pg_catalog.lower(max(b)) FROM t WHERE a IN (1, 2) AND EXISTS (SELECT 1)",
+    "WITH a (n) AS (VALUES (1)) INSERT INTO t (n) SELECT n FROM a",
+    "DO $$ BEGIN PERFORM 1; END $$",
     "DO $$ DECLARE temp integer; BEGIN temp := 1; END $$",
 ]
 CONTROL = [
@@ -72,6 +75,7 @@ CALLS = [
     "SELECT app.count('x')",
     'SELECT "count"(1)',
     "WITH a AS (SELECT f() AS n) SELECT n FROM a",
+    *QUERIES,
     "CALL choose('app')",
     "EXECUTE chosen",
     "DO $$ BEGIN PERFORM choose('app'); END $$",
@@ -95,6 +99,13 @@ TEMPORARY = [
     "DO $$ BEGIN SELECT 1 AS n INTO TEMP t; END $$",
 ]
 OPEN = ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT $x$ a $$", "SELECT 1 /* /* */", "SELECT E'\\'", "SELECT U&'a"]
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_words_in_queries_are_not_what_they_look_like(sql: str) -> None:
+    """No text, comment, name or table of a query is taken for transaction control or a temporary object."""
+    traits = traits_of(sql)
+    assert (traits.closed, traits.control, traits.temporary) == (True, None, False)
 
 
 @pytest.mark.parametrize("sql", PLAIN)
