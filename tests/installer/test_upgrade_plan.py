@@ -17,7 +17,6 @@ from mosaic_gateway_installer.upgrade.plan import (
     UpgradeFacts,
     downgrade,
     is_needed,
-    order_of,
     refusal,
     upgrade_steps,
 )
@@ -121,8 +120,9 @@ def test_downgrade() -> None:
     assert downgrade("1.10.0", "1.9.0", "b", "a") is not None
     assert downgrade("1.10.0", "1.9.0", "a", "a") is None
     assert downgrade("1.9.0", "1.10.0", "b", "a") is None
-    assert order_of("18.10") > order_of("18.9")
-    assert order_of("1.0.0.dev1") == (1, 0, 0)
+    assert downgrade("0.2.0", "0.2.0rc1", "b", "a") is not None
+    assert downgrade("0.2.0rc1", "0.2.0", "b", "a") is None
+    assert downgrade("0.2.0.post1", "0.2.0", "b", "a") is not None
 
 
 def test_breaking_migrations_by_lint_comments() -> None:

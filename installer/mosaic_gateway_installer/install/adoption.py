@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.version import Version
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Secret
@@ -89,7 +90,7 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
             hint="Restore the previous secret from a backup. A different secret ends every session and invalidates "
             "every link; to accept that, add --accept-secret.",
         )
-    if receipt.schema not in {None, schema} and _order(receipt.version) > _order(__version__):
+    if receipt.schema not in {None, schema} and Version(receipt.version) > Version(__version__):
         raise SchemaNewerError(
             f"{config.home.path} was used by mosaic-gateway {receipt.version}; {__version__} does not know its schema",
             hint=f"Install that version or a later one: pip install 'mosaic-gateway>={receipt.version}'",
@@ -157,9 +158,3 @@ def _check_value(home: Home, auth_secret: Secret | None) -> str | None:
 def _content(home: Home) -> bytes:
     hint = "Restore it from a backup. A new secret would end every session; install creates one only for a new home."
     return read_content(home.auth_secret, hint=hint)
-
-
-def _order(version: str) -> tuple[int, ...]:
-    """Return the release numbers of *version*, for comparison."""
-    release = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, release[0].split("."))) if release else ()

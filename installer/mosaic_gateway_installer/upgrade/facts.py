@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 
 import psycopg
+from packaging.version import Version
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config
@@ -30,7 +31,7 @@ from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.receipt import Receipt
-from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, order_of
+from mosaic_gateway_installer.upgrade.plan import UpgradeFacts
 
 __all__ = ["upgrade_facts"]
 
@@ -60,18 +61,17 @@ def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
         schema=schema_digest(load_bundles()),
         same_program=_runs_this_program(config),
         cluster_major=major_of(cluster) if cluster is not None else None,
-        programs_major=order_of(offered[0])[0] if offered is not None else None,
+        programs_major=Version(offered[0]).major if offered is not None else None,
         majors=tuple(runtime.major for runtime in runtimes_of(home)),
         installed_programs=installed,
         programs=offered[0] if offered is not None else None,
         vector=vector,
         offered_vector=offered[1] if offered is not None else None,
         breaking=tags,
-        other_sessions=other_sessions,
-        pglite_missing=config.engine is EngineName.PGLITE
-        and not is_installed(home, config.pglite_dir, shipped=shipped()),
-        server_major=order_of(server[1])[0] if server is not None else None,
-        dump_major=order_of(_dump_version(config))[0] if server is not None else None,
+        others=others,
+        pglite=config.engine is EngineName.PGLITE and not is_installed(home, config.pglite_dir, shipped=shipped()),
+        server_major=Version(server[1]).major if server is not None else None,
+        dump_major=Version(_dump_version(config)).major if server is not None else None,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from packaging.version import Version
 
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.errors import MosaicError, RefusedError
 
-__all__ = ["UpgradeFacts", "downgrade", "is_needed", "order_of", "refusal", "upgrade_steps"]
+__all__ = ["UpgradeFacts", "downgrade", "is_needed", "refusal", "upgrade_steps"]
 
 
 class DowngradeError(RefusedError):
@@ -80,12 +81,6 @@ class UpgradeFacts:
         return decide_major(self.cluster_major, self.programs_major, self.majors)
 
 
-def order_of(version: str) -> tuple[int, ...]:
-    """Return the release numbers of *version* for comparison: enough for the gateway, PostgreSQL and pgvector."""
-    release = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, release[0].split("."))) if release else ()
-
-
 def is_needed(facts: UpgradeFacts) -> bool:
     """Return whether program, schema or PostgreSQL of the installation differ from this package's."""
     if facts.major is MajorDecision.UPGRADE:
@@ -95,8 +90,8 @@ def is_needed(facts: UpgradeFacts) -> bool:
 
 
 def downgrade(installed: str, version: str, installed_schema: str | None, schema: str) -> MosaicError | None:
-    """Return the error for a *version* older than the *installed* one with another *schema*, None if it is allowed."""
-    if order_of(installed) > order_of(version) and installed_schema != schema:
+    """Return the refusal of an older *version*, whose *schema* is another than the *installed* one's, else None."""
+    if Version(installed) > Version(version) and installed_schema != schema:
         return DowngradeError(
             f"version {installed} is installed; version {version} is older and has another schema",
             hint=f"Install a later version: pip install --upgrade 'mosaic-gateway>={installed}'",
@@ -109,7 +104,7 @@ def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
     if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
         return _major_version_error(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector
-    if vector is not None and offered is not None and order_of(vector) > order_of(offered):
+    if vector is not None and offered is not None and Version(vector) > Version(offered):
         return VectorOlderError(
             f"the database uses pgvector {vector}, but this package ships {offered}",
             hint="Install a later version of mosaic-gateway.",

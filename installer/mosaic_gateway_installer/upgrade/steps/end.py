@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+
+from packaging.version import InvalidVersion, Version
 
 from mosaic_gateway import __version__
 from mosaic_gateway.errors import InternalError, SmokeTestError
@@ -26,9 +29,8 @@ from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receip
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.upgrade.context import Upgrade
-from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, remove_last, write_last
-from mosaic_gateway_installer.upgrade.major_version import remove_old_clusters, remove_record
-from mosaic_gateway_installer.upgrade.plan import order_of
+from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, forget_last, write_last
+from mosaic_gateway_installer.upgrade.major_version import forget_old_clusters, forget_record
 from mosaic_gateway_installer.upgrade.unused_pglite import unused_pglite
 
 __all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
@@ -302,12 +304,13 @@ def _check_version(url: str) -> None:
         )
 
 
-def _old_postgres_programs(names: Collection[str]) -> list[str]:
-    """Return PostgreSQL's programs among *names*, except for the newest two of each major version. Pure."""
-    by_major: dict[int, list[tuple[tuple[int, ...], str]]] = {}
+def _old_programs(names: Collection[str]) -> list[str]:
+    """Return those of *names* that are PostgreSQL's programs, but for the newest two of each major version. Pure."""
+    found: dict[int, list[tuple[Version, str]]] = {}
     for name in names:
-        order = order_of(name.removeprefix("postgresql-"))
-        if name.startswith("postgresql-") and order:
-            by_major.setdefault(order[0], []).append((order, name))
+        if name.startswith("postgresql-"):
+            with suppress(InvalidVersion):
+                version = Version(name.removeprefix("postgresql-"))
+                found.setdefault(version.major, []).append((version, name))
     retained = 2
     return [name for versions in by_major.values() for _, name in sorted(versions)[:-retained]]

@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
+from packaging.version import Version
+
 from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.errors import PreflightError
@@ -113,8 +115,8 @@ def _copy_beside() -> Path | None:
     program = Path(__file__).parents[3]
     if not program.name.startswith("gateway-"):
         return None
-    copies = {path: runtime for path in program.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
-    return max(copies, key=lambda path: _order(copies[path])) / WHEEL if copies else None
+    found = {path: runtime for path in ours.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
+    return max(found, key=lambda path: Version(found[path].version)) / WHEEL if found else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -154,7 +156,7 @@ def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = N
         raise RuntimeMissingError(
             f"{home.runtime} does not contain PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
-    return max(runtimes, key=_order)
+    return max(found, key=lambda runtime: Version(runtime.version))
 
 
 def runtimes_of(home: Home) -> tuple[Runtime, ...]:
@@ -163,10 +165,6 @@ def runtimes_of(home: Home) -> tuple[Runtime, ...]:
         copies = [_read_copy(path) for path in home.runtime.glob(f"{PREFIX}*")]
         return tuple(runtime for runtime in copies if runtime is not None)
     return ()
-
-
-def _order(runtime: Runtime) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", runtime.version)]
 
 
 def _read_copy(path: Path) -> Runtime | None:
