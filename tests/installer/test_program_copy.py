@@ -157,8 +157,23 @@ def test_programs_with_a_separate_directory_are_not_copied(home: Home) -> None:
     assert not list(program.directory.glob("*.pth"))
 
 
-def test_it_is_found_again_and_created_only_once(home: Home) -> None:
-    """The same package gives the same snapshot; nothing is written if it exists."""
+def test_what_only_authors_need_is_left_out(home: Home) -> None:
+    """Neither lint, nor the gate over archives, nor the verbs that use them."""
+    program = current_program(home)
+    assert program is not None
+    with zipfile.ZipFile(program.directory / "modules.zip") as archive:
+        names = archive.namelist()
+    for part in ("migrations/lint", "migrations/authoring", "check_dist", "storage/lint", "storage/new"):
+        assert not [name for name in names if part in name], part
+    shown = subprocess.run(
+        [*program.words, "storage", "--help"], capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert "baseline" in shown.stdout
+    assert "lint" not in shown.stdout
+
+
+def test_it_is_found_again_and_made_only_once(home: Home) -> None:
+    """The same package gives the same snapshot; nothing is written for it."""
     wanted = wanted_snapshot()
     assert wanted is not None
     snapshot = find_snapshot(home, wanted)

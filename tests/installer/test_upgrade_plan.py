@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosaic_gateway.migrations.compatibility import breaking
+from mosaic_gateway.migrations.compatibility import BREAKING, breaking
+from mosaic_gateway.migrations.lint.finding import Rule
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import split
 from mosaic_gateway_installer.upgrade.fetch import PackageSource
@@ -125,8 +126,13 @@ def test_downgrade() -> None:
     assert downgrade("0.2.0.post1", "0.2.0", "b", "a") is not None
 
 
-def test_breaking_migrations_by_lint_comments() -> None:
-    """A comment that allows an incompatible change marks a migration as breaking; other allowances do not."""
+def test_breaking_rules_are_rules_of_lint() -> None:
+    """Upgrades know lint's rules by name: a program copy does not have lint."""
+    assert {Rule(name) for name in BREAKING}
+
+
+def test_what_lint_was_told_to_allow_breaks_the_version_before() -> None:
+    """A drop that a comment allows is found by the comment, wherever it stands; other allowances mean nothing."""
 
     def migration(tag: str, text: str) -> Migration:
         return Migration(tag=tag, when=1, hash=tag, statements=split(text))

@@ -23,6 +23,14 @@ __all__ = ["Part", "SourceFile", "part_of"]
 OUR_PACKAGES = ("mosaic_gateway", "mosaic_gateway_installer")
 #: Metadata files that are rewritten, or that describe the machine that the distribution was installed on.
 NOT_COPIED = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
+#: Modules for the build and for authors of migrations: paths, or directories that end in a slash.
+FOR_AUTHORS = (
+    "mosaic_gateway/cli/storage/lint.py",
+    "mosaic_gateway/cli/storage/new.py",
+    "mosaic_gateway/migrations/authoring.py",
+    "mosaic_gateway/migrations/lint/",
+    "mosaic_gateway_installer/check_dist/",
+)
 LONGEST_TOP_LEVEL = 2  # parts of a path: package.dist-info/FILE
 CACHE = "__pycache__"
 
@@ -51,9 +59,9 @@ class Part:
     _distribution: metadata.Distribution
 
     def files(self) -> list[SourceFile]:
-        """Return the files to copy, sorted by target."""
-        files = _recorded(self._distribution) if self.verified else _unrecorded(self.name, self._distribution)
-        return sorted(files, key=lambda file: file.target)
+        """Return what is copied, by target."""
+        found = _recorded(self._distribution) if self.verified else _loose(self.name, self._distribution)
+        return sorted((file for file in found if not file.target.startswith(FOR_AUTHORS)), key=lambda file: file.target)
 
 
 def part_of(name: str, distribution: metadata.Distribution) -> Part:

@@ -59,8 +59,8 @@ __all__ = [
     "wanted_snapshot",
 ]
 
-#: Version of the format of the manifest and of the other files of a snapshot.
-FORM = 2
+#: Version of the manifest's form, and of what else a snapshot consists of.
+FORM = 3
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
 FINDER = "mosaic_modules"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mosaic_gateway.migrations.lint.finding import Rule
 from mosaic_gateway.migrations.model import Migration
 
 __all__ = ["breaking"]
 
-BREAKING = frozenset({Rule.DROP_TABLE, Rule.DROP_COLUMN, Rule.RENAME, Rule.TYPE_CHANGE, Rule.NOT_NULL})
+#: Values of `lint.finding.Rule`, which a program copy does not have.
+BREAKING = frozenset({"drop-table", "drop-column", "rename", "type-change", "not-null"})
 ALLOWANCE = re.compile(r"--[ \t]*lint[ \t]*:[ \t]*allow[ \t]+([\w-]+(?:[ \t]*,[ \t]*[\w-]+)*)")
 
 
