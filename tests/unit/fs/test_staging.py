@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mosaic_gateway.fs.staging import (
+    TEMPORARY,
+    discard,
+    remove_temporaries,
+    remove_tree,
+    staged,
+    temporaries,
+    temporary_sibling,
+)
+
+
+def test_every_temporary_has_one_form_of_name(tmp_path: Path) -> None:
+    """Also that of a target whose name begins with a dot."""
+    for name in ("a", ".hidden", "postgresql-18.6", "manifest.json"):
+        path = temporary_sibling(tmp_path / name)
+        assert path.parent == tmp_path
+        assert TEMPORARY.fullmatch(path.name)
+        assert f".{name.lstrip('.')}." in path.name
+    assert temporary_sibling(tmp_path / "a") != temporary_sibling(tmp_path / "a")
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    """Nothing has its name before the block has ended, and nothing else is left."""
+    target = tmp_path / "target"
+    with staged(target) as place:
+        place.mkdir()
+        (place / "file").write_text("new")
+        assert not target.exists()
+    assert (target / "file").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_failure_leaves_the_target_as_it_was(tmp_path: Path, replace: bool) -> None:
+    """Neither the new content nor a temporary stays."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt), staged(target, replace=replace) as place:  # noqa: PT012 - as it is used
+        place.mkdir()
+        (place / "file").write_text("new")
+        raise KeyboardInterrupt
+    assert (target / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_existing_target_is_replaced_only_on_request(tmp_path: Path) -> None:
+    """A directory that is not empty refuses the rename."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").write_text("old")
+    with pytest.raises(OSError, match="not empty"), staged(target) as place:
+        place.mkdir()
+    assert (target / "file").read_text() == "old"
+    with staged(target, replace=True) as place:
+        place.mkdir()
+    assert list(target.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporaries_are_found_and_removed(tmp_path: Path) -> None:
+    """Files, links and directories; other names stay, and a missing directory has none."""
+    (tmp_path / ".a.0123abcd.tmp").mkdir()
+    (tmp_path / ".a.0123abcd.tmp" / "file").touch()
+    (tmp_path / ".b.json.89abcdef.tmp").touch()
+    (tmp_path / ".c.89abcdef.tmp").symlink_to(tmp_path / "kept")
+    for name in ("kept", ".kept.tmp", ".kept.0123abcd", "x.0123abcd.tmp"):
+        (tmp_path / name).touch()
+    assert len(temporaries(tmp_path)) == 3
+    remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", ".kept.tmp", ".kept.0123abcd", "x.0123abcd.tmp"}
+    assert temporaries(tmp_path / "none") == ()
+
+
+def test_removal_goes_through_a_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed removal leaves is a temporary, never half of a directory under its own name."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").touch()
+    monkeypatch.setattr("mosaic_gateway.fs.staging.remove_tree", lambda _path: None)
+    discard(target)
+    assert not target.exists()
+    assert len(temporaries(tmp_path)) == 1
+
+
+def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
+    """What it leads to stays."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    remove_tree(tmp_path / "link")
+    remove_tree(tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
