@@ -5,10 +5,10 @@ from __future__ import annotations
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import ReceiptState, read_receipt
 from mosaic_gateway.installation.upgrade_state import Phase, mark_file, read_mark, remove_mark
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.receipt import ReceiptState, read_receipt
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, is_erased, put_back_removed
 from mosaic_gateway_installer.upgrade.major_version import is_reverting, put_back_reverted
 

@@ -1,4 +1,4 @@
-"""Settings of an installation and its directories; the only module that reads the environment.
+"""The settings of an installation.
 
 Sources of a value, in order of precedence: a command-line flag, ``MOSAIC_GATEWAY_*`` (and ``DATABASE_URL``,
 ``BETTER_AUTH_SECRET``), ``<home>/config.toml``, the default.
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mosaic_gateway.errors import PreflightError, UsageError
+from mosaic_gateway.errors import UsageError
 from mosaic_gateway.fs.files import parse_toml, read_regular
-from mosaic_gateway.fs.record_fields import INSTANCE_ID, Field, RecordError, matching, read_record
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import NotInstalledError
 
 __all__ = [
     "DEFAULT_HOST",
@@ -26,22 +26,15 @@ __all__ = [
     "SYSTEM_HOME",
     "Config",
     "ConfigError",
-    "NotInstalledError",
     "Secret",
-    "cache_directory",
-    "config_directory",
     "default_home",
-    "instance_id",
     "load_auth_secret",
     "load_config",
-    "process_environment",
-    "runtime_directory",
 ]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 14242
 SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
-SYSTEM_CACHE = Path("/var/cache/mosaic-gateway")
 LARGEST_PORT = 65535
 
 
@@ -49,12 +42,6 @@ class ConfigError(UsageError):
     """A setting has an invalid value; the message names its source."""
 
     code = "CONFIG_INVALID"
-
-
-class NotInstalledError(PreflightError):
-    """The home contains no installation, or an incomplete one."""
-
-    code = "NOT_INSTALLED"
 
 
 class Secret:
@@ -122,11 +109,6 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def process_environment() -> Mapping[str, str]:
-    """Return the environment of this process; other modules take it as a parameter."""
-    return os.environ
-
-
 def default_home(environ: Mapping[str, str]) -> Path:
     """Return ``MOSAIC_GATEWAY_HOME``, or the default home of this user."""
     named = environ.get("MOSAIC_GATEWAY_HOME")
@@ -137,30 +119,6 @@ def default_home(environ: Mapping[str, str]) -> Path:
     from platformdirs import user_data_path  # noqa: PLC0415 - costs start-up time, rarely needed
 
     return user_data_path("mosaic-gateway", appauthor=False)
-
-
-def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Return the cache that all homes of a user share: ``MOSAIC_GATEWAY_CACHE``, or the default."""
-    named = environ.get("MOSAIC_GATEWAY_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    if os.geteuid() == 0:
-        return SYSTEM_CACHE
-    from platformdirs import user_cache_path  # noqa: PLC0415 - as above
-
-    return user_cache_path("mosaic-gateway", appauthor=False)
-
-
-def runtime_directory(environ: Mapping[str, str]) -> Path:
-    """Return the directory for sockets and other runtime files: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
-    named = environ.get("XDG_RUNTIME_DIR", "")
-    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - the callers check what they create there
-
-
-def config_directory(environ: Mapping[str, str]) -> Path:
-    """Return the directory of user settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
-    named = environ.get("XDG_CONFIG_HOME", "")
-    return Path(named) if named.startswith("/") else Path.home() / ".config"
 
 
 def load_config(home: Home, *, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -205,23 +163,6 @@ def read_config_file(path: Path) -> dict[str, Any]:
             hint=f"Known settings: {', '.join(sorted(set(VARIABLES) - {'auth_secret'}))}.",
         )
     return stored
-
-
-def instance_id(home: Home) -> str:
-    """Return the id of the installation in *home*. Raises `NotInstalledError`."""
-    fields = {"instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits"))}
-    try:
-        return str(read_record(home.receipt, fields)["instance_id"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotInstalledError(
-            f"there is no installation in {home.path}",
-            hint="Run mosaic-gateway install, or give the directory of the installation with --home.",
-        ) from None
-    except (OSError, RecordError) as error:
-        raise NotInstalledError(
-            f"{home.receipt} cannot be read: {error}",
-            hint=f"Run mosaic-gateway doctor --home {shlex.quote(str(home.path))}",
-        ) from error
 
 
 def load_auth_secret(config: Config) -> Secret:

@@ -14,9 +14,9 @@ from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.install.plan import install_steps, pending_steps
 from mosaic_gateway_installer.install.steps.settings import wanted_settings
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 
 ALL = install_steps(EngineName.POSTGRES, start=True)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mosaic_gateway.fs.record_fields import RecordError
-from mosaic_gateway.gateway.control.service import Manager, Service, is_for_home, start_commands, stop_commands
+from mosaic_gateway.gateway.control.service import is_for_home, start_commands, stop_commands
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.service_record import Manager, Service
 from mosaic_gateway.process.access import interpreter_closed_to
 from mosaic_gateway.process.account import account_of
 from mosaic_gateway_installer.service.launchd import launchd_job

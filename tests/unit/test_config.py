@@ -7,19 +7,12 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.config import (
-    Config,
-    ConfigError,
-    NotInstalledError,
-    Secret,
-    default_home,
-    instance_id,
-    load_auth_secret,
-    load_config,
-)
+from mosaic_gateway.config import Config, ConfigError, Secret, default_home, load_auth_secret, load_config
 from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
 
 URL = "postgresql://u:hidden-word@h/db"
 #: Setting, default, value of the flag, environment variable, its value, value in the file.
@@ -172,14 +165,19 @@ def test_default_home_of_root() -> None:
     assert default_home({}) == Path("/var/lib/mosaic-gateway")
 
 
-@pytest.mark.parametrize("content", [None, "", "x", "[]", "{}", '{"instance_id"}', "\udcff"])
-def test_no_installation(home: Home, content: str | None) -> None:
-    """A home without a receipt, or with a damaged one, is not an installation."""
-    if content is not None:
-        home.receipt.write_bytes(content.encode(errors="surrogateescape"))
+def test_no_installation(home: Home) -> None:
+    """A home without a receipt is none, and the error says so."""
     with pytest.raises(NotInstalledError) as caught:
         instance_id(home)
     assert caught.value.exit_code is ExitCode.PREFLIGHT
+
+
+@pytest.mark.parametrize("content", ["", "x", "[]", "{}", '{"instance_id"}', "\udcff"])
+def test_a_damaged_receipt(home: Home, content: str) -> None:
+    """It is reported as such, with the file's name."""
+    home.receipt.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(RecordError, match=r"receipt\.json"):
+        instance_id(home)
 
 
 def test_auth_secret(home: Home) -> None:

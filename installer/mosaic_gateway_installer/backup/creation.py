@@ -22,6 +22,7 @@ from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
@@ -40,7 +41,6 @@ from mosaic_gateway_installer.backup.stored_backups import Backup, backup_name, 
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry, compare_trees, hash_files
 from mosaic_gateway_installer.backup.tree_copy import Skip, can_share, copy_tree, remove_tree, staged, sync_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = [
     "add_missing_hashes",

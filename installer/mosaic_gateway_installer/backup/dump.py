@@ -12,12 +12,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.config import process_environment
 from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.fs.files import open_regular, remove_file, write_file
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts
 from mosaic_gateway_installer.backup.row_checksums import objects_hash, table_rows
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from mosaic_gateway.config import Config, load_config, process_environment
+from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.data_swap import SWAP
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.dump import restore_dump

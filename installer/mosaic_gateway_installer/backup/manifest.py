@@ -8,34 +8,33 @@ It is written last, so that a directory without a manifest is not a backup. ``ma
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.fs.files import LARGE, write_file
+from mosaic_gateway.fs.files import LARGE
 from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
     Field,
     RecordError,
     any_text,
-    checked_record,
     digest,
     entries,
     integer,
     matching,
     member,
     optional,
-    read_object,
     relative_path,
     row,
     text,
     timestamp,
 )
+from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 
@@ -104,6 +103,7 @@ class Manifest:
     tables: tuple[TableRows, ...] | None = None
     objects: str | None = None
     verified_at: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def size(self) -> int:
@@ -117,24 +117,20 @@ def write_manifest(backup: Path, manifest: Manifest) -> None:
     value["files"] = [[entry.path, entry.size, entry.sha256] for entry in manifest.files]
     if manifest.tables is not None:
         value["tables"] = [[rows.table, rows.count, rows.checksum] for rows in manifest.tables]
-    write_file(backup / MANIFEST, json.dumps({"backup": SCHEMA, **value}, indent=1) + "\n")
+    FORMAT.write(backup / MANIFEST, value, indent=1)
 
 
 def read_manifest(backup: Path) -> Manifest:
     """Return the manifest of the directory *backup*. Raises `ManifestError`."""
     file = backup / MANIFEST
     try:
-        value = read_object(file, limit=LARGE)
-        if checked_record(file, value, FORM)["backup"] != SCHEMA:
-            raise ManifestError(
-                f"{backup} was created by a later version of mosaic-gateway",
-                hint="Install that version: pip install --upgrade mosaic-gateway",
-            )
-        return Manifest(**checked_record(file, value, FIELDS))
+        return Manifest(**FORMAT.read(file))
     except FileNotFoundError as error:
         raise ManifestError(
             f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: mosaic-gateway backup list"
         ) from error
+    except LaterSchemaError as error:
+        raise ManifestError(f"{backup} was made by a later version", hint=error.hint, details=error.details) from error
     except RecordError as error:
         raise ManifestError(
             error.message, hint="Choose another backup: mosaic-gateway backup list", details=error.details
@@ -159,7 +155,6 @@ def _tables(value: Any) -> tuple[TableRows, ...]:
 _HASH = matching(re.compile(r"([0-9a-f]{64})?"), "a digest of 64 hexadecimal digits, or empty")
 _ROWS_OF_FILES = entries(row(relative_path, integer, _HASH))
 _ROWS_OF_TABLES = entries(row(any_text, integer, text))
-FORM = {"backup": Field(integer)}
 FIELDS = {
     "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
     "created_at": Field(timestamp),
@@ -174,3 +169,4 @@ FIELDS = {
     "objects": Field(optional(digest), None),
     "verified_at": Field(optional(timestamp), None),
 }
+FORMAT = RecordFormat(fields=FIELDS, number_key="backup", limit=LARGE)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.backup.data_swap import PARTS, SWAP, clean_up, exchange, put_back, staging
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
@@ -16,7 +17,6 @@ from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]

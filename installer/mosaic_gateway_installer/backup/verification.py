@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from mosaic_gateway.cli.reporter import Reporter
-from mosaic_gateway.config import Config, process_environment, runtime_directory
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, major_of
@@ -31,6 +31,7 @@ from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.backup.data_swap import PARTS
 from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
 from mosaic_gateway_installer.backup.dump import restore_dump

@@ -7,13 +7,13 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.gateway.control.service import recorded_service, registered_service
 from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
 from mosaic_gateway_installer.program_copy.store import altered_files
-from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mosaic_gateway.config import Config
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.receipt import Receipt
+from mosaic_gateway.installation.receipt import Receipt
 
 __all__ = ["Installation"]
 

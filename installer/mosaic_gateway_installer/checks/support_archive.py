@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.config import Config, process_environment
+from mosaic_gateway.config import Config
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.fs.files import read_regular
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import CheckResult

@@ -23,7 +23,7 @@ from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.record_fields import read_content
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.receipt import Receipt
+from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, read_record
 
 __all__ = ["DataIdentity", "SchemaNewerError", "SecretMismatchError", "check_adoption", "data_identity_of"]

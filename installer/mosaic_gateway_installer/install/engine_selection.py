@@ -11,13 +11,14 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.config import Config, process_environment
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.pglite.node import Node, find_node
 from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS, this_cpu
 from mosaic_gateway.engines.postgres.runtime import examine_wheel
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["AUTO", "EngineSelection", "NoEngineError", "probe_engines", "select_engine"]
 

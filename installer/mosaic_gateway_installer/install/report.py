@@ -7,10 +7,11 @@ from typing import Any
 
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.gateway.control.service import Manager, registered_service
+from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.installation.receipt import read_receipt
+from mosaic_gateway.installation.service_record import Manager
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
-from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.service.steps import MachineServiceStep, ServiceStep
 from mosaic_gateway_installer.step import Context, Step

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.gateway.control.service import Manager, registered_service
+from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway.installation.service_record import Manager
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.plan import install_steps, pending_steps
 from mosaic_gateway_installer.install.steps.engine import ClusterStep, RuntimeStep
@@ -14,7 +16,6 @@ from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeSte
 from mosaic_gateway_installer.install.steps.program import ProgramStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.install.steps.settings import ConfigStep, SecretStep
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.service.manager_selection import available_manager
 from mosaic_gateway_installer.service.steps import service_of, service_step
 from mosaic_gateway_installer.step import Context, Step

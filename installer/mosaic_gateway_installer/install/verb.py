@@ -14,7 +14,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import Config, load_config, process_environment
+from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.engines.base import CpuUnsupportedError
 from mosaic_gateway.errors import MosaicError, SmokeTestError, UsageError
 from mosaic_gateway.fs.files import make_directory
@@ -22,6 +22,8 @@ from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt, write_receipt
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.host import read_host
@@ -37,7 +39,6 @@ from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.recovery import needs_recovery, recover
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mosaic_gateway.config import process_environment
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime as install_pglite
@@ -23,6 +22,7 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.runtime import install_runtime as install_postgres
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker, Request
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.store import (

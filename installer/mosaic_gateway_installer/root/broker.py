@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all
-from mosaic_gateway.config import process_environment
+from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import INSTANCE_ID, PROGRAM_NAME
@@ -39,6 +38,7 @@ from mosaic_gateway.installation.machine_record import (
 )
 from mosaic_gateway.process.access import closed_part
 from mosaic_gateway.process.account import Account, account_named
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.ports import bind_listener
 from mosaic_gateway.process.privileges import account_environment
 from mosaic_gateway.process.root_requests import Reply, Request
@@ -51,7 +51,7 @@ from mosaic_gateway_installer.root.program_directory import open_to_all, program
 from mosaic_gateway_installer.root.service_account import account_is_free, remove_account
 
 if TYPE_CHECKING:
-    from mosaic_gateway.gateway.control.service import Service
+    from mosaic_gateway.installation.service_record import Service
     from mosaic_gateway_installer.program_copy.programs import LocalPrograms
     from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
@@ -302,8 +302,8 @@ class RootBroker:
         return {}, []
 
     def _service(self) -> Service:
-        """Return the system unit of the home. Installations before 0.2.0 have no record of it, only the unit file."""
-        from mosaic_gateway.gateway.control.service import Service
+        """Return the machine's unit; before 0.2.0 it stood in no record of root's, only where it is."""
+        from mosaic_gateway.installation.service_record import Service
         from mosaic_gateway_installer.service.machine_unit import unit_for
 
         if self.record is not None and self.record.unit is not None:

@@ -15,9 +15,10 @@ from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control.program import CURRENT
-from mosaic_gateway.gateway.control.service import Manager, Service, is_for_home
+from mosaic_gateway.gateway.control.service import is_for_home
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
+from mosaic_gateway.installation.service_record import Manager, Service
 from mosaic_gateway.process.access import interpreter
 from mosaic_gateway.process.ports import is_privileged
 from mosaic_gateway_installer.service.launchd import launchd_job

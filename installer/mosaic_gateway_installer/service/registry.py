@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
-from mosaic_gateway.gateway.control.service import Service, is_for_home, stop_commands
+from mosaic_gateway.gateway.control.service import is_for_home, stop_commands
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.service_record import Service
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
 

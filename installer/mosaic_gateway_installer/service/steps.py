@@ -9,17 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.pglite.runtime import recorded_binary
 from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control.program import CURRENT
-from mosaic_gateway.gateway.control.service import Manager, Service, registered_service
+from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.receipt import Receipt, installed, read_receipt, write_receipt
+from mosaic_gateway.installation.service_record import Manager, Service
 from mosaic_gateway.process.access import interpreter
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.receipt import Receipt, installed, read_receipt, write_receipt
 from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.machine_unit import UnitRequest
 from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.gateway.control.service import Service, home_line
+from mosaic_gateway.gateway.control.service import home_line
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.service_record import Service
 
 __all__ = ["UnitFacts", "is_unchanged", "mark"]
 

@@ -33,7 +33,7 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
     With --purge these are removed as well, after the instance id is confirmed (--purge=ID in scripts).
     """
-    from mosaic_gateway_installer.receipt import installed
+    from mosaic_gateway.installation.receipt import installed
     from mosaic_gateway_installer.uninstall.verb import uninstall as run
 
     if purge == ASK:

@@ -10,15 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.pglite.template import remove_template
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.home_lock import forget_lock
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.uninstall.inventory import (

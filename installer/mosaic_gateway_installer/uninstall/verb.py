@@ -13,10 +13,10 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.home_lock import forget_lock, home_locked
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep

@@ -8,10 +8,10 @@ from typing import Any
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.errors import InternalError
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway.installation.upgrade_state import UpgradeMark, read_mark, write_mark
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.receipt import Receipt
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.later_writes import WriteBaseline
 

@@ -26,11 +26,11 @@ from mosaic_gateway.gateway.control.program import ProgramMissingError, current_
 from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import Receipt
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts
 
 __all__ = ["upgrade_facts"]

@@ -29,10 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, PreflightError, UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.process.command import ending_of, follow_parent
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION
 from mosaic_gateway_installer.program_copy.store import base_interpreter

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
     PROGRAM_NAME,
@@ -21,10 +22,10 @@ from mosaic_gateway.fs.record_fields import (
     member,
     nested,
     optional,
-    read_record,
     row,
     text,
 )
+from mosaic_gateway.fs.record_format import RecordFormat
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, WriteBaseline
 
@@ -44,6 +45,7 @@ class LastUpgrade:
     target_version: str
     backup: str | None
     written: WriteBaseline | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 _VERSION = matching(VERSION, "a version")
@@ -62,6 +64,8 @@ FIELDS = {
     "written": Field(optional(lambda value: WriteBaseline(**nested(WRITTEN)(value)))),
 }
 
+FORMAT = RecordFormat(fields=FIELDS)
+
 
 def last_file(home: Home) -> Path:
     """Return the file in *home* that records the last upgrade."""
@@ -71,14 +75,14 @@ def last_file(home: Home) -> Path:
 def read_last(home: Home) -> LastUpgrade | None:
     """Return the last upgrade of *home*, None if there is none to revert or its record cannot be read."""
     try:
-        return LastUpgrade(**read_record(last_file(home), FIELDS))
+        return LastUpgrade(**FORMAT.read(last_file(home)))
     except (OSError, RecordError):
         return None
 
 
 def write_last(home: Home, last: LastUpgrade) -> None:
     """Write *last*. Raises OSError."""
-    write_file(last_file(home), json.dumps(asdict(last)) + "\n")
+    FORMAT.write(last_file(home), asdict(last))
 
 
 def remove_last(home: Home) -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mosaic_gateway.config import Config
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runtimes_of, wheel_version
-from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer
-from mosaic_gateway.fs.record_fields import read_record as read_fields
+from mosaic_gateway.fs.record_format import RecordFormat
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import read_receipt
 from mosaic_gateway_installer.root.program_directory import program_names
 
 __all__ = [
@@ -50,9 +51,11 @@ class MajorRecord:
 
     before: int
     after: int
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 FIELDS = {"before": Field(integer), "after": Field(integer)}
+FORMAT = RecordFormat(fields=FIELDS)
 
 
 def record_file(home: Home) -> Path:
@@ -63,14 +66,14 @@ def record_file(home: Home) -> Path:
 def read_record(home: Home) -> MajorRecord | None:
     """Return the record of the last upgrade to a new major version, None if it is missing or unreadable."""
     try:
-        return MajorRecord(**read_fields(record_file(home), FIELDS))
+        return MajorRecord(**FORMAT.read(record_file(home)))
     except (OSError, RecordError):
         return None
 
 
 def write_record(home: Home, record: MajorRecord) -> None:
     """Write *record*. Raises OSError."""
-    write_file(record_file(home), json.dumps(asdict(record)) + "\n")
+    FORMAT.write(record_file(home), asdict(record))
 
 
 def remove_record(home: Home) -> None:

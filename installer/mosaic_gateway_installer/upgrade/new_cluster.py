@@ -17,7 +17,6 @@ from contextlib import closing, contextmanager
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
 from mosaic_gateway.engines.postgres.major_upgrade import (
@@ -33,6 +32,7 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows

@@ -8,12 +8,14 @@ from typing import Any
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.config import load_config, process_environment
+from mosaic_gateway.config import load_config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import installed
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import MANIFEST
 from mosaic_gateway_installer.backup.restore_steps import StageBackupStep, SwapStep
@@ -24,7 +26,6 @@ from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import account_of_home
 from mosaic_gateway_installer.program_copy.store import is_whole
-from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible

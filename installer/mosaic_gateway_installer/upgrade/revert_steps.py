@@ -17,13 +17,13 @@ from mosaic_gateway.fs.record_fields import RecordError, read_content
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import writes_since

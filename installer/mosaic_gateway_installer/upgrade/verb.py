@@ -12,7 +12,7 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.config import NotInstalledError, load_config, process_environment
+from mosaic_gateway.config import load_config
 from mosaic_gateway.engines.pglite.runtime import uses_extra
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
@@ -21,14 +21,11 @@ from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import NotInstalledError, Receipt, ReceiptState, installed
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark
-from mosaic_gateway_installer.backup.creation import (
-    GatewayInForegroundError,
-    add_missing_hashes,
-    data_of,
-    remove_leftovers,
-)
-from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
+from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway_installer.backup.creation import GatewayInForegroundError, data_of, remove_leftovers, seal_backup
+from mosaic_gateway_installer.backup.disk_space import check_room, size_of
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.checks.finding import CheckResult
@@ -41,7 +38,6 @@ from mosaic_gateway_installer.install.steps.pglite import PgliteRuntimeStep
 from mosaic_gateway_installer.install.verb import inspected
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Context, Step

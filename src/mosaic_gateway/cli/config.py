@@ -6,8 +6,9 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import VARIABLES, Secret, load_config, process_environment
+from mosaic_gateway.config import VARIABLES, Secret, load_config
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["config", "show"]
 

@@ -13,12 +13,12 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.config import NotInstalledError, instance_id
 from mosaic_gateway.errors import PreflightError, UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import is_data_retained
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
 from mosaic_gateway.process.logfile import read_tail, tail_of
 
 __all__ = ["logs", "restart", "start", "status", "stop"]

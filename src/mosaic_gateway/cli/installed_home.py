@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mosaic_gateway.config import Config, instance_id, load_config, process_environment
+from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process.account import check_owner
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["Installation", "installation_of"]
 

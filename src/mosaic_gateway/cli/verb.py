@@ -14,10 +14,11 @@ import click
 from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.cli.hints import name_home
 from mosaic_gateway.cli.invocation import Invocation
-from mosaic_gateway.config import default_home, process_environment
+from mosaic_gateway.config import default_home
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import read_machine_record
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["home_option", "json_option", "verb"]
 

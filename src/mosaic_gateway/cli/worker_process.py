@@ -28,13 +28,13 @@ from types import MappingProxyType
 from typing import Any
 
 from mosaic_gateway.cli.invocation import Invocation
-from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway.control.program import archive_descriptors
 from mosaic_gateway.process.access import unreadable_part
 from mosaic_gateway.process.account import Account
 from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
 from mosaic_gateway.process.privileges import account_environment, drop_root
 from mosaic_gateway.process.root_requests import Reply, Request

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.config import Config, process_environment, runtime_directory
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 
 __all__ = ["engine_for"]
 

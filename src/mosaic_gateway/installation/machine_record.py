@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.errors import BusyError, PreflightError
-from mosaic_gateway.fs.files import make_directory, remove_file, write_file
+from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.fs.record_fields import (
     Field,
     RecordError,
     boolean,
     entries,
-    integer,
-    integer_between,
     matching,
     optional,
     path_text,
-    read_record,
     text,
 )
+from mosaic_gateway.fs.record_format import RecordFormat
 
 __all__ = [
     "DIRECTORY",
@@ -51,8 +48,6 @@ __all__ = [
 ]
 
 DIRECTORY = Path("/etc/mosaic-gateway")
-#: Version of the file format.
-SCHEMA = 1
 READABLE = 0o644
 LONGEST_WAIT = 60.0  # seconds to wait for the lock
 PAUSE = 0.1  # seconds
@@ -96,6 +91,7 @@ class MachineRecord:
     port: int | None = None
     cache: Path | None = None
     complete: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def _path(value: Any) -> Path:
@@ -109,7 +105,6 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 FIELDS = {
-    "record": Field(integer),
     "home": Field(_path),
     "account": Field(matching(ACCOUNT, "the name of an account")),
     "uid": Field(integer_between(0, (1 << 32) - 2)),
@@ -124,6 +119,8 @@ FIELDS = {
     "complete": Field(boolean),
 }
 HINT = "Restore it from a backup of /etc, or remove it and run mosaic-gateway install as root."
+
+FORMAT = RecordFormat(fields=FIELDS, number_key="record", hint=HINT, mode=READABLE)
 
 
 def key_of(home: Path) -> str:
@@ -185,11 +182,10 @@ def _lock(directory: int) -> None:
 
 
 def write_machine_record(record: MachineRecord) -> None:
-    """Write *record* and flush it to disk. Raises `RecordsUnwritableError`."""
-    value = {"record": SCHEMA, **asdict(record)}
-    with _write_errors():
+    """Write *record*; on disk before the return. Raises `RecordsUnwritableError`."""
+    with _naming_the_directory():
         make_directory(DIRECTORY, 0o755)
-        write_file(record_file(record.home), json.dumps(value, indent=2, default=str) + "\n", READABLE)
+        FORMAT.write(record_file(record.home), asdict(record), indent=2)
 
 
 @contextmanager
@@ -216,12 +212,10 @@ def _read(file: Path, home: Path | None) -> MachineRecord | None:
     try:
         status = file.lstat()
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise RecordError(file, "", "it is not owned by root, or others have write permission", hint=HINT)
-        value = read_record(file, FIELDS, hint=HINT)
+            raise RecordError(file, "", "it is not root's alone", hint=HINT)
+        value = FORMAT.read(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if value.pop("record") != SCHEMA:
-        raise RecordError(file, "record", "it was written by a later version", hint="Install that version.")
     record = MachineRecord(**value)
     if home is not None and record.home != home:
         raise RecordError(file, "home", f"it names {record.home}", hint=HINT)

@@ -9,26 +9,26 @@ An upgrade that was killed is completed or rolled back by the next ``mosaic-gate
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mosaic_gateway.errors import BusyError, RefusedError
-from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
     PROGRAM_NAME,
     VERSION,
     Field,
     boolean,
-    checked_record,
     matching,
     member,
     optional,
-    read_object,
 )
+from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import holder_of
 
@@ -86,12 +86,24 @@ class UpgradeMark:
     ran: bool
     needs_setup: bool | None = None
     backup: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+class _UnknownPhaseError(Exception):
+    """A phase of another version."""
+
+
+def _phase(value: Any) -> Phase:
+    if isinstance(value, str) and value not in set(Phase):
+        raise _UnknownPhaseError(value)
+    found: Phase = member(Phase)(value)
+    return found
 
 
 _VERSION = matching(VERSION, "a version")
 _PROGRAM = matching(PROGRAM_NAME, "the name of a program copy")
 FIELDS = {
-    "phase": Field(member(Phase)),
+    "phase": Field(_phase),
     "source_version": Field(_VERSION),
     "source_program": Field(optional(_PROGRAM)),
     "target_version": Field(_VERSION),
@@ -100,7 +112,8 @@ FIELDS = {
     "needs_setup": Field(optional(boolean), None),
     "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup")), None),
 }
-HINT = "Nothing was changed. The file records the phase of an upgrade: restore it from a backup."
+HINT = "Nothing was changed. It says how far an upgrade was: restore the file from a backup."
+FORMAT = RecordFormat(fields=FIELDS, unnumbered=True, hint=HINT)
 
 
 def mark_file(home: Home) -> Path:
@@ -113,23 +126,20 @@ def read_mark(home: Home) -> UpgradeMark | None:
 
     Raises `UpgradeUnfinishedError` if another version wrote it in an unknown format, RecordError.
     """
-    file = mark_file(home)
     try:
-        value = read_object(file, hint=HINT)
+        return UpgradeMark(**FORMAT.read(mark_file(home)))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    phase = value.get("phase")
-    if set(value) - set(FIELDS) or (isinstance(phase, str) and phase not in set(Phase)):
+    except (LaterSchemaError, _UnknownPhaseError) as error:
         raise UpgradeUnfinishedError(
-            f"{file} has a format that this version does not support",
-            hint="Another version wrote it. Run the upgrade with the newest version that was used on this home.",
-        )
-    return UpgradeMark(**checked_record(file, value, FIELDS, hint=HINT))
+            f"{mark_file(home)} has a form that this version does not know",
+            hint="It was written by another version. Run the upgrade of the newest version that was used here.",
+        ) from error
 
 
 def write_mark(home: Home, mark: UpgradeMark) -> None:
-    """Write *mark* and flush it to disk. Raises OSError."""
-    write_file(mark_file(home), json.dumps(asdict(mark)) + "\n")
+    """Write *mark*; it is on disk before the return. Raises OSError."""
+    FORMAT.write(mark_file(home), asdict(mark))
 
 
 def remove_mark(home: Home) -> None:

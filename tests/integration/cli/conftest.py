@@ -30,10 +30,12 @@ from typing import Any
 import psutil
 import pytest
 
+from mosaic_gateway import __version__
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 
 LIMIT = 60.0  # seconds for one command
 END_LIMIT = 15.0  # seconds for a process to exit after SIGTERM
@@ -269,10 +271,14 @@ def make_place(
             values["database_url"] = conninfo
         for directory in (new.home.run, new.home.logs, new.home.secrets):
             make_directory(directory)
-        write_file(new.home.receipt, json.dumps({"instance_id": "0123456789abcdef"}))
-        write_file(new.home.auth_secret, SECRET)
-        write_file(new.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        return new
+        receipt = Receipt(
+            instance_id="0123456789abcdef", state=ReceiptState.INSTALLED, version=__version__, engine="postgres",
+            created_at="2026-11-25T13:45:00+00:00", home_created=True,
+        )  # fmt: skip
+        write_receipt(found.home, receipt)
+        write_file(found.home.auth_secret, SECRET)
+        write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        return found
 
     yield make
     for home in created:

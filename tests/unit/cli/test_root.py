@@ -9,8 +9,11 @@ from pathlib import Path
 import click
 import pytest
 
+from mosaic_gateway import __version__
 from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.cli.root import RUNTIME_VERBS, make_root, run
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 
 
 def test_lazy_group_imports_what_is_called() -> None:
@@ -89,6 +92,10 @@ def test_hint_names_a_relative_home_absolutely(
     """A hint names a home that was given as a relative path by its absolute path."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gw").mkdir()
-    (tmp_path / "gw/receipt.json").write_text('{"instance_id": "0123456789abcdef"}')
+    receipt = Receipt(
+        instance_id="0123456789abcdef", state=ReceiptState.INSTALLED, version=__version__, engine="postgres",
+        created_at="2026-11-25T13:45:00+00:00", home_created=True,
+    )  # fmt: skip
+    write_receipt(Home(tmp_path / "gw"), receipt)
     assert run(RUNTIME_VERBS, ["status", "--home", "gw", "--json"]) == 3
     assert f"mosaic-gateway start --home {tmp_path}/gw" in json.loads(capsys.readouterr().out)["error"]["hint"]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.config import runtime_directory
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.configuration import command_line_settings, write_configuration
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, lock_file, read_record, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import PidFile, processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.identity import own_identity
+from mosaic_gateway.process.environment import runtime_directory
+from mosaic_gateway.process.identity import myself
 
 
 @pytest.mark.parametrize(

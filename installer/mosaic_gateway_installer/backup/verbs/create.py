@@ -8,14 +8,15 @@ from pathlib import Path
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.named_file import NamedFileError
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.config import load_config, process_environment
+from mosaic_gateway.config import load_config
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import installed
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.creation import create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of, find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
 from mosaic_gateway_installer.backup.verification import verify_backup
 from mosaic_gateway_installer.home_lock import home_locked
-from mosaic_gateway_installer.receipt import installed
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step_runner import interruptible
 

@@ -9,11 +9,11 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.fs.files import remove_path
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway_installer.backup.retention import to_prune
 from mosaic_gateway_installer.backup.stored_backups import backups_of, leftovers, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
 from mosaic_gateway_installer.home_lock import home_locked
-from mosaic_gateway_installer.receipt import installed
 
 __all__ = ["prune"]
 

@@ -14,6 +14,7 @@ from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import BackupKind
 from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageBackupStep, SwapStep
@@ -24,7 +25,6 @@ from mosaic_gateway_installer.home_lock import forget_lock, home_locked
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_locked, make_home
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState
 from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute, interruptible

@@ -12,10 +12,10 @@ from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError
 from mosaic_gateway_installer.checks.preflight.target import Subject
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt
 
 __all__ = [
     "CHECKS",

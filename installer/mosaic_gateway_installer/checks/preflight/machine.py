@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mosaic_gateway.config import cache_directory, process_environment
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.template import has_template
 from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.environment import cache_directory, process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.host import CLUSTER_LOCALE, HostFacts
 from mosaic_gateway_installer.checks.preflight.target import Subject

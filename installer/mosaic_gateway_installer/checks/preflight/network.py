@@ -6,12 +6,12 @@ import os
 import stat
 from contextlib import suppress
 
-from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.postgres.sockets import socket_place
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.checks.preflight.target import Subject

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.config import Config, process_environment
+from mosaic_gateway.config import Config
 from mosaic_gateway.engines.pglite.node import find_node
 from mosaic_gateway.engines.pglite.npm_packages import check_registry, modules_of, verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
+from mosaic_gateway.process.environment import process_environment
 
 __all__ = ["check_pglite"]
 

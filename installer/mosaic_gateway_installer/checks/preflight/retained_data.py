@@ -7,11 +7,11 @@ from dataclasses import replace
 from mosaic_gateway import __version__
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway_installer.checks.finding import Check
 from mosaic_gateway_installer.checks.preflight.target import Subject
 from mosaic_gateway_installer.install.adoption import check_adoption
 from mosaic_gateway_installer.install.steps.settings import has_secret
-from mosaic_gateway_installer.receipt import ReceiptState
 from mosaic_gateway_installer.upgrade.plan import downgrade
 
 __all__ = ["CHECKS", "EngineMismatchError", "SecretLostError"]

@@ -9,9 +9,9 @@ from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway_installer.checks.finding import NotCheckedError
 from mosaic_gateway_installer.checks.host import HostFacts
-from mosaic_gateway_installer.receipt import Receipt
 
 __all__ = ["Subject"]
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.config import process_environment, runtime_directory
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
 from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
@@ -19,6 +18,7 @@ from mosaic_gateway.engines.postgres.runtime import (
     wheel_version,
 )
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.step import Context
 

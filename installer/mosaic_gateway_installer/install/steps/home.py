@@ -13,7 +13,7 @@ from pathlib import Path
 from mosaic_gateway import __version__
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["HomeStep", "unfinished_files"]

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mosaic_gateway.config import cache_directory, process_environment, runtime_directory
 from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
@@ -15,8 +14,9 @@ from mosaic_gateway.engines.pglite.runtime import find_runtime, is_installed
 from mosaic_gateway.engines.pglite.template import remove_template
 from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.installation.receipt import read_receipt, write_receipt
+from mosaic_gateway.process.environment import cache_directory, process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.receipt import read_receipt, write_receipt
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Context
 

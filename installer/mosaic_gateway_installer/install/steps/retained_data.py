@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, installed, read_receipt
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["RetainedDataBackupStep"]

@@ -16,6 +16,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway.installation.upgrade_state import Phase, read_mark, remove_mark
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.backup.creation import add_missing_hashes
@@ -25,7 +26,6 @@ from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
-from mosaic_gateway_installer.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.upgrade.context import Upgrade

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.installed_home import installation_of
-from mosaic_gateway.config import Config, default_home, load_config, process_environment
+from mosaic_gateway.config import Config, default_home, load_config
 from mosaic_gateway.errors import MosaicError, UsageError
 from mosaic_gateway.gateway.database_access import open_alone_if_idle
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.process.environment import process_environment
 
 if TYPE_CHECKING:
     import psycopg

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mosaic_gateway.config import Config, cache_directory, process_environment
-from mosaic_gateway.engines.pglite.data_creation import SHORT_PARENT, new_database
+from mosaic_gateway.config import Config
+from mosaic_gateway.engines.pglite.data_creation import SHORT, new_database
 from mosaic_gateway.engines.pglite.engine_lock import conninfo_of
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime
@@ -16,6 +16,7 @@ from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 from mosaic_gateway.engines.pglite.sidecar_startup import open_sidecar, sidecar_command
 from mosaic_gateway.engines.pglite.template import Template
 from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.process.environment import cache_directory, process_environment
 
 __all__ = ["scratch_database"]
 

@@ -15,20 +15,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mosaic_gateway.config import Config, instance_id, load_config, process_environment
+from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import BusyError, InternalError, MosaicError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import VERSION, Field, RecordError, boolean, checked_record, matching
 from mosaic_gateway.gateway.control.program import Program, current_program, program_words, refuse_other_version
 from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, StartupFailedError, await_line
-from mosaic_gateway.gateway.control.service import Service, registered_service, start_service, stop_service
+from mosaic_gateway.gateway.control.service import registered_service, start_service, stop_service
 from mosaic_gateway.gateway.control.service_notice import forget_failure, read_failure
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout, check_run_directory
+from mosaic_gateway.installation.receipt import instance_id
+from mosaic_gateway.installation.service_record import Service
 from mosaic_gateway.installation.upgrade_state import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.command import CommandFailedError
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.file_lock import FileLockHolder, holder_of
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway.process.ports import is_privileged

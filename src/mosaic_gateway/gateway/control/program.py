@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.errors import PreflightError, RefusedError
+from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.fs.files import LARGE
 from mosaic_gateway.fs.record_fields import (
     PROGRAM_NAME,
@@ -36,6 +37,7 @@ from mosaic_gateway.fs.record_fields import (
     text,
 )
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 
 __all__ = [
     "CURRENT",
@@ -68,7 +70,6 @@ FIELDS = {
     "files": Field(mapping(relative_path, row(integer, digest)), {}),
     "distributions": Field(entries(nested({"name": Field(text), "digest": Field(text, "")})), ()),
 }
-STATE = {"state": Field(text), "version": Field(matching(VERSION, "a version"))}
 
 
 class ProgramMissingError(PreflightError):
@@ -131,18 +132,17 @@ def read_program(directory: Path) -> Program:
     return Program(directory=directory, version=manifest["version"], python=Path(manifest["python"]), manifest=manifest)
 
 
-def is_data_retained(home: Home) -> bool:
-    """Return whether *home* was uninstalled with its data retained, according to its receipt."""
-    return _state_and_version(home)[0] == "kept"
+def is_kept(home: Home) -> bool:
+    """Return whether *home* was uninstalled and its data kept, as far as its receipt says so."""
+    receipt = _receipt(home)
+    return receipt is not None and receipt.state is ReceiptState.RETAINED
 
 
-def _state_and_version(home: Home) -> tuple[str | None, str | None]:
-    """Return state and version from the receipt; None for both if it cannot be read, which other checks report."""
-    try:
-        receipt = read_record(home.receipt, STATE)
-    except (OSError, RecordError):
-        return None, None
-    return receipt["state"], receipt["version"]
+def _receipt(home: Home) -> Receipt | None:
+    """Return the receipt; None where it cannot be read, which others report."""
+    with suppress(OSError, MosaicError):
+        return read_receipt(home)
+    return None
 
 
 def refuse_other_version(home: Home) -> None:
@@ -150,8 +150,9 @@ def refuse_other_version(home: Home) -> None:
 
     This program would migrate its data.
     """
-    state, installed = _state_and_version(home)
-    if state == "installed" and installed != __version__:
+    receipt = _receipt(home)
+    if receipt is not None and receipt.state is ReceiptState.INSTALLED and receipt.version != __version__:
+        installed = receipt.version
         raise OtherVersionError(
             f"{home.path} is an installation of version {installed}; this program is version {__version__}",
             hint=f"To upgrade to {__version__} (creates a backup, can be rolled back): mosaic-gateway upgrade. "

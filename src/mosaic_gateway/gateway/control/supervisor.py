@@ -23,12 +23,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from mosaic_gateway.config import process_environment
 from mosaic_gateway.errors import BusyError, ExitCode
 from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, ReadyPipe
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.account import account_named
 from mosaic_gateway.process.command import die_with_parent, ending_of
+from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.file_lock import FileLock, last_note
 from mosaic_gateway.process.logfile import RotatingFile
 from mosaic_gateway.process.privileges import account_environment, drop_root

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from mosaic_gateway import __version__
-from mosaic_gateway.config import Config, instance_id, load_auth_secret
+from mosaic_gateway.config import Config, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.errors import BusyError, MosaicError
@@ -29,6 +29,7 @@ from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.gateway.run.server import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of
 

@@ -6,20 +6,17 @@ Files that root created outside of the home are listed in a record that only roo
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mosaic_gateway.config import NotInstalledError
-from mosaic_gateway.fs.files import write_file
+from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
     Field,
-    RecordError,
-    UnreadableRecordError,
     boolean,
     digest,
     entries,
@@ -28,21 +25,25 @@ from mosaic_gateway.fs.record_fields import (
     member,
     optional,
     path_text,
-    read_record,
     relative_path,
     text,
     timestamp,
 )
-from mosaic_gateway.gateway.control.service import Service
+from mosaic_gateway.fs.record_format import RecordFormat
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.service_record import Service
 from mosaic_gateway.process.account import HomeOwnerError
 
-__all__ = ["SCHEMA", "Receipt", "ReceiptState", "installed", "read_receipt", "write_receipt"]
+__all__ = ["NotInstalledError", "Receipt", "ReceiptState", "installed", "instance_id", "read_receipt", "write_receipt"]
 
-#: Version of the file format.
-SCHEMA = 1
 HINT = "Nothing was changed. Restore the file from a backup, or choose another --home."
+
+
+class NotInstalledError(PreflightError):
+    """The home holds no installation, or not all of one."""
+
+    code = "NOT_INSTALLED"
 
 
 class ReceiptState(StrEnum):
@@ -82,10 +83,10 @@ class Receipt:
     caches: tuple[str, ...] = ()
     service: Service | None = None
     service_wanted: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 FIELDS = {
-    "receipt": Field(integer),
     "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
     "state": Field(member(ReceiptState)),
     "version": Field(matching(VERSION, "a version")),
@@ -104,21 +105,22 @@ FIELDS = {
 }
 
 
+FORMAT = RecordFormat(fields=FIELDS, number_key="receipt", hint=HINT)
+
+
 def read_receipt(home: Home) -> Receipt | None:
-    """Return the receipt of *home*, None if there is none. Raises RecordError, `HomeOwnerError`."""
+    """Return the receipt of *home*, None where there is none.
+
+    Raises RecordError, `LaterSchemaError`, `HomeOwnerError`, OSError.
+    """
     try:
-        value = read_record(home.receipt, FIELDS, hint=HINT)
+        value = FORMAT.read(home.receipt)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnreadableRecordError as error:
         raise HomeOwnerError(
             f"{home.path} cannot be read by this user", hint="Run the command as its owner or as root."
         ) from error
-    if value.pop("receipt") != SCHEMA:
-        raise RecordError(
-            home.receipt, "receipt", "a later version wrote it",
-            hint="Install that version: pip install --upgrade mosaic-gateway",
-        )  # fmt: skip
     if value["service"] is not None:
         value["service"] = Service.from_dict(value["service"], home.receipt)
     value["retained"] = value.pop("kept")
@@ -131,13 +133,18 @@ def installed(home: Home) -> Receipt:
     if receipt is None:
         raise NotInstalledError(
             f"there is no installation in {home.path}",
-            hint="Nothing was changed. Give the directory of the installation with --home.",
+            hint="Run mosaic-gateway install, or name the right place with --home.",
         )
     return receipt
 
 
+def instance_id(home: Home) -> str:
+    """Return the id of the installation in *home*. Raises what `installed` raises."""
+    return installed(home).instance_id
+
+
 def write_receipt(home: Home, receipt: Receipt) -> None:
-    """Write *receipt*. Raises OSError."""
-    value: dict[str, Any] = {"receipt": SCHEMA, **asdict(receipt)}
+    """Write *receipt*, with the keys of a later version that it was read with. Raises OSError."""
+    value = asdict(receipt)
     value["kept"] = value.pop("retained")
-    write_file(home.receipt, json.dumps(value, indent=2, default=str) + "\n")
+    FORMAT.write(home.receipt, value, indent=2)

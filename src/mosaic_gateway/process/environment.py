@@ -1,0 +1,40 @@
+"""The environment of this process, and the directories that it names; no other module reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["cache_directory", "config_directory", "process_environment", "runtime_directory"]
+
+SYSTEM_CACHE = Path("/var/cache/mosaic-gateway")
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return this process's environment; callers pass it on instead of reading it themselves."""
+    return os.environ
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """Return where goes what homes of this machine share and can make again: ``MOSAIC_GATEWAY_CACHE``, or the usual."""
+    named = environ.get("MOSAIC_GATEWAY_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    if os.geteuid() == 0:
+        return SYSTEM_CACHE
+    from platformdirs import user_cache_path  # noqa: PLC0415 - start-up time
+
+    return user_cache_path("mosaic-gateway", appauthor=False)
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path:
+    """Return where short-lived files with short names go: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
+    named = environ.get("XDG_RUNTIME_DIR", "")
+    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
+
+
+def config_directory(environ: Mapping[str, str]) -> Path:
+    """Return where a user's programs keep settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
+    named = environ.get("XDG_CONFIG_HOME", "")
+    return Path(named) if named.startswith("/") else Path.home() / ".config"
