@@ -1,4 +1,4 @@
-"""The settings of an installation.
+"""Settings of an installation.
 
 Sources of a value, in order of precedence: a command-line flag, ``MOSAIC_GATEWAY_*`` (and ``DATABASE_URL``,
 ``BETTER_AUTH_SECRET``), ``<home>/config.toml``, the default.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 CHECKS = [
-    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "room", "programs",
+    "settings", "package", "files", "receipt", "owner and modes", "leftovers", "secret", "disk space", "programs",
     "postgres version", "cluster", "pid file", "program", "service", "port", "gateway", "database", "schema",
     "objects", "indexes", "set-up link",
 ]  # fmt: skip
@@ -133,7 +133,7 @@ def _vector(site: Site) -> Path:
     return next(site.home.runtime.rglob("vector.so"))
 
 
-def _sql(forth: str, back: str) -> Callable[[Site], AbstractContextManager[None]]:
+def _sql(damage: str, undo: str) -> Callable[[Site], AbstractContextManager[None]]:
     @contextmanager
     def change(site: Site) -> Iterator[None]:
         with _connect(site) as connection:
@@ -450,7 +450,7 @@ def test_a_package_that_is_not_as_installed_is_found(installation: Site, tmp_pat
     path = os.pathsep.join([str(copy), *filter(None, [installation.environ.get("PYTHONPATH")])])
     assert _found(installation.json("doctor", PYTHONPATH=path)) == {}
     victim = copy / "mosaic_gateway" / "gateway" / "control" / "supervisor.py"
-    if harm == "altered":
+    if fault == "altered":
         with victim.open("a") as stream:
             stream.write("#\n")
     else:

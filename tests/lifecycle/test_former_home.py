@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import make_scratch
-from tests.lifecycle.conftest import GOOD, NEW, PIP_LIMIT, Old, from_kept, seeded_home
+from tests.lifecycle.conftest import GOOD, NEW, PIP_LIMIT, Old, restore_saved_home, seeded_home
 from tests.lifecycle.test_upgrade import assert_serves
 
 from mosaic_gateway.installation.engine_name import EngineName
@@ -46,7 +46,7 @@ def template(
 @pytest.fixture
 def home(template: Old) -> Iterator[Old]:
     """The home, served by its own program."""
-    yield from_kept(template)
+    yield restore_saved_home(template)
     template.close()
 
 

@@ -12,7 +12,7 @@ from tests.conftest import SYSTEM_SERVERS, PostgresServer
 from tests.installer.conftest import MakeSite, Site
 from tests.lifecycle.wheels import build_wheel
 
-from mosaic_gateway_installer.receipt import ReceiptState
+from mosaic_gateway.installation.receipt import ReceiptState
 
 OLD, NEW, GOOD, BAD = "0.0.9", "0.1.0", "0.2.0", "0.3.0"
 Version = Callable[[str], Path]

@@ -12,7 +12,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.checks.doctor_checks import checks_for
 from mosaic_gateway_installer.checks.preflight.run import CHECKS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "checks.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"
 FAMILIES = ("checks", "service")
 
 

@@ -130,7 +130,9 @@ def read_manifest(backup: Path) -> Manifest:
             f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: mosaic-gateway backup list"
         ) from error
     except LaterSchemaError as error:
-        raise ManifestError(f"{backup} was made by a later version", hint=error.hint, details=error.details) from error
+        raise ManifestError(
+            f"{backup} was created by a later version of mosaic-gateway", hint=error.hint, details=error.details
+        ) from error
     except RecordError as error:
         raise ManifestError(
             error.message, hint="Choose another backup: mosaic-gateway backup list", details=error.details

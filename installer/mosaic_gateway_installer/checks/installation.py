@@ -20,7 +20,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import ReceiptState
-from mosaic_gateway.installation.upgrade_state import read_mark, unfinished
+from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_error
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
@@ -242,5 +242,5 @@ CHECKS: tuple[Check[Installation], ...] = (
     Check(id="owner and modes", run=_modes, fix=_repair_modes),
     Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),
     Check(id="secret", run=_secret),
-    Check(id="room", run=_room, fix=_set_reserve_aside),
+    Check(id="disk space", run=_disk_space, fix=_create_reserve),
 )

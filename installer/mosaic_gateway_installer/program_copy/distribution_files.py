@@ -59,9 +59,9 @@ class Part:
     _distribution: metadata.Distribution
 
     def files(self) -> list[SourceFile]:
-        """Return what is copied, by target."""
-        found = _recorded(self._distribution) if self.verified else _loose(self.name, self._distribution)
-        return sorted((file for file in found if not file.target.startswith(FOR_AUTHORS)), key=lambda file: file.target)
+        """Return the files to copy, sorted by target."""
+        files = _recorded(self._distribution) if self.verified else _unrecorded(self.name, self._distribution)
+        return sorted((file for file in files if not file.target.startswith(FOR_AUTHORS)), key=lambda file: file.target)
 
 
 def part_of(name: str, distribution: metadata.Distribution) -> Part:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mosaic_gateway.cli.named_file import OUR_DESCRIPTOR, NamedFileError, read_all
+from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import INSTANCE_ID, PROGRAM_NAME
@@ -302,7 +302,7 @@ class RootBroker:
         return {}, []
 
     def _service(self) -> Service:
-        """Return the machine's unit; before 0.2.0 it stood in no record of root's, only where it is."""
+        """Return the system unit of the home. Installations before 0.2.0 have no record of it, only the unit file."""
         from mosaic_gateway.installation.service_record import Service
         from mosaic_gateway_installer.service.machine_unit import unit_for
 

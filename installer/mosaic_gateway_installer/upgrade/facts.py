@@ -68,8 +68,9 @@ def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
         vector=vector,
         offered_vector=offered[1] if offered is not None else None,
         breaking=tags,
-        others=others,
-        pglite=config.engine is EngineName.PGLITE and not is_installed(home, config.pglite_dir, shipped=shipped()),
+        other_sessions=other_sessions,
+        pglite_missing=config.engine is EngineName.PGLITE
+        and not is_installed(home, config.pglite_dir, shipped=shipped()),
         server_major=Version(server[1]).major if server is not None else None,
         dump_major=Version(_dump_version(config)).major if server is not None else None,
     )

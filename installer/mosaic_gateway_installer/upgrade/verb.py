@@ -24,8 +24,13 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, Receipt, ReceiptState, installed
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway_installer.backup.creation import GatewayInForegroundError, data_of, remove_leftovers, seal_backup
-from mosaic_gateway_installer.backup.disk_space import check_room, size_of
+from mosaic_gateway_installer.backup.creation import (
+    GatewayInForegroundError,
+    add_missing_hashes,
+    data_of,
+    remove_leftovers,
+)
+from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.checks.finding import CheckResult

@@ -1,7 +1,7 @@
 """Files and directories that appear whole: created under a temporary name beside the target, then renamed to it.
 
 Every temporary has the same form of name, ``.<target>.<8 hexadecimal digits>.tmp``. A process that is killed leaves
-nothing else behind, and whoever holds the lock of the directory next removes all temporaries in it.
+nothing else behind, and the next one that locks the directory removes all temporaries in it.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from mosaic_gateway.fs.record_fields import (
     RecordError,
     boolean,
     entries,
+    integer_between,
     matching,
     optional,
     path_text,
@@ -182,8 +183,8 @@ def _lock(directory: int) -> None:
 
 
 def write_machine_record(record: MachineRecord) -> None:
-    """Write *record*; on disk before the return. Raises `RecordsUnwritableError`."""
-    with _naming_the_directory():
+    """Write *record* and flush it to disk. Raises `RecordsUnwritableError`."""
+    with _write_errors():
         make_directory(DIRECTORY, 0o755)
         FORMAT.write(record_file(record.home), asdict(record), indent=2)
 
@@ -212,7 +213,7 @@ def _read(file: Path, home: Path | None) -> MachineRecord | None:
     try:
         status = file.lstat()
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise RecordError(file, "", "it is not root's alone", hint=HINT)
+            raise RecordError(file, "", "it is not owned by root, or others have write permission", hint=HINT)
         value = FORMAT.read(file)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -17,6 +17,7 @@ from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
     Field,
+    UnreadableRecordError,
     boolean,
     digest,
     entries,
@@ -41,7 +42,7 @@ HINT = "Nothing was changed. Restore the file from a backup, or choose another -
 
 
 class NotInstalledError(PreflightError):
-    """The home holds no installation, or not all of one."""
+    """The home contains no installation, or an incomplete one."""
 
     code = "NOT_INSTALLED"
 
@@ -109,7 +110,7 @@ FORMAT = RecordFormat(fields=FIELDS, number_key="receipt", hint=HINT)
 
 
 def read_receipt(home: Home) -> Receipt | None:
-    """Return the receipt of *home*, None where there is none.
+    """Return the receipt of *home*, None if there is none.
 
     Raises RecordError, `LaterSchemaError`, `HomeOwnerError`, OSError.
     """
@@ -133,7 +134,7 @@ def installed(home: Home) -> Receipt:
     if receipt is None:
         raise NotInstalledError(
             f"there is no installation in {home.path}",
-            hint="Run mosaic-gateway install, or name the right place with --home.",
+            hint="Run mosaic-gateway install, or give the directory of the installation with --home.",
         )
     return receipt
 

@@ -14,12 +14,12 @@ from mosaic_gateway.process.environment import config_directory, process_environ
 
 __all__ = ["Manager", "Service"]
 
-#: What a unit of ours is called; anything else in a receipt is none of ours.
+#: Unit names of mosaic-gateway; any other name in a receipt is invalid.
 NAME = re.compile(r"mosaic-gateway(-[0-9a-f]{8})?\.service|org\.mosaic-gateway(\.[0-9a-f]{8})?")
 
 
 class Manager(StrEnum):
-    """What keeps a gateway running across failures and restarts of the machine."""
+    """A service manager, which restarts a gateway after a crash or a reboot."""
 
     SYSTEMD = "systemd"
     SYSTEMD_USER = "systemd-user"
@@ -29,7 +29,7 @@ class Manager(StrEnum):
 
 FIELDS = {
     "manager": Field(member(Manager)),
-    "name": Field(matching(NAME, "the name of a unit of mosaic-gateway")),
+    "name": Field(matching(NAME, "the name of a mosaic-gateway unit")),
     "confined": Field(boolean),
     "text": Field(any_text, ""),
 }
@@ -37,9 +37,9 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A unit: its ``name`` for the manager, whether it is confined to its home, and its ``text`` as written.
+    """A service unit: its ``name``, whether it is confined to its home, and the ``text`` of its file.
 
-    Where its file is follows from that.
+    Manager and name determine the path of the file.
     """
 
     manager: Manager
@@ -48,17 +48,17 @@ class Service:
     text: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as kept in the receipt, or in root's record."""
+        """Return the JSON form, as stored in the receipt or in root's record."""
         return {"manager": str(self.manager), "name": self.name, "confined": self.confined, "text": self.text}
 
     @classmethod
     def from_dict(cls, value: Any, file: Path) -> Service:
-        """Return what `to_dict` gave and *file* holds. Raises RecordError."""
+        """Return the service from the JSON form *value*, read from *file*. Raises RecordError."""
         return cls(**checked_record(file, value, FIELDS))
 
     @property
     def file(self) -> Path:
-        """The unit's file."""
+        """The path of the unit file."""
         match self.manager:
             case Manager.SYSTEMD:
                 return Path("/etc/systemd/system", self.name)
@@ -71,12 +71,12 @@ class Service:
 
     @property
     def is_for_root(self) -> bool:
-        """Whether it is the machine's, and not a user's own."""
+        """Whether it is a system unit, as opposed to a user unit."""
         return self.manager in {Manager.SYSTEMD, Manager.LAUNCHD}
 
     @property
     def described(self) -> str:
-        """The unit for people: ``systemd, user unit mosaic-gateway.service``."""
+        """The display form: ``systemd, user unit mosaic-gateway.service``."""
         kinds = {
             Manager.SYSTEMD: "systemd, unit",
             Manager.SYSTEMD_USER: "systemd, user unit",
@@ -87,12 +87,12 @@ class Service:
 
     @property
     def systemctl(self) -> tuple[str, ...]:
-        """The words that every request to systemd begins with."""
+        """The first words of every systemctl command."""
         return ("systemctl", "--user") if self.manager is Manager.SYSTEMD_USER else ("systemctl",)
 
     @property
     def domain(self) -> str:
-        """Where launchd keeps it."""
+        """The launchd domain target."""
         return "system" if self.manager is Manager.LAUNCHD else f"gui/{os.getuid()}"
 
     @property

@@ -112,7 +112,7 @@ FIELDS = {
     "needs_setup": Field(optional(boolean), None),
     "backup": Field(optional(matching(BACKUP_NAME, "the name of a backup")), None),
 }
-HINT = "Nothing was changed. It says how far an upgrade was: restore the file from a backup."
+HINT = "Nothing was changed. The file records the phase of an upgrade: restore it from a backup."
 FORMAT = RecordFormat(fields=FIELDS, unnumbered=True, hint=HINT)
 
 
@@ -132,13 +132,13 @@ def read_mark(home: Home) -> UpgradeMark | None:
         return None
     except (LaterSchemaError, _UnknownPhaseError) as error:
         raise UpgradeUnfinishedError(
-            f"{mark_file(home)} has a form that this version does not know",
-            hint="It was written by another version. Run the upgrade of the newest version that was used here.",
+            f"{mark_file(home)} has a format that this version does not support",
+            hint="Another version wrote it. Run the upgrade with the newest version that was used on this home.",
         ) from error
 
 
 def write_mark(home: Home, mark: UpgradeMark) -> None:
-    """Write *mark*; it is on disk before the return. Raises OSError."""
+    """Write *mark* and flush it to disk. Raises OSError."""
     FORMAT.write(mark_file(home), asdict(mark))
 
 

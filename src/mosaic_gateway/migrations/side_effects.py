@@ -27,10 +27,10 @@ SESSION_WORDS = ("set", "reset", "discard")
 TEMPORARY = ("temp", "temporary")
 BEFORE_TEMPORARY = ("or", "replace", "local", "global")
 CHANGES = ("insert", "update", "delete", "merge", "truncate", "into")
-#: What runs functions, whose effects no word shows: at the top level, and in the body of a DO block of PL/pgSQL.
+#: Statements that call functions: at the top level, and in the body of a DO block in PL/pgSQL.
 QUERIES = ("select", "with", "values", "call", "execute")
 EVALUATES = (*QUERIES, "perform", "declare", "if", "case", "while", "for", "return", "raise", "assert")
-#: From these on a statement has expressions; before them are names and definitions of columns.
+#: The first of these words begins the expressions of a statement; names and column definitions precede it.
 EXPRESSIONS = ("select", "values", "set", "where", "using", "with", "execute", "returning")
 #: Words before a parenthesis that never name a function (PostgreSQL, appendix C, SQL Key Words).
 NO_FUNCTION = frozenset({
@@ -38,7 +38,7 @@ NO_FUNCTION = frozenset({
     "intersect", "is", "join", "lateral", "not", "on", "or", "over", "row", "select", "set", "some", "then", "union",
     "using", "values", "when", "where", "with",
 })  # fmt: skip
-#: They make a cursor and a prepared statement.
+#: Words that create a cursor or a prepared statement.
 DECLARES = ("declare", "prepare")
 BEGINNINGS = ("begin", "then", "else", "loop")
 
@@ -70,7 +70,7 @@ def sets_session(statement: Tokens) -> bool:
 
 
 def may_set_session(statement: Tokens) -> bool:
-    """Return whether *statement* may change settings by the functions that it calls."""
+    """Return whether *statement* may change settings through functions, procedures or dynamic SQL that it calls."""
     if not is_word(statement[0], "do"):
         return is_word(statement[0], *QUERIES)
     words = [token.text for token in statement if token.kind == "word"]
@@ -185,7 +185,7 @@ def _body(statement: Tokens) -> tuple[Tokens, ...]:
 
 
 def _calls_function(statement: Tokens) -> bool:
-    """Return whether an expression of *statement* calls a function, or anything that is written like one."""
+    """Return whether an expression of *statement* contains what looks like a call of a function."""
     start = next((index for index, token in enumerate(statement) if is_word(token, *EXPRESSIONS)), len(statement))
     return any(
         name.kind in {"word", "name"} and following.text == "(" and not is_word(name, *NO_FUNCTION)

@@ -12,12 +12,12 @@ SYSTEM_CACHE = Path("/var/cache/mosaic-gateway")
 
 
 def process_environment() -> Mapping[str, str]:
-    """Return this process's environment; callers pass it on instead of reading it themselves."""
+    """Return the environment of this process; other modules take it as a parameter."""
     return os.environ
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Return where goes what homes of this machine share and can make again: ``MOSAIC_GATEWAY_CACHE``, or the usual."""
+    """Return the cache that all homes of a user share: ``MOSAIC_GATEWAY_CACHE``, or the default."""
     named = environ.get("MOSAIC_GATEWAY_CACHE")
     if named:
         return Path(named).expanduser().absolute()
@@ -29,12 +29,12 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path:
-    """Return where short-lived files with short names go: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
+    """Return the directory for sockets and other runtime files: ``XDG_RUNTIME_DIR``, else ``/tmp``."""
     named = environ.get("XDG_RUNTIME_DIR", "")
-    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - what is made there is checked
+    return Path(named) if named.startswith("/") else Path("/tmp")  # noqa: S108 - the callers check what they create there
 
 
 def config_directory(environ: Mapping[str, str]) -> Path:
-    """Return where a user's programs keep settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
+    """Return the directory of user settings: ``XDG_CONFIG_HOME``, else ``~/.config``."""
     named = environ.get("XDG_CONFIG_HOME", "")
     return Path(named) if named.startswith("/") else Path.home() / ".config"

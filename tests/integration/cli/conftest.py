@@ -275,10 +275,10 @@ def make_place(
             instance_id="0123456789abcdef", state=ReceiptState.INSTALLED, version=__version__, engine="postgres",
             created_at="2026-11-25T13:45:00+00:00", home_created=True,
         )  # fmt: skip
-        write_receipt(found.home, receipt)
-        write_file(found.home.auth_secret, SECRET)
-        write_file(found.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        return found
+        write_receipt(new.home, receipt)
+        write_file(new.home.auth_secret, SECRET)
+        write_file(new.home.config_file, "".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        return new
 
     yield make
     for home in created:

@@ -15,7 +15,7 @@ from mosaic_gateway.engines.postgres.postmaster import PidFile, processes_of, re
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import runtime_directory
-from mosaic_gateway.process.identity import myself
+from mosaic_gateway.process.identity import own_identity
 
 
 @pytest.mark.parametrize(

@@ -258,9 +258,9 @@ def test_missing_fields(home: Home, name: str) -> None:
 
 
 def test_an_upgrade_of_another_version(home: Home) -> None:
-    """A phase or a field that this version does not know is another version's form, and no damage."""
-    right = RECORDS["upgrade"].right
-    for value in ({**right, "phase": "dreaming"}, {**right, "schema": 2}):
+    """An unknown phase or schema number is reported as the format of another version, not as damage."""
+    valid = RECORDS["upgrade"].valid
+    for value in ({**valid, "phase": "dreaming"}, {**valid, "schema": 2}):
         upgrade_state.mark_file(home).write_text(json.dumps(value))
         with pytest.raises(UpgradeUnfinishedError, match="format"):
             read_mark(home)

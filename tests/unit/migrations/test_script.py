@@ -85,11 +85,11 @@ def test_tasks_begin_at_the_start_of_the_plan(chunks: list[str], data: st.DataOb
         assert item.last is (number == len(chunks))
 
 
-def test_settings_are_kept_from_the_first_one_on() -> None:
-    """Also from one that an earlier run applied."""
+def test_settings_are_saved_after_the_first_change() -> None:
+    """They are also saved if an earlier run applied the statement that changed them."""
     chunks = ["DELETE FROM t", "SET my.flag = 'x'", "DELETE FROM t"]
-    assert [item.captures for item in works_of(planned(chunks))] == [False, True, True]
-    assert [item.captures for item in works_of(planned(chunks, 2))] == [True]
+    assert [item.captures for item in remaining_tasks(planned(chunks))] == [False, True, True]
+    assert [item.captures for item in remaining_tasks(planned(chunks, 2))] == [True]
 
 
 def test_a_role_applies_to_the_statement_only() -> None:

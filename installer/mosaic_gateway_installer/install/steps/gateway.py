@@ -14,7 +14,7 @@ from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.process.file_lock import holder_of
-from mosaic_gateway_installer.backup.disk_space import full_disk_named, is_full_disk
+from mosaic_gateway_installer.backup.disk_space import is_full_disk, translate_full_disk
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]

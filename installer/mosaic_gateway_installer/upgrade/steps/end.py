@@ -29,8 +29,8 @@ from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.upgrade.context import Upgrade
-from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, forget_last, write_last
-from mosaic_gateway_installer.upgrade.major_version import forget_old_clusters, forget_record
+from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, remove_last, write_last
+from mosaic_gateway_installer.upgrade.major_version import remove_old_clusters, remove_record
 from mosaic_gateway_installer.upgrade.unused_pglite import unused_pglite
 
 __all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
@@ -304,13 +304,13 @@ def _check_version(url: str) -> None:
         )
 
 
-def _old_programs(names: Collection[str]) -> list[str]:
-    """Return those of *names* that are PostgreSQL's programs, but for the newest two of each major version. Pure."""
-    found: dict[int, list[tuple[Version, str]]] = {}
+def _old_postgres_programs(names: Collection[str]) -> list[str]:
+    """Return PostgreSQL's programs among *names*, except for the newest two of each major version. Pure."""
+    by_major: dict[int, list[tuple[Version, str]]] = {}
     for name in names:
         if name.startswith("postgresql-"):
             with suppress(InvalidVersion):
                 version = Version(name.removeprefix("postgresql-"))
-                found.setdefault(version.major, []).append((version, name))
+                by_major.setdefault(version.major, []).append((version, name))
     retained = 2
     return [name for versions in by_major.values() for _, name in sorted(versions)[:-retained]]

@@ -14,14 +14,14 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "status": (f"{_HERE}.status", "status", "Show which migrations are applied, half applied or pending."),
     "plan": (f"{_HERE}.plan", "plan", "Show the statements that migrate would run; write nothing."),
     "migrate": (f"{_HERE}.migrate", "migrate", "Apply the pending migrations."),
-    "resolve": (f"{_HERE}.resolve", "resolve", "Say what became of a statement that was cut off."),
-    "baseline": (f"{_HERE}.baseline", "baseline", "Take over a database that was made by other means."),
+    "resolve": (f"{_HERE}.resolve", "resolve", "Record whether an interrupted statement took effect."),
+    "baseline": (f"{_HERE}.baseline", "baseline", "Adopt a database whose schema was created by other means."),
 }
 AUTHORING: Mapping[str, tuple[str, str, str]] = {
-    "lint": (f"{_HERE}.lint", "lint", "Look for what goes wrong in migration files."),
-    "new": (f"{_HERE}.new", "new", "Begin the next migration."),
+    "lint": (f"{_HERE}.lint", "lint", "Check migration files for unsafe statements."),
+    "new": (f"{_HERE}.new", "new", "Create the next migration file."),
 }
 #: The program copy of an installation has no verbs for authors of migrations.
 _OFFERED = VERBS if find_spec(f"{_HERE}.new") is None else {**VERBS, **AUTHORING}
 
-storage = LazyGroup("storage", commands_at=_OFFERED, help="Look at the database schema and bring it up to date.")
+storage = LazyGroup("storage", commands_at=_OFFERED, help="Inspect and migrate the database schema.")

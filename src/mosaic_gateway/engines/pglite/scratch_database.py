@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.pglite.data_creation import SHORT, new_database
+from mosaic_gateway.engines.pglite.data_creation import SHORT_PARENT, new_database
 from mosaic_gateway.engines.pglite.engine_lock import conninfo_of
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime

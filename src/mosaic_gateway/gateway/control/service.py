@@ -31,7 +31,7 @@ __all__ = [
     "stop_service",
 ]
 
-STOP_LIMIT = 90.0  # seconds; the unit's own limit is below it
+STOP_LIMIT = 90.0  # seconds; above the unit's own limit
 
 
 def registered_service(home: Home) -> Service | None:
