@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.errors import MosaicError
@@ -21,10 +22,11 @@ from mosaic_gateway_installer.step_journal import Journal
 __all__ = ["execute", "interruptible", "uninterruptible"]
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], None]) -> None:
-    """Apply *steps* in order, then call *then*. If a step or *then* raises, undo all steps and raise the error again.
+def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], T]) -> T:
+    """Apply *steps* in order, then call *then* and return its result. If one raises, undo all steps and raise it again.
 
     If everything could be undone, the *journal* is deleted.
     """
@@ -37,7 +39,7 @@ def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter
             step.apply()
             _record(journal, verb, step, "done")
             report.done(step.description)
-        then()
+        return then()
     except BaseException:
         with uninterruptible():
             if _undo(verb, started, journal, report):

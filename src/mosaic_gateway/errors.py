@@ -53,9 +53,14 @@ class MosaicError(Exception):
         self.hint = hint
         self.details: dict[str, Any] = details or {}
 
+    @property
+    def full_message(self) -> str:
+        """The message, and below it the notes that callers have added (`add_note`), one per line."""
+        return "\n".join([self.message, *getattr(self, "__notes__", ())])
+
     def to_dict(self) -> dict[str, Any]:
         """Return the ``error`` object of the JSON envelope: code, message, hint and details."""
-        body: dict[str, Any] = {"code": self.code, "message": self.message, "hint": self.hint}
+        body: dict[str, Any] = {"code": self.code, "message": self.full_message, "hint": self.hint}
         if self.details:
             body["details"] = self.details
         return body

@@ -17,6 +17,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.install.plan import install_steps, pending_steps
 from mosaic_gateway_installer.install.steps.settings import wanted_settings
+from mosaic_gateway_installer.step import StepId
 
 ALL = install_steps(EngineName.POSTGRES, start=True)
 
@@ -42,7 +43,7 @@ def test_steps_that_do_not_apply_are_omitted(engine: EngineName, start: bool) ->
 
 @settings(database=None)
 @given(st.sets(st.sampled_from(ALL)))
-def test_pending_steps_include_restarts(done: set[str]) -> None:
+def test_pending_steps_include_restarts(done: set[StepId]) -> None:
     """A change under a running gateway restarts it; without a start nothing is stopped or launched."""
     pending = pending_steps(ALL, done)
     assert list(pending) == [step for step in ALL if step in pending]

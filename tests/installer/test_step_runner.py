@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mosaic_gateway.errors import InternalError, PreflightError
+from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.step_runner import execute
 
@@ -29,17 +30,18 @@ class RecordingReporter:
 
 
 @dataclass
-class FakeStep:
+class FakeStep(Step):
     """Appends its calls to *calls*; raises *failure* and *undo_failure*."""
 
-    id: str
+    id: str  # type: ignore[misc,assignment]  # a test needs no ids of real steps
     calls: list[str]
     failure: BaseException | None = None
     undo_failure: Exception | None = None
-    description: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.description = f"Do {self.id}"
+    @property
+    def description(self) -> str:
+        """What the step does."""
+        return f"Do {self.id}"
 
     def done(self) -> bool:
         """Fail: the step runner does not call this."""
@@ -56,6 +58,21 @@ class FakeStep:
         self.calls.append(f"undo {self.id}")
         if self.undo_failure is not None:
             raise self.undo_failure
+
+
+def test_a_step_is_pending_by_default_and_its_undo_does_nothing() -> None:
+    """A step whose change cannot be seen runs in each run; one that changes nothing has nothing to undo."""
+
+    class Minimal(Step):
+        id = StepId.SMOKE_TEST
+        description = "Test"
+
+        def apply(self) -> None:
+            """Do nothing."""
+
+    step = Minimal()
+    step.undo()
+    assert (step.done(), tuple(step.notes)) == (False, ())
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import psycopg
 
@@ -23,7 +24,7 @@ from mosaic_gateway_installer.backup.manifest import DUMP
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows, tables_of
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["DatabaseNotEmptyError", "RestoreDumpStep"]
 
@@ -39,12 +40,12 @@ class DatabaseNotEmptyError(RefusedError):
 
 
 @dataclass(slots=True)
-class RestoreDumpStep:
+class RestoreDumpStep(Step):
     """Restores the dump into the database given by the settings or by ``DATABASE_URL``."""
 
     context: Context
     backup: Backup
-    id: str = "fill"
+    id: ClassVar[StepId] = StepId.FILL
 
     @property
     def description(self) -> str:
@@ -79,9 +80,6 @@ class RestoreDumpStep:
         with translate_full_disk(home.path, "The restore"):
             restore_dump(home.path / SWAP / DUMP, conninfo, runtime, scratch=home.path / SWAP)
         shutil.rmtree(tools.path, ignore_errors=True)
-
-    def undo(self) -> None:
-        """Do nothing: databases on servers are never emptied, and the next run detects the restored dump."""
 
     def _present_rows(self, config: Config) -> Contents:
         """Return the rows in the server's database; an empty tuple for an empty database."""

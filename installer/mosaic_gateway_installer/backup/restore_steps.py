@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -17,18 +18,18 @@ from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]
 
 
 @dataclass(slots=True)
-class EmptyHomeStep:
+class EmptyHomeStep(Step):
     """Creates a new home with the instance id of the backup."""
 
     context: Context
     backup: Backup
-    id: str = "empty-home"
+    id: ClassVar[StepId] = StepId.EMPTY_HOME
 
     @property
     def description(self) -> str:
@@ -49,22 +50,18 @@ class EmptyHomeStep:
 
 
 @dataclass(slots=True)
-class StageBackupStep:
+class StageBackupStep(Step):
     """Copies the backup into the home, beside the present data."""
 
     context: Context
     backup: Backup
     present: Receipt | None
-    id: str = "stage"
+    id: ClassVar[StepId] = StepId.STAGE
 
     @property
     def description(self) -> str:
         """What the step does."""
         return f"Copy {self.backup.path} into {self.context.home.path}"
-
-    def done(self) -> bool:
-        """Return False: the copy of an earlier run is not trusted."""
-        return False
 
     def apply(self) -> None:
         """Copy data, secrets and settings, and write an updated copy of the present receipt."""
@@ -94,21 +91,17 @@ class StageBackupStep:
 
 
 @dataclass(slots=True)
-class SwapStep:
+class SwapStep(Step):
     """Exchanges the present data for the staged copy; undo, or recovery after a kill, puts the present data back."""
 
     context: Context
-    id: str = "swap"
+    id: ClassVar[StepId] = StepId.SWAP
     _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Set the present data, secrets and settings aside, and put the copy in their place"
-
-    def done(self) -> bool:
-        """Return False: see `StageBackupStep`."""
-        return False
 
     def apply(self) -> None:
         """Exchange them while the database is stopped."""

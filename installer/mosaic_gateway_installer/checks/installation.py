@@ -17,6 +17,7 @@ from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.home_lock import home_locked
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import ReceiptState
@@ -24,7 +25,6 @@ from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_erro
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
-from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
 

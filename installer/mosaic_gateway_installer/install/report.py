@@ -11,10 +11,8 @@ from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.installation.service_record import Manager
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
-from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.service.manager_selection import lingers
-from mosaic_gateway_installer.service.steps import MachineServiceStep, ServiceStep
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["done_outcome", "planned_outcome"]
 
@@ -48,11 +46,7 @@ def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any
         lines.append("Start it: mosaic-gateway start")
     else:
         lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
-    lines += [
-        f"The backup of the previous data: {step.created}"
-        for step in pending
-        if isinstance(step, RetainedDataBackupStep) and step.created
-    ]
+    lines += [note for step in pending for note in step.notes]
     lines += _service_lines(context, pending)
     if link is not None:
         lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
@@ -69,11 +63,11 @@ def _summary(context: Context) -> str:
 
 def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
     """Return the lines about the service; none if nothing was changed."""
-    summary = [line for step in pending if isinstance(step, ServiceStep | MachineServiceStep) for line in step.notes]
+    summary = []
     service = registered_service(context.home)
     if service is None and pending:
         summary.append("It is not a service: after a reboot, run mosaic-gateway start.")
-    if service is not None and any(isinstance(step, ServiceStep) for step in pending):
+    if service is not None and any(step.id is StepId.SERVICE for step in pending):
         summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():
             summary[-1] = f"It starts when you log in ({service.described}). To start with the machine: {LINGER}"

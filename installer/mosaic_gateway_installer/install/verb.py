@@ -7,13 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mosaic_gateway import __version__
 from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.engines.base import CpuUnsupportedError
 from mosaic_gateway.errors import MosaicError, SmokeTestError, UsageError
@@ -21,6 +20,7 @@ from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.home_lock import naming_lock_holder
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt, write_receipt
 from mosaic_gateway.process.environment import process_environment
@@ -29,7 +29,6 @@ from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.checks.preflight import check_install, examine_install, inspect_home
 from mosaic_gateway_installer.checks.preflight.target import Subject
-from mosaic_gateway_installer.home_lock import forget_lock, home_locked, naming_lock_holder
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.engine_selection import AUTO, EngineSelection, probe_engines, select_engine
 from mosaic_gateway_installer.install.options import InstallOptions
@@ -39,13 +38,13 @@ from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
-from mosaic_gateway_installer.recovery import needs_recovery, recover
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.session import Recovery, needs_recovery, session
+from mosaic_gateway_installer.step import Context, Step, StepId
 from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
 from mosaic_gateway_installer.upgrade.major_version import remove_record
 
-__all__ = ["RunAsError", "account_of_home", "inspected", "install", "install_locked", "make_home"]
+__all__ = ["RunAsError", "account_of_home", "inspected", "install", "install_locked", "new_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
@@ -70,8 +69,8 @@ def install(home: Home, options: InstallOptions) -> Outcome:
     this run were rolled back.
     """
     if os.path.exists(home.receipt) and needs_recovery(home) and not options.dry_run:  # noqa: PTH110 - Path's raises for a name too long
-        with reporter() as report, home_locked(home, "install"):
-            recover(home, report)
+        with session(home, "install"):
+            pass
     with naming_lock_holder(home):
         receipt, context, findings = inspected(home, options)
         if options.dry_run:
@@ -80,8 +79,7 @@ def install(home: Home, options: InstallOptions) -> Outcome:
     if home.broker is not None and home.broker.facts.get("only_checks"):
         return Outcome()
     try:
-        with interruptible():
-            return _install(context, options, receipt)
+        return _install(context, options, receipt)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
             advise_retry(error, "install")
@@ -119,64 +117,49 @@ def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Out
     return _run(context, options, pending(context, options), report)
 
 
-def make_home(directories: Sequence[Path]) -> None:
-    """Create the home (the last of *directories*) and its parents."""
-    for directory in directories:
-        make_directory(directory)
+@contextmanager
+def new_home(context: Context) -> Iterator[None]:
+    """Create the home and its missing parents; remove those again that are empty after the block."""
+    with interruptible():
+        for directory in context.new_directories:
+            make_directory(directory)
+        try:
+            yield
+        finally:
+            for directory in reversed(context.new_directories):
+                with suppress(OSError):  # not empty: the installation succeeded, or it contains foreign files
+                    directory.rmdir()
 
 
 def _install(context: Context, options: InstallOptions, receipt: Receipt | None) -> Outcome:
-    home = context.home
-    make_home(context.new_directories)
-    try:
-        with home_locked(home, "install"):
-            try:
-                if read_receipt(home) != receipt:  # another installer changed it before the lock was acquired
-                    _, context, findings = inspected(home, options)
-                    check_install(findings)
-                steps = pending(context, options)
-                with reporter() as report:
-                    return _run(context, options, steps, report)
-            finally:
-                if read_receipt(home) is None:
-                    _remove_journal_and_lock(context)
-    finally:
-        for directory in reversed(context.new_directories):
-            with suppress(OSError):  # not empty: the installation succeeded, or the directory contains foreign files
-                directory.rmdir()
+    with new_home(context), session(context.home, "install", recovery=Recovery.NOTHING) as report:
+        if read_receipt(context.home) != receipt:  # another installer changed it before the lock was acquired
+            _, context, findings = inspected(context.home, options)
+            check_install(findings)
+        return _run(context, options, pending(context, options), report)
 
 
 def _run(context: Context, options: InstallOptions, steps: Sequence[Step], report: Reporter) -> Outcome:
-    smoke: dict[str, Any] | None = None
-    link: str | None = None
-
-    def finish() -> None:
-        nonlocal smoke, link
+    def finish() -> tuple[dict[str, Any] | None, str | None]:
+        smoke = link = None
         if options.start:
             report.begin("Running the smoke test")
-            fresh = any(step.id == "cluster" for step in steps)
+            fresh = any(step.id is StepId.CLUSTER for step in steps)
             smoke = _smoke_test(context, needs_setup=True if fresh else None)
             report.done("The smoke test passed")
-            if smoke["needsSetup"]:
-                link = _link(context, steps)
+            link = _link(context, steps) if smoke["needsSetup"] else None
         _complete(context, options)
+        return smoke, link
 
-    with _naming_backup(steps):
-        execute("install", steps, context.journal, report, finish)
-    erase_leftovers(context.home)
-    return done_outcome(context, steps, smoke, link)
-
-
-@contextmanager
-def _naming_backup(steps: Sequence[Step]) -> Iterator[None]:
-    """Add to the message of an error the path of the backup that was created before the migration."""
     try:
-        yield
+        smoke, link = execute("install", steps, context.journal, report, finish)
     except MosaicError as error:
         for step in steps:
             if isinstance(step, RetainedDataBackupStep) and step.created is not None and step.created.exists():
-                error.message = f"{error.message}\nThe backup of the data before the migration: {step.created}"
+                error.add_note(f"The backup of the data before the migration: {step.created}")
         raise
+    erase_leftovers(context.home)
+    return done_outcome(context, steps, smoke, link)
 
 
 def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Context:
@@ -256,12 +239,6 @@ def _link(context: Context, steps: Sequence[Step]) -> str | None:
         if accounts.has_setup_token(conninfo):
             return None
         return setup_url(context.config.url, accounts.issue_setup_token(conninfo))
-
-
-def _remove_journal_and_lock(context: Context) -> None:
-    """Remove the last files of a first installation that was rolled back."""
-    context.journal.close()
-    forget_lock(context.home)
 
 
 def _planned(context: Context, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.pglite.runtime import recorded_binary
@@ -35,7 +36,7 @@ from mosaic_gateway_installer.service.registry import (
 )
 from mosaic_gateway_installer.service.systemd import is_below_homes, systemd_unit
 from mosaic_gateway_installer.service.unit_facts import UnitFacts
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", "service_step"]
 
@@ -49,12 +50,12 @@ def service_step(context: Context, manager: Manager | None) -> ServiceStep | Mac
 
 
 @dataclass(slots=True)
-class MachineServiceStep:
+class MachineServiceStep(Step):
     """Registers the gateway with the system's *manager* through root's process; None: unregisters it."""
 
     context: Context
     manager: Manager | None
-    id: str = "service"
+    id: ClassVar[StepId] = StepId.SERVICE
     notes: list[str] = field(default_factory=list)
     _started: bool = False
 
@@ -87,12 +88,12 @@ class MachineServiceStep:
 
 
 @dataclass(slots=True)
-class ServiceStep:
+class ServiceStep(Step):
     """Registers the gateway with *manager*; None: unregisters it. ``notes`` are lines for the output."""
 
     context: Context
     manager: Manager | None
-    id: str = "service"
+    id: ClassVar[StepId] = StepId.SERVICE
     notes: list[str] = field(default_factory=list)
     _started: bool = False
     _before: Receipt | None = None
@@ -170,12 +171,12 @@ class ServiceStep:
 
 
 @dataclass(slots=True)
-class UnregisterStep:
+class UnregisterStep(Step):
     """Unregisters the unit, for an uninstall; `undo` registers it again."""
 
     context: Context
     receipt: Receipt
-    id: str = "unregister"
+    id: ClassVar[StepId] = StepId.UNREGISTER
     notes: list[str] = field(default_factory=list)
     _text: str | None = None
 

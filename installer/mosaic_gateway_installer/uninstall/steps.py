@@ -9,18 +9,19 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway.engines.pglite.template import remove_template
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway.installation.home_lock import forget_lock
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.home_lock import forget_lock
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 from mosaic_gateway_installer.uninstall.inventory import (
     erase,
     has_empty_directories,
@@ -34,14 +35,14 @@ __all__ = ["EraseStep", "RecordStateStep", "RemoveCachesStep", "RemoveHomeStep",
 
 
 @dataclass(slots=True)
-class RecordStateStep:
+class RecordStateStep(Step):
     """Records in the receipt what is retained, or that everything is removed, for a later install."""
 
     context: Context
     receipt: Receipt
     state: ReceiptState
     retained: tuple[str, ...]
-    id: str = "note"
+    id: ClassVar[StepId] = StepId.NOTE
 
     @property
     def description(self) -> str:
@@ -65,12 +66,12 @@ class RecordStateStep:
 
 
 @dataclass(slots=True)
-class SetAsideStep:
+class SetAsideStep(Step):
     """Renames what will be removed, while no process uses the database; the renames can be undone."""
 
     context: Context
     everything: bool
-    id: str = "set-aside"
+    id: ClassVar[StepId] = StepId.SET_ASIDE
 
     @property
     def description(self) -> str:
@@ -94,12 +95,12 @@ class SetAsideStep:
 
 
 @dataclass(slots=True)
-class EraseStep:
+class EraseStep(Step):
     """Deletes what was set aside."""
 
     context: Context
     everything: bool
-    id: str = "erase"
+    id: ClassVar[StepId] = StepId.ERASE
 
     @property
     def description(self) -> str:
@@ -118,20 +119,17 @@ class EraseStep:
             shutil.rmtree(directory, ignore_errors=True)
         erase(self.context.home, everything=self.everything)
 
-    def undo(self) -> None:
-        """Do nothing: a deletion cannot be undone."""
-
     def _sockets(self) -> list[Path]:
         return outside_directories(self.context.home, runtime_directory(process_environment()))
 
 
 @dataclass(slots=True)
-class RemoveCachesStep:
+class RemoveCachesStep(Step):
     """Removes caches outside of the home; other homes that use them create them again."""
 
     context: Context
     receipt: Receipt
-    id: str = "remove-caches"
+    id: ClassVar[StepId] = StepId.REMOVE_CACHES
 
     @property
     def description(self) -> str:
@@ -146,16 +144,13 @@ class RemoveCachesStep:
         """Remove the caches."""
         remove_template([Path(name) for name in self.receipt.caches])
 
-    def undo(self) -> None:
-        """Do nothing: a deletion cannot be undone."""
-
 
 @dataclass(slots=True)
-class RemoveProgramsStep:
+class RemoveProgramsStep(Step):
     """Removes the programs that root installed outside of the home."""
 
     context: Context
-    id: str = "remove-programs"
+    id: ClassVar[StepId] = StepId.REMOVE_PROGRAMS
 
     @property
     def description(self) -> str:
@@ -172,12 +167,9 @@ class RemoveProgramsStep:
         home = self.context.home
         programs_of(home).remove(program_names(home))
 
-    def undo(self) -> None:
-        """Do nothing: a deletion cannot be undone."""
-
 
 @dataclass(slots=True)
-class RemoveHomeStep:
+class RemoveHomeStep(Step):
     """Removes receipt, lock file and home; a home that contains other files stays.
 
     ``notes`` are lines for the output.
@@ -185,7 +177,7 @@ class RemoveHomeStep:
 
     context: Context
     receipt: Receipt
-    id: str = "leave"
+    id: ClassVar[StepId] = StepId.LEAVE
     notes: tuple[str, ...] = ()
 
     @property
@@ -219,6 +211,3 @@ class RemoveHomeStep:
         if answer["used_by"] is not None:
             name, pid = answer["account"], answer["used_by"]
             self.notes = (f"The account {name} stays: process {pid} runs as it. After it has exited: userdel {name}",)
-
-    def undo(self) -> None:
-        """Do nothing: a deletion cannot be undone."""

@@ -8,20 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.home_lock import forget_lock
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.home_lock import forget_lock, home_locked
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep
+from mosaic_gateway_installer.session import Recovery, session
 from mosaic_gateway_installer.step import Context, Step
-from mosaic_gateway_installer.step_runner import execute, interruptible
+from mosaic_gateway_installer.step_runner import execute
 from mosaic_gateway_installer.uninstall.inventory import data_and_settings, inventory
 from mosaic_gateway_installer.uninstall.steps import (
     EraseStep,
@@ -58,8 +58,8 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     if dry_run:
         removal = _removal(home, receipt, everything=purge is not None)
         return _outcome(removal, dry_run=True)
-    with interruptible(), reporter() as report, home_locked(home, "uninstall"):
-        recover(home, report, upgrade_too=purge is None)
+    recovery = Recovery.ALL if purge is None else Recovery.ALL_BUT_UPGRADE
+    with session(home, "uninstall", recovery=recovery) as report:
         removal = _removal(home, installed(home), everything=purge is not None)
         removal.run(report)
     return _outcome(removal, dry_run=False)
@@ -153,9 +153,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
-    lines += [
-        line for step in removal.steps if isinstance(step, UnregisterStep | RemoveHomeStep) for line in step.notes
-    ]
+    lines += [note for step in removal.steps for note in step.notes]
     if receipt.engine == EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:

@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.errors import MosaicError, RefusedError
+from mosaic_gateway_installer.step import StepId
 
 __all__ = ["UpgradeFacts", "downgrade", "is_needed", "refusal", "upgrade_steps"]
 
@@ -142,34 +143,34 @@ def _major_version_error(cluster: int, programs: int) -> MajorVersionError:
 
 def upgrade_steps(
     facts: UpgradeFacts, *, backup: bool, ran: bool, embedded: bool, service: bool = False, ahead: bool = False
-) -> tuple[str, ...]:
+) -> tuple[StepId, ...]:
     """Return the ids of the steps of an upgrade, in order.
 
     *backup*: create one. *ran*: the gateway was running, and is to run afterwards. *embedded*: the engine is embedded.
     *service*: a service manager runs the gateway, and starts the new one after the smoke test. *ahead*: copy most of
     the data while the old gateway serves.
     """
-    steps = ["program"]
+    steps = [StepId.PROGRAM]
     if backup and embedded and ahead:
-        steps.append("copy")
-    steps.append("mark")
+        steps.append(StepId.COPY)
+    steps.append(StepId.MARK)
     if facts.pglite_missing:
-        steps.append("runtime")  # installed beside the old version, before the gateway is stopped
+        steps.append(StepId.RUNTIME)  # installed beside the old version, before the gateway is stopped
     if ran:
-        steps.append("stop")
+        steps.append(StepId.STOP)
     # The new gateway loads its modules while the data is copied.
-    steps.append("launch")
+    steps.append(StepId.LAUNCH)
     if backup:
-        steps.append("backup")
+        steps.append(StepId.BACKUP)
     if embedded and facts.programs is not None and facts.programs != facts.installed_programs:
-        steps.append("runtime")
+        steps.append(StepId.RUNTIME)
     if facts.major is MajorDecision.UPGRADE:
-        steps.append("major-upgrade")
-    steps += ["migrate", "start", "smoke-test", "switch"]
+        steps.append(StepId.MAJOR_UPGRADE)
+    steps += [StepId.MIGRATE, StepId.START, StepId.SMOKE_TEST, StepId.SWITCH]
     if service:
-        steps.append("service")
+        steps.append(StepId.SERVICE)
     if not ran:
-        steps.append("stop-again")
+        steps.append(StepId.STOP_AGAIN)
     if backup and embedded:
-        steps.append("seal")
-    return (*steps, "prune")
+        steps.append(StepId.SEAL)
+    return (*steps, StepId.PRUNE)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import load_config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
@@ -21,14 +19,12 @@ from mosaic_gateway_installer.backup.manifest import MANIFEST
 from mosaic_gateway_installer.backup.restore_steps import StageBackupStep, SwapStep
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
-from mosaic_gateway_installer.home_lock import home_locked
-from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import account_of_home
 from mosaic_gateway_installer.program_copy.store import is_whole
-from mosaic_gateway_installer.recovery import recover
+from mosaic_gateway_installer.session import session
 from mosaic_gateway_installer.step import Context, Step
-from mosaic_gateway_installer.step_runner import execute, interruptible
+from mosaic_gateway_installer.step_runner import execute
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, read_last, remove_last
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
 from mosaic_gateway_installer.upgrade.major_version import old_clusters, remove_reverted
@@ -50,15 +46,16 @@ class RevertUnavailableError(RefusedError):
     code = "REVERT_UNAVAILABLE"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _RevertPlan:
     """A planned revert: to the retained old cluster, or, if *backup* is not None, from the upgrade's backup."""
 
     context: Context
     last: LastUpgrade
     backup: Backup | None
+    loss: CheckLossStep
+    serve: ServeStep
     steps: tuple[Step, ...]
-    smoke: dict[str, Any] | None = None
 
 
 def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
@@ -74,8 +71,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         if running is not None and not accept_loss:
             check(writes_since(plan.last.written, running))
         return _outcome(plan, plan.steps, None, dry_run=True)
-    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
-        recover(home, report)
+    with session(home, "upgrade") as report:
         plan = _plan(home, accept_loss=accept_loss)
         if plan.backup is not None:
             report.begin("Verifying the backup's checksums")
@@ -87,8 +83,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         remove_reverted(home)
         remove_last(home)
         plan.context.journal.close()
-        lost = next(step.lost for step in steps if isinstance(step, CheckLossStep))
-        return _outcome(plan, steps, lost, dry_run=False)
+        return _outcome(plan, steps, plan.loss.lost, dry_run=False)
 
 
 def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
@@ -116,20 +111,22 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
     data: tuple[Step, ...] = (RevertClusterStep(context),)
     if backup is not None:
         data = StageBackupStep(context, backup, receipt), SwapStep(context)
-    plan = _RevertPlan(context, last, backup, ())
-
-    def test() -> None:
-        plan.smoke = smoke_test(config.local_url, needs_setup=None)
-
-    plan.steps = (
-        StopStep(context),
-        CheckLossStep(context, last, accept_loss),
-        *data,
-        RevertProgramStep(context, source_program, _current_program(home)),
-        RevertReceiptStep(context, receipt, last),
-        ServeStep(context, test),
+    loss, serve = CheckLossStep(context, last, accept_loss), ServeStep(context)
+    return _RevertPlan(
+        context=context,
+        last=last,
+        backup=backup,
+        loss=loss,
+        serve=serve,
+        steps=(
+            StopStep(context),
+            loss,
+            *data,
+            RevertProgramStep(context, source_program, _current_program(home)),
+            RevertReceiptStep(context, receipt, last),
+            serve,
+        ),
     )
-    return plan
 
 
 def _source_program(home: Home, last: LastUpgrade) -> str:
@@ -174,7 +171,7 @@ def _outcome(plan: _RevertPlan, steps: Sequence[Step], lost: tuple[str, ...] | N
         "to": last.source_version,
         "backup": last.backup if plan.backup is not None else None,
         "lost": None if lost is None else list(lost),
-        "smoke_test": plan.smoke,
+        "smoke_test": plan.serve.smoke,
         "steps": [{"id": step.id, "description": step.description} for step in steps],
     }
     return Outcome(result=result, lines=tuple(lines))

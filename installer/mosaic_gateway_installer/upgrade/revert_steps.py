@@ -6,8 +6,8 @@ SIGKILL, by the next command (`major_version.put_back_reverted`, `data_swap.put_
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.runtime import copy_of, runtimes_of
@@ -23,8 +23,9 @@ from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.install.adoption import data_identity_of
+from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
 from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_path
@@ -41,23 +42,19 @@ class LossError(RefusedError):
 
 
 @dataclass(slots=True)
-class CheckLossStep:
+class CheckLossStep(Step):
     """Compares the database with its state at the end of the upgrade."""
 
     context: Context
     last: LastUpgrade
     accepted: bool
     lost: tuple[str, ...] | None = ()
-    id: str = "check-loss"
+    id: ClassVar[StepId] = StepId.CHECK_LOSS
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Check what has been written since the upgrade"
-
-    def done(self) -> bool:
-        """Return False: the check is repeated in each run."""
-        return False
 
     def apply(self) -> None:
         """Compare, while the gateway is stopped. Raises `LossError`."""
@@ -69,9 +66,6 @@ class CheckLossStep:
             self.lost = writes_since(self.last.written, conninfo)
         if not self.accepted:
             check(self.lost)
-
-    def undo(self) -> None:
-        """Do nothing: the check changes nothing."""
 
 
 def check(lost: tuple[str, ...] | None) -> None:
@@ -91,20 +85,16 @@ def check(lost: tuple[str, ...] | None) -> None:
 
 
 @dataclass(slots=True)
-class RevertClusterStep:
+class RevertClusterStep(Step):
     """Sets the new cluster aside with the programs of its version, so that the old one is the newest again."""
 
     context: Context
-    id: str = "cluster-back"
+    id: ClassVar[StepId] = StepId.CLUSTER_BACK
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Set the upgraded database cluster aside, so that the old one is used again"
-
-    def done(self) -> bool:
-        """Return False: the caller knows whether there is an old cluster."""
-        return False
 
     def apply(self) -> None:
         """Set the new cluster aside. Raises BusyError, OSError."""
@@ -126,13 +116,13 @@ class RevertClusterStep:
 
 
 @dataclass(slots=True)
-class RevertProgramStep:
+class RevertProgramStep(Step):
     """Switches the home to the previous program copy."""
 
     context: Context
     previous: str
     current: str | None
-    id: str = "program-back"
+    id: ClassVar[StepId] = StepId.PROGRAM_BACK
 
     @property
     def description(self) -> str:
@@ -153,22 +143,18 @@ class RevertProgramStep:
 
 
 @dataclass(slots=True)
-class RevertReceiptStep:
+class RevertReceiptStep(Step):
     """Restores the previous receipt: a byte-for-byte copy of the backup's, which the old version can read."""
 
     context: Context
     receipt: Receipt
     last: LastUpgrade
-    id: str = "receipt-back"
+    id: ClassVar[StepId] = StepId.RECEIPT_BACK
 
     @property
     def description(self) -> str:
         """What the step does."""
         return f"Record version {self.last.source_version} in the receipt"
-
-    def done(self) -> bool:
-        """Return False: the receipt is still the upgraded version's."""
-        return False
 
     def apply(self) -> None:
         """Write the previous receipt."""
@@ -193,27 +179,23 @@ class RevertReceiptStep:
 
 
 @dataclass(slots=True)
-class ServeStep:
-    """Starts the previous version of the gateway, and tests it."""
+class ServeStep(Step):
+    """Starts the previous version of the gateway, and tests it; ``smoke`` is the result of the smoke test."""
 
     context: Context
-    test: Callable[[], object]
-    id: str = "start"
+    id: ClassVar[StepId] = StepId.START
+    smoke: dict[str, Any] | None = None
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Start the previous version of the gateway, and test it"
 
-    def done(self) -> bool:
-        """Return False: the test is repeated in each run."""
-        return False
-
     def apply(self) -> None:
         """Start and test the gateway. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
         with translate_full_disk(self.context.home.path, "Starting the previous version of the gateway"):
             gateway_process.start(self.context.home)
-        self.test()
+        self.smoke = smoke_test(self.context.config.local_url, needs_setup=None)
 
     def undo(self) -> None:
         """Stop the gateway."""

@@ -35,7 +35,6 @@ from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.preflight.run import check_install
-from mosaic_gateway_installer.home_lock import home_locked
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
@@ -43,11 +42,11 @@ from mosaic_gateway_installer.install.steps.pglite import PgliteRuntimeStep
 from mosaic_gateway_installer.install.verb import inspected
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher
-from mosaic_gateway_installer.recovery import recover
 from mosaic_gateway_installer.root.program_directory import program_names
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.session import Recovery, session
+from mosaic_gateway_installer.step import Context, Step, StepId
 from mosaic_gateway_installer.step_journal import Journal
-from mosaic_gateway_installer.step_runner import execute, interruptible, uninterruptible
+from mosaic_gateway_installer.step_runner import execute, uninterruptible
 from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.facts import upgrade_facts
 from mosaic_gateway_installer.upgrade.fetch import PackageSource, run_fetched
@@ -75,7 +74,7 @@ __all__ = ["abort", "fetch_and_upgrade", "upgrade"]
 
 LOG = logging.getLogger(__name__)
 #: Steps that run after the switch; their failure does not roll the upgrade back.
-FINAL = frozenset({"service", "stop-again", "seal", "prune"})
+FINAL = frozenset({StepId.SERVICE, StepId.STOP_AGAIN, StepId.SEAL, StepId.PRUNE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +107,8 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
     installed(home)
     if dry_run:
         return _dry_run_outcome(home, backup=backup)
-    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
+    with session(home, "upgrade", recovery=Recovery.ALL_BUT_UPGRADE) as report:
         rolled_back = _resolve_unfinished_upgrade(home, report)
-        recover(home, report, upgrade_too=False)
         _upgrade_engine(home)
         inspection = _inspect(home)
         check_install(inspection.findings)
@@ -123,7 +121,7 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
 def abort(home: Home) -> Outcome:
     """Roll back an unfinished upgrade of *home*; do nothing if there is none."""
     installed(home)
-    with interruptible(), reporter() as report, home_locked(home, "upgrade"):
+    with session(home, "upgrade", recovery=Recovery.NOTHING) as report:
         mark = read_mark(home)
         if mark is None:
             Journal(home.journal).close()
@@ -243,7 +241,13 @@ def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[
         )
     mark = read_mark(home)
     source = mark.source_program if mark is not None else _current_program(home)
-    run = Upgrade(context=context, receipt=inspection.receipt, report=report, source_program=source)
+    run = Upgrade(
+        context=context,
+        receipt=inspection.receipt,
+        report=report,
+        source_program=source,
+        target=programs_of(home).find_gateway() or "",
+    )
     state = gateway_process.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
     data = data_of(home, context.config.engine)
@@ -260,7 +264,7 @@ def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[
             and not can_share(data, home.path)
         ),
     )
-    available: dict[str, Step] = {
+    available: dict[StepId, Step] = {
         step.id: step
         for step in (
             StageProgramStep(run), CopyAheadStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run),
@@ -292,7 +296,7 @@ def _rolled_back(inspection: _Inspection, run: Upgrade) -> Iterator[None]:
             _roll_back_remains(inspection.context.home)
         if isinstance(error, MosaicError):
             state, restored = _state_after_failure(inspection, run)
-            error.message = f"{error.message}\n{state}"
+            error.add_note(state)
             if restored:
                 advise_retry(error, "upgrade")
         raise
@@ -361,7 +365,7 @@ def _unchanged_outcome(home: Home, inspection: _Inspection, rolled_back: str | N
 def _outcome(inspection: _Inspection, run: Upgrade, pending: Sequence[Step], warnings: Sequence[str]) -> Outcome:
     home, before = inspection.context.home, inspection.receipt.version
     lines = [f"Upgraded {home.path} from version {before} to {__version__}."]
-    if any(step.id == "stop-again" for step in pending):
+    if any(step.id is StepId.STOP_AGAIN for step in pending):
         lines.append("Start it: mosaic-gateway start")
     else:
         lines.append(f"The gateway runs at {inspection.context.config.url} and passed its smoke test.")

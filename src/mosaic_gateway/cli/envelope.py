@@ -138,6 +138,6 @@ def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] 
 
 
 def _write_plain(error: MosaicError) -> None:
-    click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}]: {error.message}", err=True)
+    click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}]: {error.full_message}", err=True)
     if error.hint:
         click.echo(f"{click.style('hint', fg='cyan')}: {error.hint}", err=True)

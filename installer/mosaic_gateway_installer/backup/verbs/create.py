@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.named_file import NamedFileError
-from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import load_config
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
@@ -16,9 +15,7 @@ from mosaic_gateway_installer.backup.creation import create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of, find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
 from mosaic_gateway_installer.backup.verification import verify_backup
-from mosaic_gateway_installer.home_lock import home_locked
-from mosaic_gateway_installer.recovery import recover
-from mosaic_gateway_installer.step_runner import interruptible
+from mosaic_gateway_installer.session import session
 
 __all__ = ["create"]
 
@@ -45,8 +42,7 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
     if directory is not None:
         _check_entry(directory)
     target = directory if directory is not None else backups_of(home)
-    with interruptible(), reporter() as report, home_locked(home, "backup create"):
-        recover(home, report)
+    with session(home, "backup create") as report:
         receipt = installed(home)
         config = load_config(home, flags={}, environ=process_environment())
         created = create_backup(config, receipt, target, report)

@@ -6,14 +6,13 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.fs.files import remove_path
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway_installer.backup.retention import to_prune
 from mosaic_gateway_installer.backup.stored_backups import backups_of, leftovers, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
-from mosaic_gateway_installer.home_lock import home_locked
+from mosaic_gateway_installer.session import session
 
 __all__ = ["prune"]
 
@@ -29,7 +28,7 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     limit = timedelta(days=older_than) if older_than is not None else None
     pruned = to_prune(backups, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
-        with reporter() as report, home_locked(home, "backup prune"):
+        with session(home, "backup prune") as report:
             for path in leftovers(directory):
                 remove_path(path)
             for backup in pruned:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Config
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import RefusedError
@@ -21,13 +20,12 @@ from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageBa
 from mosaic_gateway_installer.backup.stored_backups import Backup, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.checks.preflight import check_home
-from mosaic_gateway_installer.home_lock import forget_lock, home_locked
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_locked, make_home
-from mosaic_gateway_installer.recovery import recover
+from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_locked, new_home
+from mosaic_gateway_installer.session import session
 from mosaic_gateway_installer.step import Context, Step
-from mosaic_gateway_installer.step_runner import execute, interruptible
+from mosaic_gateway_installer.step_runner import execute
 
 __all__ = ["BackupForeignError", "restore"]
 
@@ -51,40 +49,26 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     if dry_run:
         check_files(backup)
         return _planned(context, backup, _steps(context, backup, present))
-    with interruptible():
-        make_home(context.new_directories)
-        try:
-            with home_locked(home, "backup restore"):
-                try:
-                    with reporter() as report:
-                        return _restore(context, backup, report)
-                finally:
-                    if not home.receipt.exists():
-                        context.journal.close()
-                        forget_lock(home)
-        finally:
-            for directory in reversed(context.new_directories):
-                with suppress(OSError):
-                    directory.rmdir()
+    with new_home(context), session(home, "backup restore") as report:
+        return _restore(context, backup, report)
 
 
 def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
     home = context.home
-    recover(home, report)
     report.begin("Verifying the checksums")
     check_files(backup)
     present = check_home(home)
     _refuse(home, backup, present)
-    installed: list[Outcome] = []
 
-    def finish() -> None:
-        installed.append(install_locked(home, InstallOptions(backup=False), report))
+    def finish() -> Outcome:
+        outcome = install_locked(home, InstallOptions(backup=False), report)
         commit(home)
+        return outcome
 
     steps = [step for step in _steps(context, backup, present) if not step.done()]
-    execute("backup restore", steps, context.journal, report, finish)
+    installed = execute("backup restore", steps, context.journal, report, finish)
     context.journal.close()
-    return _outcome(context, backup, steps, installed[0])
+    return _outcome(context, backup, steps, installed)
 
 
 def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:

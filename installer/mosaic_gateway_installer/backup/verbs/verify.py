@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.config import load_config
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
@@ -13,8 +12,7 @@ from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.stored_backups import find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
 from mosaic_gateway_installer.backup.verification import verify_backup
-from mosaic_gateway_installer.home_lock import home_locked
-from mosaic_gateway_installer.step_runner import interruptible
+from mosaic_gateway_installer.session import session
 
 __all__ = ["verify"]
 
@@ -24,7 +22,7 @@ def verify(home: Home, name: str) -> Outcome:
     installed(home)
     backup = find_backup(home, name)
     config = load_config(home, flags={}, environ=process_environment())
-    with interruptible(), reporter() as report, home_locked(home, "backup verify"):
+    with session(home, "backup verify") as report:
         result = verify_backup(backup, config, report)
     content = (
         f"{result.tables} tables with {result.rows} rows are as at {backup.manifest.created_at}"

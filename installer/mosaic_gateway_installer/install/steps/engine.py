@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
@@ -20,17 +21,17 @@ from mosaic_gateway.engines.postgres.runtime import (
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["ClusterStep", "RuntimeStep"]
 
 
 @dataclass(slots=True)
-class RuntimeStep:
+class RuntimeStep(Step):
     """Copies PostgreSQL's programs, so that an upgrade of the package does not affect a running server."""
 
     context: Context
-    id: str = "runtime"
+    id: ClassVar[StepId] = StepId.RUNTIME
     _started: bool = False
 
     @property
@@ -62,11 +63,11 @@ class RuntimeStep:
 
 
 @dataclass(slots=True)
-class ClusterStep:
+class ClusterStep(Step):
     """Creates the database cluster."""
 
     context: Context
-    id: str = "cluster"
+    id: ClassVar[StepId] = StepId.CLUSTER
     _started: bool = False
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mosaic_gateway import __version__
 from mosaic_gateway.engines.base import DiskFullError
@@ -15,17 +16,17 @@ from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_d
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.backup.disk_space import is_full_disk, translate_full_disk
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
 
 
 @dataclass(frozen=True, slots=True)
-class SchemaStep:
+class SchemaStep(Step):
     """Applies the migrations, for an installation with ``--no-start``."""
 
     context: Context
-    id: str = "schema"
+    id: ClassVar[StepId] = StepId.SCHEMA
 
     @property
     def description(self) -> str:
@@ -43,16 +44,13 @@ class SchemaStep:
         with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
             prepare_schema(load_bundles(), conninfo, config.engine)
 
-    def undo(self) -> None:
-        """Do nothing: migrations are not reverted; a later run continues where this one stopped."""
-
 
 @dataclass(slots=True)
-class StopStep:
+class StopStep(Step):
     """Stops a running gateway whose files are about to change; `undo`, which runs last, starts it again."""
 
     context: Context
-    id: str = "stop"
+    id: ClassVar[StepId] = StepId.STOP
     _stopped: bool = False
 
     @property
@@ -77,14 +75,14 @@ class StopStep:
 
 
 @dataclass(slots=True)
-class LaunchStep:
+class LaunchStep(Step):
     """Starts the gateway's process, which loads its modules and waits while the database is created.
 
     It exits by itself if the installer exits.
     """
 
     context: Context
-    id: str = "launch"
+    id: ClassVar[StepId] = StepId.LAUNCH
     launched: gateway_process.Launched | None = None
 
     @property
@@ -110,12 +108,12 @@ class LaunchStep:
 
 
 @dataclass(slots=True)
-class StartStep:
+class StartStep(Step):
     """Lets the loaded gateway continue; it applies the migrations before it listens."""
 
     context: Context
     launch: LaunchStep
-    id: str = "start"
+    id: ClassVar[StepId] = StepId.START
     started: gateway_process.Started | None = None
 
     @property

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway import __version__
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["HomeStep", "unfinished_files"]
 
@@ -23,11 +24,11 @@ UNFINISHED = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8
 
 
 @dataclass(slots=True)
-class HomeStep:
+class HomeStep(Step):
     """Creates the home; the receipt, which marks it as an installation, is written first."""
 
     context: Context
-    id: str = "home"
+    id: ClassVar[StepId] = StepId.HOME
     _created: list[Path] = field(default_factory=list)
     _wrote_receipt: bool = False
 

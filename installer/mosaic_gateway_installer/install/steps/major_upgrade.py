@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, undo_major
 
 __all__ = ["MajorUpgradeStep"]
 
 
 @dataclass(slots=True)
-class MajorUpgradeStep:
+class MajorUpgradeStep(Step):
     """Upgrades the cluster to the major version of the programs that will run it."""
 
     context: Context
-    id: str = "major-upgrade"
+    id: ClassVar[StepId] = StepId.MAJOR_UPGRADE
     _started: bool = False
 
     @property

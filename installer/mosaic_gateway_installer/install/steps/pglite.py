@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway.engines.pglite.data import data_directory, has_data
 from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
@@ -18,17 +19,17 @@ from mosaic_gateway.installation.receipt import read_receipt, write_receipt
 from mosaic_gateway.process.environment import cache_directory, process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
 
 
 @dataclass(slots=True)
-class PgliteRuntimeStep:
+class PgliteRuntimeStep(Step):
     """Fetches PGlite's packages with npm, or verifies those in ``--pglite-dir``, and installs the sidecar."""
 
     context: Context
-    id: str = "runtime"
+    id: ClassVar[StepId] = StepId.RUNTIME
     _created: tuple[str, ...] = ()
 
     @property
@@ -64,11 +65,11 @@ class PgliteRuntimeStep:
 
 
 @dataclass(slots=True)
-class PgliteDataStep:
+class PgliteDataStep(Step):
     """Creates the database from the template in the cache directory, which is created first if it is missing."""
 
     context: Context
-    id: str = "cluster"
+    id: ClassVar[StepId] = StepId.CLUSTER
     _started: bool = False
     _created: tuple[Path, ...] = ()
 

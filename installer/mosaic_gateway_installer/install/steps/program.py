@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher, snapshots
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["ProgramStep"]
 
 
 @dataclass(slots=True)
-class ProgramStep:
+class ProgramStep(Step):
     """Copies this package and its dependencies into the home; the gateway runs from that copy."""
 
     context: Context
-    id: str = "program"
+    id: ClassVar[StepId] = StepId.PROGRAM
     _started: bool = False
     _before: str | None = None
     _existing: tuple[str, ...] = ()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["RetainedDataBackupStep"]
 
 #: The steps that migrate; once one of them was begun, the backup is the only copy of the previous state.
-MIGRATING = ("schema", "start", "major-upgrade")
+MIGRATING = (StepId.SCHEMA, StepId.START, StepId.MAJOR_UPGRADE)
 
 
 class _Quiet:
@@ -28,11 +29,11 @@ class _Quiet:
 
 
 @dataclass(slots=True)
-class RetainedDataBackupStep:
+class RetainedDataBackupStep(Step):
     """Backs up retained data if this version will migrate it; ``created`` is the path of the backup."""
 
     context: Context
-    id: str = "backup"
+    id: ClassVar[StepId] = StepId.BACKUP
     created: Path | None = None
 
     @property
@@ -41,6 +42,11 @@ class RetainedDataBackupStep:
         if self.context.config.engine is EngineName.SERVER:
             return "Dump the server's database, which has to be migrated"
         return "Back up the retained data, which has to be migrated"
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Where the backup is."""
+        return () if self.created is None else (f"The backup of the previous data: {self.created}",)
 
     def done(self) -> bool:
         """Return whether there is no such data, or a killed run backed it up."""

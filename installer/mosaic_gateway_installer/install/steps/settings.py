@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mosaic_gateway.config import Config, ConfigError, read_config_file
 from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
 from mosaic_gateway.fs.record_fields import read_content
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Context, Step, StepId
 
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
 
@@ -36,11 +36,11 @@ def wanted_settings(config: Config) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class ConfigStep:
+class ConfigStep(Step):
     """Writes ``config.toml``; comments and order of an existing file stay."""
 
     context: Context
-    id: str = "config"
+    id: ClassVar[StepId] = StepId.CONFIG
     _before: str | None = None
     _started: bool = False
 
@@ -81,11 +81,11 @@ class ConfigStep:
 
 
 @dataclass(slots=True)
-class SecretStep:
+class SecretStep(Step):
     """Creates the key that signs session cookies, once for each home."""
 
     context: Context
-    id: str = "secret"
+    id: ClassVar[StepId] = StepId.SECRET
     _started: bool = False
 
     @property

@@ -6,6 +6,7 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import ClassVar
 
 import psycopg
 
@@ -20,6 +21,7 @@ from mosaic_gateway_installer.backup.creation import copy_data_ahead, remove_lef
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.context import Upgrade
 
 __all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageProgramStep", "StopOldStep"]
@@ -28,11 +30,11 @@ APPLICATION = "mosaic-gateway upgrade"
 
 
 @dataclass(slots=True)
-class StageProgramStep:
+class StageProgramStep(Step):
     """Copies the new program beside the old one, while the old one serves."""
 
     upgrade: Upgrade
-    id: str = "program"
+    id: ClassVar[StepId] = StepId.PROGRAM
     _existing: tuple[str, ...] | None = None
 
     @property
@@ -41,10 +43,8 @@ class StageProgramStep:
         return f"Copy version {__version__} of the gateway into {self.upgrade.context.home.runtime}"
 
     def done(self) -> bool:
-        """Return whether the program copy exists, and set the upgrade's ``target``."""
-        name = programs_of(self.upgrade.context.home).find_gateway()
-        self.upgrade.target = name or ""
-        return name is not None
+        """Return whether the program copy exists."""
+        return bool(self.upgrade.target)
 
     def apply(self) -> None:
         """Copy the program and fsync it: the upgrade must be able to continue with it after a power failure."""
@@ -60,20 +60,16 @@ class StageProgramStep:
 
 
 @dataclass(slots=True)
-class CopyAheadStep:
+class CopyAheadStep(Step):
     """Copies the data while the old gateway serves, so that little is left to copy during the downtime."""
 
     upgrade: Upgrade
-    id: str = "copy"
+    id: ClassVar[StepId] = StepId.COPY
 
     @property
     def description(self) -> str:
         """What the step does."""
         return f"Copy the data ahead, while version {self.upgrade.receipt.version} serves"
-
-    def done(self) -> bool:
-        """Return False: the copy of a killed run is not trusted."""
-        return False
 
     def apply(self) -> None:
         """Copy the data, between two checkpoints. Raises `DiskFullError`."""
@@ -91,11 +87,11 @@ class CopyAheadStep:
 
 
 @dataclass(slots=True)
-class MarkStep:
+class MarkStep(Step):
     """Writes the upgrade mark: an upgrade is in progress, and the state before it."""
 
     upgrade: Upgrade
-    id: str = "mark"
+    id: ClassVar[StepId] = StepId.MARK
 
     @property
     def description(self) -> str:
@@ -128,11 +124,11 @@ class MarkStep:
 
 
 @dataclass(slots=True)
-class StopOldStep:
+class StopOldStep(Step):
     """Stops the old gateway; when the steps are undone, this one starts it again after all others."""
 
     upgrade: Upgrade
-    id: str = "stop"
+    id: ClassVar[StepId] = StepId.STOP
     _stopped: bool = False
 
     @property
@@ -158,20 +154,16 @@ class StopOldStep:
 
 
 @dataclass(slots=True)
-class LaunchNewStep:
+class LaunchNewStep(Step):
     """Starts the new gateway's process while the data is copied; it exits if the installer does."""
 
     upgrade: Upgrade
-    id: str = "launch"
+    id: ClassVar[StepId] = StepId.LAUNCH
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Load the new gateway, which waits for its database"
-
-    def done(self) -> bool:
-        """Return False: the process of an earlier run has exited with that run."""
-        return False
 
     def apply(self) -> None:
         """Start the process."""

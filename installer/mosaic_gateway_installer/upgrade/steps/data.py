@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 import psycopg
 
@@ -21,6 +22,7 @@ from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_baseline
 from mosaic_gateway_installer.upgrade.rollback import restore_data
@@ -29,11 +31,11 @@ __all__ = ["BackupStep", "MigrateStep", "NewMajorStep", "ProgramsStep"]
 
 
 @dataclass(slots=True)
-class BackupStep:
+class BackupStep(Step):
     """Creates the backup of data, secrets and settings, and compares it with its source."""
 
     upgrade: Upgrade
-    id: str = "backup"
+    id: ClassVar[StepId] = StepId.BACKUP
 
     @property
     def description(self) -> str:
@@ -75,11 +77,11 @@ class BackupStep:
 
 
 @dataclass(slots=True)
-class ProgramsStep:
+class ProgramsStep(Step):
     """Copies the newer minor version of PostgreSQL, which the next start uses."""
 
     upgrade: Upgrade
-    id: str = "runtime"
+    id: ClassVar[StepId] = StepId.RUNTIME
     _created: bool = False
 
     @property
@@ -106,12 +108,12 @@ class ProgramsStep:
 
 
 @dataclass(slots=True)
-class NewMajorStep:
+class NewMajorStep(Step):
     """Upgrades the database to the new major version of PostgreSQL; the old cluster remains beside the new one."""
 
     upgrade: Upgrade
     inner: MajorUpgradeStep
-    id: str = "major-upgrade"
+    id: ClassVar[StepId] = StepId.MAJOR_UPGRADE
 
     @property
     def description(self) -> str:
@@ -137,20 +139,16 @@ class NewMajorStep:
 
 
 @dataclass(slots=True)
-class MigrateStep:
+class MigrateStep(Step):
     """Applies the schema migrations; undone by restoring the backup's data."""
 
     upgrade: Upgrade
-    id: str = "migrate"
+    id: ClassVar[StepId] = StepId.MIGRATE
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Apply the new schema migrations"
-
-    def done(self) -> bool:
-        """Return False: `prepare_schema` itself skips applied migrations."""
-        return False
 
     def apply(self) -> None:
         """Update the vector extension, and apply the migrations. Raises `DiskFullError`."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import ClassVar
 
 from packaging.version import InvalidVersion, Version
 
@@ -28,6 +29,7 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
+from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, remove_last, write_last
 from mosaic_gateway_installer.upgrade.major_version import remove_old_clusters, remove_record
@@ -39,20 +41,16 @@ LOG_LINES = 20
 
 
 @dataclass(slots=True)
-class StartNewStep:
+class StartNewStep(Step):
     """Starts the new gateway. Until the switch it exits if the installer does."""
 
     upgrade: Upgrade
-    id: str = "start"
+    id: ClassVar[StepId] = StepId.START
 
     @property
     def description(self) -> str:
         """What the step does."""
         return f"Start version {__version__} at {self.upgrade.context.config.local_url}"
-
-    def done(self) -> bool:
-        """Return False: the gateway of an earlier run has exited with that run."""
-        return False
 
     def apply(self) -> None:
         """Start the gateway, and wait until it accepts requests. Raises `DiskFullError`."""
@@ -71,20 +69,16 @@ class StartNewStep:
 
 
 @dataclass(slots=True)
-class SmokeStep:
+class SmokeStep(Step):
     """Tests the new gateway over HTTP, as an external client."""
 
     upgrade: Upgrade
-    id: str = "smoke-test"
+    id: ClassVar[StepId] = StepId.SMOKE_TEST
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Test the new gateway over HTTP"
-
-    def done(self) -> bool:
-        """Return False: the test is repeated in each run."""
-        return False
 
     def apply(self) -> None:
         """Run the smoke test. Raises `SmokeTestError` with the end of the gateway's log."""
@@ -100,16 +94,13 @@ class SmokeStep:
                 f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
             ) from error
 
-    def undo(self) -> None:
-        """Do nothing: the smoke test changes nothing."""
-
 
 @dataclass(slots=True)
-class SwitchStep:
+class SwitchStep(Step):
     """Switches the installation to the new version."""
 
     upgrade: Upgrade
-    id: str = "switch"
+    id: ClassVar[StepId] = StepId.SWITCH
     _started: bool = False
 
     @property
@@ -147,20 +138,16 @@ class SwitchStep:
 
 
 @dataclass(slots=True)
-class ResumeServiceStep:
+class ResumeServiceStep(Step):
     """Updates the service unit, and lets the service manager run the new gateway."""
 
     upgrade: Upgrade
-    id: str = "service"
+    id: ClassVar[StepId] = StepId.SERVICE
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Hand the new gateway over to the service manager"
-
-    def done(self) -> bool:
-        """Return False: the tested gateway is not run by the service manager."""
-        return False
 
     def apply(self) -> None:
         """Stop the tested gateway, update the unit, and start it if the gateway was running before."""
@@ -175,25 +162,18 @@ class ResumeServiceStep:
         if self.upgrade.mark.ran:
             gateway_process.start(context.home)
 
-    def undo(self) -> None:
-        """Do nothing: the upgrade is complete."""
-
 
 @dataclass(slots=True)
-class SealStep:
+class SealStep(Step):
     """Adds the hash of every file to the backup's manifest; doing so earlier would lengthen the downtime."""
 
     upgrade: Upgrade
-    id: str = "seal"
+    id: ClassVar[StepId] = StepId.SEAL
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Add the hash of every file to the backup's manifest"
-
-    def done(self) -> bool:
-        """Return False: the backup of this upgrade has no hashes yet."""
-        return False
 
     def apply(self) -> None:
         """Hash all files, and rewrite the manifest."""
@@ -201,50 +181,36 @@ class SealStep:
         if name is not None and context.config.engine is not EngineName.SERVER:
             add_missing_hashes(backups_of(context.home) / name)
 
-    def undo(self) -> None:
-        """Do nothing: the upgrade is complete."""
-
 
 @dataclass(slots=True)
-class StopAgainStep:
+class StopAgainStep(Step):
     """Stops the new gateway, if none was running before."""
 
     upgrade: Upgrade
-    id: str = "stop-again"
+    id: ClassVar[StepId] = StepId.STOP_AGAIN
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Stop the gateway, which was not running before"
 
-    def done(self) -> bool:
-        """Return False: the smoke test has left the gateway running."""
-        return False
-
     def apply(self) -> None:
         """Stop the gateway."""
         gateway_process.stop(self.upgrade.context.home)
 
-    def undo(self) -> None:
-        """Do nothing: the upgrade is complete."""
-
 
 @dataclass(slots=True)
-class PruneStep:
+class PruneStep(Step):
     """Removes the upgrade mark, and the programs that neither this version nor a revert needs."""
 
     upgrade: Upgrade
-    id: str = "prune"
+    id: ClassVar[StepId] = StepId.PRUNE
     removed: list[str] = field(default_factory=list)
 
     @property
     def description(self) -> str:
         """What the step does."""
         return "Remove programs that are older than the previous version"
-
-    def done(self) -> bool:
-        """Return False: there is always a mark to remove."""
-        return False
 
     def apply(self) -> None:
         """Remove the mark and unneeded programs and clusters."""
@@ -259,9 +225,6 @@ class PruneStep:
         )
         if context.config.engine is EngineName.PGLITE:  # after the removal: it reads the remaining program copies
             self.removed += programs_of(context.home).remove(unused_pglite(context.home))
-
-    def undo(self) -> None:
-        """Do nothing: what was removed is not needed any more."""
 
 
 def _last_upgrade(upgrade: Upgrade) -> LastUpgrade:

@@ -1,26 +1,62 @@
-"""Roll-back of a restore, upgrade or uninstall that was killed, before another verb modifies the home."""
+"""The entry of every verb that modifies an installation: signals, progress, lock, and recovery from a killed verb."""
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.reporter import Reporter
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.installation.home_lock import forget_lock, home_locked
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import ReceiptState, read_receipt
 from mosaic_gateway.installation.upgrade_state import Phase, mark_file, read_mark, remove_mark
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
+from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step_runner import interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, is_erased, put_back_removed
 from mosaic_gateway_installer.upgrade.major_version import is_reverting, put_back_reverted
 
-__all__ = ["needs_recovery", "recover"]
+__all__ = ["Recovery", "needs_recovery", "session"]
+
+
+class Recovery(Enum):
+    """What a verb recovers of a verb that was killed, before it does its own work."""
+
+    ALL = auto()
+    #: The verb itself completes or rolls back an unfinished upgrade, or the data goes anyway.
+    ALL_BUT_UPGRADE = auto()
+    NOTHING = auto()
+
+
+@contextmanager
+def session(home: Home, verb: str, *, recovery: Recovery = Recovery.ALL) -> Iterator[Reporter]:
+    """Hold the lock of the existing *home* for *verb* inside the block; yield the reporter of its progress.
+
+    SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does. What a killed verb left is recovered first. In a home
+    without a receipt, journal and lock file are removed after the block. Raises
+    `HomeOwnerError`, `HomeLayoutError`, `HomeBusyError`, OSError, and what recovery raises.
+    """
+    with interruptible(), reporter() as report, home_locked(home, verb):
+        try:
+            if recovery is not Recovery.NOTHING:
+                _recover(home, report, upgrade_too=recovery is Recovery.ALL)
+            yield report
+        finally:
+            if not os.path.lexists(home.receipt):  # a first installation that was rolled back, or a purge
+                Journal(home.journal).close()
+                forget_lock(home)
 
 
 def needs_recovery(home: Home) -> bool:
-    """Return whether `recover` has something to do in *home*."""
+    """Return whether `session` has something to do in *home*."""
     return interrupted(home) or not is_erased(home) or mark_file(home).exists() or is_reverting(home)
 
 
-def recover(home: Home, report: Reporter, *, upgrade_too: bool = True) -> None:
+def _recover(home: Home, report: Reporter, *, upgrade_too: bool) -> None:
     """Roll back an interrupted restore, upgrade or uninstall: rename what it had set aside to its original names.
 
     With *upgrade_too* False an interrupted upgrade is left as it is. Files that an uninstall was already deleting
