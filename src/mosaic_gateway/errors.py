@@ -46,6 +46,8 @@ class MosaicError(Exception):
 
     code: str = "FAILED"
     exit_code: ExitCode = ExitCode.FAILED
+    #: Status of the HTTP response if a request raised it; None: an internal error (500), reported without its message.
+    http_status: int | None = None
 
     def __init__(self, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> None:
         super().__init__(message)

@@ -179,7 +179,7 @@ def test_other_verbs_of_the_new_package_do_not_migrate(old: Old, version: Versio
     doctor = old.run_version(version(NEW), "doctor", "--fix")
     assert doctor.code == 0, doctor.out
     advice = [finding for finding in doctor.result["findings"] if finding["level"] not in {"ok", "unchecked"}]
-    assert [finding["code"] for finding in advice] == ["UPGRADE_NEEDED"]
+    assert [finding["code"] for finding in advice] == ["OLDER_VERSION"]
     assert "mosaic-gateway upgrade" in advice[0]["hint"]
     assert old.run_version(version(NEW), "restart").code == 0
     assert_old_again(old)

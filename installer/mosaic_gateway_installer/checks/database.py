@@ -53,10 +53,10 @@ class SchemaPendingError(PreflightError):
     code = "SCHEMA_PENDING"
 
 
-class UpgradeNeededError(AdviceError):
+class OlderVersionError(AdviceError):
     """The installation is of an older version than this program, and consistent."""
 
-    code = "UPGRADE_NEEDED"
+    code = "OLDER_VERSION"
 
 
 class HalfAppliedError(PreflightError):
@@ -146,7 +146,7 @@ def _schema(installation: Installation) -> str:
     if pending:
         tags = [planned.migration.tag for planned in pending]
         if installation.receipt.version != __version__:  # migrating now would break the installed version
-            raise UpgradeNeededError(
+            raise OlderVersionError(
                 f"version {installation.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
                 "migration(s)",
                 hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",

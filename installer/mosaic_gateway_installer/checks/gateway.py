@@ -12,18 +12,13 @@ from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
-from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
+from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.store import altered_files
+from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
 
 __all__ = ["CHECKS"]
-
-
-class NotRunningError(PreflightError):
-    """The gateway does not run or is not ready."""
-
-    code = "NOT_READY"
 
 
 class ServiceMissingError(PreflightError):
@@ -50,7 +45,7 @@ def _program(installation: Installation) -> str:
         raise NotCheckedError("the gateway runs from the installed package")
     altered = altered_files(program.directory)
     if altered:
-        raise PackageAlteredError(
+        raise FilesAlteredError(
             f"{len(altered)} file(s) of {program.directory} are missing or were changed: {summary(altered)}",
             hint="Copy them again: mosaic-gateway install (restarts the gateway).",
             details={"files": altered},
@@ -109,9 +104,9 @@ def _gateway(installation: Installation) -> str:
     if not state.running and installation.receipt.state is ReceiptState.RETAINED:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
-        raise NotRunningError("the gateway is not running", hint="Start it: mosaic-gateway start")
+        raise gateway_process.NotReadyError("the gateway is not running", hint="Start it: mosaic-gateway start")
     if not state.ready:
-        raise NotRunningError(
+        raise gateway_process.NotReadyError(
             f"the gateway (process {state.pid}) is running but not ready", hint="See its log: mosaic-gateway logs"
         )
     return f"ready at {state.url}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.errors import PreflightError, RefusedError
+from mosaic_gateway.errors import PreflightError, RefusedError, UsageError
 
-__all__ = ["HomeForeignError", "HomeUnusableError"]
+__all__ = ["HomeForeignError", "HomeModeError", "HomeUnusableError", "RunAsError"]
 
 
 class HomeUnusableError(PreflightError):
@@ -17,3 +17,15 @@ class HomeForeignError(RefusedError):
     """The directory contains files that do not belong to an installation."""
 
     code = "HOME_FOREIGN"
+
+
+class HomeModeError(PreflightError):
+    """The home, or something in it, is open to other users, closed to its owner, or owned by another user."""
+
+    code = "HOME_MODE"
+
+
+class RunAsError(UsageError):
+    """The account given with ``--run-as`` cannot own the installation."""
+
+    code = "RUN_AS"

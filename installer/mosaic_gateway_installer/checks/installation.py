@@ -24,6 +24,7 @@ from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_error
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
+from mosaic_gateway_installer.checks.home_errors import HomeModeError
 from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
@@ -43,12 +44,6 @@ class IncompleteError(PreflightError):
     """An install or uninstall was interrupted."""
 
     code = "INSTALL_INCOMPLETE"
-
-
-class ModeError(PreflightError):
-    """Files or directories of the home are open to other users, closed to their owner, or owned by another user."""
-
-    code = "HOME_MODE"
 
 
 class LeftoversError(AdviceError):
@@ -105,7 +100,7 @@ def _modes(installation: Installation) -> str:
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ModeError(
+        raise HomeModeError(
             f"{first.path} is open to other users, closed to its owner, or owned by another user{more}",
             hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
@@ -154,7 +149,7 @@ def _children(directory: Path) -> list[Path]:
 
 def _repair_modes(installation: Installation, fault: MosaicError) -> str:
     """Set the modes of the owner's paths; leave those of another user as they are."""
-    if not isinstance(fault, ModeError):
+    if not isinstance(fault, HomeModeError):
         raise fault
     repaired, foreign = [], []
     for wrong in _wrong_paths(installation.home):
@@ -165,7 +160,7 @@ def _repair_modes(installation: Installation, fault: MosaicError) -> str:
             repaired.append(str(wrong.path))
     left = f"owned by another user, so only root can change it: {', '.join(foreign)}"
     if foreign and not repaired:
-        raise ModeError(left)
+        raise HomeModeError(left)
     return f"set the mode of {', '.join(repaired) or 'nothing'}{f'; {left}' if foreign else ''}"
 
 

@@ -6,23 +6,17 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
+from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 
-__all__ = ["CHECKS", "PackageAlteredError", "package_faults", "summary"]
+__all__ = ["CHECKS", "package_faults", "summary"]
 
 SHOWN = 5  # names in a message; the details have all
-
-
-class PackageAlteredError(PreflightError):
-    """Files of the program are missing or were changed after installation."""
-
-    code = "FILES_ALTERED"
 
 
 def summary(files: Sequence[str]) -> str:
@@ -41,7 +35,7 @@ def _files(installation: Installation) -> str:
     faults = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
     names, pinned = faults["altered"], faults["pinned"]
     if names:
-        raise PackageAlteredError(
+        raise FilesAlteredError(
             f"{len(names)} file(s) of the package are missing or were changed: {summary(names)}",
             hint=f"Reinstall: pip install --force-reinstall --no-deps {' '.join(pinned)}",
             details={"files": names},

@@ -13,7 +13,8 @@ from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation
-from mosaic_gateway_installer.checks.package import PackageAlteredError, summary
+from mosaic_gateway_installer.checks.package import summary
+from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 
 __all__ = ["CHECKS"]
 
@@ -37,7 +38,7 @@ def _programs(installation: Installation) -> str:
     copy = copy_of(installation.home, runtime.version)
     altered = altered_files(copy)
     if altered:
-        raise PackageAlteredError(
+        raise FilesAlteredError(
             f"{len(altered)} file(s) of {copy} are missing or were changed: {summary(altered)}",
             hint="Copy them again: mosaic-gateway install (restarts the gateway).",
             details={"files": altered},

@@ -15,7 +15,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.engines.base import CpuUnsupportedError
-from mosaic_gateway.errors import MosaicError, SmokeTestError, UsageError
+from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
@@ -26,6 +26,7 @@ from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
+from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.checks.preflight import check_install, examine_install, inspect_home
 from mosaic_gateway_installer.checks.preflight.target import Subject
@@ -44,16 +45,10 @@ from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
 from mosaic_gateway_installer.upgrade.major_version import remove_record
 
-__all__ = ["RunAsError", "account_of_home", "inspected", "install", "install_locked", "new_home"]
+__all__ = ["account_of_home", "inspected", "install", "install_locked", "new_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
-
-
-class RunAsError(UsageError):
-    """The account given with ``--run-as`` cannot own the installation."""
-
-    code = "RUN_AS"
 
 
 def account_of_home(home: Home) -> str | None:

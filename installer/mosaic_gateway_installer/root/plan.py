@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.config import SYSTEM_HOME
-from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.machine_record import MachineRecord, key_of, machine_records
 from mosaic_gateway.process.access import closed_part
 from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.trusted_path import FoundPath, UnsafePathError, find_path, open_directory
-from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError
+from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError, RunAsError
 from mosaic_gateway_installer.root.broker import PROGRAMS
 from mosaic_gateway_installer.root.service_account import COMMENT, SERVICE_ACCOUNT
 
@@ -34,12 +33,6 @@ __all__ = [
 COMMAND = Path("/usr/local/bin/mosaic-gateway")
 HIGHEST_PORT = 65535
 Options = Mapping[str, Any]
-
-
-class RunAsError(UsageError):
-    """The account given with ``--run-as`` cannot own the installation."""
-
-    code = "RUN_AS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

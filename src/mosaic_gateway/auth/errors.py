@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from mosaic_gateway.errors import MosaicError, RefusedError, UsageError
 
 __all__ = [
@@ -25,6 +27,7 @@ class InvalidEmailError(UsageError):
     """The text is not an e-mail address that better-auth accepts."""
 
     code = "INVALID_EMAIL"
+    http_status = HTTPStatus.BAD_REQUEST
 
 
 class InvalidNameError(UsageError):
@@ -43,18 +46,21 @@ class PasswordTooShortError(UsageError):
     """The password is shorter than the minimum."""
 
     code = "PASSWORD_TOO_SHORT"
+    http_status = HTTPStatus.BAD_REQUEST
 
 
 class PasswordTooLongError(UsageError):
     """The password is longer than the maximum."""
 
     code = "PASSWORD_TOO_LONG"
+    http_status = HTTPStatus.BAD_REQUEST
 
 
 class UserExistsError(UsageError):
     """Another user has this e-mail address."""
 
     code = "USER_EXISTS"
+    http_status = HTTPStatus.CONFLICT
 
 
 class UserNotFoundError(UsageError):
@@ -67,30 +73,35 @@ class AdminExistsError(RefusedError):
     """The gateway already has an admin, so set-up is closed."""
 
     code = "ADMIN_EXISTS"
+    http_status = HTTPStatus.CONFLICT
 
 
 class SetupTokenError(RefusedError):
     """The set-up token is missing, wrong, used or expired."""
 
     code = "SETUP_TOKEN_INVALID"
+    http_status = HTTPStatus.FORBIDDEN
 
 
 class InvalidCredentialsError(RefusedError):
     """E-mail address or password is wrong; the message does not say which."""
 
     code = "INVALID_EMAIL_OR_PASSWORD"
+    http_status = HTTPStatus.UNAUTHORIZED
 
 
 class BannedUserError(RefusedError):
     """The password is correct, but the user is banned."""
 
     code = "BANNED_USER"
+    http_status = HTTPStatus.FORBIDDEN
 
 
 class DatabaseUnavailableError(MosaicError):
     """The database does not answer."""
 
     code = "DATABASE_UNAVAILABLE"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class SchemaMissingError(MosaicError):

@@ -13,9 +13,10 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.errors import PreflightError, UsageError
+from mosaic_gateway.errors import UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.gateway.control.gateway_process import NotReadyError
 from mosaic_gateway.gateway.control.program import is_data_retained
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
@@ -27,12 +28,6 @@ FOLLOW_PAUSE = 0.3  # seconds
 CHUNK = 1 << 20  # bytes
 NO_SERVICE = "none; after a reboot, start the gateway with mosaic-gateway start"
 ADOPT = "Adopt the data: mosaic-gateway install"
-
-
-class NotReadyError(PreflightError):
-    """The gateway is not running or not ready."""
-
-    code = "NOT_READY"
 
 
 @click.command(short_help="Start the gateway in the background.")

@@ -1,4 +1,4 @@
-"""JSON responses, error responses, and the mapping of error codes to HTTP statuses."""
+"""JSON responses and error responses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,6 @@ from mosaic_gateway.errors import MosaicError
 __all__ = ["ApiError", "answer_error", "empty", "json_response"]
 
 SECURITY: Mapping[str, str] = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-#: Error code → HTTP status. Any other code is an internal error (500).
-STATUS: Mapping[str, int] = {
-    "INVALID_EMAIL": 400,
-    "PASSWORD_TOO_SHORT": 400,
-    "PASSWORD_TOO_LONG": 400,
-    "INVALID_EMAIL_OR_PASSWORD": 401,
-    "BANNED_USER": 403,
-    "SETUP_TOKEN_INVALID": 403,
-    "ADMIN_EXISTS": 409,
-    "USER_EXISTS": 409,
-    "DATABASE_UNAVAILABLE": 503,
-}
 RETRY_AFTER = "1"  # seconds
 
 
@@ -55,10 +43,10 @@ def empty(status: int) -> Response:
 
 
 def answer_error(error: ApiError | MosaicError) -> Response | None:
-    """Return the response for an `ApiError` or a code in `STATUS`, None for an internal error."""
+    """Return the response for an `ApiError` or an error with an HTTP status, None for an internal error."""
     if isinstance(error, ApiError):
         return _error(error.status, error.code, error.message, error.headers)
-    status = STATUS.get(error.code)
+    status = error.http_status
     if status is None:
         return None
     headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.errors import BusyError, RefusedError
+from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
@@ -29,6 +29,7 @@ from mosaic_gateway.fs.record_fields import (
     optional,
 )
 from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
+from mosaic_gateway.installation.home_lock import HomeBusyError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import holder_of
 
@@ -52,12 +53,6 @@ class UpgradeUnfinishedError(RefusedError):
     """An upgrade was not completed, and the data may be between two versions."""
 
     code = "UPGRADE_UNFINISHED"
-
-
-class UpgradeRunningError(BusyError):
-    """Another process is upgrading the installation."""
-
-    code = "HOME_BUSY"
 
 
 class Phase(StrEnum):
@@ -157,10 +152,10 @@ def unfinished_error(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:
 
 
 def refuse_beside_upgrade(home: Home) -> None:
-    """Raise `UpgradeRunningError` if another process is upgrading *home*; that process starts the gateway itself."""
+    """Raise `HomeBusyError` if another process is upgrading *home*; that process starts the gateway itself."""
     holder = holder_of(home.lock)
     if holder is not None and holder.facts.get("verb") == VERB and holder.pid != os.getpid():
-        raise UpgradeRunningError(
+        raise HomeBusyError(
             f"{home.path} is being upgraded by process {holder.pid}, which starts the gateway",
             hint="Wait until the upgrade has ended.",
             details={"pid": holder.pid},

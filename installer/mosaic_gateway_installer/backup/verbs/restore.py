@@ -19,10 +19,11 @@ from mosaic_gateway_installer.backup.manifest import BackupKind
 from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageBackupStep, SwapStep
 from mosaic_gateway_installer.backup.stored_backups import Backup, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
+from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.preflight import check_home
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import RunAsError, account_of_home, install_locked, new_home
+from mosaic_gateway_installer.install.verb import account_of_home, install_locked, new_home
 from mosaic_gateway_installer.session import session
 from mosaic_gateway_installer.step import Context, Step
 from mosaic_gateway_installer.step_runner import execute

@@ -14,13 +14,12 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
-from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError
+from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeModeError, HomeUnusableError
 from mosaic_gateway_installer.checks.preflight.target import Subject
 
 __all__ = [
     "CHECKS",
     "HomeForeignError",
-    "HomeModeError",
     "HomeUnusableError",
     "check_home",
     "inspect_home",
@@ -30,12 +29,6 @@ __all__ = [
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: Files that a killed install or restore leaves in a directory that is not a home yet.
 OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
-
-
-class HomeModeError(PreflightError):
-    """Other users can read or write the home."""
-
-    code = "HOME_MODE"
 
 
 class HomeNoExecError(PreflightError):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mosaic_gateway import __version__
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.gateway.control.program import OtherVersionError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway_installer.checks.finding import Check
@@ -27,12 +28,6 @@ class SecretLostError(RefusedError):
     """There is data, but its secret is missing."""
 
     code = "SECRET_LOST"
-
-
-class UpgradeNeededError(RefusedError):
-    """The home is an installation of another version."""
-
-    code = "UPGRADE_NEEDED"
 
 
 def retained(subject: Subject) -> str:
@@ -63,7 +58,7 @@ def retained(subject: Subject) -> str:
 
 
 def version(subject: Subject) -> str:
-    """Check that the home is not an installation of another version. Raises `UpgradeNeededError`."""
+    """Check that the home is not an installation of another version. Raises `OtherVersionError`."""
     subject.require_home()
     receipt = subject.receipt
     if receipt is None or receipt.state is not ReceiptState.INSTALLED or subject.upgrading:
@@ -72,7 +67,7 @@ def version(subject: Subject) -> str:
     if downgrade(receipt.version, __version__, receipt.schema, schema) is not None:
         return f"version {receipt.version} is installed"  # `retained` raises the error
     if receipt.version != __version__ or receipt.schema not in {None, schema}:
-        raise UpgradeNeededError(
+        raise OtherVersionError(
             f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
             hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
             details={"installed": receipt.version, "version": __version__},

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mosaic_gateway.config import Config, load_config
-from mosaic_gateway.errors import BusyError, InternalError, MosaicError
+from mosaic_gateway.errors import BusyError, InternalError, MosaicError, PreflightError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import VERSION, Field, RecordError, boolean, checked_record, matching
 from mosaic_gateway.gateway.control.program import Program, current_program, program_words, refuse_other_version
@@ -42,6 +42,7 @@ __all__ = [
     "GatewayStartError",
     "GatewayState",
     "Launched",
+    "NotReadyError",
     "StartBusyError",
     "Started",
     "launch",
@@ -63,6 +64,12 @@ NOTE = {
     "version": Field(matching(VERSION, "a version"), None),
     "service": Field(boolean, default=False),
 }
+
+
+class NotReadyError(PreflightError):
+    """The gateway is not running or not ready."""
+
+    code = "NOT_READY"
 
 
 class GatewayStartError(MosaicError):
