@@ -1,4 +1,4 @@
-"""The base of all steps, and the context that the steps of one verb share."""
+"""The base of all steps, and the target that the steps of one verb share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.step_journal import Journal
 
-__all__ = ["Context", "Step", "StepId"]
+__all__ = ["Step", "StepId", "Target"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """The target state of the installation.
+class Target:
+    """The state that a verb brings an installation to.
 
     ``account_name`` is the service account that owns the home, for display only; None for the user who runs the
     installer. ``new_directories`` are the home and its parents that do not exist yet, outermost first; empty if the

@@ -24,7 +24,7 @@ from mosaic_gateway_installer.backup.manifest import DUMP
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows, tables_of
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["DatabaseNotEmptyError", "RestoreDumpStep"]
 
@@ -43,7 +43,7 @@ class DatabaseNotEmptyError(RefusedError):
 class RestoreDumpStep(Step):
     """Restores the dump into the database given by the settings or by ``DATABASE_URL``."""
 
-    context: Context
+    target: Target
     backup: Backup
     id: ClassVar[StepId] = StepId.FILL
 
@@ -69,7 +69,7 @@ class RestoreDumpStep(Step):
 
     def apply(self) -> None:
         """Restore the dump in one transaction. Raises `RestoreFailedError`, `DiskFullError`, OSError."""
-        home = self.context.home
+        home = self.target.home
         config = _config(home)
         tools = Home(home.path / SWAP / "tools")
         if config.postgres_bin is not None:

@@ -18,7 +18,7 @@ from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]
 
@@ -27,33 +27,33 @@ __all__ = ["EmptyHomeStep", "StageBackupStep", "SwapStep"]
 class EmptyHomeStep(Step):
     """Creates a new home with the instance id of the backup."""
 
-    context: Context
+    target: Target
     backup: Backup
     id: ClassVar[StepId] = StepId.EMPTY_HOME
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create {self.context.home.path} for instance {self.backup.manifest.instance_id}"
+        return f"Create {self.target.home.path} for instance {self.backup.manifest.instance_id}"
 
     def done(self) -> bool:
         """Return whether the home has a receipt."""
-        return self.context.home.receipt.exists()
+        return self.target.home.receipt.exists()
 
     def apply(self) -> None:
         """Write the receipt of a home with retained data, which an install then adopts."""
-        write_receipt(self.context.home, receipt_of(self.backup, self.context))
+        write_receipt(self.target.home, receipt_of(self.backup, self.target))
 
     def undo(self) -> None:
         """Remove the receipt."""
-        remove_file(self.context.home.receipt)
+        remove_file(self.target.home.receipt)
 
 
 @dataclass(slots=True)
 class StageBackupStep(Step):
     """Copies the backup into the home, beside the present data."""
 
-    context: Context
+    target: Target
     backup: Backup
     present: Receipt | None
     id: ClassVar[StepId] = StepId.STAGE
@@ -61,11 +61,11 @@ class StageBackupStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy {self.backup.path} into {self.context.home.path}"
+        return f"Copy {self.backup.path} into {self.target.home.path}"
 
     def apply(self) -> None:
         """Copy data, secrets and settings, and write an updated copy of the present receipt."""
-        home, stage = self.context.home, staging(self.context.home)
+        home, stage = self.target.home, staging(self.target.home)
         clean_up(home)
         if not can_share(self.backup.path, home.path):
             check_free_space(home.path, self.backup.manifest.size, "The restore")
@@ -78,7 +78,7 @@ class StageBackupStep(Step):
             for name, copy in copies.items():
                 if (self.backup.path / name).exists():
                     copy_tree(self.backup.path / name, copy)
-        receipt = self.present or receipt_of(self.backup, self.context)
+        receipt = self.present or receipt_of(self.backup, self.target)
         manifest = self.backup.manifest
         if manifest.schema != schema_digest(load_bundles()):  # an install migrates retained data, or refuses it
             receipt = replace(receipt, state=ReceiptState.RETAINED, version=manifest.version)
@@ -87,14 +87,14 @@ class StageBackupStep(Step):
 
     def undo(self) -> None:
         """Remove the copy."""
-        shutil.rmtree(self.context.home.path / SWAP, ignore_errors=True)
+        shutil.rmtree(self.target.home.path / SWAP, ignore_errors=True)
 
 
 @dataclass(slots=True)
 class SwapStep(Step):
     """Exchanges the present data for the staged copy; undo, or recovery after a kill, puts the present data back."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.SWAP
     _started: bool = False
 
@@ -106,19 +106,19 @@ class SwapStep(Step):
     def apply(self) -> None:
         """Exchange them while the database is stopped."""
         self._started = True
-        self._at_rest(lambda: exchange(self.context.home, PARTS))
+        self._at_rest(lambda: exchange(self.target.home, PARTS))
 
     def undo(self) -> None:
         """Put the previous ones back."""
         if self._started:
-            self._at_rest(lambda: put_back(self.context.home))
+            self._at_rest(lambda: put_back(self.target.home))
 
     def _at_rest(self, act: Callable[[], None]) -> None:
-        with database_at_rest(self.context.home):
+        with database_at_rest(self.target.home):
             act()
 
 
-def receipt_of(backup: Backup, context: Context) -> Receipt:
+def receipt_of(backup: Backup, target: Target) -> Receipt:
     """Return the receipt of a new home for *backup*: retained data of that instance."""
     manifest = backup.manifest
     return Receipt(
@@ -127,7 +127,7 @@ def receipt_of(backup: Backup, context: Context) -> Receipt:
         version=manifest.version,
         engine=manifest.engine,
         created_at=manifest.created_at,
-        home_created=bool(context.new_directories),
-        parents_created=tuple(map(str, context.new_directories[:-1])),
+        home_created=bool(target.new_directories),
+        parents_created=tuple(map(str, target.new_directories[:-1])),
         schema=manifest.schema,
     )

@@ -15,6 +15,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.auth.errors import SchemaMissingError
 from mosaic_gateway.auth.links import setup_url
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.requirements import version_text
@@ -27,7 +28,6 @@ from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.schema_fingerprint import schema_lines
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
 
 __all__ = ["CHECKS"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check
-from mosaic_gateway_installer.checks.installed_target import Installation
 
 __all__ = ["checks_for"]
 

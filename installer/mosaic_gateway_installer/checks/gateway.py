@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import current_program
@@ -11,7 +12,6 @@ from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.store import altered_files
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
@@ -25,7 +26,6 @@ from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_erro
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
-from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
 

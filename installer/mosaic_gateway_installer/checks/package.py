@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.pglite.data import MAJOR, data_of
 from mosaic_gateway.engines.pglite.npm_packages import verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime, recorded_node
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
-from mosaic_gateway_installer.checks.installed_target import Installation
 
 __all__ = ["CHECKS"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from packaging.version import Version
 
+from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, running_conninfo
@@ -12,7 +13,6 @@ from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.installed_target import Installation
 from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 

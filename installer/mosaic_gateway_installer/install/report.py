@@ -12,59 +12,59 @@ from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.installation.service_record import Manager
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.service.manager_selection import lingers
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["done_outcome", "planned_outcome"]
 
 LINGER = "loginctl enable-linger"
 
 
-def planned_outcome(context: Context, findings: Sequence[CheckResult], pending: Sequence[Step]) -> Outcome:
+def planned_outcome(target: Target, findings: Sequence[CheckResult], pending: Sequence[Step]) -> Outcome:
     """Return the result of a dry run with the steps *pending*."""
     checks = {"checks": [finding.to_dict() for finding in findings]}
-    lines = [f"Would install into {context.home.path} (engine {_summary(context)}):"]
+    lines = [f"Would install into {target.home.path} (engine {_summary(target)}):"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     if not pending:
-        lines = [f"{context.home.path} is installed; nothing would change."]
+        lines = [f"{target.home.path} is installed; nothing would change."]
     return Outcome(
-        result={"dry_run": True, **_facts(context, pending), **checks}, lines=(*finding_lines(findings), *lines)
+        result={"dry_run": True, **_facts(target, pending), **checks}, lines=(*finding_lines(findings), *lines)
     )
 
 
-def done_outcome(context: Context, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
+def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] | None, link: str | None) -> Outcome:
     """Return the result after the steps *pending* ran.
 
     *smoke* is the result of the smoke test, *link* the URL for the creation of the first admin.
     """
-    receipt = read_receipt(context.home)
+    receipt = read_receipt(target.home)
     instance = receipt.instance_id if receipt else ""
-    lines = [f"mosaic-gateway {__version__} is installed in {context.home.path} (instance {instance})."]
-    lines.append(f"The database is run by {_summary(context)}.")
+    lines = [f"mosaic-gateway {__version__} is installed in {target.home.path} (instance {instance})."]
+    lines.append(f"The database is run by {_summary(target)}.")
     if not pending:
-        lines = [f"{context.home.path} is already installed; nothing was changed (instance {instance})."]
+        lines = [f"{target.home.path} is already installed; nothing was changed (instance {instance})."]
     if smoke is None:
         lines.append("Start it: mosaic-gateway start")
     else:
-        lines.append(f"The gateway runs at {context.config.url} and passed its smoke test.")
+        lines.append(f"The gateway runs at {target.config.url} and passed its smoke test.")
     lines += [note for step in pending for note in step.notes]
-    lines += _service_lines(context, pending)
+    lines += _service_lines(target, pending)
     if link is not None:
         lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
         lines.append("No admin yet. The earlier link still works; for a new one: mosaic-gateway bootstrap link")
-    result = {"dry_run": False, **_facts(context, pending), "instance_id": instance, "smoke_test": smoke}
+    result = {"dry_run": False, **_facts(target, pending), "instance_id": instance, "smoke_test": smoke}
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
 
-def _summary(context: Context) -> str:
-    reason = context.engine_reason
-    return f"{context.config.engine}: {reason}" if reason else str(context.config.engine)
+def _summary(target: Target) -> str:
+    reason = target.engine_reason
+    return f"{target.config.engine}: {reason}" if reason else str(target.config.engine)
 
 
-def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
+def _service_lines(target: Target, pending: Sequence[Step]) -> list[str]:
     """Return the lines about the service; none if nothing was changed."""
     summary = []
-    service = registered_service(context.home)
+    service = registered_service(target.home)
     if service is None and pending:
         summary.append("It is not a service: after a reboot, run mosaic-gateway start.")
     if service is not None and any(step.id is StepId.SERVICE for step in pending):
@@ -74,14 +74,14 @@ def _service_lines(context: Context, pending: Sequence[Step]) -> list[str]:
     return summary
 
 
-def _facts(context: Context, pending: Sequence[Step]) -> dict[str, Any]:
+def _facts(target: Target, pending: Sequence[Step]) -> dict[str, Any]:
     return {
-        "home": str(context.home.path),
-        "engine": str(context.config.engine),
-        "engine_reason": context.engine_reason,
-        "url": context.config.url,
-        "account": context.account_name,
-        "service": service.described if (service := registered_service(context.home)) is not None else None,
+        "home": str(target.home.path),
+        "engine": str(target.config.engine),
+        "engine_reason": target.engine_reason,
+        "url": target.config.url,
+        "account": target.account_name,
+        "service": service.described if (service := registered_service(target.home)) is not None else None,
         "changed": bool(pending),
         "steps": [{"id": step.id, "description": step.description} for step in pending],
     }

@@ -18,7 +18,7 @@ from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBac
 from mosaic_gateway_installer.install.steps.settings import ConfigStep, SecretStep
 from mosaic_gateway_installer.service.manager_selection import available_manager
 from mosaic_gateway_installer.service.steps import service_of, service_step
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step import Step, Target
 
 __all__ = ["pending"]
 
@@ -29,34 +29,34 @@ class ServiceUnavailableError(PreflightError):
     code = "SERVICE_UNAVAILABLE"
 
 
-def pending(context: Context, options: InstallOptions) -> list[Step]:
-    """Return the steps that have to run to reach the state that *context* and *options* describe.
+def pending(target: Target, options: InstallOptions) -> list[Step]:
+    """Return the steps that have to run to reach the state that *target* and *options* describe.
 
     Raises `ServiceUnavailableError`.
     """
-    manager = _manager(context, options, read_receipt(context.home))
+    manager = _manager(target, options, read_receipt(target.home))
     ids = install_steps(
-        context.config.engine,
+        target.config.engine,
         start=options.start,
         service=manager is not None,
         backup=options.backup,
     )
-    steps = {step.id: step for step in _steps(context, manager)}
+    steps = {step.id: step for step in _steps(target, manager)}
     done = {step for step in ids if steps[step].done()}
     return [steps[step] for step in pending_steps(ids, done)]
 
 
-def _manager(context: Context, options: InstallOptions, receipt: Receipt | None) -> Manager | None:
+def _manager(target: Target, options: InstallOptions, receipt: Receipt | None) -> Manager | None:
     """Return the service manager that this home uses or will use. Raises `ServiceUnavailableError`."""
     wanted = options.service
     if wanted is None:
         wanted = receipt is None or receipt.service_wanted
     if not wanted:
         return None
-    recorded = service_of(receipt) if context.home.broker is None else registered_service(context.home)
+    recorded = service_of(receipt) if target.home.broker is None else registered_service(target.home)
     if recorded is not None and receipt is not None and receipt.state is ReceiptState.INSTALLED:
         return recorded.manager
-    available = available_manager(context.home.broker)
+    available = available_manager(target.home.broker)
     if available.manager is None and options.service:
         raise ServiceUnavailableError(
             f"no service can be registered: {available.reason}",
@@ -65,27 +65,27 @@ def _manager(context: Context, options: InstallOptions, receipt: Receipt | None)
     return available.manager
 
 
-def _steps(context: Context, manager: Manager | None) -> tuple[Step, ...]:
+def _steps(target: Target, manager: Manager | None) -> tuple[Step, ...]:
     """Return all possible steps; the plan selects those that an installation consists of."""
-    launch = LaunchStep(context)
-    runtime: Step = RuntimeStep(context)
-    database: Step = ClusterStep(context)
-    if context.config.engine is EngineName.PGLITE:
+    launch = LaunchStep(target)
+    runtime: Step = RuntimeStep(target)
+    database: Step = ClusterStep(target)
+    if target.config.engine is EngineName.PGLITE:
         from mosaic_gateway_installer.install.steps.pglite import PgliteDataStep, PgliteRuntimeStep
 
-        runtime, database = PgliteRuntimeStep(context), PgliteDataStep(context)
+        runtime, database = PgliteRuntimeStep(target), PgliteDataStep(target)
     return (
-        HomeStep(context),
-        ProgramStep(context),
-        StopStep(context),
-        ConfigStep(context),
-        SecretStep(context),
-        RetainedDataBackupStep(context),
+        HomeStep(target),
+        ProgramStep(target),
+        StopStep(target),
+        ConfigStep(target),
+        SecretStep(target),
+        RetainedDataBackupStep(target),
         launch,
         runtime,
-        MajorUpgradeStep(context),
+        MajorUpgradeStep(target),
         database,
-        service_step(context, manager),
-        SchemaStep(context),
-        StartStep(context, launch),
+        service_step(target, manager),
+        SchemaStep(target),
+        StartStep(target, launch),
     )

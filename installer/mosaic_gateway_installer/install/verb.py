@@ -40,7 +40,7 @@ from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.session import Recovery, needs_recovery, session
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
 from mosaic_gateway_installer.upgrade.major_version import remove_record
@@ -67,16 +67,16 @@ def install(home: Home, options: InstallOptions) -> Outcome:
         with session(home, "install"):
             pass
     with naming_lock_holder(home):
-        receipt, context, findings = inspected(home, options)
+        receipt, target, findings = inspected(home, options)
         if options.dry_run:
-            return _planned(context, findings, options)
+            return _planned(target, findings, options)
         check_install(findings)
     if home.broker is not None and home.broker.facts.get("only_checks"):
         return Outcome()
     try:
-        return _install(context, options, receipt)
+        return _install(target, options, receipt)
     except MosaicError as error:
-        if error.code != CpuUnsupportedError.code or not context.engine_chosen or read_receipt(home) is not None:
+        if error.code != CpuUnsupportedError.code or not target.engine_chosen or read_receipt(home) is not None:
             advise_retry(error, "install")
             raise
         LOG.warning("PostgreSQL does not run on this machine: %s", error.message)
@@ -85,79 +85,79 @@ def install(home: Home, options: InstallOptions) -> Outcome:
 
 def inspected(
     home: Home, options: InstallOptions, *, upgrading: bool = False
-) -> tuple[Receipt | None, Context, tuple[CheckResult, ...]]:
+) -> tuple[Receipt | None, Target, tuple[CheckResult, ...]]:
     """Return the receipt in *home*, the target state, and the results of the preflight checks."""
     receipt, fault = inspect_home(home)
     try:
-        context = _context(home, options, receipt)
+        target = _target(home, options, receipt)
     except MosaicError:
         if fault is not None:
             raise fault from None
         raise
     subject = Subject(
-        config=context.config,
+        config=target.config,
         receipt=receipt,
         home_fault=fault,
         accept_secret=options.accept_secret,
         upgrading=upgrading,
         host=read_host(),
     )
-    return receipt, context, examine_install(subject)
+    return receipt, target, examine_install(subject)
 
 
 def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Outcome:
     """Run the checks and steps of `install` in an existing home whose lock the caller holds."""
-    _, context, findings = inspected(home, options)
+    _, target, findings = inspected(home, options)
     check_install(findings)
-    return _run(context, options, pending(context, options), report)
+    return _run(target, options, pending(target, options), report)
 
 
 @contextmanager
-def new_home(context: Context) -> Iterator[None]:
+def new_home(target: Target) -> Iterator[None]:
     """Create the home and its missing parents; remove those again that are empty after the block."""
     with interruptible():
-        for directory in context.new_directories:
+        for directory in target.new_directories:
             make_directory(directory)
         try:
             yield
         finally:
-            for directory in reversed(context.new_directories):
+            for directory in reversed(target.new_directories):
                 with suppress(OSError):  # not empty: the installation succeeded, or it contains foreign files
                     directory.rmdir()
 
 
-def _install(context: Context, options: InstallOptions, receipt: Receipt | None) -> Outcome:
-    with new_home(context), session(context.home, "install", recovery=Recovery.NOTHING) as report:
-        if read_receipt(context.home) != receipt:  # another installer changed it before the lock was acquired
-            _, context, findings = inspected(context.home, options)
+def _install(target: Target, options: InstallOptions, receipt: Receipt | None) -> Outcome:
+    with new_home(target), session(target.home, "install", recovery=Recovery.NOTHING) as report:
+        if read_receipt(target.home) != receipt:  # another installer changed it before the lock was acquired
+            _, target, findings = inspected(target.home, options)
             check_install(findings)
-        return _run(context, options, pending(context, options), report)
+        return _run(target, options, pending(target, options), report)
 
 
-def _run(context: Context, options: InstallOptions, steps: Sequence[Step], report: Reporter) -> Outcome:
+def _run(target: Target, options: InstallOptions, steps: Sequence[Step], report: Reporter) -> Outcome:
     def finish() -> tuple[dict[str, Any] | None, str | None]:
         smoke = link = None
         if options.start:
             report.begin("Running the smoke test")
             fresh = any(step.id is StepId.CLUSTER for step in steps)
-            smoke = _smoke_test(context, needs_setup=True if fresh else None)
+            smoke = _smoke_test(target, needs_setup=True if fresh else None)
             report.done("The smoke test passed")
-            link = _link(context, steps) if smoke["needsSetup"] else None
-        _complete(context, options)
+            link = _link(target, steps) if smoke["needsSetup"] else None
+        _complete(target, options)
         return smoke, link
 
     try:
-        smoke, link = execute("install", steps, context.journal, report, finish)
+        smoke, link = execute("install", steps, target.journal, report, finish)
     except MosaicError as error:
         for step in steps:
             if isinstance(step, RetainedDataBackupStep) and step.created is not None and step.created.exists():
                 error.add_note(f"The backup of the data before the migration: {step.created}")
         raise
-    erase_leftovers(context.home)
-    return done_outcome(context, steps, smoke, link)
+    erase_leftovers(target.home)
+    return done_outcome(target, steps, smoke, link)
 
 
-def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Context:
+def _target(home: Home, options: InstallOptions, receipt: Receipt | None) -> Target:
     flags = {
         "host": options.host,
         "port": options.port,
@@ -171,7 +171,7 @@ def _context(home: Home, options: InstallOptions, receipt: Receipt | None) -> Co
         raise RunAsError("only root can install for another user", hint="Run without --run-as, or as root.")
     config = load_config(home, flags=flags, environ=process_environment())
     choice = _engine(config, options, receipt)
-    return Context(
+    return Target(
         home=home,
         config=replace(config, engine=choice.engine),
         engine_reason=choice.reason,
@@ -192,10 +192,10 @@ def _engine(config: Config, options: InstallOptions, receipt: Receipt | None) ->
     return select_engine(postgres, node, postgres_bin=config.postgres_bin)
 
 
-def _complete(context: Context, options: InstallOptions) -> None:
+def _complete(target: Target, options: InstallOptions) -> None:
     """Mark the installation as complete in the receipt, and delete the journal."""
-    receipt = installed(context.home)
-    identity = data_identity_of(context.home, context.config.auth_secret)
+    receipt = installed(target.home)
+    identity = data_identity_of(target.home, target.config.auth_secret)
     complete = replace(
         receipt,
         service_wanted=receipt.service_wanted if options.service is None else options.service,
@@ -207,39 +207,39 @@ def _complete(context: Context, options: InstallOptions) -> None:
         schema=schema_digest(load_bundles()),
     )
     if complete != receipt:
-        write_receipt(context.home, complete)
-    remove_record(context.home)
-    context.journal.close()
+        write_receipt(target.home, complete)
+    remove_record(target.home)
+    target.journal.close()
 
 
-def _smoke_test(context: Context, *, needs_setup: bool | None) -> dict[str, Any]:
+def _smoke_test(target: Target, *, needs_setup: bool | None) -> dict[str, Any]:
     """Run the smoke test; add the end of the gateway's log to an error, because the roll-back may delete the log."""
     try:
-        return smoke_test(context.config.local_url, needs_setup=needs_setup)
+        return smoke_test(target.config.local_url, needs_setup=needs_setup)
     except SmokeTestError as error:
-        tail = "\n".join(tail_of(context.home.gateway_log, LOG_LINES))
+        tail = "\n".join(tail_of(target.home.gateway_log, LOG_LINES))
         raise SmokeTestError(
             f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
         ) from error
 
 
-def _link(context: Context, steps: Sequence[Step]) -> str | None:
+def _link(target: Target, steps: Sequence[Step]) -> str | None:
     """Return a link for the creation of the first admin, None if an earlier link is still valid."""
     for step in steps:
         if isinstance(step, StartStep) and step.started is not None and step.launch.launched is not None:
             return step.started.setup_url  # the gateway started by this run has issued the link
     from mosaic_gateway.auth import accounts
 
-    with open_database(context.config) as conninfo:
+    with open_database(target.config) as conninfo:
         if accounts.has_setup_token(conninfo):
             return None
-        return setup_url(context.config.url, accounts.issue_setup_token(conninfo))
+        return setup_url(target.config.url, accounts.issue_setup_token(conninfo))
 
 
-def _planned(context: Context, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:
+def _planned(target: Target, findings: Sequence[CheckResult], options: InstallOptions) -> Outcome:
     checks = {"checks": [finding.to_dict() for finding in findings]}
     try:
         check_install(findings)
     except MosaicError as error:
         return Outcome(result={"dry_run": True, **checks}, lines=finding_lines(findings), error=error)
-    return planned_outcome(context, findings, pending(context, options))
+    return planned_outcome(target, findings, pending(target, options))

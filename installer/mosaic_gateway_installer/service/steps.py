@@ -36,24 +36,24 @@ from mosaic_gateway_installer.service.registry import (
 )
 from mosaic_gateway_installer.service.systemd import is_below_homes, systemd_unit
 from mosaic_gateway_installer.service.unit_facts import UnitFacts
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", "service_step"]
 
 
-def service_step(context: Context, manager: Manager | None) -> ServiceStep | MachineServiceStep:
-    """Return the step that registers the gateway of *context* with *manager* (None: that unregisters it)."""
-    home = context.home
+def service_step(target: Target, manager: Manager | None) -> ServiceStep | MachineServiceStep:
+    """Return the step that registers the gateway of *target* with *manager* (None: that unregisters it)."""
+    home = target.home
     if home.broker is not None and home.programs is not None:
-        return MachineServiceStep(context, manager)
-    return ServiceStep(context, manager)
+        return MachineServiceStep(target, manager)
+    return ServiceStep(target, manager)
 
 
 @dataclass(slots=True)
 class MachineServiceStep(Step):
     """Registers the gateway with the system's *manager* through root's process; None: unregisters it."""
 
-    context: Context
+    target: Target
     manager: Manager | None
     id: ClassVar[StepId] = StepId.SERVICE
     notes: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class MachineServiceStep(Step):
     def done(self) -> bool:
         """Return whether the unit is in place, or without *manager*, that there is none."""
         if self.manager is None:
-            return registered_service(self.context.home) is None
+            return registered_service(self.target.home) is None
         return bool(self._ask(Request.UNIT_STATE)["in_place"])
 
     def apply(self) -> None:
@@ -81,17 +81,17 @@ class MachineServiceStep(Step):
             self._ask(Request.RESTORE_UNIT)
 
     def _ask(self, request: Request) -> dict[str, list[str]]:
-        broker = self.context.home.broker
+        broker = self.target.home.broker
         if broker is None:
             raise LookupError(self.id)
-        return broker.ask(request, _request(self.context).to_dict())[0]
+        return broker.ask(request, _request(self.target).to_dict())[0]
 
 
 @dataclass(slots=True)
 class ServiceStep(Step):
     """Registers the gateway with *manager*; None: unregisters it. ``notes`` are lines for the output."""
 
-    context: Context
+    target: Target
     manager: Manager | None
     id: ClassVar[StepId] = StepId.SERVICE
     notes: list[str] = field(default_factory=list)
@@ -107,18 +107,18 @@ class ServiceStep(Step):
 
     def done(self) -> bool:
         """Return whether the unit is in place, or without *manager*, that there is none."""
-        receipt = read_receipt(self.context.home)
+        receipt = read_receipt(self.target.home)
         recorded = service_of(receipt)
         if self.manager is None:
             return receipt is None or (recorded is None and receipt.service is None)
         if receipt is None or recorded is None or recorded.manager is not self.manager:
             return False
         wanted = self._unit(receipt.instance_id, confined=recorded.confined)
-        return wanted == recorded and is_in_place(wanted, self.context.home)
+        return wanted == recorded and is_in_place(wanted, self.target.home)
 
     def apply(self) -> None:
         """Record the unit in the receipt, then write it. Raises `UnitForeignError`, `ServiceFailedError`, OSError."""
-        home = self.context.home
+        home = self.target.home
         receipt = installed(home)
         recorded = service_of(receipt)
         self._started, self._before = True, receipt
@@ -140,7 +140,7 @@ class ServiceStep(Step):
         """Restore the previous unit, or remove the new one."""
         if not self._started or self._before is None:
             return
-        home = self.context.home
+        home = self.target.home
         with suppress(ServiceFailedError):
             new = registered_service(home)
             if new is not None and (self._text_before is None or new != self._changed):
@@ -155,7 +155,7 @@ class ServiceStep(Step):
         """Return the unit with the text to write."""
         if self.manager is None:
             raise LookupError(self.id)
-        context, home = self.context, self.context.home
+        target, home = self.target, self.target.home
         service = Service(manager=self.manager, name=unit_name(self.manager, home, instance_id), confined=confined)
         facts = UnitFacts(
             service=service,
@@ -163,8 +163,8 @@ class ServiceStep(Step):
             program=home.runtime / CURRENT / "bin" / "mosaic-gateway",
             interpreter=interpreter(),
             account=None,
-            waits_for_network=context.config.engine is EngineName.SERVER,
-            outside=_outside(context),
+            waits_for_network=target.config.engine is EngineName.SERVER,
+            outside=_outside(target),
         )
         text = systemd_unit(facts) if service.is_systemd else launchd_job(facts)
         return replace(service, text=text)
@@ -174,7 +174,7 @@ class ServiceStep(Step):
 class UnregisterStep(Step):
     """Unregisters the unit, for an uninstall; `undo` registers it again."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     id: ClassVar[StepId] = StepId.UNREGISTER
     notes: list[str] = field(default_factory=list)
@@ -187,11 +187,11 @@ class UnregisterStep(Step):
 
     def done(self) -> bool:
         """Return whether this home has no registered unit."""
-        return registered_service(self.context.home) is None
+        return registered_service(self.target.home) is None
 
     def apply(self) -> None:
         """Disable it and remove its file. Raises MosaicError, OSError."""
-        home = self.context.home
+        home = self.target.home
         service = registered_service(home)
         if service is None:
             return
@@ -203,7 +203,7 @@ class UnregisterStep(Step):
 
     def undo(self) -> None:
         """Register the previous unit."""
-        home, service = self.context.home, service_of(self.receipt)
+        home, service = self.target.home, service_of(self.receipt)
         if self._text is None:
             return
         if home.broker is not None and home.programs is not None:
@@ -224,9 +224,9 @@ def _description(manager: Manager | None) -> str:
     return f"Register the gateway as {kind.get(manager, 'a launchd job')}"
 
 
-def _request(context: Context) -> UnitRequest:
+def _request(target: Target) -> UnitRequest:
     """Return the values of the unit that depend on the home's settings."""
-    config = context.config
+    config = target.config
     configured = {
         EngineName.POSTGRES: (config.postgres_bin,),
         EngineName.PGLITE: (config.pglite_dir, recorded_binary(config.home)),
@@ -235,16 +235,16 @@ def _request(context: Context) -> UnitRequest:
     return UnitRequest(
         waits_for_network=config.engine is EngineName.SERVER,
         reads_homes=is_below_homes(*paths, *(path.resolve() for path in paths)),
-        socket_outside=_outside(context) is not None,
+        socket_outside=_outside(target) is not None,
     )
 
 
-def _outside(context: Context) -> Path | None:
+def _outside(target: Target) -> Path | None:
     """Return the parent of the directory of the database's socket, None if the socket is in the home."""
-    if context.config.engine is EngineName.SERVER:
+    if target.config.engine is EngineName.SERVER:
         return None
-    fallback = runtime_directory(process_environment()) if context.home.programs is None else FALLBACK
+    fallback = runtime_directory(process_environment()) if target.home.programs is None else FALLBACK
     with suppress(EngineStartError):
-        directory = socket_place(context.home, fallback)
-        return None if directory == context.home.run else directory.parent
+        directory = socket_place(target.home, fallback)
+        return None if directory == target.home.run else directory.parent
     return None

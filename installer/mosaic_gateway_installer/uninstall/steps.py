@@ -21,7 +21,7 @@ from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.uninstall.inventory import (
     erase,
     has_empty_directories,
@@ -38,7 +38,7 @@ __all__ = ["EraseStep", "RecordStateStep", "RemoveCachesStep", "RemoveHomeStep",
 class RecordStateStep(Step):
     """Records in the receipt what is retained, or that everything is removed, for a later install."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     state: ReceiptState
     retained: tuple[str, ...]
@@ -58,18 +58,18 @@ class RecordStateStep(Step):
     def apply(self) -> None:
         """Write the receipt."""
         receipt = replace(self.receipt, state=self.state, retained=self.retained)
-        write_receipt(self.context.home, receipt)
+        write_receipt(self.target.home, receipt)
 
     def undo(self) -> None:
         """Write the previous receipt."""
-        write_receipt(self.context.home, self.receipt)
+        write_receipt(self.target.home, self.receipt)
 
 
 @dataclass(slots=True)
 class SetAsideStep(Step):
     """Renames what will be removed, while no process uses the database; the renames can be undone."""
 
-    context: Context
+    target: Target
     everything: bool
     id: ClassVar[StepId] = StepId.SET_ASIDE
 
@@ -81,24 +81,24 @@ class SetAsideStep(Step):
 
     def done(self) -> bool:
         """Return whether there is nothing to rename."""
-        return not inventory(self.context.home, everything=self.everything)
+        return not inventory(self.target.home, everything=self.everything)
 
     def apply(self) -> None:
         """Rename it. Raises `EngineBusyError` if another process uses the database."""
-        home = self.context.home
+        home = self.target.home
         with database_at_rest(home):
             set_aside(inventory(home, everything=self.everything))
 
     def undo(self) -> None:
         """Rename it back."""
-        put_back_removed(self.context.home)
+        put_back_removed(self.target.home)
 
 
 @dataclass(slots=True)
 class EraseStep(Step):
     """Deletes what was set aside."""
 
-    context: Context
+    target: Target
     everything: bool
     id: ClassVar[StepId] = StepId.ERASE
 
@@ -109,7 +109,7 @@ class EraseStep(Step):
 
     def done(self) -> bool:
         """Return whether there is nothing to delete, now or after `SetAsideStep`."""
-        home = self.context.home
+        home = self.target.home
         remaining = inventory(home, everything=self.everything) or self._sockets()
         return is_erased(home) and not remaining and not has_empty_directories(home, everything=self.everything)
 
@@ -117,17 +117,17 @@ class EraseStep(Step):
         """Delete it, and then the installation's empty directories."""
         for directory in self._sockets():
             shutil.rmtree(directory, ignore_errors=True)
-        erase(self.context.home, everything=self.everything)
+        erase(self.target.home, everything=self.everything)
 
     def _sockets(self) -> list[Path]:
-        return outside_directories(self.context.home, runtime_directory(process_environment()))
+        return outside_directories(self.target.home, runtime_directory(process_environment()))
 
 
 @dataclass(slots=True)
 class RemoveCachesStep(Step):
     """Removes caches outside of the home; other homes that use them create them again."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     id: ClassVar[StepId] = StepId.REMOVE_CACHES
 
@@ -149,22 +149,22 @@ class RemoveCachesStep(Step):
 class RemoveProgramsStep(Step):
     """Removes the programs that root installed outside of the home."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.REMOVE_PROGRAMS
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Remove the programs in {self.context.home.runtime}"
+        return f"Remove the programs in {self.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether there are none."""
-        home = self.context.home
+        home = self.target.home
         return home.programs is None or not program_names(home)
 
     def apply(self) -> None:
         """Remove them."""
-        home = self.context.home
+        home = self.target.home
         programs_of(home).remove(program_names(home))
 
 
@@ -175,7 +175,7 @@ class RemoveHomeStep(Step):
     ``notes`` are lines for the output.
     """
 
-    context: Context
+    target: Target
     receipt: Receipt
     id: ClassVar[StepId] = StepId.LEAVE
     notes: tuple[str, ...] = ()
@@ -183,17 +183,17 @@ class RemoveHomeStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        created = self.receipt.home_created or self.context.home.broker is not None
-        return f"Remove the receipt{f' and {self.context.home.path}' if created else ''}"
+        created = self.receipt.home_created or self.target.home.broker is not None
+        return f"Remove the receipt{f' and {self.target.home.path}' if created else ''}"
 
     def done(self) -> bool:
         """Return whether there is no receipt."""
-        return not self.context.home.receipt.exists()
+        return not self.target.home.receipt.exists()
 
     def apply(self) -> None:
         """Remove them, the receipt first: as long as it exists, an interrupted purge can be started again."""
-        home = self.context.home
-        self.context.journal.close()
+        home = self.target.home
+        self.target.journal.close()
         remove_file(home.receipt)
         forget_lock(home)
         if home.broker is not None and home.programs is not None:
@@ -205,9 +205,9 @@ class RemoveHomeStep(Step):
 
     def _leave_to_root(self) -> None:
         """Request that root's process removes what root created for the home, after this process has exited."""
-        if self.context.home.broker is None:
+        if self.target.home.broker is None:
             return
-        answer = self.context.home.broker.ask(Request.LEAVE)[0]
+        answer = self.target.home.broker.ask(Request.LEAVE)[0]
         if answer["used_by"] is not None:
             name, pid = answer["account"], answer["used_by"]
             self.notes = (f"The account {name} stays: process {pid} runs as it. After it has exited: userdel {name}",)

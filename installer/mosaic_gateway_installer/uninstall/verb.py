@@ -20,7 +20,7 @@ from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep
 from mosaic_gateway_installer.session import Recovery, session
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step import Step, Target
 from mosaic_gateway_installer.step_runner import execute
 from mosaic_gateway_installer.uninstall.inventory import data_and_settings, inventory
 from mosaic_gateway_installer.uninstall.steps import (
@@ -69,7 +69,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
 class _Removal:
     """The steps of an uninstall, and the paths that it removes and retains, for the output."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     everything: bool
     reversible: tuple[Step, ...]
@@ -91,34 +91,34 @@ class _Removal:
                 report.begin(self.leave.description)
                 self.leave.apply()
             else:
-                self.context.journal.close()
+                self.target.journal.close()
 
         verb = "uninstall"
-        execute(verb, self.reversible, self.context.journal, report, lambda: None)
-        execute(verb, self.final, self.context.journal, report, finish)
+        execute(verb, self.reversible, self.target.journal, report, lambda: None)
+        execute(verb, self.final, self.target.journal, report, finish)
 
 
 def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     """Plan the removal from the content of *home*. Reads only."""
-    context = Context(home=home, config=Config(home=home), account_name=None, new_directories=())
+    target = Target(home=home, config=Config(home=home), account_name=None, new_directories=())
     retained = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
     state = ReceiptState.PURGING if everything else ReceiptState.RETAINED
     reversible: list[Step] = [
-        StopStep(context),
-        UnregisterStep(context, receipt),
-        RecordStateStep(context, receipt, state, retained),
-        SetAsideStep(context, everything),
+        StopStep(target),
+        UnregisterStep(target, receipt),
+        RecordStateStep(target, receipt, state, retained),
+        SetAsideStep(target, everything),
     ]
-    final: list[Step] = [RemoveProgramsStep(context), EraseStep(context, everything)]
+    final: list[Step] = [RemoveProgramsStep(target), EraseStep(target, everything)]
     if everything:
-        final.append(RemoveCachesStep(context, receipt))
+        final.append(RemoveCachesStep(target, receipt))
     return _Removal(
-        context=context,
+        target=target,
         receipt=receipt,
         everything=everything,
         reversible=tuple(step for step in reversible if not step.done()),
         final=tuple(step for step in final if not step.done()),
-        leave=RemoveHomeStep(context, receipt) if everything else None,
+        leave=RemoveHomeStep(target, receipt) if everything else None,
         removed=(*(str(path) for path in inventory(home, everything=everything)), *_programs_outside(home)),
         retained=tuple(str(home.path / name) for name in retained),
     )
@@ -148,7 +148,7 @@ def _removed_remainder(home: Home) -> bool:
 
 
 def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
-    home, receipt, purged = removal.context.home, removal.receipt, removal.everything
+    home, receipt, purged = removal.target.home, removal.receipt, removal.everything
     lines = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]

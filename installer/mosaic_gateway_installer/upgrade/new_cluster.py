@@ -37,7 +37,7 @@ from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows
 from mosaic_gateway_installer.backup.tree_copy import can_share, sync_directory
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.upgrade.major_version import (
     MajorRecord,
     write_record,
@@ -52,17 +52,17 @@ MISSING_STATISTICS = 18  # first major version of vacuumdb with --missing-stats-
 APPLICATION = "mosaic-gateway upgrade"
 
 
-def upgrade_to_new_major(context: Context) -> None:
-    """Create the new cluster of *context*'s home, compare it with the old one, and put it in place.
+def upgrade_to_new_major(target: Target) -> None:
+    """Create the new cluster of *target*'s home, compare it with the old one, and put it in place.
 
     Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
     """
-    home = context.home
+    home = target.home
     old = cluster_of(home)
     if old is None:
         raise MajorUpgradeError(f"{home.path} has no cluster to upgrade")
     before = find_runtime(home, None, major=major_of(old))
-    after = find_runtime(home, context.config.postgres_bin)
+    after = find_runtime(home, target.config.postgres_bin)
     with _stage(home) as stage:
         if not can_share(old, stage.data):
             check_free_space(stage.path, size_of([old]), "The new cluster")

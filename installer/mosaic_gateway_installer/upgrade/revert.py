@@ -23,7 +23,7 @@ from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import account_of_home
 from mosaic_gateway_installer.program_copy.store import is_whole
 from mosaic_gateway_installer.session import session
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step import Step, Target
 from mosaic_gateway_installer.step_runner import execute
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, read_last, remove_last
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
@@ -50,7 +50,7 @@ class RevertUnavailableError(RefusedError):
 class _RevertPlan:
     """A planned revert: to the retained old cluster, or, if *backup* is not None, from the upgrade's backup."""
 
-    context: Context
+    target: Target
     last: LastUpgrade
     backup: Backup | None
     loss: CheckLossStep
@@ -67,7 +67,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
     installed(home)
     if dry_run:
         plan = _plan(home, accept_loss=accept_loss)
-        running = running_database(home, plan.context.config.engine)
+        running = running_database(home, plan.target.config.engine)
         if running is not None and not accept_loss:
             check(writes_since(plan.last.written, running))
         return _outcome(plan, plan.steps, None, dry_run=True)
@@ -77,12 +77,12 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
             report.begin("Verifying the backup's checksums")
             check_files(plan.backup)
         steps = [step for step in plan.steps if not step.done()]
-        execute("upgrade", steps, plan.context.journal, report, lambda: None)
+        execute("upgrade", steps, plan.target.journal, report, lambda: None)
         if plan.backup is not None:
             commit(home)
         remove_reverted(home)
         remove_last(home)
-        plan.context.journal.close()
+        plan.target.journal.close()
         return _outcome(plan, steps, plan.loss.lost, dry_run=False)
 
 
@@ -100,7 +100,7 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
             "the database is on a server, and mosaic-gateway does not revert databases on servers",
             hint="Restore the database with the server's own tools, then install the earlier version.",
         )
-    context = Context(
+    target = Target(
         home=home,
         config=config,
         account_name=account_of_home(home),
@@ -108,22 +108,22 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
     )
     source_program = _source_program(home, last)
     backup = None if old_clusters(home) else _backup(home, last)
-    data: tuple[Step, ...] = (RevertClusterStep(context),)
+    data: tuple[Step, ...] = (RevertClusterStep(target),)
     if backup is not None:
-        data = StageBackupStep(context, backup, receipt), SwapStep(context)
-    loss, serve = CheckLossStep(context, last, accept_loss), ServeStep(context)
+        data = StageBackupStep(target, backup, receipt), SwapStep(target)
+    loss, serve = CheckLossStep(target, last, accept_loss), ServeStep(target)
     return _RevertPlan(
-        context=context,
+        target=target,
         last=last,
         backup=backup,
         loss=loss,
         serve=serve,
         steps=(
-            StopStep(context),
+            StopStep(target),
             loss,
             *data,
-            RevertProgramStep(context, source_program, _current_program(home)),
-            RevertReceiptStep(context, receipt, last),
+            RevertProgramStep(target, source_program, _current_program(home)),
+            RevertReceiptStep(target, receipt, last),
             serve,
         ),
     )
@@ -157,7 +157,7 @@ def _backup(home: Home, last: LastUpgrade) -> Backup:
 
 
 def _outcome(plan: _RevertPlan, steps: Sequence[Step], lost: tuple[str, ...] | None, *, dry_run: bool) -> Outcome:
-    home, last = plan.context.home, plan.last
+    home, last = plan.target.home, plan.last
     lines = [f"Reverted {home.path} to version {last.source_version}, with the data from before the upgrade."]
     if dry_run:
         lines = [f"Would revert {home.path} from version {last.target_version} to {last.source_version}:"]

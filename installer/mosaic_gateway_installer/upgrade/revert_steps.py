@@ -25,7 +25,7 @@ from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
 from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_path
@@ -45,7 +45,7 @@ class LossError(RefusedError):
 class CheckLossStep(Step):
     """Compares the database with its state at the end of the upgrade."""
 
-    context: Context
+    target: Target
     last: LastUpgrade
     accepted: bool
     lost: tuple[str, ...] | None = ()
@@ -58,7 +58,7 @@ class CheckLossStep(Step):
 
     def apply(self) -> None:
         """Compare, while the gateway is stopped. Raises `LossError`."""
-        config = self.context.config
+        config = self.target.config
         with (
             translate_full_disk(config.home.path, "Reading the database"),
             open_database(config, verify=False) as conninfo,
@@ -88,7 +88,7 @@ def check(lost: tuple[str, ...] | None) -> None:
 class RevertClusterStep(Step):
     """Sets the new cluster aside with the programs of its version, so that the old one is the newest again."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.CLUSTER_BACK
 
     @property
@@ -98,7 +98,7 @@ class RevertClusterStep(Step):
 
     def apply(self) -> None:
         """Set the new cluster aside. Raises BusyError, OSError."""
-        home = self.context.home
+        home = self.target.home
         new = cluster_of(home)
         if new is None:
             raise InternalError(f"{home.data} has no cluster")
@@ -111,15 +111,15 @@ class RevertClusterStep(Step):
 
     def undo(self) -> None:
         """Put the new cluster back."""
-        with database_at_rest(self.context.home):
-            put_back_reverted(self.context.home)
+        with database_at_rest(self.target.home):
+            put_back_reverted(self.target.home)
 
 
 @dataclass(slots=True)
 class RevertProgramStep(Step):
     """Switches the home to the previous program copy."""
 
-    context: Context
+    target: Target
     previous: str
     current: str | None
     id: ClassVar[StepId] = StepId.PROGRAM_BACK
@@ -135,18 +135,18 @@ class RevertProgramStep(Step):
 
     def apply(self) -> None:
         """Switch to the previous program copy."""
-        programs_of(self.context.home).switch(self.previous)
+        programs_of(self.target.home).switch(self.previous)
 
     def undo(self) -> None:
         """Switch to the current program copy again."""
-        programs_of(self.context.home).switch(self.current)
+        programs_of(self.target.home).switch(self.current)
 
 
 @dataclass(slots=True)
 class RevertReceiptStep(Step):
     """Restores the previous receipt: a byte-for-byte copy of the backup's, which the old version can read."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     last: LastUpgrade
     id: ClassVar[StepId] = StepId.RECEIPT_BACK
@@ -158,12 +158,12 @@ class RevertReceiptStep(Step):
 
     def apply(self) -> None:
         """Write the previous receipt."""
-        home = self.context.home
+        home = self.target.home
         content = _receipt_in_backup(home, self.last, self.receipt)
         if content is not None:
             write_file(home.receipt, content)
             return
-        identity = data_identity_of(home, self.context.config.auth_secret)
+        identity = data_identity_of(home, self.target.config.auth_secret)
         previous = replace(
             self.receipt,
             version=self.last.source_version,
@@ -175,14 +175,14 @@ class RevertReceiptStep(Step):
 
     def undo(self) -> None:
         """Write the upgraded version's receipt again."""
-        write_receipt(self.context.home, self.receipt)
+        write_receipt(self.target.home, self.receipt)
 
 
 @dataclass(slots=True)
 class ServeStep(Step):
     """Starts the previous version of the gateway, and tests it; ``smoke`` is the result of the smoke test."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.START
     smoke: dict[str, Any] | None = None
 
@@ -193,13 +193,13 @@ class ServeStep(Step):
 
     def apply(self) -> None:
         """Start and test the gateway. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
-        with translate_full_disk(self.context.home.path, "Starting the previous version of the gateway"):
-            gateway_process.start(self.context.home)
-        self.smoke = smoke_test(self.context.config.local_url, needs_setup=None)
+        with translate_full_disk(self.target.home.path, "Starting the previous version of the gateway"):
+            gateway_process.start(self.target.home)
+        self.smoke = smoke_test(self.target.config.local_url, needs_setup=None)
 
     def undo(self) -> None:
         """Stop the gateway."""
-        gateway_process.stop(self.context.home)
+        gateway_process.stop(self.target.home)
 
 
 def _receipt_in_backup(home: Home, last: LastUpgrade, present: Receipt) -> bytes | None:

@@ -44,14 +44,14 @@ from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.session import Recovery, session
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.step_runner import execute, uninterruptible
-from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.facts import upgrade_facts
 from mosaic_gateway_installer.upgrade.fetch import PackageSource, run_fetched
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, downgrade, is_needed, refusal, upgrade_steps
 from mosaic_gateway_installer.upgrade.rollback import roll_back
+from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
 from mosaic_gateway_installer.upgrade.steps.begin import (
     CopyAheadStep,
     LaunchNewStep,
@@ -81,7 +81,7 @@ FINAL = frozenset({StepId.SERVICE, StepId.STOP_AGAIN, StepId.SEAL, StepId.PRUNE}
 class _Inspection:
     """The state of a home before an upgrade, and the results of the preflight checks."""
 
-    context: Context
+    target: Target
     receipt: Receipt
     facts: UpgradeFacts
     findings: tuple[CheckResult, ...]
@@ -182,7 +182,7 @@ def _upgrade_engine(home: Home) -> None:
 
 
 def _inspect(home: Home) -> _Inspection:
-    receipt, context, findings = inspected(home, InstallOptions(), upgrading=True)
+    receipt, target, findings = inspected(home, InstallOptions(), upgrading=True)
     if receipt is None:
         check_install(findings)  # raises if a check has found why there is no usable receipt
         receipt = installed(home)
@@ -190,9 +190,7 @@ def _inspect(home: Home) -> _Inspection:
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:
         raise older
-    return _Inspection(
-        context=context, receipt=receipt, facts=upgrade_facts(context.config, receipt), findings=findings
-    )
+    return _Inspection(target=target, receipt=receipt, facts=upgrade_facts(target.config, receipt), findings=findings)
 
 
 def _check(inspection: _Inspection, *, backup: bool) -> None:
@@ -200,7 +198,7 @@ def _check(inspection: _Inspection, *, backup: bool) -> None:
     refused = refusal(inspection.facts, backup=backup)
     if refused is not None:
         raise refused
-    home, engine = inspection.context.home, inspection.context.config.engine
+    home, engine = inspection.target.home, inspection.target.config.engine
     state = gateway_process.state_of(home, ask=False)
     if state.running and state.supervisor is None and not state.under_service:
         raise GatewayInForegroundError(
@@ -217,7 +215,7 @@ def _upgrade(inspection: _Inspection, report: Reporter, *, backup: bool) -> Outc
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in FINAL]
     with _rolled_back(inspection, run):
-        execute("upgrade", reversible, inspection.context.journal, report, lambda: None)
+        execute("upgrade", reversible, inspection.target.journal, report, lambda: None)
     if run.launched is not None:
         run.launched.close()
     warnings = []
@@ -228,12 +226,12 @@ def _upgrade(inspection: _Inspection, report: Reporter, *, backup: bool) -> Outc
         except (OSError, MosaicError) as error:  # the new version serves: no reason to roll back
             LOG.warning("%s: %s", step.id, error)
             warnings.append(f"{step.description}: {error}")
-    inspection.context.journal.close()
+    inspection.target.journal.close()
     return _outcome(inspection, run, pending, warnings)
 
 
 def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[Upgrade, list[Step]]:
-    context, home = inspection.context, inspection.context.home
+    target, home = inspection.target, inspection.target.home
     if not programs_of(home).can_place():
         raise ProgramMissingError(
             "this command runs from the home's own program copy, which cannot be installed into it again",
@@ -242,23 +240,23 @@ def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[
     mark = read_mark(home)
     source = mark.source_program if mark is not None else _current_program(home)
     run = Upgrade(
-        context=context,
+        target=target,
         receipt=inspection.receipt,
         report=report,
         source_program=source,
-        target=programs_of(home).find_gateway() or "",
+        new_program=programs_of(home).find_gateway() or "",
     )
     state = gateway_process.state_of(home, ask=False)
     ran = mark.ran if mark is not None else state.running or state.supervisor is not None
-    data = data_of(home, context.config.engine)
+    data = data_of(home, target.config.engine)
     ids = upgrade_steps(
         inspection.facts,
         backup=backup,
         ran=ran,
-        embedded=context.config.engine is not EngineName.SERVER,
+        embedded=target.config.engine is not EngineName.SERVER,
         service=registered_service(home) is not None,
         ahead=(
-            context.config.engine is EngineName.POSTGRES
+            target.config.engine is EngineName.POSTGRES
             and state.running
             and data is not None
             and not can_share(data, home.path)
@@ -269,8 +267,8 @@ def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[
         for step in (
             StageProgramStep(run), CopyAheadStep(run), MarkStep(run), StopOldStep(run), LaunchNewStep(run),
             BackupStep(run),
-            PgliteRuntimeStep(context) if context.config.engine is EngineName.PGLITE else ProgramsStep(run),
-            NewMajorStep(run, MajorUpgradeStep(context)), MigrateStep(run),
+            PgliteRuntimeStep(target) if target.config.engine is EngineName.PGLITE else ProgramsStep(run),
+            NewMajorStep(run, MajorUpgradeStep(target)), MigrateStep(run),
             StartNewStep(run), SmokeStep(run), SwitchStep(run), ResumeServiceStep(run), StopAgainStep(run),
             SealStep(run), PruneStep(run),
         )
@@ -293,7 +291,7 @@ def _rolled_back(inspection: _Inspection, run: Upgrade) -> Iterator[None]:
         yield
     except BaseException as error:
         with uninterruptible():
-            _roll_back_remains(inspection.context.home)
+            _roll_back_remains(inspection.target.home)
         if isinstance(error, MosaicError):
             state, restored = _state_after_failure(inspection, run)
             error.add_note(state)
@@ -314,10 +312,10 @@ def _roll_back_remains(home: Home) -> None:
 
 def _state_after_failure(inspection: _Inspection, run: Upgrade) -> tuple[str, bool]:
     """Return a description of the present state, and whether everything is as before the upgrade."""
-    home, receipt = inspection.context.home, inspection.receipt
+    home, receipt = inspection.target.home, inspection.receipt
     state = gateway_process.state_of(home, ask=False)
     unfinished = read_mark(home) is not None
-    on_server = inspection.context.config.engine is EngineName.SERVER and run.changed_data
+    on_server = inspection.target.config.engine is EngineName.SERVER and run.changed_data
     if unfinished:
         summary = "The upgrade is not rolled back yet. Run mosaic-gateway upgrade to complete it, or upgrade --abort"
         summary += " to roll it back"
@@ -363,12 +361,12 @@ def _unchanged_outcome(home: Home, inspection: _Inspection, rolled_back: str | N
 
 
 def _outcome(inspection: _Inspection, run: Upgrade, pending: Sequence[Step], warnings: Sequence[str]) -> Outcome:
-    home, before = inspection.context.home, inspection.receipt.version
+    home, before = inspection.target.home, inspection.receipt.version
     lines = [f"Upgraded {home.path} from version {before} to {__version__}."]
     if any(step.id is StepId.STOP_AGAIN for step in pending):
         lines.append("Start it: mosaic-gateway start")
     else:
-        lines.append(f"The gateway runs at {inspection.context.config.url} and passed its smoke test.")
+        lines.append(f"The gateway runs at {inspection.target.config.url} and passed its smoke test.")
     if run.backup is not None:
         lines.append(f"The backup from before the upgrade is {backups_of(home) / run.backup}")
     result = {
@@ -386,11 +384,11 @@ def _outcome(inspection: _Inspection, run: Upgrade, pending: Sequence[Step], war
 
 def _facts(inspection: _Inspection, pending: Sequence[Step]) -> dict[str, Any]:
     return {
-        "home": str(inspection.context.home.path),
-        "engine": str(inspection.context.config.engine),
+        "home": str(inspection.target.home.path),
+        "engine": str(inspection.target.config.engine),
         "from": inspection.receipt.version,
         "to": __version__,
-        "url": inspection.context.config.url,
+        "url": inspection.target.config.url,
         "changed": bool(pending),
         "steps": [{"id": step.id, "description": step.description} for step in pending],
     }

@@ -25,7 +25,7 @@ from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import account_of_home, install_locked, new_home
 from mosaic_gateway_installer.session import session
-from mosaic_gateway_installer.step import Context, Step
+from mosaic_gateway_installer.step import Step, Target
 from mosaic_gateway_installer.step_runner import execute
 
 __all__ = ["BackupForeignError", "restore"]
@@ -46,16 +46,16 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     backup = find_backup(home, name)
     present = check_home(home)
     _refuse(home, backup, present)
-    context = _context(home, run_as)
+    target = _target(home, run_as)
     if dry_run:
         check_files(backup)
-        return _planned(context, backup, _steps(context, backup, present))
-    with new_home(context), session(home, "backup restore") as report:
-        return _restore(context, backup, report)
+        return _planned(target, backup, _steps(target, backup, present))
+    with new_home(target), session(home, "backup restore") as report:
+        return _restore(target, backup, report)
 
 
-def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
-    home = context.home
+def _restore(target: Target, backup: Backup, report: Reporter) -> Outcome:
+    home = target.home
     report.begin("Verifying the checksums")
     check_files(backup)
     present = check_home(home)
@@ -66,10 +66,10 @@ def _restore(context: Context, backup: Backup, report: Reporter) -> Outcome:
         commit(home)
         return outcome
 
-    steps = [step for step in _steps(context, backup, present) if not step.done()]
-    installed = execute("backup restore", steps, context.journal, report, finish)
-    context.journal.close()
-    return _outcome(context, backup, steps, installed)
+    steps = [step for step in _steps(target, backup, present) if not step.done()]
+    installed = execute("backup restore", steps, target.journal, report, finish)
+    target.journal.close()
+    return _outcome(target, backup, steps, installed)
 
 
 def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
@@ -84,10 +84,10 @@ def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
         )
 
 
-def _context(home: Home, run_as: str | None) -> Context:
+def _target(home: Home, run_as: str | None) -> Target:
     if run_as is not None and home.broker is None:
         raise RunAsError("only root can restore for another user", hint="Leave --run-as out, or run as root.")
-    return Context(
+    return Target(
         home=home,
         config=Config(home=home),  # these steps use no settings, because the restore replaces them
         account_name=account_of_home(home),
@@ -95,43 +95,43 @@ def _context(home: Home, run_as: str | None) -> Context:
     )
 
 
-def _steps(context: Context, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
+def _steps(target: Target, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
     steps = (
-        EmptyHomeStep(context, backup),
-        StageBackupStep(context, backup, present),
-        StopStep(context),
-        SwapStep(context),
+        EmptyHomeStep(target, backup),
+        StageBackupStep(target, backup, present),
+        StopStep(target),
+        SwapStep(target),
     )
     if backup.manifest.kind is not BackupKind.DUMP:
         return steps
     from mosaic_gateway_installer.backup.dump_restore_step import RestoreDumpStep
 
-    return (*steps, RestoreDumpStep(context, backup))
+    return (*steps, RestoreDumpStep(target, backup))
 
 
-def _planned(context: Context, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
+def _planned(target: Target, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
     pending = [step for step in steps if not step.done()]
-    lines = [f"Would restore {backup.path} into {context.home.path}:"]
+    lines = [f"Would restore {backup.path} into {target.home.path}:"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
     lines.append("  then start and test the gateway; the present data is retained until the test has passed")
-    return Outcome(result={"dry_run": True, **_facts(context, backup, pending)}, lines=tuple(lines))
+    return Outcome(result={"dry_run": True, **_facts(target, backup, pending)}, lines=tuple(lines))
 
 
-def _outcome(context: Context, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
+def _outcome(target: Target, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
     manifest = backup.manifest
     outdated = manifest.schema != schema_digest(load_bundles())
     migrated = f", and migrated its schema to version {__version__}" if outdated else ""
     lines = [
-        f"Restored {context.home.path} to its state of {manifest.created_at} (backup {backup.name}){migrated}.",
+        f"Restored {target.home.path} to its state of {manifest.created_at} (backup {backup.name}){migrated}.",
         f"The gateway runs at {installed.result['url']} and passed its smoke test.",
     ]
-    result = {"dry_run": False, **_facts(context, backup, steps), "smoke_test": installed.result["smoke_test"]}
+    result = {"dry_run": False, **_facts(target, backup, steps), "smoke_test": installed.result["smoke_test"]}
     return Outcome(result={**result, "url": installed.result["url"]}, lines=tuple(lines))
 
 
-def _facts(context: Context, backup: Backup, steps: Sequence[Step]) -> dict[str, Any]:
+def _facts(target: Target, backup: Backup, steps: Sequence[Step]) -> dict[str, Any]:
     return {
-        "home": str(context.home.path),
+        "home": str(target.home.path),
         "backup": str(backup.path),
         "instance_id": backup.manifest.instance_id,
         "created_at": backup.manifest.created_at,

@@ -21,7 +21,7 @@ from mosaic_gateway.engines.postgres.runtime import (
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ClusterStep", "RuntimeStep"]
 
@@ -30,33 +30,33 @@ __all__ = ["ClusterStep", "RuntimeStep"]
 class RuntimeStep(Step):
     """Copies PostgreSQL's programs, so that an upgrade of the package does not affect a running server."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.RUNTIME
     _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy PostgreSQL into {self.context.home.runtime}"
+        return f"Copy PostgreSQL into {self.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether an unmodified copy of the package's programs, or the system's programs, exist."""
-        if self.context.config.postgres_bin is not None:
-            return _has_runtime(self.context)
-        return is_whole(copy_of(self.context.home, wheel_version()))
+        if self.target.config.postgres_bin is not None:
+            return _has_runtime(self.target)
+        return is_whole(copy_of(self.target.home, wheel_version()))
 
     def apply(self) -> None:
         """Copy the programs, or examine those of the system."""
         self._started = True
-        if self.context.config.postgres_bin is not None:
-            examine_programs(self.context.config.postgres_bin)
+        if self.target.config.postgres_bin is not None:
+            examine_programs(self.target.config.postgres_bin)
         else:
-            programs_of(self.context.home).place_postgres()
+            programs_of(self.target.home).place_postgres()
 
     def undo(self) -> None:
         """Remove the copy that this run created; copies of other versions stay."""
-        home = self.context.home
-        if self._started and self.context.config.postgres_bin is None:
+        home = self.target.home
+        if self._started and self.target.config.postgres_bin is None:
             programs_of(home).remove([copy_of(home, wheel_version()).name])
         if home.programs is None:
             _remove_if_empty(home.runtime)
@@ -66,41 +66,41 @@ class RuntimeStep(Step):
 class ClusterStep(Step):
     """Creates the database cluster."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.CLUSTER
     _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create the database cluster in {self.context.home.data}"
+        return f"Create the database cluster in {self.target.home.data}"
 
     def done(self) -> bool:
         """Return whether a cluster exists."""
-        return cluster_of(self.context.home) is not None
+        return cluster_of(self.target.home) is not None
 
     def apply(self) -> None:
         """Run initdb in a temporary sibling directory and rename it."""
         self._started = True
-        runtime = find_runtime(self.context.home, self.context.config.postgres_bin)
-        create_cluster(self.context.home, runtime)
+        runtime = find_runtime(self.target.home, self.target.config.postgres_bin)
+        create_cluster(self.target.home, runtime)
 
     def undo(self) -> None:
         """Remove the cluster that this run created; it was never used."""
         if not self._started:
             return
-        for sockets in outside_directories(self.context.home, runtime_directory(process_environment())):
+        for sockets in outside_directories(self.target.home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
-        cluster = cluster_of(self.context.home)
+        cluster = cluster_of(self.target.home)
         if cluster is not None:
             shutil.rmtree(cluster)
-        disk_reserve_file(self.context.home).unlink(missing_ok=True)
-        _remove_if_empty(self.context.home.data)
+        disk_reserve_file(self.target.home).unlink(missing_ok=True)
+        _remove_if_empty(self.target.home.data)
 
 
-def _has_runtime(context: Context) -> bool:
+def _has_runtime(target: Target) -> bool:
     try:
-        find_runtime(context.home, context.config.postgres_bin)
+        find_runtime(target.home, target.config.postgres_bin)
     except RuntimeMissingError:
         return False
     return True

@@ -16,7 +16,7 @@ from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_d
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.backup.disk_space import is_full_disk, translate_full_disk
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
 
@@ -25,7 +25,7 @@ __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
 class SchemaStep(Step):
     """Applies the migrations, for an installation with ``--no-start``."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.SCHEMA
 
     @property
@@ -35,12 +35,12 @@ class SchemaStep(Step):
 
     def done(self) -> bool:
         """Return whether an earlier run applied exactly these migrations."""
-        receipt = read_receipt(self.context.home)
+        receipt = read_receipt(self.target.home)
         return receipt is not None and receipt.schema == schema_digest(load_bundles())
 
     def apply(self) -> None:
         """Apply pending migrations. Raises `DiskFullError`, and what engine and migrations raise."""
-        config = self.context.config
+        config = self.target.config
         with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
             prepare_schema(load_bundles(), conninfo, config.engine)
 
@@ -49,7 +49,7 @@ class SchemaStep(Step):
 class StopStep(Step):
     """Stops a running gateway whose files are about to change; `undo`, which runs last, starts it again."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.STOP
     _stopped: bool = False
 
@@ -60,18 +60,18 @@ class StopStep(Step):
 
     def done(self) -> bool:
         """Return whether neither gateway nor supervisor is running."""
-        home = self.context.home
+        home = self.target.home
         return holder_of(home.supervisor_lock) is None and holder_of(home.gateway_lock) is None
 
     def apply(self) -> None:
         """Stop the gateway."""
         self._stopped = True
-        gateway_process.stop(self.context.home)
+        gateway_process.stop(self.target.home)
 
     def undo(self) -> None:
         """Start it again, with the restored settings."""
         if self._stopped:
-            gateway_process.start(self.context.home)
+            gateway_process.start(self.target.home)
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class LaunchStep(Step):
     It exits by itself if the installer exits.
     """
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.LAUNCH
     launched: gateway_process.Launched | None = None
 
@@ -92,14 +92,14 @@ class LaunchStep(Step):
 
     def done(self) -> bool:
         """Return whether there is nothing to load because a current gateway is running."""
-        return is_current(self.context)
+        return is_current(self.target)
 
     def apply(self) -> None:
         """Start the process, unless a service manager does that."""
-        home = self.context.home
+        home = self.target.home
         if registered_service(home) is not None:
             return
-        self.launched = gateway_process.launch(self.context.config, current_program(home), issue_link=True)
+        self.launched = gateway_process.launch(self.target.config, current_program(home), issue_link=True)
 
     def undo(self) -> None:
         """Terminate the process."""
@@ -111,7 +111,7 @@ class LaunchStep(Step):
 class StartStep(Step):
     """Lets the loaded gateway continue; it applies the migrations before it listens."""
 
-    context: Context
+    target: Target
     launch: LaunchStep
     id: ClassVar[StepId] = StepId.START
     started: gateway_process.Started | None = None
@@ -119,17 +119,17 @@ class StartStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Start the gateway at {self.context.config.local_url} (applies the schema migrations)"
+        return f"Start the gateway at {self.target.config.local_url} (applies the schema migrations)"
 
     def done(self) -> bool:
         """Return whether this version of the gateway is running with the current settings."""
-        return is_current(self.context)
+        return is_current(self.target)
 
     def apply(self) -> None:
         """Start it, and wait until it accepts requests. Raises `DiskFullError` if the database's disk is full."""
         try:
             if self.launch.launched is None:
-                self.started = gateway_process.start(self.context.home)
+                self.started = gateway_process.start(self.target.home)
                 return
             with self.launch.launched as launched:
                 self.started = launched.go()
@@ -140,15 +140,15 @@ class StartStep(Step):
 
     def undo(self) -> None:
         """Stop the gateway."""
-        gateway_process.stop(self.context.home)
+        gateway_process.stop(self.target.home)
 
 
-def is_current(context: Context) -> bool:
-    """Return whether this version of the gateway is running with the settings of *context*."""
-    home = context.home
+def is_current(target: Target) -> bool:
+    """Return whether this version of the gateway is running with the settings of *target*."""
+    home = target.home
     state = gateway_process.state_of(home)
     holder = holder_of(home.gateway_lock)
     if not state.ready or holder is None or state.version != __version__ or not home.config_file.exists():
         return False
     began = float(holder.facts.get("began", 0))
-    return state.url == context.config.url and home.config_file.stat().st_mtime < began
+    return state.url == target.config.url and home.config_file.stat().st_mtime < began

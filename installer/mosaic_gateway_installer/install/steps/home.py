@@ -15,7 +15,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["HomeStep", "unfinished_files"]
 
@@ -27,7 +27,7 @@ UNFINISHED = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8
 class HomeStep(Step):
     """Creates the home; the receipt, which marks it as an installation, is written first."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.HOME
     _created: list[Path] = field(default_factory=list)
     _wrote_receipt: bool = False
@@ -35,30 +35,30 @@ class HomeStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create {self.context.home.path}"
+        return f"Create {self.target.home.path}"
 
     def done(self) -> bool:
         """Return whether home and receipt exist, without unfinished files of a killed run."""
-        home = self.context.home
+        home = self.target.home
         complete = read_receipt(home) is not None and all(path.is_dir() for path in _directories(home))
         return complete and not unfinished_files(home)
 
     def apply(self) -> None:
         """Create what is missing."""
-        context = self.context
-        for path in unfinished_files(context.home):
+        target = self.target
+        for path in unfinished_files(target.home):
             remove_file(path)
-        if read_receipt(context.home) is None:
+        if read_receipt(target.home) is None:
             self._wrote_receipt = True
-            write_receipt(context.home, _first_receipt(context))
-        for directory in _directories(context.home):
+            write_receipt(target.home, _first_receipt(target))
+        for directory in _directories(target.home):
             if not directory.is_dir():
                 self._created.append(directory)
                 make_directory(directory)
 
     def undo(self) -> None:
         """Remove what this run created, and the empty directories of steps that were undone before."""
-        home = self.context.home
+        home = self.target.home
         for directory in self._created:
             shutil.rmtree(directory, ignore_errors=True)
         for directory in (*([home.runtime] if home.programs is None else []), home.data):
@@ -79,16 +79,16 @@ def unfinished_files(home: Home) -> list[Path]:
     ]
 
 
-def _first_receipt(context: Context) -> Receipt:
+def _first_receipt(target: Target) -> Receipt:
     return Receipt(
         instance_id=secrets.token_hex(8),
         state=ReceiptState.INSTALLING,
         version=__version__,
-        engine=context.config.engine,
-        engine_reason=context.engine_reason,
+        engine=target.config.engine,
+        engine_reason=target.engine_reason,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        home_created=bool(context.new_directories),
-        parents_created=tuple(map(str, context.new_directories[:-1])),
+        home_created=bool(target.new_directories),
+        parents_created=tuple(map(str, target.new_directories[:-1])),
     )
 
 

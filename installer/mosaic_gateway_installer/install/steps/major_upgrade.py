@@ -9,7 +9,7 @@ from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, undo_major
 
 __all__ = ["MajorUpgradeStep"]
@@ -19,20 +19,20 @@ __all__ = ["MajorUpgradeStep"]
 class MajorUpgradeStep(Step):
     """Upgrades the cluster to the major version of the programs that will run it."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.MAJOR_UPGRADE
     _started: bool = False
 
     @property
     def description(self) -> str:
         """What the step does."""
-        cluster = cluster_of(self.context.home)
-        versions = f" {major_of(cluster)} to {programs_major(self.context.config)}" if cluster is not None else ""
+        cluster = cluster_of(self.target.home)
+        versions = f" {major_of(cluster)} to {programs_major(self.target.config)}" if cluster is not None else ""
         return f"Upgrade the database from PostgreSQL{versions}, beside the old one"
 
     def done(self) -> bool:
         """Return whether there is nothing to upgrade, or the upgrade is not possible."""
-        return decision_for(self.context.config) is not MajorDecision.UPGRADE
+        return decision_for(self.target.config) is not MajorDecision.UPGRADE
 
     def apply(self) -> None:
         """Create the new cluster, compare it with the old one, and make it the current one.
@@ -42,11 +42,11 @@ class MajorUpgradeStep(Step):
         from mosaic_gateway_installer.upgrade.new_cluster import upgrade_to_new_major
 
         self._started = True
-        with translate_full_disk(self.context.home.path, "The new cluster"):
-            upgrade_to_new_major(self.context)
+        with translate_full_disk(self.target.home.path, "The new cluster"):
+            upgrade_to_new_major(self.target)
 
     def undo(self) -> None:
         """Remove the new cluster; the old one is the current one again."""
         if self._started:
-            with database_at_rest(self.context.home):
-                undo_major(self.context.home)
+            with database_at_rest(self.target.home):
+                undo_major(self.target.home)

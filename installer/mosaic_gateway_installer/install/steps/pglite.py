@@ -19,7 +19,7 @@ from mosaic_gateway.installation.receipt import read_receipt, write_receipt
 from mosaic_gateway.process.environment import cache_directory, process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
 
@@ -28,23 +28,23 @@ __all__ = ["PgliteDataStep", "PgliteRuntimeStep"]
 class PgliteRuntimeStep(Step):
     """Fetches PGlite's packages with npm, or verifies those in ``--pglite-dir``, and installs the sidecar."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.RUNTIME
     _created: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
         """What the step does."""
-        directory = self.context.config.pglite_dir
-        return f"Check PGlite in {directory}" if directory else f"Fetch PGlite into {self.context.home.runtime}"
+        directory = self.target.config.pglite_dir
+        return f"Check PGlite in {directory}" if directory else f"Fetch PGlite into {self.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether all packages are installed, every file as published."""
-        return is_installed(self.context.home, self.context.config.pglite_dir, shipped=shipped())
+        return is_installed(self.target.home, self.target.config.pglite_dir, shipped=shipped())
 
     def apply(self) -> None:
         """Fetch or verify the packages, and install the sidecar."""
-        home, pglite_dir = self.context.home, self.context.config.pglite_dir
+        home, pglite_dir = self.target.home, self.target.config.pglite_dir
         before = set(program_names(home))
         if pglite_dir is not None:
             verify(modules_of(pglite_dir, shipped()), shipped())
@@ -58,7 +58,7 @@ class PgliteRuntimeStep(Step):
 
     def undo(self) -> None:
         """Remove what this run created; packages of other versions stay."""
-        home = self.context.home
+        home = self.target.home
         programs_of(home).remove(self._created)
         if home.programs is None:
             _remove_if_empty(home.runtime)
@@ -68,7 +68,7 @@ class PgliteRuntimeStep(Step):
 class PgliteDataStep(Step):
     """Creates the database from the template in the cache directory, which is created first if it is missing."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.CLUSTER
     _started: bool = False
     _created: tuple[Path, ...] = ()
@@ -76,11 +76,11 @@ class PgliteDataStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create the database in {data_directory(self.context.home)}"
+        return f"Create the database in {data_directory(self.target.home)}"
 
     def done(self) -> bool:
         """Return whether a database exists."""
-        return has_data(self.context.home)
+        return has_data(self.target.home)
 
     def apply(self) -> None:
         """Create it in a temporary sibling directory and rename it; record a new template in the receipt."""
@@ -88,21 +88,19 @@ class PgliteDataStep(Step):
         from mosaic_gateway.engines.pglite.data_creation import create_data
 
         self._started = True
-        context, environ, versions = self.context, process_environment(), shipped()
-        runtime = find_runtime(
-            context.home, context.config.pglite_dir, shipped=versions, search_path=environ.get("PATH")
-        )
-        self._created = create_data(context.home, runtime, shipped=versions, cache=cache_directory(environ))
-        receipt = read_receipt(context.home)
+        target, environ, versions = self.target, process_environment(), shipped()
+        runtime = find_runtime(target.home, target.config.pglite_dir, shipped=versions, search_path=environ.get("PATH"))
+        self._created = create_data(target.home, runtime, shipped=versions, cache=cache_directory(environ))
+        receipt = read_receipt(target.home)
         if self._created and receipt is not None:
             caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._created))))
-            write_receipt(context.home, replace(receipt, caches=caches))
+            write_receipt(target.home, replace(receipt, caches=caches))
 
     def undo(self) -> None:
         """Remove what this run created; it was never used."""
         if not self._started:
             return
-        home = self.context.home
+        home = self.target.home
         for sockets in outside_directories(home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
         shutil.rmtree(data_directory(home), ignore_errors=True)

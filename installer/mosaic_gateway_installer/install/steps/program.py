@@ -9,7 +9,7 @@ from typing import ClassVar
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher, snapshots
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ProgramStep"]
 
@@ -18,7 +18,7 @@ __all__ = ["ProgramStep"]
 class ProgramStep(Step):
     """Copies this package and its dependencies into the home; the gateway runs from that copy."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.PROGRAM
     _started: bool = False
     _before: str | None = None
@@ -27,18 +27,18 @@ class ProgramStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy the gateway's program into {self.context.home.runtime}"
+        return f"Copy the gateway's program into {self.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether the current program copy is a copy of this package."""
-        return programs_of(self.context.home).gateway_is_this_package()
+        return programs_of(self.target.home).gateway_is_this_package()
 
     def apply(self) -> None:
         """Create the program copy, unless it exists, and switch to it.
 
         Raises `PackageIncompleteError`, `FilesAlteredError`.
         """
-        home, programs = self.context.home, programs_of(self.context.home)
+        home, programs = self.target.home, programs_of(self.target.home)
         with suppress(ProgramMissingError):
             current = current_program(home)
             self._before = current.directory.name if current is not None else None
@@ -48,7 +48,7 @@ class ProgramStep(Step):
 
     def undo(self) -> None:
         """Switch back to the previous copy, and remove the copy that this run created."""
-        home, programs = self.context.home, programs_of(self.context.home)
+        home, programs = self.target.home, programs_of(self.target.home)
         if not self._started or not home.runtime.is_dir():
             return
         programs.switch(self._before)

@@ -10,7 +10,7 @@ from typing import ClassVar
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["RetainedDataBackupStep"]
 
@@ -32,14 +32,14 @@ class _Quiet:
 class RetainedDataBackupStep(Step):
     """Backs up retained data if this version will migrate it; ``created`` is the path of the backup."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.BACKUP
     created: Path | None = None
 
     @property
     def description(self) -> str:
         """What the step does."""
-        if self.context.config.engine is EngineName.SERVER:
+        if self.target.config.engine is EngineName.SERVER:
             return "Dump the server's database, which has to be migrated"
         return "Back up the retained data, which has to be migrated"
 
@@ -50,12 +50,12 @@ class RetainedDataBackupStep(Step):
 
     def done(self) -> bool:
         """Return whether there is no such data, or a killed run backed it up."""
-        home = self.context.home
+        home = self.target.home
         receipt = read_receipt(home)
         if receipt is None or not _is_to_be_migrated(receipt):
             return True
-        on_server = self.context.config.engine is EngineName.SERVER
-        return not (on_server or any(home.data.glob("*"))) or self.context.journal.was_done(self.id)
+        on_server = self.target.config.engine is EngineName.SERVER
+        return not (on_server or any(home.data.glob("*"))) or self.target.journal.was_done(self.id)
 
     def apply(self) -> None:
         """Copy and compare, or dump. Raises BackupFailedError, BusyError, PreflightError, OSError."""
@@ -64,7 +64,7 @@ class RetainedDataBackupStep(Step):
         from mosaic_gateway_installer.backup.dump import DumpClientTooOldError
         from mosaic_gateway_installer.backup.stored_backups import backups_of
 
-        config, home = self.context.config, self.context.home
+        config, home = self.target.config, self.target.home
         receipt, place = installed(home), backups_of(home)
         if config.engine is EngineName.SERVER:
             try:
@@ -80,11 +80,11 @@ class RetainedDataBackupStep(Step):
         """Remove the backup, unless the data may have been changed after it was created."""
         from mosaic_gateway_installer.backup.creation import remove_leftovers
 
-        context = self.context
-        if self.created is None or any(context.journal.was_ever_started(step) for step in MIGRATING):
+        target = self.target
+        if self.created is None or any(target.journal.was_ever_started(step) for step in MIGRATING):
             return
         shutil.rmtree(self.created, ignore_errors=True)
-        remove_leftovers(context.home)
+        remove_leftovers(target.home)
 
 
 def _is_to_be_migrated(receipt: Receipt) -> bool:

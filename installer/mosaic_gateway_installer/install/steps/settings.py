@@ -12,7 +12,7 @@ from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, w
 from mosaic_gateway.fs.record_fields import read_content
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.step import Context, Step, StepId
+from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
 
@@ -39,7 +39,7 @@ def wanted_settings(config: Config) -> dict[str, Any]:
 class ConfigStep(Step):
     """Writes ``config.toml``; comments and order of an existing file stay."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.CONFIG
     _before: str | None = None
     _started: bool = False
@@ -47,18 +47,18 @@ class ConfigStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Write {self.context.home.config_file}"
+        return f"Write {self.target.home.config_file}"
 
     def done(self) -> bool:
         """Return whether the file contains the wanted settings."""
-        stored = read_config_file(self.context.home.config_file)
-        return all(stored.get(name) == value for name, value in wanted_settings(self.context.config).items())
+        stored = read_config_file(self.target.home.config_file)
+        return all(stored.get(name) == value for name, value in wanted_settings(self.target.config).items())
 
     def apply(self) -> None:
         """Write the file."""
         import tomlkit
 
-        path = self.context.home.config_file
+        path = self.target.home.config_file
         try:
             with suppress(FileNotFoundError):
                 self._before = read_regular(path).decode()
@@ -66,14 +66,14 @@ class ConfigStep(Step):
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", hint="Correct the file.") from error
         self._started = True
-        document.update(wanted_settings(self.context.config))
+        document.update(wanted_settings(self.target.config))
         write_file(path, tomlkit.dumps(document))
 
     def undo(self) -> None:
         """Restore the previous file."""
         if not self._started:
             return
-        path = self.context.home.config_file
+        path = self.target.home.config_file
         if self._before is None:
             remove_file(path)
         else:
@@ -84,7 +84,7 @@ class ConfigStep(Step):
 class SecretStep(Step):
     """Creates the key that signs session cookies, once for each home."""
 
-    context: Context
+    target: Target
     id: ClassVar[StepId] = StepId.SECRET
     _started: bool = False
 
@@ -95,20 +95,20 @@ class SecretStep(Step):
 
     def done(self) -> bool:
         """Return whether the secret exists."""
-        return has_secret(self.context.home)
+        return has_secret(self.target.home)
 
     def apply(self) -> None:
         """Write the secret: ``BETTER_AUTH_SECRET`` if it is set, else random."""
-        given = self.context.config.auth_secret
+        given = self.target.config.auth_secret
         value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
         self._started = True
-        make_directory(self.context.home.secrets)
-        write_file(self.context.home.auth_secret, value + "\n")
+        make_directory(self.target.home.secrets)
+        write_file(self.target.home.auth_secret, value + "\n")
 
     def undo(self) -> None:
         """Remove the secret; nothing was signed with it yet."""
         if self._started:
-            remove_file(self.context.home.auth_secret)
+            remove_file(self.target.home.auth_secret)
 
 
 def has_secret(home: Home) -> bool:

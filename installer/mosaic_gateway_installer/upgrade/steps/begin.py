@@ -22,7 +22,7 @@ from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.step import Step, StepId
-from mosaic_gateway_installer.upgrade.context import Upgrade
+from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
 
 __all__ = ["CopyAheadStep", "LaunchNewStep", "MarkStep", "StageProgramStep", "StopOldStep"]
 
@@ -40,22 +40,22 @@ class StageProgramStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy version {__version__} of the gateway into {self.upgrade.context.home.runtime}"
+        return f"Copy version {__version__} of the gateway into {self.upgrade.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether the program copy exists."""
-        return bool(self.upgrade.target)
+        return bool(self.upgrade.new_program)
 
     def apply(self) -> None:
         """Copy the program and fsync it: the upgrade must be able to continue with it after a power failure."""
-        context = self.upgrade.context
-        self._existing = tuple(path.name for path in snapshots(context.home))
-        self.upgrade.target = programs_of(context.home).place_gateway(durable=True)
+        target = self.upgrade.target
+        self._existing = tuple(path.name for path in snapshots(target.home))
+        self.upgrade.new_program = programs_of(target.home).place_gateway(durable=True)
 
     def undo(self) -> None:
         """Remove the new program copy."""
         if self._existing is not None:
-            home = self.upgrade.context.home
+            home = self.upgrade.target.home
             programs_of(home).remove([path.name for path in snapshots(home) if path.name not in self._existing])
 
 
@@ -73,17 +73,17 @@ class CopyAheadStep(Step):
 
     def apply(self) -> None:
         """Copy the data, between two checkpoints. Raises `DiskFullError`."""
-        upgrade, context = self.upgrade, self.upgrade.context
-        _checkpoint(context.home)
+        upgrade, target = self.upgrade, self.upgrade.target
+        _checkpoint(target.home)
         upgrade.ahead = copy_data_ahead(
-            context.home, upgrade.receipt, context.config.engine, backups_of(context.home),
+            target.home, upgrade.receipt, target.config.engine, backups_of(target.home),
             upgrade.report,
         )  # fmt: skip
-        _checkpoint(context.home)
+        _checkpoint(target.home)
 
     def undo(self) -> None:
         """Remove the copy."""
-        remove_leftovers(self.upgrade.context.home)
+        remove_leftovers(self.upgrade.target.home)
 
 
 @dataclass(slots=True)
@@ -100,19 +100,19 @@ class MarkStep(Step):
 
     def done(self) -> bool:
         """Return whether the mark of an upgrade to this program exists already."""
-        mark = read_mark(self.upgrade.context.home)
-        return mark is not None and mark.target_program == self.upgrade.target
+        mark = read_mark(self.upgrade.target.home)
+        return mark is not None and mark.target_program == self.upgrade.new_program
 
     def apply(self) -> None:
         """Write the mark."""
-        upgrade, home = self.upgrade, self.upgrade.context.home
+        upgrade, home = self.upgrade, self.upgrade.target.home
         state = gateway_process.state_of(home)
         mark = UpgradeMark(
             phase=Phase.PREPARED,
             source_version=upgrade.receipt.version,
             source_program=upgrade.source_program,
             target_version=__version__,
-            target_program=upgrade.target,
+            target_program=upgrade.new_program,
             ran=state.running or state.supervisor is not None,
             needs_setup=_query_needs_setup(state),
         )
@@ -120,7 +120,7 @@ class MarkStep(Step):
 
     def undo(self) -> None:
         """Remove the mark."""
-        remove_mark(self.upgrade.context.home)
+        remove_mark(self.upgrade.target.home)
 
 
 @dataclass(slots=True)
@@ -138,19 +138,19 @@ class StopOldStep(Step):
 
     def done(self) -> bool:
         """Return whether no gateway and no supervisor is running."""
-        state = gateway_process.state_of(self.upgrade.context.home, ask=False)
+        state = gateway_process.state_of(self.upgrade.target.home, ask=False)
         return not state.running and state.supervisor is None
 
     def apply(self) -> None:
         """Stop the old gateway."""
         self._stopped = True
         self.upgrade.stopped_at = time.monotonic()
-        gateway_process.stop(self.upgrade.context.home)
+        gateway_process.stop(self.upgrade.target.home)
 
     def undo(self) -> None:
         """Start the old gateway again."""
         if self._stopped:
-            gateway_process.start(self.upgrade.context.home)
+            gateway_process.start(self.upgrade.target.home)
 
 
 @dataclass(slots=True)
@@ -167,9 +167,9 @@ class LaunchNewStep(Step):
 
     def apply(self) -> None:
         """Start the process."""
-        context = self.upgrade.context
-        program = read_program(context.home.runtime / self.upgrade.target)
-        self.upgrade.launched = gateway_process.launch(context.config, program, tethered=True)
+        target = self.upgrade.target
+        program = read_program(target.home.runtime / self.upgrade.new_program)
+        self.upgrade.launched = gateway_process.launch(target.config, program, tethered=True)
 
     def undo(self) -> None:
         """Terminate the process."""

@@ -23,9 +23,9 @@ from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId
-from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_baseline
 from mosaic_gateway_installer.upgrade.rollback import restore_data
+from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
 
 __all__ = ["BackupStep", "MigrateStep", "NewMajorStep", "ProgramsStep"]
 
@@ -40,24 +40,24 @@ class BackupStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Back up data, secrets and settings into {backups_of(self.upgrade.context.home)}"
+        return f"Back up data, secrets and settings into {backups_of(self.upgrade.target.home)}"
 
     def done(self) -> bool:
         """Return whether there is a backup from before the data was first changed."""
-        mark = read_mark(self.upgrade.context.home)
+        mark = read_mark(self.upgrade.target.home)
         return mark is not None and mark.phase is Phase.CHANGING and mark.backup is not None
 
     def apply(self) -> None:
         """Create the backup. Raises `DiskFullError`, `BackupFailedError`."""
-        upgrade, context = self.upgrade, self.upgrade.context
+        upgrade, target = self.upgrade, self.upgrade.target
         self._remove()  # that of an earlier run, after which the old gateway may have served again
-        home, directory = context.home, backups_of(context.home)
-        if context.config.engine is EngineName.SERVER:
-            created = create_backup(context.config, upgrade.receipt, directory, upgrade.report)
+        home, directory = target.home, backups_of(target.home)
+        if target.config.engine is EngineName.SERVER:
+            created = create_backup(target.config, upgrade.receipt, directory, upgrade.report)
         else:
             # The copy is compared now; `SealStep` adds the hashes when the gateway serves again.
             created = cold_backup(
-                home, upgrade.receipt, context.config.engine, directory, upgrade.report, hashes=False,
+                home, upgrade.receipt, target.config.engine, directory, upgrade.report, hashes=False,
                 ahead=upgrade.ahead,
             )  # fmt: skip
         upgrade.backup = created.name
@@ -65,15 +65,15 @@ class BackupStep(Step):
 
     def undo(self) -> None:
         """Remove the backup, which is no longer needed; that of a server stays if its database may have changed."""
-        if not (self.upgrade.context.config.engine is EngineName.SERVER and self.upgrade.changed_data):
+        if not (self.upgrade.target.config.engine is EngineName.SERVER and self.upgrade.changed_data):
             self._remove()
 
     def _remove(self) -> None:
-        mark = read_mark(self.upgrade.context.home)
+        mark = read_mark(self.upgrade.target.home)
         if mark is None or mark.backup is None:
             return
         self.upgrade.update_mark(backup=None)
-        shutil.rmtree(backups_of(self.upgrade.context.home) / mark.backup, ignore_errors=True)
+        shutil.rmtree(backups_of(self.upgrade.target.home) / mark.backup, ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -87,23 +87,23 @@ class ProgramsStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy PostgreSQL {wheel_version()} into {self.upgrade.context.home.runtime}"
+        return f"Copy PostgreSQL {wheel_version()} into {self.upgrade.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether this version is in the home."""
-        context = self.upgrade.context
-        return find_runtime(context.home, context.config.postgres_bin).version == wheel_version()
+        target = self.upgrade.target
+        return find_runtime(target.home, target.config.postgres_bin).version == wheel_version()
 
     def apply(self) -> None:
         """Copy the programs."""
         self._created = True
-        context = self.upgrade.context
-        programs_of(context.home).place_postgres()
+        target = self.upgrade.target
+        programs_of(target.home).place_postgres()
 
     def undo(self) -> None:
         """Remove the copy: the next start uses the newest version in the home."""
         if self._created:
-            home = self.upgrade.context.home
+            home = self.upgrade.target.home
             programs_of(home).remove([copy_of(home, wheel_version()).name])
 
 
@@ -122,7 +122,7 @@ class NewMajorStep(Step):
 
     def done(self) -> bool:
         """Return whether the newest cluster has this package's major version."""
-        cluster = cluster_of(self.upgrade.context.home)
+        cluster = cluster_of(self.upgrade.target.home)
         return cluster is not None and major_of(cluster) == int(wheel_version().partition(".")[0])
 
     def apply(self) -> None:
@@ -132,7 +132,7 @@ class NewMajorStep(Step):
 
     def undo(self) -> None:
         """Remove the new cluster."""
-        mark = read_mark(self.upgrade.context.home)
+        mark = read_mark(self.upgrade.target.home)
         self.inner.undo()
         if mark is not None and mark.phase is Phase.CHANGING:
             self.upgrade.update_mark(phase=Phase.PREPARED)
@@ -152,7 +152,7 @@ class MigrateStep(Step):
 
     def apply(self) -> None:
         """Update the vector extension, and apply the migrations. Raises `DiskFullError`."""
-        upgrade, config = self.upgrade, self.upgrade.context.config
+        upgrade, config = self.upgrade, self.upgrade.target.config
         upgrade.update_mark(phase=Phase.CHANGING)
         upgrade.changed_data = True
         with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
@@ -167,14 +167,14 @@ class MigrateStep(Step):
 
     def undo(self) -> None:
         """Restore data, secrets and settings from the backup."""
-        upgrade, context = self.upgrade, self.upgrade.context
-        mark = read_mark(context.home)
+        upgrade, target = self.upgrade, self.upgrade.target
+        mark = read_mark(target.home)
         if mark is None or mark.phase not in {Phase.CHANGING, Phase.RESTORING}:
             return
-        if context.config.engine is not EngineName.SERVER:
-            restore_data(context.home, mark)
+        if target.config.engine is not EngineName.SERVER:
+            restore_data(target.home, mark)
         upgrade.update_mark(
-            phase=Phase.PREPARED, backup=None if context.config.engine is not EngineName.SERVER else mark.backup
+            phase=Phase.PREPARED, backup=None if target.config.engine is not EngineName.SERVER else mark.backup
         )
 
 

@@ -30,9 +30,9 @@ from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.step import Step, StepId
-from mosaic_gateway_installer.upgrade.context import Upgrade
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, remove_last, write_last
 from mosaic_gateway_installer.upgrade.major_version import remove_old_clusters, remove_record
+from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
 from mosaic_gateway_installer.upgrade.unused_pglite import unused_pglite
 
 __all__ = ["PruneStep", "ResumeServiceStep", "SealStep", "SmokeStep", "StartNewStep", "StopAgainStep", "SwitchStep"]
@@ -50,7 +50,7 @@ class StartNewStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Start version {__version__} at {self.upgrade.context.config.local_url}"
+        return f"Start version {__version__} at {self.upgrade.target.config.local_url}"
 
     def apply(self) -> None:
         """Start the gateway, and wait until it accepts requests. Raises `DiskFullError`."""
@@ -58,14 +58,14 @@ class StartNewStep(Step):
         if upgrade.launched is None:
             raise InternalError("the step 'start' ran before the step 'launch'")
         upgrade.update_mark(phase=Phase.CHANGING)
-        with translate_full_disk(upgrade.context.home.path, f"Starting version {__version__}"):
+        with translate_full_disk(upgrade.target.home.path, f"Starting version {__version__}"):
             upgrade.launched.go()
         if upgrade.stopped_at is not None:
             upgrade.downtime = time.monotonic() - upgrade.stopped_at
 
     def undo(self) -> None:
         """Stop the gateway."""
-        gateway_process.stop(self.upgrade.context.home)
+        gateway_process.stop(self.upgrade.target.home)
 
 
 @dataclass(slots=True)
@@ -82,14 +82,14 @@ class SmokeStep(Step):
 
     def apply(self) -> None:
         """Run the smoke test. Raises `SmokeTestError` with the end of the gateway's log."""
-        context, mark = self.upgrade.context, self.upgrade.mark
-        url = context.config.local_url
+        target, mark = self.upgrade.target, self.upgrade.mark
+        url = target.config.local_url
         try:
             _check_version(url)
             # If there was no admin before, one may have been created meanwhile; if there was one, it must still exist.
             self.upgrade.smoke = smoke_test(url, needs_setup=False if mark.needs_setup is False else None)
         except SmokeTestError as error:
-            tail = "\n".join(tail_of(context.home.gateway_log, LOG_LINES))
+            tail = "\n".join(tail_of(target.home.gateway_log, LOG_LINES))
             raise SmokeTestError(
                 f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
             ) from error
@@ -110,17 +110,17 @@ class SwitchStep(Step):
 
     def done(self) -> bool:
         """Return whether the switch is complete."""
-        mark = read_mark(self.upgrade.context.home)
+        mark = read_mark(self.upgrade.target.home)
         return mark is not None and mark.phase is Phase.DONE
 
     def apply(self) -> None:
         """Switch program and receipt; from then on the gateway no longer depends on the installer's process."""
-        upgrade, context = self.upgrade, self.upgrade.context
+        upgrade, target = self.upgrade, self.upgrade.target
         self._started = True
-        programs_of(context.home).switch(upgrade.target)
-        write_last(context.home, _last_upgrade(upgrade))
-        write_receipt(context.home, _new_receipt(upgrade))
-        remove_record(context.home)
+        programs_of(target.home).switch(upgrade.new_program)
+        write_last(target.home, _last_upgrade(upgrade))
+        write_receipt(target.home, _new_receipt(upgrade))
+        remove_record(target.home)
         upgrade.update_mark(phase=Phase.DONE)
         upgrade.backup = upgrade.mark.backup
         if upgrade.launched is not None:
@@ -130,11 +130,11 @@ class SwitchStep(Step):
         """Switch back to the old version."""
         if not self._started:
             return
-        upgrade, context = self.upgrade, self.upgrade.context
+        upgrade, target = self.upgrade, self.upgrade.target
         upgrade.update_mark(phase=Phase.CHANGING)
-        remove_last(context.home)
-        write_receipt(context.home, upgrade.receipt)
-        programs_of(context.home).switch(upgrade.source_program)
+        remove_last(target.home)
+        write_receipt(target.home, upgrade.receipt)
+        programs_of(target.home).switch(upgrade.source_program)
 
 
 @dataclass(slots=True)
@@ -151,16 +151,16 @@ class ResumeServiceStep(Step):
 
     def apply(self) -> None:
         """Stop the tested gateway, update the unit, and start it if the gateway was running before."""
-        context = self.upgrade.context
-        service = registered_service(context.home)
+        target = self.upgrade.target
+        service = registered_service(target.home)
         if service is None:
             return
-        gateway_process.stop(context.home)
-        unit = service_step(context, service.manager)
+        gateway_process.stop(target.home)
+        unit = service_step(target, service.manager)
         if not unit.done():
             unit.apply()
         if self.upgrade.mark.ran:
-            gateway_process.start(context.home)
+            gateway_process.start(target.home)
 
 
 @dataclass(slots=True)
@@ -177,9 +177,9 @@ class SealStep(Step):
 
     def apply(self) -> None:
         """Hash all files, and rewrite the manifest."""
-        context, name = self.upgrade.context, self.upgrade.mark.backup
-        if name is not None and context.config.engine is not EngineName.SERVER:
-            add_missing_hashes(backups_of(context.home) / name)
+        target, name = self.upgrade.target, self.upgrade.mark.backup
+        if name is not None and target.config.engine is not EngineName.SERVER:
+            add_missing_hashes(backups_of(target.home) / name)
 
 
 @dataclass(slots=True)
@@ -196,7 +196,7 @@ class StopAgainStep(Step):
 
     def apply(self) -> None:
         """Stop the gateway."""
-        gateway_process.stop(self.upgrade.context.home)
+        gateway_process.stop(self.upgrade.target.home)
 
 
 @dataclass(slots=True)
@@ -214,17 +214,15 @@ class PruneStep(Step):
 
     def apply(self) -> None:
         """Remove the mark and unneeded programs and clusters."""
-        upgrade, context = self.upgrade, self.upgrade.context
-        remove_mark(context.home)
+        upgrade, target = self.upgrade, self.upgrade.target
+        remove_mark(target.home)
         if upgrade.receipt.system_identifier == upgrade.system_identifier:  # only one upgrade can be reverted
-            self.removed += remove_old_clusters(context.home)
-        keep = {name for name in (upgrade.target, upgrade.source_program) if name}
-        unused = [path.name for path in snapshots(context.home) if path.name not in keep]
-        self.removed += programs_of(context.home).remove(
-            [*unused, *_old_postgres_programs(program_names(context.home))]
-        )
-        if context.config.engine is EngineName.PGLITE:  # after the removal: it reads the remaining program copies
-            self.removed += programs_of(context.home).remove(unused_pglite(context.home))
+            self.removed += remove_old_clusters(target.home)
+        keep = {name for name in (upgrade.new_program, upgrade.source_program) if name}
+        unused = [path.name for path in snapshots(target.home) if path.name not in keep]
+        self.removed += programs_of(target.home).remove([*unused, *_old_postgres_programs(program_names(target.home))])
+        if target.config.engine is EngineName.PGLITE:  # after the removal: it reads the remaining program copies
+            self.removed += programs_of(target.home).remove(unused_pglite(target.home))
 
 
 def _last_upgrade(upgrade: Upgrade) -> LastUpgrade:
@@ -239,8 +237,8 @@ def _last_upgrade(upgrade: Upgrade) -> LastUpgrade:
 
 
 def _new_receipt(upgrade: Upgrade) -> Receipt:
-    home = upgrade.context.home
-    identity = data_identity_of(home, upgrade.context.config.auth_secret)
+    home = upgrade.target.home
+    identity = data_identity_of(home, upgrade.target.config.auth_secret)
     return replace(
         upgrade.receipt,
         state=ReceiptState.INSTALLED,

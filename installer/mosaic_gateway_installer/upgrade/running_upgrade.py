@@ -12,7 +12,7 @@ from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway.installation.upgrade_state import UpgradeMark, read_mark, write_mark
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.step import Context
+from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.upgrade.later_writes import WriteBaseline
 
 __all__ = ["Upgrade"]
@@ -22,17 +22,17 @@ __all__ = ["Upgrade"]
 class Upgrade:
     """A running upgrade: the installation before it, the new package, and the results of the steps so far.
 
-    ``target`` is the name of the new program copy, empty until it exists; ``smoke`` the result of the smoke test;
+    ``new_program`` is the name of the new program copy, empty until it exists; ``smoke`` the result of the smoke test;
     ``stopped_at`` the monotonic time at which the old gateway was stopped; ``downtime`` in seconds; ``ahead`` the copy
     of the data created while the old gateway served; ``backup`` the backup's name; ``changed_data`` whether the
     database may have been changed; ``written`` the write counts after the migrations.
     """
 
-    context: Context
+    target: Target
     receipt: Receipt
     report: Reporter
     source_program: str | None
-    target: str = ""
+    new_program: str = ""
     launched: gateway_process.Launched | None = None
     smoke: dict[str, Any] | None = None
     stopped_at: float | None = None
@@ -45,16 +45,16 @@ class Upgrade:
     @property
     def system_identifier(self) -> int | None:
         """The system identifier of the current cluster."""
-        return data_identity_of(self.context.home).system_identifier
+        return data_identity_of(self.target.home).system_identifier
 
     @property
     def mark(self) -> UpgradeMark:
         """The home's upgrade mark. Raises InternalError if there is none."""
-        mark = read_mark(self.context.home)
+        mark = read_mark(self.target.home)
         if mark is None:
-            raise InternalError(f"{self.context.home.path} has no upgrade mark, but an upgrade is running")
+            raise InternalError(f"{self.target.home.path} has no upgrade mark, but an upgrade is running")
         return mark
 
     def update_mark(self, **changes: Any) -> None:
         """Change fields of the home's upgrade mark."""
-        write_mark(self.context.home, replace(self.mark, **changes))
+        write_mark(self.target.home, replace(self.mark, **changes))
