@@ -24,7 +24,7 @@ from mosaic_gateway.gateway.control.program import (
 )
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
-from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms
 from mosaic_gateway_installer.program_copy.store import (
     find_snapshot,
     is_untouched,

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations.advisory_lock import migration_lock
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
 from mosaic_gateway.migrations.events import Event, StatementApplied, StatementRecovered
 from mosaic_gateway.migrations.failure import StatementFailedError
-from mosaic_gateway.migrations.lock import migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import PrefixChangedError

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from mosaic_gateway.migrations import retry
+from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
 from mosaic_gateway.migrations.events import Event, StatementApplied, StatementRetried
 from mosaic_gateway.migrations.failure import StatementFailedError
-from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import migrate, read_plan

@@ -16,9 +16,9 @@ import pytest
 from tests.conftest import SUPERUSER, PostgresServer
 
 from mosaic_gateway.migrations import progress
+from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
 from mosaic_gateway.migrations.events import Event, PoolerDetected
-from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.pooler import PoolerSessionError, pinned_lock, pooler_reason

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.events import Event
-from mosaic_gateway.migrations.lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import _Run, migrate, read_plan, read_state

@@ -47,7 +47,7 @@ from mosaic_gateway_installer.backup.online_copy import BackupFailedError, Onlin
 from mosaic_gateway_installer.backup.stored_backups import Backup, backup_name, backups_of
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry, compare_trees, hash_files
 from mosaic_gateway_installer.backup.tree_copy import Skip, can_share, copy_tree
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 
 __all__ = [
     "add_missing_hashes",

@@ -23,7 +23,7 @@ from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows, tables_of
 from mosaic_gateway_installer.backup.stored_backups import Backup
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["DatabaseNotEmptyError", "RestoreDumpStep"]

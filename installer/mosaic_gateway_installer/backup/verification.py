@@ -40,7 +40,7 @@ from mosaic_gateway_installer.backup.row_checksums import Contents, differing_ta
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry, hash_files
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 
 __all__ = ["BackupDamagedError", "Verification", "check_files", "verify_backup"]
 

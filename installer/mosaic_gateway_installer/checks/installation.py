@@ -25,7 +25,7 @@ from mosaic_gateway.process.disk_full import DiskFullError
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
 
 __all__ = ["CHECKS"]

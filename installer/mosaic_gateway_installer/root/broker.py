@@ -52,7 +52,7 @@ from mosaic_gateway_installer.root.service_account import account_is_free, remov
 
 if TYPE_CHECKING:
     from mosaic_gateway.installation.service_record import Service
-    from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+    from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms
     from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
 __all__ = ["CACHES", "PROGRAMS", "RootBroker", "check_only_root_writes"]
@@ -139,7 +139,7 @@ class RootBroker:
         return self.record
 
     def _programs(self) -> LocalPrograms:
-        from mosaic_gateway_installer.program_copy.programs import LocalPrograms
+        from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms
 
         return LocalPrograms(Home(self._home, self._granted().programs))
 

@@ -19,7 +19,7 @@ from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_rec
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.uninstall.inventory import (

@@ -30,7 +30,7 @@ from mosaic_gateway.installation.receipt import Receipt
 from mosaic_gateway.migrations.compatibility import breaking
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.process.file_lock import holder_of
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts
 
 __all__ = ["upgrade_facts"]

@@ -19,7 +19,7 @@ from mosaic_gateway.fs.staging import discard
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import read_receipt
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 
 __all__ = [

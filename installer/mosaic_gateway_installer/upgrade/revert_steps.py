@@ -24,7 +24,7 @@ from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import writes_since

@@ -22,7 +22,7 @@ from mosaic_gateway_installer.backup.creation import remove_leftovers
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.upgrade.major_version import remove_newer_programs, undo_major
 
 __all__ = ["restore_data", "roll_back"]

@@ -40,7 +40,7 @@ from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.install.steps.pglite import PgliteRuntimeStep
 from mosaic_gateway_installer.install.verb import inspected
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.session import Recovery, session

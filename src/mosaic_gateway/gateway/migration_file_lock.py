@@ -24,7 +24,7 @@ def migration_file_lock(config: Config, timeout: float) -> Iterator[None]:
     if config.engine is not EngineName.PGLITE:
         yield
         return
-    from mosaic_gateway.migrations.lock import MigrationsBusyError
+    from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError
 
     path = config.home.run / "migrations.lock"
     with FileLock(path) as lock:

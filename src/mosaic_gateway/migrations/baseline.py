@@ -16,8 +16,8 @@ from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
 from mosaic_gateway.migrations.runner import migrate, read_state
 from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines

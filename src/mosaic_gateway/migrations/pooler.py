@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.migrations.lock import LockHolder, acquire, migration_lock, try_in_transaction
+from mosaic_gateway.migrations.advisory_lock import LockHolder, acquire, migration_lock, try_in_transaction
 from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.shared_session import has_one_session
 from mosaic_gateway.migrations.statement_traits import traits_of

@@ -9,8 +9,8 @@ import psycopg
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.model import Migration, ProgressRow
 from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, remaining_statements
 from mosaic_gateway.migrations.pooler import pooler_aware_lock

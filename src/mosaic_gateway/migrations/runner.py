@@ -25,11 +25,11 @@ from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import InternalError, MigrationError
 from mosaic_gateway.migrations import ledger, progress, session_state
+from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
 from mosaic_gateway.migrations.executor import Executor, FencedError
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason

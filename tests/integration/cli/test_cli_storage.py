@@ -110,7 +110,7 @@ def test_drift(make_place: MakePlace, database: str) -> None:
 
 def test_lock_timeout(make_place: MakePlace, database: str) -> None:
     """If another process holds the migration lock, the verb fails with exit code 6 after --lock-timeout."""
-    from mosaic_gateway.migrations.lock import migration_lock  # noqa: PLC0415 - only here
+    from mosaic_gateway.migrations.advisory_lock import migration_lock  # noqa: PLC0415 - only here
 
     place = make_place(database)
     with psycopg.connect(database, autocommit=True) as connection, migration_lock(connection, timeout=5):

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from mosaic_gateway.migrations import ledger
+from mosaic_gateway.migrations.advisory_lock import KEY
 from mosaic_gateway.migrations.bundle import LEDGERS
-from mosaic_gateway.migrations.lock import KEY
 
 if TYPE_CHECKING:
     from tests.integration.cli.conftest import MakePlace, Place

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.lock import migration_lock
+from mosaic_gateway.migrations.advisory_lock import migration_lock
 from mosaic_gateway.process.file_lock import holder_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from mosaic_gateway.engines.postgres.runtime import (
 )
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.process.environment import process_environment, runtime_directory
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ClusterStep", "RuntimeStep"]

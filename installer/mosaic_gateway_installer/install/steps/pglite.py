@@ -17,7 +17,7 @@ from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.installation.receipt import read_receipt, write_receipt
 from mosaic_gateway.process.environment import cache_directory, process_environment, runtime_directory
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Step, StepId, Target
 

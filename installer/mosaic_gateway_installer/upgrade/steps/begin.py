@@ -19,7 +19,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark, write_mark
 from mosaic_gateway_installer.backup.creation import copy_data_ahead, remove_leftovers
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade

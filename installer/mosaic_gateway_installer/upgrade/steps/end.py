@@ -25,7 +25,7 @@ from mosaic_gateway_installer.backup.creation import add_missing_hashes
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
-from mosaic_gateway_installer.program_copy.programs import programs_of
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step

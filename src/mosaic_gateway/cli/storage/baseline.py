@@ -49,9 +49,9 @@ def baseline(
 
     from mosaic_gateway.engines.session import connect
     from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
+    from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
     from mosaic_gateway.migrations.baseline import baseline as write_baseline
     from mosaic_gateway.migrations.baseline import scratch_on
-    from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 
     with (
         open_target(

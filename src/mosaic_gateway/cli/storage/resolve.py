@@ -36,7 +36,7 @@ def resolve(
     Runs nothing of the migration.
     """
     from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
-    from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
+    from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
     from mosaic_gateway.migrations.resolve import ResolveAnswer
     from mosaic_gateway.migrations.resolve import resolve as record_answer
 

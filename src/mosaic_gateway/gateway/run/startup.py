@@ -13,8 +13,8 @@ from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
 from mosaic_gateway.gateway.schema import prepare_schema
+from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.storage.documents import DocumentStore
 
 __all__ = ["first_link", "prepare"]
