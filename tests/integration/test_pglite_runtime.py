@@ -118,6 +118,19 @@ def test_node_of_the_extra_is_copied(wheel: Path, bin_directory: Path, programs:
     assert find_runtime(programs, None, shipped=shipped(), search_path="").node.binary.stat().st_ino == before
 
 
+@pytest.mark.parametrize(
+    "name", [".pglite-0.5.1.ab_dxyz0.tmp", ".pglite-0.5.1.0123abcd.tmp", ".node.json.0123abcd.tmp"]
+)
+def test_what_killed_runs_left_is_removed(programs: Home, name: str) -> None:
+    """Also npm's directory of an earlier version, whose name has another form; PostgreSQL's stays."""
+    other = programs.runtime / ".postgresql-18.6.0123abcd.tmp"
+    for path in (programs.runtime / name, other):
+        (path / "below").mkdir(parents=True)
+    install(programs)
+    assert not (programs.runtime / name).exists()
+    assert other.is_dir()
+
+
 def test_recorded_node_is_retained(wheel: Path, bin_directory: Path, programs: Home) -> None:
     """The recorded Node.js is retained; only a copy from the wheel is replaced when the wheel's version changes."""
     first = recorded_node(programs)

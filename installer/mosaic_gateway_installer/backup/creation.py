@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +17,14 @@ from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.errors import BusyError
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.fs.staging import (
+    TEMPORARY,
+    remove_temporaries,
+    remove_tree,
+    staged,
+    sync_directory,
+    temporary_sibling,
+)
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -37,9 +43,9 @@ from mosaic_gateway_installer.backup.manifest import (
     write_manifest,
 )
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts, copy_running_cluster
-from mosaic_gateway_installer.backup.stored_backups import Backup, backup_name, backups_of, leftovers
+from mosaic_gateway_installer.backup.stored_backups import Backup, backup_name, backups_of
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry, compare_trees, hash_files
-from mosaic_gateway_installer.backup.tree_copy import Skip, can_share, copy_tree, remove_tree, staged, sync_directory
+from mosaic_gateway_installer.backup.tree_copy import Skip, can_share, copy_tree
 from mosaic_gateway_installer.program_copy.programs import programs_of
 
 __all__ = [
@@ -130,8 +136,7 @@ def copy_data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory:
         raise _no_data_error(home)
     check_free_space(directory, size_of([*settings_of(home), data]), "The backup")
     remove_leftovers(home)
-    name = backup_name(datetime.now(UTC), receipt.version, directory)
-    temporary = directory / f".{name}.{secrets.token_hex(4)}.tmp"
+    temporary = temporary_sibling(directory / backup_name(datetime.now(UTC), receipt.version, directory))
     try:
         with translate_full_disk(directory, "The backup"):
             make_directory(directory)
@@ -143,8 +148,7 @@ def copy_data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory:
 
 def remove_leftovers(home: Home) -> None:
     """Remove unfinished backups in *home*, and the directory of backups if it is empty then."""
-    for path in leftovers(backups_of(home)):
-        shutil.rmtree(path, ignore_errors=True)
+    remove_temporaries(backups_of(home))
     with suppress(OSError):
         backups_of(home).rmdir()
 
@@ -246,7 +250,7 @@ class _NewBackup:
         runtime = _client(config, tools)
         conninfo = engine_for(config).conninfo()
         facts = dump_server(conninfo, self.stage / "data" / DUMP, runtime)
-        shutil.rmtree(tools, ignore_errors=True)
+        remove_tree(tools)
         return facts
 
     def finish(
@@ -342,7 +346,7 @@ def _excluded_while_running(path: str) -> bool:
 
 def _is_temporary(path: str) -> bool:
     """Return whether *path* is a temporary file that a killed `files.write_file` left."""
-    return path.startswith(".") and path.endswith(".tmp")
+    return TEMPORARY.fullmatch(path) is not None
 
 
 def _major(cluster: Path | None) -> str | None:

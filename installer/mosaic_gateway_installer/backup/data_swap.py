@@ -13,10 +13,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mosaic_gateway.fs.files import make_directory, remove_path, write_file
+from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.fs.record_fields import Field, choice, entries, read_record
+from mosaic_gateway.fs.staging import remove_tree, sync_directory
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 
 __all__ = ["PARTS", "SWAP", "clean_up", "commit", "exchange", "interrupted", "put_back", "staging"]
 
@@ -70,18 +70,18 @@ def put_back(home: Home) -> None:
             aside, present = swap / "old" / part, home.path / part
             is_new = aside.exists() or (part not in state["present"] and present.exists())
             if is_new and present.exists():
-                remove_path(swap / "new" / part)
+                remove_tree(swap / "new" / part, strict=True)
                 present.rename(swap / "new" / part)
             if aside.exists():
                 aside.rename(present)
         sync_directory(home.path)
         (swap / STATE).unlink()
-    remove_path(swap)
+    remove_tree(swap, strict=True)
 
 
 def commit(home: Home) -> None:
     """Make the exchange final, and delete the previous parts. Raises OSError."""
-    remove_path(home.path / DONE)
+    remove_tree(home.path / DONE, strict=True)
     (home.path / SWAP).rename(home.path / DONE)
     sync_directory(home.path)
     clean_up(home)
@@ -89,6 +89,6 @@ def commit(home: Home) -> None:
 
 def clean_up(home: Home) -> None:
     """Remove leftovers of interrupted commands, except for an unfinished exchange. Raises OSError."""
-    remove_path(home.path / DONE)
+    remove_tree(home.path / DONE, strict=True)
     if not interrupted(home):
-        remove_path(home.path / SWAP)
+        remove_tree(home.path / SWAP, strict=True)

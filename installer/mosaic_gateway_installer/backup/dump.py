@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.fs.files import open_regular, remove_file, write_file
+from mosaic_gateway.fs.files import open_regular, write_file
+from mosaic_gateway.fs.staging import temporary
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts
@@ -100,13 +100,10 @@ def _check_version(session: Connection, runtime: Runtime) -> str:
 @contextmanager
 def _service(conninfo: str, directory: Path) -> Iterator[Mapping[str, str]]:
     """Yield an environment in which libpq's service ``mosaic`` is the database, so that no argument has a password."""
-    file = directory / f".service.{secrets.token_hex(4)}.tmp"
     lines = [f"{name}={value}\n" for name, value in conninfo_to_dict(conninfo).items() if value is not None]
-    write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
-    try:
+    with temporary(directory / "service") as file:
+        write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
         yield {**process_environment(), "PGSERVICEFILE": str(file)}
-    finally:
-        remove_file(file)
 
 
 def _value(session: Connection, query: str) -> str:

@@ -30,6 +30,7 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.fs.files import read_regular, write_file
+from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway_installer.backup.row_checksums import (
     Contents,
     lock_tables,
@@ -38,7 +39,7 @@ from mosaic_gateway_installer.backup.row_checksums import (
     tables_of,
     writers_blocked,
 )
-from mosaic_gateway_installer.backup.tree_copy import copy_tree, sync_directory
+from mosaic_gateway_installer.backup.tree_copy import copy_tree
 
 __all__ = ["BackupFailedError", "OnlineFacts", "WritersBusyError", "copy_running_cluster", "is_excluded"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +12,9 @@ from mosaic_gateway.fs.record_fields import BACKUP_NAME
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
-__all__ = ["Backup", "BackupMissingError", "backup_name", "backups_of", "find_backup", "leftovers", "list_backups"]
+__all__ = ["Backup", "BackupMissingError", "backup_name", "backups_of", "find_backup", "list_backups"]
 
 NAME = BACKUP_NAME
-LEFTOVER = re.compile(r"\.(\d{8}T\d{6}Z-[0-9A-Za-z.+!_-]+|verify)\.[0-9a-f]{8}\.tmp")
 
 
 class BackupMissingError(RefusedError):
@@ -82,13 +80,6 @@ def find_backup(home: Home, name: str) -> Backup:
             hint="Use a name from mosaic-gateway backup list, or the directory of a backup.",
         )
     return Backup(path, read_manifest(path))
-
-
-def leftovers(directory: Path) -> list[Path]:
-    """Return the unfinished backups and trial restores that killed commands left in *directory*."""
-    if not directory.is_dir():
-        return []
-    return sorted(path for path in directory.iterdir() if LEFTOVER.fullmatch(path.name))
 
 
 def _named(directory: Path) -> Iterator[Path]:

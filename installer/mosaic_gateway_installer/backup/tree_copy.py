@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
 import stat
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from pathlib import Path
 
 from mosaic_gateway.fs.files import open_descriptor, open_regular
 from mosaic_gateway.fs.flush import begin_flush
+from mosaic_gateway.fs.staging import staged
 
 __all__ = [
     "CopyReport",
@@ -33,9 +32,6 @@ __all__ = [
     "Skip",
     "can_share",
     "copy_tree",
-    "remove_tree",
-    "staged",
-    "sync_directory",
 ]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
@@ -97,23 +93,6 @@ def copy_tree(
         return CopyReport(files=copying.files, size=copying.size, shared=copying.shared)
 
 
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of *target*; rename it to *target* after the block, or remove it if the block fails.
-
-    The caller fsyncs the content; the rename is fsynced here. Raises OSError if *target* is a directory that is not
-    empty.
-    """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        temporary.rename(target)
-    except BaseException:
-        remove_tree(temporary)
-        raise
-    sync_directory(target.parent)
-
-
 def can_share(source: Path, directory: Path) -> bool:
     """Return whether files of *source* can be cloned into *directory* (FICLONE); this is tried with one file."""
     file = next((path for path in source.iterdir() if path.is_file() and not path.is_symlink()), None)
@@ -125,21 +104,6 @@ def can_share(source: Path, directory: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def sync_directory(path: Path) -> None:
-    """Fsync the directory *path*. Raises OSError."""
-    with _opened(path) as descriptor:
-        os.fsync(descriptor)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove *path*, a directory with its content; errors are ignored, and links are not followed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
 
 
 @dataclass(slots=True)

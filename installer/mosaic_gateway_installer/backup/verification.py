@@ -8,8 +8,6 @@ own checks.
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.fs.staging import remove_tree, temporary
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
@@ -234,14 +233,16 @@ def _scratch(home: Home) -> Iterator[Home]:
     directory = backups_of(home)
     created = not directory.exists()
     make_directory(directory)
-    path = directory / f".verify.{secrets.token_hex(4)}.tmp"
-    make_directory(path)
-    scratch = Home(path)
     try:
-        yield scratch
+        with temporary(directory / "verify") as path:
+            make_directory(path)
+            scratch = Home(path)
+            try:
+                yield scratch
+            finally:
+                for sockets in outside_directories(scratch, runtime_directory(process_environment())):
+                    remove_tree(sockets)
     finally:
-        for temporary in (*outside_directories(scratch, runtime_directory(process_environment())), path):
-            shutil.rmtree(temporary, ignore_errors=True)
         if created:
             with suppress(OSError):
                 directory.rmdir()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +14,7 @@ from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
@@ -35,8 +34,6 @@ MEGABYTE = 1024**2
 FAULT_BELOW = 64 * MEGABYTE
 WARNING_BELOW = 256 * MEGABYTE
 MIN_FREE_FILES = 500
-#: The names of temporary files, which are renamed when complete: one that stays was left by a killed process.
-UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 class IncompleteError(PreflightError):
@@ -183,7 +180,7 @@ def _leftovers(installation: Installation) -> str:
 
 def _unfinished(home: Home) -> list[Path]:
     directories = (home.path, *(path for path in _children(home.path) if path.is_dir()))
-    return [path for directory in directories for path in _children(directory) if UNFINISHED.fullmatch(path.name)]
+    return [path for directory in directories for path in _children(directory) if TEMPORARY.fullmatch(path.name)]
 
 
 def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
@@ -194,10 +191,7 @@ def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
         erase_leftovers(home)
         programs_of(home).remove(())
         for path in (path for path in unfinished_paths if path.parent != home.runtime):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove_tree(path, strict=True)
     return f"removed {count} file(s)"
 
 

@@ -6,8 +6,6 @@ root are in a directory owned by root and are changed by root's process, on requ
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,11 +18,11 @@ from mosaic_gateway.engines.pglite.runtime import install_runtime as install_pgl
 from mosaic_gateway.engines.pglite.runtime import install_scripts
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.runtime import install_runtime as install_postgres
+from mosaic_gateway.fs.staging import discard, sync_directory
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker, Request
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.store import (
     find_snapshot,
     is_of_this_package,
@@ -141,12 +139,7 @@ class LocalPrograms:
         """See `Programs`."""
         existing = [self.home.runtime / name for name in program_names(self.home) if name in names]
         for path in existing:
-            temporary = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
-            path.rename(temporary)
-            if temporary.is_dir() and not temporary.is_symlink():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink()
+            discard(path, strict=True)
         return tuple(path.name for path in existing)
 
     def set_aside(self, names: Collection[str]) -> None:

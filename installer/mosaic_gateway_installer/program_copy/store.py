@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +27,7 @@ from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
+from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.gateway.control.program import (
     CURRENT,
     MANIFEST,
@@ -39,7 +37,6 @@ from mosaic_gateway.gateway.control.program import (
     this_program,
 )
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
@@ -64,7 +61,8 @@ FORM = 3
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
 FINDER = "mosaic_modules"
-TEMPORARY = re.compile(r"\.(gateway-[\w.+!]+|current)\.[0-9a-f]{8}\.tmp")
+#: What names of this module's targets begin with.
+TARGETS = ("gateway-", CURRENT)
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -207,18 +205,12 @@ def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) ->
     runtime = home.runtime
     make_directory(runtime, _mode(home))
     target = runtime / _free_name(home, wanted)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _remove_unfinished(runtime)
-        _fill(temporary, home, wanted)
-        if durable:
-            flush_tree(temporary)
-        if target.exists():  # damaged: a complete one would have been returned above
-            aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-            target.rename(aside)
-            shutil.rmtree(aside)
-        temporary.rename(target)
-        sync_directory(runtime)
+        remove_temporaries(runtime, *TARGETS)
+        with staged(target, replace=True) as temporary:  # an existing one is damaged, else it was returned above
+            _fill(temporary, home, wanted)
+            if durable:
+                flush_tree(temporary)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
@@ -226,8 +218,6 @@ def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) ->
                 hint="Free disk space there, or choose another --home, then try again.",
             ) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -237,15 +227,13 @@ def switch_to(home: Home, name: str | None) -> None:
     Raises OSError.
     """
     runtime = home.runtime
-    _remove_unfinished(runtime)
+    remove_temporaries(runtime, *TARGETS)
     link = runtime / CURRENT
     if name is None:
         link.unlink(missing_ok=True)
         return
-    temporary = link.with_name(f".{CURRENT}.{secrets.token_hex(4)}.tmp")
-    temporary.symlink_to(name)
-    temporary.rename(link)
-    sync_directory(runtime)
+    with staged(link) as temporary:
+        temporary.symlink_to(name)
     command = launcher(home)
     target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
     make_directory(command.parent, _mode(home))
@@ -334,16 +322,6 @@ def _script(home: Home, python: Path) -> str:
         "export MOSAIC_GATEWAY_HOME\n"
         f'exec {shlex.quote(str(python))} -I -S -B {current} "$@"\n'
     )
-
-
-def _remove_unfinished(runtime: Path) -> None:
-    """Remove temporary files of killed runs in *runtime*. Raises OSError."""
-    for path in runtime.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 @cache

@@ -14,11 +14,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.fs.files import remove_path
+from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
 from mosaic_gateway.gateway.control.program import current_link
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.backup.stored_backups import LEFTOVER, NAME, backups_of
+from mosaic_gateway_installer.backup.stored_backups import NAME, backups_of
 from mosaic_gateway_installer.program_copy.store import launcher
 
 __all__ = [
@@ -34,21 +34,20 @@ __all__ = [
     "set_aside",
 ]
 
-UNFINISHED = r"\.[\w.-]+\.[0-9a-f]{8}\.tmp"
 #: Names that belong to the installation in each directory of a home, including everything below them.
 RUNTIME = re.compile(
-    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{UNFINISHED}"
+    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{TEMPORARY.pattern}"
 )
-COMMAND = re.compile(rf"mosaic-gateway|{UNFINISHED}")
-RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{UNFINISHED}")
+COMMAND = re.compile(rf"mosaic-gateway|{TEMPORARY.pattern}")
+RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TEMPORARY.pattern}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
 DATA = re.compile(
-    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{UNFINISHED}"
+    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TEMPORARY.pattern}"
 )
-SECRETS = re.compile(rf"[a-z0-9-]+|{UNFINISHED}")
-TOP = re.compile(rf"{UNFINISHED}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
+SECRETS = re.compile(rf"[a-z0-9-]+|{TEMPORARY.pattern}")
+TOP = re.compile(rf"{TEMPORARY.pattern}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
 SETTINGS = re.compile(r"config\.toml|upgrade\.json")
-BACKUPS = re.compile(rf"{NAME.pattern}|{LEFTOVER.pattern}")
+BACKUPS = re.compile(rf"{NAME.pattern}|{TEMPORARY.pattern}")
 
 
 def programs(home: Home) -> tuple[Path, ...]:
@@ -100,7 +99,7 @@ def erase_leftovers(home: Home) -> None:
     if owned_by_root and home.broker is not None:
         home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
     for path in leftovers:
-        remove_path(path)
+        remove_tree(path, strict=True)
     for directory in {path.parent for path in leftovers} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
         with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +15,10 @@ from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runti
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer
 from mosaic_gateway.fs.record_format import RecordFormat
+from mosaic_gateway.fs.staging import discard
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import read_receipt
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 
@@ -135,7 +133,7 @@ def undo_major(home: Home) -> bool:
         return False
     created = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
     if new is not None and created:
-        _discard(new)
+        discard(new)
     remove_file(record_file(home))
     return created
 
@@ -144,7 +142,7 @@ def remove_old_clusters(home: Home) -> tuple[str, ...]:
     """Remove the clusters that an upgrade has retained, and their programs; return the names. Raises OSError."""
     old = old_clusters(home)
     for path in old:
-        _discard(path)
+        discard(path)
     majors = {int(path.name.removeprefix("postgres-")) for path in old}
     copies = [copy_of(home, runtime.version).name for runtime in runtimes_of(home) if runtime.major in majors]
     return (*(path.name for path in old), *programs_of(home).remove(copies))
@@ -170,7 +168,7 @@ def put_back_reverted(home: Home) -> None:
 def remove_reverted(home: Home) -> None:
     """Remove the cluster and programs that a completed revert had set aside. Raises OSError."""
     for path in _reverted(home):
-        _discard(path)
+        discard(path)
     programs_of(home).remove([name for name in program_names(home) if name.startswith(".")])
 
 
@@ -181,11 +179,3 @@ def is_reverting(home: Home) -> bool:
 
 def _reverted(home: Home) -> list[Path]:
     return sorted(home.data.glob(".postgres-*.reverted"))
-
-
-def _discard(path: Path) -> None:
-    """Remove *path*, which is first renamed so that a partly removed cluster is never used."""
-    renamed = path.with_name(f".{path.name.strip('.')}.{secrets.token_hex(4)}.tmp")
-    path.rename(renamed)
-    sync_directory(renamed.parent)
-    shutil.rmtree(renamed, ignore_errors=True)

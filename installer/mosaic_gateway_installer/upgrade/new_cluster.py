@@ -30,13 +30,14 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows
-from mosaic_gateway_installer.backup.tree_copy import can_share, sync_directory
+from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.major_version import (
     MajorRecord,

@@ -14,6 +14,7 @@ from mosaic_gateway.engines.postgres.runtime import copy_of, runtimes_of
 from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.fs.record_fields import RecordError, read_content
+from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
@@ -21,7 +22,6 @@ from mosaic_gateway.installation.receipt import Receipt, read_receipt, write_rec
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.step import Context

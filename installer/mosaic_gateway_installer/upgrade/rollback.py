@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.fs.files import make_directory, remove_file, remove_path
+from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME, RecordError
+from mosaic_gateway.fs.staging import remove_tree, sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
@@ -21,7 +22,6 @@ from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.backup.tree_copy import sync_directory
 from mosaic_gateway_installer.program_copy.programs import programs_of
 from mosaic_gateway_installer.upgrade.major_version import remove_newer_programs, undo_major
 
@@ -63,13 +63,13 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
     with database_at_rest(home):
         aside = home.path / ASIDE
         if aside.exists() and not any((backup / part).exists() for part in PARTS):
-            remove_path(aside)
+            remove_tree(aside, strict=True)
         make_directory(aside)
         for part in PARTS:
             _restore_part(backup / part, home.path / part, aside / part)
         sync_directory(home.path)
-        remove_path(aside)
-        remove_path(backup)
+        remove_tree(aside, strict=True)
+        remove_tree(backup, strict=True)
         with suppress(OSError):
             backup.parent.rmdir()
 
@@ -83,7 +83,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         restore_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
-        remove_path(backups_of(home) / mark.backup)
+        remove_tree(backups_of(home) / mark.backup, strict=True)
     remove_leftovers(home)
     remove_newer_programs(home)
     if mark.source_program is not None and PROGRAM_NAME.fullmatch(mark.source_program):
@@ -112,6 +112,6 @@ def _restore_part(saved: Path, target: Path, aside: Path) -> None:
     if not saved.exists():
         return
     if target.is_dir():  # a file is replaced atomically: a home without a receipt would not be recognized
-        remove_path(aside)
+        remove_tree(aside, strict=True)
         target.rename(aside)
     saved.rename(target)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
-import shutil
 import stat
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from mosaic_gateway.fs.staging import staged
 
 __all__ = [
     "LARGE",
@@ -31,7 +31,6 @@ __all__ = [
     "read_json",
     "read_regular",
     "remove_file",
-    "remove_path",
     "write_file",
 ]
 
@@ -142,33 +141,18 @@ def write_file(path: Path, data: str | bytes, mode: int = PRIVATE_FILE) -> None:
     removing the temporary file.
     """
     content = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    try:
+    with staged(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.rename(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_directory(path.parent)
 
 
 def remove_file(path: Path) -> None:
     """Remove *path* if it exists. Raises OSError."""
     path.unlink(missing_ok=True)
-
-
-def remove_path(path: Path) -> None:
-    """Remove *path* if it exists: a directory recursively, a symbolic link without its target. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _integer(text: str) -> int:
@@ -186,11 +170,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

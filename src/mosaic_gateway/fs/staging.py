@@ -1,7 +1,7 @@
 """Files and directories that appear whole: created under a temporary name beside the target, then renamed to it.
 
 Every temporary has the same form of name, ``.<target>.<8 hexadecimal digits>.tmp``. A process that is killed leaves
-nothing else behind, and the next one that locks the directory removes all temporaries in it.
+nothing else behind, and the next one that holds the lock of the target removes its temporaries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "staged",
     "sync_directory",
     "temporaries",
+    "temporary",
     "temporary_sibling",
 ]
 
@@ -34,56 +35,78 @@ def temporary_sibling(target: Path) -> Path:
     return target.with_name(f".{target.name.lstrip('.')}.{secrets.token_hex(4)}.tmp")
 
 
-def temporaries(directory: Path) -> tuple[Path, ...]:
-    """Return the temporaries in *directory*, by name; none where it does not exist. Raises OSError."""
+def temporaries(directory: Path, *targets: str) -> tuple[Path, ...]:
+    """Return the temporaries in *directory*, by name; none where it does not exist. Raises OSError.
+
+    *targets*: only those of targets whose names begin with one of these words.
+    """
     with suppress(FileNotFoundError, NotADirectoryError):
-        return tuple(sorted(path for path in directory.iterdir() if TEMPORARY.fullmatch(path.name)))
+        paths = (path for path in directory.iterdir() if TEMPORARY.fullmatch(path.name))
+        return tuple(sorted(path for path in paths if path.name[1:].startswith(targets or "")))
     return ()
 
 
-def remove_temporaries(directory: Path) -> None:
-    """Remove the temporaries in *directory*, as far as possible. The caller holds its lock. Raises OSError."""
-    for path in temporaries(directory):
+def remove_temporaries(directory: Path, *targets: str) -> None:
+    """Remove what `temporaries` returns, as far as possible. The caller holds the lock of these *targets*."""
+    for path in temporaries(directory, *targets):
         remove_tree(path)
+
+
+@contextmanager
+def temporary(target: Path) -> Iterator[Path]:
+    """Yield a temporary name beside *target*; what the block leaves under it is removed."""
+    path = temporary_sibling(target)
+    try:
+        yield path
+    finally:
+        if os.path.lexists(path):
+            remove_tree(path)
 
 
 @contextmanager
 def staged(target: Path, *, replace: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary name for the block to create a file or directory at; it becomes *target* after the block.
 
-    If the block fails, what it created is removed and *target* stays as it was. With *replace* an existing *target* is
-    removed once the new one is in its place. *durable*: the rename is on disk before the return; the block flushes what
-    it writes. Raises OSError, also where *target* is a directory that is not empty, without *replace*.
+    If the block fails, what it created is removed and *target* stays as it was. A file replaces a file. With *replace*
+    an existing directory is removed once the new one is in its place. *durable*: the rename is on disk before the
+    return; the block flushes what it writes. Raises OSError, also where *target* is a directory that is not empty,
+    without *replace*.
     """
-    temporary = temporary_sibling(target)
-    replaced = temporary_sibling(target)
-    try:
-        yield temporary
-        if replace and os.path.lexists(target):
-            target.rename(replaced)
-        temporary.rename(target)
-        if durable:
-            sync_directory(target.parent)
-    finally:
-        remove_tree(temporary)
-        remove_tree(replaced)
+    with temporary(target) as new, temporary(target) as replaced:
+        yield new
+        try:
+            if replace and os.path.lexists(target):
+                target.rename(replaced)
+            new.rename(target)
+        except BaseException:
+            with suppress(OSError):
+                replaced.rename(target)
+            raise
+    if durable:
+        sync_directory(target.parent)
 
 
-def discard(path: Path) -> None:
-    """Remove *path* under a temporary name, so that no process takes a part of it for the whole. Raises OSError."""
-    temporary = temporary_sibling(path)
-    path.rename(temporary)
+def discard(path: Path, *, strict: bool = False) -> None:
+    """Remove *path* under a temporary name, so that no process takes a part of it for the whole.
+
+    Raises OSError if it cannot be renamed; with *strict*, also if it cannot be removed.
+    """
+    renamed = temporary_sibling(path)
+    path.rename(renamed)
     sync_directory(path.parent)
-    remove_tree(temporary)
+    remove_tree(renamed, strict=strict)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove *path* as far as possible, a directory with its content; links are not followed, errors are ignored."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+def remove_tree(path: Path, *, strict: bool = False) -> None:
+    """Remove *path* if it exists, a directory with its content; links are not followed.
+
+    It is removed as far as possible, and errors are ignored; with *strict*, raises OSError.
+    """
+    with nullcontext() if strict else suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=not strict)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

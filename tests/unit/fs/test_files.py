@@ -24,7 +24,6 @@ from mosaic_gateway.fs.files import (
     read_json,
     read_regular,
     remove_file,
-    remove_path,
     write_file,
 )
 
@@ -247,16 +246,3 @@ def test_toml_that_is_refused(content: bytes) -> None:
     """Too deep nesting, invalid UTF-8 and duplicate keys are a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - the messages are the parser's
         parse_toml(content)
-
-
-def test_removing_paths_of_every_type(tmp_path: Path) -> None:
-    """A directory is removed recursively, a link without its target."""
-    (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "keep").touch()
-    (tmp_path / "link").symlink_to("target")
-    (tmp_path / "tree" / "below").mkdir(parents=True)
-    (tmp_path / "tree" / "link").symlink_to(tmp_path / "target")
-    os.mkfifo(tmp_path / "fifo")
-    for name in ("link", "tree", "fifo", "missing"):
-        remove_path(tmp_path / name)
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "keep"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mosaic_gateway.fs.staging import (
     remove_tree,
     staged,
     temporaries,
+    temporary,
     temporary_sibling,
 )
 
@@ -78,21 +80,65 @@ def test_temporaries_are_found_and_removed(tmp_path: Path) -> None:
     assert temporaries(tmp_path / "none") == ()
 
 
+def test_temporaries_of_some_targets_only(tmp_path: Path) -> None:
+    """Those of other targets may be in use by processes that hold other locks."""
+    for name in (".a-1.0123abcd.tmp", ".a-2.0123abcd.tmp", ".b.0123abcd.tmp", ".c.0123abcd.tmp"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path, "a-", "c")
+    assert [path.name for path in tmp_path.iterdir()] == [".b.0123abcd.tmp"]
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_temporary_is_removed_after_the_block(tmp_path: Path, renamed: bool) -> None:
+    """Unless the block renames it."""
+    with temporary(tmp_path / "a") as path:
+        path.mkdir()
+        (path / "file").touch()
+        if renamed:
+            path.rename(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] * renamed
+
+
+def test_a_replaced_directory_is_put_back_if_the_new_one_is_missing(tmp_path: Path) -> None:
+    """The block has created nothing: the rename fails, and the target is what it was."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").write_text("old")
+    with pytest.raises(FileNotFoundError), staged(target, replace=True):
+        pass
+    assert (target / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_removal_goes_through_a_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed removal leaves is a temporary, never half of a directory under its own name."""
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").touch()
-    monkeypatch.setattr("mosaic_gateway.fs.staging.remove_tree", lambda _path: None)
+    monkeypatch.setattr("mosaic_gateway.fs.staging.remove_tree", lambda _path, **_options: None)
     discard(target)
     assert not target.exists()
     assert len(temporaries(tmp_path)) == 1
 
 
-def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
-    """What it leads to stays."""
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "kept")
-    remove_tree(tmp_path / "link")
-    remove_tree(tmp_path / "none")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+@pytest.mark.parametrize("strict", [False, True])
+def test_removing_paths_of_every_type(tmp_path: Path, strict: bool) -> None:
+    """A directory is removed recursively, a link without its target."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "keep").touch()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("link", "tree", "fifo", "missing"):
+        remove_tree(tmp_path / name, strict=strict)
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "keep"]
+
+
+def test_errors_of_a_removal_are_raised_on_request(tmp_path: Path) -> None:
+    """Otherwise what can be removed is removed."""
+    path = tmp_path / "file" / "below"
+    path.parent.touch()
+    remove_tree(path)
+    with pytest.raises(NotADirectoryError):
+        remove_tree(path, strict=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, datetime, timedelta
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
-from mosaic_gateway.fs.files import remove_path
+from mosaic_gateway.fs.staging import discard, remove_tree, temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway_installer.backup.retention import to_prune
-from mosaic_gateway_installer.backup.stored_backups import backups_of, leftovers, list_backups
+from mosaic_gateway_installer.backup.stored_backups import backups_of, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
 from mosaic_gateway_installer.home_lock import home_locked
 
@@ -30,13 +29,10 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     pruned = to_prune(backups, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
         with reporter() as report, home_locked(home, "backup prune"):
-            for path in leftovers(directory):
-                remove_path(path)
+            for path in temporaries(directory):
+                remove_tree(path, strict=True)
             for backup in pruned:
-                # The name of a leftover: if this process is killed now, the next command removes the rest.
-                temporary = backup.path.with_name(f".{backup.name}.{secrets.token_hex(4)}.tmp")
-                backup.path.rename(temporary)
-                remove_path(temporary)
+                discard(backup.path, strict=True)
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
     retained = len(backups) - len(pruned)

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
+from mosaic_gateway.fs.staging import temporaries
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
@@ -29,7 +30,7 @@ __all__ = [
 #: Characters that a shell does not take literally between double quotes, and control characters.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: Files that a killed install or restore leaves in a directory that is not a home yet.
-OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.receipt\.json\.[0-9a-f]{8}\.tmp|\.restor(ing|ed\.tmp)")
+OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.restor(ing|ed\.tmp)")
 
 
 class HomeModeError(PreflightError):
@@ -80,7 +81,8 @@ def check_home(home: Home) -> Receipt | None:
             hint=f"Complete it: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
         )
     if receipt is None and home.path.is_dir():
-        foreign = sorted(entry.name for entry in home.path.iterdir() if not OWN_LEFTOVERS.fullmatch(entry.name))
+        others = {*home.path.iterdir()} - {*temporaries(home.path, "receipt.json.")}
+        foreign = sorted(path.name for path in others if not OWN_LEFTOVERS.fullmatch(path.name))
         if foreign:
             raise HomeForeignError(
                 f"{home.path} is not an installation and not empty: {', '.join(foreign[:5])}",

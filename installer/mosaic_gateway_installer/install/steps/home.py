@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 from contextlib import suppress
@@ -12,14 +11,15 @@ from pathlib import Path
 
 from mosaic_gateway import __version__
 from mosaic_gateway.fs.files import make_directory, remove_file
+from mosaic_gateway.fs.staging import temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["HomeStep", "unfinished_files"]
 
-#: Names of the temporary files of `files.write_file`.
-UNFINISHED = re.compile(r"\.(receipt\.json|config\.toml|auth-secret)\.[0-9a-f]{8}\.tmp")
+#: What an installation writes with `files.write_file`.
+WRITTEN = ("receipt.json.", "config.toml.", "auth-secret.")
 
 
 @dataclass(slots=True)
@@ -69,13 +69,7 @@ class HomeStep:
 
 def unfinished_files(home: Home) -> list[Path]:
     """Return the temporary files of killed runs (`files.write_file`) in the home and its secrets directory."""
-    return [
-        path
-        for directory in (home.path, home.secrets)
-        if directory.is_dir()
-        for path in directory.iterdir()
-        if UNFINISHED.fullmatch(path.name)
-    ]
+    return [path for directory in (home.path, home.secrets) for path in temporaries(directory, *WRITTEN)]
 
 
 def _first_receipt(context: Context) -> Receipt:

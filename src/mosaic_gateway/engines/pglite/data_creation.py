@@ -7,9 +7,6 @@ starts with little memory.
 
 from __future__ import annotations
 
-import re
-import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -38,13 +35,13 @@ from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.flush import flush_tree
+from mosaic_gateway.fs.staging import remove_temporaries, remove_tree, sync_directory, temporary
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["create_data", "create_database", "new_database"]
 
 CREATION_LIMIT = 300.0  # seconds
 CLOSE_LIMIT = 120.0  # seconds; usually 0.2, but the new database must be closed properly on a slow machine too
-TEMPORARY = re.compile(r"\.pglite\.[0-9a-f]{8}\.tmp")
 SHORT_PARENT = Path("/tmp")  # noqa: S108 - mkdtemp creates a private directory in it; a socket's path must be short
 
 
@@ -62,9 +59,7 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
     prepare(home, runtime, shipped=shipped)
     make_directory(home.data)
     make_directory(home.logs)
-    for path in home.data.iterdir():  # left by killed runs
-        if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    remove_temporaries(home.data, f"{target.name}.")
     template = Template(cache, shipped, runtime.node)
     log = home.pglite_log
     with _translating_disk_full(home):
@@ -73,7 +68,7 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
         with new_database(home.data, runtime, template=template, log=log) as data:
             flush_tree(data)
             data.rename(target)
-            flush_tree(home.data)
+            sync_directory(home.data)
     with suppress(OSError):  # the test is then run at the first start
         self_test_record(home, shipped, runtime).write()
     return template.created
@@ -82,16 +77,13 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
 @contextmanager
 def new_database(parent: Path, runtime: PgliteRuntime, *, template: Template, log: Path) -> Iterator[Path]:
     """Yield a new data directory in *parent*, copied from *template* if it exists; removed after the block."""
-    temporary = parent / f".pglite.{secrets.token_hex(4)}.tmp"
-    try:
+    with temporary(parent / "pglite") as data:
         try:
-            template.copy(temporary)
+            template.copy(data)
         except TemplateUnusableError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            create_database(temporary, runtime, log=log)
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            remove_tree(data)
+            create_database(data, runtime, log=log)
+        yield data
 
 
 def create_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
@@ -115,7 +107,7 @@ def create_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
                 hint=f"The complete log: {log}",
             )
     finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+        remove_tree(sockets)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesM
 from mosaic_gateway.engines.pglite.node import Node
 from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, Shipped
 from mosaic_gateway.fs.files import LARGE, NotARegularFileError, TooLargeError, read_regular
+from mosaic_gateway.fs.staging import temporary
 from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
@@ -79,13 +80,13 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
 
 
 @contextmanager
-def fetched(shipped: Shipped, node: Node, environ: Mapping[str, str], *, parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield a ``node_modules`` below *parent*, fetched by npm and removed after the block.
+def fetched(shipped: Shipped, node: Node, environ: Mapping[str, str], *, beside: Path) -> Iterator[Path]:
+    """Yield a ``node_modules`` in a temporary sibling of *beside*, fetched by npm and removed after the block.
 
     Raises `NpmMissingError`, `RegistryError`, OSError.
     """
-    with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=parent, ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    with temporary(beside) as directory:
+        directory.mkdir(mode=0o700)
         for file, content in shipped.packages.items():
             (directory / file).write_bytes(content)
         words = ["ci", "--ignore-scripts", f"--cache={directory / 'cache'}", *TIMEOUTS, *QUIET]

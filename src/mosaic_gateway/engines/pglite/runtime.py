@@ -14,8 +14,6 @@ import errno
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,8 +27,9 @@ from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.fs.files import make_directory, read_regular, remove_path, write_file
+from mosaic_gateway.fs.files import make_directory, read_regular, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record
+from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
 from mosaic_gateway.installation.layout import Home
 
 __all__ = [
@@ -53,7 +52,6 @@ SCRIPT = "main.mjs"
 SIDECAR = "pglite-sidecar-"
 NODE_RECORD = "node.json"
 VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
-TEMPORARY = re.compile(r"\.(pglite-|node-|node\.json\.)[\w.-]+\.tmp")
 #: errno values of a write to a directory that is owned by root or on a read-only file system.
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it uses the packages in DIR."
@@ -145,15 +143,13 @@ def install_runtime(
     """
     with _translating_disk_full(home):
         make_directory(home.runtime)
-        _remove_leftovers(home.runtime)
+        _remove_temporaries(home.runtime)
         directory = pglite_dir or packages_directory(home, shipped)
         if pglite_dir is not None:
             npm_packages.verify(npm_packages.modules_of(directory, shipped), shipped)
         elif not has_packages(home, None, shipped=shipped):
             npm_node = find_node(environ.get("PATH"))  # not the recorded one, which may be a copy without npm
-            with npm_packages.fetched(
-                shipped, npm_node, environ, parent=home.runtime, prefix=f".{directory.name}."
-            ) as modules:
+            with npm_packages.fetched(shipped, npm_node, environ, beside=directory) as modules:
                 _copy_packages(modules, directory, shipped)
         node = install_scripts(home, shipped=shipped, search_path=environ.get("PATH"))
     return PgliteRuntime(
@@ -202,7 +198,7 @@ def unused_programs(home: Home, versions: Collection[str], *, shipped: Shipped) 
 
 def _copy_packages(modules: Path, target: Path, shipped: Shipped) -> None:
     """Copy the files that a sidecar opens, each verified, from the fetched *modules* to *target*."""
-    with _replaced(target) as temporary:
+    with staged(target, replace=True, durable=False) as temporary:
         for name in shipped.hashes:
             content = npm_packages.checked_file(modules, name, shipped)
             _put(temporary / "node_modules" / PurePosixPath(name), content)
@@ -214,26 +210,11 @@ def _copied(node: Node, home: Home) -> Node:
     binary = target / "bin" / "node"
     size = node.binary.stat().st_size
     if not (binary.is_file() and binary.stat().st_size == size):
-        with _replaced(target) as temporary, node.binary.open("rb", buffering=0) as source:
+        with staged(target, replace=True, durable=False) as temporary, node.binary.open("rb", buffering=0) as source:
             make_directory(temporary / "bin")
             copy_file(source.fileno(), temporary / "bin" / "node")
             (temporary / "bin" / "node").chmod(0o700)
     return examine(binary)
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
-    """Yield a temporary directory that is renamed to *target* after the block succeeds."""
-    temporary, aside = (target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp") for _ in range(2))
-    try:
-        temporary.mkdir(mode=0o700)
-        yield temporary
-        if target.exists():  # incomplete or altered
-            target.rename(aside)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _scripts_directory(home: Home, shipped: Shipped) -> Path:
@@ -252,7 +233,7 @@ def _write_scripts(home: Home, shipped: Shipped) -> None:
     if _scripts_are_whole(directory, shipped):
         return
     make_directory(home.runtime)
-    with _replaced(directory) as temporary:
+    with staged(directory, replace=True, durable=False) as temporary:
         for name, content in shipped.scripts.items():
             _put(temporary / name, content)
 
@@ -304,11 +285,10 @@ def _is_copy(home: Home, binary: Path) -> bool:
     return binary.is_relative_to(home.runtime)
 
 
-def _remove_leftovers(directory: Path) -> None:
-    for path in directory.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            with suppress(OSError):
-                remove_path(path)
+def _remove_temporaries(directory: Path) -> None:
+    """Remove what killed runs left in *directory*; earlier versions named npm's directory with other characters."""
+    for path in (*directory.glob(".pglite-*.tmp"), *temporaries(directory, "node")):
+        remove_tree(path)
 
 
 @contextmanager

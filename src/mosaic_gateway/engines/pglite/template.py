@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,6 +29,7 @@ from mosaic_gateway.fs.files import (
     write_file,
 )
 from mosaic_gateway.fs.record_fields import digest, mapping, relative_path
+from mosaic_gateway.fs.staging import remove_temporaries, remove_tree, staged
 from mosaic_gateway.process.file_lock import FileLock
 
 __all__ = ["Template", "TemplateUnusableError", "has_template", "remove_template"]
@@ -39,7 +38,6 @@ PARENT = "pglite"  # the templates' directory in the cache
 MANIFEST = "manifest.json"
 DATA = "data"
 LOCK_LIMIT = 60.0  # seconds to wait for another installer that creates it
-WORK = "work"
 LOCK = ".lock"
 #: The manifest's format: path below the data → SHA-256.
 HASHES = mapping(relative_path, digest)
@@ -100,23 +98,16 @@ class Template:
         except (NotARegularFileError, TooLargeError):
             copied = {}
         if copied != expected:
-            shutil.rmtree(self.path, ignore_errors=True)  # the next installation recreates it
+            remove_tree(self.path)  # the next installation recreates it
             raise TemplateUnusableError(f"{self.path} differs from its manifest")
 
     def _create(self, create: Callable[[Path], None]) -> None:
-        work = self._directory / f".{WORK}.{secrets.token_hex(4)}.tmp"
-        try:
-            for path in self._directory.glob(f".{WORK}.*.tmp"):  # left by killed installers
-                shutil.rmtree(path, ignore_errors=True)
+        remove_temporaries(self._directory)  # left by killed installers, which held the lock
+        with staged(self.path, replace=True, durable=False) as work:  # an existing one is not trusted
             work.mkdir(mode=0o700)
             create(work / DATA)
             write_file(work / MANIFEST, json.dumps(_hashes(work / DATA)))
-            if self.path.exists():  # not trusted
-                self.path.rename(work / "aside")
-            work.rename(self.path)
-            self.created = (*self.created, self.path)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        self.created = (*self.created, self.path)
 
     def _is_trusted(self) -> bool:
         return all(_is_private(path) for path in (self.path, self.path / DATA)) and (self.path / MANIFEST).is_file()
@@ -156,7 +147,7 @@ def remove_template(created: Sequence[Path]) -> list[Path]:
             continue
         with suppress(OSError):
             if (path / MANIFEST).is_file():
-                shutil.rmtree(path)
+                remove_tree(path, strict=True)
             elif {entry.name for entry in path.iterdir()} == {LOCK}:
                 (path / LOCK).unlink()
         with suppress(OSError):  # already removed, or not empty

