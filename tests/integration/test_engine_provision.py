@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.engines.base import (
-    DiskFullError,
     ForeignClusterError,
     RuntimeMissingError,
     UnfitAccountError,
@@ -24,6 +23,7 @@ from mosaic_gateway.engines.base import (
 from mosaic_gateway.engines.postgres.cluster import create_cluster, system_identifier
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import DiskFullError
 
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 

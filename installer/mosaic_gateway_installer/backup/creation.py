@@ -29,10 +29,11 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, bring_up_to_date, copy_ahead
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of, translate_full_disk
+from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.dump import dump_server
 from mosaic_gateway_installer.backup.manifest import (
     DUMP,
@@ -138,7 +139,7 @@ def copy_data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory:
     remove_leftovers(home)
     temporary = temporary_sibling(directory / backup_name(datetime.now(UTC), receipt.version, directory))
     try:
-        with translate_full_disk(directory, "The backup"):
+        with disk_full_as("the backup", directory):
             make_directory(directory)
             return copy_ahead(data, temporary, skip=_excluded_while_running, progress=_report_progress(report))
     except BaseException:
@@ -181,7 +182,7 @@ def _new_backup(
     if ahead is None and directory == backups_of(home):  # in other directories, another home's backup may be running
         remove_leftovers(home)
     try:
-        with translate_full_disk(directory, "The backup"), _staged(home, receipt, directory) as (stage, target):
+        with disk_full_as("the backup", directory), _staged(home, receipt, directory) as (stage, target):
             make_directory(stage / "data")
             yield _NewBackup(home, engine, receipt, target, stage, ahead)
             if ahead is not None:
@@ -384,7 +385,7 @@ def _stopped(home: Home, report: Reporter) -> Iterator[None]:
         yield
     finally:
         report.begin("Starting the gateway again")
-        with translate_full_disk(home.path, "Starting the gateway again"):
+        with disk_full_as("starting the gateway again", home.path):
             gateway_process.start(home)
 
 

@@ -15,9 +15,9 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.data_swap import SWAP
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows, tables_of
@@ -76,7 +76,7 @@ class RestoreDumpStep:
         else:
             runtime = programs_of(home).tools(tools)
         conninfo = engine_for(config).conninfo()
-        with translate_full_disk(home.path, "The restore"):
+        with disk_full_as("the restore", home.path):
             restore_dump(home.path / SWAP / DUMP, conninfo, runtime, scratch=home.path / SWAP)
         shutil.rmtree(tools.path, ignore_errors=True)
 

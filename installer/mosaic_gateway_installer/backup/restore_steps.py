@@ -10,9 +10,10 @@ from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway_installer.backup.data_swap import PARTS, SWAP, clean_up, exchange, put_back, staging
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
+from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
 from mosaic_gateway_installer.backup.stored_backups import Backup
 from mosaic_gateway_installer.backup.tree_copy import can_share, copy_tree
@@ -73,7 +74,7 @@ class StageBackupStep:
         if not can_share(self.backup.path, home.path):
             check_free_space(home.path, self.backup.manifest.size, "The restore")
         make_directory(stage)
-        with translate_full_disk(home.path, "The restore"):
+        with disk_full_as("the restore", home.path):
             copies = {name: stage / name for name in ("data", "secrets", "config.toml")}
             if self.backup.manifest.kind is BackupKind.DUMP:
                 del copies["data"]

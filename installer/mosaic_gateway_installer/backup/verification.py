@@ -30,9 +30,10 @@ from mosaic_gateway.fs.staging import remove_tree, temporary
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway_installer.backup.data_swap import PARTS
-from mosaic_gateway_installer.backup.disk_space import check_free_space, translate_full_disk
+from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP, MANIFEST, BackupKind, Manifest, write_manifest
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, objects_hash, table_rows
@@ -91,7 +92,7 @@ def verify_backup(backup: Backup, config: Config, report: Reporter) -> Verificat
     """
     report.begin("Verifying the checksums")
     check_files(backup)
-    with translate_full_disk(config.home.path, "The trial restore"), _scratch(config.home) as scratch:
+    with disk_full_as("the trial restore", config.home.path), _scratch(config.home) as scratch:
         restored = _TrialRestore(backup, config, scratch)
         report.begin("Restoring beside the present data")
         restored.restore()

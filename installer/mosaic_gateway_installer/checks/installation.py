@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.config import load_auth_secret
-from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
@@ -20,6 +19,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_error
+from mosaic_gateway.process.disk_full import DiskFullError
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.installed_target import Installation

@@ -22,8 +22,6 @@ from pathlib import Path
 from importlib_resources import files
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
@@ -37,6 +35,7 @@ from mosaic_gateway.gateway.control.program import (
     this_program,
 )
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
@@ -205,19 +204,12 @@ def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) ->
     runtime = home.runtime
     make_directory(runtime, _mode(home))
     target = runtime / _free_name(home, wanted)
-    try:
+    with disk_full_as("the gateway's program (30 MB)", runtime, hint=OTHER_HOME):
         remove_temporaries(runtime, *TARGETS)
         with staged(target, replace=True) as temporary:  # an existing one is damaged, else it was returned above
             _fill(temporary, home, wanted)
             if durable:
                 flush_tree(temporary)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"No space left in {runtime} for the gateway's program (30 MB)",
-                hint="Free disk space there, or choose another --home, then try again.",
-            ) from error
-        raise
     return target
 
 

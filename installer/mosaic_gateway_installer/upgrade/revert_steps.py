@@ -19,8 +19,8 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, read_receipt, write_receipt
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
@@ -63,7 +63,7 @@ class CheckLossStep:
         """Compare, while the gateway is stopped. Raises `LossError`."""
         config = self.context.config
         with (
-            translate_full_disk(config.home.path, "Reading the database"),
+            disk_full_as("reading the database", config.home.path),
             open_database(config, verify=False) as conninfo,
         ):
             self.lost = writes_since(self.last.written, conninfo)
@@ -211,7 +211,7 @@ class ServeStep:
 
     def apply(self) -> None:
         """Start and test the gateway. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""
-        with translate_full_disk(self.context.home.path, "Starting the previous version of the gateway"):
+        with disk_full_as("starting the previous version of the gateway", self.context.home.path):
             gateway_process.start(self.context.home)
         self.test()
 

@@ -17,9 +17,9 @@ from mosaic_gateway.fs.staging import remove_tree, sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway_installer.backup.creation import remove_leftovers
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.programs import programs_of
@@ -92,7 +92,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     remove_mark(home)
     remove_file(home.journal)
     if mark.ran:
-        with translate_full_disk(home.path, "Starting the previous version of the gateway"):
+        with disk_full_as("starting the previous version of the gateway", home.path):
             gateway_process.start(home)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import traceback
@@ -16,6 +15,7 @@ import click
 from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError, RefusedError
 from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError
 from mosaic_gateway.fs.record_fields import RecordError
+from mosaic_gateway.process.disk_full import FREE_SPACE, DiskFullError, is_full_disk
 
 __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 
@@ -88,13 +88,8 @@ def run_verb(
 
 def _translate_os_error(error: OSError) -> MosaicError:
     """Return the MosaicError for an OSError: full disk, not a regular file, file too large, permission denied."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        from mosaic_gateway.engines.base import DiskFullError
-
-        return DiskFullError(
-            f"no space left on the device for {error.filename or 'a file'}",
-            hint="Free disk space there, then run the command again.",
-        )
+    if is_full_disk(error):
+        return DiskFullError(f"no space left on the device for {error.filename or 'a file'}", hint=FREE_SPACE)
     named = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
     if isinstance(error, NotARegularFileError | TooLargeError):
         return RecordError(Path(str(error.filename)), "", error.strerror or "it is not a regular file")

@@ -12,7 +12,6 @@ __all__ = [
     "OLDEST_MAJOR",
     "ClusterMissingError",
     "CpuUnsupportedError",
-    "DiskFullError",
     "Engine",
     "EngineBusyError",
     "EngineError",
@@ -98,12 +97,6 @@ class ClusterMissingError(PreflightError):
     """The home has no database cluster yet."""
 
     code = "CLUSTER_MISSING"
-
-
-class DiskFullError(PreflightError):
-    """The disk is full; partly written files have been removed."""
-
-    code = "DISK_FULL"
 
 
 class UnfitAccountError(PreflightError):

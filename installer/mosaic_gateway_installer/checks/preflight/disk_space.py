@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.base import DiskFullError
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import has_packages
 from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, wheel_version
 from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.process.disk_full import DiskFullError
 from mosaic_gateway_installer.checks.finding import Check
 from mosaic_gateway_installer.checks.preflight.target import Subject
 from mosaic_gateway_installer.program_copy.store import snapshots

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.base import DiskFullError
-from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
 from mosaic_gateway.installation.receipt import read_receipt
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 from mosaic_gateway.process.file_lock import holder_of
-from mosaic_gateway_installer.backup.disk_space import is_full_disk, translate_full_disk
 from mosaic_gateway_installer.step import Context
 
 __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]
@@ -40,7 +38,7 @@ class SchemaStep:
     def apply(self) -> None:
         """Apply pending migrations. Raises `DiskFullError`, and what engine and migrations raise."""
         config = self.context.config
-        with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
+        with disk_full_as("the migrations", config.home.path), open_database(config) as conninfo:
             prepare_schema(load_bundles(), conninfo, config.engine)
 
     def undo(self) -> None:
@@ -129,16 +127,12 @@ class StartStep:
 
     def apply(self) -> None:
         """Start it, and wait until it accepts requests. Raises `DiskFullError` if the database's disk is full."""
-        try:
+        with disk_full_as("the start of the gateway", self.context.home.path, hint=OTHER_HOME):
             if self.launch.launched is None:
                 self.started = gateway_process.start(self.context.home)
                 return
             with self.launch.launched as launched:
                 self.started = launched.go()
-        except MosaicError as error:
-            if is_full_disk(error):
-                raise DiskFullError(error.message, hint="Free disk space, or choose another --home.") from error
-            raise
 
     def undo(self) -> None:
         """Stop the gateway."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.step import Context
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, undo_major
 
@@ -41,7 +41,7 @@ class MajorUpgradeStep:
         from mosaic_gateway_installer.upgrade.new_cluster import upgrade_to_new_major
 
         self._started = True
-        with translate_full_disk(self.context.home.path, "The new cluster"):
+        with disk_full_as("the new cluster", self.context.home.path):
             upgrade_to_new_major(self.context)
 
     def undo(self) -> None:

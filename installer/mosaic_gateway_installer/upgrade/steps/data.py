@@ -16,8 +16,8 @@ from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.upgrade_state import Phase, read_mark
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway_installer.backup.creation import cold_backup, create_backup
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
 from mosaic_gateway_installer.program_copy.programs import programs_of
@@ -157,7 +157,7 @@ class MigrateStep:
         upgrade, config = self.upgrade, self.upgrade.context.config
         upgrade.update_mark(phase=Phase.CHANGING)
         upgrade.changed_data = True
-        with translate_full_disk(config.home.path, "The migrations"), open_database(config) as conninfo:
+        with disk_full_as("the migrations", config.home.path), open_database(config) as conninfo:
             if upgrade.mark.needs_setup is None:
                 upgrade.update_mark(needs_setup=_needs_setup(conninfo))
             if config.engine is not EngineName.SERVER:  # there the server's administrator decides

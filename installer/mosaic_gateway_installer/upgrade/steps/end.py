@@ -18,9 +18,9 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway.installation.upgrade_state import Phase, read_mark, remove_mark
+from mosaic_gateway.process.disk_full import disk_full_as
 from mosaic_gateway.process.logfile import tail_of
 from mosaic_gateway_installer.backup.creation import add_missing_hashes
-from mosaic_gateway_installer.backup.disk_space import translate_full_disk
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import smoke_test
@@ -60,7 +60,7 @@ class StartNewStep:
         if upgrade.launched is None:
             raise InternalError("the step 'start' ran before the step 'launch'")
         upgrade.update_mark(phase=Phase.CHANGING)
-        with translate_full_disk(upgrade.context.home.path, f"Starting version {__version__}"):
+        with disk_full_as(f"starting version {__version__}", upgrade.context.home.path):
             upgrade.launched.go()
         if upgrade.stopped_at is not None:
             upgrade.downtime = time.monotonic() - upgrade.stopped_at

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from mosaic_gateway.engines.base import DiskFullError, EngineStartError
+from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.pglite.data import check_major, data_directory
 from mosaic_gateway.engines.pglite.engine_lock import conninfo_of
 from mosaic_gateway.engines.pglite.pinned_versions import Shipped
@@ -22,14 +22,12 @@ from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.self_test import APPLICATION, self_test_record
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 from mosaic_gateway.engines.pglite.sidecar_startup import (
-    DISK_FULL_TEXTS,
     check_account,
     failure,
     open_sidecar,
     sidecar_command,
 )
 from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableError
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.self_test import run_self_test
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
@@ -37,6 +35,7 @@ from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.staging import remove_temporaries, remove_tree, sync_directory, temporary
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 __all__ = ["create_data", "create_database", "new_database"]
 
@@ -62,7 +61,7 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
     remove_temporaries(home.data, f"{target.name}.")
     template = Template(cache, shipped, runtime.node)
     log = home.pglite_log
-    with _translating_disk_full(home):
+    with disk_full_as("a database (at least 60 MB)", home.data, hint=OTHER_HOME):
         with suppress(TemplateUnusableError):
             template.ensure(lambda directory: create_database(directory, runtime, log=log))
         with new_database(home.data, runtime, template=template, log=log) as data:
@@ -108,20 +107,3 @@ def create_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
             )
     finally:
         remove_tree(sockets)
-
-
-@contextmanager
-def _translating_disk_full(home: Home) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EngineStartError) as error:
-        if isinstance(error, OSError):
-            is_full = error.errno in FULL_DISK
-        else:
-            is_full = any(text in error.message for text in DISK_FULL_TEXTS)
-        if not is_full:
-            raise
-        raise DiskFullError(
-            f"Not enough disk space for a database (at least 60 MB) in {home.data}",
-            hint="Free some space there, or choose another --home, then try again.",
-        ) from error

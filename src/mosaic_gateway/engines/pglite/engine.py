@@ -18,7 +18,6 @@ from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 from mosaic_gateway.engines.pglite.sidecar_startup import (
-    DISK_FULL_TEXTS,
     check_account,
     failure,
     open_sidecar,
@@ -30,6 +29,7 @@ from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_pat
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import is_full_disk
 from mosaic_gateway.process.identity import identify, own_identity
 
 __all__ = ["Pglite"]
@@ -162,7 +162,7 @@ class Pglite:
         try:
             self._await()
         except EngineStartError as error:
-            if not any(text in error.message for text in DISK_FULL_TEXTS) or not drop_disk_reserve(self._home):
+            if not is_full_disk(error) or not drop_disk_reserve(self._home):
                 raise
             self._recovered.append("released the disk reserve: the disk was full")
             self._spawn(data_of(self._home))

@@ -14,23 +14,23 @@ import errno
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mosaic_gateway.engines.base import DiskFullError, RuntimeMissingError
+from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite import npm_packages
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
 from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of_extra
 from mosaic_gateway.engines.pglite.pinned_versions import Shipped
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import make_directory, read_regular, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record
 from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 __all__ = [
     "PgliteRuntime",
@@ -51,6 +51,7 @@ __all__ = [
 SCRIPT = "main.mjs"
 SIDECAR = "pglite-sidecar-"
 NODE_RECORD = "node.json"
+WHAT = "PGlite's programs"
 VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
 #: errno values of a write to a directory that is owned by root or on a read-only file system.
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -141,7 +142,7 @@ def install_runtime(
     `find_node` raises, `NpmMissingError`, `RegistryError`, `PackagesMissingError`, `PackagesAlteredError`,
     `DiskFullError`, OSError.
     """
-    with _translating_disk_full(home):
+    with disk_full_as(WHAT, home.runtime, hint=OTHER_HOME):
         make_directory(home.runtime)
         _remove_temporaries(home.runtime)
         directory = pglite_dir or packages_directory(home, shipped)
@@ -165,7 +166,7 @@ def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) ->
 
     Raises what `find_node` raises, `DiskFullError`, OSError.
     """
-    with _translating_disk_full(home):
+    with disk_full_as(WHAT, home.runtime, hint=OTHER_HOME):
         make_directory(home.runtime)
         node = _retained_node(home)
         if node is None:
@@ -289,16 +290,3 @@ def _remove_temporaries(directory: Path) -> None:
     """Remove what killed runs left in *directory*; earlier versions named npm's directory with other characters."""
     for path in (*directory.glob(".pglite-*.tmp"), *temporaries(directory, "node")):
         remove_tree(path)
-
-
-@contextmanager
-def _translating_disk_full(home: Home) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"Not enough disk space for PGlite's programs in {home.runtime}",
-                hint="Free some space there, or choose another --home, then try again.",
-            ) from error
-        raise

@@ -11,11 +11,10 @@ from mosaic_gateway.engines.pglite.errors import PackagesMissingError
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
 
-__all__ = ["DISK_FULL_TEXTS", "check_account", "failure", "open_sidecar", "sidecar_command"]
+__all__ = ["check_account", "failure", "open_sidecar", "sidecar_command"]
 
 START_LIMIT = 120.0  # seconds, including crash recovery
 TAIL = 20  # lines of PGlite's log in an error
-DISK_FULL_TEXTS = ("No space left on device", "ENOSPC")
 
 
 def check_account() -> None:

@@ -11,14 +11,15 @@ import signal
 import struct
 from pathlib import Path
 
-from mosaic_gateway.engines.base import DiskFullError, EngineError, ForeignClusterError
+from mosaic_gateway.engines.base import EngineError, ForeignClusterError
 from mosaic_gateway.engines.postgres.configuration import ROLE, check_account, write_configuration
 from mosaic_gateway.engines.postgres.postmaster import kill_processes
-from mosaic_gateway.engines.postgres.runtime import FULL_DISK, Runtime
+from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.fs.files import make_directory, open_regular, read_regular
 from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 __all__ = ["cluster_of", "create_cluster", "initdb", "major_of", "system_identifier"]
 
@@ -82,20 +83,15 @@ def create_cluster(home: Home, runtime: Runtime) -> Path:
         return existing
     target = home.data / f"postgres-{runtime.major}"
     try:
-        make_directory(home.data)
-        for path in temporaries(home.data, "postgres-"):
-            kill_processes(path)  # a child of a killed initdb may still write there
-            remove_tree(path)
-        with staged(target) as temporary:
-            initdb(temporary, runtime)
-            write_configuration(temporary, runtime.major)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise _disk_full(home) from error
-        raise
+        with disk_full_as("a database cluster (at least 120 MB)", home.data, hint=OTHER_HOME):
+            make_directory(home.data)
+            for path in temporaries(home.data, "postgres-"):
+                kill_processes(path)  # a child of a killed initdb may still write there
+                remove_tree(path)
+            with staged(target) as temporary:
+                initdb(temporary, runtime)
+                write_configuration(temporary, runtime.major)
     except CommandFailedError as error:
-        if "No space left on device" in error.message:
-            raise _disk_full(home) from error
         raise EngineError(f"initdb failed: {error.message}", details=error.details) from error
     return target
 
@@ -123,10 +119,3 @@ def initdb(target: Path, runtime: Runtime, *, checksums: bool = True, segment_si
         ],
         timeout=INITDB_LIMIT, env=ENVIRONMENT, parent_death_signal=signal.SIGKILL,
     )  # fmt: skip
-
-
-def _disk_full(home: Home) -> DiskFullError:
-    return DiskFullError(
-        f"Not enough disk space for a database cluster (at least 120 MB) in {home.data}",
-        hint="Free some space there, or choose another --home, then try again.",
-    )

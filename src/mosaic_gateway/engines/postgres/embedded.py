@@ -49,6 +49,7 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.disk_full import is_full_disk
 from mosaic_gateway.process.identity import identify, own_identity
 
 __all__ = ["EmbeddedPostgres"]
@@ -166,7 +167,7 @@ class EmbeddedPostgres:
         try:
             return self._launch(cluster, sockets)
         except EngineStartError as error:
-            if "No space left on device" in error.message and drop_disk_reserve(self._home):
+            if is_full_disk(error) and drop_disk_reserve(self._home):
                 self._note("released the disk reserve: the disk was full")
             elif "pre-existing shared memory block" in error.message:
                 self._note(clear_leftovers(cluster, sockets))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mosaic_gateway.engines.base import DiskFullError, EngineError
+from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.postgres.cluster import ENVIRONMENT, initdb, major_of
 from mosaic_gateway.engines.postgres.configuration import PORT, ROLE, write_configuration
 from mosaic_gateway.engines.postgres.runtime import Runtime
@@ -82,8 +82,7 @@ def upgrade_cluster(old: OldCluster, new: Path, after: Runtime, *, sockets: Path
     """Create the cluster *new*, which must not exist, from *old*, for the programs *after*.
 
     *sockets* is a private directory whose path contains no apostrophe. If *old* has no database ``postgres``, *new*
-    has an empty one, which the caller drops. Raises `MajorUpgradeError`, `DiskFullError`; *new* may then exist in
-    part.
+    has an empty one, which the caller drops. Raises `MajorUpgradeError`; *new* may then exist in part.
     """
     before = old.runtime
     traits = _traits(old.path, before)
@@ -102,11 +101,6 @@ def upgrade_cluster(old: OldCluster, new: Path, after: Runtime, *, sockets: Path
         )  # fmt: skip
     except CommandFailedError as error:
         text = f"{error.message}\n{_logs(new)}".strip()
-        if "No space left on device" in text:
-            raise DiskFullError(
-                f"Not enough disk space for a copy of {old.path} beside it",
-                hint="Free some space there, then run the command again.",
-            ) from error
         raise MajorUpgradeError(
             f"{old.path} could not be upgraded from PostgreSQL {before.version} to {after.version}: {text}",
             hint="The old cluster is unchanged. Repair what pg_upgrade reports in it, then try again.",

