@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from mosaic_gateway.fs.files import (
 )
 from mosaic_gateway.fs.record_fields import LARGEST_PID, integer_between
 
-__all__ = ["FileLock", "FileLockHolder", "flock_holder", "holder_of", "last_note"]
+__all__ = ["PROBE_TIME", "FileLock", "FileLockHolder", "flock_holder", "holder_of", "last_note"]
 
 #: `holder_of` holds a shared lock for an instant; `FileLock.acquire` retries for this many seconds.
 PROBE_TIME = 0.2
@@ -50,18 +51,29 @@ class FileLock:
         self.path = path
         self._descriptor: int | None = None
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of the lock file, None if not held; a process that inherits it also holds the lock."""
+        return self._descriptor
+
     def acquire(self, *, timeout: float = PROBE_TIME, **facts: Any) -> bool:
         """Acquire the lock within *timeout* seconds and record *facts* (JSON values) with the pid.
 
         Returns False if another process holds it. Raises OSError.
         """
+        if not self.lock(timeout):
+            return False
+        self.note(**facts)
+        return True
+
+    def lock(self, timeout: float) -> bool:
+        """Acquire the lock and record nothing; otherwise as `acquire`."""
         deadline = time.monotonic() + timeout
         while (descriptor := self._try()) is None:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(PAUSE)
         self._descriptor = descriptor
-        self.note(**facts)
         return True
 
     def _try(self) -> int | None:
@@ -78,11 +90,15 @@ class FileLock:
 
     def note(self, **facts: Any) -> None:
         """Replace the recorded facts of the holder, this process."""
+        self.write({"pid": os.getpid(), **facts})
+
+    def write(self, record: Mapping[str, Any] | None) -> None:
+        """Replace the content of the file by *record* (JSON values), None: by nothing; the lock must be held."""
         if self._descriptor is None:
             raise ValueError("the lock is not held")
-        content = json.dumps({"pid": os.getpid(), **facts}).encode()
-        os.ftruncate(self._descriptor, 0)
+        content = json.dumps(record).encode() if record is not None else b""
         os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self._descriptor, len(content))
 
     def leave(self) -> None:
         """Close the descriptor in a forked child; the parent still holds the lock."""

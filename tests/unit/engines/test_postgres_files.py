@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.engines.postgres.configuration import command_line_settings, write_configuration
-from mosaic_gateway.engines.postgres.engine_lock import EngineLock, lock_file, read_record, running_conninfo
+from mosaic_gateway.engines.postgres.engine_lock import (
+    EngineLock,
+    EngineRecord,
+    lock_file,
+    read_record,
+    running_conninfo,
+)
 from mosaic_gateway.engines.postgres.postmaster import PidFile, processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord
 from mosaic_gateway.installation.layout import Home
@@ -115,6 +123,41 @@ def test_lock_is_acquired_and_released(tmp_path: Path) -> None:
     lock.release()
     lock.release()
     assert read_record(home) is None
+
+
+def test_lock_of_another_holder(tmp_path: Path) -> None:
+    """The error names the holder, whose record has the form that earlier versions read."""
+    home = Home(tmp_path)
+    home.run.mkdir()
+    lock = EngineLock(home)
+    lock.acquire()
+    with pytest.raises(EngineBusyError, match=f"process {os.getpid()}"):
+        EngineLock(home).acquire()
+    holder = own_identity()
+    assert json.loads(lock_file(home).read_text()) == {"holder": holder.to_dict(), "postmaster": None, "sockets": None}
+    lock.write(EngineRecord(holder=holder, postmaster=holder, sockets=home.run))
+    lock.write(EngineRecord(holder=holder))
+    assert json.loads(lock_file(home).read_text()) == {"holder": holder.to_dict(), "postmaster": None, "sockets": None}
+    lock.release()
+    assert lock_file(home).read_bytes() == b""
+    with pytest.raises(ValueError, match="not held"):
+        lock.write(EngineRecord(holder=holder))
+
+
+def test_a_process_that_inherits_the_descriptor_holds_the_lock(tmp_path: Path) -> None:
+    """Also after the first holder has released it."""
+    home = Home(tmp_path)
+    home.run.mkdir()
+    lock = EngineLock(home)
+    lock.acquire()
+    assert lock.descriptor is not None
+    with subprocess.Popen(["sleep", "60"], pass_fds=[lock.descriptor]) as process:
+        lock.release()
+        with pytest.raises(EngineBusyError):
+            EngineLock(home).acquire()
+        process.kill()
+    lock.acquire()
+    lock.release()
 
 
 def test_self_test_record(tmp_path: Path) -> None:

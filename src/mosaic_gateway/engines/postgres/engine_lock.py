@@ -6,10 +6,6 @@ start time, so that the record of a crashed holder is recognised as stale.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,6 @@ from typing import Any
 from mosaic_gateway.engines.base import EngineBusyError
 from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
 from mosaic_gateway.engines.postgres.sockets import socket_path
-from mosaic_gateway.fs.files import open_descriptor
 from mosaic_gateway.fs.record_fields import (
     Field,
     RecordError,
@@ -28,7 +23,7 @@ from mosaic_gateway.fs.record_fields import (
 )
 from mosaic_gateway.fs.record_fields import read_record as read_fields
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.file_lock import flock_holder, holder_of
+from mosaic_gateway.process.file_lock import PROBE_TIME, FileLock, flock_holder, holder_of
 from mosaic_gateway.process.identity import ProcessIdentity, is_running, own_identity
 
 __all__ = [
@@ -118,57 +113,42 @@ class EngineLock:
     def __init__(self, home: Home, file: Path | None = None) -> None:
         """*file*: the lock file, by default `lock_file` of *home*."""
         self._home = home
-        self._file = file or lock_file(home)
-        self._descriptor: int | None = None
+        self._lock = FileLock(file or lock_file(home))
 
     @property
     def descriptor(self) -> int | None:
-        """The descriptor of the lock file, None if not held; a process that inherits it also holds the lock."""
-        return self._descriptor
+        """See `FileLock`."""
+        return self._lock.descriptor
 
-    def acquire(self, *, wait: float = 0.2) -> None:
-        """Acquire the lock, waiting at most *wait* seconds; does nothing if it is already held.
+    def acquire(self) -> None:
+        """Acquire the lock, waiting at most `PROBE_TIME`; does nothing if it is already held.
 
         Raises `EngineBusyError`, which names the holder's pid; RecordError if the lock file's path is not a regular
         file of this user; OSError.
         """
-        if self._descriptor is not None:
+        if self.descriptor is not None:
             return
-        with record_errors_for(self._file, hint="Remove it; it is created again."):
-            descriptor = open_descriptor(self._file, os.O_RDWR | os.O_CREAT)
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(descriptor)
-                    raise self._busy() from None
-                time.sleep(0.02)
-        self._descriptor = descriptor
+        with record_errors_for(self._lock.path, hint="Remove it; it is created again."):
+            acquired = self._lock.lock(PROBE_TIME)
+        if not acquired:
+            raise self._busy()
         self.write(EngineRecord(holder=own_identity()))
 
     def write(self, record: EngineRecord) -> None:
         """Replace the record; the lock must be held."""
-        if self._descriptor is None:
-            raise ValueError("the lock is not held")
-        value = {
-            "holder": record.holder.to_dict(),
-            "postmaster": record.postmaster.to_dict() if record.postmaster else None,
-            "sockets": str(record.sockets) if record.sockets else None,
-        }
-        content = json.dumps(value).encode()
-        os.pwrite(self._descriptor, content, 0)
-        os.ftruncate(self._descriptor, len(content))
+        self._lock.write(
+            {
+                "holder": record.holder.to_dict(),
+                "postmaster": record.postmaster.to_dict() if record.postmaster else None,
+                "sockets": str(record.sockets) if record.sockets else None,
+            }
+        )
 
     def release(self) -> None:
         """Clear the record and release the lock; does nothing if it is not held."""
-        if self._descriptor is None:
-            return
-        descriptor, self._descriptor = self._descriptor, None
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+        if self.descriptor is not None:
+            self._lock.write(None)
+            self._lock.release()
 
     def _busy(self) -> EngineBusyError:
         pid, holder = self._holder()
@@ -180,10 +160,10 @@ class EngineLock:
 
     def _holder(self) -> tuple[int | None, str]:
         """Return pid and description of the holder: from the record, else from the kernel's lock table."""
-        record = read_record(self._home, self._file)
+        record = read_record(self._home, self._lock.path)
         if record is not None and is_running(record.holder):
             gateway = holder_of(self._home.gateway_lock)
             kind = "the gateway, process" if gateway is not None and gateway.pid == record.holder.pid else "process"
             return record.holder.pid, f"{kind} {record.holder.pid}"
-        foreign = flock_holder(self._file)
+        foreign = flock_holder(self._lock.path)
         return (None, "another process") if foreign is None else (foreign, f"a foreign process: {foreign}")
