@@ -6,11 +6,12 @@ Modification times are not stored in it: only `finder` needs them, and they are 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from zipfile import ZipFile, ZipInfo
 
-__all__ = ["ModuleArchive", "archived"]
+__all__ = ["Module", "archive_of", "archived"]
 
 SOURCE = ".py"
 PACKAGE = "/__init__.py"
@@ -38,35 +39,33 @@ def archived(paths: Collection[str]) -> frozenset[str]:
     return frozenset(path for path in modules if is_package(path.rpartition("/")[0]))
 
 
-class ModuleArchive:
-    """Collects modules in memory; `content` returns the archive, `index` the offsets of the modules in it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module: its ``source``, and its byte ``code``, if any, under the name ``cached``.
 
-    def __init__(self) -> None:
-        self._content = io.BytesIO()
-        self._archive = ZipFile(self._content, "w")
-        self._index: list[str] = []
+    ``mtime`` is the modification time of the source in seconds, which the header of the byte code contains.
+    """
 
-    def add(self, path: str, source: bytes, cached: str, code: bytes, mtime: int) -> None:
-        """Add the module at *path* with its *source* and its byte *code*, if any, under the name *cached*.
+    path: str
+    source: bytes
+    cached: str
+    code: bytes
+    mtime: int
 
-        *mtime* is the modification time of the source in seconds, which the header of the byte code contains.
-        """
-        source_offset = self._add_entry(path, source)
-        code_offset = self._add_entry(cached, code) if code else 0
-        self._index.append(f"{source_offset},{len(source)},{code_offset},{len(code)},{mtime} {path}\n")
 
-    def content(self) -> bytes:
-        """Return the archive, to which nothing can be added then."""
-        self._archive.close()
-        return self._content.getvalue()
+def archive_of(modules: Iterable[Module]) -> tuple[bytes, bytes]:
+    """Return the archive of *modules* and the index file for `finder`, which has the offsets in it. Pure."""
+    content = io.BytesIO()
+    index = []
+    with ZipFile(content, "w") as archive:
 
-    def index(self) -> bytes:
-        """Return the index file for `finder`."""
-        return "".join(self._index).encode()
+        def add(path: str, data: bytes) -> int:
+            entry = ZipInfo(path)  # of 1980-01-01, the earliest date of the format
+            entry.external_attr = MODE
+            archive.writestr(entry, data)
+            return content.tell() - len(data)
 
-    def _add_entry(self, path: str, content: bytes) -> int:
-        """Add a file, and return the offset of its content."""
-        entry = ZipInfo(path)  # of 1980-01-01, the earliest date of the format
-        entry.external_attr = MODE
-        self._archive.writestr(entry, content)
-        return self._content.tell() - len(content)
+        for one in modules:
+            source, code = add(one.path, one.source), add(one.cached, one.code) if one.code else 0
+            index.append(f"{source},{len(one.source)},{code},{len(one.code)},{one.mtime} {one.path}\n")
+    return content.getvalue(), "".join(index).encode()

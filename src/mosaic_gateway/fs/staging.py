@@ -74,9 +74,9 @@ def staged(target: Path, *, replace: bool = False, durable: bool = True) -> Iter
     """
     with temporary(target) as new, temporary(target) as replaced:
         yield new
-        if replace and os.path.lexists(target):
-            target.rename(replaced)
         try:
+            if replace and os.path.lexists(target):
+                target.rename(replaced)
             new.rename(target)
         except BaseException:
             with suppress(OSError):
