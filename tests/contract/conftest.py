@@ -8,22 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from tests.conftest import SYSTEM_SERVERS, settings_for
+from tests.support.postgres_server import SYSTEM_SERVERS, PostgresServer, RunServer, settings_for
 
 from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.conftest import PostgresServer, RunServer
 
 SHIPPED = "shipped"
 PASSWORD = "s3cret pässword%@/'"

@@ -9,12 +9,9 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+from tests.support.site import MakeSite, Site
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 

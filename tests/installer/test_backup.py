@@ -13,16 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 
 def _backups(site: Site) -> list[str]:

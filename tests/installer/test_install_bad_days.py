@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.support.namespaces import in_namespaces
+from tests.support.site import MakeSite, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.installer.conftest import MakeSite, Site
 
 
 ENOUGH = 260  # MB: more than the preflight check requires, so that the disk fills up during the install

@@ -9,11 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.installer.conftest import MakeSite, Site
 
 
 LIMIT = 30.0  # seconds

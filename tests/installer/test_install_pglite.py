@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
-from tests.conftest import make_scratch
 from tests.support.namespaces import in_namespaces
+from tests.support.scratch import make_scratch
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
@@ -28,10 +29,6 @@ from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.postgres.runtime import locate_wheel
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations import Bundle
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
-
 
 pytestmark = pytest.mark.slow
 

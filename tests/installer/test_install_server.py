@@ -13,13 +13,12 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from tests.support.postgres_server import PostgresServer, RunServer
+from tests.support.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.conftest import PostgresServer, RunServer
-    from tests.installer.conftest import Site
 
 pytestmark = pytest.mark.slow
 

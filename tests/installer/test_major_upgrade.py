@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, initdb, system_identifier
 from mosaic_gateway.engines.postgres.configuration import write_configuration
@@ -27,9 +28,6 @@ from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 

@@ -7,17 +7,15 @@ import shutil
 import signal
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 

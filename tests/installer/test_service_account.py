@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 

@@ -9,12 +9,9 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+from tests.support.site import MakeSite, Site
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 LIMIT = 30.0  # seconds

@@ -9,17 +9,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
-
 
 LIMIT = 10.0  # seconds for processes to exit
 pytestmark = pytest.mark.slow

@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.lifecycle.conftest import NEW, OLD
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import NEW, OLD
 
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway_installer.backup.row_checksums import table_rows
-
-if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
 
 Version = Callable[[str], Path]
 WRITERS = 2

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.lifecycle.conftest import BAD, NEW, OLD
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import BAD, NEW, OLD
 
 if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
-
     from mosaic_gateway_installer.backup.row_checksums import Contents
 
 Version = Callable[[str], Path]

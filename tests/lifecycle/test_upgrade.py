@@ -9,16 +9,14 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.lifecycle.old_home import Old
+from tests.support.site import MakeSite
 
 from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.installation.upgrade_state import mark_file
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite
-    from tests.lifecycle.conftest import Old
 
 OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
 #: Tables into which the migrations themselves write.

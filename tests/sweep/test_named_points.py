@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 from tests.sweep import gates
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import Bundles
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import Bundles
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 FILES = [

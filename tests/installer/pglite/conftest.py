@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from tests.installer.test_restore import (
@@ -18,9 +17,7 @@ from tests.installer.test_restore import (
     test_restore_again_after_kill,
     twice,
 )
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import Site
+from tests.support.site import Site
 
 __all__ = [
     "test_install_after_killed_restore",

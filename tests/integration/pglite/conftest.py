@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import PgliteServer, pglite_server
+from tests.support.pglite_server import PgliteServer, pglite_server
 
 from mosaic_gateway.installation.layout import Home
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tests.conftest import PgliteServer
+from tests.support.pglite_server import PgliteServer
 
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_baseline, writes_since
 
