@@ -8,13 +8,14 @@ them, so that the other tests work if the engines are broken.
 ``small_disk``       Returns an empty directory on a file system with the given number of megabytes free.
 ``postgres_bin``     The directory of PostgreSQL's programs in the wheel (session).
 ``postgres_server``  One running server of this test process: unix socket, superuser, pgvector (session).
-``database``         The conninfo of a fresh, empty database on that server.
+``tested_engine``    The engine on which the next two are: ``postgres``, or another that the test's mark names.
+``database``         The conninfo of a fresh, empty database: on that server, or of PGlite's ``sidecar``.
+``make_site``        Creates a `Site`, a home to install into; at the end its processes are stopped and it is removed.
 ``run_server``       Starts further servers, for tests that damage theirs or need other settings (session).
 ``provisioned_home`` A home with runtime and cluster, nothing running; created by the package's engine code (session).
 ``cluster``, ``make_embedded``  The cluster of that home; a function that creates engines on it.
 ``pglite_home``      The same for PGlite, fetched by npm; tests are skipped if npm cannot fetch it (session).
 ``pglite_cache``     The cache with the template of new PGlite databases (session).
-``make_site``        Creates a `Site`, a home to install into; at the end its processes are stopped and it is removed.
 ``machine``          A real systemd in namespaces of its own; needs root (module).
 """
 
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.engine_marks import PGLITE, POSTGRES, parametrize_engine, skip_inapplicable
 from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer, RunServer, running_server
 from tests.support.scratch import DISKS, fast_directory, make_scratch, mounted_disk, shared_disk
@@ -39,6 +41,7 @@ from tests.support.scratch import DISKS, fast_directory, make_scratch, mounted_d
 from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
+    from tests.support.pglite_server import PgliteServer
     from tests.support.site import MakeSite, Site
     from tests.support.systemd_machine import Machine
 
@@ -62,16 +65,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need root for other users, and mark tests that start PGlite, by their path or parameter.
+    """Skip what cannot run as this user or on an engine, and mark tests that start PGlite, by path or parameter.
 
     Tests with the marker ``heart`` are not marked, so that they run with all other tests.
     """
     for item in items:
         if os.geteuid() != 0 and item.get_closest_marker("root") is not None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+        skip_inapplicable(item)
         heart = item.get_closest_marker("heart") is not None
         if "pglite" in item.nodeid and not item.nodeid.startswith("tests/unit/") and not heart:
             item.add_marker(pytest.mark.pglite)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the engines that its mark lists; see tests/support/engine_marks.py."""
+    parametrize_engine(metafunc)
+
+
+@pytest.fixture(scope="module")
+def tested_engine(request: pytest.FixtureRequest) -> str:
+    """The engine on which ``database`` and the sites of ``make_site`` are."""
+    return getattr(request, "param", None) or POSTGRES
 
 
 @pytest.fixture(scope="session")
@@ -146,8 +161,13 @@ def run_server(ordinary_user: None, scratch_root: Path, postgres_bin: Path) -> R
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> str:
+def database(request: pytest.FixtureRequest, tested_engine: str) -> str:
     """Return the conninfo of a fresh, empty database; pgvector is available but not created."""
+    if tested_engine == PGLITE:
+        sidecar: PgliteServer = request.getfixturevalue("sidecar")
+        sidecar.empty()
+        return sidecar.conninfo
+    postgres_server: PostgresServer = request.getfixturevalue("postgres_server")
     return postgres_server.conninfo(postgres_server.create_database())
 
 
@@ -196,6 +216,15 @@ def pglite_home(ordinary_user: None, scratch_root: Path, pglite_cache: Path) -> 
     return provision_pglite(make_scratch(scratch_root, "a glite höme"), pglite_cache)
 
 
+@pytest.fixture(scope="session")
+def sidecar(pglite_home: Home, scratch_root: Path) -> Iterator[PgliteServer]:
+    """Run PGlite's sidecar on a copy of that home's data; its one database is ``database`` of tests on PGlite."""
+    from tests.support.pglite_server import pglite_server  # noqa: PLC0415 - see the module's docstring
+
+    with pglite_server(pglite_home, scratch_root) as server:
+        yield server
+
+
 @pytest.fixture
 def make_pglite(pglite_home: Home) -> Iterator[Callable[..., Pglite]]:
     """Return a function that creates PGlite engines (default: on ``pglite_home``), stopped after the test."""
@@ -217,12 +246,21 @@ def _site_numbers() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def make_site(scratch_root: Path, _site_numbers: Iterator[int]) -> Iterator[MakeSite]:
+def _engine_settings(request: pytest.FixtureRequest, tested_engine: str) -> dict[str, str]:
+    if tested_engine != PGLITE:
+        return {}
+    from tests.support.engines import pglite_settings  # noqa: PLC0415 - see the module's docstring
+
+    return pglite_settings(request.getfixturevalue("pglite_home"), request.getfixturevalue("pglite_cache"))
+
+
+@pytest.fixture(scope="module")
+def make_site(scratch_root: Path, _site_numbers: Iterator[int], _engine_settings: dict[str, str]) -> Iterator[MakeSite]:
     """Return a function that creates sites; *name* is the home's path below a private directory."""
     from tests.support.site import Site, environ_without_settings, make_private  # noqa: PLC0415 - uses the gateway
 
     sites: list[Site] = []
-    environ = environ_without_settings()
+    environ = {**environ_without_settings(), **_engine_settings}
 
     def make(
         name: str = "home", *, parent: Path | None = None, prefix: Sequence[str] = (), run_as: bool = True

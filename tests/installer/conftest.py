@@ -2,6 +2,7 @@
 
 ``site``            A new site without an installation.
 ``installed``       A site with a running installation, shared by the tests of a module, which only read.
+``twice``           A serving site with a backup and later rows.
 ``open_directory``  An empty directory that every user can enter.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.site import ACCOUNT, MakeSite, Site
+from tests.support.site_database import add_mark
 
 
 @pytest.fixture
@@ -47,3 +49,13 @@ def open_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mosaic-o-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def twice(site: Site) -> Site:
+    """Return a serving site with a backup (rows ``then``) and later rows (``now``)."""
+    site.installed()
+    add_mark(site, "then")
+    assert site.json("backup", "create").code == 0
+    add_mark(site, "now")
+    return site

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.engine_marks import on_both_engines
 from tests.support.namespaces import in_namespaces
 from tests.support.site import MakeSite, Site
 
@@ -26,6 +27,7 @@ def _assert_nothing_created(site: Site) -> None:
     site.assert_nothing_runs()
 
 
+@on_both_engines
 def test_a_used_port_is_reported_with_its_process(site: Site) -> None:
     """The error names the pid of the listener."""
     with socket.create_server(("127.0.0.1", site.port)):
@@ -45,6 +47,7 @@ def test_an_address_of_another_machine_cannot_be_listened_on(site: Site) -> None
     _assert_nothing_created(site)
 
 
+@on_both_engines
 def test_a_home_that_is_a_file_is_refused(site: Site) -> None:
     """A file in the place of the home is refused and not changed."""
     site.path.write_text("mine")
@@ -99,6 +102,7 @@ def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
     assert site.home.receipt.read_text() == "{"
 
 
+@on_both_engines
 def test_a_directory_that_cannot_be_written_is_named(site: Site) -> None:
     """A parent directory without write permission is named before anything is created."""
     parent = site.path.parent
@@ -112,6 +116,7 @@ def test_a_directory_that_cannot_be_written_is_named(site: Site) -> None:
     assert str(site.path.parent) in done.error["message"]
 
 
+@on_both_engines
 def test_too_small_a_disk_is_found_before_anything_is_created(
     make_site: MakeSite, small_disk: Callable[[int], Path]
 ) -> None:
@@ -123,6 +128,7 @@ def test_too_small_a_disk_is_found_before_anything_is_created(
     _assert_nothing_created(site)
 
 
+@on_both_engines
 @pytest.mark.slow
 @pytest.mark.parametrize("left_mb", [10, 60])
 def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
@@ -144,6 +150,7 @@ def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
     site.assert_nothing_runs()
 
 
+@on_both_engines
 @pytest.mark.parametrize(
     ("event", "text", "count"),
     [("os.rename", "receipt.json", 1), ("os.rename", "config.toml", 1), ("os.rename", "auth-secret", 1),
@@ -156,6 +163,7 @@ def test_a_full_disk_for_a_small_file_undoes_all(site: Site, event: str, text: s
     _assert_nothing_created(site)
 
 
+@on_both_engines
 @pytest.mark.parametrize(
     "name",
     [
@@ -190,6 +198,7 @@ def _outside_sockets(site: Site) -> Path:
     return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - directory of sockets whose path would be too long
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
     """The socket directory outside of the home is removed when the install is undone."""

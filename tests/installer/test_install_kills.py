@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _await_stopped(process: subprocess.Popen[str]) -> None:
     assert os.WIFSTOPPED(status)
 
 
+@on_both_engines
 @pytest.mark.parametrize(
     "where",
     [
@@ -191,6 +193,7 @@ def test_a_second_concurrent_install_is_refused(site: Site, where: tuple[str, st
     assert site.install().result["changed"] is False
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_two_installs_started_together_result_in_one_installation(site: Site) -> None:
     """Both succeed, or one fails with HOME_BUSY; the installation is complete."""

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
@@ -74,6 +75,7 @@ def test_uninstall_retains_the_data_and_a_later_install_adopts_it(site: Site) ->
     assert _sign_in(site) == 200
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_no_new_secret_is_created_for_retained_data(site: Site) -> None:
     """A missing or empty secret is refused; a secret from the environment is stored. Another engine is refused."""
@@ -94,6 +96,7 @@ def test_no_new_secret_is_created_for_retained_data(site: Site) -> None:
     assert site.home.auth_secret.read_text().strip() == secret
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_a_failed_adoption_loses_nothing(site: Site) -> None:
     """A failed adoption removes what it created, and neither receipt, data, settings nor secret."""
@@ -114,6 +117,7 @@ def test_a_failed_adoption_loses_nothing(site: Site) -> None:
     assert site.installed()["instance_id"] == before["instance_id"]
 
 
+@on_both_engines
 def test_purge_removes_everything(site: Site) -> None:
     """With the instance id, home and processes are removed, and the port is free."""
     site.installed()
@@ -131,6 +135,7 @@ def test_purge_removes_everything(site: Site) -> None:
     assert (missing.code, missing.error["code"]) == (3, "NOT_INSTALLED")
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_purge_does_not_remove_foreign_files(site: Site) -> None:
     """Temporary files of killed runs are removed; a foreign file in the home stays, and so does the home."""
@@ -182,6 +187,7 @@ def test_purge_with_another_id_removes_nothing(stopped: Site) -> None:
     assert stopped.home.runtime.exists()
 
 
+@on_both_engines
 def test_purge_is_refused_while_the_database_is_in_use(stopped: Site) -> None:
     """While another command runs the database, nothing is removed, and the error names its process."""
     # After the server started, the command reads the result of an earlier self-test of the CPU.

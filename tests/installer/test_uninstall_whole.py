@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.engines.postgres.sockets import outside_directories
@@ -163,6 +164,7 @@ def undisturbed(make_site: MakeSite) -> dict[str, object]:
     return _states(site)
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments("half set aside"))
 def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[str, object], moment: str) -> None:
     """A second uninstall gives the same result as one without interruption."""
@@ -177,6 +179,7 @@ def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[st
     assert site.installed()["smoke_test"] is not None
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments("half to go", "lock goes", more=("receipt goes", "lock goes", "home goes")))
 def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     """A second purge removes everything."""
@@ -196,6 +199,7 @@ def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     site.assert_nothing_runs()
 
 
+@on_both_engines
 @pytest.mark.parametrize(("event", "text", "count"), [("os.rename", ".removed", 3), ("os.rename", "receipt.json", 1)])
 @pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])
 def test_an_uninstall_interrupted_before_deletion_is_rolled_back(

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.site import Site
+from tests.support.site_database import connect_to, rows_of
 
-from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.database_access import running_database
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
+from mosaic_gateway_installer.backup.row_checksums import Contents
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery staple"
 INSIGHTS = 200
@@ -59,25 +57,12 @@ class Old(Site):
             return json.loads(connection.getresponse().read() or "null")
 
 
-def rows_of(site: Site) -> Contents:
-    """Return count and checksum of every table of a running gateway's database, except for the documents."""
-    with closing(connect_to(site)) as connection:
-        return tuple(rows for rows in table_rows(connection) if "documents" not in rows.table)
-
-
 def documents_of(site: Site) -> list[Any]:
     """Return the documents of a running gateway's database that the tests have created."""
     with closing(connect_to(site)) as connection:
         return list(
             connection.execute("SELECT * FROM storage_documents WHERE collection = 'tests' ORDER BY collection, key")
         )
-
-
-def connect_to(site: Site) -> Any:
-    """Open a connection to a running gateway's database."""
-    conninfo = running_database(site.home, EngineName(site.receipt()["engine"]))
-    assert conninfo is not None, "the database is not running"
-    return connect(conninfo, application_name="test")
 
 
 def seeded_home(directory: Path, package: Path, port: int, **environ: str) -> Old:

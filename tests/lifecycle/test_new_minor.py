@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests.lifecycle.new_minor import next_minor, write_next_minor
-from tests.lifecycle.old_home import Old, connect_to
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import STEPS, assert_old_again, assert_serves
 from tests.lifecycle.versions import BAD, NEW, OLD
+from tests.support.site_database import connect_to
 
 from mosaic_gateway.engines.postgres.runtime import wheel_version
 

@@ -67,6 +67,15 @@ def pglite_packages(home: Home) -> Path:
     return pglite_runtime.packages_directory(home, shipped())
 
 
+def pglite_settings(home: Home, cache: Path) -> dict[str, str]:
+    """Return the environment of an install on PGlite that uses packages of *home* and templates of *cache*."""
+    return {
+        "MOSAIC_GATEWAY_ENGINE": "pglite",
+        "MOSAIC_GATEWAY_PGLITE_DIR": str(pglite_packages(home)),
+        "MOSAIC_GATEWAY_CACHE": str(cache),
+    }
+
+
 def pglite_engine(home: Home, packages: Path, **options: Any) -> Pglite:
     """Return an engine on *home*, not started, that uses *packages* unless the home has its own."""
     runtime = pglite_runtime.find_runtime(home, packages, shipped=shipped(), search_path=os.environ.get("PATH"))

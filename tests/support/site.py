@@ -236,6 +236,14 @@ def finish(process: subprocess.Popen[str], stdin: str = "") -> Result:
     return Result(process.returncode, out, err)
 
 
+def assert_no_leftovers(site: Site) -> None:
+    """Fail if a verb has left files in the home of a serving site that has backups."""
+    names = {path.name for path in site.path.iterdir()}
+    expected = {".lock", "backups", "bin", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
+    assert names == expected
+    assert not site.home.journal.exists()
+
+
 def environ_without_settings() -> dict[str, str]:
     """Return this process's environment without the variables that are settings of a gateway."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
