@@ -108,13 +108,24 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     created.stop()
 
 
+def _has_vectors(engine: Engine) -> bool:
+    engine.start()
+    with closing(psycopg.connect(engine.conninfo())) as connection:
+        return connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is not None
+
+
 @pytest.fixture
 def vectors(engine: Engine) -> None:
     """Skip the test if the engine's server has no pgvector."""
-    engine.start()
-    with closing(psycopg.connect(engine.conninfo())) as connection:
-        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is None:
-            pytest.skip("this PostgreSQL has no pgvector")
+    if not _has_vectors(engine):
+        pytest.skip("this PostgreSQL has no pgvector")
+
+
+@pytest.fixture
+def no_vectors(engine: Engine) -> None:
+    """Skip the test if the engine's server has pgvector."""
+    if _has_vectors(engine):
+        pytest.skip("this PostgreSQL has pgvector")
 
 
 @pytest.fixture
