@@ -13,6 +13,7 @@ import pytest
 from tests.support.engine_marks import on_both_engines
 from tests.support.namespaces import in_namespaces
 from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
 ) -> None:
     """Another process fills the disk after the checks, while the programs or the cluster are written."""
     site = make_site(parent=small_disk(ENOUGH))
-    trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
+    trap = trap_at("journal line", act="SIGSTOP")
     installer = site.popen(*site.install_words(), trap=trap)
     _await_stop(installer.pid)
     hog = site.path.parent / "hog"
@@ -152,13 +153,13 @@ def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
 
 @on_both_engines
 @pytest.mark.parametrize(
-    ("event", "text", "count"),
-    [("os.rename", "receipt.json", 1), ("os.rename", "config.toml", 1), ("os.rename", "auth-secret", 1),
-     ("open", "journal.jsonl', None", 1), ("open", "journal.jsonl', None", 6)],
+    ("point", "count"),
+    [("receipt renamed", 1), ("settings renamed", 1), ("secret renamed", 1),
+     ("journal line", 1), ("journal line", 6)],
 )  # fmt: skip
-def test_a_full_disk_for_a_small_file_undoes_all(site: Site, event: str, text: str, count: int) -> None:
+def test_a_full_disk_for_a_small_file_undoes_all(site: Site, point: str, count: int) -> None:
     """ENOSPC on receipt, settings, secret or journal ends with exit code 3, and all is undone."""
-    done = site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "ENOSPC"})
+    done = site.install("--no-start", trap=trap_at(point, count, act="ENOSPC"))
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
     _assert_nothing_created(site)
 
@@ -203,7 +204,7 @@ def _outside_sockets(site: Site) -> Path:
 def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
     """The socket directory outside of the home is removed when the install is undone."""
     site = make_site("n" * 120)
-    done = site.install(trap={"event": "socket.connect", "text": "127.0.0.1", "act": "ECONNREFUSED"})
+    done = site.install(trap=trap_at("gateway asked", act="ECONNREFUSED"))
     assert done.code == 5, done.out
     _assert_nothing_created(site)
     assert not _outside_sockets(site).exists()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.ports import free_port
 from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - for about a second
 
@@ -75,7 +76,7 @@ def test_a_failed_change_is_rolled_back_and_the_old_gateway_runs_again(shared: S
     shared.installed()
     before = shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()
     port = str(free_port())
-    failed = shared.install("--port", port, trap={"event": "socket.connect", "text": port, "act": "ECONNREFUSED"})
+    failed = shared.install("--port", port, trap=trap_at("gateway asked", act="ECONNREFUSED", port=int(port)))
     assert failed.code == 5, (failed.out, failed.err)
     assert failed.error["code"] == "SMOKE_TEST_FAILED"
     assert (shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()) == before

@@ -12,24 +12,25 @@ import pytest
 from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site, assert_no_leftovers
 from tests.support.site_database import add_mark, marks_of, rows_of
+from tests.support.traps.kill_points import trap_at
 
 pytestmark = pytest.mark.slow
 
 #: Points in a restore over present data at which it is killed: audit event, text in its arguments, and count.
-KILLS: dict[str, tuple[str, str, int]] = {
-    "nothing copied": ("os.mkdir", ".restoring/new", 1),
-    "half copied": ("os.mkdir", "base'", 1),
-    "copied": ("os.rename", "receipt.json", 1),
-    "nothing exchanged": ("os.rename", "state.json", 1),
-    "before the secrets": ("os.rename", "/secrets'", 1),
-    "no secrets": ("os.rename", "/secrets'", 2),
-    "no settings": ("os.rename", "/config.toml'", 2),
-    "before the data": ("os.rename", "/data'", 1),
-    "no data": ("os.rename", "/data'", 2),
-    "exchanged": ("subprocess.Popen", "supervise", 1),
-    "started": ("socket.connect", "127.0.0.1", 1),
-    "tested, not yet final": ("os.rename", ".restored", 1),
-    "final, old parts not yet removed": ("shutil.rmtree", ".restored", 1),
+KILLS: dict[str, tuple[str, int]] = {
+    "nothing copied": ("restore begun", 1),
+    "half copied": ("copy of base created", 1),
+    "copied": ("receipt renamed", 1),
+    "nothing exchanged": ("state of the restore renamed", 1),
+    "before the secrets": ("secrets exchanged", 1),
+    "no secrets": ("secrets exchanged", 2),
+    "no settings": ("settings exchanged", 2),
+    "before the data": ("data exchanged", 1),
+    "no data": ("data exchanged", 2),
+    "exchanged": ("gateway launched", 1),
+    "started": ("gateway asked", 1),
+    "tested, not yet final": ("replaced parts renamed", 1),
+    "final, old parts not yet removed": ("replaced parts removed", 1),
 }
 ALWAYS = {"no data", "started"}
 
@@ -84,8 +85,8 @@ def test_restore_into_an_empty_home(twice: Site, make_site: MakeSite, scratch: P
 @pytest.mark.parametrize("moment", _moments(always=ALWAYS))
 def test_restore_again_after_kill(twice: Site, moment: str) -> None:
     """The second run has the same result as an uninterrupted one."""
-    event, text, count = KILLS[moment]
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    point, count = KILLS[moment]
+    trap = trap_at(point, count)
     done = twice.run("backup", "restore", "latest", trap=trap)
     assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert twice.json("backup", "restore", "latest").code == 0
@@ -98,8 +99,8 @@ def test_restore_again_after_kill(twice: Site, moment: str) -> None:
 def test_install_after_killed_restore(twice: Site, moment: str) -> None:
     """An install puts the old data back, or, if the restore was already final, retains the restored data."""
     before = rows_of(twice)
-    event, text, count = KILLS[moment]
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    point, count = KILLS[moment]
+    trap = trap_at(point, count)
     assert twice.run("backup", "restore", "latest", trap=trap).code == -signal.SIGKILL
     assert twice.install().code == 0
     if moment.startswith("final"):
@@ -134,11 +135,11 @@ def test_restored_gateway_does_not_start(site: Site, *, started: bool) -> None:
 
 @on_both_engines
 @pytest.mark.lifecycle
-@pytest.mark.parametrize("where", [("os.rename", "/data'", 2), ("socket.connect", "127.0.0.1", 1)])
-def test_interrupted_restore_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("where", [("data exchanged", 2), ("gateway asked", 1)])
+def test_interrupted_restore_is_undone(twice: Site, where: tuple[str, int]) -> None:
     """After SIGINT the previous data serves again."""
     before = rows_of(twice)
-    trap = {"event": where[0], "text": where[1], "count": where[2], "act": "SIGINT"}
+    trap = trap_at(*where, act="SIGINT")
     assert twice.json("backup", "restore", "latest", trap=trap).code == 130
     assert rows_of(twice) == before
     assert twice.request("GET", "/readyz")[0] == 200

@@ -10,6 +10,7 @@ import pytest
 from tests.support.engine_marks import on_pglite
 from tests.support.site import Site, assert_no_leftovers
 from tests.support.site_database import add_mark, marks_of, rows_of
+from tests.support.traps.kill_points import trap_at
 
 pytestmark = [pytest.mark.slow, on_pglite]
 
@@ -43,14 +44,14 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
     assert not twice.path.exists()
 
 
-@pytest.mark.parametrize("event", [("os.rename", "manifest.json", 1), ("os.mkdir", "base'", 1)])
-def test_a_killed_backup_leaves_no_backup(site: Site, event: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("event", [("manifest renamed", 1), ("copy of base created", 1)])
+def test_a_killed_backup_leaves_no_backup(site: Site, event: tuple[str, int]) -> None:
     """The stopped gateway can be started and has all rows; the next backup removes the leftovers."""
     site.installed()
     add_mark(site, "now")
     before = rows_of(site)
-    what, text, count = event
-    trap = {"event": what, "text": text, "count": count, "act": "SIGKILL"}
+    point, count = event
+    trap = trap_at(point, count)
     assert site.json("backup", "create", trap=trap).code == -signal.SIGKILL
     assert site.json("backup", "list").result["backups"] == []
     assert site.json("start").code == 0

@@ -13,6 +13,7 @@ import time
 import pytest
 from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 LIMIT = 30.0  # seconds
@@ -191,7 +192,7 @@ def test_purge_with_another_id_removes_nothing(stopped: Site) -> None:
 def test_purge_is_refused_while_the_database_is_in_use(stopped: Site) -> None:
     """While another command runs the database, nothing is removed, and the error names its process."""
     # After the server started, the command reads the result of an earlier self-test of the CPU.
-    user = stopped.popen("auth", "users", "list", trap={"event": "open", "text": "self-test.json", "act": "SIGSTOP"})
+    user = stopped.popen("auth", "users", "list", trap=trap_at("self-test result opened", act="SIGSTOP"))
     assert os.WIFSTOPPED(os.waitpid(user.pid, os.WUNTRACED)[1])
     done = stopped.json("uninstall", f"--purge={stopped.receipt()['instance_id']}")
     assert (done.code, done.error["code"]) == (6, "ENGINE_BUSY")

@@ -19,6 +19,7 @@ from tests.lifecycle.wheels import build_wheel
 from tests.support.ports import free_port
 from tests.support.scratch import make_scratch
 from tests.support.site import MakeSite
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
@@ -191,7 +192,7 @@ def test_failed_download(old: Old, packages: Version, scratch: Path) -> None:
 @pytest.mark.parametrize("count", [7, 14, *(pytest.param(n, marks=pytest.mark.lifecycle) for n in (6, 9, 11, 13, 16))])
 def test_upgrade_or_abort_after_kill(old: Old, packages: Version, count: int) -> None:
     """After a kill during download, stop, migration or start, --abort rolls back, and the next run completes it."""
-    trap = {"event": "open", "text": "journal.jsonl', None", "count": count, "act": "SIGKILL"}
+    trap = trap_at("journal line", count)
     done = old.run_version(packages(NEW), "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
     if count % 2:

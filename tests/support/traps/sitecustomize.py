@@ -1,7 +1,7 @@
-"""Sends a signal or raises an OSError at a chosen audit event of the installer, so that tests can reproduce faults.
+"""Sends a signal or raises an OSError at a point of the installer's run, so that tests can reproduce faults.
 
-``INSTALLER_TRAP`` is a JSON object. At the ``count``-th audit event ``event`` whose arguments contain ``text``, the
-process sends itself the signal ``act``, or raises an OSError with the errno ``act`` in the call.
+``INSTALLER_TRAP`` is what `kill_points.trap_at` returns, as JSON. When the process reaches the point for the
+``count``-th time, it sends itself the signal ``act``, or raises an OSError with the errno ``act`` in the call.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
 
-def _set_trap(trap: dict[str, str]) -> None:
-    remaining = int(trap.get("count", 1))
+def _set_trap(trap: dict[str, Any]) -> None:
+    from kill_points import POINTS  # type: ignore[import-not-found]  # noqa: PLC0415 - only for the process of the trap
+
+    awaited, matches = POINTS[trap["point"]]
+    remaining = int(trap["count"])
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal remaining
-        if event != trap["event"] or remaining == 0 or trap.get("text", "") not in repr(arguments):
+        if event != awaited or remaining == 0 or not matches(arguments, **trap["narrowed"]):
             return
         remaining -= 1
         if remaining == 0:
