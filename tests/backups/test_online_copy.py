@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.postgres_server import PostgresServer, RunServer
 
 from mosaic_gateway_installer.backup.online_copy import copy_running_cluster
-
-if TYPE_CHECKING:
-    from tests.conftest import PostgresServer, RunServer
-
 
 #: The settings of an embedded server: its WAL includes full pages, which repair torn pages.
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "4", "full_page_writes": "on"}

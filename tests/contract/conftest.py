@@ -8,22 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from tests.conftest import SYSTEM_SERVERS, settings_for
+from tests.support.postgres_server import SYSTEM_SERVERS, PostgresServer, RunServer, settings_for
 
 from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.conftest import PostgresServer, RunServer
 
 SHIPPED = "shipped"
 PASSWORD = "s3cret pässword%@/'"
@@ -111,13 +108,24 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     created.stop()
 
 
+def _has_vectors(engine: Engine) -> bool:
+    engine.start()
+    with closing(psycopg.connect(engine.conninfo())) as connection:
+        return connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is not None
+
+
 @pytest.fixture
 def vectors(engine: Engine) -> None:
     """Skip the test if the engine's server has no pgvector."""
-    engine.start()
-    with closing(psycopg.connect(engine.conninfo())) as connection:
-        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchone() is None:
-            pytest.skip("this PostgreSQL has no pgvector")
+    if not _has_vectors(engine):
+        pytest.skip("this PostgreSQL has no pgvector")
+
+
+@pytest.fixture
+def no_vectors(engine: Engine) -> None:
+    """Skip the test if the engine's server has pgvector."""
+    if _has_vectors(engine):
+        pytest.skip("this PostgreSQL has pgvector")
 
 
 @pytest.fixture

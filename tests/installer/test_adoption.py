@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.engine_marks import on_both_engines
+from tests.support.site import MakeSite, Site
 
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+pytestmark = [pytest.mark.slow, on_both_engines]
+
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 
@@ -51,7 +52,6 @@ def _snapshot(path: Path) -> dict[str, tuple[int, float, str]]:
     }
 
 
-@pytest.mark.slow
 def test_a_session_stays_valid_after_uninstall_and_install(site: Site) -> None:
     """An earlier cookie is valid, and instance and users are the same, because data and secret are retained."""
     cookie = _with_admin(site)
@@ -109,7 +109,6 @@ MISMATCHES: dict[str, tuple[str, str, Callable[[Site], object]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mismatch", MISMATCHES)
 def test_mismatching_data_is_refused_and_not_changed(retained: Site, scratch: Path, mismatch: str) -> None:
     """Exit code 7, the reason, and no file changed; after the original files are restored the data is adopted."""
@@ -132,7 +131,6 @@ def test_mismatching_data_is_refused_and_not_changed(retained: Site, scratch: Pa
     assert planned.code == 0, planned.out
 
 
-@pytest.mark.slow
 def test_a_different_secret_in_the_environment_is_refused(retained: Site) -> None:
     """BETTER_AUTH_SECRET is compared, too; with --accept-secret it is accepted."""
     refused = retained.install("--no-start", "--dry-run", BETTER_AUTH_SECRET="y" * 40)
@@ -142,7 +140,6 @@ def test_a_different_secret_in_the_environment_is_refused(retained: Site) -> Non
     assert retained.install("--no-start", "--dry-run", "--accept-secret", BETTER_AUTH_SECRET="y" * 40).code == 0
 
 
-@pytest.mark.slow
 def test_a_receipt_without_data_identity_is_accepted(make_site: MakeSite) -> None:
     """A receipt of an earlier version has none; an install adds it, and later installs verify it."""
     site = make_site()

@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 
 def _backups(site: Site) -> list[str]:
@@ -277,20 +276,20 @@ def test_backup_waits_for_a_long_transaction(serving: Site) -> None:
 
 
 KILLS = (
-    ("os.mkdir", "data'", 1),
-    ("os.mkdir", "base'", 1),
-    ("os.rename", "backup_label", 1),
-    ("os.rename", "manifest.json", 1),
-    ("os.rename", "Z-0.1.0", 1),  # a second backup of the same second has a longer name
+    ("copy of the data created", 1),
+    ("copy of base created", 1),
+    ("backup label renamed", 1),
+    ("manifest renamed", 1),
+    ("backup renamed", 1),  # a second backup of the same second has a longer name
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("event", KILLS)
-def test_killed_backup(serving: Site, event: tuple[str, str, int]) -> None:
+def test_killed_backup(serving: Site, event: tuple[str, int]) -> None:
     """An unfinished backup is not listed; the next one removes it, and no replication slot remains."""
     before = _backups(serving)
-    trap = {"event": event[0], "text": event[1], "count": event[2], "act": "SIGKILL"}
+    trap = trap_at(*event)
     assert serving.run("backup", "create", trap=trap).code == -signal.SIGKILL
     assert _backups(serving) == before
     assert list((serving.path / "backups").glob(".*.tmp"))
@@ -301,11 +300,11 @@ def test_killed_backup(serving: Site, event: tuple[str, str, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("event", [("os.rename", "backup_label", 1), ("os.rename", "manifest.json", 1)])
-def test_full_disk(serving: Site, event: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("event", [("backup label renamed", 1), ("manifest renamed", 1)])
+def test_full_disk(serving: Site, event: tuple[str, int]) -> None:
     """The error is DISK_FULL and names the directory, which is as before."""
     before = sorted((serving.path / "backups").iterdir())
-    trap = {"event": event[0], "text": event[1], "count": event[2], "act": "ENOSPC"}
+    trap = trap_at(*event, act="ENOSPC")
     done = serving.json("backup", "create", trap=trap)
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
     assert str(serving.path / "backups") in done.error["message"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 import pytest
+from tests.support.site import MakeSite, Result, Site
 
 import mosaic_gateway
 import mosaic_gateway_installer
@@ -28,8 +29,6 @@ from mosaic_gateway_installer.program_copy.store import launcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-
-    from tests.installer.conftest import MakeSite, Result, Site
 
 
 CHECKS = [

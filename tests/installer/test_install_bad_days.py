@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.engine_marks import on_both_engines
 from tests.support.namespaces import in_namespaces
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.installer.conftest import MakeSite, Site
 
 
 ENOUGH = 260  # MB: more than the preflight check requires, so that the disk fills up during the install
@@ -27,6 +28,7 @@ def _assert_nothing_created(site: Site) -> None:
     site.assert_nothing_runs()
 
 
+@on_both_engines
 def test_a_used_port_is_reported_with_its_process(site: Site) -> None:
     """The error names the pid of the listener."""
     with socket.create_server(("127.0.0.1", site.port)):
@@ -46,6 +48,7 @@ def test_an_address_of_another_machine_cannot_be_listened_on(site: Site) -> None
     _assert_nothing_created(site)
 
 
+@on_both_engines
 def test_a_home_that_is_a_file_is_refused(site: Site) -> None:
     """A file in the place of the home is refused and not changed."""
     site.path.write_text("mine")
@@ -100,6 +103,7 @@ def test_an_unreadable_receipt_is_never_replaced(site: Site) -> None:
     assert site.home.receipt.read_text() == "{"
 
 
+@on_both_engines
 def test_a_directory_that_cannot_be_written_is_named(site: Site) -> None:
     """A parent directory without write permission is named before anything is created."""
     parent = site.path.parent
@@ -113,6 +117,7 @@ def test_a_directory_that_cannot_be_written_is_named(site: Site) -> None:
     assert str(site.path.parent) in done.error["message"]
 
 
+@on_both_engines
 def test_too_small_a_disk_is_found_before_anything_is_created(
     make_site: MakeSite, small_disk: Callable[[int], Path]
 ) -> None:
@@ -124,6 +129,7 @@ def test_too_small_a_disk_is_found_before_anything_is_created(
     _assert_nothing_created(site)
 
 
+@on_both_engines
 @pytest.mark.slow
 @pytest.mark.parametrize("left_mb", [10, 60])
 def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
@@ -131,7 +137,7 @@ def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
 ) -> None:
     """Another process fills the disk after the checks, while the programs or the cluster are written."""
     site = make_site(parent=small_disk(ENOUGH))
-    trap = {"event": "open", "text": "journal.jsonl', None", "act": "SIGSTOP"}
+    trap = trap_at("journal line", act="SIGSTOP")
     installer = site.popen(*site.install_words(), trap=trap)
     _await_stop(installer.pid)
     hog = site.path.parent / "hog"
@@ -145,18 +151,20 @@ def test_a_disk_that_fills_up_during_the_install_is_left_unchanged(
     site.assert_nothing_runs()
 
 
+@on_both_engines
 @pytest.mark.parametrize(
-    ("event", "text", "count"),
-    [("os.rename", "receipt.json", 1), ("os.rename", "config.toml", 1), ("os.rename", "auth-secret", 1),
-     ("open", "journal.jsonl', None", 1), ("open", "journal.jsonl', None", 6)],
+    ("point", "count"),
+    [("receipt renamed", 1), ("settings renamed", 1), ("secret renamed", 1),
+     ("journal line", 1), ("journal line", 6)],
 )  # fmt: skip
-def test_a_full_disk_for_a_small_file_undoes_all(site: Site, event: str, text: str, count: int) -> None:
+def test_a_full_disk_for_a_small_file_undoes_all(site: Site, point: str, count: int) -> None:
     """ENOSPC on receipt, settings, secret or journal ends with exit code 3, and all is undone."""
-    done = site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "ENOSPC"})
+    done = site.install("--no-start", trap=trap_at(point, count, act="ENOSPC"))
     assert (done.code, done.error["code"]) == (3, "DISK_FULL")
     _assert_nothing_created(site)
 
 
+@on_both_engines
 @pytest.mark.parametrize(
     "name",
     [
@@ -191,11 +199,12 @@ def _outside_sockets(site: Site) -> Path:
     return Path("/tmp", f"mosaic-{digest[:8]}")  # noqa: S108 - directory of sockets whose path would be too long
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_a_failed_install_with_a_long_path_leaves_no_socket_directory(make_site: MakeSite) -> None:
     """The socket directory outside of the home is removed when the install is undone."""
     site = make_site("n" * 120)
-    done = site.install(trap={"event": "socket.connect", "text": "127.0.0.1", "act": "ECONNREFUSED"})
+    done = site.install(trap=trap_at("gateway asked", act="ECONNREFUSED"))
     assert done.code == 5, done.out
     _assert_nothing_created(site)
     assert not _outside_sockets(site).exists()

@@ -7,15 +7,12 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from tests.support.site import MakeSite, Result, Site
 
 from mosaic_gateway.installation.machine_record import read_machine_record
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Result, Site
 
 STEPS = ["home", "program", "launch", "config", "secret", "runtime", "cluster", "start"]
 VOLATILE = ("logs", "run", "data", ".lock")  # changed by running processes

@@ -9,35 +9,35 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.engine_marks import on_both_engines
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
     import subprocess
 
-    from tests.installer.conftest import MakeSite, Site
-
 
 LIMIT = 30.0  # seconds
-JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; the audit event of a read differs
 STEPS = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
 #: A point in the middle of each step, as audit event, text in its arguments, and count.
-WITHIN: dict[str, tuple[str, str, int]] = {
-    "home, receipt not yet in place": ("os.rename", "receipt.json", 1),
-    "home, directories half created": ("os.mkdir", "/run'", 1),
-    "program, half the files": ("open", "psycopg/__init__.py", 1),
-    "program, not yet in place": ("os.rename", "/gateway-", 1),
-    "program, not yet switched to": ("os.rename", "/current'", 1),
-    "program, no command yet": ("os.symlink", "../runtime", 1),
-    "config, not yet in place": ("os.rename", "config.toml", 1),
-    "secret, not yet in place": ("os.rename", "auth-secret", 1),
-    "launch, before the process": ("subprocess.Popen", "supervise", 1),
-    "runtime, half the files": ("open", "pginstall/bin/postgres", 1),
-    "runtime, not yet in place": ("os.rename", "postgresql-", 1),
-    "cluster, before initdb": ("subprocess.Popen", "initdb", 1),
-    "cluster, not yet in place": ("os.rename", "postgres-1", 1),
-    "start, while the gateway works on its schema": ("import", "mosaic_gateway.gateway.local_client", 1),
-    "smoke test": ("socket.connect", "127.0.0.1", 1),
-    "receipt of the end": ("os.rename", "receipt.json", 2),
-    "journal not yet gone": ("os.remove", "journal.jsonl", 1),
+WITHIN: dict[str, tuple[str, int]] = {
+    "home, receipt not yet in place": ("receipt renamed", 1),
+    "home, directories half created": ("run directory created", 1),
+    "program, half the files": ("program file opened", 1),
+    "program, not yet in place": ("program renamed", 1),
+    "program, not yet switched to": ("program switched", 1),
+    "program, no command yet": ("command linked", 1),
+    "config, not yet in place": ("settings renamed", 1),
+    "secret, not yet in place": ("secret renamed", 1),
+    "launch, before the process": ("gateway launched", 1),
+    "runtime, half the files": ("PostgreSQL's programs opened", 1),
+    "runtime, not yet in place": ("PostgreSQL's programs renamed", 1),
+    "cluster, before initdb": ("initdb started", 1),
+    "cluster, not yet in place": ("cluster renamed", 1),
+    "start, while the gateway works on its schema": ("client of the gateway imported", 1),
+    "smoke test": ("gateway asked", 1),
+    "receipt of the end": ("receipt renamed", 2),
+    "journal not yet gone": ("journal removed", 1),
 }
 #: The other cases only run with the marker lifecycle.
 MAIN_CASES = {
@@ -48,10 +48,6 @@ MAIN_CASES = {
     "start, while the gateway works on its schema",
     "journal not yet gone",
 }
-
-
-def _trap(act: str, event: str, text: str, count: int = 1) -> dict[str, Any]:
-    return {"event": event, "text": text, "count": count, "act": act}
 
 
 def _killed(site: Site, trap: dict[str, Any], *more: str) -> None:
@@ -84,7 +80,7 @@ def test_an_install_killed_at_every_step_in_turn_completes(site: Site, counts: t
         # Each run starts the gateway's process again, which adds two lines to the journal before those of the step.
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
         for count in counts:  # the step's first line is "begin", the second "done"
-            _killed(site, _trap("SIGKILL", "open", JOURNAL, before + count))
+            _killed(site, trap_at("journal line", before + count))
             if site.home.receipt.exists():
                 identities.add(site.receipt()["instance_id"])
                 last = json.loads(site.home.journal.read_bytes().splitlines()[-1])
@@ -102,19 +98,19 @@ def test_an_install_killed_at_every_step_in_turn_completes(site: Site, counts: t
 )
 def test_an_install_killed_within_a_step_completes(site: Site, within: str) -> None:
     """An install killed in the middle of a step is completed by the next install."""
-    _killed(site, _trap("SIGKILL", *WITHIN[within]))
+    _killed(site, trap_at(*WITHIN[within]))
     _assert_complete(site)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
-    [("import", "mosaic_gateway.migrations.runner", 1), ("os.rename", "receipt.json", 2)],
+    [("runner imported", 1), ("receipt renamed", 2)],
     ids=["nothing applied", "applied, not recorded"],
 )
-def test_an_install_killed_within_the_schema_step_completes(site: Site, moment: tuple[str, str, int]) -> None:
+def test_an_install_killed_within_the_schema_step_completes(site: Site, moment: tuple[str, int]) -> None:
     """With --no-start the installer runs the database: it exits with the installer, and the next run continues."""
-    _killed(site, _trap("SIGKILL", *moment), "--no-start")
+    _killed(site, trap_at(*moment), "--no-start")
     site.assert_nothing_runs()
     assert site.install("--no-start").steps[-1:] == ["schema"]
     _assert_complete(site)
@@ -136,7 +132,7 @@ def test_an_install_killed_while_initdb_runs_completes(site: Site) -> None:
 @pytest.mark.slow
 def test_an_install_killed_after_the_gateway_started_completes(site: Site) -> None:
     """The gateway of a killed install continues to run; the next install detects it and completes the rest."""
-    _killed(site, _trap("SIGKILL", "os.rename", "receipt.json", 2))
+    _killed(site, trap_at("receipt renamed", 2))
     assert site.request("GET", "/api/bootstrap/status")[0] == 200
     _assert_complete(site)
 
@@ -144,17 +140,17 @@ def test_an_install_killed_after_the_gateway_started_completes(site: Site) -> No
 @pytest.mark.parametrize(
     ("act", "trap"),
     [
-        ("SIGINT", ("open", JOURNAL, 1)),
-        ("SIGTERM", ("subprocess.Popen", "initdb", 1)),
-        ("SIGHUP", ("socket.connect", "127.0.0.1", 1)),
-        pytest.param("SIGTERM", ("os.mkdir", "/home'", 1), marks=pytest.mark.slow),
-        pytest.param("SIGINT", ("os.rename", "auth-secret", 1), marks=pytest.mark.slow),
-        pytest.param("SIGTERM", ("os.rename", "receipt.json", 2), marks=pytest.mark.slow),
+        ("SIGINT", ("journal line", 1)),
+        ("SIGTERM", ("initdb started", 1)),
+        ("SIGHUP", ("gateway asked", 1)),
+        pytest.param("SIGTERM", ("home created", 1), marks=pytest.mark.slow),
+        pytest.param("SIGINT", ("secret renamed", 1), marks=pytest.mark.slow),
+        pytest.param("SIGTERM", ("receipt renamed", 2), marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_install_is_undone(site: Site, act: str, trap: tuple[str, str, int]) -> None:
+def test_an_interrupted_install_is_undone(site: Site, act: str, trap: tuple[str, int]) -> None:
     """On SIGINT, SIGTERM and SIGHUP everything is undone, including the home."""
-    done = site.install(trap=_trap(act, *trap))
+    done = site.install(trap=trap_at(*trap, act=act))
     assert done.code == 130, (done.out, done.err)
     assert "interrupted" in done.error["message"]
     assert not list(site.path.parent.iterdir()), done.err
@@ -166,20 +162,21 @@ def _await_stopped(process: subprocess.Popen[str]) -> None:
     assert os.WIFSTOPPED(status)
 
 
+@on_both_engines
 @pytest.mark.parametrize(
     "where",
     [
-        ("os.rename", "receipt.json", 1),
-        pytest.param(("open", JOURNAL, 1), marks=pytest.mark.slow),
-        pytest.param(("subprocess.Popen", "supervise", 1), marks=pytest.mark.slow),
-        pytest.param(("subprocess.Popen", "initdb", 1), marks=pytest.mark.slow),
+        ("receipt renamed", 1),
+        pytest.param(("journal line", 1), marks=pytest.mark.slow),
+        pytest.param(("gateway launched", 1), marks=pytest.mark.slow),
+        pytest.param(("initdb started", 1), marks=pytest.mark.slow),
     ],
 )
-def test_a_second_concurrent_install_is_refused(site: Site, where: tuple[str, str, int]) -> None:
+def test_a_second_concurrent_install_is_refused(site: Site, where: tuple[str, int]) -> None:
     """At any point of the first install, the second names its process; afterwards there is nothing to do."""
-    if where[1] == "initdb" and site.environ.get("MOSAIC_GATEWAY_ENGINE") == "pglite":
+    if where[0] == "initdb started" and site.environ.get("MOSAIC_GATEWAY_ENGINE") == "pglite":
         pytest.skip("PGlite's data is created without initdb")
-    winner = site.popen(*site.install_words(), trap=_trap("SIGSTOP", *where))
+    winner = site.popen(*site.install_words(), trap=trap_at(*where, act="SIGSTOP"))
     _await_stopped(winner)
     loser = site.install()
     assert (loser.code, loser.error["code"]) == (6, "HOME_BUSY")
@@ -192,6 +189,7 @@ def test_a_second_concurrent_install_is_refused(site: Site, where: tuple[str, st
     assert site.install().result["changed"] is False
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_two_installs_started_together_result_in_one_installation(site: Site) -> None:
     """Both succeed, or one fails with HOME_BUSY; the installation is complete."""
@@ -207,9 +205,9 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
     site = make_site()
     site.installed("--no-start")
     identity, secret = site.receipt()["instance_id"], site.home.auth_secret.read_bytes()
-    erased = ("shutil.rmtree", "erased") if site.account_name is None else ("os.remove", ".erased")
-    for moment in (("os.rename", "receipt.json"), erased):
-        done = site.run("uninstall", trap=_trap("SIGKILL", *moment))
+    erased = "part deleted" if site.account_name is None else "file of a part deleted"
+    for moment in ("receipt renamed", erased):
+        done = site.run("uninstall", trap=trap_at(moment))
         assert done.code == -signal.SIGKILL, done.err
         assert site.receipt()["instance_id"] == identity
     assert site.json("uninstall").result["instance_id"] == identity
@@ -219,16 +217,16 @@ def test_an_uninstall_that_was_killed_is_completed_by_the_next(make_site: MakeSi
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", [("os.rename", "/data/"), ("shutil.rmtree", "postgres-18"), ("os.remove", "auth-secret")], ids=str
+    "moment", ["part of the data renamed", "cluster of PostgreSQL 18 removed", "secret removed"], ids=str
 )
-def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: tuple[str, str]) -> None:
+def test_a_purge_that_was_killed_is_completed_by_the_next(site: Site, moment: str) -> None:
     """As long as the receipt exists, the same purge can be run again; then nothing of the home is left."""
     site.installed("--no-start")
     purge = f"--purge={site.receipt()['instance_id']}"
-    assert site.run("uninstall", purge, trap=_trap("SIGKILL", *moment)).code == -signal.SIGKILL
+    assert site.run("uninstall", purge, trap=trap_at(moment)).code == -signal.SIGKILL
     refused = site.install("--no-start")
     assert (refused.code, refused.error["code"]) == (7, "PURGE_INTERRUPTED")
-    assert site.run("uninstall", purge, trap=_trap("SIGKILL", "os.remove", "receipt.json")).code == -signal.SIGKILL
+    assert site.run("uninstall", purge, trap=trap_at("receipt removed")).code == -signal.SIGKILL
     assert site.json("uninstall", purge).result["purged"] is True
     assert not list(site.path.parent.iterdir())
 
@@ -238,7 +236,7 @@ def test_an_install_during_a_purge_is_refused(site: Site) -> None:
     """The error is HOME_BUSY and not the missing secret, which the running purge has removed."""
     site.installed("--no-start")
     purge = site.popen(
-        "uninstall", f"--purge={site.receipt()['instance_id']}", trap=_trap("SIGSTOP", "os.remove", "config.toml")
+        "uninstall", f"--purge={site.receipt()['instance_id']}", trap=trap_at("settings removed", act="SIGSTOP")
     )
     _await_stopped(purge)
     done = site.install()

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
-from tests.conftest import make_scratch
 from tests.support.namespaces import in_namespaces
+from tests.support.scratch import make_scratch
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
@@ -29,25 +31,20 @@ from mosaic_gateway.engines.postgres.runtime import locate_wheel
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations import Bundle
 
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
-
-
 pytestmark = pytest.mark.slow
 
 LIMIT = 60.0  # seconds
-JOURNAL = "journal.jsonl', None"  # os.open of the journal to append; the audit event of a read differs
 ENDLESS = "SELECT u.* FROM users_ u RIGHT JOIN (SELECT count(*) FROM generate_series(1, 20000000000)) AS s ON true"
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 #: A point in the middle of each PGlite step, as audit event, text in its arguments, and count.
-WITHIN: dict[str, tuple[str, str, int]] = {
-    "runtime, scripts half written": ("open", "messages.mjs", 1),
-    "runtime, scripts not yet in place": ("os.rename", "pglite-sidecar-", 1),
-    "runtime, node not yet recorded": ("os.rename", "node.json", 1),
-    "cluster, half the files": ("open", "pg_hba.conf", 1),
-    "cluster, not yet in place": ("os.rename", "/data/pglite'", 1),
-    "start": ("socket.connect", "127.0.0.1", 1),
-    "receipt of the end": ("os.rename", "receipt.json", 2),
+WITHIN: dict[str, tuple[str, int]] = {
+    "runtime, scripts half written": ("sidecar file opened", 1),
+    "runtime, scripts not yet in place": ("sidecar renamed", 1),
+    "runtime, node not yet recorded": ("Node.js recorded", 1),
+    "cluster, half the files": ("PGlite's settings opened", 1),
+    "cluster, not yet in place": ("PGlite's data renamed", 1),
+    "start": ("gateway asked", 1),
+    "receipt of the end": ("receipt renamed", 2),
 }
 MakePglite = Callable[..., "Site"]
 
@@ -152,7 +149,7 @@ def test_an_install_killed_at_every_step_in_turn_completes(site: Site) -> None:
     steps = ("home", "program", "launch", "config", "secret", "runtime", "cluster", "start")
     for step in steps:
         before = 2 if step in {"config", "secret", "runtime", "cluster", "start"} else 0
-        done = site.install(trap={"event": "open", "text": JOURNAL, "count": before + 2, "act": "SIGKILL"})
+        done = site.install(trap=trap_at("journal line", before + 2))
         assert done.code == -signal.SIGKILL, (step, done.out, done.err)
         if step != "start":
             site.assert_nothing_runs()
@@ -162,8 +159,8 @@ def test_an_install_killed_at_every_step_in_turn_completes(site: Site) -> None:
 @pytest.mark.parametrize("within", WITHIN)
 def test_an_install_killed_within_a_step_completes(site: Site, within: str) -> None:
     """An install killed in the middle of a step is completed by the next install."""
-    event, text, count = WITHIN[within]
-    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    point, count = WITHIN[within]
+    done = site.install(trap=trap_at(point, count))
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
     assert_complete(site)
 
@@ -194,12 +191,10 @@ def assert_complete(site: Site) -> None:
     assert site.json("doctor").code == 0
 
 
-@pytest.mark.parametrize(
-    ("act", "event", "text"), [("SIGINT", "os.rename", "pglite-sidecar-"), ("SIGTERM", "os.rename", "/data/pglite'")]
-)
-def test_an_interrupted_install_is_undone(site: Site, act: str, event: str, text: str) -> None:
+@pytest.mark.parametrize(("act", "point"), [("SIGINT", "sidecar renamed"), ("SIGTERM", "PGlite's data renamed")])
+def test_an_interrupted_install_is_undone(site: Site, act: str, point: str) -> None:
     """On SIGINT and SIGTERM everything is undone, including the home."""
-    done = site.install(trap={"event": event, "text": text, "count": 1, "act": act})
+    done = site.install(trap=trap_at(point, act=act))
     assert done.code == 130, (done.out, done.err)
     assert not list(site.path.parent.iterdir()), done.err
 

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from tests.support.postgres_server import PostgresServer, RunServer
+from tests.support.site import Site
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.conftest import PostgresServer, RunServer
-    from tests.installer.conftest import Site
 
 pytestmark = pytest.mark.slow
 
@@ -240,7 +240,7 @@ def test_a_dump_is_only_restored_into_an_empty_database(
 
     other = _url(postgres_server, postgres_server.create_database(prefix="install"))
     if killed:
-        trap = {"event": "subprocess.Popen", "text": "supervise", "count": 1, "act": "SIGKILL"}
+        trap = trap_at("gateway launched")
         assert site.json("backup", "restore", created["path"], DATABASE_URL=other, trap=trap).code == -9
     done = site.json("backup", "restore", created["path"], DATABASE_URL=other)
     assert done.result["smoke_test"] is not None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import socket
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.installer.conftest import MakeSite, Site
-
+from tests.support.ports import free_port
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - for about a second
 
@@ -47,7 +44,7 @@ def test_no_start_applies_the_schema_and_leaves_nothing_running(site: Site) -> N
 
 
 @pytest.mark.slow
-def test_another_port_is_stored_and_the_gateway_restarted(shared: Site, free_port: Callable[[], int]) -> None:
+def test_another_port_is_stored_and_the_gateway_restarted(shared: Site) -> None:
     """Only the needed steps run; the old port is free, the new one answers, comments in the file stay."""
     shared.installed()
     shared.home.config_file.write_text("# mine\n" + shared.home.config_file.read_text())
@@ -74,14 +71,12 @@ def test_a_setting_that_does_not_show_in_the_address_also_restarts(shared: Site)
 
 
 @pytest.mark.slow
-def test_a_failed_change_is_rolled_back_and_the_old_gateway_runs_again(
-    shared: Site, free_port: Callable[[], int]
-) -> None:
+def test_a_failed_change_is_rolled_back_and_the_old_gateway_runs_again(shared: Site) -> None:
     """If the smoke test cannot reach the gateway, settings, gateway and receipt are as before."""
     shared.installed()
     before = shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()
     port = str(free_port())
-    failed = shared.install("--port", port, trap={"event": "socket.connect", "text": port, "act": "ECONNREFUSED"})
+    failed = shared.install("--port", port, trap=trap_at("gateway asked", act="ECONNREFUSED", port=int(port)))
     assert failed.code == 5, (failed.out, failed.err)
     assert failed.error["code"] == "SMOKE_TEST_FAILED"
     assert (shared.home.config_file.read_bytes(), shared.home.receipt.read_bytes()) == before

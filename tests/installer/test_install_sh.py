@@ -10,12 +10,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import Site
+from tests.support.site import Site
 
 SCRIPT = Path(__file__).resolve().parents[2] / "installer" / "install.sh"
 LIMIT = 300.0  # seconds

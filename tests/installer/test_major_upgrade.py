@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, initdb, system_identifier
 from mosaic_gateway.engines.postgres.configuration import write_configuration
@@ -27,9 +29,6 @@ from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 
@@ -184,12 +183,12 @@ def test_upgrade_preserves_rows_and_indexes(make_old: Callable[..., Old], kind: 
         assert len(_nearest(connection)) == 5
 
 
-KILLS: dict[str, tuple[str, str, int]] = {
-    "before initdb": ("subprocess.Popen", "initdb", 1),
-    "before pg_upgrade": ("subprocess.Popen", "pg_upgrade", 1),
-    "before statistics": ("subprocess.Popen", "vacuumdb", 1),
-    "before the rename": ("os.rename", "postgres-18'", 1),
-    "before the smoke test": ("socket.connect", "127.0.0.1", 1),
+KILLS: dict[str, tuple[str, int]] = {
+    "before initdb": ("initdb started", 1),
+    "before pg_upgrade": ("pg_upgrade started", 1),
+    "before statistics": ("vacuumdb started", 1),
+    "before the rename": ("cluster of PostgreSQL 18 renamed", 1),
+    "before the smoke test": ("gateway asked", 1),
 }
 
 
@@ -198,8 +197,8 @@ KILLS: dict[str, tuple[str, str, int]] = {
 def test_install_again_after_kill(make_old: Callable[..., Old], moment: str) -> None:
     """The next run discards the unfinished cluster and completes the upgrade with the same rows."""
     site, rows = make_old()
-    event, text, count = KILLS[moment]
-    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    point, count = KILLS[moment]
+    done = site.install(trap=trap_at(point, count))
     assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert site.install().code == 0
     with closing(_connect(site)) as connection:
@@ -232,8 +231,8 @@ def test_servers_of_a_killed_pg_upgrade_are_ended(make_old: Callable[..., Old], 
 def test_interrupted_install(make_old: Callable[..., Old], moment: str) -> None:
     """The upgrade is undone, and PostgreSQL 16 starts on its cluster with all rows."""
     site, rows = make_old()
-    event, text, count = KILLS[moment]
-    done = site.install(trap={"event": event, "text": text, "count": count, "act": "SIGINT"})
+    point, count = KILLS[moment]
+    done = site.install(trap=trap_at(point, count, act="SIGINT"))
     assert done.code == 130, (done.out, done.err)
     assert {path.name for path in site.home.data.iterdir()} - {".ballast"} == {"postgres-16"}
     with _old(site) as connection:
@@ -330,10 +329,10 @@ def test_upgrade_and_revert(serving_16: Old) -> None:
 def test_unfinished_upgrade_is_rolled_back(serving_16: Old, moment: str, act: str, words: tuple[str, ...]) -> None:
     """After SIGINT it is rolled back at once, after SIGKILL by --abort; with and without a backup."""
     site, rows = serving_16
-    event, text, count = KILLS[moment]
+    point, count = KILLS[moment]
     if moment == "before the smoke test":
         count = 2  # the old gateway is queried before it is stopped
-    done = site.json("upgrade", *words, trap={"event": event, "text": text, "count": count, "act": act})
+    done = site.json("upgrade", *words, trap=trap_at(point, count, act=act))
     assert done.code == (130 if act == "SIGINT" else -signal.SIGKILL), (done.out, done.err)
     if act == "SIGKILL":
         assert site.json("upgrade", "--abort").code == 0
@@ -345,14 +344,14 @@ def test_unfinished_upgrade_is_rolled_back(serving_16: Old, moment: str, act: st
 @pytest.mark.parametrize("act", ["SIGKILL", "SIGINT"])
 @pytest.mark.parametrize(
     "where",
-    [("os.rename", "postgres-18'", 1), ("os.rename", "postgresql-18.6'", 1), ("socket.connect", "127.0.0.1", 1)],
+    [("cluster of PostgreSQL 18 renamed", 1), ("PostgreSQL 18's programs renamed", 1), ("gateway asked", 1)],
 )
-def test_unfinished_revert(serving_16: Old, where: tuple[str, str, int], act: str) -> None:
+def test_unfinished_revert(serving_16: Old, where: tuple[str, int], act: str) -> None:
     """After SIGINT, PostgreSQL 18 serves again; after SIGKILL, the same command completes the revert."""
     site, rows = serving_16
     assert site.json("upgrade").code == 0
-    event, text, count = where
-    done = site.json("upgrade", "--revert", trap={"event": event, "text": text, "count": count, "act": act})
+    point, count = where
+    done = site.json("upgrade", "--revert", trap=trap_at(point, count, act=act))
     if act == "SIGINT":
         assert done.code == 130, (done.out, done.err)
         assert _present_state(site) == (18, _user_rows(rows))

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.lifecycle.wheels import build_wheel
 from tests.support.namespaces import in_namespaces
+from tests.support.site import MakeSite, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+from tests.support.site import MakeSite, Site
 
 RUNNER = Path(__file__).parents[1] / "support" / "ordinary_user.py"
 OTHER = 65534  # a user id

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.site import Site
 
 from mosaic_gateway.engines.pglite.engine_lock import lock_file
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from psycopg import Connection
-    from tests.installer.conftest import Site
 
 pytestmark = pytest.mark.heart
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.namespaces import in_namespaces
+from tests.support.site import MakeSite, Result, Site
 
 from mosaic_gateway_installer.checks.preflight.run import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.installer.conftest import MakeSite, Result, Site
 
 
 pytestmark = pytest.mark.slow

@@ -5,37 +5,32 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.database_access import running_database
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway_installer.backup.row_checksums import Contents, table_rows
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+from tests.support.engine_marks import on_both_engines
+from tests.support.site import MakeSite, Site, assert_no_leftovers
+from tests.support.site_database import add_mark, marks_of, rows_of
+from tests.support.traps.kill_points import trap_at
 
 pytestmark = pytest.mark.slow
 
 #: Points in a restore over present data at which it is killed: audit event, text in its arguments, and count.
-KILLS: dict[str, tuple[str, str, int]] = {
-    "nothing copied": ("os.mkdir", ".restoring/new", 1),
-    "half copied": ("os.mkdir", "base'", 1),
-    "copied": ("os.rename", "receipt.json", 1),
-    "nothing exchanged": ("os.rename", "state.json", 1),
-    "before the secrets": ("os.rename", "/secrets'", 1),
-    "no secrets": ("os.rename", "/secrets'", 2),
-    "no settings": ("os.rename", "/config.toml'", 2),
-    "before the data": ("os.rename", "/data'", 1),
-    "no data": ("os.rename", "/data'", 2),
-    "exchanged": ("subprocess.Popen", "supervise", 1),
-    "started": ("socket.connect", "127.0.0.1", 1),
-    "tested, not yet final": ("os.rename", ".restored", 1),
-    "final, old parts not yet removed": ("shutil.rmtree", ".restored", 1),
+KILLS: dict[str, tuple[str, int]] = {
+    "nothing copied": ("restore begun", 1),
+    "half copied": ("copy of base created", 1),
+    "copied": ("receipt renamed", 1),
+    "nothing exchanged": ("state of the restore renamed", 1),
+    "before the secrets": ("secrets exchanged", 1),
+    "no secrets": ("secrets exchanged", 2),
+    "no settings": ("settings exchanged", 2),
+    "before the data": ("data exchanged", 1),
+    "no data": ("data exchanged", 2),
+    "exchanged": ("gateway launched", 1),
+    "started": ("gateway asked", 1),
+    "tested, not yet final": ("replaced parts renamed", 1),
+    "final, old parts not yet removed": ("replaced parts removed", 1),
 }
 ALWAYS = {"no data", "started"}
 
@@ -45,62 +40,22 @@ def _moments(*, always: set[str]) -> list[Any]:
     return [pytest.param(moment, marks=[] if moment in always else [pytest.mark.lifecycle]) for moment in KILLS]
 
 
-def _mark(site: Site, text: str) -> None:
-    with closing(_connect(site)) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS t_mark (v text)")
-        connection.execute("INSERT INTO t_mark VALUES (%s)", [text])
-
-
-def _connect(site: Site) -> Any:
-    conninfo = running_database(site.home, EngineName(site.receipt()["engine"]))
-    assert conninfo is not None
-    return connect(conninfo, application_name="test")
-
-
-def _marks(site: Site) -> list[str]:
-    with closing(_connect(site)) as connection:
-        return [row[0] for row in connection.execute("SELECT v FROM t_mark ORDER BY 1")]
-
-
-def _rows(site: Site) -> Contents:
-    with closing(_connect(site)) as connection:
-        return tuple(rows for rows in table_rows(connection) if "documents" not in rows.table)
-
-
-def _assert_clean(site: Site) -> None:
-    """Assert that the restore has left no files in the home."""
-    names = {path.name for path in site.path.iterdir()}
-    expected = {".lock", "backups", "bin", "config.toml", "data", "logs", "receipt.json", "run", "runtime", "secrets"}
-    assert names == expected
-    assert not site.home.journal.exists()
-
-
-@pytest.fixture
-def twice(site: Site) -> Site:
-    """Return a serving site with a backup (rows ``then``) and later rows (``now``)."""
-    site.installed()
-    _mark(site, "then")
-    assert site.json("backup", "create").code == 0
-    _mark(site, "now")
-    return site
-
-
 def test_restore_over_present_data(twice: Site) -> None:
     """Rows, secret and settings are the backup's; instance, receipt and backups stay the home's; also if repeated."""
     identity, secret = twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()
     twice.home.auth_secret.write_text("z" * 43)
     planned = twice.json("backup", "restore", "latest", "--dry-run").result
-    assert _marks(twice) == ["now", "then"]
+    assert marks_of(twice) == ["now", "then"]
     done = twice.json("backup", "restore", "latest").result
     assert [step["id"] for step in planned["steps"]] == [step["id"] for step in done["steps"]]
     assert done["smoke_test"] is not None
-    assert _marks(twice) == ["then"]
+    assert marks_of(twice) == ["then"]
     assert (twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()) == (identity, secret)
-    _assert_clean(twice)
+    assert_no_leftovers(twice)
     assert twice.install().steps == []
     assert twice.json("backup", "verify").result["verification"]["tables"]
     assert twice.json("backup", "restore", "latest").code == 0
-    assert _marks(twice) == ["then"]
+    assert marks_of(twice) == ["then"]
 
 
 def test_restore_into_an_empty_home(twice: Site, make_site: MakeSite, scratch: Path) -> None:
@@ -120,38 +75,40 @@ def test_restore_into_an_empty_home(twice: Site, make_site: MakeSite, scratch: P
     words = ["--run-as", twice.account_name] if twice.account_name is not None else []
     done = twice.json("backup", "restore", str(scratch / backup.name), *words).result
     assert done["instance_id"] == identity == twice.receipt()["instance_id"]
-    assert _marks(twice) == ["then"]
-    assert [rows.table for rows in _rows(twice)] == [name for name, _, _ in rows_then if "documents" not in name]
+    assert marks_of(twice) == ["then"]
+    assert [rows.table for rows in rows_of(twice)] == [name for name, _, _ in rows_then if "documents" not in name]
     assert twice.json("uninstall", f"--purge={identity}").code == 0
     assert not twice.path.exists()
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments(always=ALWAYS))
 def test_restore_again_after_kill(twice: Site, moment: str) -> None:
     """The second run has the same result as an uninterrupted one."""
-    event, text, count = KILLS[moment]
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    point, count = KILLS[moment]
+    trap = trap_at(point, count)
     done = twice.run("backup", "restore", "latest", trap=trap)
     assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert twice.json("backup", "restore", "latest").code == 0
-    assert _marks(twice) == ["then"]
-    _assert_clean(twice)
+    assert marks_of(twice) == ["then"]
+    assert_no_leftovers(twice)
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments(always={"before the data"}))
 def test_install_after_killed_restore(twice: Site, moment: str) -> None:
     """An install puts the old data back, or, if the restore was already final, retains the restored data."""
-    before = _rows(twice)
-    event, text, count = KILLS[moment]
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    before = rows_of(twice)
+    point, count = KILLS[moment]
+    trap = trap_at(point, count)
     assert twice.run("backup", "restore", "latest", trap=trap).code == -signal.SIGKILL
     assert twice.install().code == 0
     if moment.startswith("final"):
-        assert _marks(twice) == ["then"]
+        assert marks_of(twice) == ["then"]
     else:
-        assert _rows(twice) == before
+        assert rows_of(twice) == before
     twice.json("backup", "create")  # as every verb, it removes the leftovers of the killed one
-    _assert_clean(twice)
+    assert_no_leftovers(twice)
 
 
 @pytest.mark.parametrize("started", [True, pytest.param(False, marks=pytest.mark.lifecycle)])
@@ -163,8 +120,8 @@ def test_restored_gateway_does_not_start(site: Site, *, started: bool) -> None:
     assert site.json("backup", "create").result["kind"] == "cold"
     (cluster / "postgresql.auto.conf").write_text("")
     site.installed()
-    _mark(site, "now")
-    before = _rows(site)
+    add_mark(site, "now")
+    before = rows_of(site)
     if not started:
         site.json("stop")
     failed = site.json("backup", "restore", "latest")
@@ -172,17 +129,18 @@ def test_restored_gateway_does_not_start(site: Site, *, started: bool) -> None:
     assert "no_such_setting" in failed.error["message"]
     assert site.json("status").envelope["result"]["running"] is started
     site.json("start")
-    assert _rows(site) == before
-    _assert_clean(site)
+    assert rows_of(site) == before
+    assert_no_leftovers(site)
 
 
+@on_both_engines
 @pytest.mark.lifecycle
-@pytest.mark.parametrize("where", [("os.rename", "/data'", 2), ("socket.connect", "127.0.0.1", 1)])
-def test_interrupted_restore_is_undone(twice: Site, where: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("where", [("data exchanged", 2), ("gateway asked", 1)])
+def test_interrupted_restore_is_undone(twice: Site, where: tuple[str, int]) -> None:
     """After SIGINT the previous data serves again."""
-    before = _rows(twice)
-    trap = {"event": where[0], "text": where[1], "count": where[2], "act": "SIGINT"}
+    before = rows_of(twice)
+    trap = trap_at(*where, act="SIGINT")
     assert twice.json("backup", "restore", "latest", trap=trap).code == 130
-    assert _rows(twice) == before
+    assert rows_of(twice) == before
     assert twice.request("GET", "/readyz")[0] == 200
-    _assert_clean(twice)
+    assert_no_leftovers(twice)

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.installer.conftest import finish
+from tests.support.site import MakeSite, Site, finish
 
 from mosaic_gateway.installation.machine_record import record_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 

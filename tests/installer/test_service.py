@@ -9,9 +9,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.site import Site
 
 from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.gateway.control.service import is_for_home, start_commands, stop_commands
@@ -24,10 +24,6 @@ from mosaic_gateway_installer.service.manager_selection import available_manager
 from mosaic_gateway_installer.service.registry import UnitForeignError, is_in_place, register, unregister
 from mosaic_gateway_installer.service.systemd import systemd_unit
 from mosaic_gateway_installer.service.unit_facts import UnitFacts, is_unchanged
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import Site
-
 
 HOME = Home(Path("/srv/a gateway 100%"))
 UNIT = Service(manager=Manager.SYSTEMD, name="mosaic-gateway.service")

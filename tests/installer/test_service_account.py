@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -118,7 +118,7 @@ def test_life_cycle_of_the_account(root_site: Site, own_etc: tuple[str, ...]) ->
 @pytest.mark.slow
 def test_a_failed_install_leaves_no_account(root_site: Site, own_etc: tuple[str, ...]) -> None:
     """The rollback removes the account that this run created."""
-    done = root_site.install(trap={"event": "os.rename", "text": "auth-secret", "act": "ENOSPC"})
+    done = root_site.install(trap=trap_at("secret renamed", act="ENOSPC"))
     assert done.code == 3, done.out
     assert not _entries(own_etc)
     assert not list(root_site.path.parent.iterdir())
@@ -127,15 +127,14 @@ def test_a_failed_install_leaves_no_account(root_site: Site, own_etc: tuple[str,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "trap",
-    [("subprocess.Popen", "useradd", 1), ("os.rename", "receipt.json", 2), ("open", "journal.jsonl', None", 4)],
+    [("useradd started", 1), ("receipt renamed", 2), ("journal line", 4)],
     ids=["before", "created, not recorded", "recorded"],
 )
 def test_install_killed_around_the_creation_of_the_account(
-    root_site: Site, own_etc: tuple[str, ...], trap: tuple[str, str, int]
+    root_site: Site, own_etc: tuple[str, ...], trap: tuple[str, int]
 ) -> None:
     """The next run records the account as created by the installation, and purge removes it."""
-    event, text, count = trap
-    done = root_site.install("--no-start", trap={"event": event, "text": text, "count": count, "act": "SIGKILL"})
+    done = root_site.install("--no-start", trap=trap_at(*trap))
     assert done.code == -9, done.err
     root_site.installed("--no-start")
     receipt, record = root_site.receipt(), root_site.record()

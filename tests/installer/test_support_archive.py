@@ -7,15 +7,12 @@ import gzip
 import json
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway_installer.checks.support_archive import SecretRedactor
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
 
 pytestmark = pytest.mark.slow
 

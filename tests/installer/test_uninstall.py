@@ -9,12 +9,11 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
+from tests.support.engine_marks import on_both_engines
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 EMAIL, PASSWORD = "ada@example.org", "a password with ünïcode"
 LIMIT = 30.0  # seconds
@@ -77,6 +76,7 @@ def test_uninstall_retains_the_data_and_a_later_install_adopts_it(site: Site) ->
     assert _sign_in(site) == 200
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_no_new_secret_is_created_for_retained_data(site: Site) -> None:
     """A missing or empty secret is refused; a secret from the environment is stored. Another engine is refused."""
@@ -97,6 +97,7 @@ def test_no_new_secret_is_created_for_retained_data(site: Site) -> None:
     assert site.home.auth_secret.read_text().strip() == secret
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_a_failed_adoption_loses_nothing(site: Site) -> None:
     """A failed adoption removes what it created, and neither receipt, data, settings nor secret."""
@@ -117,6 +118,7 @@ def test_a_failed_adoption_loses_nothing(site: Site) -> None:
     assert site.installed()["instance_id"] == before["instance_id"]
 
 
+@on_both_engines
 def test_purge_removes_everything(site: Site) -> None:
     """With the instance id, home and processes are removed, and the port is free."""
     site.installed()
@@ -134,6 +136,7 @@ def test_purge_removes_everything(site: Site) -> None:
     assert (missing.code, missing.error["code"]) == (3, "NOT_INSTALLED")
 
 
+@on_both_engines
 @pytest.mark.slow
 def test_purge_does_not_remove_foreign_files(site: Site) -> None:
     """Temporary files of killed runs are removed; a foreign file in the home stays, and so does the home."""
@@ -185,10 +188,11 @@ def test_purge_with_another_id_removes_nothing(stopped: Site) -> None:
     assert stopped.home.runtime.exists()
 
 
+@on_both_engines
 def test_purge_is_refused_while_the_database_is_in_use(stopped: Site) -> None:
     """While another command runs the database, nothing is removed, and the error names its process."""
     # After the server started, the command reads the result of an earlier self-test of the CPU.
-    user = stopped.popen("auth", "users", "list", trap={"event": "open", "text": "self-test.json", "act": "SIGSTOP"})
+    user = stopped.popen("auth", "users", "list", trap=trap_at("self-test result opened", act="SIGSTOP"))
     assert os.WIFSTOPPED(os.waitpid(user.pid, os.WUNTRACED)[1])
     done = stopped.json("uninstall", f"--purge={stopped.receipt()['instance_id']}")
     assert (done.code, done.error["code"]) == (6, "ENGINE_BUSY")

@@ -9,17 +9,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
+from tests.support.engine_marks import on_both_engines
+from tests.support.site import MakeSite, Site
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.postgres.sockets import outside_directories
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite, Site
-
 
 LIMIT = 10.0  # seconds for processes to exit
 pytestmark = pytest.mark.slow
@@ -126,16 +125,16 @@ def test_foreign_files_in_all_directories_of_the_home_stay(deep: Site) -> None:
     assert done.code == 3  # not installed
 
 
-KILLS: dict[str, tuple[str, str, int]] = {
-    "journal": ("open", "journal.jsonl', None", 1),
-    "stopped": ("open", "journal.jsonl', None", 2),
-    "receipt": ("os.rename", "receipt.json", 1),
-    "first set aside": ("os.rename", ".removed", 1),
-    "half set aside": ("os.rename", ".removed", 4),
-    "first to go": ("os.rename", ".erased", 1),
-    "half to go": ("os.rename", ".erased", 4),
-    "first deleted": ("shutil.rmtree", ".erased", 1),
-    "directories": ("os.rmdir", "/logs'", 1),
+KILLS: dict[str, tuple[str, int]] = {
+    "journal": ("journal line", 1),
+    "stopped": ("journal line", 2),
+    "receipt": ("receipt renamed", 1),
+    "first set aside": ("part set aside", 1),
+    "half set aside": ("part set aside", 4),
+    "first to go": ("part renamed for deletion", 1),
+    "half to go": ("part renamed for deletion", 4),
+    "first deleted": ("part deleted", 1),
+    "directories": ("log directory removed", 1),
 }
 
 
@@ -166,12 +165,13 @@ def undisturbed(make_site: MakeSite) -> dict[str, object]:
     return _states(site)
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments("half set aside"))
 def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[str, object], moment: str) -> None:
     """A second uninstall gives the same result as one without interruption."""
     site.installed()
-    event, text, count = KILLS[moment]
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    point, count = KILLS[moment]
+    trap = trap_at(point, count)
     done = site.run("uninstall", trap=trap)
     assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert site.json("uninstall").code == 0
@@ -180,18 +180,19 @@ def test_an_uninstall_killed_anywhere_converges(site: Site, undisturbed: dict[st
     assert site.installed()["smoke_test"] is not None
 
 
+@on_both_engines
 @pytest.mark.parametrize("moment", _moments("half to go", "lock goes", more=("receipt goes", "lock goes", "home goes")))
 def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     """A second purge removes everything."""
     site.installed()
     last = {
-        "receipt goes": ("os.remove", "receipt.json", 1),
-        "lock goes": ("os.remove", ".lock", 1),
-        "home goes": ("os.rmdir", "/home'", 1),
+        "receipt goes": ("receipt removed", 1),
+        "lock goes": ("lock removed", 1),
+        "home goes": ("home removed", 1),
     }
-    event, text, count = {**KILLS, **last}[moment]
+    point, count = {**KILLS, **last}[moment]
     purge = f"--purge={site.receipt()['instance_id']}"
-    trap = {"event": event, "text": text, "count": count, "act": "SIGKILL"}
+    trap = trap_at(point, count)
     done = site.run("uninstall", purge, trap=trap)
     assert done.code == -signal.SIGKILL, (done.out, done.err)
     assert site.json("uninstall", purge).code == 0
@@ -199,15 +200,16 @@ def test_a_purge_killed_anywhere_converges(site: Site, moment: str) -> None:
     site.assert_nothing_runs()
 
 
-@pytest.mark.parametrize(("event", "text", "count"), [("os.rename", ".removed", 3), ("os.rename", "receipt.json", 1)])
+@on_both_engines
+@pytest.mark.parametrize(("point", "count"), [("part set aside", 3), ("receipt renamed", 1)])
 @pytest.mark.parametrize("purge", [pytest.param(False, marks=pytest.mark.lifecycle), True])
 def test_an_uninstall_interrupted_before_deletion_is_rolled_back(
-    site: Site, *, purge: bool, event: str, text: str, count: int
+    site: Site, *, purge: bool, point: str, count: int
 ) -> None:
     """On SIGINT the renames are undone, and the gateway runs again."""
     site.installed()
     words = [f"--purge={site.receipt()['instance_id']}"] if purge else []
-    trap = {"event": event, "text": text, "count": count, "act": "SIGINT"}
+    trap = trap_at(point, count, act="SIGINT")
     assert site.json("uninstall", *words, trap=trap).code == 130
     assert site.request("GET", "/readyz")[0] == 200
     assert site.install().steps == []

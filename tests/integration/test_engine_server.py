@@ -11,12 +11,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from tests.support.postgres_server import PostgresServer, RunServer
 
 from mosaic_gateway.config import Secret
 from mosaic_gateway.engines.base import (
@@ -29,9 +29,6 @@ from mosaic_gateway.engines.base import (
 )
 from mosaic_gateway.engines.server import DatabaseUrlError, ServerEngine
 from mosaic_gateway.errors import ExitCode, MosaicError
-
-if TYPE_CHECKING:
-    from tests.conftest import PostgresServer, RunServer
 
 PASSWORD = "tops3cret-Ω%"
 NUMBERS = itertools.count(1)

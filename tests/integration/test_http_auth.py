@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.http_gateway import Answer, Gateway
 
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.config import Secret
@@ -12,8 +13,6 @@ from mosaic_gateway.config import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    from tests.integration.conftest import Answer, Gateway
 
 SIGN_IN = "/api/auth/sign-in/email"
 SIGN_OUT = "/api/auth/sign-out"

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Gateway
+from tests.support.http_gateway import Gateway
 
 SETUP = "/api/bootstrap/setup"
 PERSON = {"name": " Ada Lovelace ", "email": "Ada@Example.com", "password": "pässwörd \ud800 \x00"}

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Gateway
+from tests.support.http_gateway import Gateway
 
 SETUP = "/api/bootstrap/setup"
 SIGN_IN = "/api/auth/sign-in/email"

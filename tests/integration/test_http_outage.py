@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.support.http_gateway import Answer, Gateway
+from tests.support.postgres_server import PostgresServer, RunServer
 
 from mosaic_gateway.migrations import Bundle, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-
-    from tests.conftest import PostgresServer, RunServer
-    from tests.integration.conftest import Answer, Gateway
 
 STATUS = "/api/bootstrap/status"
 NUMBERS = itertools.count(1)

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations import ledger, progress

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.advisory_lock import migration_lock
@@ -21,6 +22,9 @@ from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import PrefixChangedError
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+pytestmark = on_both_engines
+
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "\n--> statement-breakpoint\n"
@@ -206,6 +210,7 @@ def test_indexes_left_by_an_interrupted_reindex_are_dropped(connection: Connecti
     assert one(connection, "SELECT to_regclass('t_pkey_ccnew')") is None
 
 
+@not_on_pglite("PGlite has one session: no other session can hold a lock or a snapshot")
 def test_an_interrupted_detach_of_a_partition_is_finalized(connection: Connection, database: str) -> None:
     """A runner terminated while DETACH waits leaves it pending; the next run finalizes it."""
     bundle = bundle_of(PARTS, (DETACH, "INSERT INTO p1 VALUES (5)"))
@@ -256,6 +261,7 @@ def test_the_intent_is_flushed_before_the_statement(connection: Connection) -> N
     assert connection.execute("SELECT setting FROM flushed").fetchall() == [("on",)]
 
 
+@not_on_pglite("PGlite has one session: no other session can hold a lock or a snapshot")
 def test_the_backend_of_a_killed_runner_is_waited_for(connection: Connection, database: str) -> None:
     """An index that it is still building is not treated as a leftover; it is accepted when it is finished."""
     sql = "CREATE INDEX CONCURRENTLY t_b ON t (b)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.errors import ExitCode, InternalError
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
@@ -16,6 +17,9 @@ from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import PrefixChangedError
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+pytestmark = on_both_engines
+
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
@@ -100,6 +104,7 @@ def test_the_statement_is_shown_with_or_without_a_position(connection: Connectio
     assert error.message.endswith("\n  6 |   (1),\n    | … 5 more lines")
 
 
+@not_on_pglite("every client connects as postgres")
 def test_a_missing_privilege_on_the_records_is_reported(connection: Connection, database: str) -> None:
     """If the user may not write to the ledger or to the progress table, the error says so."""
     role = f"reader_{connection.info.dbname}"
@@ -236,6 +241,7 @@ def bundle_text(bundle: Bundle) -> str:
     return bundle.migrations[0].statements[0].sql
 
 
+@not_on_pglite("no backend can be terminated alone")
 def test_a_lost_connection_is_reported_and_the_next_run_resumes(database: str) -> None:
     """If the backend is terminated in the middle, committed statements are retained and the others follow."""
     terminate = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE to_regclass('armed') IS NOT NULL;"
@@ -255,6 +261,7 @@ def test_a_lost_connection_is_reported_and_the_next_run_resumes(database: str) -
         assert notes(other) == [1, 2]
 
 
+@not_on_pglite("no backend can be terminated alone")
 def test_a_connection_that_is_already_closed_is_reported(database: str) -> None:
     """An error in the first query of the run is reported as a lost connection too."""
     with psycopg.connect(database, autocommit=True) as dead, psycopg.connect(database, autocommit=True) as other:

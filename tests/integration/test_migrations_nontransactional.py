@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
@@ -17,6 +18,9 @@ from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import SessionLostError
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+pytestmark = on_both_engines
+
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "\n--> statement-breakpoint\n"
@@ -138,6 +142,7 @@ def test_an_undecidable_statement_stops_the_run(connection: Connection) -> None:
     assert read_state(connection, bundle).progress["m1"].intent == 1
 
 
+@not_on_pglite("refused unless the runner is alone: test_pglite_session.py")
 def test_settings_of_earlier_statements_are_restored_on_resume(connection: Connection, database: str) -> None:
     """search_path, a customized option and the role are restored; the next file starts with a clean session."""
     role = f"limited_{connection.info.dbname}"
@@ -162,6 +167,7 @@ def test_settings_of_earlier_statements_are_restored_on_resume(connection: Conne
         assert fresh.execute("SELECT current_user").fetchone() != (role,)
 
 
+@not_on_pglite("refused unless the runner is alone: test_pglite_session.py")
 def test_a_file_with_temporary_objects_is_run_again_or_refused(connection: Connection, database: str) -> None:
     """A file without permanent effects so far is run again; otherwise it is refused with the reason."""
     temporary = "CREATE TEMP TABLE scratch (n integer)"
@@ -210,6 +216,7 @@ def test_settings_changed_by_blocks_and_functions_are_restored_on_resume(
     assert found == (False, False)
 
 
+@not_on_pglite("refused unless the runner is alone: test_pglite_session.py")
 def test_rows_moved_to_a_temporary_table_are_not_lost_silently(connection: Connection, database: str) -> None:
     """A file that deleted rows is not run again: there would be no rows to move the second time."""
     moved = "CREATE TEMP TABLE moved AS WITH gone AS (DELETE FROM old RETURNING *) SELECT * FROM gone"
@@ -224,6 +231,7 @@ def test_rows_moved_to_a_temporary_table_are_not_lost_silently(connection: Conne
         migrate(bundle, fresh)
 
 
+@not_on_pglite("refused unless the runner is alone: test_pglite_session.py")
 def test_a_file_that_filled_a_temporary_table_can_be_run_again(connection: Connection, database: str) -> None:
     """The rows end with the session; remaining statements that need no temporary object are resumed in any case."""
     temporary = ("CREATE TEMP TABLE scratch (n integer)", "INSERT INTO scratch VALUES (7)")
@@ -252,6 +260,7 @@ def test_transaction_control_is_refused_before_anything_runs(connection: Connect
     assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
 
 
+@not_on_pglite("PGlite has one session: no other session can hold a lock or a snapshot")
 def test_a_statement_is_retried_until_it_gets_its_lock(connection: Connection, database: str) -> None:
     """The statement is rolled back and retried, and succeeds when the other session releases the lock."""
     connection.execute(TABLE.encode())

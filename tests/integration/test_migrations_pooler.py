@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import SUPERUSER, PostgresServer
+from tests.support.postgres_server import SUPERUSER, PostgresServer
 
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
+from tests.support.engine_marks import on_both_engines
 
 from mosaic_gateway.errors import ExitCode, RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.model import LedgerState
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
+
+pytestmark = on_both_engines
+
 
 Connection = psycopg.Connection[tuple[object, ...]]
 GATEWAY = Bundle.load("gateway")

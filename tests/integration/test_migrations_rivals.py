@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
+from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.errors import ExitCode
 from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
@@ -20,6 +21,9 @@ from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import _Run, migrate, read_plan, read_state
+
+pytestmark = on_both_engines
+
 
 Connection = psycopg.Connection[tuple[object, ...]]
 MARK = "--> statement-breakpoint\n"
@@ -154,6 +158,7 @@ def test_a_run_fenced_at_every_other_statement_succeeds(database: str) -> None:
     assert_rows_once(database, 240)
 
 
+@not_on_pglite("the lock is outside of the runner")
 def test_a_busy_lock_is_reported_with_its_holder(database: str) -> None:
     """The error names the holder's pid, application name, query and age, and nothing is written."""
     with (

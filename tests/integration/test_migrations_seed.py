@@ -9,11 +9,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 import mosaic_gateway
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, StatementApplied
 from mosaic_gateway.migrations.runner import migrate, read_plan
+
+pytestmark = on_both_engines
+
 
 GATEWAY = Bundle.load("gateway")
 STORAGE = Bundle.load("storage")
@@ -236,6 +240,7 @@ def test_a_database_migrated_by_drizzle_is_continued(database: str, postgres_bin
         assert len(ledger_rows(connection)) == 10
 
 
+@not_on_pglite("compares with a server that has another pgvector")
 def test_the_schema_equals_that_of_the_plain_files(database: str, second_database: str, postgres_bin: Path) -> None:
     """Columns, indexes, constraints, enums and sequences are those that psql creates from the files."""
     with connect(database) as migrated, connect(second_database) as plain:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.conftest import SYSTEM_SERVERS, PostgresServer, RunServer, settings_for
+from tests.support.postgres_server import SYSTEM_SERVERS, PostgresServer, RunServer, settings_for
 
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle

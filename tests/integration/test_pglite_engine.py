@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import make_scratch
+from tests.support.scratch import make_scratch
 
 from mosaic_gateway.engines.base import EngineBusyError, EngineStartError, ForeignClusterError
 from mosaic_gateway.engines.pglite.data import data_directory

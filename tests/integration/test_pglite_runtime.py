@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import make_scratch
+from tests.support.scratch import make_scratch
 
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite.data import data_directory

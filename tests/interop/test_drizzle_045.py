@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
+from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.runner import read_plan
-
-if TYPE_CHECKING:
-    from tests.interop.conftest import Drizzle
 
 GATEWAY = Bundle.load("gateway")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
+from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.ledger import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
-
-if TYPE_CHECKING:
-    from tests.interop.conftest import Drizzle
 
 GATEWAY = Bundle.load("gateway")
 NAMES = [drizzle_name(migration) for migration in GATEWAY.migrations]

@@ -6,18 +6,15 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.ledger import drizzle_name
 from mosaic_gateway.migrations.plan import DriftError
 from mosaic_gateway.migrations.runner import read_plan
-
-if TYPE_CHECKING:
-    from tests.interop.conftest import Drizzle
 
 Connection = psycopg.Connection[tuple[object, ...]]
 SchemaOf = Callable[[str], str]

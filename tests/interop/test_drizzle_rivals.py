@@ -9,18 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
+from tests.interop.drizzle import Drizzle, Outcome
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.events import Event, MigrationApplied, PlanComputed, StatementApplied
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import read_plan
-
-if TYPE_CHECKING:
-    from tests.interop.conftest import Drizzle, Outcome
 
 MARK = "--> statement-breakpoint\n"
 LEDGER = Bundle.load("gateway").ledger

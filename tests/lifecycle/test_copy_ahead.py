@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from tests.lifecycle.conftest import NEW, OLD
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import NEW, OLD
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway_installer.backup.row_checksums import table_rows
-
-if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
 
 Version = Callable[[str], Path]
 WRITERS = 2
@@ -96,21 +94,30 @@ def test_rows_written_during_the_copy(old: Old, version: Version) -> None:
     assert _loaded(old) == (ids, checksum)
 
 
-@pytest.mark.parametrize(
-    "then", [("upgrade",), *(pytest.param(other, marks=pytest.mark.lifecycle) for other in OTHER_VERBS)]
-)
-def test_kill_during_the_copy(old: Old, version: Version, then: tuple[str, ...]) -> None:
-    """The old gateway continues to serve; the next upgrade, abort or backup removes the unfinished copy."""
-    trap = {"event": "os.mkdir", "text": "base'", "count": 1, "act": "SIGKILL"}
+@pytest.fixture
+def killed_copy(old: Old, version: Version) -> Old:
+    """Return a home whose upgrade was killed during the copy; its old gateway continues to serve."""
+    trap = trap_at("copy of base created")
     killed = old.run_version(version(NEW), "upgrade", trap=trap)
     assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
     assert old.request("GET", "/readyz")[1]["version"] == OLD
     assert list(old.path.glob("backups/.*.tmp"))
-    done = old.run_version(version(OLD if then[0] == "backup" else NEW), *then)
+    return old
+
+
+def test_upgrade_after_a_kill_during_the_copy(killed_copy: Old, version: Version) -> None:
+    """The next upgrade completes."""
+    done = killed_copy.run_version(version(NEW), "upgrade")
     assert done.code == 0, done.out
-    if then == ("upgrade",):
-        assert_serves(old, NEW)
-        return
-    assert not list(old.path.glob("backups/.*.tmp"))
-    assert old.request("GET", "/readyz")[1]["version"] == OLD
-    assert old.rows() == old.before
+    assert_serves(killed_copy, NEW)
+
+
+@pytest.mark.lifecycle
+@pytest.mark.parametrize("then", OTHER_VERBS)
+def test_other_verbs_after_a_kill_during_the_copy(killed_copy: Old, version: Version, then: tuple[str, ...]) -> None:
+    """Abort and backup remove the unfinished copy, and the old gateway serves the same rows."""
+    done = killed_copy.run_version(version(OLD if then[0] == "backup" else NEW), *then)
+    assert done.code == 0, done.out
+    assert not list(killed_copy.path.glob("backups/.*.tmp"))
+    assert killed_copy.request("GET", "/readyz")[1]["version"] == OLD
+    assert killed_copy.rows() == killed_copy.before

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import make_scratch
-from tests.lifecycle.conftest import GOOD, NEW, PIP_LIMIT, Old, restore_saved_home, seeded_home
+from tests.lifecycle.old_home import Old, restore_saved_home, seeded_home
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import GOOD, NEW, PIP_LIMIT
+from tests.support.ports import free_port
+from tests.support.scratch import make_scratch
 
 from mosaic_gateway.installation.engine_name import EngineName
 
@@ -34,7 +36,6 @@ def template(
     ordinary_user: None,
     scratch_root: Path,
     former: Path,
-    free_port: Callable[[], int],
 ) -> Iterator[Old]:
     """A home of the former package with data and a backup, stopped."""
     place = make_scratch(scratch_root, f"former-{request.param}")

@@ -7,14 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.lifecycle.conftest import NEW, OLD, seeded_home
+from tests.lifecycle.old_home import Old, seeded_home
 from tests.lifecycle.test_upgrade import assert_old_again, assert_serves
-
-if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
+from tests.lifecycle.versions import NEW, OLD
+from tests.support.ports import free_port
 
 SIZE = 640  # MB
 MEGABYTE = 1024**2
@@ -25,7 +23,6 @@ def small(
     ordinary_user: None,
     small_disk: Callable[[int], Path],
     version: Callable[[str], Path],
-    free_port: Callable[[], int],
 ) -> Iterator[Old]:
     """Yield a serving home of the old version on a small file system."""
     site = seeded_home(small_disk(SIZE), version(OLD), free_port())

@@ -6,17 +6,15 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.lifecycle.conftest import BAD, NEW, OLD, _connect
 from tests.lifecycle.new_minor import next_minor, write_next_minor
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import STEPS, assert_old_again, assert_serves
+from tests.lifecycle.versions import BAD, NEW, OLD
+from tests.support.site_database import connect_to
 
 from mosaic_gateway.engines.postgres.runtime import wheel_version
-
-if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
 
 Version = Callable[[str], Path]
 pytestmark = [pytest.mark.slow, pytest.mark.lifecycle]
@@ -39,7 +37,7 @@ def later(version: Version, scratch_root: Path) -> Callable[[str], Path]:
 
 def assert_runs_on(site: Old, programs: str) -> None:
     """Assert that the server reports version *programs*, runs from that copy, and can search vectors."""
-    with closing(_connect(site)) as connection:
+    with closing(connect_to(site)) as connection:
         assert connection.execute("SHOW server_version").fetchone() == (programs,)
         nearest = (
             "SELECT id FROM insights ORDER BY embedding <=> (SELECT embedding FROM insights WHERE id = 'i7') LIMIT 1"

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.installer.conftest import END_LIMIT, MakeSite, Site, finish
+from tests.support.site import END_LIMIT, MakeSite, Site, finish
 
 from mosaic_gateway.gateway.control.program import MANIFEST, current_program
 

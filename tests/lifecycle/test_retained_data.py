@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.lifecycle.conftest import BAD, NEW, OLD
+from tests.lifecycle.old_home import Old
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import BAD, NEW, OLD
+from tests.support.traps.kill_points import trap_at
 
 if TYPE_CHECKING:
-    from tests.lifecycle.conftest import Old
-
     from mosaic_gateway_installer.backup.row_checksums import Contents
 
 Version = Callable[[str], Path]
@@ -87,18 +87,18 @@ def test_failed_migration(retained: Old, version: Version) -> None:
 
 @pytest.mark.lifecycle
 @pytest.mark.parametrize(
-    "trap",
+    "point",
     [
-        {"event": "os.mkdir", "text": "base'", "count": 1},
-        {"event": "os.rename", "text": "manifest.json", "count": 1},
-        {"event": "subprocess.Popen", "text": "supervise", "count": 1},
-        {"event": "socket.connect", "text": "127.0.0.1", "count": 1},
+        "copy of base created",
+        "manifest renamed",
+        "gateway launched",
+        "gateway asked",
     ],
     ids=["half copied", "copied", "backed up", "migrated"],
 )
-def test_install_again_after_kill(retained: Old, version: Version, trap: dict[str, Any]) -> None:
+def test_install_again_after_kill(retained: Old, version: Version, point: str) -> None:
     """The next install completes the migration, and there is one backup, of the retained data."""
-    killed = _install(retained, version(NEW), trap={**trap, "act": "SIGKILL"})
+    killed = _install(retained, version(NEW), trap=trap_at(point))
     assert killed.code == -signal.SIGKILL, (killed.code, killed.out)
     assert _install(retained, version(NEW)).code == 0
     assert_serves(retained, NEW)

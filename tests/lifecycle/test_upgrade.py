@@ -9,16 +9,15 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.lifecycle.old_home import Old
+from tests.support.site import MakeSite
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.installation.upgrade_state import mark_file
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite
-    from tests.lifecycle.conftest import Old
 
 OLD, NEW, GOOD, BAD, NOT_STARTING, NOT_WELL = "0.0.9", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"
 #: Tables into which the migrations themselves write.
@@ -191,7 +190,7 @@ def test_other_verbs_of_the_new_package_do_not_migrate(old: Old, version: Versio
 @pytest.mark.parametrize("act", ["SIGINT", "SIGTERM"])
 def test_interrupted_upgrade(old: Old, version: Version, act: str) -> None:
     """SIGINT and SIGTERM during the migration roll the upgrade back."""
-    trap = {"event": "open", "text": "journal.jsonl', None", "count": 13, "act": act}
+    trap = trap_at("journal line", 13, act=act)
     done = old.run_version(version(NEW), "upgrade", trap=trap)
     assert done.code == 130, (done.out, done.err)
     assert_old_again(old)
@@ -199,7 +198,7 @@ def test_interrupted_upgrade(old: Old, version: Version, act: str) -> None:
 
 def test_concurrent_upgrades(old: Old, version: Version) -> None:
     """A second upgrade, and an uninstall, fail with HOME_BUSY, and name the process that holds the lock."""
-    trap = {"event": "open", "text": "journal.jsonl', None", "count": 11, "act": "SIGSTOP"}
+    trap = trap_at("journal line", 11, act="SIGSTOP")
     winner = old.popen_version(version(NEW), "upgrade", trap=trap)
     _, status = os.waitpid(winner.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
@@ -216,7 +215,7 @@ def test_concurrent_upgrades(old: Old, version: Version) -> None:
 
 def _kill(site: Old, package: Path, count: int) -> dict[str, Any]:
     """Kill an upgrade as it writes its *count*-th line into the journal; return the previous line."""
-    trap = {"event": "open", "text": "journal.jsonl', None", "count": count, "act": "SIGKILL"}
+    trap = trap_at("journal line", count)
     done = site.run_version(package, "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
     lines = site.home.journal.read_bytes().splitlines() if site.home.journal.exists() else []
@@ -286,19 +285,19 @@ def test_failure_after_a_kill(old: Old, version: Version, bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "point",
     [
-        pytest.param(".upgraded.tmp/secrets'", marks=pytest.mark.lifecycle),
-        pytest.param(f"-{OLD}/secrets'", marks=pytest.mark.lifecycle),
-        pytest.param(f"-{OLD}/receipt.json'", marks=pytest.mark.lifecycle),
-        pytest.param(".upgraded.tmp/data'", marks=pytest.mark.lifecycle),
-        f"-{OLD}/data'",
+        pytest.param("new secrets put aside", marks=pytest.mark.lifecycle),
+        pytest.param("old secrets put in place", marks=pytest.mark.lifecycle),
+        pytest.param("old receipt put in place", marks=pytest.mark.lifecycle),
+        pytest.param("new data put aside", marks=pytest.mark.lifecycle),
+        "old data put in place",
     ],
 )
 @pytest.mark.parametrize("then", [("upgrade", "--abort"), ("upgrade",), ("install",)])
-def test_killed_rollback(old: Old, version: Version, text: str, then: tuple[str, ...]) -> None:
+def test_killed_rollback(old: Old, version: Version, point: str, then: tuple[str, ...]) -> None:
     """After a kill between the renames of a rollback no gateway starts, and the next verb completes the rollback."""
-    trap = {"event": "os.rename", "text": text, "count": 1, "act": "SIGKILL"}
+    trap = trap_at(point)
     done = old.run_version(version(BAD), "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out)
     for package in (version(OLD), version(BAD)):

@@ -9,25 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.conftest import make_scratch
-from tests.lifecycle.conftest import BAD, CHANGES, NEW, NOT_WELL, OLD, restore_saved_home, seeded_home
+from tests.lifecycle.old_home import Old, restore_saved_home, seeded_home
 from tests.lifecycle.other_pglite import Release, fetch_release, node_wheel
 from tests.lifecycle.test_upgrade import assert_serves
+from tests.lifecycle.versions import BAD, CHANGES, NEW, NOT_WELL, OLD
 from tests.lifecycle.wheels import build_wheel
+from tests.support.ports import free_port
+from tests.support.scratch import make_scratch
+from tests.support.site import MakeSite
+from tests.support.traps.kill_points import trap_at
 
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.program_copy.store import base_interpreter
 from mosaic_gateway_installer.upgrade.fetch import RUN
-
-if TYPE_CHECKING:
-    from tests.installer.conftest import MakeSite
-    from tests.lifecycle.conftest import Old
-
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +59,6 @@ def template(
     scratch_root: Path,
     packages: Version,
     pglite_cache: Path,
-    free_port: Callable[[], int],
 ) -> Iterator[Old]:
     """A stopped home with data, the earlier gateway and the earlier PGlite."""
     environ = {"MOSAIC_GATEWAY_ENGINE": "pglite", "MOSAIC_GATEWAY_CACHE": str(pglite_cache)}
@@ -195,7 +192,7 @@ def test_failed_download(old: Old, packages: Version, scratch: Path) -> None:
 @pytest.mark.parametrize("count", [7, 14, *(pytest.param(n, marks=pytest.mark.lifecycle) for n in (6, 9, 11, 13, 16))])
 def test_upgrade_or_abort_after_kill(old: Old, packages: Version, count: int) -> None:
     """After a kill during download, stop, migration or start, --abort rolls back, and the next run completes it."""
-    trap = {"event": "open", "text": "journal.jsonl', None", "count": count, "act": "SIGKILL"}
+    trap = trap_at("journal line", count)
     done = old.run_version(packages(NEW), "upgrade", trap=trap)
     assert done.code == -signal.SIGKILL, (done.code, done.out, done.err)
     if count % 2:
@@ -273,15 +270,13 @@ def test_machine_without_embedded_postgres(
 
 def test_upgrade_installs_the_extra(
     scratch: Path, packages: Version, wheelhouse: Path, pglite_home: Home,
-    pglite_cache: Path, free_port: Callable[[], int], tmp_path: Path,
+    pglite_cache: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     """For a home whose Node.js is the extra's, ``upgrade --version`` downloads the extra and uses its newer Node.js."""
     extra = scratch / "extra"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(extra)]
     subprocess.run([*pip, str(node_wheel(tmp_path / "old-node", "20.99.0"))], check=True)
     (scratch / "bin").mkdir()
-    from tests.lifecycle.conftest import Old  # noqa: PLC0415 - at module level only for types
-
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("MOSAIC_GATEWAY_", "PG"))},
         "MOSAIC_GATEWAY_ENGINE": "pglite",

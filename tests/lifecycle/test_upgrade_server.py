@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import SYSTEM_SERVERS, PostgresServer
-from tests.installer.conftest import MakeSite, Site
 from tests.lifecycle.wheels import build_wheel
+from tests.support.postgres_server import SYSTEM_SERVERS, PostgresServer
+from tests.support.site import MakeSite, Site
 
 from mosaic_gateway.installation.receipt import ReceiptState
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.installer.test_service_systemd import HOME, Machine, machine
-
-__all__ = ["machine"]
+from tests.support.ports import free_port
+from tests.support.systemd_machine import HOME, Machine
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.root]
 OLD, NEW, BAD = "0.0.9", "0.1.0", "0.3.0"
@@ -21,9 +20,7 @@ def _version_that_answers(machine: Machine, url: str) -> str:
     return str(json.loads(machine.run("python3", "-c", code))["version"])
 
 
-def test_the_service_runs_the_new_version(
-    machine: Machine, version: Callable[[str], Path], free_port: Callable[[], int]
-) -> None:
+def test_the_service_runs_the_new_version(machine: Machine, version: Callable[[str], Path]) -> None:
     """After the upgrade systemd runs the new version; after a failed one it runs the old version again."""
 
     def verb(name: str, *words: str) -> dict[str, Any]:

@@ -16,17 +16,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.pglite.process import LIMIT, MAIN, Connection, Sidecar, StartSidecar, running
+from tests.pglite.process import LIMIT, MAIN, Connect, Connection, Sidecar, StartSidecar, running
 
 NODE_NEEDED = 20
 PLACE = "MOSAIC_GATEWAY_TEST_PGLITE"
-Connect = Callable[..., Connection]
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ LIMIT = 120  # seconds
 PORT = 5432
 Event = dict[str, Any]
 Connection = psycopg.Connection[tuple[Any, ...]]
+Connect = Callable[..., Connection]
 StartSidecar = Callable[..., "Sidecar"]
 
 

@@ -8,8 +8,7 @@ from contextlib import closing, suppress
 import psycopg
 import pytest
 from psycopg import errors
-from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar, StartSidecar
+from tests.pglite.process import Connect, Connection, Sidecar, StartSidecar
 from tests.pglite.wire import client, fields, query
 
 GRACE = 4  # seconds from an interrupt to the end of the process

@@ -7,8 +7,7 @@ import threading
 import psycopg
 import pytest
 from psycopg import errors
-from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.process import Connect, Connection, Sidecar, eventually
 from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, parse, query
 
 

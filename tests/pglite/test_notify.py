@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from psycopg import Notify
-from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.process import Connect, Connection, Sidecar, eventually
 from tests.pglite.wire import client, query
 
 MOMENT = 0.3  # seconds to wait for a notification that must not arrive

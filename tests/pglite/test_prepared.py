@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 from psycopg import errors
-from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.process import Connect, Connection, Sidecar, eventually
 from tests.pglite.wire import EXECUTE, SYNC, bind, client, columns, fields, message, parse
 
 

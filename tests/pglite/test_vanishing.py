@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.pglite.conftest import Connect
-from tests.pglite.process import Connection, Sidecar, eventually
+from tests.pglite.process import Connect, Connection, Sidecar, eventually
 from tests.pglite.wire import EXECUTE, FLUSH, SYNC, bind, client, message, parse, query, startup
 
 COPY = query("COPY vanishing FROM STDIN")

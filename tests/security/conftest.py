@@ -13,31 +13,22 @@ parameter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 
 import pytest
+from tests.security.alternating import ALTERNATING, GetBase
 from tests.security.installation import Base, Installation, Watch, make_base
 from tests.security.interpreters import KINDS, InterpreterMissingError, interpreter_of
 from tests.security.machine import Ground, NamespacesMissingError
 from tests.security.planted import prepare
-
-GetBase = Callable[[str], Base]
-#: Qualified names of the tests that are `alternating`.
-ALTERNATING: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--whole``; pytest calls this only if tests/security is given on the command line."""
     with suppress(ValueError):  # tests/sweep adds it too
         parser.addoption("--whole", action="store_true", help="run every combination, not only a selection")
-
-
-def alternating(function: Callable[..., None]) -> Callable[..., None]:
-    """Run each case of a test with one kind of interpreter, in turn, or with both if ``--whole`` is given."""
-    ALTERNATING.add(function.__qualname__)
-    return function
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

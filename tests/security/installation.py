@@ -7,9 +7,7 @@ Root runs verbs (`Installation.verb`); the account acts through processes of its
 from __future__ import annotations
 
 import json
-import random
 import shlex
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 
 from tests.security.canary import TOKEN, TreeState, create_watched, leaks, stamp, tree_state
 from tests.security.machine import FREE_THE_NAME, HOME, HOMES, LIMIT, MEMORY, Ended, Ground, Machine
+from tests.support.ports import free_port
 
 __all__ = ["DROP", "EXIT_CODES", "THEIRS", "Base", "Installation", "Watch", "make_base", "recorder"]
 
@@ -145,7 +144,7 @@ class Base:
 
 def make_base(ground: Ground, python: str, prepare: Callable[[Installation], None]) -> Base:
     """Install as root, with a service account that the installation creates; then run *prepare* on it."""
-    layer, port = ground.new_layer(), _free_port()
+    layer, port = ground.new_layer(), free_port()
     with ground.machine(layer) as machine:
         machine.check("sh", "-c", FREE_THE_NAME)
         machine.check("sh", "-c", f"echo victim:x:54322:54322::/nonexistent:/usr/sbin/nologin >> /etc/passwd;"
@@ -229,15 +228,3 @@ def differences(before: TreeState, after: TreeState) -> list[str]:
         if path in after and before[path] != after[path]
     ]
     return gone + new + changed
-
-
-def _free_port() -> int:
-    """Return a free port below those that the kernel uses for outgoing connections."""
-    while True:
-        port = random.SystemRandom().randrange(15000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

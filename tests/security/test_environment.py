@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.security.conftest import alternating
+from tests.security.alternating import alternating
 from tests.security.installation import Installation, Watch
 from tests.security.machine import Machine
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from tests.security import planted
-from tests.security.conftest import GetBase
+from tests.security.alternating import GetBase
 from tests.security.installation import Watch
 from tests.security.interpreters import KINDS
 from tests.security.planted import PLACES, Place

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.security import race
+from tests.security.alternating import GetBase
 from tests.security.canary import CANARY, TENANT
-from tests.security.conftest import GetBase
 from tests.security.installation import Watch
 from tests.security.interpreters import KINDS
 from tests.security.verbs import CHANGING, Verb

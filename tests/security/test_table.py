@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pytest
 from tests.security import race
+from tests.security.alternating import GetBase, alternating
 from tests.security.canary import CANARY, TENANT, TENANT_UID
-from tests.security.conftest import GetBase, alternating
 from tests.security.installation import THEIRS, Installation, Watch, recorder
 from tests.security.interpreters import OPEN
 from tests.security.machine import HOMES

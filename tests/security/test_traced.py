@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from tests.security.conftest import GetBase
+from tests.security.alternating import GetBase
 from tests.security.installation import Watch
 from tests.security.interpreters import KINDS
 from tests.security.machine import Machine

@@ -30,7 +30,7 @@ HOMES = Path("/home")
 #: Directories that tests write into the tree; earlier runs as root may have left them.
 WRITTEN = (".hypothesis", ".pytest_cache")
 TREE = Path(__file__).resolve().parents[2]
-DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # as in tests/conftest.py
+DISKS = "MOSAIC_GATEWAY_TEST_DISKS"  # as in tests/support/scratch.py
 DISK_SIZES = (64, 320, 640)  # megabytes; also the names
 
 # <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>

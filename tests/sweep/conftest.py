@@ -9,33 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import psycopg
 import pytest
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 from tests.sweep import bundles
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import PACKAGED, Bundles, CheckFinalState, Scale
 from tests.sweep.state import Fingerprint, differences, fingerprint
-
-Bundles = tuple[str, ...]
-CheckFinalState = Callable[[str, Bundles], None]
-PACKAGED: Bundles = ("gateway", "storage")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """Number of kills: ``random_kills`` runners, ``server_kills`` servers, and runners at every ``step``-th message.
-
-    For installations: ``verb_kills`` killed verbs, ``full_disks`` full disks, ``soak`` seconds of sign-ins with kills.
-    """
-
-    random_kills: int
-    server_kills: int
-    step: int
-    verb_kills: int
-    full_disks: int
-    soak: float
 
 
 @pytest.fixture(scope="session")

@@ -36,11 +36,13 @@ AT_COMMIT = """
 CREATE CONSTRAINT TRIGGER gate_6 AFTER INSERT OR UPDATE ON mosaic.migration_progress
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION gate.wait(6)
 """
+#: This gate is shared by all ledger rows: it stops the first file's last statement.
+AT_LEDGER_ROW = "between the ledger row and the statement"
 #: Point -> number of its gate. 4 and 5 are before and after the statement, which is DDL with a tag that occurs once.
 POINTS = {
     "before the compare-and-set": 1,
     "after the compare-and-set": 2,
-    "between the ledger row and the statement": 3,
+    AT_LEDGER_ROW: 3,
     "before the statement": 4,
     "after the statement": 5,
     "before the commit": 6,

@@ -16,14 +16,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.installer.conftest import MakeSite, Result, Site, _place, free_port, make_site
-from tests.sweep.conftest import Scale
+from tests.support.site import MakeSite, Result, Site
+from tests.sweep.scale import Scale
 
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.installation.engine_name import EngineName
-
-__all__ = ["_place", "free_port", "make_site"]
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery staple"
 MEGABYTE = 1024**2

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 from tests.sweep import gates
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import Bundles
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import Bundles
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 FILES = [
@@ -63,8 +63,7 @@ def test_killed_at(
         assert runner.kill().killed
         assert gates.seconds_until_gone(connection, pid) < EXIT_LIMIT
         row = connection.execute("SELECT applied FROM mosaic.migration_progress WHERE tag = %s", (tag,)).fetchone()
-        # Gate 3 is shared by all ledger rows: it stops the first file's last statement.
-        if number != 3:
+        if point != gates.AT_LEDGER_ROW:
             assert row == (statement - 1,)
     assert fork_server.start(database, gated).wait().error is None
     with psycopg.connect(database, autocommit=True) as connection:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import PgliteServer, pglite_server
-from tests.sweep.conftest import Bundles, Scale
+from tests.support.pglite_server import PgliteServer, pglite_server
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import Bundles, Scale
 from tests.sweep.state import Fingerprint, differences, fingerprint
 
 from mosaic_gateway.installation.layout import Home

@@ -6,9 +6,9 @@ import random
 import time
 
 import psycopg
-from tests.conftest import PostgresServer
-from tests.sweep.conftest import Bundles, CheckFinalState, Scale
+from tests.support.postgres_server import PostgresServer
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import Bundles, CheckFinalState, Scale
 
 LIMIT = 600.0  # seconds
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.conftest import PostgresServer, RunServer, start_server, stop_server
-from tests.sweep.conftest import Bundles, CheckFinalState, Scale
+from tests.support.postgres_server import PostgresServer, RunServer, start_server, stop_server
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import Bundles, CheckFinalState, Scale
 from tests.sweep.state import Fingerprint
 
 LIMIT = 600.0  # seconds

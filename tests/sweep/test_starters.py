@@ -7,8 +7,8 @@ import time
 import psycopg
 import pytest
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import PACKAGED, Bundles, CheckFinalState
 from tests.sweep.runners import ForkServer, Runner
+from tests.sweep.scale import PACKAGED, Bundles, CheckFinalState
 
 STARTERS = 16
 HEAD_START = 0.4  # seconds until they begin, in bundle_name all of them are forked

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.conftest import PostgresServer
+from tests.support.postgres_server import PostgresServer
 from tests.sweep.bundles import contents, write
-from tests.sweep.conftest import PACKAGED, Bundles, CheckFinalState, Scale
 from tests.sweep.runners import ForkServer
+from tests.sweep.scale import PACKAGED, Bundles, CheckFinalState, Scale
 from tests.sweep.wire import Message, Wire
 
 LIMIT = 30.0  # seconds

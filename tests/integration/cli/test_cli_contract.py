@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tests.integration.cli.conftest import MakePlace, Place
+from tests.support.cli_home import MakePlace, Place
 
 PERSON = ("--name", "Ada", "--email", "ada@example.com")
 #: All verbs that work on an installation, with their required options.

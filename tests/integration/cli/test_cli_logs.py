@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.cli_home import MakePlace, Place
 
 from mosaic_gateway.process.logfile import RotatingFile
-
-if TYPE_CHECKING:
-    from tests.integration.cli.conftest import MakePlace, Place
 
 
 @pytest.fixture

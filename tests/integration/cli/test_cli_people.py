@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.support.cli_home import MakePlace, Place
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.migrations import Bundle, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.conftest import PostgresServer
-    from tests.integration.cli.conftest import MakePlace, Place
 
 SETUP = ("bootstrap", "setup", "--name", "Ada Lovelace", "--email", "ada@example.com")
 CREATE = ("auth", "users", "create", "--name", "Bob", "--email", "bob@example.com")

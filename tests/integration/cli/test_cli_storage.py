@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.support.cli_home import MakePlace, Place
 
 from mosaic_gateway.gateway.schema import load_bundles
-
-if TYPE_CHECKING:
-    from tests.integration.cli.conftest import MakePlace, Place
 
 TAGS = {bundle.name: [migration.tag for migration in bundle.migrations] for bundle in load_bundles()}
 

@@ -8,17 +8,15 @@ import pty
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
+from tests.support.cli_home import MakePlace, Place
 
 from mosaic_gateway.migrations import ledger
 from mosaic_gateway.migrations.advisory_lock import KEY
 from mosaic_gateway.migrations.bundle import LEDGERS
-
-if TYPE_CHECKING:
-    from tests.integration.cli.conftest import MakePlace, Place
 
 MARK = "\n--> statement-breakpoint\n"
 

@@ -12,14 +12,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.cli_home import Place
 
 from mosaic_gateway.process.file_lock import holder_of
-
-if TYPE_CHECKING:
-    from tests.integration.cli.conftest import Place
 
 
 @pytest.fixture

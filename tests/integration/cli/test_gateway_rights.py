@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.support.cli_home import MakePlace, Place
 
 from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.integration.cli.conftest import MakePlace, Place
 
 #: ``serve`` that reports each import of a module file on standard error, with the modules preloaded that are preloaded
 #: when root starts it.

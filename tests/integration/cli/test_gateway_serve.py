@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from tests.support.cli_home import MakePlace, Place
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.advisory_lock import migration_lock
@@ -20,9 +22,6 @@ from mosaic_gateway.process.file_lock import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.conftest import PostgresServer
-    from tests.integration.cli.conftest import MakePlace, Place
 
 ONE_ENVELOPE = "standard output is one envelope"
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
+from tests.unit.migrations.lint.bundles import LintOne
 
 from mosaic_gateway.migrations.gate import JOURNAL_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
-
-if TYPE_CHECKING:
-    from tests.unit.migrations.lint.conftest import LintOne
 
 CUT = "--> statement-breakpoint\n"
 OLD = b"""{"entries": [{"idx": 0, "tag": "0000_a", "when": 2}, {"idx": 1, "tag": "0001_b", "when": 1}]}"""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
+from tests.unit.migrations.lint.bundles import LintOne
 
 from mosaic_gateway.migrations.lint.finding import META_RULES, Rule
-
-if TYPE_CHECKING:
-    from tests.unit.migrations.lint.conftest import LintOne
 
 CUT = "\n--> statement-breakpoint\n"
 TABLE = "CREATE TABLE t (a int);"

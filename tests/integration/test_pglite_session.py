@@ -7,6 +7,7 @@ import threading
 import psycopg
 import pytest
 from psycopg import sql
+from tests.support.engine_marks import on_pglite
 from tests.sweep.bundles import contents, write
 
 from mosaic_gateway.errors import MosaicError
@@ -14,6 +15,9 @@ from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.baseline import ScratchDatabaseError, baseline, scratch_on
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.shared_session import SharedSessionError
+
+pytestmark = on_pglite
+
 
 CUSTOM = ("SET my.step = '7'", "CREATE TABLE created AS SELECT current_setting('my.step')::int AS n")
 TEMPORARY = ("CREATE TEMPORARY TABLE work AS SELECT 7 AS n", "CREATE TABLE created AS SELECT n FROM work")

@@ -6,21 +6,16 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.installer.test_service_systemd import UNIT, machine
+from tests.support.ports import free_port
+from tests.support.systemd_machine import UNIT, Machine
 
 from mosaic_gateway.engines.pglite.errors import RegistryError
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.layout import Home
-
-if TYPE_CHECKING:
-    from tests.installer.test_service_systemd import Machine
-
-__all__ = ["machine"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -42,7 +37,7 @@ def _packages(machine: Machine, directory: Path) -> str:
     return packages
 
 
-def test_pglite_runs_in_a_confined_service(machine: Machine, tmp_path: Path, free_port: Any) -> None:
+def test_pglite_runs_in_a_confined_service(machine: Machine, tmp_path: Path) -> None:
     """Install by root, ready by sd_notify, recovery from a killed sidecar, restart, purge."""
     words = ("--engine", "pglite", "--port", str(free_port()), "--pglite-dir", _packages(machine, tmp_path))
     done = machine.result("install", *words)

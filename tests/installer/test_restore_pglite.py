@@ -5,31 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.installer.test_restore import (
-    _assert_clean,
-    _mark,
-    _marks,
-    _rows,
-    test_install_after_killed_restore,
-    test_interrupted_restore_is_undone,
-    test_restore_again_after_kill,
-    twice,
-)
+from tests.support.engine_marks import on_pglite
+from tests.support.site import Site, assert_no_leftovers
+from tests.support.site_database import add_mark, marks_of, rows_of
+from tests.support.traps.kill_points import trap_at
 
-if TYPE_CHECKING:
-    from tests.installer.conftest import Site
-
-__all__ = [
-    "test_install_after_killed_restore",
-    "test_interrupted_restore_is_undone",
-    "test_restore_again_after_kill",
-    "twice",
-]
-
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, on_pglite]
 
 
 def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -> None:
@@ -44,9 +27,9 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
     shutil.copytree(backup, scratch / "backups" / backup.name)
     twice.home.auth_secret.write_text("z" * 43)
     assert twice.json("backup", "restore", "latest").result["smoke_test"] is not None
-    assert _marks(twice) == ["then"]
+    assert marks_of(twice) == ["then"]
     assert (twice.receipt()["instance_id"], twice.home.auth_secret.read_bytes()) == (identity, secret)
-    _assert_clean(twice)
+    assert_no_leftovers(twice)
     assert twice.install().steps == []
     assert twice.json("doctor").code == 0
 
@@ -55,24 +38,24 @@ def test_from_backup_to_restore_here_and_elsewhere(twice: Site, scratch: Path) -
     words = ["--run-as", twice.account_name] if twice.account_name is not None else []
     done = twice.json("backup", "restore", str(scratch / "backups" / backup.name), *words).result
     assert done["instance_id"] == identity == twice.receipt()["instance_id"]
-    assert (_marks(twice), twice.receipt()["engine"]) == (["then"], "pglite")
+    assert (marks_of(twice), twice.receipt()["engine"]) == (["then"], "pglite")
     assert twice.json("uninstall", f"--purge={identity}").code == 0
     twice.assert_nothing_runs()
     assert not twice.path.exists()
 
 
-@pytest.mark.parametrize("event", [("os.rename", "manifest.json", 1), ("os.mkdir", "base'", 1)])
-def test_a_killed_backup_leaves_no_backup(site: Site, event: tuple[str, str, int]) -> None:
+@pytest.mark.parametrize("event", [("manifest renamed", 1), ("copy of base created", 1)])
+def test_a_killed_backup_leaves_no_backup(site: Site, event: tuple[str, int]) -> None:
     """The stopped gateway can be started and has all rows; the next backup removes the leftovers."""
     site.installed()
-    _mark(site, "now")
-    before = _rows(site)
-    what, text, count = event
-    trap = {"event": what, "text": text, "count": count, "act": "SIGKILL"}
+    add_mark(site, "now")
+    before = rows_of(site)
+    point, count = event
+    trap = trap_at(point, count)
     assert site.json("backup", "create", trap=trap).code == -signal.SIGKILL
     assert site.json("backup", "list").result["backups"] == []
     assert site.json("start").code == 0
-    assert _rows(site) == before
+    assert rows_of(site) == before
     assert site.json("backup", "create").code == 0
     assert len(list((site.path / "backups").iterdir())) == 1
     assert site.request("GET", "/readyz")[0] == 200
@@ -86,10 +69,10 @@ def test_if_the_restored_gateway_does_not_start_the_old_one_serves_again(site: S
     assert site.json("backup", "create").result["kind"] == "cold"
     settings.write_text("")
     site.installed()
-    _mark(site, "now")
-    before = _rows(site)
+    add_mark(site, "now")
+    before = rows_of(site)
     failed = site.json("backup", "restore", "latest")
     assert failed.error["code"] == "ENGINE_START"
     assert "no_such_setting" in failed.error["message"]
-    assert _rows(site) == before
-    _assert_clean(site)
+    assert rows_of(site) == before
+    assert_no_leftovers(site)

@@ -1,0 +1,116 @@
+"""The gateway's application behind a real HTTP server in a thread of the test process."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import uvicorn
+
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.config import Secret
+from mosaic_gateway.gateway.app import Services, create_app, make_pool
+
+LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
+RunGateway = Callable[..., AbstractContextManager["Gateway"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response: status, headers with lower-case names, Set-Cookie values in order, body."""
+
+    status: int
+    headers: Mapping[str, str]
+    cookies: tuple[str, ...]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The parsed body."""
+        return json.loads(self.body)
+
+    @property
+    def cookie(self) -> str:
+        """The Cookie header of a browser after this response."""
+        return "; ".join(cookie.split(";")[0] for cookie in self.cookies)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running application at 127.0.0.1:*port* over the database *conninfo*."""
+
+    conninfo: str
+    port: int
+
+    def request(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
+    ) -> Answer:
+        """Send one request; *body* is sent as JSON, *raw* unchanged: bytes, or an iterable sent in chunks."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)) as connection:
+            sent = dict(headers or {})
+            if body is not None:
+                raw = json.dumps(body).encode()
+                sent.setdefault("content-type", "application/json")
+            connection.request(method, path, raw, sent, encode_chunked=True)
+            response = connection.getresponse()
+            content = response.read()
+            fields = {key.lower(): value for key, value in response.getheaders()}
+            cookies = tuple(response.headers.get_all("set-cookie") or ())
+        return Answer(status=response.status, headers=fields, cookies=cookies, body=content)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """GET *path*."""
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path: str, body: object = None, **headers: str) -> Answer:
+        """POST *body* as JSON."""
+        return self.request(
+            "POST", path, body, headers={key.replace("_", "-"): value for key, value in headers.items()}
+        )
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run *statement* on the gateway's database and return its rows."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def token(self) -> str:
+        """Issue a set-up token."""
+        return accounts.issue_setup_token(self.conninfo).token.reveal()
+
+
+@contextmanager
+def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
+    """Serve the application in a thread of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        services = Services(
+            pool=make_pool(conninfo),
+            auth_secret=Secret("a secret of at least thirty-two characters"),
+            base_url=base_url or f"http://127.0.0.1:{port}",
+            version="1.2.3",
+            instance_id="an-instance",
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(services), lifespan="on", ws="none", log_config=None, access_log=False)
+        )
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="gateway")
+        thread.start()
+        try:
+            deadline = time.monotonic() + LIMIT
+            while not server.started and thread.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.002)
+            yield Gateway(conninfo, port)
+        finally:
+            server.should_exit = True
+            thread.join(LIMIT)
+            assert not thread.is_alive()
