@@ -78,6 +78,7 @@ def test_a_former_home_goes_on_with_the_present_package(home: Old, former: Path,
     assert not home.path.exists()
 
 
+@pytest.mark.lifecycle
 def test_a_migration_comes_with_a_later_version(home: Old, version: Version) -> None:
     """The former program serves until the later one does."""
     upgraded = home.run_version(version(GOOD), "upgrade")
