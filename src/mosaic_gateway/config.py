@@ -183,7 +183,7 @@ def load_auth_secret(config: Config) -> Secret:
 
 
 def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapping[str, Any]) -> None:
-    """Select the server engine if a database URL is set, unless a source of equal or higher precedence sets an engine.
+    """Select the server engine if a database URL is given as a flag, or elsewhere while no source names an engine.
 
     ``DATABASE_URL`` is often meant for another program: it never switches an installed home to a server.
     """

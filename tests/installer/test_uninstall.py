@@ -125,6 +125,7 @@ def test_purge_removes_everything(site: Site) -> None:
     identity = site.receipt()["instance_id"]
     site.run("install", "--json")
     planned = site.json("uninstall", "--dry-run", f"--purge={identity}").result
+    assert site.json("uninstall", "--dry-run", "--purge").result == planned  # needs no confirmation
     assert site.path.exists()
     done = site.json("uninstall", f"--purge={identity}").result
     assert done["purged"] is True

@@ -32,7 +32,7 @@ def database_at_rest(home: Home) -> Iterator[None]:
         cluster = cluster_of(home)
         if cluster is not None:
             end_processes(cluster, processes_of(cluster), None)
-        # PGlite's lock file is in its data directory, which homes of other engines do not have.
+        # PGlite's lock file is data/pglite.lock, which homes of other engines do not have.
         with at_rest(home) if has_data(home) else nullcontext():
             yield
     finally:

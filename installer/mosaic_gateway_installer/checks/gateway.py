@@ -56,7 +56,7 @@ def _program(installation: Installation) -> str:
 def _service(installation: Installation) -> str:
     recorded = recorded_service(installation.home)
     if recorded is None:
-        return "none; after a restart of the machine, run mosaic-gateway start"
+        return "none; after a reboot, run mosaic-gateway start"
     service = registered_service(installation.home)
     if service is None:
         raise ServiceMissingError(

@@ -37,7 +37,8 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
     from mosaic_gateway_installer.uninstall.verb import uninstall as run
 
     if purge == ASK:
-        purge = _confirmed(home, installed(home).instance_id, asked=not yes)
+        identity = installed(home).instance_id
+        purge = identity if dry_run else _confirmed(home, identity, asked=not yes)
     return run(home, purge=purge, dry_run=dry_run)
 
 
@@ -47,7 +48,7 @@ def _confirmed(home: Home, instance_id: str, *, asked: bool) -> str:
     terminal = broker.facts["terminal"]["input"] if broker is not None else sys.stdin.isatty()
     if not asked or not terminal:
         raise ConfirmationMissingError(
-            "a purge must be confirmed with the instance id, and there is no terminal for a prompt",
+            "a purge must be confirmed with the instance id" + ("" if terminal else ", and there is no terminal"),
             hint="Give the instance id: --purge=INSTANCE_ID",
         )
     if broker is not None:

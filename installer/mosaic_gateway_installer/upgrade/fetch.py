@@ -236,7 +236,7 @@ def _locked_directory() -> _Scratch:
 
 
 def _lock(directory: Path) -> int | None:
-    """Return a descriptor that holds the lock on *directory*; None if another user owns it, it is in use, or gone."""
+    """Return a descriptor that holds the lock on *directory*; None if it is gone, in use, or owned by another user."""
     try:
         descriptor = os.open(directory, DIRECTORY)
     except OSError:

@@ -39,7 +39,7 @@ SESSION_WIDTH = 9  # columns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A row of ``sessions``. Times are UTC without zone; address and agent are ``''`` when unknown."""
+    """A row of ``sessions``. Times are UTC without zone; address and agent are ``''`` or None if unknown."""
 
     id: str
     token: str

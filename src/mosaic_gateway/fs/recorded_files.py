@@ -41,8 +41,9 @@ def altered_files_of(distribution: metadata.Distribution) -> tuple[str, ...]:
 def is_as_recorded(path: str | os.PathLike[str], size: int, value: str | None, *, follow: bool = True) -> bool:
     """Return whether the file *path* has *size* (bytes; -1: unknown) and the hash *value* (None: unknown).
 
-    The hash is that of RECORD or has hexadecimal digits. With *follow* the file may be a symbolic link, because some
-    installers link files into an environment. Never blocks. Raises OSError if the file exists and cannot be read.
+    *value* is ``sha256=…`` as in a RECORD, or 64 hexadecimal digits. With *follow* the file may be a symbolic link,
+    because some installers link files into an environment. Never blocks. Raises OSError if it exists and cannot be
+    read.
     """
     try:
         # Path methods would cost more than hashing a small file, and there are thousands of files.

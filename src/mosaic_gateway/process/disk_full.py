@@ -22,16 +22,16 @@ SQLSTATE = "53100"  # disk_full: PostgreSQL's manual, appendix A
 
 
 class DiskFullError(PreflightError):
-    """The disk is full; partly written files have been removed."""
+    """The disk is full."""
 
     code = "DISK_FULL"
 
 
 @contextmanager
 def disk_full_as(what: str, place: Path, *, hint: str = FREE_SPACE) -> Iterator[None]:
-    """Raise `DiskFullError` for an error of the block that a full disk caused: *what* was written into *place*.
+    """Raise `DiskFullError` if a full disk makes the block fail, which writes *what* into *place*.
 
-    An error of a server, or of a gateway that was started, retains its message: the full disk may be another one.
+    The message of a server, or of a gateway that was started, is included: its disk may be another one.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Forwards SIGINT, SIGTERM and SIGHUP to a child process."""
+"""Passes SIGINT, SIGTERM and SIGHUP to a function, without raising an exception."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ LONGEST_TAIL = 1024 * 1024  # bytes
 
 
 class RotatingFile:
-    """An append-only file of at most *size* bytes with *keep* rotated files (``.1`` to ``.keep``).
+    """An append-only file of about *size* bytes with *keep* rotated files (``.1`` to ``.keep``).
 
     Not thread-safe: one writer only. Does not follow a symbolic link in place of the file.
     """

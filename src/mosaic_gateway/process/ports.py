@@ -84,4 +84,4 @@ def port_owner(port: int) -> str:
                 with suppress(psutil.Error):
                     return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
                 return f"process {connection.pid}"
-    return "a process of another user"
+    return "an unknown process, perhaps of another user"

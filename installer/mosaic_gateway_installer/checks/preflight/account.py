@@ -34,7 +34,7 @@ def interpreter(subject: Subject) -> str:
         raise InterpreterClosedError(
             f"{name} cannot run this Python: it has no access to {closed}",
             hint="The gateway must then be started by root (it drops root's privileges), and no service can be "
-            "registered. For a service, install with the system's Python: python3 -m venv /opt/mosaic-gateway",
+            "registered. For a service, install with a Python that every user can run: /usr/bin/python3 -m venv",
         )
     return f"{name} can run it"
 

@@ -1,4 +1,4 @@
-"""Model and features of this machine's CPU, which decide whether pgvector's machine code runs."""
+"""Model and features of this machine's CPU, which determine whether it can run pgvector."""
 
 from __future__ import annotations
 

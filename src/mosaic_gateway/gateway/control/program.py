@@ -162,7 +162,7 @@ def refuse_other_version(home: Home) -> None:
 
 
 def archive_descriptors() -> frozenset[int]:
-    """Return the open descriptors of the program copy's archive from which this process imports (`snapshot.finder`)."""
+    """Return the open descriptors of the archive that this process imports modules from (`program_copy.finder`)."""
     archives = (getattr(finder, "archive", None) for finder in sys.meta_path)
     return frozenset(descriptor for descriptor in archives if isinstance(descriptor, int))
 

@@ -69,7 +69,7 @@ def preload_engine(engine: EngineName) -> None:
 
 
 def preload_engines() -> None:
-    """Do `preload_engine` for every engine, and load the bundles; for a process that has not read the home yet."""
+    """Preload every engine and the bundles, before the home was read and its engine is known."""
     from mosaic_gateway.gateway.schema import load_bundles
 
     for engine in EngineName:
