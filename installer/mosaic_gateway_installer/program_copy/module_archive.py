@@ -63,7 +63,7 @@ def archive_of(modules: Iterable[Module]) -> tuple[bytes, bytes]:
             entry = ZipInfo(path)  # of 1980-01-01, the earliest date of the format
             entry.external_attr = MODE
             archive.writestr(entry, data)
-            return content.tell() - len(data)
+            return content.seek(0, io.SEEK_END) - len(data)
 
         for one in modules:
             source, code = add(one.path, one.source), add(one.cached, one.code) if one.code else 0
