@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
-from mosaic_gateway_installer.program_copy.module_archive import ModuleArchive, archived
+from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
 
 LIMIT = 60.0  # seconds
@@ -77,19 +77,19 @@ def test_modules_in_regular_packages_are_archived(paths: list[str], expected: se
 
 def test_the_archive_is_a_zip_file_and_the_index_has_its_offsets(scratch: Path) -> None:
     """zipfile can read and verify the archive; the index contains the offsets of sources and byte code."""
-    archive = ModuleArchive()
-    archive.add("größe.py", b"x = 1\n", "__pycache__/größe.pyc", b"code", 17)
-    archive.add("a/__init__.py", b"", "", b"", 2**32 - 1)
-    content = archive.content()
+    modules = [
+        Module(path="größe.py", source=b"x = 1\n", cached="__pycache__/größe.pyc", code=b"code", mtime=17),
+        Module(path="a/__init__.py", source=b"", cached="", code=b"", mtime=2**32 - 1),
+    ]
+    content, index = archive_of(modules)
+    assert archive_of(modules) == (content, index)
     (scratch / "modules.zip").write_bytes(content)
     with zipfile.ZipFile(scratch / "modules.zip") as read:
         assert read.testzip() is None
         assert {name: read.read(name) for name in read.namelist()} == {
             "größe.py": b"x = 1\n", "__pycache__/größe.pyc": b"code", "a/__init__.py": b"",
         }  # fmt: skip
-    rows = {
-        path: [*map(int, numbers.split(","))] for numbers, path in map(str.split, archive.index().decode().splitlines())
-    }
+    rows = {path: [*map(int, numbers.split(","))] for numbers, path in map(str.split, index.decode().splitlines())}
     offset, size, code, code_size, mtime = rows["größe.py"]
     assert (content[offset : offset + size], content[code : code + code_size], mtime) == (b"x = 1\n", b"code", 17)
     assert rows["a/__init__.py"][1:] == [0, 0, 0, 2**32 - 1]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
 from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
-from mosaic_gateway_installer.program_copy.module_archive import ModuleArchive, archived
+from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -48,7 +48,7 @@ class TreeWriter:
     top: int
     public: bool
     written: dict[str, tuple[int, str]] = field(default_factory=dict)
-    _modules: ModuleArchive = field(default_factory=ModuleArchive)
+    _modules: list[Module] = field(default_factory=list)
     _directories: set[str] = field(default_factory=set)
 
     def copy(self, package: str, files: Sequence[SourceFile]) -> None:
@@ -67,7 +67,8 @@ class TreeWriter:
                 raise _altered(package, file)
             cached, code = _code(file, content, status) if file.target.endswith(".py") else ("", b"")
             if file.target in modules:
-                self._modules.add(file.target, content, cached, code, int(status.st_mtime) & LAST)
+                mtime = int(status.st_mtime) & LAST
+                self._modules.append(Module(path=file.target, source=content, cached=cached, code=code, mtime=mtime))
                 continue
             self._write(file.target, content, digest, mtime_ns=status.st_mtime_ns)
             if code:
@@ -75,8 +76,9 @@ class TreeWriter:
 
     def write_modules(self) -> tuple[str, ...]:
         """Write the archive of the copied modules and its index; return their names. Raises OSError."""
-        self.write(ARCHIVE, self._modules.content())
-        self.write(INDEX, self._modules.index())
+        content, index = archive_of(self._modules)
+        self.write(ARCHIVE, content)
+        self.write(INDEX, index)
         return ARCHIVE, INDEX
 
     def write(self, path: str, content: bytes, *, executable: bool = False) -> None:
