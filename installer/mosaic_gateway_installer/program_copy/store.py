@@ -22,9 +22,10 @@ from pathlib import Path
 from importlib_resources import files
 
 from mosaic_gateway import __version__
-from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular
+from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
 from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.gateway.control.program import (
     CURRENT,
@@ -151,7 +152,8 @@ def altered_files(path: Path) -> list[str]:
     Raises `ProgramMissingError`, OSError.
     """
     recorded = read_program(path).manifest["files"]
-    return [name for name, (size, digest) in recorded.items() if not _is_as_copied(f"{path}/{name}", size, digest)]
+    files = recorded.items()
+    return [name for name, (size, digest) in files if not is_as_recorded(f"{path}/{name}", size, digest, follow=False)]
 
 
 def is_untouched(path: Path) -> bool:
@@ -173,15 +175,7 @@ def _is_untouched(name: str, size: int, digest: str, created: int) -> bool:
     status = os.lstat(name)
     if status.st_ctime_ns <= created:
         return status.st_size == size
-    return _is_as_copied(name, size, digest)
-
-
-def _is_as_copied(name: str, size: int, digest: str) -> bool:
-    try:
-        content = read_regular(name, size)
-    except (FileNotFoundError, NotADirectoryError, NotARegularFileError, TooLargeError):
-        return False
-    return len(content) == size and hashlib.sha256(content).hexdigest() == digest
+    return is_as_recorded(name, size, digest, follow=False)
 
 
 def is_whole(path: Path) -> bool:
@@ -276,11 +270,8 @@ def _fill(temporary: Path, home: Home, wanted: SnapshotSpec) -> None:
 
 def _record(part: Part, written: Sequence[tuple[str, tuple[int, str]]]) -> str:
     """Return the content of RECORD for the files *written* of *part*."""
-    import base64
-
     lines = [
-        f"{_quoted(name)},sha256={base64.urlsafe_b64encode(bytes.fromhex(digest)).decode().rstrip('=')},{size}"
-        for name, (size, digest) in written
+        f"{_quoted(name)},{recorded_hash('sha256', bytes.fromhex(digest))},{size}" for name, (size, digest) in written
     ]
     return "".join(f"{line}\n" for line in [*lines, f"{part.info}/RECORD,,"])
 

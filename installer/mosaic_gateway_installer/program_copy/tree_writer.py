@@ -6,7 +6,6 @@ the source's mtime and size (PEP 3147, PEP 552), else compiled, because it canno
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import importlib.util
 import marshal
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mosaic_gateway.errors import PreflightError
+from mosaic_gateway.fs.recorded_files import recorded_hash
 from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
 from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
 from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
@@ -138,9 +138,9 @@ def _header(status: os.stat_result) -> bytes:
 
 def _matches(digest: Hash, content: bytes, recorded: str) -> bool:
     """Return whether *content*, whose SHA-256 is *digest*, has the hash *recorded* (``algorithm=base64``)."""
-    algorithm, _, value = recorded.partition("=")
+    algorithm = recorded.partition("=")[0]
     actual = digest if algorithm == digest.name else hashlib.new(algorithm, content)
-    return value == base64.urlsafe_b64encode(actual.digest()).decode().rstrip("=")
+    return recorded == recorded_hash(algorithm, actual.digest())
 
 
 def _altered(package: str, file: SourceFile) -> FilesAlteredError:

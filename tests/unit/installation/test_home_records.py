@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -26,7 +27,7 @@ from mosaic_gateway.engines.postgres.postmaster import clear_leftovers, read_pid
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import NotARegularFileError
 from mosaic_gateway.fs.record_fields import Field, RecordError
-from mosaic_gateway.fs.recorded_files import is_as_recorded
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
 from mosaic_gateway.gateway.control import program, service_notice
 from mosaic_gateway.gateway.control.gateway_process import state_of
 from mosaic_gateway.installation import receipt, upgrade_state
@@ -445,6 +446,31 @@ def test_a_recorded_file_of_another_type(home: Home, kind: str) -> None:
     """An installed file that was replaced by another type or content differs from RECORD."""
     PLANTED[kind](home.path / "module.py")
     assert within(lambda: is_as_recorded(home.path / "module.py", 3, f"sha256={'A' * 43}")) is False
+
+
+@pytest.mark.parametrize("kind", NOT_REGULAR)
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_copied_file_of_another_type(home: Home, kind: str, follow: bool) -> None:
+    """Every type but a regular file differs, without a wait or an error."""
+    NOT_REGULAR[kind](home.path / "module.py")
+    assert within(lambda: is_as_recorded(home.path / "module.py", 3, None, follow=follow)) is False
+
+
+def test_recorded_sizes_and_hashes(home: Home) -> None:
+    """The hash has the form of RECORD or hexadecimal digits; a link to the file counts only where it is followed."""
+    path = home.path / "module.py"
+    path.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc")
+    for value in (None, digest.hexdigest(), recorded_hash("sha256", digest.digest())):
+        assert is_as_recorded(path, 3, value, follow=False)
+        assert is_as_recorded(path, -1, value)
+        assert not is_as_recorded(path, 4, value)
+        assert not is_as_recorded(home.path / "missing", 3, value)
+        assert not is_as_recorded(path / "below", 3, value)
+    assert not is_as_recorded(path, 3, "sha256=" + digest.hexdigest())
+    (home.path / "link").symlink_to(path)
+    assert is_as_recorded(home.path / "link", 3, digest.hexdigest())
+    assert not is_as_recorded(home.path / "link", 3, digest.hexdigest(), follow=False)
 
 
 @pytest.mark.parametrize("kind", NOT_REGULAR)
