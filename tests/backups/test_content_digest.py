@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mosaic_gateway.fs.copying import STEP
 from mosaic_gateway_installer.backup.content_digest import CHUNK, SMALL, hashing
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
-from mosaic_gateway_installer.backup.tree_copy import STEP, copy_tree
+from mosaic_gateway_installer.backup.tree_copy import copy_tree
 
 
 @pytest.mark.parametrize("final", [0, 1, SMALL - 1, SMALL + 1, 3 * SMALL, 5 * SMALL + 7])

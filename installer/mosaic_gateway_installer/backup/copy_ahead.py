@@ -10,13 +10,13 @@ change the time. Hashes are computed during the copy, and remain valid for every
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.fs.staging import remove_tree
 from mosaic_gateway_installer.backup.content_digest import hashing
 from mosaic_gateway_installer.backup.tree_comparison import Comparison, FileEntry, compare_trees
 from mosaic_gateway_installer.backup.tree_copy import Skip, copy_tree
@@ -55,7 +55,7 @@ def copy_ahead(
             copy_tree(data, copy, skip=skip, vanishing=True, progress=progress, follow=follow)
         return EarlyCopy(directory, copy, hashed())
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
         raise
 
 
@@ -82,10 +82,7 @@ def bring_up_to_date(source: Path, copy: Path, files: Sequence[FileEntry], *, sk
 def _renew(source: Path, copy: Path, path: str, skip: Skip) -> None:
     """Replace *path* in the copy by that of the source; remove it if the source has none."""
     old = copy / path
-    if old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)
+    remove_tree(old, strict=True)
     if os.path.lexists(source / path):
         copy_tree(source / path, old, skip=_below(path, skip))
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 
+from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
 from mosaic_gateway.fs.files import open_descriptor, open_regular
-from mosaic_gateway.fs.flush import begin_flush
 from mosaic_gateway.fs.staging import staged
 
 __all__ = [
@@ -35,12 +35,8 @@ __all__ = [
 ]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
-CHUNK = 1 << 20  # bytes in memory for each worker
-STEP = 32 << 20  # bytes of one copy_file_range(2) call; they are written to disk while the next are copied
 #: More workers than processors, because fsync waits for the disk: the waits overlap.
 WORKERS = 8
-#: The errors of FICLONE, copy_file_range(2) and SEEK_DATA where they are not supported.
-UNSUPPORTED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -235,7 +231,7 @@ def _copy_content(reader: int, writer: int, grown: SizeCallback) -> None:
     position, size = 0, os.fstat(reader).st_size
     while position < size:
         start, end = _next_data(reader, position, size)
-        _copy_range(reader, writer, start, end, grown)
+        copy_range(reader, writer, start, end, grown)
         position, size = end, os.fstat(reader).st_size  # the file may have grown
     os.ftruncate(writer, size)
 
@@ -253,27 +249,3 @@ def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
         if error.errno in UNSUPPORTED:
             return position, size
         raise
-
-
-def _copy_range(reader: int, writer: int, start: int, end: int, grown: SizeCallback) -> None:
-    while start < end:
-        try:
-            moved = os.copy_file_range(reader, writer, min(end - start, STEP), start, start)
-        except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-                raise
-            moved = _copy_chunk(reader, writer, start, end)
-        if moved == 0:  # the source was truncated meanwhile
-            return
-        if moved == STEP:  # a large file: start writing it to disk now, so that its fsync is short
-            begin_flush(writer, start, moved)
-        start += moved
-        grown(start)
-
-
-def _copy_chunk(reader: int, writer: int, start: int, end: int) -> int:
-    data = os.pread(reader, min(end - start, CHUNK), start)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(writer, data[written:], start + written)
-    return written

