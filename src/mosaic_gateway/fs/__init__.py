@@ -1,1 +1,1 @@
-"""Files and directories: bounded reading, atomic writing, flushing, recorded digests."""
+"""Files and directories: bounded reading, writing as a whole, copying, removal, flushing, recorded digests."""

@@ -1,1 +1,1 @@
-"""Processes: identity, accounts and privileges, starting and ending, locks, logs, and messages between them."""
+"""Processes: identity, accounts and privileges, starting and ending, locks, logs, full disks, messages between them."""
