@@ -24,9 +24,7 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
 }
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
-backup = LazyGroup(
-    "backup", commands_at=VERBS, help="Create, verify and restore backups of data, secrets and settings."
-)
+backup = LazyGroup("backup", commands_at=VERBS, help="Create, list, verify, restore and prune backups.")
 
 
 @click.command(short_help="Back up data, secrets and settings, also while the gateway serves.")

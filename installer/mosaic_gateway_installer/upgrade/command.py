@@ -57,7 +57,7 @@ def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **opti
     """Upgrade the gateway to the version of this command, or to the one given by --wheel or --version.
 
     Data, secrets and settings are backed up first. If the upgrade fails or is interrupted, the previous version
-    is started again with the previous data. If it was killed, run the command again to complete it.
+    is started again with the previous data. If the upgrade is killed, run the same command again.
     """
     from mosaic_gateway_installer.upgrade import verb as module
 

@@ -31,9 +31,11 @@ def users() -> None:
 
 
 @users.command()
-@click.option("--name", required=True)
-@click.option("--email", required=True)
-@click.option("--role", type=click.Choice(["user", "admin"]), default="user", show_default=True)
+@click.option("--name", required=True, help="Name shown to users.")
+@click.option("--email", required=True, help="E-mail address to sign in with.")
+@click.option(
+    "--role", type=click.Choice(["user", "admin"]), default="user", show_default=True, help="Role of the user."
+)
 @password_options
 @verb("auth users create")
 def create(
@@ -63,8 +65,8 @@ def list_(home: Home) -> Outcome:
     )
 
 
-@users.command("set-password")
-@click.option("--email", required=True)
+@users.command("set-password", short_help="Set a user's password.")
+@click.option("--email", required=True, help="E-mail address to sign in with.")
 @password_options
 @verb("auth users set-password")
 def set_password(home: Home, *, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:

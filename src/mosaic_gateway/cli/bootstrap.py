@@ -35,8 +35,8 @@ def status(home: Home) -> Outcome:
 
 
 @bootstrap.command()
-@click.option("--name", required=True)
-@click.option("--email", required=True)
+@click.option("--name", required=True, help="Name shown to users.")
+@click.option("--email", required=True, help="E-mail address to sign in with.")
 @password_options
 @verb("bootstrap setup")
 def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_file: Path | None) -> Outcome:
@@ -50,7 +50,7 @@ def setup(home: Home, *, name: str, email: str, password_stdin: bool, password_f
     return Outcome(result={"user": user.to_json()}, lines=(f"{user.email} is the first admin.",))
 
 
-@bootstrap.command()
+@bootstrap.command(short_help="Print a new link for the first admin.")
 @verb("bootstrap link")
 def link(home: Home) -> Outcome:
     """Print a new link for creating the first admin; earlier links become invalid."""

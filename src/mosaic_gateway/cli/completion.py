@@ -11,7 +11,7 @@ SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_MOSAIC_GATEWAY_COMPLETE"
 
 
-HELP = """Print a script that lets SHELL complete verbs and options.
+HELP = """Print a script that lets the given shell complete verbs and options.
 
 \b
 bash:  mosaic-gateway completion bash > ~/.local/share/bash-completion/completions/mosaic-gateway

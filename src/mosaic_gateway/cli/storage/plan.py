@@ -26,7 +26,7 @@ __all__ = ["plan"]
 def plan(
     home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
 ) -> Outcome:
-    """Show what migrate would run, statement by statement. Writes nothing, not even a schema."""
+    """Show what migrate would run, statement by statement. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan
 
     with open_target(

@@ -24,7 +24,7 @@ __all__ = ["status"]
 @target_options
 @verb("storage status", at_home=uses_home)
 def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
-    """Show which migrations are applied, half applied and pending. Writes nothing to the schema."""
+    """Show which migrations are applied, half applied and pending. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan, read_state
 
     error: MosaicError | None = None
