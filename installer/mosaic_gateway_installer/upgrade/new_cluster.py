@@ -43,7 +43,7 @@ from mosaic_gateway_installer.upgrade.major_version import (
     write_record,
 )
 
-__all__ = ["upgrade_to_new_major"]
+__all__ = ["remove_unfinished_cluster", "upgrade_to_new_major"]
 
 #: The temporary home of the new cluster: in ``data``, because the cluster is renamed from there.
 STAGE = ".upgrading"
@@ -89,17 +89,18 @@ def upgrade_to_new_major(target: Target) -> None:
 def _stage(home: Home) -> Iterator[Home]:
     """Yield an empty temporary home in the data directory of *home*, and remove it afterwards."""
     stage = Home(home.data / STAGE)
-    _clear(stage)
+    remove_unfinished_cluster(home)
     make_directory(stage.data)
     make_directory(stage.run)
     try:
         yield stage
     finally:
-        _clear(stage)
+        remove_unfinished_cluster(home)
 
 
-def _clear(stage: Home) -> None:
-    """Kill servers that pg_upgrade may have left running, and remove *stage* and its socket directories."""
+def remove_unfinished_cluster(home: Home) -> None:
+    """Remove the temporary home of an upgrade that was killed; kill servers that pg_upgrade may have left running."""
+    stage = Home(home.data / STAGE)
     if not stage.path.exists():
         return
     for cluster in stage.data.glob("postgres-*"):

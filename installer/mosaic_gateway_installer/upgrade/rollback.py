@@ -24,6 +24,7 @@ from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, 
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.upgrade.major_version import remove_newer_programs, undo_major
+from mosaic_gateway_installer.upgrade.new_cluster import remove_unfinished_cluster
 
 __all__ = ["restore_data", "roll_back"]
 
@@ -85,6 +86,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
         remove_tree(backups_of(home) / mark.backup, strict=True)
     remove_leftovers(home)
+    remove_unfinished_cluster(home)
     remove_newer_programs(home)
     if mark.source_program is not None and PROGRAM_NAME.fullmatch(mark.source_program):
         home = _home_with_program(home, mark.source_program)
