@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePath
-from typing import Any
-
-from packaging.version import Version
+from typing import TYPE_CHECKING, Any
 
 from mosaic_gateway.engines.base import OLDEST_MAJOR, RuntimeMissingError, VectorMissingError
 from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
@@ -30,6 +28,9 @@ from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 __all__ = [
     "Runtime",
@@ -112,7 +113,7 @@ def _copy_beside() -> Path | None:
     if not program.name.startswith("gateway-"):
         return None
     copies = {path: runtime for path in program.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
-    return max(copies, key=lambda path: Version(copies[path].version)) / WHEEL if copies else None
+    return max(copies, key=lambda path: _order(copies[path])) / WHEEL if copies else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -152,7 +153,7 @@ def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = N
         raise RuntimeMissingError(
             f"{home.runtime} does not contain PostgreSQL{f' {major}' if major else ''}", hint=INSTALL_HINT
         )
-    return max(runtimes, key=lambda runtime: Version(runtime.version))
+    return max(runtimes, key=_order) if len(runtimes) > 1 else runtimes[0]
 
 
 def runtimes_of(home: Home) -> tuple[Runtime, ...]:
@@ -161,6 +162,12 @@ def runtimes_of(home: Home) -> tuple[Runtime, ...]:
         copies = [_read_copy(path) for path in home.runtime.glob(f"{PREFIX}*")]
         return tuple(runtime for runtime in copies if runtime is not None)
     return ()
+
+
+def _order(runtime: Runtime) -> Version:
+    from packaging.version import Version  # noqa: PLC0415 - start-up time: needed only if there are several versions
+
+    return Version(runtime.version)
 
 
 def _read_copy(path: Path) -> Runtime | None:
