@@ -41,7 +41,6 @@ from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 __all__ = [
     "DUMP",
     "MANIFEST",
-    "SCHEMA",
     "BackupKind",
     "Manifest",
     "ManifestError",
@@ -53,8 +52,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 #: The name of a dump in a backup's ``data`` directory.
 DUMP = "database.dump"
-#: Version of the file's format.
-SCHEMA = 1
 
 
 class ManifestError(RefusedError):
