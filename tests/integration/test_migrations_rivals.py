@@ -15,6 +15,7 @@ import pytest
 from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.errors import ExitCode
+from mosaic_gateway.migrations import tables
 from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.events import Event
@@ -135,6 +136,41 @@ def test_without_the_lock_everything_is_still_applied_once(database: str, count:
 
 class _StopError(Exception):
     """The rival ran one statement."""
+
+
+@not_on_pglite("one session")
+@pytest.mark.parametrize("ended", ["COMMIT", "ROLLBACK"])
+def test_tables_that_two_runners_create_at_once_have_the_names_of_one(database: str, ended: str) -> None:
+    """PostgreSQL gives a derived name a number if another transaction, even one that rolls back, has the name."""
+    with psycopg.connect(database, autocommit=True) as first, psycopg.connect(database, autocommit=True) as second:
+        first.execute("CREATE SCHEMA drizzle; CREATE SCHEMA mosaic")
+        first.execute("BEGIN")
+        tables.create(first, GATEWAY.ledger)
+        with ThreadPoolExecutor(1) as pool:
+            created = pool.submit(tables.create, second, GATEWAY.ledger)
+            wait_until_blocked(first, second.info.backend_pid)
+            first.execute(ended.encode())
+            created.result(LIMIT)
+        query = "SELECT relname FROM pg_class WHERE relnamespace IN ('drizzle'::regnamespace, 'mosaic'::regnamespace)"
+        names = {str(name) for (name,) in second.execute(query)}
+    assert names == {
+        "__drizzle_migrations",
+        "__drizzle_migrations_id_seq",
+        "__drizzle_migrations_pkey",
+        "migration_progress",
+        "migration_progress_pkey",
+    }
+
+
+def wait_until_blocked(connection: Connection, pid: int) -> None:
+    """Wait until the server process *pid* waits for *connection*."""
+    until = time.monotonic() + LIMIT
+    while time.monotonic() < until:
+        row = connection.execute("SELECT pg_backend_pid() = ANY (pg_blocking_pids(%s))", (pid,)).fetchone()
+        if row and row[0]:
+            return
+        time.sleep(0.01)
+    pytest.fail("not blocked")
 
 
 def advance_by_one(bundle: Bundle, rival: Connection) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "LockHolder",
     "MigrationsBusyError",
     "acquire",
+    "lock_creation",
     "migration_lock",
     "reacquire",
     "try_in_transaction",
@@ -31,6 +32,8 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 #: The two halves of the key: crc32 of "mosaic-gateway" and of "migrations", as signed 32-bit integers.
 KEY = (-1569950593, 1856466978)
+#: The key under which the ledger and the progress table are created: the second half is crc32 of "tables".
+CREATION_KEY = (KEY[0], -2075721183)
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 FIRST_PAUSE = 0.02  # seconds
 LONGEST_PAUSE = 0.5  # seconds
@@ -126,6 +129,11 @@ def try_in_transaction(connection: Connection) -> bool:
         return True
     connection.execute("ROLLBACK")
     return False
+
+
+def lock_creation(connection: Connection) -> None:
+    """Wait until no other transaction creates the tables of `tables`; the lock ends with the open transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", CREATION_KEY)
 
 
 def _try(connection: Connection) -> bool:

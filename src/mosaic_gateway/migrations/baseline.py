@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
-from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations import ledger, progress, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
@@ -139,8 +139,7 @@ def _scratch(connection: Connection) -> Iterator[str]:
 
 def _write(bundle: Bundle, connection: Connection) -> None:
     with connection.transaction():
-        ledger.create(connection, bundle.ledger)
-        progress.create(connection)
+        tables.create(connection, bundle.ledger)
         record = ledger.recorder(connection, bundle.ledger)
         for migration in bundle.migrations:
             progress.lock_row(connection, bundle.ledger, migration)  # its digests identify an edited statement later

@@ -24,7 +24,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import InternalError, MigrationError
-from mosaic_gateway.migrations import ledger, progress, session_state
+from mosaic_gateway.migrations import ledger, progress, session_state, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
@@ -210,8 +210,7 @@ class _Run:
 
     def _run_plan(self, plan: Plan, rows: int) -> None:
         try:
-            ledger.create(self._connection, self._bundle.ledger)
-            progress.create(self._connection)
+            tables.create(self._connection, self._bundle.ledger)
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
         executor = Executor(

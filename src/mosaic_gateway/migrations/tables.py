@@ -1,0 +1,23 @@
+"""Creation of the two tables that record applied migrations: drizzle's ledger and the progress table."""
+
+from __future__ import annotations
+
+import psycopg
+
+from mosaic_gateway.migrations import advisory_lock, ledger, progress
+from mosaic_gateway.migrations.bundle import LedgerName
+
+__all__ = ["create"]
+
+
+def create(connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName) -> None:
+    """Create what is missing of ledger and progress table, in one transaction that runs alone.
+
+    PostgreSQL derives the names of a serial column's sequence and of a primary key's index. If another session creates
+    the same table at that moment, the derived name is taken and gets a number, although the table is then created only
+    once. Run without the migration lock, two runners would leave ``__drizzle_migrations_id_seq1``.
+    """
+    with connection.transaction():
+        advisory_lock.lock_creation(connection)
+        ledger.create(connection, ledger_name)
+        progress.create(connection)
