@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from enum import Enum, auto
 
 from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway.fs.aside import Reason
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.home_lock import forget_lock, home_locked
 from mosaic_gateway.installation.layout import Home
@@ -17,8 +18,8 @@ from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.step_journal import Journal
 from mosaic_gateway_installer.step_runner import interruptible
-from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, is_erased, put_back_removed
-from mosaic_gateway_installer.upgrade.major_version import is_reverting, put_back_reverted
+from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers, lying_in, put_back_removed
+from mosaic_gateway_installer.upgrade.major_version import put_back_reverted
 
 __all__ = ["Recovery", "needs_recovery", "session"]
 
@@ -53,13 +54,13 @@ def session(home: Home, verb: str, *, recovery: Recovery = Recovery.ALL) -> Iter
 
 def needs_recovery(home: Home) -> bool:
     """Return whether `session` has something to do in *home*."""
-    return interrupted(home) or not is_erased(home) or mark_file(home).exists() or is_reverting(home)
+    return interrupted(home) or mark_file(home).exists() or bool(lying_in(home) or leftovers(home))
 
 
 def _recover(home: Home, report: Reporter, *, upgrade_too: bool) -> None:
     """Roll back an interrupted restore, upgrade or uninstall: rename what it had set aside to its original names.
 
-    With *upgrade_too* False an interrupted upgrade is left as it is. Files that an uninstall was already deleting
+    With *upgrade_too* False an interrupted upgrade is left as it is. Files that were only to be deleted
     are deleted. What a purge set aside stays: a purge can only be completed. A gateway that uses the data to be
     replaced is stopped. The caller holds the home's lock. Raises BusyError, OSError.
     """
@@ -69,7 +70,7 @@ def _recover(home: Home, report: Reporter, *, upgrade_too: bool) -> None:
         with database_at_rest(home):
             put_back(home)
     clean_up(home)
-    if is_reverting(home):
+    if lying_in(home, Reason.REVERTED):
         report.begin("Rolling back an interrupted upgrade --revert")
         gateway_process.stop(home)
         with database_at_rest(home):

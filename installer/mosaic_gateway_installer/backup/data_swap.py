@@ -3,7 +3,7 @@
 Theory of operation. All parts are renamed within the home, in the directory ``.restoring``: ``new`` has the staged
 parts, ``old`` the previous ones, and ``state.json`` records which parts existed before. That file is written before the
 first rename. While it exists, the old parts are valid, and `put_back` restores them from any intermediate state.
-`commit` renames the whole directory; from then on the new parts are valid, and the old ones are only to be deleted.
+`commit` erases the whole directory; from its rename on the new parts are valid.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mosaic_gateway.fs.aside import erase
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.fs.record_fields import Field, choice, entries, read_record
-from mosaic_gateway.fs.staging import remove_tree, sync_directory
+from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["PARTS", "SWAP", "clean_up", "commit", "exchange", "interrupted", "put_back", "staging"]
 
 SWAP = ".restoring"
-DONE = ".restored.tmp"
 STATE = "state.json"
 #: The parts that are exchanged, in this order. The data is last: without it the gateway cannot start.
 PARTS = ("secrets", "config.toml", "receipt.json", "data")
@@ -70,25 +70,21 @@ def put_back(home: Home) -> None:
             aside, present = swap / "old" / part, home.path / part
             is_new = aside.exists() or (part not in state["present"] and present.exists())
             if is_new and present.exists():
-                remove_tree(swap / "new" / part, strict=True)
+                erase([swap / "new" / part])
                 present.rename(swap / "new" / part)
             if aside.exists():
                 aside.rename(present)
         sync_directory(home.path)
         (swap / STATE).unlink()
-    remove_tree(swap, strict=True)
+    erase([swap])
 
 
 def commit(home: Home) -> None:
     """Make the exchange final, and delete the previous parts. Raises OSError."""
-    remove_tree(home.path / DONE, strict=True)
-    (home.path / SWAP).rename(home.path / DONE)
-    sync_directory(home.path)
-    clean_up(home)
+    erase([home.path / SWAP])
 
 
 def clean_up(home: Home) -> None:
-    """Remove leftovers of interrupted commands, except for an unfinished exchange. Raises OSError."""
-    remove_tree(home.path / DONE, strict=True)
+    """Remove what an interrupted command has staged, except for an unfinished exchange. Raises OSError."""
     if not interrupted(home):
-        remove_tree(home.path / SWAP, strict=True)
+        erase([home.path / SWAP])

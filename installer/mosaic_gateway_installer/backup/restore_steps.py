@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
@@ -12,7 +11,7 @@ from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway.process.disk_full import disk_full_as
-from mosaic_gateway_installer.backup.data_swap import PARTS, SWAP, clean_up, exchange, put_back, staging
+from mosaic_gateway_installer.backup.data_swap import PARTS, clean_up, exchange, put_back, staging
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
@@ -88,7 +87,7 @@ class StageBackupStep(Step):
 
     def undo(self) -> None:
         """Remove the copy."""
-        shutil.rmtree(self.target.home.path / SWAP, ignore_errors=True)
+        clean_up(self.target.home)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.fs.aside import require_erased
 from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.home_lock import home_locked
@@ -26,7 +27,7 @@ from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, erased
+from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers
 
 __all__ = ["CHECKS"]
 
@@ -163,12 +164,12 @@ def _repair_modes(installation: Installation, fault: MosaicError) -> str:
 
 def _leftovers(installation: Installation) -> str:
     _require_no_change_in_progress(installation.home)
-    leftovers = [*_unfinished(installation.home), *erased(installation.home)]
-    if leftovers:
+    found = [*_unfinished(installation.home), *leftovers(installation.home)]
+    if found:
         raise LeftoversError(
-            f"killed processes left files: {', '.join(map(str, leftovers))}",
+            f"killed processes left files: {', '.join(map(str, found))}",
             hint="They only take space. Remove them: mosaic-gateway doctor --fix",
-            details={"paths": [str(path) for path in leftovers]},
+            details={"paths": [str(path) for path in found]},
         )
     return "none"
 
@@ -182,11 +183,12 @@ def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
     home = installation.home
     with home_locked(home, "doctor"):
         unfinished_paths = _unfinished(home)
-        count = len(unfinished_paths) + len(erased(home))
-        erase_leftovers(home)
+        count = len(unfinished_paths) + len(leftovers(home))
+        remaining = erase_leftovers(home)
         programs_of(home).remove(())
         for path in (path for path in unfinished_paths if path.parent != home.runtime):
             remove_tree(path, strict=True)
+    require_erased(remaining)
     return f"removed {count} file(s)"
 
 

@@ -18,7 +18,7 @@ from mosaic_gateway.engines.pglite.runtime import install_runtime as install_pgl
 from mosaic_gateway.engines.pglite.runtime import install_scripts
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.runtime import install_runtime as install_postgres
-from mosaic_gateway.fs.staging import discard, sync_directory
+from mosaic_gateway.fs.aside import Reason, erase, lying_aside, put_back, set_aside
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
@@ -32,7 +32,7 @@ from mosaic_gateway_installer.program_copy.store import (
     switch_to,
     wanted_snapshot,
 )
-from mosaic_gateway_installer.root.program_directory import ASIDE, program_names
+from mosaic_gateway_installer.root.program_directory import OWN_NAMES, program_names
 
 __all__ = ["LocalPrograms", "Programs", "programs_of"]
 
@@ -138,25 +138,17 @@ class LocalPrograms:
     def remove(self, names: Collection[str]) -> tuple[str, ...]:
         """See `Programs`."""
         existing = [self.home.runtime / name for name in program_names(self.home) if name in names]
-        for path in existing:
-            discard(path, strict=True)
+        erase((*existing, *(one.path for one in lying_aside(self.home.runtime, OWN_NAMES, Reason.ERASED))))
         return tuple(path.name for path in existing)
 
     def set_aside(self, names: Collection[str]) -> None:
         """See `Programs`."""
-        for name in program_names(self.home):
-            if name in names and name.startswith("postgresql-"):
-                path = self.home.runtime / name
-                path.rename(path.with_name(f".{name}.reverted"))
+        own = [name for name in program_names(self.home) if name in names and name.startswith("postgresql-")]
+        set_aside([self.home.runtime / name for name in own], Reason.REVERTED)
 
     def put_back(self) -> None:
         """See `Programs`."""
-        for name in program_names(self.home):
-            match = ASIDE.fullmatch(name)
-            if match is not None and not (self.home.runtime / match[1]).exists():
-                (self.home.runtime / name).rename(self.home.runtime / match[1])
-        if self.home.runtime.is_dir():
-            sync_directory(self.home.runtime)
+        put_back(lying_aside(self.home.runtime, OWN_NAMES, Reason.REVERTED))
 
     def tools(self, scratch: Home) -> Runtime:
         """See `Programs`."""
@@ -200,7 +192,7 @@ class _RootsPrograms:
         self.broker.ask(Request.SET_ASIDE_PROGRAMS, {"names": list(names)})
 
     def put_back(self) -> None:
-        if any(ASIDE.fullmatch(name) for name in program_names(self.home)):
+        if lying_aside(self.home.runtime, OWN_NAMES, Reason.REVERTED):
             self.broker.ask(Request.PUT_BACK_PROGRAMS)
 
     def tools(self, scratch: Home) -> Runtime:

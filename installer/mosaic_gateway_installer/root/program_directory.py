@@ -7,20 +7,20 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from mosaic_gateway.fs.aside import lying_aside
 from mosaic_gateway.installation.layout import Home
 
-__all__ = ["ASIDE", "open_to_all", "program_names"]
+__all__ = ["OWN_NAMES", "open_to_all", "program_names"]
 
 #: Names that this package creates in a directory of programs.
 OWN_NAMES = re.compile(r"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current")
-ASIDE = re.compile(r"\.(postgresql-[\w.]+)\.reverted")
 
 
 def program_names(home: Home) -> tuple[str, ...]:
     """Return the names of this package's program copies in *home*, including those set aside."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        names = sorted(os.listdir(home.runtime))  # noqa: PTH208 - names suffice
-        return tuple(name for name in names if OWN_NAMES.fullmatch(name) or ASIDE.fullmatch(name))
+        names = {path.name for path in home.runtime.iterdir() if OWN_NAMES.fullmatch(path.name)}
+        return tuple(sorted(names | {one.path.name for one in lying_aside(home.runtime, OWN_NAMES)}))
     return ()
 
 

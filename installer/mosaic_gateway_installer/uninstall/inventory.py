@@ -1,10 +1,9 @@
 """The files that an installation owns in its home, selected by name, and their removal. All other files stay.
 
-Theory of operation. A removal has two phases. *Set aside*: each file or directory is renamed within its directory
-(``runtime/current`` to ``runtime/.current.removed``); this can be rolled back by another rename. *Erase*: what was
-set aside is renamed a last time (``.current.erased``), which cannot be rolled back, and is deleted; then empty
-directories are removed. After a kill in the first phase the next run rolls back or continues. After a kill in the
-second phase it deletes the rest: an uninstall, or `recover` before another verb.
+Theory of operation. A removal has two phases. First, each file or directory is set aside within its directory; this can
+be rolled back. Then what was set aside is erased, which cannot be rolled back, and empty directories are removed
+(`mosaic_gateway.fs.aside`). After a kill in the first phase the next run rolls back or continues. After a kill in the
+second phase, or if something could not be deleted, it deletes the rest: an uninstall, or recovery before another verb.
 """
 
 from __future__ import annotations
@@ -14,40 +13,43 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
+from mosaic_gateway.fs.aside import Aside, Reason, erase, lying_aside, put_back, set_aside
+from mosaic_gateway.fs.staging import TEMPORARY
 from mosaic_gateway.gateway.control.program import current_link
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway_installer.backup.data_swap import SWAP
 from mosaic_gateway_installer.backup.stored_backups import NAME, backups_of
 from mosaic_gateway_installer.program_copy.store import launcher
+from mosaic_gateway_installer.root.program_directory import OWN_NAMES
 
 __all__ = [
     "data_and_settings",
-    "erase",
+    "erase_inventory",
     "erase_leftovers",
-    "erased",
     "has_empty_directories",
     "inventory",
-    "is_erased",
+    "leftovers",
+    "lying_in",
     "programs",
     "put_back_removed",
-    "set_aside",
+    "set_inventory_aside",
 ]
 
 #: Names that belong to the installation in each directory of a home, including everything below them.
-RUNTIME = re.compile(
-    rf"postgresql-[\w.]+|gateway-[\w.+!]+|pglite-[\w.-]+|node-[\w.]+|node\.json|current|\.postgresql-[\w.]+\.reverted|{TEMPORARY.pattern}"
-)
+RUNTIME = re.compile(rf"{OWN_NAMES.pattern}|{TEMPORARY.pattern}")
 COMMAND = re.compile(rf"mosaic-gateway|{TEMPORARY.pattern}")
 RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TEMPORARY.pattern}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
-DATA = re.compile(
-    rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|\.postgres-\d+\.reverted|{TEMPORARY.pattern}"
-)
+DATA = re.compile(rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|{TEMPORARY.pattern}")
 SECRETS = re.compile(rf"[a-z0-9-]+|{TEMPORARY.pattern}")
-TOP = re.compile(rf"{TEMPORARY.pattern}|\.restored\.tmp|\.upgraded\.tmp|last-upgrade\.json")
+TOP = re.compile(rf"{TEMPORARY.pattern}|last-upgrade\.json")
 SETTINGS = re.compile(r"config\.toml|upgrade\.json")
 BACKUPS = re.compile(rf"{NAME.pattern}|{TEMPORARY.pattern}")
+#: Parts of the home that a restore or a rollback replaces.
+PARTS = re.compile(rf"secrets|data|{re.escape(SWAP)}")
+#: What a killed restore or rollback of version 0.1.0 has replaced.
+FORMER = re.compile(r"\.(restored|upgraded)\.tmp")
 
 
 def programs(home: Home) -> tuple[Path, ...]:
@@ -65,44 +67,58 @@ def inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
     return (*programs(home), *(data_and_settings(home) if everything else ()))
 
 
-def set_aside(paths: tuple[Path, ...]) -> None:
-    """Rename *paths* within their directories. Raises OSError."""
-    for path in paths:
-        path.rename(path.with_name(f".{path.name}.removed"))
+def set_inventory_aside(home: Home, *, everything: bool) -> None:
+    """Set aside what an uninstall or a purge removes, except for what this user cannot rename. Raises OSError."""
+    paths = inventory(home, everything=everything)
+    set_aside((path for path in paths if os.access(path.parent, os.W_OK)), Reason.REMOVED)
 
 
 def put_back_removed(home: Home) -> None:
-    """Roll back `set_aside` in *home* for everything that was not erased. Raises OSError."""
-    for path in _renamed(home, "removed"):
-        before = path.with_name(path.name.removeprefix(".").removesuffix(".removed"))
-        if not before.exists():
-            path.rename(before)
+    """Roll back `set_inventory_aside` for everything that was not erased. Raises OSError."""
+    put_back(lying_in(home, Reason.REMOVED))
 
 
-def erase(home: Home, *, everything: bool) -> None:
-    """Delete what was set aside in *home*, and then empty directories. Raises OSError."""
-    for path in _renamed(home, "removed"):
-        path.rename(path.with_name(f"{path.name.removesuffix('.removed')}.erased"))
-    erase_leftovers(home)
-    _remove_empty(home, everything=everything)
+def erase_inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
+    """Delete what was set aside in *home*, and then empty directories; return what could not be deleted.
 
-
-def erased(home: Home) -> tuple[Path, ...]:
-    """Return what can only be deleted: what a killed `erase` left in *home*, and `_former_programs`."""
-    return (*_renamed(home, "erased"), *_former_programs(home))
-
-
-def erase_leftovers(home: Home) -> None:
-    """Delete what `erased` returns; what is only set aside stays. Raises OSError."""
-    leftovers = erased(home)
-    owned_by_root = [path.name for path in leftovers if path.lstat().st_uid == 0 and not path.is_symlink()]
-    if owned_by_root and home.broker is not None:
-        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
-    for path in leftovers:
-        remove_tree(path, strict=True)
-    for directory in {path.parent for path in leftovers} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
+    Raises OSError.
+    """
+    remaining = erase(one.path for one in lying_in(home, Reason.REMOVED))
+    remaining = tuple(dict.fromkeys((*remaining, *erase_leftovers(home), *inventory(home, everything=everything))))
+    for directory in _directories(home, everything=everything):
         with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()
+    return remaining
+
+
+def lying_in(home: Home, *reasons: Reason) -> tuple[Aside, ...]:
+    """Return what lies aside in *home* for *reasons*, by default all: what the next verb puts back or deletes."""
+    places = [*_program_places(home), *_data_places(home), (home.path, PARTS)]
+    if home.programs is not None:
+        places.append((home.runtime, OWN_NAMES))
+    return tuple(one for directory, names in places for one in lying_aside(directory, names, *reasons))
+
+
+def leftovers(home: Home) -> tuple[Path, ...]:
+    """Return what can only be deleted: what was erased incompletely in *home*, and what earlier versions left."""
+    erased = (one.path for one in lying_in(home, Reason.ERASED) if one.path.parent != home.programs)
+    return (*erased, *_named(home.path, FORMER), *_former_programs(home))
+
+
+def erase_leftovers(home: Home) -> tuple[Path, ...]:
+    """Delete what `leftovers` returns, and return what could not be deleted; what was set aside otherwise stays.
+
+    Raises OSError.
+    """
+    paths = leftovers(home)
+    owned_by_root = [path.name for path in paths if path.lstat().st_uid == 0 and not path.is_symlink()]
+    if owned_by_root and home.broker is not None:
+        home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
+    remaining = erase(paths)
+    for directory in {path.parent for path in paths} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
+        with suppress(OSError):  # not empty: it contains other files
+            directory.rmdir()
+    return remaining
 
 
 def _former_programs(home: Home) -> tuple[Path, ...]:
@@ -116,19 +132,8 @@ def _former_programs(home: Home) -> tuple[Path, ...]:
     return (*_named(launcher(own).parent, COMMAND), *_named(own.runtime, RUNTIME))
 
 
-def _remove_empty(home: Home, *, everything: bool) -> None:
-    for directory in _directories(home, everything=everything):
-        with suppress(OSError):  # not empty: it contains other files
-            directory.rmdir()
-
-
-def is_erased(home: Home) -> bool:
-    """Return whether nothing that was set aside is left in *home*."""
-    return not _renamed(home, "removed") and not erased(home)
-
-
 def has_empty_directories(home: Home, *, everything: bool) -> bool:
-    """Return whether there is an empty directory that `erase` would remove."""
+    """Return whether there is an empty directory that `erase_inventory` would remove."""
     return any(
         directory.is_dir() and not any(directory.iterdir()) for directory in _directories(home, everything=everything)
     )
@@ -161,19 +166,8 @@ def _data_places(home: Home) -> Places:
     return (home.data, DATA), (home.secrets, SECRETS), (home.path, SETTINGS), (backups_of(home), BACKUPS)
 
 
-def _renamed(home: Home, ending: str) -> list[Path]:
-    """Return the installation's files that were renamed with *ending*."""
-    return [
-        path
-        for directory, names in (*_program_places(home), *_data_places(home))
-        for path in _named(directory, re.compile(rf"\.({names.pattern})\.{ending}"))
-    ]
-
-
 def _named(directory: Path, names: re.Pattern[str]) -> tuple[Path, ...]:
     try:
-        with os.scandir(directory) as entries:
-            matching = sorted(entry.name for entry in entries if names.fullmatch(entry.name))
+        return tuple(sorted(path for path in directory.iterdir() if names.fullmatch(path.name)))
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    return tuple(directory / name for name in matching)

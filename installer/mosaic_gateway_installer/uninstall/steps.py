@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from mosaic_gateway.engines.pglite.template import remove_template
 from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.fs.aside import require_erased
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.installation.home_lock import forget_lock
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
@@ -23,12 +24,13 @@ from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.uninstall.inventory import (
-    erase,
+    erase_inventory,
     has_empty_directories,
     inventory,
-    is_erased,
+    leftovers,
+    lying_in,
     put_back_removed,
-    set_aside,
+    set_inventory_aside,
 )
 
 __all__ = ["EraseStep", "RecordStateStep", "RemoveCachesStep", "RemoveHomeStep", "RemoveProgramsStep", "SetAsideStep"]
@@ -87,7 +89,7 @@ class SetAsideStep(Step):
         """Rename it. Raises `EngineBusyError` if another process uses the database."""
         home = self.target.home
         with database_at_rest(home):
-            set_aside(inventory(home, everything=self.everything))
+            set_inventory_aside(home, everything=self.everything)
 
     def undo(self) -> None:
         """Rename it back."""
@@ -111,13 +113,14 @@ class EraseStep(Step):
         """Return whether there is nothing to delete, now or after `SetAsideStep`."""
         home = self.target.home
         remaining = inventory(home, everything=self.everything) or self._sockets()
-        return is_erased(home) and not remaining and not has_empty_directories(home, everything=self.everything)
+        aside = lying_in(home) or leftovers(home)
+        return not (aside or remaining) and not has_empty_directories(home, everything=self.everything)
 
     def apply(self) -> None:
-        """Delete it, and then the installation's empty directories."""
+        """Delete it, and then the installation's empty directories. Raises `RemovalIncompleteError` at the end."""
         for directory in self._sockets():
             shutil.rmtree(directory, ignore_errors=True)
-        erase(self.target.home, everything=self.everything)
+        require_erased(erase_inventory(self.target.home, everything=self.everything))
 
     def _sockets(self) -> list[Path]:
         return outside_directories(self.target.home, runtime_directory(process_environment()))

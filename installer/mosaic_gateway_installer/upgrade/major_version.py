@@ -12,20 +12,19 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runtimes_of, wheel_version
+from mosaic_gateway.fs.aside import Reason, erase, lying_aside, put_back
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer
 from mosaic_gateway.fs.record_format import RecordFormat
-from mosaic_gateway.fs.staging import discard
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.root.program_directory import program_names
+from mosaic_gateway_installer.root.program_directory import OWN_NAMES
 
 __all__ = [
     "MajorRecord",
     "decision_for",
-    "is_reverting",
     "old_clusters",
     "programs_major",
     "put_back_reverted",
@@ -35,7 +34,6 @@ __all__ = [
     "remove_old_clusters",
     "remove_record",
     "remove_reverted",
-    "reverted_path",
     "undo_major",
     "write_record",
 ]
@@ -133,7 +131,7 @@ def undo_major(home: Home) -> bool:
         return False
     created = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
     if new is not None and created:
-        discard(new)
+        erase([new])
     remove_file(record_file(home))
     return created
 
@@ -141,16 +139,10 @@ def undo_major(home: Home) -> bool:
 def remove_old_clusters(home: Home) -> tuple[str, ...]:
     """Remove the clusters that an upgrade has retained, and their programs; return the names. Raises OSError."""
     old = old_clusters(home)
-    for path in old:
-        discard(path)
+    erase(old)
     majors = {int(path.name.removeprefix("postgres-")) for path in old}
     copies = [copy_of(home, runtime.version).name for runtime in runtimes_of(home) if runtime.major in majors]
     return (*(path.name for path in old), *programs_of(home).remove(copies))
-
-
-def reverted_path(path: Path) -> Path:
-    """Return the path to which a revert moves the cluster *path*."""
-    return path.with_name(f".{path.name}.reverted")
 
 
 def put_back_reverted(home: Home) -> None:
@@ -158,24 +150,11 @@ def put_back_reverted(home: Home) -> None:
 
     No process may use the database meanwhile. Raises OSError.
     """
-    for path in _reverted(home):
-        original = path.with_name(path.name.removeprefix(".").removesuffix(".reverted"))
-        if not original.exists():
-            path.rename(original)
+    put_back(lying_aside(home.data, NAME, Reason.REVERTED))
     programs_of(home).put_back()
 
 
 def remove_reverted(home: Home) -> None:
     """Remove the cluster and programs that a completed revert had set aside. Raises OSError."""
-    for path in _reverted(home):
-        discard(path)
-    programs_of(home).remove([name for name in program_names(home) if name.startswith(".")])
-
-
-def is_reverting(home: Home) -> bool:
-    """Return whether an unfinished revert has set a cluster or programs aside."""
-    return bool(_reverted(home)) or any(name.startswith(".") for name in program_names(home))
-
-
-def _reverted(home: Home) -> list[Path]:
-    return sorted(home.data.glob(".postgres-*.reverted"))
+    erase(one.path for one in lying_aside(home.data, NAME, Reason.REVERTED))
+    programs_of(home).remove([one.path.name for one in lying_aside(home.runtime, OWN_NAMES, Reason.REVERTED)])

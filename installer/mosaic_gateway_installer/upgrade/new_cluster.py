@@ -1,7 +1,7 @@
 """Upgrade to a new major version of PostgreSQL, with ``pg_upgrade`` into a new cluster beside the old one.
 
-Theory of operation. The new cluster is created in a temporary home, ``data/.upgrading``, which no other command uses.
-It is started there, analyzed, and its extensions are updated. Then the rows of every table are counted and hashed; a
+Theory of operation. The new cluster is created in a temporary home below ``data``, which no other command uses. It
+is started there, analyzed, and its extensions are updated. Then the rows of every table are counted and hashed; a
 cluster with other rows than the old one is discarded. Renaming it to ``data/postgres-<new>`` is the one visible change,
 because the newest cluster is the one that runs. The old cluster and its programs remain until
 `major_version.remove_old_clusters`. Until then the upgrade can be reverted by a rename, provided that nothing has been
@@ -29,7 +29,7 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.staging import remove_tree, sync_directory
+from mosaic_gateway.fs.staging import remove_tree, sync_directory, temporaries, temporary_sibling
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.environment import process_environment, runtime_directory
@@ -46,7 +46,8 @@ from mosaic_gateway_installer.upgrade.major_version import (
 __all__ = ["remove_unfinished_cluster", "upgrade_to_new_major"]
 
 #: The temporary home of the new cluster: in ``data``, because the cluster is renamed from there.
-STAGE = ".upgrading"
+STAGE = "upgrade"
+FORMER_STAGE = ".upgrading"  # of version 0.1.0
 STATISTICS_LIMIT = 3600.0  # seconds
 MISSING_STATISTICS = 18  # first major version of vacuumdb with --missing-stats-only
 APPLICATION = "mosaic-gateway upgrade"
@@ -88,7 +89,7 @@ def upgrade_to_new_major(target: Target) -> None:
 @contextmanager
 def _stage(home: Home) -> Iterator[Home]:
     """Yield an empty temporary home in the data directory of *home*, and remove it afterwards."""
-    stage = Home(home.data / STAGE)
+    stage = Home(temporary_sibling(home.data / STAGE))
     remove_unfinished_cluster(home)
     make_directory(stage.data)
     make_directory(stage.run)
@@ -100,13 +101,12 @@ def _stage(home: Home) -> Iterator[Home]:
 
 def remove_unfinished_cluster(home: Home) -> None:
     """Remove the temporary home of an upgrade that was killed; kill servers that pg_upgrade may have left running."""
-    stage = Home(home.data / STAGE)
-    if not stage.path.exists():
-        return
-    for cluster in stage.data.glob("postgres-*"):
-        kill_processes(cluster)
-    for directory in (*outside_directories(stage, runtime_directory(process_environment())), stage.path):
-        remove_tree(directory)
+    for path in (*temporaries(home.data, f"{STAGE}."), home.data / FORMER_STAGE):
+        stage = Home(path)
+        for cluster in stage.data.glob("postgres-*"):
+            kill_processes(cluster)
+        for directory in (*outside_directories(stage, runtime_directory(process_environment())), path):
+            remove_tree(directory)
 
 
 @contextmanager

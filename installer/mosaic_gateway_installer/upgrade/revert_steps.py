@@ -1,7 +1,7 @@
 """The steps of reverting the last upgrade: previous data, programs and receipt are restored, each by a rename.
 
-The new cluster is set aside under a name that ends in ``.reverted``. It is put back when the step is undone, or, after
-SIGKILL, by the next command (`major_version.put_back_reverted`, `data_swap.put_back`).
+The new cluster is set aside. It is put back when the step is undone, or, after SIGKILL, by the next command
+(`major_version.put_back_reverted`, `data_swap.put_back`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.runtime import copy_of, runtimes_of
 from mosaic_gateway.errors import InternalError, RefusedError
+from mosaic_gateway.fs.aside import Reason, set_aside
 from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.fs.record_fields import RecordError, read_content
-from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
@@ -28,7 +28,7 @@ from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
-from mosaic_gateway_installer.upgrade.major_version import put_back_reverted, reverted_path
+from mosaic_gateway_installer.upgrade.major_version import put_back_reverted
 
 __all__ = ["CheckLossStep", "LossError", "RevertClusterStep", "RevertProgramStep", "RevertReceiptStep", "ServeStep"]
 
@@ -103,8 +103,7 @@ class RevertClusterStep(Step):
         if new is None:
             raise InternalError(f"{home.data} has no cluster")
         with database_at_rest(home):
-            new.rename(reverted_path(new))
-            sync_directory(home.data)
+            set_aside([new], Reason.REVERTED)
             old = cluster_of(home)
             newer = [runtime for runtime in runtimes_of(home) if old is not None and runtime.major > major_of(old)]
             programs_of(home).set_aside([copy_of(home, runtime.version).name for runtime in newer])

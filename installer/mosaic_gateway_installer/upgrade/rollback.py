@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.fs.files import make_directory, remove_file
+from mosaic_gateway.fs.aside import erase
+from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME, RecordError
-from mosaic_gateway.fs.staging import remove_tree, sync_directory
+from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
@@ -37,7 +38,6 @@ class BackupGoneError(RefusedError):
 
 #: Restored in this order. The data is last: if it is still in the backup, the restore is incomplete.
 PARTS = ("secrets", "config.toml", "receipt.json", "data")
-ASIDE = ".upgraded.tmp"
 
 
 def restore_data(home: Home, mark: UpgradeMark) -> None:
@@ -62,15 +62,10 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
             raise RecordError(backup / part, "", "it is a symbolic link")
     write_mark(home, replace(mark, phase=Phase.RESTORING))
     with database_at_rest(home):
-        aside = home.path / ASIDE
-        if aside.exists() and not any((backup / part).exists() for part in PARTS):
-            remove_tree(aside, strict=True)
-        make_directory(aside)
         for part in PARTS:
-            _restore_part(backup / part, home.path / part, aside / part)
+            _restore_part(backup / part, home.path / part)
         sync_directory(home.path)
-        remove_tree(aside, strict=True)
-        remove_tree(backup, strict=True)
+        erase([backup])
         with suppress(OSError):
             backup.parent.rmdir()
 
@@ -84,7 +79,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         restore_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
-        remove_tree(backups_of(home) / mark.backup, strict=True)
+        erase([backups_of(home) / mark.backup])
     remove_leftovers(home)
     remove_unfinished_cluster(home)
     remove_newer_programs(home)
@@ -110,10 +105,9 @@ def _is_dump(backup: Path) -> bool:
     return False
 
 
-def _restore_part(saved: Path, target: Path, aside: Path) -> None:
+def _restore_part(saved: Path, target: Path) -> None:
     if not saved.exists():
         return
     if target.is_dir():  # a file is replaced atomically: a home without a receipt would not be recognized
-        remove_tree(aside, strict=True)
-        target.rename(aside)
+        erase([target])
     saved.rename(target)

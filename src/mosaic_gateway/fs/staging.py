@@ -16,7 +16,6 @@ from pathlib import Path
 
 __all__ = [
     "TEMPORARY",
-    "discard",
     "remove_temporaries",
     "remove_tree",
     "staged",
@@ -84,17 +83,6 @@ def staged(target: Path, *, replace: bool = False, durable: bool = True) -> Iter
             raise
     if durable:
         sync_directory(target.parent)
-
-
-def discard(path: Path, *, strict: bool = False) -> None:
-    """Remove *path* under a temporary name, so that no process takes a part of it for the whole.
-
-    Raises OSError if it cannot be renamed; with *strict*, also if it cannot be removed.
-    """
-    renamed = temporary_sibling(path)
-    path.rename(renamed)
-    sync_directory(path.parent)
-    remove_tree(renamed, strict=strict)
 
 
 def remove_tree(path: Path, *, strict: bool = False) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from mosaic_gateway.fs.staging import (
     TEMPORARY,
-    discard,
     remove_temporaries,
     remove_tree,
     staged,
@@ -108,17 +107,6 @@ def test_a_replaced_directory_is_put_back_if_the_new_one_is_missing(tmp_path: Pa
         pass
     assert (target / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
-
-
-def test_removal_goes_through_a_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed removal leaves is a temporary, never half of a directory under its own name."""
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "file").touch()
-    monkeypatch.setattr("mosaic_gateway.fs.staging.remove_tree", lambda _path, **_options: None)
-    discard(target)
-    assert not target.exists()
-    assert len(temporaries(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.fs.staging import discard, remove_tree, temporaries
+from mosaic_gateway.fs.aside import erase, require_erased
+from mosaic_gateway.fs.staging import remove_tree, temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway_installer.backup.retention import to_prune
@@ -19,7 +20,8 @@ __all__ = ["prune"]
 def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Outcome:
     """Remove the backups of *home* beyond the newest *keep* that are older than *older_than* days.
 
-    Backups that cannot be read are not removed. Raises `NotInstalledError`, BusyError, OSError.
+    Backups that cannot be read are not removed. Raises `NotInstalledError`, BusyError, `RemovalIncompleteError`,
+    OSError.
     """
     installed(home)
     directory = backups_of(home)
@@ -31,7 +33,7 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
             for path in temporaries(directory):
                 remove_tree(path, strict=True)
             for backup in pruned:
-                discard(backup.path, strict=True)
+                require_erased(erase([backup.path]))
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
     retained = len(backups) - len(pruned)

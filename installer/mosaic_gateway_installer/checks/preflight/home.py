@@ -29,7 +29,7 @@ __all__ = [
 #: Characters that a shell does not take literally between double quotes, and control characters.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
 #: Files that a killed install or restore leaves in a directory that is not a home yet.
-OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.restor(ing|ed\.tmp)")
+OWN_LEFTOVERS = re.compile(r"\.lock|journal\.jsonl|\.restor(ing|ed\.tmp)|\.\.restoring\.[0-9a-f]{8}\.erased")
 
 
 class HomeNoExecError(PreflightError):
