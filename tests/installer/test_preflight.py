@@ -24,7 +24,7 @@ from mosaic_gateway_installer.checks.preflight import PreflightFailedError, chec
 from mosaic_gateway_installer.checks.preflight.disk_space import needs, program_needs
 from mosaic_gateway_installer.checks.preflight.home import HomeForeignError
 from mosaic_gateway_installer.checks.preflight.run import CHECKS
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 MEGABYTE = 1024**2
 HASWELL = frozenset(["fpu", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe", "popcnt", "sse4_2"])
@@ -35,15 +35,15 @@ GOOD = HostFacts(
 )  # fmt: skip
 
 
-def _subject(tmp_path: Path, **changes: Any) -> Subject:
+def _target_of(tmp_path: Path, **changes: Any) -> Target:
     values: dict[str, Any] = {
         "config": Config(home=Home(tmp_path / "home")), "receipt": None, "home_fault": None, "host": GOOD,
     }  # fmt: skip
-    return Subject(**{**values, **changes})
+    return Target(**{**values, **changes})
 
 
-def _run_check(check: str, subject: Subject) -> CheckResult:
-    return next(examine(one, subject) for one in CHECKS if one.id == check)
+def _run_check(check: str, target: Target) -> CheckResult:
+    return next(examine(one, target) for one in CHECKS if one.id == check)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_checks_of_the_machine(
     tmp_path: Path, check: str, change: dict[str, Any], level: Level, code: str, text: str
 ) -> None:
     """A wrong fact, and only that, is a fault or a warning with its code and a hint."""
-    result = _run_check(check, _subject(tmp_path, host=replace(GOOD, **change)))
+    result = _run_check(check, _target_of(tmp_path, host=replace(GOOD, **change)))
     assert (result.level, result.code) == (level, code)
     assert text in result.message
     assert bool(result.hint) is (level in {Level.FAULT, Level.WARNING})
@@ -102,11 +102,11 @@ def test_checks_depend_on_the_engine(tmp_path: Path) -> None:
     bad = replace(GOOD, machine="riscv64", cpu=Cpu("slow", "0", frozenset({"fpu"})), has_locale=False)
     server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER, database_url=Secret("postgresql://x"))
     for check, level in {"platform": Level.OK, "cpu": Level.UNCHECKED, "locale": Level.UNCHECKED}.items():
-        assert _run_check(check, _subject(tmp_path, host=bad, config=server)).level is level
+        assert _run_check(check, _target_of(tmp_path, host=bad, config=server)).level is level
     own = replace(server, engine=EngineName.POSTGRES, postgres_bin=tmp_path)
-    assert _run_check("platform", _subject(tmp_path, host=bad, config=own)).level is Level.OK
-    assert _run_check("locale", _subject(tmp_path, host=bad, config=own)).code == "LOCALE_MISSING"
-    assert _run_check("memory", _subject(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
+    assert _run_check("platform", _target_of(tmp_path, host=bad, config=own)).level is Level.OK
+    assert _run_check("locale", _target_of(tmp_path, host=bad, config=own)).code == "LOCALE_MISSING"
+    assert _run_check("memory", _target_of(tmp_path, host=replace(GOOD, memory=50 * MEGABYTE), config=server)).code == (
         "MEMORY_SCARCE"
     )
 
@@ -115,21 +115,21 @@ def test_pglite_needs_more_memory_for_its_first_database(tmp_path: Path, monkeyp
     """Creating a database takes about four times as much memory as running one or copying a template."""
     monkeypatch.setenv("MOSAIC_GATEWAY_CACHE", str(tmp_path / "cache"))
     config = Config(home=Home(tmp_path / "home"), engine=EngineName.PGLITE)
-    subject = _subject(tmp_path, host=replace(GOOD, memory=640 * MEGABYTE), config=config)
-    low = _run_check("memory", subject)
+    target = _target_of(tmp_path, host=replace(GOOD, memory=640 * MEGABYTE), config=config)
+    low = _run_check("memory", target)
     assert (low.code, low.details["needed_bytes"]) == ("MEMORY_LOW", 736 * MEGABYTE)
     pinned = shipped()
     template = f"{pinned.pglite}-{pinned.packages_digest}-{pinned.scripts_digest}-node20.0.0"
     (tmp_path / "cache" / "pglite" / template).mkdir(parents=True)
-    assert _run_check("memory", subject).level is Level.OK
-    assert _run_check("memory", replace(subject, host=replace(GOOD, memory=190 * MEGABYTE))).code == "MEMORY_LOW"
+    assert _run_check("memory", target).level is Level.OK
+    assert _run_check("memory", replace(target, host=replace(GOOD, memory=190 * MEGABYTE))).code == "MEMORY_LOW"
 
 
 def test_a_home_that_cannot_be_used_leaves_the_rest_to_be_asked(tmp_path: Path) -> None:
     """What depends on the home is told as not checked, everything else is checked all the same."""
     fault = HomeForeignError("not ours", hint="Choose another.")
-    subject = _subject(tmp_path, home_fault=fault, host=replace(GOOD, memory=1))
-    results = {result.check: result for result in (examine(check, subject) for check in CHECKS)}
+    target = _target_of(tmp_path, home_fault=fault, host=replace(GOOD, memory=1))
+    results = {result.check: result for result in (examine(check, target) for check in CHECKS)}
     assert results["home"].code == "HOME_FOREIGN"
     assert results["memory"].code == "MEMORY_LOW"
     assert {results[name].level for name in ("space", "inodes", "programs", "retained data")} == {Level.UNCHECKED}
@@ -137,12 +137,12 @@ def test_a_home_that_cannot_be_used_leaves_the_rest_to_be_asked(tmp_path: Path) 
 
 def test_all_faults_are_raised_in_one_error(tmp_path: Path) -> None:
     """A single fault is raised unchanged; several have the highest exit code of them; warnings are not raised."""
-    warning = _run_check("python", _subject(tmp_path, host=replace(GOOD, python=(3, 15, 0))))
+    warning = _run_check("python", _target_of(tmp_path, host=replace(GOOD, python=(3, 15, 0))))
     check_install([warning])
-    foreign = _run_check("home", _subject(tmp_path, home_fault=HomeForeignError("not ours", hint="Choose another.")))
+    foreign = _run_check("home", _target_of(tmp_path, home_fault=HomeForeignError("not ours", hint="Choose another.")))
     with pytest.raises(HomeForeignError):
         check_install([warning, foreign])
-    low = _run_check("memory", _subject(tmp_path, host=replace(GOOD, memory=1)))
+    low = _run_check("memory", _target_of(tmp_path, host=replace(GOOD, memory=1)))
     with pytest.raises(PreflightFailedError) as caught:
         check_install([warning, foreign, low])
     assert caught.value.exit_code == 7
@@ -151,13 +151,13 @@ def test_all_faults_are_raised_in_one_error(tmp_path: Path) -> None:
 
 def test_the_required_space_is_computed_from_the_files(tmp_path: Path) -> None:
     """PostgreSQL's programs need the size of their copy; with a server no space is needed for a database."""
-    parts = {need.what: need for need in program_needs(_subject(tmp_path))}
+    parts = {need.what: need for need in program_needs(_target_of(tmp_path))}
     size, files = size_of_copy(locate_wheel())
     assert (parts["PostgreSQL's programs"].size, parts["PostgreSQL's programs"].files) == (size, files)
     assert size > 20 * MEGABYTE
     server = Config(home=Home(tmp_path / "home"), engine=EngineName.SERVER)
-    assert "database cluster" in {need.what for need in needs(_subject(tmp_path))}
-    assert "database cluster" not in {need.what for need in needs(_subject(tmp_path, config=server))}
+    assert "database cluster" in {need.what for need in needs(_target_of(tmp_path))}
+    assert "database cluster" not in {need.what for need in needs(_target_of(tmp_path, config=server))}
 
 
 def test_facts_of_this_machine_can_be_read() -> None:
@@ -201,4 +201,4 @@ def test_a_missing_wheel_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(runtime, "locate_wheel", missing)
     monkeypatch.setattr(runtime, "_examined_wheel", runtime._examined_wheel.__wrapped__)  # without its cache
-    assert _run_check("engine", _subject(tmp_path)).code == "RUNTIME_MISSING"
+    assert _run_check("engine", _target_of(tmp_path)).code == "RUNTIME_MISSING"

@@ -15,7 +15,6 @@ from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.auth.errors import SchemaMissingError
 from mosaic_gateway.auth.links import setup_url
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.requirements import version_text
@@ -29,6 +28,7 @@ from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.schema_fingerprint import schema_lines
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -90,35 +90,35 @@ class ClockSkewError(AdviceError):
 
 
 @contextmanager
-def _session(installation: Installation) -> Iterator[psycopg.Connection[TupleRow]]:
+def _session(target: Target) -> Iterator[psycopg.Connection[TupleRow]]:
     """Connect to the running database; starts nothing. Raises EngineError, `NotCheckedError`."""
     try:
-        with connect(_conninfo(installation), application_name="mosaic-gateway doctor") as connection:
+        with connect(_conninfo(target), application_name="mosaic-gateway doctor") as connection:
             yield connection
     except psycopg.Error as error:
         text = error.diag.message_primary or type(error).__name__  # libpq's own text may contain the conninfo
         raise EngineError(f"the database query failed: {text}", hint="See its log: mosaic-gateway logs") from None
 
 
-def _conninfo(installation: Installation) -> str:
-    if installation.config.engine is EngineName.SERVER:
-        return engine_for(installation.config).conninfo()
-    conninfo = running_database(installation.home, installation.config.engine)
+def _conninfo(target: Target) -> str:
+    if target.config.engine is EngineName.SERVER:
+        return engine_for(target.config).conninfo()
+    conninfo = running_database(target.home, target.config.engine)
     if conninfo is None:
         raise NotCheckedError("not checked: the database is not running")
     return conninfo
 
 
-def _database(installation: Installation) -> str:
-    if installation.config.engine is EngineName.SERVER:
-        engine = engine_for(installation.config)
+def _database(target: Target) -> str:
+    if target.config.engine is EngineName.SERVER:
+        engine = engine_for(target.config)
         engine.start()
         engine.verify()
-    with _session(installation) as connection:
+    with _session(target) as connection:
         before = datetime.now(UTC)
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         after = datetime.now(UTC)
-        if installation.config.engine is EngineName.SERVER and row is not None:
+        if target.config.engine is EngineName.SERVER and row is not None:
             _check_skew(row[0], before, after)
             return f"it answers; PostgreSQL {version_text(connection.info.server_version)}"
     return "it answers"
@@ -133,8 +133,8 @@ def _check_skew(server_time: datetime, before: datetime, after: datetime) -> Non
         )
 
 
-def _schema(installation: Installation) -> str:
-    with _session(installation) as connection:
+def _schema(target: Target) -> str:
+    with _session(target) as connection:
         pending = [planned for bundle in load_bundles() for planned in read_plan(connection, bundle).pending]
     partial = [planned for planned in pending if _is_partly_applied(planned)]
     if partial:
@@ -145,9 +145,9 @@ def _schema(installation: Installation) -> str:
         )
     if pending:
         tags = [planned.migration.tag for planned in pending]
-        if installation.receipt.version != __version__:  # migrating now would break the installed version
+        if target.installed.version != __version__:  # migrating now would break the installed version
             raise OlderVersionError(
-                f"version {installation.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
+                f"version {target.installed.version} is installed; this is {__version__}, with {len(tags)} more "
                 "migration(s)",
                 hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
                 details={"tags": tags},
@@ -167,11 +167,11 @@ def _progress_text(planned: PlannedMigration) -> str:
     return f"{planned.migration.tag} stopped after {planned.start} of {total} statements"
 
 
-def _objects(installation: Installation) -> str:
+def _objects(target: Target) -> str:
     snapshot = read_schema_snapshot()
     if snapshot is None or snapshot.digest != schema_digest(load_bundles()):
         raise NotCheckedError("not checked: this package has no schema snapshot for its migrations")
-    with _session(installation) as connection:
+    with _session(target) as connection:
         if any(read_plan(connection, bundle).pending for bundle in load_bundles()):
             raise NotCheckedError("not checked: migrations are pending")
         present = set(schema_lines(connection))
@@ -187,8 +187,8 @@ def _objects(installation: Installation) -> str:
     return f"all {len(snapshot.lines)} objects are as the migrations created them"
 
 
-def _indexes(installation: Installation) -> str:
-    with _session(installation) as connection:
+def _indexes(target: Target) -> str:
+    with _session(target) as connection:
         invalid = _invalid_indexes(connection)
     if invalid:
         names = ", ".join(f"{schema}.{index} (on {table})" for schema, index, table in invalid)
@@ -205,10 +205,10 @@ def _invalid_indexes(connection: psycopg.Connection[TupleRow]) -> Sequence[tuple
     return [(str(row[0]), str(row[1]), str(row[2])) for row in connection.execute(INVALID)]
 
 
-def _repair_indexes(installation: Installation, _fault: MosaicError) -> str:
+def _repair_indexes(target: Target, _fault: MosaicError) -> str:
     """Rebuild invalid indexes concurrently; drop those that an interrupted REINDEX CONCURRENTLY left."""
     actions = []
-    with _session(installation) as connection:
+    with _session(target) as connection:
         for schema, index, _ in _invalid_indexes(connection):
             name = sql.Identifier(schema, index)
             if TRANSIENT.fullmatch(index):
@@ -220,8 +220,8 @@ def _repair_indexes(installation: Installation, _fault: MosaicError) -> str:
     return "; ".join(actions)
 
 
-def _link(installation: Installation) -> str:
-    conninfo = _conninfo(installation)
+def _link(target: Target) -> str:
+    conninfo = _conninfo(target)
     try:
         if not accounts.needs_setup(conninfo):
             return "there is an admin"
@@ -235,12 +235,12 @@ def _link(installation: Installation) -> str:
     )
 
 
-def _issue_link(installation: Installation, _fault: MosaicError) -> str:
-    token = accounts.issue_setup_token(_conninfo(installation))
-    return f"a new link, valid once, for 24 hours: {setup_url(installation.config.url, token)}"
+def _issue_link(target: Target, _fault: MosaicError) -> str:
+    token = accounts.issue_setup_token(_conninfo(target))
+    return f"a new link, valid once, for 24 hours: {setup_url(target.config.url, token)}"
 
 
-CHECKS: tuple[Check[Installation], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="database", run=_database),
     Check(id="schema", run=_schema),
     Check(id="objects", run=_objects),

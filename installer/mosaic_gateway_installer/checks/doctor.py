@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.layout import Home
@@ -17,6 +16,7 @@ from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.checks.doctor_checks import checks_for
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
 from mosaic_gateway_installer.checks.support_archive import write_support_archive
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["doctor"]
 
@@ -64,16 +64,16 @@ def _without_link(finding: CheckResult) -> CheckResult:
 
 def _findings(home: Home, *, fix: bool) -> Iterator[CheckResult]:
     receipt = installed(home)
-    settings = examine(Check(id="settings", run=_settings), home)
+    settings = examine(Check(id="settings", run=_settings), Target(config=Config(home=home), receipt=receipt))
     yield settings
     if settings.level is not Level.OK:
         return
-    installation = Installation(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
-    for check in checks_for(installation.config.engine):
-        finding = examine(check, installation)
-        yield repair(check, installation, finding) if fix else finding
+    target = Target(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
+    for check in checks_for(target.config.engine):
+        finding = examine(check, target)
+        yield repair(check, target, finding) if fix else finding
 
 
-def _settings(home: Home) -> str:
-    load_config(home, flags={}, environ=process_environment())
-    return f"{home.config_file} is valid"
+def _settings(target: Target) -> str:
+    load_config(target.home, flags={}, environ=process_environment())
+    return f"{target.home.config_file} is valid"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check
@@ -10,7 +9,7 @@ from mosaic_gateway_installer.checks.finding import Check
 __all__ = ["checks_for"]
 
 
-def checks_for(engine: EngineName) -> tuple[Check[Installation], ...]:
+def checks_for(engine: EngineName) -> tuple[Check, ...]:
     """Return the checks of an installation with *engine*."""
     embedded = {EngineName.POSTGRES: postgres.CHECKS, EngineName.PGLITE: pglite.CHECKS}.get(engine, ())
     return (*package.CHECKS, *installation.CHECKS, *embedded, *gateway.CHECKS, *database.CHECKS)

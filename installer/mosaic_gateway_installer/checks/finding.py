@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway_installer.step import Target
 
-__all__ = ["AdviceError", "Check", "CheckResult", "Level", "NotCheckedError", "examine", "finding_lines", "repair"]
+__all__ = [
+    "AdviceError",
+    "Check",
+    "CheckResult",
+    "Level",
+    "NotCheckedError",
+    "examine",
+    "finding_lines",
+    "repair",
+    "require_home",
+]
 
-S = TypeVar("S")
 #: Level → the value of ``ok`` in the JSON form.
 OK = {"ok": True, "warning": True, "fault": False, "unchecked": None}
 MARKS = {"ok": "ok     ", "warning": "warning", "fault": "FAULT  ", "unchecked": "-      "}
@@ -24,6 +34,12 @@ class Level(StrEnum):
     WARNING = "warning"
     FAULT = "fault"
     UNCHECKED = "unchecked"
+
+
+def require_home(target: Target) -> None:
+    """Raise NotCheckedError if the home cannot be used."""
+    if target.home_fault is not None:
+        raise NotCheckedError("not checked: the home cannot be used")
 
 
 class AdviceError(MosaicError):
@@ -60,8 +76,8 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Generic[S]):
-    """One check of a subject *S*.
+class Check:
+    """One check of a target.
 
     ``run`` returns a sentence if all is well. It raises MosaicError for a fault, `AdviceError` for a warning, and
     `NotCheckedError`. ``fix`` repairs what ``run`` raised, if that is safe, and returns what it changed; otherwise
@@ -69,14 +85,14 @@ class Check(Generic[S]):
     """
 
     id: str
-    run: Callable[[S], str]
-    fix: Callable[[S, MosaicError], str] | None = None
+    run: Callable[[Target], str]
+    fix: Callable[[Target, MosaicError], str] | None = None
 
 
-def examine(check: Check[S], subject: S) -> CheckResult:
-    """Run *check* on *subject* and return its result. Only unexpected errors are raised."""
+def examine(check: Check, target: Target) -> CheckResult:
+    """Run *check* on *target* and return its result. Only unexpected errors are raised."""
     try:
-        return CheckResult(check=check.id, level=Level.OK, message=check.run(subject))
+        return CheckResult(check=check.id, level=Level.OK, message=check.run(target))
     except NotCheckedError as reason:
         return CheckResult(check=check.id, level=Level.UNCHECKED, message=str(reason))
     except MosaicError as error:
@@ -85,7 +101,7 @@ def examine(check: Check[S], subject: S) -> CheckResult:
         return _of_error(check.id, UnreadableError(str(error), hint="Run the command as the owner or as root."))
 
 
-def repair(check: Check[S], subject: S, finding: CheckResult) -> CheckResult:
+def repair(check: Check, target: Target, finding: CheckResult) -> CheckResult:
     """Run the fix of *check*, if it has one, and return the result of running the check again.
 
     If the fix fails, *finding* is returned with the reason.
@@ -93,12 +109,12 @@ def repair(check: Check[S], subject: S, finding: CheckResult) -> CheckResult:
     if check.fix is None or finding.error is None:
         return finding
     try:
-        action = check.fix(subject, finding.error)
+        action = check.fix(target, finding.error)
     except (MosaicError, OSError, NotCheckedError) as error:
         if error is finding.error:
             return finding
         return replace(finding, not_repaired=str(error))
-    return replace(examine(check, subject), repaired=action)
+    return replace(examine(check, target), repaired=action)
 
 
 class UnreadableError(MosaicError):

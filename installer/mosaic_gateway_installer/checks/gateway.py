@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import current_program
@@ -17,6 +16,7 @@ from mosaic_gateway_installer.program_copy.store import altered_files
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -39,8 +39,8 @@ class ServiceEditedError(AdviceError):
     code = "SERVICE_EDITED"
 
 
-def _program(installation: Installation) -> str:
-    program = current_program(installation.home)
+def _program(target: Target) -> str:
+    program = current_program(target.home)
     if program is None:
         raise NotCheckedError("the gateway runs from the installed package")
     altered = altered_files(program.directory)
@@ -53,11 +53,11 @@ def _program(installation: Installation) -> str:
     return f"version {program.version} in {program.directory}, all files unchanged"
 
 
-def _service(installation: Installation) -> str:
-    recorded = recorded_service(installation.home)
+def _service(target: Target) -> str:
+    recorded = recorded_service(target.home)
     if recorded is None:
         return "none; after a reboot, run mosaic-gateway start"
-    service = registered_service(installation.home)
+    service = registered_service(target.home)
     if service is None:
         raise ServiceMissingError(
             f"{recorded.described} does not exist, or is for another home",
@@ -77,11 +77,11 @@ def _service(installation: Installation) -> str:
     return service.described
 
 
-def _enable(installation: Installation, fault: MosaicError) -> str:
-    service = registered_service(installation.home)
+def _enable(target: Target, fault: MosaicError) -> str:
+    service = registered_service(target.home)
     if service is None or not isinstance(fault, ServiceNotEnabledError):
         raise fault
-    broker = installation.home.broker
+    broker = target.home.broker
     if service.is_for_root and broker is not None:
         broker.ask(Request.ENABLE_UNIT)
     else:
@@ -89,19 +89,19 @@ def _enable(installation: Installation, fault: MosaicError) -> str:
     return f"enabled {service.described}"
 
 
-def _port(installation: Installation) -> str:
+def _port(target: Target) -> str:
     """Bind the port briefly, unless this gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
-    holder = holder_of(installation.home.gateway_lock)
-    config = installation.config
+    holder = holder_of(target.home.gateway_lock)
+    config = target.config
     if holder is not None:
         return f"the gateway listens on {holder.facts.get('local_url', config.local_url)}, or is starting"
     with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free"
 
 
-def _gateway(installation: Installation) -> str:
-    state = gateway_process.state_of(installation.home)
-    if not state.running and installation.receipt.state is ReceiptState.RETAINED:
+def _gateway(target: Target) -> str:
+    state = gateway_process.state_of(target.home)
+    if not state.running and target.installed.state is ReceiptState.RETAINED:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
         raise gateway_process.NotReadyError("the gateway is not running", hint="Start it: mosaic-gateway start")
@@ -112,14 +112,14 @@ def _gateway(installation: Installation) -> str:
     return f"ready at {state.url}"
 
 
-def _start(installation: Installation, fault: MosaicError) -> str:
-    if gateway_process.state_of(installation.home, ask=False).running:
+def _start(target: Target, fault: MosaicError) -> str:
+    if gateway_process.state_of(target.home, ask=False).running:
         raise fault  # it may still be starting up
-    started = gateway_process.start(installation.home)
+    started = gateway_process.start(target.home)
     return f"started the gateway: {started.url}"
 
 
-CHECKS: tuple[Check[Installation], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="program", run=_program),
     Check(id="service", run=_service, fix=_enable),
     Check(id="port", run=_port),

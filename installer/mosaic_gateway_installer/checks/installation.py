@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
@@ -27,6 +26,7 @@ from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
+from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers
 
 __all__ = ["CHECKS"]
@@ -62,8 +62,8 @@ class ReserveMissingError(AdviceError):
     code = "RESERVE_MISSING"
 
 
-def _receipt(installation: Installation) -> str:
-    receipt, home = installation.receipt, installation.home
+def _receipt(target: Target) -> str:
+    receipt, home = target.installed, target.home
     _require_no_change_in_progress(home)
     mark = read_mark(home)
     if mark is not None:
@@ -93,8 +93,8 @@ class _Wrong:
     group: int
 
 
-def _modes(installation: Installation) -> str:
-    wrong = list(_wrong_paths(installation.home))
+def _modes(target: Target) -> str:
+    wrong = list(_wrong_paths(target.home))
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -103,7 +103,7 @@ def _modes(installation: Installation) -> str:
             hint=_remedy(first),
             details={"paths": [str(one.path) for one in wrong]},
         )
-    check_layout(installation.home)
+    check_layout(target.home)
     return "the home is closed to other users, and every file in it has the right owner"
 
 
@@ -145,12 +145,12 @@ def _children(directory: Path) -> list[Path]:
     return []
 
 
-def _repair_modes(installation: Installation, fault: MosaicError) -> str:
+def _repair_modes(target: Target, fault: MosaicError) -> str:
     """Set the modes of the owner's paths; leave those of another user as they are."""
     if not isinstance(fault, HomeModeError):
         raise fault
     repaired, foreign = [], []
-    for wrong in _wrong_paths(installation.home):
+    for wrong in _wrong_paths(target.home):
         if _is_foreign(wrong):
             foreign.append(str(wrong.path))
         else:
@@ -162,9 +162,9 @@ def _repair_modes(installation: Installation, fault: MosaicError) -> str:
     return f"set the mode of {', '.join(repaired) or 'nothing'}{f'; {left}' if foreign else ''}"
 
 
-def _leftovers(installation: Installation) -> str:
-    _require_no_change_in_progress(installation.home)
-    found = [*_unfinished(installation.home), *leftovers(installation.home)]
+def _leftovers(target: Target) -> str:
+    _require_no_change_in_progress(target.home)
+    found = [*_unfinished(target.home), *leftovers(target.home)]
     if found:
         raise LeftoversError(
             f"killed processes left files: {', '.join(map(str, found))}",
@@ -179,8 +179,8 @@ def _unfinished(home: Home) -> list[Path]:
     return [path for directory in directories for path in _children(directory) if TEMPORARY.fullmatch(path.name)]
 
 
-def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
-    home = installation.home
+def _remove_leftovers(target: Target, _fault: MosaicError) -> str:
+    home = target.home
     with home_locked(home, "doctor"):
         unfinished_paths = _unfinished(home)
         count = len(unfinished_paths) + len(leftovers(home))
@@ -192,13 +192,13 @@ def _remove_leftovers(installation: Installation, _fault: MosaicError) -> str:
     return f"removed {count} file(s)"
 
 
-def _secret(installation: Installation) -> str:
-    load_auth_secret(installation.config)
+def _secret(target: Target) -> str:
+    load_auth_secret(target.config)
     return "the authentication secret exists"
 
 
-def _disk_space(installation: Installation) -> str:
-    home = installation.home
+def _disk_space(target: Target) -> str:
+    home = target.home
     status = os.statvfs(home.path)
     free = status.f_bavail * status.f_frsize
     summary = f"{free // MEGABYTE} MB free in {home.path}"
@@ -210,7 +210,7 @@ def _disk_space(installation: Installation) -> str:
         raise DiskFullError(f"{home.path} can hold {status.f_favail} more files", hint=hint, details=details)
     if free < WARNING_BELOW:
         raise DiskLowError(summary, hint=hint, details=details)
-    embedded = installation.config.engine is EngineName.POSTGRES and home.data.is_dir()
+    embedded = target.config.engine is EngineName.POSTGRES and home.data.is_dir()
     if embedded and not disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
         raise ReserveMissingError(
             "the 64 MB that crash recovery can use on a full disk are not reserved",
@@ -219,16 +219,16 @@ def _disk_space(installation: Installation) -> str:
     return summary
 
 
-def _create_reserve(installation: Installation, fault: MosaicError) -> str:
+def _create_reserve(target: Target, fault: MosaicError) -> str:
     if not isinstance(fault, ReserveMissingError):
         raise fault
-    create_disk_reserve(installation.home)
-    if not disk_reserve_file(installation.home).exists():
+    create_disk_reserve(target.home)
+    if not disk_reserve_file(target.home).exists():
         raise fault
     return "reserved 64 MB"
 
 
-CHECKS: tuple[Check[Installation], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="receipt", run=_receipt),
     Check(id="owner and modes", run=_modes, fix=_repair_modes),
     Check(id="leftovers", run=_leftovers, fix=_remove_leftovers),

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
+from mosaic_gateway_installer.step import Target
 
-__all__ = ["CHECKS", "package_faults", "summary"]
+__all__ = ["BUNDLES", "CHECKS", "package_faults", "summary"]
 
 SHOWN = 5  # names in a message; the details have all
 
@@ -25,13 +25,13 @@ def summary(files: Sequence[str]) -> str:
     return f"{', '.join(files[:SHOWN])}{more}"
 
 
-def _package(_installation: Installation) -> str:
+def _package(_target: Target) -> str:
     count = sum(len(bundle.migrations) for bundle in load_bundles())
     return f"{count} migrations, every hash matches the lock"
 
 
-def _files(installation: Installation) -> str:
-    broker = installation.home.broker  # the account may not be able to read root's package
+def _files(target: Target) -> str:
+    broker = target.home.broker  # the account may not be able to read root's package
     faults = broker.ask(Request.CHECK_PACKAGE)[0] if broker is not None else package_faults()
     names, pinned = faults["altered"], faults["pinned"]
     if names:
@@ -68,4 +68,5 @@ def _distributions() -> list[metadata.Distribution]:
     return [*libraries.values(), *map(metadata.distribution, programs)]
 
 
-CHECKS: tuple[Check[Installation], ...] = (Check(id="package", run=_package), Check(id="files", run=_files))
+BUNDLES = Check(id="package", run=_package)
+CHECKS: tuple[Check, ...] = (BUNDLES, Check(id="files", run=_files))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.pglite.data import MAJOR, data_of
 from mosaic_gateway.engines.pglite.npm_packages import verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime, recorded_node
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -19,15 +19,15 @@ class NodeGoneError(AdviceError):
     code = "NODE_GONE"
 
 
-def _programs(installation: Installation) -> str:
+def _programs(target: Target) -> str:
     pinned, search_path = shipped(), process_environment().get("PATH")
-    runtime = find_runtime(installation.home, installation.config.pglite_dir, shipped=pinned, search_path=search_path)
+    runtime = find_runtime(target.home, target.config.pglite_dir, shipped=pinned, search_path=search_path)
     verify(runtime.modules, pinned)
     return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
 
 
-def _node(installation: Installation) -> str:
-    recorded = recorded_node(installation.home)
+def _node(target: Target) -> str:
+    recorded = recorded_node(target.home)
     if recorded is None:
         raise NodeGoneError(
             "the recorded Node.js is gone or too old; each start searches PATH for one, which a service may not have",
@@ -36,11 +36,11 @@ def _node(installation: Installation) -> str:
     return f"Node.js {recorded.version} in {recorded.binary}"
 
 
-def _data(installation: Installation) -> str:
-    return f"PostgreSQL {MAJOR} database in {data_of(installation.home)}"
+def _data(target: Target) -> str:
+    return f"PostgreSQL {MAJOR} database in {data_of(target.home)}"
 
 
-CHECKS: tuple[Check[Installation], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="programs", run=_programs),
     Check(id="node", run=_node),
     Check(id="cluster", run=_data),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
 from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, running_conninfo
@@ -15,6 +14,7 @@ from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -31,11 +31,11 @@ class StalePidFileError(AdviceError):
     code = "STALE_PID"
 
 
-def _programs(installation: Installation) -> str:
-    runtime = find_runtime(installation.home, installation.config.postgres_bin)
-    if installation.config.postgres_bin is not None:
+def _programs(target: Target) -> str:
+    runtime = find_runtime(target.home, target.config.postgres_bin)
+    if target.config.postgres_bin is not None:
         return f"PostgreSQL {runtime.version} in {runtime.bindir}"
-    copy = copy_of(installation.home, runtime.version)
+    copy = copy_of(target.home, runtime.version)
     altered = altered_files(copy)
     if altered:
         raise FilesAlteredError(
@@ -46,9 +46,9 @@ def _programs(installation: Installation) -> str:
     return f"PostgreSQL {runtime.version} in {runtime.bindir}, all files unchanged"
 
 
-def _minor(installation: Installation) -> str:
-    runtime = find_runtime(installation.home, installation.config.postgres_bin)
-    newest = wheel_version() if installation.config.postgres_bin is None else runtime.version
+def _minor(target: Target) -> str:
+    runtime = find_runtime(target.home, target.config.postgres_bin)
+    newest = wheel_version() if target.config.postgres_bin is None else runtime.version
     if Version(newest) > Version(runtime.version) and Version(newest).major == Version(runtime.version).major:
         raise OutdatedMinorError(
             f"PostgreSQL {runtime.version} runs; the package has {newest}, which corrects errors of it",
@@ -58,19 +58,19 @@ def _minor(installation: Installation) -> str:
     return f"PostgreSQL {runtime.version}"
 
 
-def _cluster(installation: Installation) -> str:
-    cluster = cluster_of(installation.home)
+def _cluster(target: Target) -> str:
+    cluster = cluster_of(target.home)
     if cluster is None:
         raise ClusterMissingError(
-            f"there is no database cluster in {installation.home.data}",
+            f"there is no database cluster in {target.home.data}",
             hint="Restore it from a backup; install would create an empty one.",
         )
     return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
 
 
-def _pid_file(installation: Installation) -> str:
-    cluster = cluster_of(installation.home)
-    if cluster is None or running_conninfo(installation.home) is not None:
+def _pid_file(target: Target) -> str:
+    cluster = cluster_of(target.home)
+    if cluster is None or running_conninfo(target.home) is not None:
         return "not stale"
     pid_file = read_pid_file(cluster)
     if pid_file is None:
@@ -84,9 +84,9 @@ def _pid_file(installation: Installation) -> str:
     )
 
 
-def _remove_pid_file(installation: Installation, fault: MosaicError) -> str:
-    cluster = cluster_of(installation.home)
-    lock = EngineLock(installation.home)
+def _remove_pid_file(target: Target, fault: MosaicError) -> str:
+    cluster = cluster_of(target.home)
+    lock = EngineLock(target.home)
     try:
         lock.acquire()
     except EngineBusyError as busy:  # another process is starting the server: the file is no longer stale
@@ -100,7 +100,7 @@ def _remove_pid_file(installation: Installation, fault: MosaicError) -> str:
     return "removed postmaster.pid"
 
 
-CHECKS: tuple[Check[Installation], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="programs", run=_programs),
     Check(id="postgres version", run=_minor),
     Check(id="cluster", run=_cluster),

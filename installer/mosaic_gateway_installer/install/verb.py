@@ -29,7 +29,6 @@ from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.checks.preflight import check_install, examine_install, inspect_home
-from mosaic_gateway_installer.checks.preflight.target import Subject
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.engine_selection import AUTO, EngineSelection, probe_engines, select_engine
 from mosaic_gateway_installer.install.options import InstallOptions
@@ -40,21 +39,15 @@ from mosaic_gateway_installer.install.step_selection import pending
 from mosaic_gateway_installer.install.steps.gateway import StartStep
 from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.session import Recovery, needs_recovery, session
-from mosaic_gateway_installer.step import Step, StepId, Target
+from mosaic_gateway_installer.step import Step, StepId, Target, missing_directories
 from mosaic_gateway_installer.step_runner import execute, interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers
 from mosaic_gateway_installer.upgrade.major_version import remove_record
 
-__all__ = ["account_of_home", "inspected", "install", "install_locked", "new_home"]
+__all__ = ["inspected", "install", "install_locked", "new_home"]
 
 LOG = logging.getLogger(__name__)
 LOG_LINES = 20
-
-
-def account_of_home(home: Home) -> str | None:
-    """Return the account that owns an installation by root, None for an ordinary user's installation."""
-    name = home.broker.facts.get("account") if home.broker is not None else None
-    return str(name) if name is not None else None
 
 
 def install(home: Home, options: InstallOptions) -> Outcome:
@@ -67,14 +60,14 @@ def install(home: Home, options: InstallOptions) -> Outcome:
         with session(home, "install"):
             pass
     with naming_lock_holder(home):
-        receipt, target, findings = inspected(home, options)
+        target, findings = inspected(home, options)
         if options.dry_run:
             return _planned(target, findings, options)
         check_install(findings)
     if home.broker is not None and home.broker.facts.get("only_checks"):
         return Outcome()
     try:
-        return _install(target, options, receipt)
+        return _install(target, options)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not target.engine_chosen or read_receipt(home) is not None:
             advise_retry(error, "install")
@@ -85,8 +78,8 @@ def install(home: Home, options: InstallOptions) -> Outcome:
 
 def inspected(
     home: Home, options: InstallOptions, *, upgrading: bool = False
-) -> tuple[Receipt | None, Target, tuple[CheckResult, ...]]:
-    """Return the receipt in *home*, the target state, and the results of the preflight checks."""
+) -> tuple[Target, tuple[CheckResult, ...]]:
+    """Return the target state of *home*, and the results of the preflight checks."""
     receipt, fault = inspect_home(home)
     try:
         target = _target(home, options, receipt)
@@ -94,20 +87,13 @@ def inspected(
         if fault is not None:
             raise fault from None
         raise
-    subject = Subject(
-        config=target.config,
-        receipt=receipt,
-        home_fault=fault,
-        accept_secret=options.accept_secret,
-        upgrading=upgrading,
-        host=read_host(),
-    )
-    return receipt, target, examine_install(subject)
+    target = replace(target, home_fault=fault, host=read_host(), upgrading=upgrading)
+    return target, examine_install(target)
 
 
 def install_locked(home: Home, options: InstallOptions, report: Reporter) -> Outcome:
     """Run the checks and steps of `install` in an existing home whose lock the caller holds."""
-    _, target, findings = inspected(home, options)
+    target, findings = inspected(home, options)
     check_install(findings)
     return _run(target, options, pending(target, options), report)
 
@@ -126,10 +112,10 @@ def new_home(target: Target) -> Iterator[None]:
                     directory.rmdir()
 
 
-def _install(target: Target, options: InstallOptions, receipt: Receipt | None) -> Outcome:
+def _install(target: Target, options: InstallOptions) -> Outcome:
     with new_home(target), session(target.home, "install", recovery=Recovery.NOTHING) as report:
-        if read_receipt(target.home) != receipt:  # another installer changed it before the lock was acquired
-            _, target, findings = inspected(target.home, options)
+        if read_receipt(target.home) != target.receipt:  # another installer changed it before the lock was acquired
+            target, findings = inspected(target.home, options)
             check_install(findings)
         return _run(target, options, pending(target, options), report)
 
@@ -172,12 +158,12 @@ def _target(home: Home, options: InstallOptions, receipt: Receipt | None) -> Tar
     config = load_config(home, flags=flags, environ=process_environment())
     choice = _engine(config, options, receipt)
     return Target(
-        home=home,
         config=replace(config, engine=choice.engine),
+        receipt=receipt,
+        accept_secret=options.accept_secret,
         engine_reason=choice.reason,
         engine_chosen=receipt is None and "engine" not in config.sources and config.postgres_bin is None,
-        account_name=account_of_home(home),
-        new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
+        new_directories=missing_directories(home),
     )
 
 

@@ -100,7 +100,7 @@ class _Removal:
 
 def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     """Plan the removal from the content of *home*. Reads only."""
-    target = Target(home=home, config=Config(home=home), account_name=None, new_directories=())
+    target = Target(config=Config(home=home), receipt=receipt)
     retained = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
     state = ReceiptState.PURGING if everything else ReceiptState.RETAINED
     reversible: list[Step] = [

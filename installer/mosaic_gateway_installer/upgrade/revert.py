@@ -20,7 +20,6 @@ from mosaic_gateway_installer.backup.restore_steps import StageBackupStep, SwapS
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import account_of_home
 from mosaic_gateway_installer.program_copy.store import is_whole
 from mosaic_gateway_installer.session import session
 from mosaic_gateway_installer.step import Step, Target
@@ -100,12 +99,7 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
             "the database is on a server, and mosaic-gateway does not revert databases on servers",
             hint="Restore the database with the server's own tools, then install the earlier version.",
         )
-    target = Target(
-        home=home,
-        config=config,
-        account_name=account_of_home(home),
-        new_directories=(),
-    )
+    target = Target(config=config, receipt=receipt)
     source_program = _source_program(home, last)
     backup = None if old_clusters(home) else _backup(home, last)
     data: tuple[Step, ...] = (RevertClusterStep(target),)

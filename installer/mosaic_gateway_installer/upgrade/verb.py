@@ -182,10 +182,10 @@ def _upgrade_engine(home: Home) -> None:
 
 
 def _inspect(home: Home) -> _Inspection:
-    receipt, target, findings = inspected(home, InstallOptions(), upgrading=True)
-    if receipt is None:
+    target, findings = inspected(home, InstallOptions(), upgrading=True)
+    if target.receipt is None:
         check_install(findings)  # raises if a check has found why there is no usable receipt
-        receipt = installed(home)
+    receipt = target.installed
     _check_state(receipt, home)
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:

@@ -23,9 +23,9 @@ from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.preflight import check_home
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import account_of_home, install_locked, new_home
+from mosaic_gateway_installer.install.verb import install_locked, new_home
 from mosaic_gateway_installer.session import session
-from mosaic_gateway_installer.step import Step, Target
+from mosaic_gateway_installer.step import Step, Target, missing_directories
 from mosaic_gateway_installer.step_runner import execute
 
 __all__ = ["BackupForeignError", "restore"]
@@ -87,12 +87,8 @@ def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
 def _target(home: Home, run_as: str | None) -> Target:
     if run_as is not None and home.broker is None:
         raise RunAsError("only root can restore for another user", hint="Leave --run-as out, or run as root.")
-    return Target(
-        home=home,
-        config=Config(home=home),  # these steps use no settings, because the restore replaces them
-        account_name=account_of_home(home),
-        new_directories=tuple(reversed([path for path in (home.path, *home.path.parents) if not path.exists()])),
-    )
+    # These steps use no settings, because the restore replaces them.
+    return Target(config=Config(home=home), new_directories=missing_directories(home))
 
 
 def _steps(target: Target, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -14,19 +14,17 @@ class InterpreterClosedError(AdviceError):
     code = "INTERPRETER_CLOSED"
 
 
-def account(subject: Subject) -> str:
+def account(target: Target) -> str:
     """Return who owns, or will own, the home. Root's process has checked that the account can reach it."""
-    broker = subject.config.home.broker
-    name = broker.facts.get("account") if broker is not None else None
+    broker, name = target.home.broker, target.account_name
     if broker is None or name is None:
         return "the home belongs to this user"
     return f"the home belongs to {name}{', which is to be created' if broker.facts.get('account_to_make') else ''}"
 
 
-def interpreter(subject: Subject) -> str:
+def interpreter(target: Target) -> str:
     """Check that the account can run the interpreter. Raises `InterpreterClosedError`."""
-    broker = subject.config.home.broker
-    name = broker.facts.get("account") if broker is not None else None
+    broker, name = target.home.broker, target.account_name
     if broker is None or name is None:
         raise NotCheckedError("not needed: it runs as this user")
     closed = broker.facts.get("interpreter_closed")
@@ -39,4 +37,4 @@ def interpreter(subject: Subject) -> str:
     return f"{name} can run it"
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="account", run=account), Check(id="interpreter", run=interpreter))
+CHECKS: tuple[Check, ...] = (Check(id="account", run=account), Check(id="interpreter", run=interpreter))

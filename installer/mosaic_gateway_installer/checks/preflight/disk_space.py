@@ -14,9 +14,9 @@ from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, wheel
 from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.disk_full import DiskFullError
-from mosaic_gateway_installer.checks.finding import Check
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.checks.finding import Check, require_home
 from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS", "SpaceNeed", "needs", "program_needs"]
 
@@ -51,54 +51,54 @@ RESERVE = SpaceNeed("reserve for crash recovery and WAL", 128 * MEGABYTE, 16)
 SMALL = SpaceNeed("settings and logs", 1 * MEGABYTE, 32)
 
 
-def needs(subject: Subject) -> tuple[SpaceNeed, ...]:
+def needs(target: Target) -> tuple[SpaceNeed, ...]:
     """Return what will be written into the home, without programs. Raises OSError."""
     parts = [SMALL]
-    if subject.config.engine is EngineName.POSTGRES and not subject.has_database:
+    if target.config.engine is EngineName.POSTGRES and not target.has_database:
         parts += [CLUSTER, RESERVE]
-    if subject.config.engine is EngineName.PGLITE and not subject.has_database:
+    if target.config.engine is EngineName.PGLITE and not target.has_database:
         parts += [PGLITE_DATA, RESERVE]
     return tuple(parts)
 
 
-def program_needs(subject: Subject) -> tuple[SpaceNeed, ...]:
+def program_needs(target: Target) -> tuple[SpaceNeed, ...]:
     """Return the programs that will be copied. Raises `RuntimeMissingError`, OSError."""
     parts = []
-    if not any(path.name == f"gateway-{__version__}" for path in snapshots(subject.config.home)):
+    if not any(path.name == f"gateway-{__version__}" for path in snapshots(target.home)):
         parts.append(PROGRAM)
-    if subject.uses_wheel and not _has_programs(subject):
+    if target.uses_wheel and not _has_programs(target):
         parts.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))
-    if subject.config.engine is EngineName.PGLITE and not _has_pglite(subject):
+    if target.config.engine is EngineName.PGLITE and not _has_pglite(target):
         parts.append(PGLITE)
     return tuple(parts)
 
 
-def _needs_by_file_system(subject: Subject) -> list[tuple[Path, tuple[SpaceNeed, ...]]]:
+def _needs_by_file_system(target: Target) -> list[tuple[Path, tuple[SpaceNeed, ...]]]:
     """Return what will be written where: one entry for each file system."""
-    home = subject.config.home
+    home = target.home
     data, programs = _existing_parent(home.path), _existing_parent(home.runtime)
     if data.stat().st_dev == programs.stat().st_dev:
-        return [(data, (*needs(subject), *program_needs(subject)))]
-    return [(data, needs(subject)), (programs, program_needs(subject))]
+        return [(data, (*needs(target), *program_needs(target)))]
+    return [(data, needs(target)), (programs, program_needs(target))]
 
 
-def _has_programs(subject: Subject) -> bool:
-    return copy_of(subject.config.home, wheel_version()).is_dir()
+def _has_programs(target: Target) -> bool:
+    return copy_of(target.home, wheel_version()).is_dir()
 
 
-def _has_pglite(subject: Subject) -> bool:
+def _has_pglite(target: Target) -> bool:
     """Return whether PGlite's packages need neither a download nor a copy."""
-    return has_packages(subject.config.home, subject.config.pglite_dir, shipped=shipped())
+    return has_packages(target.home, target.config.pglite_dir, shipped=shipped())
 
 
 def _existing_parent(path: Path) -> Path:
     return next(candidate for candidate in (path, *path.parents) if candidate.exists())
 
 
-def space(subject: Subject) -> str:
+def space(target: Target) -> str:
     """Compare the free bytes with the bytes that are needed. Raises `DiskFullError`."""
-    subject.require_home()
-    return "; ".join(_space(directory, parts) for directory, parts in _needs_by_file_system(subject))
+    require_home(target)
+    return "; ".join(_space(directory, parts) for directory, parts in _needs_by_file_system(target))
 
 
 def _space(directory: Path, parts: Sequence[SpaceNeed]) -> str:
@@ -116,10 +116,10 @@ def _space(directory: Path, parts: Sequence[SpaceNeed]) -> str:
     return f"{free // MEGABYTE} MB free in {directory}, {_megabytes(needed)} needed"
 
 
-def inodes(subject: Subject) -> str:
+def inodes(target: Target) -> str:
     """Compare the free inodes with the number that is needed. Raises `InodesExhaustedError`."""
-    subject.require_home()
-    return "; ".join(_inodes(directory, parts) for directory, parts in _needs_by_file_system(subject))
+    require_home(target)
+    return "; ".join(_inodes(directory, parts) for directory, parts in _needs_by_file_system(target))
 
 
 def _inodes(directory: Path, parts: Sequence[SpaceNeed]) -> str:
@@ -140,4 +140,4 @@ def _megabytes(size: int) -> str:
     return f"{-(-size // MEGABYTE)} MB"
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="space", run=space), Check(id="inodes", run=inodes))
+CHECKS: tuple[Check, ...] = (Check(id="space", run=space), Check(id="inodes", run=inodes))

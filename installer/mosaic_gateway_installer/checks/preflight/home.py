@@ -14,9 +14,9 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
-from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
+from mosaic_gateway_installer.checks.finding import Check, NotCheckedError, require_home
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeModeError, HomeUnusableError
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = [
     "CHECKS",
@@ -84,20 +84,20 @@ def check_home(home: Home) -> Receipt | None:
     return receipt
 
 
-def home(subject: Subject) -> str:
+def home(target: Target) -> str:
     """Report that the home can be created, or used as it is. Raises the error of `inspect_home`."""
-    if subject.home_fault is not None:
-        raise subject.home_fault
-    directory = subject.config.home.path
+    if target.home_fault is not None:
+        raise target.home_fault
+    directory = target.home.path
     return f"{directory} {'exists and is' if directory.is_dir() else 'can be created,'} closed to other users"
 
 
-def programs(subject: Subject) -> str:
+def programs(target: Target) -> str:
     """Check that programs can be executed in the home. Raises `HomeNoExecError`."""
-    if not subject.uses_wheel:
+    if not target.uses_wheel:
         raise NotCheckedError("not needed: no programs are copied into the home")
-    subject.require_home()
-    programs = subject.config.home.runtime
+    require_home(target)
+    programs = target.home.runtime
     directory = next(candidate for candidate in (programs, *programs.parents) if candidate.exists())
     if os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0):
         raise HomeNoExecError(
@@ -107,13 +107,13 @@ def programs(subject: Subject) -> str:
     return f"programs can be executed in {directory}"
 
 
-def path(subject: Subject) -> str:
+def path(target: Target) -> str:
     """Check the characters of the path. Raises `HomeUnusableError`.
 
     initdb passes the paths of its programs to a shell in double quotes (find_other_exec in src/common/exec.c).
     """
-    home_path = str(subject.config.home.path)
-    if subject.config.engine is EngineName.POSTGRES and UNQUOTABLE.search(home_path):
+    home_path = str(target.home.path)
+    if target.config.engine is EngineName.POSTGRES and UNQUOTABLE.search(home_path):
         raise HomeUnusableError(
             f"PostgreSQL cannot run in {home_path!r}",
             hint='Choose a --home without any of " $ ` \\ and control characters.',
@@ -147,7 +147,7 @@ def _check_parent(path: Path) -> None:
         )
 
 
-CHECKS: tuple[Check[Subject], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="home", run=home),
     Check(id="path", run=path),
     Check(id="programs", run=programs),

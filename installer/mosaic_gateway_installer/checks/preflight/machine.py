@@ -15,7 +15,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.environment import cache_directory, process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.host import CLUSTER_LOCALE, HostFacts
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -86,13 +86,19 @@ class LimitTooLowError(PreflightError):
     code = "LIMIT_TOO_LOW"
 
 
-def platform(subject: Subject) -> str:
+def _host(target: Target) -> HostFacts:
+    if target.host is None:
+        raise NotCheckedError("not checked: the machine was not examined")
+    return target.host
+
+
+def platform(target: Target) -> str:
     """Check that the gateway and PostgreSQL run on this system. Raises `PlatformError`."""
-    host = subject.host
+    host = _host(target)
     summary = f"{host.system} {host.machine}, {host.libc or 'unknown C library'}"
     if host.system not in MACHINES:
         raise PlatformError(f"{host.system} is not supported", hint="Use Linux or macOS.")
-    if not subject.uses_wheel:
+    if not target.uses_wheel:
         return summary
     problem = _wheel_problem(host)
     if problem is not None:
@@ -113,9 +119,9 @@ def _wheel_problem(host: HostFacts) -> str | None:
     return None
 
 
-def python(subject: Subject) -> str:
+def python(target: Target) -> str:
     """Check the interpreter. Raises `PythonUntestedError`."""
-    host = subject.host
+    host = _host(target)
     summary = f"{host.implementation} {'.'.join(map(str, host.python))}"
     if host.implementation != "cpython" or host.python[:2] > NEWEST_PYTHON:
         raise PythonUntestedError(
@@ -125,14 +131,14 @@ def python(subject: Subject) -> str:
     return summary
 
 
-def cpu(subject: Subject) -> str:
+def cpu(target: Target) -> str:
     """Check that the processor has the instructions that pgvector was compiled for. Raises `CpuDoubtfulError`.
 
     This is only a warning: `engines.postgres.selftest` runs pgvector after the first start and decides.
     """
-    host = subject.host
+    host = _host(target)
     needed = VECTOR_NEEDS.get(host.machine)
-    if not subject.uses_wheel:
+    if not target.uses_wheel:
         raise NotCheckedError("not needed: the included PostgreSQL is not used")
     if needed is None or not host.cpu.flags:
         raise NotCheckedError(f"unknown for {host.cpu.model}; tested after the first start")
@@ -146,12 +152,12 @@ def cpu(subject: Subject) -> str:
     return f"{host.cpu.model} has all instructions that pgvector uses"
 
 
-def memory(subject: Subject) -> str:
+def memory(target: Target) -> str:
     """Compare the free memory with what the gateway needs. Raises `MemoryLowError`, `MemoryScarceError`."""
-    free = subject.host.memory
+    free = _host(target).memory
     if free is None:
         raise NotCheckedError("not checked: this system does not report free memory")
-    least, good = _memory_needed(subject)
+    least, good = _memory_needed(target)
     summary = f"{free // MEGABYTE} MB of memory available"
     details = {"free_bytes": free, "needed_bytes": least}
     hint = "Stop other programs, or raise the limit of the container or service (cgroup)."
@@ -162,22 +168,22 @@ def memory(subject: Subject) -> str:
     return summary
 
 
-def _memory_needed(subject: Subject) -> tuple[int, int]:
+def _memory_needed(target: Target) -> tuple[int, int]:
     """Return the least number of bytes, and the number below which the gateway is slow."""
-    if subject.config.engine is EngineName.SERVER:
+    if target.config.engine is EngineName.SERVER:
         return LEAST_MEMORY // SERVER_SHARE, GOOD_MEMORY // SERVER_SHARE
-    if subject.config.engine is not EngineName.PGLITE:
+    if target.config.engine is not EngineName.PGLITE:
         return LEAST_MEMORY, GOOD_MEMORY
-    if subject.has_database or has_template(cache_directory(process_environment()), shipped()):
+    if target.has_database or has_template(cache_directory(process_environment()), shipped()):
         return LEAST_MEMORY_PGLITE, GOOD_MEMORY_PGLITE
     return LEAST_MEMORY_FIRST_PGLITE, LEAST_MEMORY_FIRST_PGLITE
 
 
-def locale(subject: Subject) -> str:
+def locale(target: Target) -> str:
     """Check that the C library has the cluster's locale, which initdb requires. Raises `LocaleMissingError`."""
-    if subject.config.engine is not EngineName.POSTGRES or subject.has_database:
+    if target.config.engine is not EngineName.POSTGRES or target.has_database:
         raise NotCheckedError("not needed: no cluster will be created")
-    if not subject.host.has_locale:
+    if not _host(target).has_locale:
         raise LocaleMissingError(
             f"this system has no locale {CLUSTER_LOCALE}, which the database cluster uses",
             hint="Install it. Debian, Ubuntu: apt-get install libc-bin locales; Fedora, RHEL: glibc-minimal-langpack.",
@@ -185,11 +191,11 @@ def locale(subject: Subject) -> str:
     return f"{CLUSTER_LOCALE} is available"
 
 
-def limits(subject: Subject) -> str:
+def limits(target: Target) -> str:
     """Check this process's resource limits, which the gateway and PostgreSQL inherit. Raises `LimitTooLowError`."""
     low = [
         f"{name} {value} (at least {LIMITS[name][0]}, for {LIMITS[name][1]})"
-        for name, value in subject.host.limits.items()
+        for name, value in _host(target).limits.items()
         if value is not None and value < LIMITS[name][0]
     ]
     if low:
@@ -200,7 +206,7 @@ def limits(subject: Subject) -> str:
     return "the limits of this process are high enough"
 
 
-CHECKS: tuple[Check[Subject], ...] = (
+CHECKS: tuple[Check, ...] = (
     Check(id="platform", run=platform),
     Check(id="python", run=python),
     Check(id="cpu", run=cpu),

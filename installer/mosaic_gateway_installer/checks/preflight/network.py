@@ -14,7 +14,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -25,20 +25,20 @@ class SocketPathError(PreflightError):
     code = "SOCKET_PATH"
 
 
-def port(subject: Subject) -> str:
+def port(target: Target) -> str:
     """Bind the port briefly, unless this gateway has it. Raises `PortInUseError`, `AddressUnusableError`."""
-    config = subject.config
-    holder = holder_of(config.home.gateway_lock) if subject.home_fault is None else None
+    config = target.config
+    holder = holder_of(config.home.gateway_lock) if target.home_fault is None else None
     if holder is not None and holder.facts.get("local_url", config.local_url) == config.local_url:
         return f"this installation's gateway listens on {config.local_url}, or is starting"
     with listener_for(config.home, config.host, config.port):
         return f"port {config.port} on {config.host} is free"
 
 
-def socket(subject: Subject) -> str:
+def socket(target: Target) -> str:
     """Find the directory of PostgreSQL's socket, whose path may have at most 107 bytes. Raises `SocketPathError`."""
-    home = subject.config.home
-    if subject.config.engine is EngineName.SERVER:
+    home = target.home
+    if target.config.engine is EngineName.SERVER:
         raise NotCheckedError("not needed: the database is on a server")
     fallback = runtime_directory(process_environment())
     try:
@@ -58,4 +58,4 @@ def socket(subject: Subject) -> str:
     return f"in {directory}, because the path in the home would be too long"
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="port", run=port), Check(id="socket", run=socket))
+CHECKS: tuple[Check, ...] = (Check(id="port", run=port), Check(id="socket", run=socket))

@@ -12,7 +12,7 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]
 
@@ -23,10 +23,10 @@ class OtherInstallationError(AdviceError):
     code = "OTHER_INSTALLATION"
 
 
-def others(subject: Subject) -> str:
+def others(target: Target) -> str:
     """Check the default homes. Raises `OtherInstallationError` for an installation in one of them."""
     described = []
-    for path in _default_homes(subject.config.home.path):
+    for path in _default_homes(target.home.path):
         receipt = _receipt(path)
         if receipt is not None:
             state = "data retained" if receipt.state is ReceiptState.RETAINED else f"version {receipt.version}"
@@ -60,4 +60,4 @@ def _is_running(home: Home) -> bool:
     return False
 
 
-CHECKS: tuple[Check[Subject], ...] = (Check(id="others", run=others),)
+CHECKS: tuple[Check, ...] = (Check(id="others", run=others),)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine
+from mosaic_gateway_installer.checks.package import BUNDLES
 from mosaic_gateway_installer.checks.preflight import (
     account,
     disk_space,
@@ -17,7 +17,7 @@ from mosaic_gateway_installer.checks.preflight import (
     other_installations,
     retained_data,
 )
-from mosaic_gateway_installer.checks.preflight.target import Subject
+from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS", "PreflightFailedError", "check_install", "examine_install"]
 
@@ -28,15 +28,10 @@ class PreflightFailedError(PreflightError):
     code = "PREFLIGHT_FAILED"
 
 
-def _package(_subject: Subject) -> str:
-    count = sum(len(bundle.migrations) for bundle in load_bundles())
-    return f"{count} migrations, every hash matches the lock"
-
-
-CHECKS: tuple[Check[Subject], ...] = (
+CHECKS: tuple[Check, ...] = (
     *machine.CHECKS,
     *home.CHECKS,
-    Check(id="package", run=_package),
+    BUNDLES,
     *retained_data.CHECKS,
     *disk_space.CHECKS,
     *network.CHECKS,
@@ -46,9 +41,9 @@ CHECKS: tuple[Check[Subject], ...] = (
 )
 
 
-def examine_install(subject: Subject) -> tuple[CheckResult, ...]:
+def examine_install(target: Target) -> tuple[CheckResult, ...]:
     """Run every check and return the results."""
-    return tuple(examine(check, subject) for check in CHECKS)
+    return tuple(examine(check, target) for check in CHECKS)
 
 
 def check_install(findings: Sequence[CheckResult]) -> None:
