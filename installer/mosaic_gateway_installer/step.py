@@ -126,6 +126,13 @@ class Step(ABC):
     id: ClassVar[StepId]
     #: Lines for the output of the verb, after `apply`.
     notes: Sequence[str] = ()
+    #: A link for the creation of the first admin, if `apply` has led to one.
+    setup_url: str | None = None
+
+    @property
+    def failure_notes(self) -> Sequence[str]:
+        """Lines for the error if this or a later step fails; read after `undo`."""
+        return ()
 
     @property
     @abstractmethod

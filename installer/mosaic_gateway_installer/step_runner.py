@@ -28,7 +28,7 @@ T = TypeVar("T")
 def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter, then: Callable[[], T]) -> T:
     """Apply *steps* in order, then call *then* and return its result. If one raises, undo all steps and raise it again.
 
-    If everything could be undone, the *journal* is deleted.
+    If everything could be undone, the *journal* is deleted. The steps' failure notes are added to a MosaicError.
     """
     started: list[Step] = []
     try:
@@ -40,11 +40,14 @@ def execute(verb: str, steps: Sequence[Step], journal: Journal, report: Reporter
             _record(journal, verb, step, "done")
             report.done(step.description)
         return then()
-    except BaseException:
+    except BaseException as error:
         with uninterruptible():
             if _undo(verb, started, journal, report):
                 with suppress(OSError):
                     journal.close()
+        if isinstance(error, MosaicError):
+            for note in (note for step in started for note in step.failure_notes):
+                error.add_note(note)
         raise
 
 

@@ -75,6 +75,26 @@ def test_a_step_is_pending_by_default_and_its_undo_does_nothing() -> None:
     assert (step.done(), tuple(step.notes)) == (False, ())
 
 
+@dataclass
+class NotingStep(FakeStep):
+    """Says whether it was undone."""
+
+    @property
+    def failure_notes(self) -> tuple[str, ...]:
+        """The number of calls so far."""
+        return (f"{self.id}: {'undone' if f'undo {self.id}' in self.calls else 'in place'}",)
+
+
+def test_the_error_has_the_notes_of_the_steps_that_were_started(journal: Journal) -> None:
+    """They describe the state after the steps were undone; a step that was not reached says nothing."""
+    calls: list[str] = []
+    failure = PreflightError("no space")
+    steps = [NotingStep("one", calls), NotingStep("two", calls, failure=failure), NotingStep("three", calls)]
+    with pytest.raises(PreflightError) as raised:
+        execute("install", steps, journal, RecordingReporter(), lambda: None)
+    assert raised.value.full_message == "no space\none: undone\ntwo: undone"
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """Return a journal in a temporary directory."""

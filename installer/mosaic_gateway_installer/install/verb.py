@@ -36,8 +36,6 @@ from mosaic_gateway_installer.install.report import done_outcome, planned_outcom
 from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.install.smoke_test import smoke_test
 from mosaic_gateway_installer.install.step_selection import pending
-from mosaic_gateway_installer.install.steps.gateway import StartStep
-from mosaic_gateway_installer.install.steps.retained_data import RetainedDataBackupStep
 from mosaic_gateway_installer.session import Recovery, needs_recovery, session
 from mosaic_gateway_installer.step import Step, StepId, Target, missing_directories
 from mosaic_gateway_installer.step_runner import execute, interruptible
@@ -132,13 +130,7 @@ def _run(target: Target, options: InstallOptions, steps: Sequence[Step], report:
         _complete(target, options)
         return smoke, link
 
-    try:
-        smoke, link = execute("install", steps, target.journal, report, finish)
-    except MosaicError as error:
-        for step in steps:
-            if isinstance(step, RetainedDataBackupStep) and step.created is not None and step.created.exists():
-                error.add_note(f"The backup of the data before the migration: {step.created}")
-        raise
+    smoke, link = execute("install", steps, target.journal, report, finish)
     erase_leftovers(target.home)
     return done_outcome(target, steps, smoke, link)
 
@@ -211,9 +203,9 @@ def _smoke_test(target: Target, *, needs_setup: bool | None) -> dict[str, Any]:
 
 def _link(target: Target, steps: Sequence[Step]) -> str | None:
     """Return a link for the creation of the first admin, None if an earlier link is still valid."""
-    for step in steps:
-        if isinstance(step, StartStep) and step.started is not None and step.launch.launched is not None:
-            return step.started.setup_url  # the gateway started by this run has issued the link
+    issued = next((step.setup_url for step in steps if step.setup_url is not None), None)
+    if issued is not None:
+        return issued
     from mosaic_gateway.auth import accounts
 
     with open_database(target.config) as conninfo:

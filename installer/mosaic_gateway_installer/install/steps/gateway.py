@@ -119,6 +119,11 @@ class StartStep(Step):
         """What the step does."""
         return f"Start the gateway at {self.target.config.local_url} (applies the schema migrations)"
 
+    @property
+    def setup_url(self) -> str | None:  # type: ignore[override]
+        """The link that a gateway which this run has launched has issued."""
+        return self.started.setup_url if self.started is not None and self.launch.launched is not None else None
+
     def done(self) -> bool:
         """Return whether this version of the gateway is running with the current settings."""
         return is_current(self.target)

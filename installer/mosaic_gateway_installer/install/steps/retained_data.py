@@ -48,6 +48,12 @@ class RetainedDataBackupStep(Step):
         """Where the backup is."""
         return () if self.created is None else (f"The backup of the previous data: {self.created}",)
 
+    @property
+    def failure_notes(self) -> tuple[str, ...]:
+        """Where the backup is, unless it was removed again."""
+        exists = self.created is not None and self.created.exists()
+        return (f"The backup of the data before the migration: {self.created}",) if exists else ()
+
     def done(self) -> bool:
         """Return whether there is no such data, or a killed run backed it up."""
         home = self.target.home
