@@ -25,7 +25,6 @@ from mosaic_gateway.process.disk_full import DiskFullError
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
-from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers
 
@@ -185,7 +184,6 @@ def _remove_leftovers(target: Target, _fault: MosaicError) -> str:
         unfinished_paths = _unfinished(home)
         count = len(unfinished_paths) + len(leftovers(home))
         remaining = erase_leftovers(home)
-        programs_of(home).remove(())
         for path in (path for path in unfinished_paths if path.parent != home.runtime):
             remove_tree(path, strict=True)
     require_erased(remaining)

@@ -15,7 +15,7 @@ from mosaic_gateway.process.account import Account, account_named
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.trusted_path import FoundPath, UnsafePathError, find_path, open_directory
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError, RunAsError
-from mosaic_gateway_installer.root.broker import PROGRAMS
+from mosaic_gateway_installer.root.program_requests import PROGRAMS
 from mosaic_gateway_installer.root.service_account import COMMENT, SERVICE_ACCOUNT
 
 __all__ = [

@@ -155,7 +155,7 @@ class RootSession:
             return False
         broker = RootBroker(self._record, self._home, _account_of(self._record), self._call)
         broker.purged = True
-        broker.remove_program_directory()
+        broker.programs.remove_directory()
         broker.close(0)
         return True
 
@@ -242,7 +242,7 @@ class RootSession:
         own: dict[str, Any] = {"account": None}
         environ = {}
         if broker.record is not None:
-            environ = {"MOSAIC_GATEWAY_CACHE": str(broker.cache)}
+            environ = {"MOSAIC_GATEWAY_CACHE": str(broker.programs.cache)}
             closed = interpreter_closed_to(broker.known_account())
             own = {"account": broker.record.account, "interpreter_closed": str(closed) if closed is not None else None}
         return run_worker(
@@ -268,7 +268,7 @@ class RootSession:
             self._roll_back(record)
         elif before is None and record.complete and not (record.programs / "current").is_symlink():
             # The record was created for this verb, which placed no programs: restore the state before it.
-            broker.remove_program_directory()
+            broker.programs.remove_directory()
             remove_machine_record(self._home)
 
     def _is_empty(self) -> bool:
@@ -278,7 +278,7 @@ class RootSession:
     def _roll_back(self, record: MachineRecord) -> None:
         """Remove what root created for an installation that failed. Raises OSError, MosaicError."""
         broker = RootBroker(record, self._home, _account_of(record), self._call)
-        broker.remove_program_directory()
+        broker.programs.remove_directory()
         broker.remove_home()
         if record.account_created:
             remove_account(record.account)
