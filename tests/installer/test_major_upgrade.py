@@ -25,6 +25,7 @@ from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.fs.staging import temporaries
 from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -175,7 +176,7 @@ def test_upgrade_preserves_rows_and_indexes(make_old: Callable[..., Old], kind: 
     assert cluster is not None
     assert site.receipt()["system_identifier"] == system_identifier(cluster)
     assert site.install().steps == []
-    assert not (site.home.data / ".upgrading").exists()
+    assert not temporaries(site.home.data)
     site.json("stop")
     shutil.rmtree(site.home.data / "postgres-18")
     with _old(site) as connection:
@@ -213,7 +214,7 @@ def test_servers_of_a_killed_pg_upgrade_are_ended(make_old: Callable[..., Old], 
     site, rows = make_old()
     process = site.popen(*site.install_words())
     deadline = time.monotonic() + LIMIT
-    while not list(site.home.data.glob(f".upgrading/data/postgres-18/pg_upgrade_output.d/*/log/{log}")):
+    while not list(site.home.data.glob(f".upgrade.*.tmp/data/postgres-18/pg_upgrade_output.d/*/log/{log}")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)

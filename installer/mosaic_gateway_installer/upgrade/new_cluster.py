@@ -102,6 +102,8 @@ def _stage(home: Home) -> Iterator[Home]:
 def remove_unfinished_cluster(home: Home) -> None:
     """Remove the temporary home of an upgrade that was killed; kill servers that pg_upgrade may have left running."""
     for path in (*temporaries(home.data, f"{STAGE}."), home.data / FORMER_STAGE):
+        if not path.exists():
+            continue
         stage = Home(path)
         for cluster in stage.data.glob("postgres-*"):
             kill_processes(cluster)
