@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
+from pathlib import Path
 
 from mosaic_gateway.cli.reporter import Reporter, reporter
 from mosaic_gateway.fs.aside import Reason
+from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.home_lock import forget_lock, home_locked
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import ReceiptState, read_receipt
-from mosaic_gateway.installation.upgrade_state import Phase, mark_file, read_mark, remove_mark
+from mosaic_gateway.installation.upgrade_state import mark_file
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.step_journal import Journal
@@ -21,7 +23,7 @@ from mosaic_gateway_installer.step_runner import interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers, lying_in, put_back_removed
 from mosaic_gateway_installer.upgrade.major_version import put_back_reverted
 
-__all__ = ["Recovery", "needs_recovery", "session"]
+__all__ = ["Recovery", "needs_recovery", "new_home", "session"]
 
 
 class Recovery(Enum):
@@ -52,6 +54,23 @@ def session(home: Home, verb: str, *, recovery: Recovery = Recovery.ALL) -> Iter
                 forget_lock(home)
 
 
+@contextmanager
+def new_home(directories: Sequence[Path]) -> Iterator[None]:
+    """Create *directories*, the home and its missing parents, outermost first.
+
+    Those that are empty after the block are removed again.
+    """
+    with interruptible():
+        for directory in directories:
+            make_directory(directory)
+        try:
+            yield
+        finally:
+            for directory in reversed(directories):
+                with suppress(OSError):  # not empty: the installation succeeded, or it contains foreign files
+                    directory.rmdir()
+
+
 def needs_recovery(home: Home) -> bool:
     """Return whether `session` has something to do in *home*."""
     return interrupted(home) or mark_file(home).exists() or bool(lying_in(home) or leftovers(home))
@@ -76,22 +95,10 @@ def _recover(home: Home, report: Reporter, *, upgrade_too: bool) -> None:
         with database_at_rest(home):
             put_back_reverted(home)
     if upgrade_too:
-        _roll_back_upgrade(home, report)
+        from mosaic_gateway_installer.upgrade.unfinished import roll_back_unfinished  # imports many modules
+
+        roll_back_unfinished(home, report)
     receipt = read_receipt(home)
     if receipt is not None and receipt.state is not ReceiptState.PURGING:
         put_back_removed(home)
     erase_leftovers(home)
-
-
-def _roll_back_upgrade(home: Home, report: Reporter) -> None:
-    """Roll back an upgrade that was killed, unless it had completed."""
-    from mosaic_gateway_installer.upgrade.rollback import roll_back  # imports many modules
-
-    mark = read_mark(home)
-    if mark is None:
-        return
-    if mark.phase is Phase.DONE:
-        remove_mark(home)
-        return
-    report.begin(f"Rolling back the unfinished upgrade to {mark.target_version}")
-    roll_back(home, mark)

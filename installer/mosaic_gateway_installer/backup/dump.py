@@ -11,17 +11,21 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.engines.postgres.runtime import Runtime
+from mosaic_gateway.config import Config
+from mosaic_gateway.engines.factory import engine_for
+from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.fs.files import open_regular, write_file
-from mosaic_gateway.fs.staging import temporary
+from mosaic_gateway.fs.staging import remove_tree, temporary
+from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts
 from mosaic_gateway_installer.backup.row_checksums import objects_hash, table_rows
+from mosaic_gateway_installer.program_copy.home_programs import programs_of
 
-__all__ = ["DumpClientTooOldError", "dump_server", "restore_dump"]
+__all__ = ["DumpClientTooOldError", "dump_database", "restore_dump"]
 
 Connection = psycopg.Connection[TupleRow]
 APPLICATION = "mosaic-gateway backup"
@@ -41,11 +45,22 @@ class RestoreFailedError(MosaicError):
     code = "RESTORE_FAILED"
 
 
-def dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
-    """Dump the database of *conninfo* into the new file *target*; rows are counted in the dump's own snapshot.
+def dump_database(config: Config, target: Path, *, scratch: Path) -> OnlineFacts:
+    """Dump the server's database of *config* into the new file *target*, with a configured ``pg_dump`` or the wheel's.
 
-    Raises `DumpClientTooOldError`, `BackupFailedError`, OSError.
+    *scratch* is a temporary directory for programs. Raises `DumpClientTooOldError`, `BackupFailedError`, OSError.
     """
+    if config.postgres_bin is not None:
+        runtime = find_runtime(config.home, config.postgres_bin)
+    else:
+        runtime = programs_of(config.home).tools(Home(scratch))
+    facts = _dump_server(engine_for(config).conninfo(), target, runtime)
+    remove_tree(scratch)
+    return facts
+
+
+def _dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
+    """Dump the database of *conninfo* into *target*; rows are counted in the dump's own snapshot."""
     try:
         with closing(connect(conninfo, application_name=APPLICATION)) as session:
             version = _check_version(session, runtime)

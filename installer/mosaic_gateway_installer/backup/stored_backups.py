@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.fs.record_fields import BACKUP_NAME
+from mosaic_gateway.fs.staging import remove_temporaries
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
-__all__ = ["Backup", "BackupMissingError", "backup_name", "backups_of", "find_backup", "list_backups"]
+__all__ = [
+    "Backup",
+    "BackupDamagedError",
+    "BackupMissingError",
+    "backup_name",
+    "backups_of",
+    "damaged",
+    "find_backup",
+    "list_backups",
+    "remove_unfinished_backups",
+]
 
 NAME = BACKUP_NAME
+MAX_NAMED = 5  # differences that an error message names
+
+
+class BackupDamagedError(MosaicError):
+    """The backup differs from its manifest, or its trial restore failed."""
+
+    code = "BACKUP_DAMAGED"
 
 
 class BackupMissingError(RefusedError):
@@ -86,3 +105,20 @@ def _named(directory: Path) -> Iterator[Path]:
     if directory.is_dir():
         paths = (path for path in directory.iterdir() if NAME.fullmatch(path.name))
         yield from sorted(path for path in paths if path.is_dir() and not path.is_symlink())
+
+
+def remove_unfinished_backups(home: Home) -> None:
+    """Remove unfinished backups in *home*, and the directory of backups if it is empty then."""
+    remove_temporaries(backups_of(home))
+    with suppress(OSError):
+        backups_of(home).rmdir()
+
+
+def damaged(backup: Backup, wrong: list[str]) -> BackupDamagedError:
+    """Return the error that *backup* is damaged, with what is *wrong*."""
+    more = f", and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+    return BackupDamagedError(
+        f"{backup.path} is damaged: {'; '.join(wrong[:MAX_NAMED])}{more}",
+        hint="Do not use it. Create another backup: mosaic-gateway backup create",
+        details={"differences": wrong[:100]},
+    )

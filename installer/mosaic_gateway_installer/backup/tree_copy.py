@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 
+from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
 from mosaic_gateway.fs.files import open_descriptor, open_regular
 from mosaic_gateway.fs.staging import staged
@@ -32,6 +33,7 @@ __all__ = [
     "Skip",
     "can_share",
     "copy_tree",
+    "report_progress",
 ]
 
 FICLONE = 0x40049409  # <linux/fs.h>: _IOW(0x94, 9, int)
@@ -249,3 +251,16 @@ def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
         if error.errno in UNSUPPORTED:
             return position, size
         raise
+
+
+def report_progress(report: Reporter) -> Callable[[int], None]:
+    """Return a callback that reports the progress of a copy once for every 64 MB."""
+    step, last = 64 * 1024 * 1024, 0
+
+    def emit(done: int) -> None:
+        nonlocal last
+        if done - last >= step:
+            last = done
+            report.begin(f"Copying: {done // 1024**2} MB")
+
+    return emit

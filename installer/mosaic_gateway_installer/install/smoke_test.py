@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 from mosaic_gateway.errors import SmokeTestError
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process.logfile import tail_of
 
-__all__ = ["SETUP_FIELDS", "smoke_test"]
+__all__ = ["SETUP_FIELDS", "log_in_error", "smoke_test"]
+
+LOG_LINES = 20
 
 SETUP_FIELDS = ("name", "email", "password")
 STATUS = "/api/bootstrap/status"
@@ -31,6 +37,18 @@ def smoke_test(url: str, *, needs_setup: bool | None) -> dict[str, Any]:
     if code != HTTPStatus.BAD_REQUEST or not all(f"[body.{field}]" in message for field in SETUP_FIELDS):
         raise _failed("POST", url + SETUP, f"400 naming {', '.join(SETUP_FIELDS)}", code, refusal)
     return {"url": url, "needsSetup": answered, "requests": [f"GET {STATUS} 200", f"POST {SETUP} 400"]}
+
+
+@contextmanager
+def log_in_error(home: Home) -> Iterator[None]:
+    """Add the end of the gateway's log to a SmokeTestError of the block, because a rollback may delete the log."""
+    try:
+        yield
+    except SmokeTestError as error:
+        tail = "\n".join(tail_of(home.gateway_log, LOG_LINES))
+        raise SmokeTestError(
+            f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
+        ) from error
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:

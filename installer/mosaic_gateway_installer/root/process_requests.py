@@ -44,7 +44,7 @@ class ProcessRequests:
 
     def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
         """Start root's own copy of the program, which switches to the account before it accesses the home."""
-        from mosaic_gateway.gateway.control.gateway_process import supervisor_words
+        from mosaic_gateway.gateway.control.launch import supervisor_words
 
         names = [name for name in values["descriptors"] if name in INHERITED]
         if len(names) != len(descriptors) or len(set(names)) != len(names):

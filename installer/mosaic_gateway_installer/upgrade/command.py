@@ -59,12 +59,15 @@ def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **opti
     Data, secrets and settings are backed up first. If the upgrade fails or is interrupted, the previous version
     is started again with the previous data. If the upgrade is killed, run the same command again.
     """
-    from mosaic_gateway_installer.upgrade import verb as module
-
     del as_json
-    abort, reverting, accept_loss = (bool(options[name]) for name in ("abort", "revert", "accept_loss"))
-    if reverting:
+    if options["revert"]:
         from mosaic_gateway_installer.upgrade.revert import revert
 
-        return revert(home, accept_loss=accept_loss, dry_run=dry_run)
-    return module.abort(home) if abort else module.upgrade(home, backup=not no_backup, dry_run=dry_run)
+        return revert(home, accept_loss=bool(options["accept_loss"]), dry_run=dry_run)
+    if options["abort"]:
+        from mosaic_gateway_installer.upgrade.abort import abort
+
+        return abort(home)
+    from mosaic_gateway_installer.upgrade import verb as module
+
+    return module.upgrade(home, backup=not no_backup, dry_run=dry_run)

@@ -19,10 +19,9 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
 from mosaic_gateway.process.disk_full import disk_full_as
-from mosaic_gateway_installer.backup.creation import remove_leftovers
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
-from mosaic_gateway_installer.backup.stored_backups import backups_of
+from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.upgrade.major_version import remove_newer_programs, undo_major
 from mosaic_gateway_installer.upgrade.new_cluster import remove_unfinished_cluster
@@ -80,7 +79,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
         restore_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
         erase([backups_of(home) / mark.backup])
-    remove_leftovers(home)
+    remove_unfinished_backups(home)
     remove_unfinished_cluster(home)
     remove_newer_programs(home)
     if mark.source_program is not None and PROGRAM_NAME.fullmatch(mark.source_program):

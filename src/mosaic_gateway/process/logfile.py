@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 
 from mosaic_gateway.fs.files import NotARegularFileError, open_descriptor, open_regular
 
-__all__ = ["LogPump", "RotatingFile", "read_tail", "tail_of"]
+__all__ = ["LogPump", "RotatingFile", "read_tail", "size_of", "tail_of"]
 
 DEFAULT_SIZE = 5 * 1024 * 1024  # bytes
 DEFAULT_KEEP = 3  # rotated files; name.1 is the newest
@@ -121,3 +121,12 @@ def read_tail(stream: BinaryIO, lines: int, *, since: int = 0) -> Iterable[str]:
     if not content or lines == 0:
         return []
     return [line.decode(errors="replace") for line in content.removesuffix(b"\n").split(b"\n")[-lines:]]
+
+
+def size_of(path: Path) -> int:
+    """Return the size of the log *path* in bytes, 0 if there is none."""
+    try:
+        with open_regular(path) as stream:
+            return os.fstat(stream.fileno()).st_size
+    except OSError:
+        return 0

@@ -23,8 +23,8 @@ from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.preflight import check_home
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
-from mosaic_gateway_installer.install.verb import install_locked, new_home
-from mosaic_gateway_installer.session import session
+from mosaic_gateway_installer.install.verb import install_locked
+from mosaic_gateway_installer.session import new_home, session
 from mosaic_gateway_installer.step import Step, Target, missing_directories
 from mosaic_gateway_installer.step_runner import execute
 
@@ -50,7 +50,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     if dry_run:
         check_files(backup)
         return _planned(target, backup, _steps(target, backup, present))
-    with new_home(target), session(home, "backup restore") as report:
+    with new_home(target.new_directories), session(home, "backup restore") as report:
         return _restore(target, backup, report)
 
 

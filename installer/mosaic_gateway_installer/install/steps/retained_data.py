@@ -84,13 +84,13 @@ class RetainedDataBackupStep(Step):
 
     def undo(self) -> None:
         """Remove the backup, unless the data may have been changed after it was created."""
-        from mosaic_gateway_installer.backup.creation import remove_leftovers
+        from mosaic_gateway_installer.backup.stored_backups import remove_unfinished_backups
 
         target = self.target
         if self.created is None or any(target.journal.was_ever_started(step) for step in MIGRATING):
             return
         shutil.rmtree(self.created, ignore_errors=True)
-        remove_leftovers(target.home)
+        remove_unfinished_backups(target.home)
 
 
 def _is_to_be_migrated(receipt: Receipt) -> bool:

@@ -17,8 +17,8 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import read_program
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark, write_mark
-from mosaic_gateway_installer.backup.creation import copy_data_ahead, remove_leftovers
-from mosaic_gateway_installer.backup.stored_backups import backups_of
+from mosaic_gateway_installer.backup.creation import copy_data_ahead
+from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.program_copy.store import snapshots
 from mosaic_gateway_installer.step import Step, StepId
@@ -83,7 +83,7 @@ class CopyAheadStep(Step):
 
     def undo(self) -> None:
         """Remove the copy."""
-        remove_leftovers(self.upgrade.target.home)
+        remove_unfinished_backups(self.upgrade.target.home)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,58 @@
+"""What a backup contains: the data of the engine, the secrets and settings; and what is left out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mosaic_gateway.engines.base import ClusterMissingError
+from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.fs.staging import TEMPORARY
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
+
+__all__ = [
+    "data_of",
+    "is_excluded",
+    "is_excluded_while_running",
+    "is_temporary",
+    "require_data",
+    "settings_of",
+]
+
+
+def data_of(home: Home, engine: EngineName) -> Path | None:
+    """Return the directory in *home* with the data of *engine*, None if there is none (yet)."""
+    if engine is EngineName.POSTGRES:
+        return cluster_of(home)
+    path = home.data / str(engine)
+    return path if path.is_dir() else None
+
+
+def require_data(home: Home, engine: EngineName) -> Path:
+    """Return what `data_of` returns. Raises ClusterMissingError if there is none."""
+    data = data_of(home, engine)
+    if data is None:
+        raise ClusterMissingError(
+            f"{home.path} has no data to back up", hint="Run mosaic-gateway install with this --home."
+        )
+    return data
+
+
+def settings_of(home: Home) -> tuple[Path, ...]:
+    """Return the existing files and directories that a backup includes beside the data."""
+    return tuple(path for path in (home.secrets, home.config_file, home.receipt) if path.exists())
+
+
+def is_excluded(path: str) -> bool:
+    """Return whether a cold copy of data excludes *path*: the files that describe a running postmaster."""
+    return path in {"postmaster.pid", "postmaster.opts"}
+
+
+def is_excluded_while_running(path: str) -> bool:
+    """Return whether a copy created ahead excludes *path*: also shared memory segments, which are not data."""
+    return is_excluded(path) or path.startswith("pg_dynshmem/")
+
+
+def is_temporary(path: str) -> bool:
+    """Return whether *path* is a temporary file that a killed `files.write_file` left."""
+    return TEMPORARY.fullmatch(path) is not None
