@@ -16,7 +16,7 @@ from importlib_resources import files
 
 from mosaic_gateway.engines.postgres.runtime import install_runtime
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.program_copy.store import make_snapshot, wanted_snapshot
+from mosaic_gateway_installer.program_copy.store import make_copy, wanted_copy
 
 INITDB = ("-U", "mosaic", "-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--auth=trust",
           "--no-instructions", "--data-checksums", "-c", "dynamic_shared_memory_type=mmap")  # fmt: skip
@@ -60,9 +60,9 @@ class FloorInstall:
 
 
 def _copy_program(home: Home) -> None:
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     if wanted is not None:
-        make_snapshot(home, wanted)
+        make_copy(home, wanted)
 
 
 def _is_ready(pid_file: Path) -> bool:

@@ -26,14 +26,14 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
 from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms
 from mosaic_gateway_installer.program_copy.store import (
-    find_snapshot,
+    find_copy,
     is_untouched,
     is_whole,
     launcher,
-    make_snapshot,
-    snapshots,
+    make_copy,
+    program_copies,
     switch_to,
-    wanted_snapshot,
+    wanted_copy,
 )
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError, TreeWriter
 
@@ -44,13 +44,13 @@ LIMIT = 60.0  # seconds
 
 @pytest.fixture(scope="module")
 def home(scratch_root: Path) -> Home:
-    """A home with a current snapshot of this package; tests that damage a snapshot create their own."""
-    path = scratch_root / "with a snapshot"
+    """A home with a current copy of this package; tests that damage a copy create their own."""
+    path = scratch_root / "with a copy"
     path.mkdir(mode=0o700)
     home = Home(path)
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     assert wanted is not None
-    switch_to(home, make_snapshot(home, wanted).name)
+    switch_to(home, make_copy(home, wanted).name)
     return home
 
 
@@ -65,9 +65,9 @@ def _run(*words: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
-def _on_path(snapshot: Path) -> str:
-    """Return code that makes the modules of *snapshot* importable, as its ``__main__`` does."""
-    path = repr(str(snapshot))
+def _on_path(program: Path) -> str:
+    """Return code that makes the modules of *program* importable, as its ``__main__`` does."""
+    path = repr(str(program))
     return f"import sys; sys.path.insert(0, {path}); import mosaic_modules as m; m.install({path})"
 
 
@@ -173,25 +173,25 @@ def test_what_only_authors_need_is_left_out(home: Home) -> None:
 
 
 def test_it_is_found_again_and_made_only_once(home: Home) -> None:
-    """The same package gives the same snapshot; nothing is written for it."""
-    wanted = wanted_snapshot()
+    """The same package gives the same program copy; nothing is written for it."""
+    wanted = wanted_copy()
     assert wanted is not None
-    snapshot = find_snapshot(home, wanted)
+    found = find_copy(home, wanted)
     before = home.runtime.stat().st_mtime_ns
-    assert snapshot is not None
-    assert make_snapshot(home, wanted) == snapshot
+    assert found is not None
+    assert make_copy(home, wanted) == found
     assert home.runtime.stat().st_mtime_ns == before
 
 
 def test_a_damaged_copy_is_created_again(empty: Home) -> None:
     """A file truncated by a power failure is detected; a complete copy replaces the damaged one."""
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     assert wanted is not None
-    created = make_snapshot(empty, wanted)
+    created = make_copy(empty, wanted)
     (created / "modules.zip").write_bytes(b"")
     assert not is_whole(created)
-    assert find_snapshot(empty, wanted) is None
-    assert make_snapshot(empty, wanted) == created
+    assert find_copy(empty, wanted) is None
+    assert make_copy(empty, wanted) == created
     assert is_whole(created)
     assert [path.name for path in empty.runtime.iterdir()] == [created.name]
 
@@ -199,9 +199,9 @@ def test_a_damaged_copy_is_created_again(empty: Home) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, lambda index: index.write_text("nonsense\n")])
 def test_a_program_without_its_modules_reports_the_remedy(empty: Home, damage: Callable[[Path], object]) -> None:
     """With a missing or an invalid index, the home's command reports how to repair it."""
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     assert wanted is not None
-    switch_to(empty, make_snapshot(empty, wanted).name)
+    switch_to(empty, make_copy(empty, wanted).name)
     damage(empty.runtime / "current" / "modules.index")
     done = subprocess.run(
         [launcher(empty), "--version"], capture_output=True, text=True, timeout=LIMIT, check=False, env={}
@@ -214,20 +214,20 @@ def test_a_program_without_its_modules_reports_the_remedy(empty: Home, damage: C
 
 def test_a_change_is_detected_without_hashing_all_files(empty: Home) -> None:
     """A changed byte with unchanged size and mtime is detected by ctime; in a copied tree all files are hashed."""
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     assert wanted is not None
-    created = make_snapshot(empty, wanted)
+    created = make_copy(empty, wanted)
     assert is_untouched(created)
     moved = created.with_name("moved")
     subprocess.run(["cp", "-a", created, moved], check=True)
-    for snapshot in (created, moved):
-        file = snapshot / "__main__.py"
+    for copy in (created, moved):
+        file = copy / "__main__.py"
         status, content = file.stat(), bytearray(file.read_bytes())
         content[-2] ^= 1
         file.write_bytes(content)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert is_whole(snapshot)
-        assert not is_untouched(snapshot)
+        assert is_whole(copy)
+        assert not is_untouched(copy)
     again = created.with_name("again")
     subprocess.run(["cp", "-a", moved, again], check=True)
     assert not is_untouched(again)
@@ -235,16 +235,16 @@ def test_a_change_is_detected_without_hashing_all_files(empty: Home) -> None:
 
 def test_another_build_of_the_same_version_gets_another_name(empty: Home) -> None:
     """A package that was rebuilt with the same version does not change the copy that may be running."""
-    wanted = wanted_snapshot()
+    wanted = wanted_copy()
     assert wanted is not None
-    first = make_snapshot(empty, wanted)
+    first = make_copy(empty, wanted)
     manifest = json.loads((first / "manifest.json").read_bytes())
     (first / "manifest.json").write_text(json.dumps({**manifest, "identity": "another"}))
-    second = make_snapshot(empty, wanted)
+    second = make_copy(empty, wanted)
     assert second.name.startswith(f"{first.name}_")
-    assert snapshots(empty) == (first, second)
+    assert program_copies(empty) == (first, second)
     assert LocalPrograms(empty).remove([second.name]) == (second.name,)
-    assert snapshots(empty) == (first,)
+    assert program_copies(empty) == (first,)
 
 
 def test_an_altered_file_is_not_copied(scratch: Path) -> None:
@@ -266,7 +266,7 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
 
 
 def test_a_link_to_another_directory_is_refused(empty: Home) -> None:
-    """``current`` must point to a snapshot in the same directory; a copy without a manifest cannot be used."""
+    """``current`` must point to a program copy in the same directory; a copy without a manifest cannot be used."""
     empty.runtime.mkdir()
     assert current_program(empty) is None
     for name in ("../data", "/etc", "postgresql-18.6"):

@@ -1,4 +1,4 @@
-"""The archive of a snapshot's modules: its content, and the import of modules from it."""
+"""The archive of a program copy's modules: its content, and the import of modules from it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LIMIT = 60.0  # seconds
 TAG = sys.implementation.cache_tag
 
 
-def _snapshot(scratch: Path, files: Mapping[str, str], *, stale: str | None = None) -> Path:
-    """Return a directory with *files* (path → text) written as a snapshot; *stale*: path of invalid byte code."""
-    source, top = scratch / "source", scratch / "snapshot"
+def _program_copy(scratch: Path, files: Mapping[str, str], *, stale: str | None = None) -> Path:
+    """Return a directory with *files* (path → text) written as a program copy; *stale*: path of invalid byte code."""
+    source, top = scratch / "source", scratch / "copy"
     top.mkdir()
     for path, text in files.items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def _snapshot(scratch: Path, files: Mapping[str, str], *, stale: str | None = No
 def _run(
     top: Path, code: str, *options: str, below: str = "", before: str = "exec", check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run *code* with the modules of the snapshot *top* importable, through a shell with the command *before*."""
+    """Run *code* with the modules of the program copy *top* importable, through a shell with the command *before*."""
     setup = (
         f"import sys; from mosaic_gateway_installer.program_copy.finder import install; install({str(top)!r});"
         f"sys.path.insert(0, {str(top / below)!r})\n"
@@ -97,7 +97,7 @@ def test_the_archive_is_a_zip_file_and_the_index_has_its_offsets(scratch: Path) 
 
 def test_archived_modules_behave_like_files(scratch: Path) -> None:
     """Names, paths, sources, data and submodules in files are as if each module were a file."""
-    top = _snapshot(
+    top = _program_copy(
         scratch,
         {
             "a/__init__.py": "'''Doc.'''\n",
@@ -129,7 +129,7 @@ def test_archived_modules_behave_like_files(scratch: Path) -> None:
 
 def test_a_traceback_shows_source_lines(scratch: Path) -> None:
     """The traceback of an uncaught error contains the source lines of archived modules."""
-    top = _snapshot(scratch, {"wrong.py": "def f():\n    raise ValueError('oh')  # the line\n"})
+    top = _program_copy(scratch, {"wrong.py": "def f():\n    raise ValueError('oh')  # the line\n"})
     done = _run(top, "import wrong; wrong.f()", check=False)
     assert f"{top}/wrong.py\", line 2, in f\n    raise ValueError('oh')  # the line\n" in done.stderr
     assert done.returncode == 1
@@ -139,7 +139,7 @@ def test_a_traceback_shows_source_lines(scratch: Path) -> None:
 def test_invalid_byte_code_is_replaced(scratch: Path, below: str) -> None:
     """Invalid or missing byte code is compiled anew; a source with a syntax error is copied without byte code."""
     prefix = f"{below}/" if below else ""
-    top = _snapshot(
+    top = _program_copy(
         scratch,
         {f"{prefix}module.py": "value = 'new'\n", f"{prefix}odd.py": "def (:\n"},
         stale=f"{prefix}__pycache__/module.{TAG}.pyc",
@@ -151,8 +151,8 @@ def test_invalid_byte_code_is_replaced(scratch: Path, below: str) -> None:
 
 
 def test_byte_code_of_another_python_is_not_used_and_none_is_written(scratch: Path) -> None:
-    """The source is compiled instead, and nothing is written to the snapshot, even without ``-B``."""
-    top = _snapshot(scratch, {"module.py": "value = 'source'\n"})
+    """The source is compiled instead, and nothing is written to the program copy, even without ``-B``."""
+    top = _program_copy(scratch, {"module.py": "value = 'source'\n"})
     content = (top / "modules.zip").read_bytes()
     assert content.count(importlib.util.MAGIC_NUMBER) == 1
     (top / "modules.zip").write_bytes(content.replace(importlib.util.MAGIC_NUMBER, b"\x01\x01\r\n"))
@@ -163,15 +163,15 @@ def test_byte_code_of_another_python_is_not_used_and_none_is_written(scratch: Pa
     assert sorted(top.rglob("*")) == before
 
 
-def test_modules_of_a_removed_snapshot_can_be_imported(scratch: Path) -> None:
+def test_modules_of_a_removed_program_copy_can_be_imported(scratch: Path) -> None:
     """The archive stays open, so that a running gateway can import modules later."""
-    top = _snapshot(scratch, {"late.py": "value = 7\n"})
+    top = _program_copy(scratch, {"late.py": "value = 7\n"})
     code = f"import shutil; shutil.rmtree({str(top)!r}); import late; print(late.value)"
     assert _run(top, code).stdout.strip() == "7"
 
 
 def test_the_archive_does_not_use_a_standard_descriptor(scratch: Path) -> None:
     """If the process starts with a closed standard input, descriptor 0 can be opened without replacing the archive."""
-    top = _snapshot(scratch, {"late.py": "value = 7\n"})
+    top = _program_copy(scratch, {"late.py": "value = 7\n"})
     code = "import os; os.dup2(os.open('/dev/null', os.O_RDONLY), 0); import late; print(late.value)"
     assert _run(top, code, before="exec <&-; exec").stdout.strip() == "7"

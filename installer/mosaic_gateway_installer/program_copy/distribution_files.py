@@ -37,7 +37,7 @@ CACHE = "__pycache__"
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to copy: source path, target path below the snapshot, and recorded hash (``sha256=…``).
+    """A file to copy: source path, target path below the program copy, and recorded hash (``sha256=…``).
 
     The paths are strings, because operations on a Path take ten times as long and there are hundreds of files.
     """

@@ -6,16 +6,16 @@ import os
 import sys
 
 # Resolved, because the link "current" may change while this process runs.
-SNAPSHOT = sys.path[0] = os.path.realpath(sys.argv[0])
+PROGRAM_COPY = sys.path[0] = os.path.realpath(sys.argv[0])
 
 
-import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, under its name in a snapshot
+import mosaic_modules  # type: ignore[import-not-found]  # noqa: E402 - `finder`, under its name in a program copy
 
 try:
-    mosaic_modules.install(SNAPSHOT)
+    mosaic_modules.install(PROGRAM_COPY)
 except (OSError, ValueError) as error:
     sys.exit(
-        f"the gateway's program in {SNAPSHOT} is damaged: {error}\n"
+        f"the gateway's program in {PROGRAM_COPY} is damaged: {error}\n"
         "Install the package (pip install mosaic-gateway), and run its mosaic-gateway install."
     )
 

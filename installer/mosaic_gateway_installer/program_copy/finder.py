@@ -1,11 +1,11 @@
-"""Imports the modules of a snapshot from ``modules.zip``, an uncompressed zip archive.
+"""Imports the modules of a program copy from ``modules.zip``, an uncompressed zip archive.
 
-A snapshot contains this module as a file, and its ``__main__`` installs it before any other import, so it only uses
+A program copy contains this module as a file, and its ``__main__`` installs it before any other import, so it only uses
 the standard library. The modules are in one archive because writing, hashing and deleting thousands of small files is
 slow. A module's ``__file__`` is the path that it would have as a file; the other files of its package (data, compiled
 modules) are in that directory. ``modules.index`` has one line per module: offset and size of the source, offset and
 size of the byte code, and modification time of the source in seconds, separated by commas; then a blank and the path.
-The byte code is for the Python that created the snapshot; another Python compiles the source (PEP 3147).
+The byte code is for the Python that created the program copy; another Python compiles the source (PEP 3147).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ModuleLoader(SourceFileLoader):
         return {"mtime": self._mtime, "size": self._source_size}
 
     def set_data(self, _path: str, _data: object, *, _mode: int = 0o666) -> None:
-        """Do nothing: byte code is never written to a snapshot."""
+        """Do nothing: byte code is never written to a program copy."""
 
 
 class ModuleFinder:

@@ -24,13 +24,13 @@ from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker, Request
 from mosaic_gateway_installer.program_copy.store import (
-    find_snapshot,
+    find_copy,
     is_of_this_package,
-    is_snapshot,
     launcher,
-    make_snapshot,
+    make_copy,
+    runs_from_copy,
     switch_to,
-    wanted_snapshot,
+    wanted_copy,
 )
 from mosaic_gateway_installer.root.program_directory import OWN_NAMES, program_names
 
@@ -93,7 +93,7 @@ class LocalPrograms:
 
     def can_place(self) -> bool:
         """See `Programs`."""
-        return not is_snapshot()
+        return not runs_from_copy()
 
     def gateway_is_this_package(self) -> bool:
         """See `Programs`."""
@@ -104,19 +104,19 @@ class LocalPrograms:
 
     def find_gateway(self) -> str | None:
         """See `Programs`."""
-        wanted = wanted_snapshot()
-        snapshot = find_snapshot(self.home, wanted) if wanted is not None else None
-        return snapshot.name if snapshot is not None else None
+        wanted = wanted_copy()
+        copy = find_copy(self.home, wanted) if wanted is not None else None
+        return copy.name if copy is not None else None
 
     def place_gateway(self, *, durable: bool = False) -> str:
         """See `Programs`."""
-        wanted = wanted_snapshot()
+        wanted = wanted_copy()
         if wanted is None:
             raise ProgramMissingError(
                 "this program is the installation's program copy, which cannot be copied",
                 hint="Install the package (pip install mosaic-gateway), and run its mosaic-gateway install.",
             )
-        return make_snapshot(self.home, wanted, durable=durable).name
+        return make_copy(self.home, wanted, durable=durable).name
 
     def switch(self, name: str | None) -> None:
         """See `Programs`."""

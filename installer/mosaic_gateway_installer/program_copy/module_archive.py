@@ -1,4 +1,4 @@
-"""Writes the modules of a snapshot into one uncompressed zip archive, from which `finder` imports them.
+"""Writes the modules of a program copy into one uncompressed zip archive, from which `finder` imports them.
 
 Modification times are not stored in it: only `finder` needs them, and they are in its index.
 """

@@ -1,8 +1,8 @@
-"""Creates, finds, verifies and switches the snapshots (program copies) in a home's directory of programs.
+"""Creates, finds, verifies and switches the program copies in a home's directory of programs.
 
-A snapshot is written to a temporary sibling directory, its manifest last, and renamed. A directory with a snapshot's
-name is therefore complete, except after a power failure, which is detected by the sizes in the manifest. In a
-directory owned by root, every user can read the snapshots.
+A program copy is written to a temporary sibling directory, its manifest last, and renamed. A directory with a program
+copy's name is therefore complete, except after a power failure, which is detected by the sizes in the manifest. In a
+directory owned by root, every user can read the program copies.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, cl
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
 
 __all__ = [
-    "SnapshotSpec",
+    "CopySpec",
     "altered_files",
     "base_interpreter",
-    "find_snapshot",
+    "find_copy",
     "is_of_this_package",
     "is_untouched",
     "is_whole",
     "launcher",
-    "make_snapshot",
-    "snapshots",
+    "make_copy",
+    "program_copies",
     "switch_to",
-    "wanted_snapshot",
+    "wanted_copy",
 ]
 
-#: Version of the manifest's form, and of what else a snapshot consists of.
+#: Version of the manifest's form, and of what else a program copy consists of.
 FORM = 3
 COMMAND = "mosaic-gateway"
 #: The module that imports all others.
@@ -67,8 +67,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotSpec:
-    """The content of the snapshot that this process would create."""
+class CopySpec:
+    """The content of the program copy that this process would create."""
 
     python: Path
     parts: tuple[Part, ...]
@@ -76,21 +76,21 @@ class SnapshotSpec:
 
     @property
     def identity(self) -> str:
-        """A digest that identifies a snapshot of the same files for the same interpreter."""
+        """A digest that identifies a program copy of the same files for the same interpreter."""
         parts = [[part.name, part.version, part.digest] for part in self.parts]
         content = [FORM, str(self.python), sys.implementation.cache_tag, parts, self.programs]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def wanted_snapshot() -> SnapshotSpec | None:
-    """Return the snapshot that this process would create, None if it runs from a snapshot itself.
+def wanted_copy() -> CopySpec | None:
+    """Return the program copy that this process would create, None if it runs from a program copy itself.
 
     Raises `PackageIncompleteError`, OSError.
     """
-    if is_snapshot():
+    if runs_from_copy():
         return None
     distributions, programs = closure()
-    return SnapshotSpec(
+    return CopySpec(
         python=base_interpreter(),
         parts=tuple(part_of(name, distribution) for name, distribution in sorted(distributions.items())),
         programs=tuple(sorted(programs.items())),
@@ -98,19 +98,19 @@ def wanted_snapshot() -> SnapshotSpec | None:
 
 
 def launcher(home: Home) -> Path:
-    """Return the command that runs the current snapshot of *home*."""
+    """Return the command that runs the current program copy of *home*."""
     return (home.programs or home.path) / "bin" / COMMAND
 
 
-def snapshots(home: Home) -> tuple[Path, ...]:
-    """Return the snapshots in *home*."""
+def program_copies(home: Home) -> tuple[Path, ...]:
+    """Return the program copies in *home*."""
     with suppress(FileNotFoundError, NotADirectoryError):
         return tuple(sorted(path for path in home.runtime.iterdir() if PROGRAM_NAME.fullmatch(path.name)))
     return ()
 
 
-def find_snapshot(home: Home, wanted: SnapshotSpec) -> Path | None:
-    """Return the directory of the snapshot *wanted* in *home*, None if it is missing or altered."""
+def find_copy(home: Home, wanted: CopySpec) -> Path | None:
+    """Return the directory of the program copy *wanted* in *home*, None if it is missing or altered."""
     for path in (home.runtime / name for name in _names(wanted)):
         with suppress(ProgramMissingError):
             if read_program(path).manifest.get("identity") == wanted.identity and not altered_files(path):
@@ -122,10 +122,10 @@ def is_of_this_package(program: Program) -> bool:
     """Return whether *program* is a complete copy of this package, for this interpreter.
 
     Only the distributions in the manifest are compared. The digests cover their metadata and so their requirements,
-    which is why this takes a tenth of the time of `wanted_snapshot`. In a process that runs from a snapshot, only
+    which is why this takes a tenth of the time of `wanted_copy`. In a process that runs from a program copy, only
     completeness is checked. Raises OSError.
     """
-    if is_snapshot():
+    if runs_from_copy():
         return is_whole(program.directory)
     distributions = program.manifest.get("distributions", [])
     created_for = program.manifest.get("snapshot"), program.manifest.get("cache_tag"), program.python
@@ -141,13 +141,13 @@ def is_of_this_package(program: Program) -> bool:
     return bool(distributions) and same and is_untouched(program.directory)
 
 
-def is_snapshot() -> bool:
-    """Return whether this process runs from a snapshot."""
+def runs_from_copy() -> bool:
+    """Return whether this process runs from a program copy."""
     return this_program()[1] == "-I"
 
 
 def altered_files(path: Path) -> list[str]:
-    """Return the files of the snapshot *path* that are missing or differ from the manifest.
+    """Return the files of the program copy *path* that are missing or differ from the manifest.
 
     Raises `ProgramMissingError`, OSError.
     """
@@ -157,7 +157,7 @@ def altered_files(path: Path) -> list[str]:
 
 
 def is_untouched(path: Path) -> bool:
-    """Return whether no file of the snapshot *path* was altered; faster than `altered_files`.
+    """Return whether no file of the program copy *path* was altered; faster than `altered_files`.
 
     The manifest was written last. Only files with a later ctime, which a user cannot set, are hashed. All files are
     hashed if the ctime of the manifest is later than its mtime: then the tree was copied, or its modes were changed.
@@ -179,7 +179,7 @@ def _is_untouched(name: str, size: int, digest: str, created: int) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether every file of the snapshot *path* exists with its recorded size."""
+    """Return whether every file of the program copy *path* exists with its recorded size."""
     with suppress(ProgramMissingError, OSError, KeyError):
         sizes = read_program(path).manifest["files"]
         # String concatenation: joining a Path takes ten times as long, and there are hundreds of files.
@@ -187,12 +187,12 @@ def is_whole(path: Path) -> bool:
     return False
 
 
-def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) -> Path:
-    """Return the directory of the snapshot *wanted* in *home*; create it if needed. *durable*: fsync all files.
+def make_copy(home: Home, wanted: CopySpec, *, durable: bool = False) -> Path:
+    """Return the directory of the program copy *wanted* in *home*; create it if needed. *durable*: fsync all files.
 
     Raises `FilesAlteredError`, `DiskFullError`, OSError.
     """
-    present = find_snapshot(home, wanted)
+    present = find_copy(home, wanted)
     if present is not None:
         return present
     runtime = home.runtime
@@ -208,7 +208,7 @@ def make_snapshot(home: Home, wanted: SnapshotSpec, *, durable: bool = False) ->
 
 
 def switch_to(home: Home, name: str | None) -> None:
-    """Point the link ``current`` to the snapshot *name*, and create the home's command; None: remove the link.
+    """Point the link ``current`` to the program copy *name*, and create the home's command; None: remove the link.
 
     Raises OSError.
     """
@@ -228,13 +228,13 @@ def switch_to(home: Home, name: str | None) -> None:
         command.symlink_to(target)
 
 
-def _names(wanted: SnapshotSpec) -> tuple[str, str]:
-    """Return the possible names of the snapshot; the second is for a version whose name is used by another snapshot."""
+def _names(wanted: CopySpec) -> tuple[str, str]:
+    """Return the possible names of the program copy; the second is for a version whose name is used by another one."""
     name = f"gateway-{__version__}"
     return name, f"{name}_{wanted.identity[:8]}"
 
 
-def _free_name(home: Home, wanted: SnapshotSpec) -> str:
+def _free_name(home: Home, wanted: CopySpec) -> str:
     first, second = _names(wanted)
     return second if is_whole(home.runtime / first) else first
 
@@ -244,7 +244,7 @@ def _mode(home: Home) -> int:
     return 0o755 if home.programs is not None else 0o700
 
 
-def _fill(temporary: Path, home: Home, wanted: SnapshotSpec) -> None:
+def _fill(temporary: Path, home: Home, wanted: CopySpec) -> None:
     temporary.mkdir(mode=0o700)
     top = os.open(temporary, DIRECTORY)
     try:
@@ -280,7 +280,7 @@ def _quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""')) if "," in name or '"' in name else name
 
 
-def _manifest(wanted: SnapshotSpec, writer: TreeWriter) -> dict[str, object]:
+def _manifest(wanted: CopySpec, writer: TreeWriter) -> dict[str, object]:
     return {
         "snapshot": FORM,
         "version": __version__,

@@ -1,4 +1,4 @@
-"""Copies the files of a snapshot into an open directory and verifies each against its recorded hash.
+"""Copies the files of a program copy into an open directory and verifies each against its recorded hash.
 
 Modules are stored in one archive (`module_archive`), other files as files. Byte code is copied if its header matches
 the source's mtime and size (PEP 3147, PEP 552), else compiled, because it cannot be written later.

@@ -9,7 +9,7 @@ from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import unused_programs
 from mosaic_gateway.fs.record_fields import Field, RecordError, matching, read_record
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.program_copy.store import program_copies
 
 __all__ = ["unused_pglite"]
 
@@ -21,7 +21,7 @@ FIELDS = {"pglite": Field(matching(re.compile(r"\d+[\w.+-]*", re.ASCII), "a vers
 def unused_pglite(home: Home) -> tuple[str, ...]:
     """Return the names of the PGlite programs that no program copy in *home* needs any more. Raises OSError."""
     needed = {shipped().pglite}
-    for program in snapshots(home):
+    for program in program_copies(home):
         with suppress(OSError, RecordError):  # versions before PGlite support have no such file
             needed.add(read_record(program / FILES, FIELDS)["pglite"])
     return unused_programs(home, needed, shipped=shipped())

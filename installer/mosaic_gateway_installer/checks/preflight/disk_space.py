@@ -15,7 +15,7 @@ from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.disk_full import DiskFullError
 from mosaic_gateway_installer.checks.finding import Check, require_home
-from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.program_copy.store import program_copies
 from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS", "SpaceNeed", "needs", "program_needs"]
@@ -64,7 +64,7 @@ def needs(target: Target) -> tuple[SpaceNeed, ...]:
 def program_needs(target: Target) -> tuple[SpaceNeed, ...]:
     """Return the programs that will be copied. Raises `RuntimeMissingError`, OSError."""
     parts = []
-    if not any(path.name == f"gateway-{__version__}" for path in snapshots(target.home)):
+    if not any(path.name == f"gateway-{__version__}" for path in program_copies(target.home)):
         parts.append(PROGRAM)
     if target.uses_wheel and not _has_programs(target):
         parts.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))

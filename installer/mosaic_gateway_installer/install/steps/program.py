@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.program_copy.store import launcher, snapshots
+from mosaic_gateway_installer.program_copy.store import launcher, program_copies
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ProgramStep"]
@@ -42,7 +42,7 @@ class ProgramStep(Step):
         with suppress(ProgramMissingError):
             current = current_program(home)
             self._before = current.directory.name if current is not None else None
-        self._existing = tuple(path.name for path in snapshots(home))
+        self._existing = tuple(path.name for path in program_copies(home))
         self._started = True
         programs.switch(programs.place_gateway())
 
@@ -52,7 +52,7 @@ class ProgramStep(Step):
         if not self._started or not home.runtime.is_dir():
             return
         programs.switch(self._before)
-        programs.remove([path.name for path in snapshots(home) if path.name not in self._existing])
+        programs.remove([path.name for path in program_copies(home) if path.name not in self._existing])
         if home.programs is None and self._before is None:
             with suppress(OSError):
                 launcher(home).unlink(missing_ok=True)

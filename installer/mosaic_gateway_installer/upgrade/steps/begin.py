@@ -20,7 +20,7 @@ from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_m
 from mosaic_gateway_installer.backup.creation import copy_data_ahead
 from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.program_copy.store import program_copies
 from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
 
@@ -49,14 +49,14 @@ class StageProgramStep(Step):
     def apply(self) -> None:
         """Copy the program and fsync it: the upgrade must be able to continue with it after a power failure."""
         target = self.upgrade.target
-        self._existing = tuple(path.name for path in snapshots(target.home))
+        self._existing = tuple(path.name for path in program_copies(target.home))
         self.upgrade.new_program = programs_of(target.home).place_gateway(durable=True)
 
     def undo(self) -> None:
         """Remove the new program copy."""
         if self._existing is not None:
             home = self.upgrade.target.home
-            programs_of(home).remove([path.name for path in snapshots(home) if path.name not in self._existing])
+            programs_of(home).remove([path.name for path in program_copies(home) if path.name not in self._existing])
 
 
 @dataclass(slots=True)

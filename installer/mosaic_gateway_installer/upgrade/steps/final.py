@@ -16,7 +16,7 @@ from mosaic_gateway.installation.upgrade_state import remove_mark
 from mosaic_gateway_installer.backup.hashes import add_missing_hashes
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.program_copy.store import snapshots
+from mosaic_gateway_installer.program_copy.store import program_copies
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import service_step
 from mosaic_gateway_installer.step import Step, StepId
@@ -111,7 +111,7 @@ class PruneStep(Step):
         if upgrade.receipt.system_identifier == upgrade.system_identifier:  # only one upgrade can be reverted
             self.removed += remove_old_clusters(target.home)
         keep = {name for name in (upgrade.new_program, upgrade.source_program) if name}
-        unused = [path.name for path in snapshots(target.home) if path.name not in keep]
+        unused = [path.name for path in program_copies(target.home) if path.name not in keep]
         self.removed += programs_of(target.home).remove([*unused, *_old_postgres_programs(program_names(target.home))])
         if target.config.engine is EngineName.PGLITE:  # after the removal: it reads the remaining program copies
             self.removed += programs_of(target.home).remove(unused_pglite(target.home))

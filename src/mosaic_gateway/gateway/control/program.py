@@ -169,10 +169,10 @@ def archive_descriptors() -> frozenset[int]:
 
 def this_program() -> tuple[str, ...]:
     """Return the command line that runs the program of this process."""
-    snapshot = getattr(sys.modules["__main__"], "SNAPSHOT", None)
-    if snapshot is None:
+    directory = getattr(sys.modules["__main__"], "PROGRAM_COPY", None)
+    if directory is None:
         return (sys.executable, "-P", "-m", "mosaic_gateway")
-    return (sys.executable, *OPTIONS, snapshot)
+    return (sys.executable, *OPTIONS, directory)
 
 
 def program_words(program: Program | None) -> tuple[str, ...] | None:
