@@ -46,11 +46,7 @@ class RestoreDumpStep(Step):
     target: Target
     backup: Backup
     id: ClassVar[StepId] = StepId.FILL
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Restore the dump into the empty database on the server"
+    description = "Restore the dump into the empty database on the server"
 
     def done(self) -> bool:
         """Return whether a killed run has restored the dump. Raises `DatabaseNotEmptyError`, PreflightError."""

@@ -96,12 +96,8 @@ class SwapStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.SWAP
+    description = "Set the present data, secrets and settings aside, and put the copy in their place"
     _started: bool = False
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Set the present data, secrets and settings aside, and put the copy in their place"
 
     def apply(self) -> None:
         """Exchange them while the database is stopped."""

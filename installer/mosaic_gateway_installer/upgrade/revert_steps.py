@@ -50,11 +50,7 @@ class CheckLossStep(Step):
     accepted: bool
     lost: tuple[str, ...] | None = ()
     id: ClassVar[StepId] = StepId.CHECK_LOSS
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Check what has been written since the upgrade"
+    description = "Check what has been written since the upgrade"
 
     def apply(self) -> None:
         """Compare, while the gateway is stopped. Raises `LossError`."""
@@ -90,11 +86,7 @@ class RevertClusterStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.CLUSTER_BACK
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Set the upgraded database cluster aside, so that the old one is used again"
+    description = "Set the upgraded database cluster aside, so that the old one is used again"
 
     def apply(self) -> None:
         """Set the new cluster aside. Raises BusyError, OSError."""
@@ -183,12 +175,8 @@ class ServeStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.START
+    description = "Start the previous version of the gateway, and test it"
     smoke: dict[str, Any] | None = None
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Start the previous version of the gateway, and test it"
 
     def apply(self) -> None:
         """Start and test the gateway. Raises `DiskFullError`, what a start raises, `SmokeTestError`."""

@@ -25,11 +25,7 @@ class SchemaStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.SCHEMA
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Apply the schema migrations"
+    description = "Apply the schema migrations"
 
     def done(self) -> bool:
         """Return whether an earlier run applied exactly these migrations."""
@@ -49,12 +45,8 @@ class StopStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.STOP
+    description = "Stop the running gateway"
     _stopped: bool = False
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Stop the running gateway"
 
     def done(self) -> bool:
         """Return whether neither gateway nor supervisor is running."""
@@ -81,12 +73,8 @@ class LaunchStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.LAUNCH
+    description = "Load the gateway, which waits for its database"
     launched: gateway_process.Launched | None = None
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Load the gateway, which waits for its database"
 
     def done(self) -> bool:
         """Return whether there is nothing to load because a current gateway is running."""

@@ -86,12 +86,8 @@ class SecretStep(Step):
 
     target: Target
     id: ClassVar[StepId] = StepId.SECRET
+    description = "Create the authentication secret"
     _started: bool = False
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Create the authentication secret"
 
     def done(self) -> bool:
         """Return whether the secret exists."""

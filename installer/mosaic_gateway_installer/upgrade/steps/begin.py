@@ -92,11 +92,7 @@ class MarkStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.MARK
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Record the present state, for a rollback"
+    description = "Record the present state, for a rollback"
 
     def done(self) -> bool:
         """Return whether the mark of an upgrade to this program exists already."""
@@ -159,11 +155,7 @@ class LaunchNewStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.LAUNCH
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Load the new gateway, which waits for its database"
+    description = "Load the new gateway, which waits for its database"
 
     def apply(self) -> None:
         """Start the process."""

@@ -144,11 +144,7 @@ class MigrateStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.MIGRATE
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Apply the new schema migrations"
+    description = "Apply the new schema migrations"
 
     def apply(self) -> None:
         """Update the vector extension, and apply the migrations. Raises `DiskFullError`."""

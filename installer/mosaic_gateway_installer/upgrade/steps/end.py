@@ -59,11 +59,7 @@ class SmokeStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.SMOKE_TEST
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Test the new gateway over HTTP"
+    description = "Test the new gateway over HTTP"
 
     def apply(self) -> None:
         """Run the smoke test. Raises `SmokeTestError` with the end of the gateway's log."""

@@ -35,11 +35,7 @@ class ResumeServiceStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.SERVICE
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Hand the new gateway over to the service manager"
+    description = "Hand the new gateway over to the service manager"
 
     def apply(self) -> None:
         """Stop the tested gateway, update the unit, and start it if the gateway was running before."""
@@ -61,11 +57,7 @@ class SealStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.SEAL
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Add the hash of every file to the backup's manifest"
+    description = "Add the hash of every file to the backup's manifest"
 
     def apply(self) -> None:
         """Hash all files, and rewrite the manifest."""
@@ -80,11 +72,7 @@ class StopAgainStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.STOP_AGAIN
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Stop the gateway, which was not running before"
+    description = "Stop the gateway, which was not running before"
 
     def apply(self) -> None:
         """Stop the gateway."""
@@ -97,12 +85,8 @@ class PruneStep(Step):
 
     upgrade: Upgrade
     id: ClassVar[StepId] = StepId.PRUNE
+    description = "Remove programs that are older than the previous version"
     removed: list[str] = field(default_factory=list)
-
-    @property
-    def description(self) -> str:
-        """What the step does."""
-        return "Remove programs that are older than the previous version"
 
     def apply(self) -> None:
         """Remove the mark and unneeded programs and clusters."""
