@@ -41,7 +41,7 @@ def _data(target: Target) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check(id="programs", run=_programs),
-    Check(id="node", run=_node),
+    Check(id="programs", run=_programs, needs_programs=True),
+    Check(id="node", run=_node, needs_programs=True),
     Check(id="cluster", run=_data),
 )
