@@ -75,7 +75,7 @@ NO_HOME = {"home": None}
 )  # fmt: skip
 def test_other_json_is_not_a_hint(value: Any) -> None:
     """What is not the JSON form of a text is a ValueError."""
-    with pytest.raises(ValueError, match="is not a (text|command)"):
+    with pytest.raises(ValueError, match=r"is not a (text|command)"):
         from_json(value)
 
 
