@@ -13,6 +13,7 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.engines.pglite.data import has_data
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import Text
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, installed
@@ -125,7 +126,7 @@ class Step(ABC):
     __slots__ = ()
     id: ClassVar[StepId]
     #: Lines for the output of the verb, after `apply`.
-    notes: Sequence[str] = ()
+    notes: Sequence[Text] = ()
     #: A link for the creation of the first admin, if `apply` has led to one.
     setup_url: str | None = None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mosaic_gateway.engines.base import ClusterMissingError
 from mosaic_gateway.engines.postgres.cluster import cluster_of
 from mosaic_gateway.fs.staging import TEMPORARY
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 
@@ -33,7 +34,7 @@ def require_data(home: Home, engine: EngineName) -> Path:
     data = data_of(home, engine)
     if data is None:
         raise ClusterMissingError(
-            f"{home.path} has no data to back up", hint="Run mosaic-gateway install with this --home."
+            f"{home.path} has no data to back up", hint="Run " + command("install", home=home.path) + "."
         )
     return data
 

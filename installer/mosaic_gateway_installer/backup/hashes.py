@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mosaic_gateway.hint import command
 from mosaic_gateway_installer.backup.manifest import MANIFEST, read_manifest, write_manifest
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError
 from mosaic_gateway_installer.backup.tree_comparison import hash_files
@@ -19,6 +20,6 @@ def add_missing_hashes(backup: Path) -> None:
     files = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
     if [(entry.path, entry.size) for entry in files] != [(entry.path, entry.size) for entry in manifest.files]:
         raise BackupFailedError(
-            f"{backup} was changed after its creation", hint="Create another backup: mosaic-gateway backup create"
+            f"{backup} was changed after its creation", hint="Create another backup: " + command("backup create")
         )
     write_manifest(backup, replace(manifest, files=files))

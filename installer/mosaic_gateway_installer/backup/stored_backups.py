@@ -11,6 +11,7 @@ from pathlib import Path
 from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.fs.record_fields import BACKUP_NAME
 from mosaic_gateway.fs.staging import remove_temporaries
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
@@ -89,7 +90,7 @@ def find_backup(home: Home, name: str) -> Backup:
         backups, _ = list_backups(directory)
         if not backups:
             raise BackupMissingError(
-                f"there is no backup in {directory}", hint="Create one: mosaic-gateway backup create"
+                f"there is no backup in {directory}", hint="Create one: " + command("backup create")
             )
         return backups[0]
     path = directory / name if NAME.fullmatch(name) else Path(name).expanduser().absolute()
@@ -97,7 +98,7 @@ def find_backup(home: Home, name: str) -> Backup:
         found = f"{path} is not a backup" if path.exists() else f"there is no backup {name} in {directory}"
         raise BackupMissingError(
             found,
-            hint="Use a name from mosaic-gateway backup list, or the directory of a backup.",
+            hint="Use a name from " + command("backup list") + ", or the directory of a backup.",
         )
     return Backup(path, read_manifest(path))
 
@@ -120,6 +121,6 @@ def damaged(backup: Backup, wrong: list[str]) -> BackupDamagedError:
     more = f", and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
     return BackupDamagedError(
         f"{backup.path} is damaged: {'; '.join(wrong[:MAX_NAMED])}{more}",
-        hint="Do not use it. Create another backup: mosaic-gateway backup create",
+        hint="Do not use it. Create another backup: " + command("backup create"),
         details={"differences": wrong[:100]},
     )

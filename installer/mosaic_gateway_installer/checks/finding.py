@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import Text
 from mosaic_gateway_installer.step import Target
 
 __all__ = [
@@ -59,9 +60,9 @@ class CheckResult:
 
     check: str
     level: Level
-    message: str
+    message: Text
     code: str = ""
-    hint: str = ""
+    hint: Text = ""
     details: dict[str, Any] = field(default_factory=dict)
     repaired: str = ""
     not_repaired: str = ""
@@ -86,7 +87,7 @@ class Check:
     """
 
     id: str
-    run: Callable[[Target], str]
+    run: Callable[[Target], Text]
     fix: Callable[[Target, MosaicError], str] | None = None
     needs_programs: bool = False
 
@@ -131,13 +132,13 @@ def _of_error(check: str, error: MosaicError) -> CheckResult:
     return replace(plain, details=error.details, error=error)
 
 
-def finding_lines(findings: Iterable[CheckResult]) -> tuple[str, ...]:
+def finding_lines(findings: Iterable[CheckResult]) -> tuple[Text, ...]:
     """Return *findings* as lines of text."""
-    lines = []
+    lines: list[Text] = []
     for finding in findings:
         code = f" [{finding.code}]" if finding.code else ""
-        lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
+        lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} " + finding.message)
         repaired = f"repaired: {finding.repaired}" if finding.repaired else ""
         failed = f"not repaired: {finding.not_repaired}" if finding.not_repaired else ""
-        lines += [f"{'':<24} {text}" for text in (repaired, failed, finding.hint) if text]
+        lines += [f"{'':<24} " + text for text in (repaired, failed, finding.hint) if text]
     return tuple(lines)

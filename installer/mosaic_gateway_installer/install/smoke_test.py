@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from mosaic_gateway.errors import SmokeTestError
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import tail_of
 
@@ -45,10 +46,8 @@ def log_in_error(home: Home) -> Iterator[None]:
     try:
         yield
     except SmokeTestError as error:
-        tail = "\n".join(tail_of(home.gateway_log, LOG_LINES))
-        raise SmokeTestError(
-            f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
-        ) from error
+        error.add_note("\n".join(["The end of the log:", *tail_of(home.gateway_log, LOG_LINES)]))
+        raise
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -63,6 +62,6 @@ def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
 def _failed(method: str, url: str, expected: str, status: int, body: Any) -> SmokeTestError:
     return SmokeTestError(
         f"{method} {url}: expected {expected}, got {status} {body}",
-        hint="Read the log: mosaic-gateway logs",
+        hint="Read the log: " + command("logs"),
         details={"request": f"{method} {url}", "expected": expected, "status": status, "body": body},
     )

@@ -11,6 +11,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.engines.base import CpuUnsupportedError
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.home_lock import naming_lock_holder
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import read_receipt
@@ -52,7 +53,7 @@ def install(home: Home, options: InstallOptions) -> Outcome:
         return _install(target, options)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not target.engine_chosen or read_receipt(home) is not None:
-            advise_retry(error, "install")
+            advise_retry(error, command("install"))
             raise
         LOG.warning("PostgreSQL does not run on this machine: %s", error.message)
         return install(home, replace(options, postgres_failed=error.message))

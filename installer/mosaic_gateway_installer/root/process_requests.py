@@ -10,6 +10,7 @@ from typing import Any
 
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
 from mosaic_gateway.gateway.control.program import read_program, this_program
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.ports import bind_listener
@@ -89,7 +90,7 @@ class ProcessRequests:
         if record.port is None or record.port != port:
             raise NotGrantedError(
                 f"root's record does not allow this gateway to listen on port {port}",
-                hint=f"Allow it, as root: mosaic-gateway install --port {port}",
+                hint="Allow it, as root: " + command("install", "--port", str(port)),
             )
         listener = bind_listener(record.host or "127.0.0.1", record.port)
         return {}, [listener.detach()]

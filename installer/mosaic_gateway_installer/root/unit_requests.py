@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mosaic_gateway.hint import to_json
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import DIRECTORY
 from mosaic_gateway.process.root_requests import Reply, Request
@@ -69,7 +70,7 @@ class UnitRequests:
             UnitRequest.of(values), lambda planned: self._authority.update_record(unit=planned.to_dict())
         )
         self._authority.update_record(unit=service.to_dict())
-        return {"notes": notes}, []
+        return {"notes": [to_json(note) for note in notes]}, []
 
     def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = self.machine_unit().restore()
@@ -79,7 +80,7 @@ class UnitRequests:
     def _remove_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         notes = self.machine_unit().remove()
         self._authority.update_record(unit=None)
-        return {"notes": notes}, []
+        return {"notes": [to_json(note) for note in notes]}, []
 
     def _enable_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         self.machine_unit().enable()

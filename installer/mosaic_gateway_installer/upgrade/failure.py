@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import read_mark
+from mosaic_gateway.installation.upgrade_state import CONTINUE, read_mark
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.step_runner import uninterruptible
@@ -34,7 +35,9 @@ def rolled_back(run: Upgrade) -> Iterator[None]:
             state, restored = _state_after_failure(run)
             error.add_note(state)
             if restored:
-                advise_retry(error, "upgrade")
+                advise_retry(error, command("upgrade"))
+            elif read_mark(run.target.home) is not None:
+                error.hint = CONTINUE
         raise
 
 
@@ -55,8 +58,7 @@ def _state_after_failure(run: Upgrade) -> tuple[str, bool]:
     unfinished = read_mark(home) is not None
     on_server = run.target.config.engine is EngineName.SERVER and run.changed_data
     if unfinished:
-        summary = "The upgrade is not rolled back yet. Run mosaic-gateway upgrade to complete it, or upgrade --abort"
-        summary += " to roll it back"
+        summary = "The upgrade is not rolled back yet"
     elif on_server:
         summary = f"Version {receipt.version} {'serves again' if state.running else 'is installed, not running'}"
         summary += "; the database on the server is not rolled back"

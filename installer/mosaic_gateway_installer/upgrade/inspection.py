@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mosaic_gateway import __version__
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, Receipt, ReceiptState
 from mosaic_gateway.installation.upgrade_state import read_mark
@@ -49,7 +50,7 @@ def inspect(home: Home) -> Inspection:
     receipt = target.installed
     if receipt.state is not ReceiptState.INSTALLED:
         raise NotInstalledError(
-            f"the installation in {home.path} is incomplete", hint="Run mosaic-gateway install to complete it."
+            f"the installation in {home.path} is incomplete", hint="Run " + command("install") + " to complete it."
         )
     older = downgrade(receipt.version, __version__, receipt.schema, schema_digest(load_bundles()))
     if older is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.step import Step, StepId
@@ -44,9 +45,9 @@ def unchanged_outcome(inspection: Inspection, rolled_back: str | None) -> Outcom
 def done_outcome(inspection: Inspection, run: Upgrade, pending: Sequence[Step], warnings: Sequence[str]) -> Outcome:
     """Return the outcome of a completed upgrade."""
     home, before = inspection.target.home, inspection.receipt.version
-    lines = [f"Upgraded {home.path} from version {before} to {__version__}."]
+    lines: list[Text] = [f"Upgraded {home.path} from version {before} to {__version__}."]
     if any(step.id is StepId.STOP_AGAIN for step in pending):
-        lines.append("Start it: mosaic-gateway start")
+        lines.append("Start it: " + command("start"))
     else:
         lines.append(f"The gateway runs at {inspection.target.config.url} and passed its smoke test.")
     if run.backup is not None:

@@ -6,6 +6,7 @@ from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import read_mark
@@ -29,7 +30,7 @@ def select_steps(inspection: Inspection, report: Reporter, *, backup: bool) -> t
     if not programs_of(home).can_place():
         raise ProgramMissingError(
             "this command runs from the home's own program copy, which cannot be installed into it again",
-            hint="Run mosaic-gateway upgrade from the environment of the new version, or use --version or --wheel.",
+            hint="Run " + command("upgrade") + " from the environment of the new version, or use --version or --wheel.",
         )
     mark = read_mark(home)
     source = mark.source_program if mark is not None else current_program_name(home)

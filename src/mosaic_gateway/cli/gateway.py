@@ -18,6 +18,7 @@ from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.gateway_process import NotReadyError
 from mosaic_gateway.gateway.control.program import is_data_retained
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
 from mosaic_gateway.process.logfile import read_tail, tail_of
@@ -26,8 +27,8 @@ __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
 CHUNK = 1 << 20  # bytes
-NO_SERVICE = "none; after a reboot, start the gateway with mosaic-gateway start"
-ADOPT = "Adopt the data: mosaic-gateway install"
+NO_SERVICE = "none; after a reboot, start the gateway with " + command("start")
+ADOPT = "Adopt the data: " + command("install")
 
 
 @click.command(short_help="Start the gateway in the background.")
@@ -72,11 +73,11 @@ def status(home: Home) -> Outcome:
         gateway = f"is ready at {state.url}"
     else:
         gateway = "is running, but not ready"
-    lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
+    lines: list[Text] = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
         lines.append(f"process   {state.pid}, {_run_by(state)}, version {state.version or 'starting'}")
     if not is_data_retained(home):
-        lines.append(f"service   {state.service or NO_SERVICE}")
+        lines.append("service   " + (state.service or NO_SERVICE))
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
     return Outcome(
@@ -123,10 +124,10 @@ def _started(started: gateway_process.Started) -> Outcome:
     )
 
 
-def _hint(home: Home, *, running: bool) -> str:
+def _hint(home: Home, *, running: bool) -> Text:
     if running:
-        return f"See the log {home.gateway_log}: mosaic-gateway logs"
-    return ADOPT if is_data_retained(home) else "Start it: mosaic-gateway start"
+        return f"See the log {home.gateway_log}: " + command("logs")
+    return ADOPT if is_data_retained(home) else "Start it: " + command("start")
 
 
 def _follow(path: Path, count: int) -> None:

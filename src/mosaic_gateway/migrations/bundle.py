@@ -12,6 +12,7 @@ from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
@@ -118,7 +119,7 @@ def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[Journa
     if JOURNAL_NAME not in contents:
         raise BundleError(
             f"{path} has no {JOURNAL_NAME}",
-            hint="Name a folder created by drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new.",
+            hint="Name a folder created by drizzle-kit (0.30 to 0.45) or " + command("storage new") + ".",
         )
     try:
         entries = parse_journal(contents[JOURNAL_NAME])

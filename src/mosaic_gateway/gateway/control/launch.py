@@ -18,6 +18,7 @@ from mosaic_gateway.gateway.control.gateway_state import state_of
 from mosaic_gateway.gateway.control.program import Program, program_words, refuse_other_version
 from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, StartupFailedError, await_line
 from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.logfile import size_of, tail_of
@@ -204,7 +205,7 @@ def start_failed(home: Home, message: str, log_size: int) -> GatewayStartError:
     tail = "\n".join(tail_of(home.gateway_log, TAIL_LINES, since=log_size))
     return GatewayStartError(
         f"{message}. The end of {home.gateway_log}:\n{tail}" if tail else f"{message} and logged nothing",
-        hint="Fix the cause reported in the log, then run mosaic-gateway start again.",
+        hint="Fix the cause reported in the log, then run " + command("start") + " again.",
     )
 
 
@@ -218,6 +219,6 @@ def _await_other(home: Home, deadline: float) -> Started:
     pid = holder.pid if holder else "exited"
     raise StartBusyError(
         f"another start of the gateway in {home.path} (process {pid}) did not complete",
-        hint="Check mosaic-gateway status and mosaic-gateway logs, then run mosaic-gateway start again.",
+        hint="Check " + command("status") + " and " + command("logs") + ", then run " + command("start") + " again.",
         details={"pid": holder.pid} if holder else {},
     )
