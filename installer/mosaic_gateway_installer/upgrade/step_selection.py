@@ -19,7 +19,7 @@ from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.inspection import Inspection
 from mosaic_gateway_installer.upgrade.plan import upgrade_steps
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
-from mosaic_gateway_installer.upgrade.steps import begin, data, end, final
+from mosaic_gateway_installer.upgrade.steps import begin, data, final, switch
 
 __all__ = ["current_program_name", "select_steps"]
 
@@ -64,7 +64,7 @@ def select_steps(inspection: Inspection, report: Reporter, *, backup: bool) -> t
             begin.LaunchNewStep(run), data.BackupStep(run),
             PgliteRuntimeStep(target) if target.config.engine is EngineName.PGLITE else data.ProgramsStep(run),
             data.NewMajorStep(run, MajorUpgradeStep(target)), data.MigrateStep(run),
-            end.StartNewStep(run), end.SmokeStep(run), end.SwitchStep(run), final.ResumeServiceStep(run),
+            switch.StartNewStep(run), switch.SmokeStep(run), switch.SwitchStep(run), final.ResumeServiceStep(run),
             final.StopAgainStep(run), final.SealStep(run), final.PruneStep(run),
         )
     }  # fmt: skip
