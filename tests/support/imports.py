@@ -62,16 +62,26 @@ class Module:
         return (full, "", bound) if full in self.modules else (module, alias.name, bound)
 
     @cached_property
+    def _for_type_checkers(self) -> tuple[tuple[str, str], ...]:
+        """Module and name of the imports that only type checkers see."""
+        return tuple(
+            (str(node.module), alias.name)
+            for block in self.tree.body
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for node in block.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        )
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """Of a façade: the submodules that it offers themselves."""
+        return frozenset(name for module, name in self._for_type_checkers if module == self.name)
+
+    @cached_property
     def origins(self) -> Mapping[str, str]:
-        """Of a façade: the names that it offers, with the module that each comes from."""
-        found: dict[str, str] = {}
-        for block in self.tree.body:
-            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
-                for node in block.body:
-                    if isinstance(node, ast.ImportFrom):
-                        own = node.module == self.name  # a submodule that is offered itself
-                        found |= {a.name: f"{node.module}.{a.name}" if own else str(node.module) for a in node.names}
-        return found
+        """Of a façade: the names that it offers, with the module that each comes from, or that it is."""
+        return {n: f"{module}.{n}" if n in self.whole else module for module, n in self._for_type_checkers}
 
     @cached_property
     def imported_names(self) -> frozenset[tuple[str, str]]:
