@@ -8,15 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from tests.support.imports import FACADES, RUNTIME, Module, import_cycles, is_in, outside_uses, read_modules
+from tests.support.imports import FACADES, RUNTIME, Module, import_cycles, outside_uses, read_modules
 
-MOST_NAMES = 30
-#: Modules that still import more.
-LARGER = {
-    f"{RUNTIME}.gateway.control.gateway_process",
-    f"{RUNTIME}.migrations.executor",
-    f"{RUNTIME}.migrations.runner",
-}
 #: Packages of which no name is that of a submodule.
 DISTINCT = [package for package in FACADES if package != f"{RUNTIME}.cli"]
 PYTHON_API = "docs/reference/python-api.md"
@@ -64,10 +57,3 @@ def test_a_package_offers_what_others_use(package: str, modules: Mapping[str, Mo
 def test_no_import_cycle(modules: Mapping[str, Module]) -> None:
     """No module imports itself through others, within functions and for types too."""
     assert import_cycles(modules) == []
-
-
-def test_a_module_imports_few_names(modules: Mapping[str, Module]) -> None:
-    """A module that needs more is about several things, or cuts one thing into too many names."""
-    most = {name: len(m.imported_names) for name, m in modules.items() if is_in(name, RUNTIME)}
-    most = {name: number for name, number in most.items() if name not in LARGER and name not in FACADES}
-    assert {name: number for name, number in most.items() if number > MOST_NAMES} == {}

@@ -24,9 +24,9 @@ from mosaic_gateway.config import Config, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.gateway.run import server
 from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.gateway.run.server import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import instance_id
@@ -88,8 +88,8 @@ def serve(
         _engine_supervised(config) as (engine, engine_supervisor),
     ):
         engine_supervisor.begin()
-        server.preload()  # the package may be removed while the gateway serves
-        server.preload_engine(config.engine)
+        preload()  # the package may be removed while the gateway serves
+        preload_engine(config.engine)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
         engine_supervisor.start()
@@ -101,7 +101,7 @@ def serve(
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
-    server.serve_http(
+    serve_http(
         config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.publish(config)
     )
     announcement.ready.stopping()
