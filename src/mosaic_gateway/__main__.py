@@ -15,16 +15,17 @@ def main() -> int:
         from mosaic_gateway.gateway.control.supervisor import main as supervise  # noqa: PLC0415 - see above
 
         return supervise(sys.argv[2:], run_words)
-    from mosaic_gateway.cli.root import main as run  # noqa: PLC0415 - the supervisor does not need it
-
-    return run()
+    return run_words()
 
 
-def run_words(words: Sequence[str]) -> int:
-    """Run the command line *words* without the installer's verbs and return its exit code."""
-    from mosaic_gateway.cli.root import main as run  # noqa: PLC0415 - the supervisor itself does not need it
+def run_words(words: Sequence[str] | None = None) -> int:
+    """Run the command line *words* (default: this process's) without the installer's verbs; return its exit code."""
+    # The supervisor itself does not need these modules.
+    from mosaic_gateway.cli.owner_process import OwnerOnly  # noqa: PLC0415
+    from mosaic_gateway.cli.preload import load  # noqa: PLC0415
+    from mosaic_gateway.cli.root import RUNTIME_VERBS, run  # noqa: PLC0415
 
-    return run(words)
+    return run(RUNTIME_VERBS, words, root_side=OwnerOnly(), load=load)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from mosaic_gateway.migrations.events import Event, PoolerDetected
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.pooler import PoolerSessionError, pinned_lock, pooler_reason
-from mosaic_gateway.migrations.resolve import ResolveAnswer as Resolved
-from mosaic_gateway.migrations.resolve import resolve
+from mosaic_gateway.migrations.resolution import ResolveAnswer as Resolved
+from mosaic_gateway.migrations.resolution import resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 from mosaic_gateway.process.command import die_with_parent
 

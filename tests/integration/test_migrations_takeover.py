@@ -13,13 +13,13 @@ from psycopg.conninfo import make_conninfo
 from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.migrations import progress
-from mosaic_gateway.migrations.baseline import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on
+from mosaic_gateway.migrations.baselining import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import DriftError, SessionLostError
-from mosaic_gateway.migrations.resolve import NothingToResolveError, ResolveAnswer, resolve
+from mosaic_gateway.migrations.resolution import NothingToResolveError, ResolveAnswer, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
 

@@ -12,7 +12,7 @@ from tests.sweep.bundles import contents, write
 
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.baseline import ScratchDatabaseError, baseline, scratch_on
+from mosaic_gateway.migrations.baselining import ScratchDatabaseError, baseline, scratch_on
 from mosaic_gateway.migrations.runner import read_plan
 from mosaic_gateway.migrations.shared_session import SharedSessionError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.cli.invocation import Invocation
+from mosaic_gateway.cli.root import run_words
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.process.account import UNPRIVILEGED, Account, HomeOwnerError, account_named, account_of
 from mosaic_gateway.process.channel import BrokerClient
@@ -27,7 +28,6 @@ class OwnerOnly:
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
         """Run the verb; see ``RootSide.run``."""
-        from mosaic_gateway.cli.root import run_words
         from mosaic_gateway.cli.worker_process import run_worker
 
         del options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from mosaic_gateway.lazy_names import load as load_module
 
 __all__ = ["DATABASE", "MIGRATIONS", "load", "load_modules"]
 
@@ -36,6 +36,7 @@ DATABASE = (
     "mosaic_gateway.engines.pglite.engine_lock",
     "mosaic_gateway.engines.postgres.embedded",
     "mosaic_gateway.engines.server",
+    "mosaic_gateway.fs",
     "tempfile",
     "zoneinfo",
 )
@@ -44,13 +45,13 @@ MIGRATIONS = (
     "importlib_resources.readers",
     "mosaic_gateway.cli.storage.group",
     "mosaic_gateway.engines.pglite.data_creation",
-    "mosaic_gateway.engines.pglite.scratch_database",
+    "mosaic_gateway.engines.pglite.scratch",
     "mosaic_gateway.gateway.run.server",
     "mosaic_gateway.gateway.run.lifecycle",
     "mosaic_gateway.gateway.run.startup",
-    "mosaic_gateway.migrations.baseline",
+    "mosaic_gateway.migrations.baselining",
     "mosaic_gateway.migrations.schema_fingerprint",
-    "mosaic_gateway.migrations.resolve",
+    "mosaic_gateway.migrations.resolution",
     "mosaic_gateway.migrations.runner",
 )
 #: First word of a verb → further modules that it imports.
@@ -81,4 +82,4 @@ def load(verb: str) -> None:
 def load_modules(names: tuple[str, ...]) -> None:
     """Import *names* and the modules of every verb."""
     for name in (*ALL_VERBS, *names):
-        import_module(name)
+        load_module(name)

@@ -18,7 +18,7 @@ from mosaic_gateway.errors import ExitCode, UsageError
 from mosaic_gateway.hint import PROGRAM
 from mosaic_gateway.process.root_requests import Broker
 
-__all__ = ["RUNTIME_VERBS", "main", "make_root", "run", "run_words"]
+__all__ = ["RUNTIME_VERBS", "make_root", "run", "run_words"]
 
 _PROCESS = "mosaic_gateway.cli.gateway"
 RUNTIME_VERBS: Verbs = {
@@ -109,11 +109,3 @@ def _directory(broker: Broker | None) -> Path:
     with suppress(OSError):  # the directory was removed
         return Path(os.getcwd())  # noqa: PTH109 - Path.cwd would be the same
     return Path("/")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line without the installer's verbs and return the exit code."""
-    from mosaic_gateway.cli.owner_process import OwnerOnly
-    from mosaic_gateway.cli.preload import load
-
-    return run(RUNTIME_VERBS, arguments, root_side=OwnerOnly(), load=load)

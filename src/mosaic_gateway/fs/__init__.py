@@ -1,1 +1,100 @@
-"""Files and directories: bounded reading, writing as a whole, copying, removal, flushing, recorded digests."""
+"""Files and directories of an installation.
+
+- Read and write files: `read_regular`, `read_json` and `open_regular` accept regular files only, up to a size;
+  `write_file` replaces a file as a whole; `make_directory`, `remove_file`.
+- Directories that appear as a whole: `staged`, `temporary`, `discard`, `remove_tree`, `remove_temporaries`.
+- Copy and flush: `copy_range`, `flush_tree`, `sync_directory`.
+- Records: `record_fields` has a check for each kind of field of a JSON record, `RecordFormat` the number of its form.
+- Compare with recorded digests: `is_as_recorded`, `altered_files_of`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mosaic_gateway.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from mosaic_gateway.fs import record_fields
+    from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
+    from mosaic_gateway.fs.files import (
+        LARGE,
+        SMALL,
+        NotARegularFileError,
+        TooLargeError,
+        make_directory,
+        open_descriptor,
+        open_regular,
+        parse_json,
+        parse_toml,
+        read_json,
+        read_regular,
+        remove_file,
+        write_file,
+    )
+    from mosaic_gateway.fs.flush import flush_tree
+    from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
+    from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
+    from mosaic_gateway.fs.staging import (
+        TEMPORARY,
+        discard,
+        remove_temporaries,
+        remove_tree,
+        staged,
+        sync_directory,
+        temporaries,
+        temporary,
+        temporary_sibling,
+    )
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        "record_fields",
+        copying="UNSUPPORTED copy_range",
+        files=(
+            "LARGE SMALL NotARegularFileError TooLargeError make_directory open_descriptor open_regular "
+            "parse_json parse_toml read_json read_regular remove_file write_file"
+        ),
+        flush="flush_tree",
+        record_format="LaterSchemaError RecordFormat",
+        recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
+        staging=(
+            "TEMPORARY discard remove_temporaries remove_tree staged sync_directory temporaries temporary "
+            "temporary_sibling"
+        ),
+    )
+
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "TEMPORARY",
+    "UNSUPPORTED",
+    "LaterSchemaError",
+    "NotARegularFileError",
+    "RecordFormat",
+    "TooLargeError",
+    "altered_files_of",
+    "copy_range",
+    "discard",
+    "flush_tree",
+    "is_as_recorded",
+    "make_directory",
+    "open_descriptor",
+    "open_regular",
+    "parse_json",
+    "parse_toml",
+    "read_json",
+    "read_regular",
+    "record_fields",
+    "recorded_files",
+    "recorded_hash",
+    "remove_file",
+    "remove_temporaries",
+    "remove_tree",
+    "staged",
+    "sync_directory",
+    "temporaries",
+    "temporary",
+    "temporary_sibling",
+    "write_file",
+]

@@ -52,6 +52,7 @@ __all__ = [
     "row",
     "text",
     "timestamp",
+    "version",
 ]
 
 E = TypeVar("E", bound=Enum)
@@ -188,6 +189,8 @@ def matching(pattern: re.Pattern[str], what: str) -> Check:
 
 #: Checks a SHA-256 digest.
 digest = matching(re.compile(r"[0-9a-f]{64}"), "a digest of 64 hexadecimal digits")
+#: Checks a version of the gateway.
+version = matching(VERSION, "a version")
 
 
 def boolean(value: Any) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mosaic_gateway.config import Config
+from mosaic_gateway.engines import pglite, postgres
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -52,11 +53,7 @@ def open_alone_if_idle(config: Config, *, verify: bool = True) -> Iterator[OpenD
 def running_database(home: Home, engine: EngineName) -> str | None:
     """Return the conninfo of the embedded engine that another process runs for *home*, None if there is none."""
     if engine is EngineName.POSTGRES:
-        from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
-
-        return running_conninfo(home)
+        return postgres.running_conninfo(home)
     if engine is EngineName.PGLITE:
-        from mosaic_gateway.engines.pglite import engine_lock
-
-        return engine_lock.running_conninfo(home)
+        return pglite.running_conninfo(home)
     return None

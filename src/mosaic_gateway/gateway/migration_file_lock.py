@@ -12,11 +12,11 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.process.file_lock import FileLock, holder_of
 
-__all__ = ["migration_file_lock"]
+__all__ = ["migrations_locked"]
 
 
 @contextmanager
-def migration_file_lock(config: Config, timeout: float) -> Iterator[None]:
+def migrations_locked(config: Config, timeout: float) -> Iterator[None]:
     """Hold the migration lock of *config*'s home inside the block; wait at most *timeout* seconds for it.
 
     Does nothing for engines other than PGlite. Raises `MigrationsBusyError`, OSError.

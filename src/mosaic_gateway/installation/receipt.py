@@ -15,7 +15,6 @@ from typing import Any
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
-    VERSION,
     Field,
     UnreadableRecordError,
     boolean,
@@ -29,6 +28,7 @@ from mosaic_gateway.fs.record_fields import (
     relative_path,
     text,
     timestamp,
+    version,
 )
 from mosaic_gateway.fs.record_format import RecordFormat
 from mosaic_gateway.hint import command
@@ -91,7 +91,7 @@ class Receipt:
 FIELDS = {
     "instance_id": Field(matching(INSTANCE_ID, "16 hexadecimal digits")),
     "state": Field(member(ReceiptState)),
-    "version": Field(matching(VERSION, "a version")),
+    "version": Field(version),
     "engine": Field(lambda value: str(member(EngineName)(value))),
     "created_at": Field(timestamp),
     "home_created": Field(boolean),

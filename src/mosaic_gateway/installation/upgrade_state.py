@@ -21,12 +21,12 @@ from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
     PROGRAM_NAME,
-    VERSION,
     Field,
     boolean,
     matching,
     member,
     optional,
+    version,
 )
 from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
 from mosaic_gateway.hint import command
@@ -98,13 +98,12 @@ def _phase(value: Any) -> Phase:
     return found
 
 
-_VERSION = matching(VERSION, "a version")
 _PROGRAM = matching(PROGRAM_NAME, "the name of a program copy")
 FIELDS = {
     "phase": Field(_phase),
-    "source_version": Field(_VERSION),
+    "source_version": Field(version),
     "source_program": Field(optional(_PROGRAM)),
-    "target_version": Field(_VERSION),
+    "target_version": Field(version),
     "target_program": Field(_PROGRAM),
     "ran": Field(boolean),
     "needs_setup": Field(optional(boolean), None),

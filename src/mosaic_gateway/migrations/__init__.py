@@ -1,27 +1,74 @@
 """Migrations: bundle → plan → runner → ledger and progress.
 
-``from mosaic_gateway.migrations import Bundle, migrate`` is the public API. Both names are imported on
-first use, so that the build, which needs only the hash lock, does not need a PostgreSQL driver.
+- The public API: ``from mosaic_gateway.migrations import Bundle, migrate``. Reading only: `read_plan`, `read_state`.
+- For databases that other means created or interrupted: `baseline`, `resolve`.
+- The hash lock: `check_bundles`. For authors: `new_migration`, and `lint` as a package of its own.
+- What a run reports: `events`.
+
+Names are imported at their first use, so the build, which needs only the hash lock, does not need a PostgreSQL driver.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.migrations.bundle import Bundle
-    from mosaic_gateway.migrations.runner import migrate
+    from mosaic_gateway.migrations import events
+    from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, MigrationsBusyError
+    from mosaic_gateway.migrations.authoring import new_migration
+    from mosaic_gateway.migrations.baselining import baseline, scratch_on
+    from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+    from mosaic_gateway.migrations.compatibility import breaking
+    from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, read_directory
+    from mosaic_gateway.migrations.model import LedgerState, Migration, Plan, PlannedMigration
+    from mosaic_gateway.migrations.plan import shorten
+    from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
+    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan, read_state
+    from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        "events",
+        advisory_lock="DEFAULT_LOCK_TIMEOUT MigrationsBusyError",
+        authoring="new_migration",
+        baselining="baseline scratch_on",
+        bundle="Bundle LedgerName",
+        compatibility="breaking",
+        gate="BUNDLES LOCK_NAME check_bundles read_directory",
+        model="LedgerState Migration Plan PlannedMigration",
+        plan="shorten",
+        resolution="ResolveAnswer resolve",
+        runner="MigrationReport migrate read_plan read_state",
+        schema_fingerprint="differences schema_lines",
+    )
 
-__all__ = ["Bundle", "migrate"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Bundle":
-        from mosaic_gateway.migrations.bundle import Bundle  # noqa: PLC0415 - lazy on purpose
-
-        return Bundle
-    if name == "migrate":
-        from mosaic_gateway.migrations.runner import migrate  # noqa: PLC0415 - lazy on purpose
-
-        return migrate
-    raise AttributeError(name)
+__all__ = [
+    "BUNDLES",
+    "DEFAULT_LOCK_TIMEOUT",
+    "LOCK_NAME",
+    "Bundle",
+    "LedgerName",
+    "LedgerState",
+    "Migration",
+    "MigrationReport",
+    "MigrationsBusyError",
+    "Plan",
+    "PlannedMigration",
+    "ResolveAnswer",
+    "baseline",
+    "breaking",
+    "check_bundles",
+    "differences",
+    "events",
+    "migrate",
+    "new_migration",
+    "read_directory",
+    "read_plan",
+    "read_state",
+    "resolve",
+    "schema_lines",
+    "scratch_on",
+    "shorten",
+]

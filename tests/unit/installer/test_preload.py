@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from tests.support.imports import FACADES, INSTALLER, Module
 
 from mosaic_gateway_installer.cli import VERBS
 
@@ -24,11 +26,11 @@ own = {"mosaic_gateway", "mosaic_gateway_installer"}
 files = {n: m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] in own and getattr(m, "__file__", None)}
 print(json.dumps({"modules": list(sys.modules), "files": files}))
 """
-INSTALLER = "mosaic_gateway_installer"
+#: Package with lazy names → each name → the module that defines it.
+ORIGINS = {package: Module(package, Path(str(import_module(package).__file__)), {}).origins for package in FACADES}
 #: Functions that a worker does not call: module, function.
 NOT_IN_WORKERS = {
     ("mosaic_gateway.cli.lazy", "shell_complete"),
-    ("mosaic_gateway.cli.root", "main"),
     ("mosaic_gateway.migrations.gate", "main"),
     (f"{INSTALLER}.cli", "main"),
     ("mosaic_gateway.cli.preload", "load"),
@@ -61,11 +63,25 @@ def test_imports_in_functions_are_loaded_before_root_is_dropped(verb: str) -> No
 
 
 def imports_in_functions(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield function and module for each import statement within a function of *file*."""
-    for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    """Yield function and module for each import within a function of *file*.
+
+    A name that a function uses of a package with lazy names is such an import, of the module that defines the name.
+    """
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    packages = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if f"{node.module}.{alias.name}" in ORIGINS
+    }
+    for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.Import):
                     yield from ((function.name, alias.name) for alias in node.names)
                 elif isinstance(node, ast.ImportFrom) and node.module:
-                    yield function.name, node.module
+                    origins = ORIGINS.get(node.module, {})
+                    yield from ((function.name, origins.get(alias.name, node.module)) for alias in node.names)
+                elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
+                    yield function.name, ORIGINS[packages[node.value.id]][node.attr]

@@ -46,16 +46,16 @@ def baseline(
     from psycopg.conninfo import make_conninfo
 
     from mosaic_gateway.engines.session import connect
-    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
+    from mosaic_gateway.gateway.migration_file_lock import migrations_locked
     from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
-    from mosaic_gateway.migrations.baseline import baseline as write_baseline
-    from mosaic_gateway.migrations.baseline import scratch_on
+    from mosaic_gateway.migrations.baselining import baseline as write_baseline
+    from mosaic_gateway.migrations.baselining import scratch_on
 
     with (
         open_target(
             home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as target,
-        migration_file_lock(target.config, DEFAULT_LOCK_TIMEOUT),
+        migrations_locked(target.config, DEFAULT_LOCK_TIMEOUT),
     ):
         bundle = bundle_with(target, tag)
 
@@ -68,7 +68,7 @@ def baseline(
                 with scratch_on(target.connection, open_other) as connection:
                     yield connection
                 return
-            from mosaic_gateway.engines.pglite.scratch_database import scratch_database
+            from mosaic_gateway.engines.pglite.scratch import scratch_database
 
             with (
                 scratch_database(target.config) as conninfo,

@@ -45,7 +45,7 @@ def migrate(
     With --json, each event of the run is printed on standard error as a JSON object on one line.
     """
     from mosaic_gateway.gateway.control.program import refuse_other_version
-    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
+    from mosaic_gateway.gateway.migration_file_lock import migrations_locked
     from mosaic_gateway.gateway.schema import apply_bundles
 
     if folder is None and database_url is None and database_url_file is None:
@@ -55,7 +55,7 @@ def migrate(
         open_target(
             home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as target,
-        migration_file_lock(target.config, lock_timeout),
+        migrations_locked(target.config, lock_timeout),
     ):
         reports = apply_bundles(
             target.bundles,

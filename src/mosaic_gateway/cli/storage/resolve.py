@@ -33,10 +33,10 @@ def resolve(
 
     Runs nothing of the migration.
     """
-    from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
+    from mosaic_gateway.gateway.migration_file_lock import migrations_locked
     from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
-    from mosaic_gateway.migrations.resolve import ResolveAnswer
-    from mosaic_gateway.migrations.resolve import resolve as record_answer
+    from mosaic_gateway.migrations.resolution import ResolveAnswer
+    from mosaic_gateway.migrations.resolution import resolve as record_answer
 
     if applied == retry:
         raise UsageError("give either --applied or --retry", hint="Check first whether the statement took effect.")
@@ -44,7 +44,7 @@ def resolve(
         open_target(
             home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
         ) as target,
-        migration_file_lock(target.config, DEFAULT_LOCK_TIMEOUT),
+        migrations_locked(target.config, DEFAULT_LOCK_TIMEOUT),
     ):
         answer = ResolveAnswer.APPLIED if applied else ResolveAnswer.RETRY
         resolution = record_answer(bundle_with(target, tag), target.connection, tag, answer)

@@ -21,20 +21,19 @@ from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.fs.files import LARGE
 from mosaic_gateway.fs.record_fields import (
     PROGRAM_NAME,
-    VERSION,
     Field,
     RecordError,
     digest,
     entries,
     integer,
     mapping,
-    matching,
     nested,
     path_text,
     read_record,
     relative_path,
     row,
     text,
+    version,
 )
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
@@ -62,7 +61,7 @@ MANIFEST = "manifest.json"
 OPTIONS = ("-I", "-S", "-B")
 #: The manifest fields needed to run a copy; the module that writes manifests checks the others.
 FIELDS = {
-    "version": Field(matching(VERSION, "a version")),
+    "version": Field(version),
     "python": Field(path_text),
     "snapshot": Field(integer, 0),
     "identity": Field(text, ""),

@@ -21,7 +21,7 @@ from mosaic_gateway.gateway.control.watchdog import Watchdog
 from mosaic_gateway.hint import from_json
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import RotatingFile
-from mosaic_gateway.process.notify import notify
+from mosaic_gateway.process.sd_notify import notify
 
 __all__ = ["LogFileHandler", "ServiceNotice", "forget_failure", "read_failure"]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from mosaic_gateway.gateway.local_client import NoAnswerError, ask
-from mosaic_gateway.process.notify import notify
+from mosaic_gateway.process.sd_notify import notify
 
 __all__ = ["Watchdog", "watchdog_limit"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Secret
+from mosaic_gateway.engines import pglite
 from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.lazy_names import load
 from mosaic_gateway.process.ports import bind_failure
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ PRELOADED = (
     "glob",
     "mosaic_gateway.engines.postgres.embedded",
     "mosaic_gateway.engines.server",
+    "mosaic_gateway.fs",
     "mosaic_gateway.gateway.app",
     "mosaic_gateway.gateway.run.lifecycle",
     "mosaic_gateway.gateway.run.startup",
@@ -55,17 +57,15 @@ def preload(enough: Callable[[], bool] = lambda: False) -> None:
     for name in PRELOADED:
         if enough():
             return
-        import_module(name)
+        load(name)
 
 
 def preload_engine(engine: EngineName) -> None:
     """Import the modules and read the files that only *engine* needs, for the same reason."""
     if engine is EngineName.PGLITE:
-        import mosaic_gateway.engines.pglite.engine
-        import mosaic_gateway.engines.pglite.self_test  # noqa: F401 - imported ahead of time
-        from mosaic_gateway.engines.pglite.pinned_versions import shipped
-
-        shipped()
+        load("mosaic_gateway.engines.pglite.engine")
+        load("mosaic_gateway.engines.pglite.self_test")
+        pglite.shipped()
 
 
 def preload_engines() -> None:

@@ -11,7 +11,7 @@ from mosaic_gateway.auth.links import setup_url
 from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
+from mosaic_gateway.gateway.migration_file_lock import migrations_locked
 from mosaic_gateway.gateway.schema import prepare_schema
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
@@ -32,7 +32,7 @@ def prepare(config: Config, engine: Engine, bundles: tuple[Bundle, ...], identit
     if report.recovered is not None:
         LOG.warning("Recovered from a crash: %s", report.recovered)
     started = time.perf_counter()
-    with migration_file_lock(config, DEFAULT_LOCK_TIMEOUT):
+    with migrations_locked(config, DEFAULT_LOCK_TIMEOUT):
         prepare_schema(bundles, engine.conninfo(), config.engine)
     LOG.info("Schema up to date after %.1f ms", (time.perf_counter() - started) * 1000)
     with connect(engine.conninfo(), application_name="mosaic-gateway storage") as connection:

@@ -1,1 +1,19 @@
-"""Static checks of migration files: rules over PostgreSQL's own parse tree."""
+"""Static checks of migration files: rules over PostgreSQL's own parse tree. Needs the extra ``lint`` to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mosaic_gateway.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
+    from mosaic_gateway.migrations.lint.finding import LintFinding
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        engine="lint_bundle_files packaged_files",
+        finding="LintFinding",
+    )
+
+__all__ = ["LintFinding", "lint_bundle_files", "packaged_files"]

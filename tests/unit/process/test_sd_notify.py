@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.process.notify import notify
+from mosaic_gateway.process.sd_notify import notify
 
 
 def test_fields_arrive_as_one_datagram(tmp_path: Path) -> None:
