@@ -44,7 +44,7 @@ LONGEST_SLUG = 60  # characters
 NAME = re.compile(r"[A-Za-z0-9]+(?:[ _-]+[A-Za-z0-9]+)*")
 MODE = 0o644
 #: Not faults in a folder without a hash lock.
-ALLOWED_WITHOUT_LOCK = {Problem.NO_LOCK, Problem.EMPTY}
+ALLOWED_WITHOUT_LOCK = {Problem.NO_LOCK, Problem.EMPTY, Problem.FILE_WITHOUT_JOURNAL}
 HEAD = """\
 -- {tag}
 --
@@ -118,6 +118,8 @@ def new_migration(directory: Path, name: str, *, now: int) -> NewMigration:
         _check_when(entries, now)
         index = _next_index(entries)
         tag = f"{index:04}_{slug}"
+        if f"{tag}.sql" in files:
+            raise _faulty(directory, [f"{tag}.sql exists, but has no entry in the journal"])
         entries.append({"idx": index, "version": _version(journal), "when": now, "tag": tag, "breakpoints": True})
         changes = {f"{tag}.sql": HEAD.format(tag=tag).encode()}
         journal_bytes = _journal_bytes(journal, files.get(JOURNAL_NAME, b""))

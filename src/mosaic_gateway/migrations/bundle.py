@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
-from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory, unnamed_files
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
 
@@ -44,12 +44,15 @@ LEDGERS: Mapping[str, LedgerName] = {
 class Bundle:
     """The migrations of one schema in journal order, and the ledger that records them.
 
-    ``ledger_digest`` is the `ledger.fingerprint` of a database to which exactly this bundle is applied.
+    ``unnamed`` are the files that look like migrations but are not in the journal, so that no runner reads them; only
+    a folder without a hash lock may have such files. ``ledger_digest`` is the `ledger.fingerprint` of a database to
+    which exactly this bundle is applied.
     """
 
     name: str
     ledger: LedgerName
     migrations: tuple[Migration, ...]
+    unnamed: tuple[str, ...] = ()
     ledger_digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,8 +71,8 @@ class Bundle:
     def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
         """Return the bundle in the folder *path*, in drizzle-kit's format.
 
-        A folder with a hash lock is verified against it; without one, each journal entry needs a file and each file an
-        entry. Raises `BundleError`.
+        A folder with a hash lock is verified against it. Without one, the journal needs an entry and each entry a
+        file; SQL files without an entry are `unnamed`. Raises `BundleError`.
         """
         try:
             contents = read_directory(path)
@@ -77,7 +80,9 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
         if LOCK_NAME in contents:
             return cls.from_files(path.resolve().name, contents, ledger=ledger)
-        return cls._build(path.resolve().name, _unlocked_entries(path, contents), contents, ledger)
+        entries = _unlocked_entries(path, contents)
+        unnamed = unnamed_files(contents, {f"{entry.tag}.sql" for entry in entries})
+        return replace(cls._build(path.resolve().name, entries, contents, ledger), unnamed=unnamed)
 
     @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
@@ -114,7 +119,7 @@ def _unreadable(name: str, error: ValueError) -> BundleError:
 
 
 def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
-    """Return the entries of the journal. Raises `BundleError` unless entries and SQL files match one to one."""
+    """Return the entries of the journal. Raises `BundleError` if there are none or their files are missing."""
     if JOURNAL_NAME not in contents:
         raise BundleError(
             f"{path} has no {JOURNAL_NAME}",
@@ -124,14 +129,14 @@ def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[Journa
         entries = parse_journal(contents[JOURNAL_NAME])
     except JournalFormatError as error:
         raise BundleError(f"{path / JOURNAL_NAME} is not a journal: {error}", hint="Nothing was run.") from error
-    named = {f"{entry.tag}.sql" for entry in entries}
-    present = {name for name in contents if name.endswith(".sql") and "/" not in name}
-    faults = [f"{name} is named by the journal but does not exist" for name in sorted(named - present)]
-    faults += [f"{name} has no entry in the journal" for name in sorted(present - named)]
+    missing = [name for entry in entries if (name := f"{entry.tag}.sql") not in contents]
+    faults = [f"{name} is named by the journal but does not exist" for name in missing]
+    if not entries:
+        faults.append(f"{JOURNAL_NAME} has no entries")
     if faults:
         raise BundleError(
             f"{path}: " + "; ".join(faults),
-            hint="Nothing was run. Make the journal list exactly the SQL files of the folder.",
+            hint="Nothing was run. Restore the files of the folder as drizzle-kit or storage new wrote them.",
             details={"bundle": path.resolve().name, "findings": faults},
         )
     return entries

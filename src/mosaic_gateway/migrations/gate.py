@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +33,7 @@ __all__ = [
     "main",
     "make_lock",
     "read_directory",
+    "unnamed_files",
 ]
 
 BUNDLES = ("gateway", "storage")
@@ -112,6 +113,15 @@ def check_bundles(files: Mapping[str, bytes]) -> tuple[str, ...]:
     ]  # fmt: skip
     strays = (name for name in files if name.endswith((".sql", JOURNAL_NAME)) and name.split("/")[0] not in BUNDLES)
     return (*faults, *(f"{name} belongs to no bundle" for name in sorted(strays)))
+
+
+def unnamed_files(files: Iterable[str], named: Container[str]) -> tuple[str, ...]:
+    """Return the SQL files of *files* that are not *named* by the journal and look like migrations, which never run.
+
+    All names are POSIX paths relative to the bundle. Files in subfolders are not returned: no drizzle-kit creates a
+    migration there, so drafts, seeds and down scripts are there on purpose. A hash lock allows none of them either.
+    """
+    return tuple(sorted(name for name in files if name.endswith(".sql") and "/" not in name and name not in named))
 
 
 def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:

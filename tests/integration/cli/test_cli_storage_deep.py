@@ -68,6 +68,17 @@ def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: P
     assert "    3. line 5: INSERT INTO notes SELECT missing FROM notes\n" in done.out
 
 
+def test_a_file_that_the_journal_does_not_name_is_a_warning(nowhere: Place, folder: Path, database: str) -> None:
+    """Plan, status and migrate name the file, before and after the run, as JSON and as text."""
+    (folder / "0000_notes.sql").write_text("SELECT 1")
+    (folder / "0001_left_over.sql").write_text("SELECT 1 / 0")
+    warning = "0001_left_over.sql has no entry in the journal: it never runs"
+    for verb in ("plan", "status", "migrate", "plan", "status", "migrate"):
+        assert [bundle["warnings"] for bundle in ask(nowhere, verb, folder, database)["bundles"]] == [[warning]]
+        done = nowhere.run("storage", verb, "--from", str(folder), "--database-url", database)
+        assert (done.code, f"warning: {warning}\n" in done.out) == (0, True)
+
+
 def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
     """Migrate applies what plan lists, and then plan lists nothing."""
     planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
