@@ -22,7 +22,6 @@ import psycopg
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.migrations import runner
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
-from mosaic_gateway.migrations.gate import read_directory
 from mosaic_gateway.migrations.runner import _Run, migrate
 from mosaic_gateway.process.command import die_with_parent
 
@@ -34,9 +33,7 @@ LEDGER = LedgerName("drizzle", "__drizzle_migrations")
 @cache
 def load(name: str) -> Bundle:
     """Return the packaged bundle *name*, or the bundle in the directory *name*."""
-    if name in LEDGERS:
-        return Bundle.load(name)
-    return Bundle.from_files("bundle", read_directory(Path(name)), ledger=LEDGER)
+    return Bundle.load(name) if name in LEDGERS else Bundle.from_directory(Path(name), ledger=LEDGER)
 
 
 class _NeverError(Exception):
