@@ -12,11 +12,19 @@ from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
-from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory, unnamed_files
+from mosaic_gateway.migrations.folder_layout import folder_entries
+from mosaic_gateway.migrations.gate import (
+    FOLDER_FILE,
+    JOURNAL_NAME,
+    LOCK_NAME,
+    check_bundle,
+    read_directory,
+    unnamed_files,
+)
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
 
-__all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName"]
+__all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName", "read_entries"]
 
 
 class BundleError(MigrationError):
@@ -55,6 +63,11 @@ class Bundle:
     unnamed: tuple[str, ...] = ()
     ledger_digest: str = field(init=False, repr=False)
 
+    @property
+    def in_folders(self) -> bool:
+        """Whether it has drizzle-kit 1.0's layout: also a run with nothing to apply converts its ledger to 1.0's."""
+        return any(migration.folder for migration in self.migrations)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger_digest", _ledger_digest(self.migrations))
 
@@ -69,7 +82,7 @@ class Bundle:
 
     @classmethod
     def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
-        """Return the bundle in the folder *path*, in drizzle-kit's format.
+        """Return the bundle in the folder *path*, in drizzle-kit's format (with a journal, or of 1.0).
 
         A folder with a hash lock is verified against it. Without one, the journal needs an entry and each entry a
         file; SQL files without an entry are `unnamed`. Raises `BundleError`.
@@ -81,7 +94,7 @@ class Bundle:
         if LOCK_NAME in contents:
             return cls.from_files(path.resolve().name, contents, ledger=ledger)
         entries = _unlocked_entries(path, contents)
-        unnamed = unnamed_files(contents, {f"{entry.tag}.sql" for entry in entries})
+        unnamed = unnamed_files(contents, {entry.file for entry in entries})
         return replace(cls._build(path.resolve().name, entries, contents, ledger), unnamed=unnamed)
 
     @classmethod
@@ -98,7 +111,7 @@ class Bundle:
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
         try:
-            entries = parse_journal(contents[JOURNAL_NAME])
+            entries = read_entries(contents)
         except JournalFormatError as error:
             raise _unreadable(name, error) from error
         return cls._build(name, entries, contents, ledger)
@@ -108,7 +121,7 @@ class Bundle:
         cls, name: str, entries: tuple[JournalEntry, ...], contents: Mapping[str, bytes], ledger: LedgerName
     ) -> Self:
         try:
-            migrations = tuple(_migration(entry.tag, entry.when, contents[f"{entry.tag}.sql"]) for entry in entries)
+            migrations = tuple(_migration(entry, contents[entry.file]) for entry in entries)
         except UnicodeDecodeError as error:
             raise _unreadable(name, error) from error
         return cls(name=name, ledger=ledger, migrations=migrations)
@@ -119,17 +132,23 @@ def _unreadable(name: str, error: ValueError) -> BundleError:
 
 
 def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
-    """Return the entries of the journal. Raises `BundleError` if there are none or their files are missing."""
-    if JOURNAL_NAME not in contents:
+    """Return the migrations of a folder. Raises `BundleError` if there are none, or their files are missing."""
+    folders = next(filter(FOLDER_FILE.fullmatch, sorted(contents)), None)
+    if JOURNAL_NAME not in contents and folders is None:
         raise BundleError(
-            f"{path} has no {JOURNAL_NAME}",
-            hint="Name a folder created by drizzle-kit (0.30 to 0.45) or mosaic-gateway storage new.",
+            f"{path} has neither {JOURNAL_NAME} nor folders of drizzle-kit 1.0",
+            hint="Name a folder created by drizzle-kit (0.30 to 1.0) or mosaic-gateway storage new.",
+        )
+    if JOURNAL_NAME in contents and folders is not None:
+        raise BundleError(
+            f"{path} has two layouts: {JOURNAL_NAME}, and {folders} of drizzle-kit 1.0",
+            hint="Nothing was run. Convert the folder with drizzle-kit up, or remove the files of one layout.",
         )
     try:
-        entries = parse_journal(contents[JOURNAL_NAME])
+        entries = read_entries(contents)
     except JournalFormatError as error:
-        raise BundleError(f"{path / JOURNAL_NAME} is not a journal: {error}", hint="Nothing was run.") from error
-    missing = [name for entry in entries if (name := f"{entry.tag}.sql") not in contents]
+        raise BundleError(f"{path}: {error}", hint="Nothing was run.") from error
+    missing = [entry.file for entry in entries if entry.file not in contents]
     faults = [f"{name} is named by the journal but does not exist" for name in missing]
     if not entries:
         faults.append(f"{JOURNAL_NAME} has no entries")
@@ -142,14 +161,30 @@ def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[Journa
     return entries
 
 
+def read_entries(contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
+    """Return the migrations of a folder in either layout, in their order. Raises `JournalFormatError`."""
+    if JOURNAL_NAME not in contents:
+        return folder_entries(contents)
+    try:
+        return parse_journal(contents[JOURNAL_NAME])
+    except JournalFormatError as error:
+        raise JournalFormatError(f"{JOURNAL_NAME} is not a journal: {error}") from error
+
+
 def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
     entries = sorted(f"{migration.hash}:{migration.when}".encode() for migration in migrations)
     digest = hashlib.md5(b",".join(entries), usedforsecurity=False).hexdigest()
     return f"{len(entries)}:{digest}"
 
 
-def _migration(tag: str, when: int, content: bytes) -> Migration:
-    return Migration(tag=tag, when=when, hash=file_hash(content), statements=Statements(content.decode("utf-8")))
+def _migration(entry: JournalEntry, content: bytes) -> Migration:
+    return Migration(
+        tag=entry.tag,
+        when=entry.when,
+        hash=file_hash(content),
+        statements=Statements(content.decode("utf-8")),
+        folder=entry.folder,
+    )
 
 
 def _read_all(root: Traversable, prefix: str = "") -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from pathlib import Path
 
 __all__ = [
     "BUNDLES",
+    "FOLDER_FILE",
     "JOURNAL_NAME",
     "LOCK_NAME",
     "BundleFault",
@@ -39,6 +41,8 @@ __all__ = [
 BUNDLES = ("gateway", "storage")
 JOURNAL_NAME = "meta/_journal.json"
 LOCK_NAME = "meta/hashes.lock.json"
+#: The SQL file of a migration in drizzle-kit 1.0's layout, which has no journal.
+FOLDER_FILE = re.compile(r"[0-9]{14}[^/]*/migration\.sql")
 
 LOCK_VERSION = 1
 SHA256_HEX_LENGTH = 64
@@ -116,12 +120,21 @@ def check_bundles(files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 
 def unnamed_files(files: Iterable[str], named: Container[str]) -> tuple[str, ...]:
-    """Return the SQL files of *files* that are not *named* by the journal and look like migrations, which never run.
+    """Return the SQL files among *files* that look like migrations but are not *named* as such, so that they never run.
 
-    All names are POSIX paths relative to the bundle. Files in subfolders are not returned: no drizzle-kit creates a
-    migration there, so drafts, seeds and down scripts are there on purpose. A hash lock allows none of them either.
+    All names are POSIX paths relative to the bundle; *named* are the files of the journal's entries, or of drizzle-kit
+    1.0's folders. In subfolders SQL is left on purpose (drafts, seeds, down scripts), except in one that is named like
+    a migration's and has no ``migration.sql``. A hash lock allows none of these files.
     """
-    return tuple(sorted(name for name in files if name.endswith(".sql") and "/" not in name and name not in named))
+    names = set(files)
+
+    def looks_like_migration(name: str) -> bool:
+        folder, slash, _ = name.rpartition("/")
+        beside = f"{folder}/migration.sql"
+        return not slash or (FOLDER_FILE.fullmatch(beside) is not None and beside not in names)
+
+    strays = (name for name in names if name.endswith(".sql") and name not in named)
+    return tuple(sorted(filter(looks_like_migration, strays)))
 
 
 def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
@@ -205,10 +218,14 @@ def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[BundleFault]:
 
 
 def _check_journal(files: Mapping[str, bytes]) -> list[BundleFault]:
-    if JOURNAL_NAME not in files:
+    named = {name for name in files if FOLDER_FILE.fullmatch(name)}
+    if JOURNAL_NAME in files and named:
+        reason = f"{min(named)} is of drizzle-kit 1.0's layout, which has no journal"
+        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=reason)]
+    if JOURNAL_NAME not in files and not named:
         return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it does not exist")]
     try:
-        named = _parse_journal(files[JOURNAL_NAME])
+        named = named or _parse_journal(files[JOURNAL_NAME])
     except _FormatError as error:
         return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=str(error))]
     found = {name for name in files if name.endswith(".sql")}
