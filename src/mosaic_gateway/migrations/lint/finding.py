@@ -64,6 +64,7 @@ class Rule(StrEnum):
     CONCURRENTLY_IF_NOT_EXISTS = "concurrently-if-not-exists"
     TEMPORARY_OBJECT = "temporary-object"
     SESSION_SETTING = "session-setting"
+    LOCAL_SETTING = "local-setting"
     # Compatibility with programs of the version before.
     DROP_TABLE = "drop-table"
     DROP_COLUMN = "drop-column"
@@ -108,6 +109,7 @@ SEVERITIES: Mapping[Rule, Severities] = {
     Rule.CONCURRENTLY_IF_NOT_EXISTS: Severities(OFF, WARNING),
     Rule.TEMPORARY_OBJECT: Severities(WARNING, WARNING),
     Rule.SESSION_SETTING: Severities(WARNING, WARNING),
+    Rule.LOCAL_SETTING: Severities(WARNING, OFF),
     Rule.DROP_TABLE: Severities(OFF, ERROR),
     Rule.DROP_COLUMN: Severities(OFF, ERROR),
     Rule.RENAME: Severities(OFF, ERROR),

@@ -27,6 +27,7 @@ SCRIPT_RULES: tuple[Callable[[SqlFile], Iterator[LintFinding]], ...] = (
 BUNDLE_RULES: tuple[Callable[[Sequence[SqlFile]], Iterator[LintFinding]], ...] = (
     enum_values.check_enum_values,
     nontransactional.check_commits_itself,
+    session.check_local_settings,
 )
 
 
