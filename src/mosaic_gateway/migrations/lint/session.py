@@ -1,19 +1,22 @@
-"""Rules on session state: it is lost when a later run resumes the migration."""
+"""Rules on session state: it is lost when a later run resumes the migration, and on what ends with a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pglast import ast, enums
 
 from mosaic_gateway.migrations.lint.ast_utils import strings, walk
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
-from mosaic_gateway.migrations.lint.source import SqlFile
+from mosaic_gateway.migrations.lint.source import Command, SqlFile
 
-__all__ = ["check_session_settings", "check_temporary_objects"]
+__all__ = ["check_local_settings", "check_session_settings", "check_temporary_objects"]
 
 TEMPORARY = "t"  # pg_class.relpersistence
 TEMPORARY_SCHEMA = "pg_temp"
+Kind = enums.TransactionStmtKind
+ENDS = {Kind.TRANS_STMT_COMMIT, Kind.TRANS_STMT_ROLLBACK}
+RESETS = {enums.VariableSetKind.VAR_RESET}
 SETS = {
     enums.VariableSetKind.VAR_SET_VALUE,
     enums.VariableSetKind.VAR_SET_CURRENT,
@@ -48,6 +51,42 @@ def check_session_settings(script: SqlFile) -> Iterator[LintFinding]:
         )
         instead = "Use SET LOCAL in the chunk that needs it, or schema-qualified names."
         yield LintFinding(rule=Rule.SESSION_SETTING, file=script.file, line=command.line, why=why, instead=instead)
+
+
+def check_local_settings(scripts: Sequence[SqlFile]) -> Iterator[LintFinding]:
+    """Yield settings of a transaction that are still set at the end of a file which others follow.
+
+    Time limits are left out: they change what fails, not what comes out.
+    """
+    for script in scripts[:-1]:
+        current: dict[str, int] = {}
+        for command in script.commands:
+            _note_local(command, current)
+        for name, line in current.items():
+            why = (
+                f"{name} is set for the transaction: mosaic-gateway ends it with this file, drizzle-orm after the last "
+                "pending file"
+            )
+            instead = "Set it in each file that needs it; reset it at the end of this one."
+            yield LintFinding(rule=Rule.LOCAL_SETTING, file=script.file, line=line, why=why, instead=instead)
+
+
+def _note_local(command: Command, current: dict[str, int]) -> None:
+    """Add to *current* the setting that *command* changes for its transaction, and remove what it resets."""
+    node = command.node
+    if isinstance(node, ast.TransactionStmt) and node.kind in ENDS:
+        current.clear()
+    elif isinstance(node, ast.VariableSetStmt) and (node.is_local or node.kind in RESETS):
+        current.pop((node.name or "").lower(), None)
+        if node.kind in SETS and not (node.name or "").endswith("timeout"):
+            current[(node.name or "").lower()] = command.line
+    elif isinstance(node, ast.SelectStmt):
+        for item in filter(_is_set_config, walk(node.targetList)):
+            match _constants(item):
+                case (str(name), value, True) if not name.endswith("timeout"):
+                    current.pop(name, None)
+                    if value != "":
+                        current[name] = command.line
 
 
 def _temporary(node: ast.Node) -> str | None:
@@ -96,10 +135,20 @@ def _setting(node: ast.Node) -> str | None:
 
 
 def _set_config(node: ast.Node) -> str | None:
-    if not isinstance(node, ast.FuncCall) or strings(node.funcname)[-1:] != ("set_config",):
+    if not _is_set_config(node):
         return None
-    name, *_, local = node.args or (None, None)
-    if isinstance(local, ast.A_Const) and isinstance(local.val, ast.Boolean) and local.val.boolval:
-        return None
-    constant = name.val if isinstance(name, ast.A_Const) else None
-    return (isinstance(constant, ast.String) and constant.sval) or "a setting"
+    name, *_, local = _constants(node) or (None, None)
+    return None if local is True else str(name or "a setting")
+
+
+def _is_set_config(node: ast.Node) -> bool:
+    return isinstance(node, ast.FuncCall) and strings(node.funcname)[-1:] == ("set_config",)
+
+
+def _constants(node: ast.Node) -> tuple[str | bool | None, ...]:
+    """Return the arguments of a call: strings and booleans, None for each other expression."""
+    values = (item.val if isinstance(item, ast.A_Const) else None for item in getattr(node, "args", None) or ())
+    return tuple(
+        value.sval if isinstance(value, ast.String) else bool(value.boolval) if isinstance(value, ast.Boolean) else None
+        for value in values
+    )

@@ -1,7 +1,6 @@
 """A parsed migration file: its chunks, and the statements of each chunk with their parse trees.
 
-The only module that calls pglast, which wraps PostgreSQL's own parser (libpg_query). Offsets reported by pglast
-count characters of the parsed text.
+Offsets reported by pglast, which wraps PostgreSQL's own parser (libpg_query), count characters of the parsed text.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pglast import ast
 from pglast.parser import ParseError, parse_sql
 
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.lint.bodies import NO_BODY, Body, body_of
 from mosaic_gateway.migrations.parse import BREAKPOINT
 
 __all__ = ["Chunk", "Command", "Fault", "SqlFile", "read_script"]
@@ -20,10 +20,16 @@ __all__ = ["Chunk", "Command", "Fault", "SqlFile", "read_script"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One statement: its parse tree, and the line of the file on which it begins."""
+    """One statement: its parse tree, the line of the file on which it begins, and its body if it has one."""
 
     node: ast.Node
     line: int
+    body: Body = NO_BODY
+
+    @property
+    def nodes(self) -> tuple[ast.Node, ...]:
+        """The parse trees of the statement and of those in its body."""
+        return (self.node, *self.body.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +106,5 @@ def _parse(chunk: Chunk) -> Chunk:
         # Some versions of pglast include preceding white space and comments in a statement.
         first = next((start for start in starts if start >= offset), offset)
         if statement.stmt is not None:
-            commands.append(Command(statement.stmt, chunk.line_at(first)))
+            commands.append(Command(statement.stmt, chunk.line_at(first), body_of(statement.stmt)))
     return Chunk(text=chunk.text, line=chunk.line, last=chunk.last, commands=tuple(commands))

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 from pglast import ast, enums
 
-from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.lint.ast_utils import body_of, constants, qualified, strings, walk
+from mosaic_gateway.migrations.lint.ast_utils import strings, walk
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
-from mosaic_gateway.migrations.lint.source import Chunk, SqlFile
-from mosaic_gateway.migrations.statement_traits import is_word
+from mosaic_gateway.migrations.lint.source import SqlFile
 
-__all__ = ["check_enum_values", "check_transaction_control", "check_transaction_scope"]
+__all__ = ["check_transaction_control", "check_transaction_scope"]
 
 Kind = enums.TransactionStmtKind
 SAVEPOINTS = {Kind.TRANS_STMT_SAVEPOINT, Kind.TRANS_STMT_RELEASE, Kind.TRANS_STMT_ROLLBACK_TO}
 NO_SAVEPOINT = "Remove it: a chunk is applied entirely or not at all. A DO block can catch an expected error."
-ENDINGS = ("commit", "rollback")
 SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
 
 
 def check_transaction_control(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that begin or end a transaction, including those in DO blocks."""
+    """Yield statements that begin or end a transaction."""
     for command in script.commands:
         node = command.node
         if isinstance(node, ast.TransactionStmt) and node.kind not in SAVEPOINTS:
             why = "it begins or ends a transaction; the runner wraps each chunk in one, and refuses the file"
             instead = "Remove it. Put statements that must commit together into one chunk, others into several."
-        elif isinstance(node, ast.DoStmt) and _ends_transaction(body_of(node, {"plpgsql"})):
-            why = "a DO block with COMMIT or ROLLBACK fails in the chunk's transaction (SQLSTATE 2D000)"
-            instead = "Remove COMMIT and ROLLBACK, or split the work into several chunks."
-        else:
-            continue
-        yield LintFinding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
+            yield LintFinding(
+                rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead
+            )
 
 
 def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
@@ -48,30 +41,6 @@ def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
                 yield LintFinding(
                     rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
                 )
-
-
-def check_enum_values(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that use an enum value added earlier in the same chunk."""
-    for chunk in script.chunks:
-        for index, command in enumerate(chunk.commands):
-            value = _added_value(command.node, chunk, index)
-            if value is None:
-                continue
-            for later in chunk.following(index):
-                if value in constants(later.node):
-                    why = f"{value!r} is added to its enum in the same chunk: it is unusable before the commit (55P04)"
-                    instead = "Put a breakpoint between the two statements."
-                    yield LintFinding(
-                        rule=Rule.ENUM_VALUE_USED, file=script.file, line=later.line, why=why, instead=instead
-                    )
-
-
-def _ends_transaction(body: str) -> bool:
-    tokens = lex(body).tokens
-    return any(
-        is_word(token, *ENDINGS) and (following.text == ";" or is_word(following, "and", "work", "transaction"))
-        for token, following in pairwise(tokens)
-    )
 
 
 def _without_effect(node: ast.Node, *, followed: bool) -> str | None:
@@ -114,15 +83,3 @@ def _sets_locally(node: ast.Node) -> bool:
         return False
     *_, local = node.args or (None,)
     return isinstance(local, ast.A_Const) and isinstance(local.val, ast.Boolean) and bool(local.val.boolval)
-
-
-def _added_value(node: ast.Node, chunk: Chunk, index: int) -> str | None:
-    """Return the value that *node* adds to an enum, unless the same chunk creates that enum."""
-    if not isinstance(node, ast.AlterEnumStmt) or node.newVal is None or node.oldVal is not None:
-        return None
-    created = {
-        qualified(strings(earlier.node.typeName))
-        for earlier in chunk.commands[:index]
-        if isinstance(earlier.node, ast.CreateEnumStmt)
-    }
-    return None if qualified(strings(node.typeName)) in created else node.newVal

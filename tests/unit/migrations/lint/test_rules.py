@@ -9,6 +9,7 @@ from mosaic_gateway.migrations.lint.finding import META_RULES, Rule
 
 CUT = "\n--> statement-breakpoint\n"
 TABLE = "CREATE TABLE t (a int);"
+PROCEDURE = "CREATE PROCEDURE p(n int) LANGUAGE plpgsql AS $$ BEGIN n := 1; COMMIT; END $$;"
 #: rule → (SQL with findings of that rule only, the lines of the findings).
 BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
     "encoding": [(b"SELECT 1;\nSELECT '\xe9';", [2]), (b"SELECT 1;\n\n-- \0", [3])],
@@ -48,8 +49,6 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
         ("END;", [1]),
         ("PREPARE TRANSACTION 'x';", [1]),
         ("COMMIT PREPARED 'x';", [1]),
-        ("DO $$ BEGIN PERFORM 1; COMMIT; END $$;", [1]),
-        ("DO LANGUAGE plpgsql 'BEGIN ROLLBACK AND CHAIN; END'", [1]),
     ],
     "transaction-scope": [
         (f"SET LOCAL lock_timeout = '1s';{CUT}SELECT 1;", [1]),
@@ -72,7 +71,15 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
         ("ALTER TYPE e ADD VALUE 'x';\nCREATE FUNCTION f() RETURNS e LANGUAGE sql AS $$ SELECT 'x'::e $$;", [2]),
         ("CREATE TYPE other AS ENUM ('a');\nALTER TYPE e ADD VALUE 'x';\nSELECT 'x'::e;", [3]),
     ],
+    "commits-itself": [
+        ("DO $$ BEGIN PERFORM 1; COMMIT; END $$;", [1]),
+        ("DO LANGUAGE plpgsql 'BEGIN ROLLBACK AND CHAIN; END'", [1]),
+        (f"{PROCEDURE}{CUT}CALL public.p(1);", [3]),
+        (f"{PROCEDURE}{CUT}DO $$ BEGIN CALL p(1); END $$;", [3]),
+    ],
     "needs-own-chunk": [
+        ("SELECT 1;\nDO $$ BEGIN COMMIT; END $$;", [2]),
+        (f"{PROCEDURE}{CUT}SELECT 1;\nCALL p(1);", [4]),
         ("SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);", [2]),
         ("DROP INDEX CONCURRENTLY i;\nSELECT 1;", [1]),
         ("REINDEX TABLE CONCURRENTLY t;\nSELECT 1;", [1]),
@@ -206,6 +213,11 @@ GOOD: dict[str, list[str | bytes]] = {
         "ALTER TYPE e ADD VALUE 'x';\nDO $$ BEGIN UPDATE t SET e = 'y'; -- 'x'\nEND $$;",
         "ALTER TYPE e ADD VALUE 'x';\nCREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'x'; END $$;",
     ],
+    "commits-itself": [
+        "CREATE PROCEDURE q() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; END $$;\nCALL q();",
+        f"{PROCEDURE}{CUT}CALL other.p(1);",
+        f"{PROCEDURE}{CUT}DROP PROCEDURE p;",
+    ],
     "needs-own-chunk": [
         "CREATE INDEX CONCURRENTLY i ON t (a);",
         f"VACUUM t;{CUT}VACUUM t;",
@@ -258,8 +270,10 @@ GOOD: dict[str, list[str | bytes]] = {
         f"CREATE MATERIALIZED VIEW v AS SELECT 1 AS a;{CUT}CREATE INDEX i ON v (a);",
     ],
 }
-FOLDER = {
-    "journal-format", "journal-file", "duplicate-tag", "journal-order", "journal-index", "file-name", "same-bytes"
+#: Rules of the folder, and those that the profile release does not have.
+ELSEWHERE = {
+    "journal-format", "journal-file", "unlisted-file", "duplicate-tag", "journal-order", "journal-index", "file-name",
+    "same-bytes", "enum-value-portability", "local-setting",
 }  # fmt: skip
 
 
@@ -278,8 +292,8 @@ def test_valid_sql(lint_one: LintOne, rule: str, sql: str | bytes) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    """Every rule has a test case in this module or in the tests of the folder and of allow comments."""
-    assert set(BAD) | FOLDER | set(META_RULES) == set(Rule)
+    """Every rule has a test case here, or with the folder, the profiles, the enum values or the allow comments."""
+    assert set(BAD) | ELSEWHERE | set(META_RULES) == set(Rule)
     assert set(GOOD) <= set(BAD)
 
 
