@@ -22,6 +22,7 @@ from mosaic_gateway.migrations.runner import migrate, read_plan
 
 Connection = psycopg.Connection[tuple[object, ...]]
 PART, WHOLE = 40, 1000  # examples
+NO_TRANSACTION = "25P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,13 @@ def compare(databases: Databases, folder: tuple[File, ...]) -> None:
     sqlstate = reference(plain, folder)
     expected = contents(plain)
     error = run_ours(bundle, ours)
+    if (
+        sqlstate == NO_TRANSACTION
+    ):  # LOCK or SAVEPOINT after the file's own COMMIT: ours runs each chunk in a transaction
+        return
     if isinstance(error, ChunkRefusedError):
         event("refused")
-        refusable = any(chunk.refusable for file in folder for chunk in file.chunks)
+        refusable = any(file.refusable for file in folder)
         assert sqlstate is not None or refusable, error
         assert differences(contents(ours), before) == []
         return
