@@ -184,6 +184,7 @@ def _migration(entry: JournalEntry, content: bytes) -> Migration:
         hash=file_hash(content),
         statements=Statements(content.decode("utf-8")),
         folder=entry.folder,
+        content=content,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.line_endings import as_begun
 from mosaic_gateway.migrations.matching import drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
     AppliedRow,
@@ -83,11 +84,13 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     if matches.unmatched:
         raise _refusal(bundle, state.applied, applied, matches.unmatched)
     pending = tuple(
-        remaining_statements(migration, state.progress.get(migration.tag))
+        remaining_statements(as_begun(migration, row), row)
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
+        for row in [state.progress.get(migration.tag)]
     )
-    return Plan(pending=pending, applied=len(applied))
+    other = tuple(bundle.migrations[index].tag for index in sorted(matches.other_line_endings))
+    return Plan(pending=pending, applied=len(applied), other_line_endings=other)
 
 
 def _refusal(

@@ -35,7 +35,7 @@ from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
-__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
+__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table lock before it is retried
@@ -48,11 +48,15 @@ CREATED_CONCURRENTLY = (errors.UniqueViolation, errors.DuplicateSchema, errors.D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationReport:
-    """Result of a run: the tags that it applied, in order, and the number of those applied before."""
+    """Result of a run: the tags that it applied, in order, and the number of those applied before.
+
+    ``other_line_endings`` are the tags of those applied before whose file had other line endings then.
+    """
 
     bundle: str
     applied: tuple[str, ...]
     already_applied: int
+    other_line_endings: tuple[str, ...] = ()
 
 
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
@@ -70,6 +74,13 @@ def read_plan(connection: Connection, bundle: Bundle) -> Plan:
         return make_plan(bundle, read_state(connection, bundle))
     except DriftError as drift:
         raise _with_changes(connection, bundle, drift) from None
+
+
+def report_up_to_date(bundle: Bundle, plan: Plan) -> MigrationReport:
+    """Return the report of a run that has nothing to do according to *plan*."""
+    return MigrationReport(
+        bundle=bundle.name, applied=(), already_applied=plan.applied, other_line_endings=plan.other_line_endings
+    )
 
 
 def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> DriftError:
@@ -158,13 +169,16 @@ class _Run:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         before = read_plan(self._connection, self._bundle)
         if before.up_to_date and self._ledger_is_current():
-            return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
+            return report_up_to_date(self._bundle, before)
         with self._lock(lock_timeout) as waited:
             if waited > REPORT_WAIT:
                 self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.run_until_up_to_date()
         return MigrationReport(
-            bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
+            bundle=self._bundle.name,
+            applied=tuple(self.finished),
+            already_applied=self.already_applied,
+            other_line_endings=before.other_line_endings,
         )
 
     def _report_holder(self, holder: LockHolder) -> None:

@@ -68,7 +68,10 @@ def migrate(
             on_event=event_printer(report, as_json=as_json),
         )
         engine = target.engine
-        results = tuple(zip(reports, map(bundle_warnings, target.bundles), strict=True))
+        results = [
+            (done, bundle_warnings(bundle, done.other_line_endings))
+            for bundle, done in zip(target.bundles, reports, strict=True)
+        ]
     return Outcome(
         result={
             "engine": str(engine),

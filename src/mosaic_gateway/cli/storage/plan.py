@@ -41,7 +41,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     return {
         "bundle": bundle.name,
         "applied": plan.applied,
-        "warnings": bundle_warnings(bundle),
+        "warnings": bundle_warnings(bundle, plan.other_line_endings),
         "pending": [
             {
                 "tag": planned.migration.tag,
@@ -59,7 +59,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
 def _lines(bundle: Bundle, plan: Plan, *, full: bool) -> list[str]:
     pending = "up to date" if plan.up_to_date else f"{len(plan.pending)} to apply"
     lines = [f"{bundle.name}: {pending}, {plan.applied} applied"]
-    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle)]
+    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle, plan.other_line_endings)]
     for planned in plan.pending:
         migration = planned.migration
         where = f", from statement {planned.start + 1}" if planned.start else ""

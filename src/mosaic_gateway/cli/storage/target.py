@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +191,15 @@ def bundle_with(target: Target, tag: str) -> Bundle:
     raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")
 
 
-def bundle_warnings(bundle: Bundle) -> list[str]:
-    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run."""
-    return [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+def bundle_warnings(bundle: Bundle, other_line_endings: Sequence[str] = ()) -> list[str]:
+    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run.
+
+    *other_line_endings* are the tags of a plan or of a run's report.
+    """
+    warnings = [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+    if other_line_endings:
+        warnings.append(
+            "applied with other line endings (LF or CRLF) than the files have now, which changes nothing else: "
+            + ", ".join(other_line_endings)
+        )
+    return warnings
