@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
@@ -82,7 +83,7 @@ def baseline(
             raise LedgerNotEmptyError(
                 f"{bundle.ledger.schema}.{bundle.ledger.table} already has rows{note}; "
                 "a baseline needs an empty ledger",
-                hint="Nothing was written. mosaic-gateway storage status shows what is applied.",
+                hint="Nothing was written. " + command("storage status") + " shows what is applied.",
             )
         with scratch() as empty:
             expected, tolerated = _expected(part, others, empty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.model import Migration, Statement
 from mosaic_gateway.migrations.sql_excerpt import excerpt, line_in_block
 from mosaic_gateway.migrations.statement_traits import AUTHORIZATION
@@ -68,11 +69,11 @@ class StatementFailedError(MigrationError):
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
         outcome = OUTSIDE_TRANSACTION if failure.outside else ROLLED_BACK
-        hint = f"{outcome} Fix the cause, then run mosaic-gateway storage migrate: it resumes at this statement."
+        hint = f"{outcome} Fix the cause, then run " + command("storage migrate") + ": it resumes at this statement."
         super().__init__(
             f"{failure.file}, statement {failure.number} of {failure.total}, line {failure.line}: "
             f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt_with_context()}",
-            hint=f"{failure.pg_hint} {hint}".strip(),
+            hint=f"{failure.pg_hint} " + hint if failure.pg_hint else hint,
             details={
                 "tag": failure.tag,
                 "statement": failure.number,
@@ -145,8 +146,8 @@ class UndecidedError(MigrationError):
         super().__init__(
             f"{migration.file}, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
             f"an earlier run was interrupted in it, and the catalog does not show whether it took effect: {sql[:200]}",
-            hint=f"Check whether it did. If so, run mosaic-gateway storage resolve {migration.tag} --applied; "
-            f"if not, run mosaic-gateway storage resolve {migration.tag} --retry",
+            hint="Check whether it did. If so, run " + command("storage resolve", migration.tag, "--applied") + "; "
+            "if not, run " + command("storage resolve", migration.tag, "--retry"),
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "sql": statement.sql},
         )
 

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.line_endings import as_begun
@@ -125,7 +126,8 @@ def _refusal(
         f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(unmatched)} "
         "migration(s) that this package does not know",
         hint="Nothing was written. Make sure that this is the right database; "
-        "mosaic-gateway storage status shows the rows.",
+        + command("storage status")
+        + " shows the rows.",
         details=details,
     )
 
@@ -207,7 +209,8 @@ def _session_lost(migration: Migration, progress: ProgressRow, persistent: State
         f"{temporary.number} (line {temporary.line}) created temporary objects, which were dropped with that session; "
         f"statement {persistent.number} (line {persistent.line}) may have had permanent effects, so the file cannot "
         "be run again from its beginning",
-        hint="Nothing was written. Run the remaining statements by hand, and after each one run mosaic-gateway "
-        f"storage resolve {migration.tag} --applied; or edit them so that they need no temporary objects.",
+        hint="Nothing was written. Run the remaining statements by hand, and after each one run "
+        + command("storage resolve", migration.tag, "--applied")
+        + "; or edit them so that they need no temporary objects.",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
     )

@@ -8,6 +8,7 @@ from enum import StrEnum
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
@@ -70,7 +71,7 @@ def resolve(
         if row is None or number is None or row.applied >= len(migration.statements):
             raise NothingToResolveError(
                 f"no statement of {tag} needs to be resolved",
-                hint="mosaic-gateway storage status shows failed and interrupted statements.",
+                hint=command("storage status") + " shows failed and interrupted statements.",
             )
         if row.intent is None and answer is ResolveAnswer.APPLIED:
             progress.note_intent(connection, bundle.ledger, migration, number, {})

@@ -24,6 +24,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import InternalError, MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, session_state, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.bundle import Bundle
@@ -131,7 +132,7 @@ def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, 
     if connection.broken:
         return ConnectionLostError(
             f"{bundle.name}: the connection to the database was lost during the migrations: {str(error).strip()}",
-            hint="No repair is needed: run mosaic-gateway storage migrate again when the database is available.",
+            hint="No repair is needed: run " + command("storage migrate") + " again when the database is available.",
             details=details,
         )
     return LedgerAccessError(
@@ -221,7 +222,7 @@ class _Run:
                 continue
         raise RunnerFencedError(
             f"{self._bundle.name}: other runners repeatedly changed the progress of this run",
-            hint="Nothing was applied twice. Wait until they finish, then run mosaic-gateway storage status.",
+            hint="Nothing was applied twice. Wait until they finish, then run " + command("storage status") + ".",
         )
 
     def _ledger_is_current(self) -> bool:

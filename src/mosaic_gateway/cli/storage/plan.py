@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import bundle_warnings, open_target, target_options, uses_home
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ __all__ = ["plan"]
 
 @click.command(short_help="Show the statements that migrate would run; write nothing.")
 @click.option("--sql", "full", is_flag=True, help="Show the full text of the statements.")
-@target_options
-@verb("storage plan", at_home=uses_home)
+@database_verb("storage plan")
 def plan(
     home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
 ) -> Outcome:
