@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mosaic_gateway.config import Config
+from mosaic_gateway.hint import Text
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.step_journal import Journal
 
@@ -86,7 +87,7 @@ class Step(ABC):
     __slots__ = ()
     id: ClassVar[StepId]
     #: Lines for the output of the verb, after `apply`.
-    notes: Sequence[str] = ()
+    notes: Sequence[Text] = ()
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ from mosaic_gateway.fs.record_fields import (
     text,
     timestamp,
 )
+from mosaic_gateway.hint import command
 
 __all__ = ["Journal"]
 
@@ -32,7 +33,7 @@ FIELDS = {
     "step": Field(text),
     "event": Field(choice("begin", "done", "undone")),
 }
-HINT = "It records the steps of an interrupted command. Remove it, then run mosaic-gateway install."
+HINT = "It records the steps of an interrupted command. Remove it, then run " + command("install") + "."
 
 
 class Journal:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+from mosaic_gateway.hint import Hint, Text, to_json
+
 __all__ = [
     "BusyError",
     "ExitCode",
@@ -49,23 +51,29 @@ class MosaicError(Exception):
     #: Status of the HTTP response if a request raised it; None: an internal error (500), reported without its message.
     http_status: int | None = None
 
-    def __init__(self, message: str, *, hint: str = "", details: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, message: Text, *, hint: Text = "", details: dict[str, Any] | None = None) -> None:
+        super().__init__(str(message))
+        self.message = str(message)
+        self._text = message
+        self.hint: Text = hint
         self.details: dict[str, Any] = details or {}
 
     @property
-    def full_message(self) -> str:
+    def full_message(self) -> Text:
         """The message, and below it the notes that callers have added (`add_note`), one per line."""
-        return "\n".join([self.message, *getattr(self, "__notes__", ())])
+        return self._text + "".join(f"\n{note}" for note in getattr(self, "__notes__", ()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the ``error`` object of the JSON envelope: code, message, hint and details."""
+        """Return code, message, hint and details; the hint and what contains hints is rendered by the receiver."""
         body: dict[str, Any] = {"code": self.code, "message": self.full_message, "hint": self.hint}
         if self.details:
             body["details"] = self.details
         return body
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the form for another process: `to_dict` with the hint as text, and with commands as ``hint_parts``."""
+        body = {**self.to_dict(), "message": str(self.full_message), "hint": str(self.hint)}
+        return {**body, "hint_parts": to_json(self.hint)} if isinstance(self.hint, Hint) else body
 
 
 class InternalError(MosaicError):

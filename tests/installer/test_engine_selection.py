@@ -35,7 +35,7 @@ def test_no_engine() -> None:
         select_engine("this CPU lacks avx2", NONE)
     assert "lacks avx2" in caught.value.message
     assert "there is none" in caught.value.message
-    assert all(remedy in caught.value.hint for remedy in ("--postgres-bin", "[pglite]", "--database-url"))
+    assert all(remedy in str(caught.value.hint) for remedy in ("--postgres-bin", "[pglite]", "--database-url"))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_checks_of_the_machine(
     """A wrong fact, and only that, is a fault or a warning with its code and a hint."""
     result = _run_check(check, _subject(tmp_path, host=replace(GOOD, **change)))
     assert (result.level, result.code) == (level, code)
-    assert text in result.message
+    assert text in str(result.message)
     assert bool(result.hint) is (level in {Level.FAULT, Level.WARNING})
 
 

@@ -260,7 +260,7 @@ def test_an_altered_file_is_not_copied(scratch: Path) -> None:
             with pytest.raises(FilesAlteredError) as caught:
                 TreeWriter(top, public=False).copy("thing", [SourceFile(str(path), "other/module.py", recorded)])
             assert str(path) in caught.value.message
-            assert "pip install --force-reinstall --no-deps thing" in caught.value.hint
+            assert "pip install --force-reinstall --no-deps thing" in str(caught.value.hint)
     finally:
         os.close(top)
 

@@ -217,7 +217,7 @@ def test_a_unit_edited_by_hand_is_left_unchanged(users_unit: tuple[Service, Home
     assert is_in_place(service, home)
     notes = register(replace(service, text=service.text.replace("RestartSec=5", "RestartSec=4")), home)
     assert service.file.read_text() == changed
-    assert "left unchanged" in notes[0]
+    assert "left unchanged" in str(notes[0])
     assert not service.file.with_name(f"{service.name}.d").exists()
 
 

@@ -143,7 +143,7 @@ def test_nothing_installed(home: Home) -> None:
     """Without programs in the home the hint names the command to run."""
     with pytest.raises(RuntimeMissingError) as caught:
         find_runtime(home, None)
-    assert "install" in caught.value.hint
+    assert "install" in str(caught.value.hint)
 
 
 def test_system_programs_are_not_copied(home: Home, runtime: Runtime) -> None:
@@ -226,5 +226,5 @@ def test_root_cannot_create_a_cluster(home: Home, tmp_path: Path) -> None:
     runtime = install_runtime(Home(tmp_path), postgres_bin=None)
     with pytest.raises(UnfitAccountError) as caught:
         create_cluster(home, runtime)
-    assert "--run-as" in caught.value.hint
+    assert "--run-as" in str(caught.value.hint)
     assert names(home.path) == set()

@@ -246,7 +246,7 @@ def test_unsupported_cpu(make_embedded: Callable[..., EmbeddedPostgres], provisi
     with pytest.raises(CpuUnsupportedError, match="does not run on this CPU") as caught:
         engine.verify()
     assert caught.value.details["cpu"] in caught.value.message
-    assert "--postgres-bin" in caught.value.hint
+    assert "--postgres-bin" in str(caught.value.hint)
     assert not (home.run / "self-test.json").exists()
     assert engine.alive()
 

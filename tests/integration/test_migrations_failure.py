@@ -80,7 +80,7 @@ def test_error_details(connection: Connection) -> None:
     }
     assert "m1.sql, statement 3 of 4, line 6" in error.message
     assert "42P01" in error.message
-    assert "storage migrate" in error.hint
+    assert "storage migrate" in str(error.hint)
     assert error.applied == ("m0",)
 
 
@@ -129,7 +129,7 @@ def test_postgresqls_own_hint_and_detail_are_passed_on(connection: Connection) -
     """PostgreSQL's hint and the values in its detail are part of the error."""
     error = fail(connection, bundle_of(m0="CREATE TABLE notes (number integer);", m1="SELECT numbr FROM notes;"))
     assert error.details["pg_hint"] == 'Perhaps you meant to reference the column "notes.number".'
-    assert error.hint.startswith('Perhaps you meant to reference the column "notes.number". ')
+    assert str(error.hint).startswith('Perhaps you meant to reference the column "notes.number". ')
     twice = MARK.join(["ALTER TABLE notes ADD UNIQUE (number);", "INSERT INTO notes VALUES (7), (7);"])
     error = fail(connection, bundle_of(m0="CREATE TABLE notes (number integer);", m1=twice))
     assert "Key (number)=(7) already exists." in error.message

@@ -172,7 +172,7 @@ def test_statements_that_need_a_session_are_refused_through_a_transaction_pooler
         pytest.raises(PoolerSessionError, match=r"m1\.sql, statement 2") as refused,
     ):
         migrate(bundle, connection)
-    assert "PostgreSQL directly" in refused.value.hint
+    assert "PostgreSQL directly" in str(refused.value.hint)
     with psycopg.connect(database, autocommit=True) as direct:
         assert direct.execute("SELECT to_regclass('t')").fetchone() == (None,)
 

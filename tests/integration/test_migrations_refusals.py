@@ -73,7 +73,7 @@ def refused(connection: Connection, bundle: Bundle) -> RefusedError:
     assert dump(connection) == before
     assert planned.value.to_dict() == run.value.to_dict()
     assert run.value.exit_code is ExitCode.REFUSED
-    assert run.value.hint.startswith("Nothing was written.")
+    assert str(run.value.hint).startswith("Nothing was written.")
     return run.value
 
 
@@ -91,7 +91,7 @@ def test_a_database_newer_than_the_package_is_refused(connection: Connection) ->
     migrate(GATEWAY, connection)
     error = refused(connection, without_last(GATEWAY))
     assert error.code == "DATABASE_NEWER"
-    assert "upgrade" in error.hint
+    assert "upgrade" in str(error.hint)
     assert error.details["rows"] == [{"hash": GATEWAY.migrations[9].hash, "when": 1745280000000}]
 
 

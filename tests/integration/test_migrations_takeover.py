@@ -299,6 +299,20 @@ def test_a_file_that_the_journal_does_not_name_never_runs(connection: Connection
         Bundle.from_directory(folder)
 
 
+def test_a_half_applied_file_is_completed_with_other_line_endings(connection: Connection, tmp_path: Path) -> None:
+    """It ends as it began, and is then applied for either file; resolve works on it as well."""
+    text = "CREATE TABLE\na ();\n--> statement-breakpoint\nSELECT\n1 / 0;\n--> statement-breakpoint\nSELECT\n1;"
+    folder = write_folder(tmp_path / "drizzle", {"0000_a.sql": text}, ["0000_a"])
+    with pytest.raises(StatementFailedError):
+        migrate(Bundle.from_directory(folder), connection)
+    (folder / "0000_a.sql").write_bytes(text.replace("\n", "\r\n").encode())
+    windows = Bundle.from_directory(folder)
+    assert resolve(windows, connection, "0000_a", ResolveAnswer.APPLIED).statement == 2
+    assert migrate(windows, connection).applied == ("0000_a",)
+    assert [row.hash for row in read_state(connection, windows).applied] == [file_hash(text.encode())]
+    assert migrate(windows, connection).other_line_endings == ("0000_a",)
+
+
 def test_a_folder_without_migrations_is_refused(tmp_path: Path) -> None:
     """An empty folder and a missing folder are both errors."""
     for path in (tmp_path, tmp_path / "missing"):

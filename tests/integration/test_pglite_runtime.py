@@ -77,7 +77,7 @@ def test_node_missing(bin_directory: Path) -> None:
     """Without Node.js the hint says how to install it."""
     with pytest.raises(NodeMissingError) as caught:
         find_node(str(bin_directory))
-    assert "mosaic-gateway[pglite]" in caught.value.hint
+    assert "mosaic-gateway[pglite]" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("version", ["v18.20.4", "v9.0.0", "nonsense", ""])
@@ -176,7 +176,7 @@ def test_npm_failure(bin_directory: Path, pglite_home: Home, scratch: Path) -> N
     home = Home(make_scratch(scratch, "home"))
     with pytest.raises(RegistryError, match="network unreachable") as caught:
         install(home, PATH=path)
-    assert "--pglite-dir" in caught.value.hint
+    assert "--pglite-dir" in str(caught.value.hint)
     assert names(home.runtime) == set()
     node = find_node(os.environ["PATH"])
     with pytest.raises(RegistryError, match="network unreachable"):
@@ -188,7 +188,7 @@ def test_npm_missing(bin_directory: Path, pglite_home: Home) -> None:
     node = find_node(os.environ["PATH"])
     with pytest.raises(NpmMissingError, match="not npm") as caught:
         check_registry(shipped(), node, {"PATH": str(bin_directory)})
-    assert "--pglite-dir" in caught.value.hint
+    assert "--pglite-dir" in str(caught.value.hint)
 
 
 def test_fetched_packages_are_verified(bin_directory: Path, pglite_home: Home, scratch: Path) -> None:
@@ -247,7 +247,7 @@ def test_home_without_programs(scratch: Path) -> None:
     """The hint names the command to run."""
     with pytest.raises(RuntimeMissingError) as caught:
         find_runtime(Home(scratch), None, shipped=shipped(), search_path="")
-    assert "install" in caught.value.hint
+    assert "install" in str(caught.value.hint)
 
 
 def test_existing_packages_are_used_in_place(

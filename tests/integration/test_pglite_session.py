@@ -40,7 +40,7 @@ def test_session_state_is_refused_unless_alone(database: str, bundle: Bundle) ->
     with connect(database) as connection:
         with pytest.raises(SharedSessionError) as caught:
             migrate(bundle, connection)
-        assert "mosaic-gateway stop" in caught.value.hint
+        assert "mosaic-gateway stop" in str(caught.value.hint)
         assert connection.execute("SELECT to_regnamespace('drizzle')").fetchone() == (None,)
         migrate(bundle, connection, alone=True)
         assert connection.execute("TABLE created").fetchone() == (7,)

@@ -26,6 +26,7 @@ from mosaic_gateway.fs.staging import (
     temporary_sibling,
 )
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt
@@ -161,7 +162,7 @@ def add_missing_hashes(backup: Path) -> None:
     files = hash_files(backup, skip=lambda path: path == MANIFEST, known=known)
     if [(entry.path, entry.size) for entry in files] != [(entry.path, entry.size) for entry in manifest.files]:
         raise BackupFailedError(
-            f"{backup} was changed after its creation", hint="Create another backup: mosaic-gateway backup create"
+            f"{backup} was changed after its creation", hint="Create another backup: " + command("backup create")
         )
     write_manifest(backup, replace(manifest, files=files))
 
@@ -320,7 +321,7 @@ class _NewBackup:
 
 def _no_data_error(home: Home) -> ClusterMissingError:
     return ClusterMissingError(
-        f"{home.path} has no data to back up", hint="Run mosaic-gateway install with this --home."
+        f"{home.path} has no data to back up", hint="Run " + command("install", home=home.path) + "."
     )
 
 

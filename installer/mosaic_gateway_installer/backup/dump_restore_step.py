@@ -14,6 +14,7 @@ from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.runtime import find_runtime
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import PreflightError, RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.disk_full import disk_full_as
@@ -63,7 +64,7 @@ class RestoreDumpStep(Step):
             raise DatabaseNotEmptyError(
                 f"the database on the server is not empty, and differs from the backup: {'; '.join(wrong[:3])}",
                 hint="Nothing was changed. Create an empty database, then run: DATABASE_URL=postgresql://… "
-                "mosaic-gateway backup restore",
+                + command("backup restore"),
             )
         return True
 

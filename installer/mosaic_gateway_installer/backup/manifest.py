@@ -35,6 +35,7 @@ from mosaic_gateway.fs.record_fields import (
     timestamp,
 )
 from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 
@@ -124,7 +125,7 @@ def read_manifest(backup: Path) -> Manifest:
         return Manifest(**FORMAT.read(file))
     except FileNotFoundError as error:
         raise ManifestError(
-            f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: mosaic-gateway backup list"
+            f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: " + command("backup list")
         ) from error
     except LaterSchemaError as error:
         raise ManifestError(
@@ -132,11 +133,11 @@ def read_manifest(backup: Path) -> Manifest:
         ) from error
     except RecordError as error:
         raise ManifestError(
-            error.message, hint="Choose another backup: mosaic-gateway backup list", details=error.details
+            error.message, hint="Choose another backup: " + command("backup list"), details=error.details
         ) from error
     except OSError as error:
         raise ManifestError(
-            f"{file} cannot be read: {error.strerror}", hint="Choose another backup: mosaic-gateway backup list"
+            f"{file} cannot be read: {error.strerror}", hint="Choose another backup: " + command("backup list")
         ) from error
 
 

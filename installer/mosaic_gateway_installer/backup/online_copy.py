@@ -31,6 +31,7 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import BusyError, MosaicError
 from mosaic_gateway.fs.files import read_regular, write_file
 from mosaic_gateway.fs.staging import sync_directory
+from mosaic_gateway.hint import command
 from mosaic_gateway_installer.backup.row_checksums import (
     Contents,
     lock_tables,
@@ -142,7 +143,7 @@ def copy_running_cluster(
     except psycopg.Error as error:
         raise BackupFailedError(
             f"the running database could not be backed up: {' '.join(str(error).split())}",
-            hint="Check the log: mosaic-gateway logs. Or stop the gateway, then back up the stopped database.",
+            hint="Check the log: " + command("logs") + ". Or stop the gateway, then back up the stopped database.",
         ) from error
 
 

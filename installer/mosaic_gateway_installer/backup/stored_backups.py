@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.record_fields import BACKUP_NAME
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
@@ -70,14 +71,14 @@ def find_backup(home: Home, name: str) -> Backup:
         backups, _ = list_backups(directory)
         if not backups:
             raise BackupMissingError(
-                f"there is no backup in {directory}", hint="Create one: mosaic-gateway backup create"
+                f"there is no backup in {directory}", hint="Create one: " + command("backup create")
             )
         return backups[0]
     path = directory / name if NAME.fullmatch(name) else Path(name).expanduser().absolute()
     if not (path / MANIFEST).exists():
         raise BackupMissingError(
             f"{path} is not a backup",
-            hint="Use a name from mosaic-gateway backup list, or the directory of a backup.",
+            hint="Use a name from " + command("backup list") + ", or the directory of a backup.",
         )
     return Backup(path, read_manifest(path))
 

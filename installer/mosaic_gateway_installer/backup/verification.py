@@ -27,6 +27,7 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.staging import remove_tree, temporary
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
@@ -253,6 +254,6 @@ def _damaged(backup: Backup, wrong: list[str]) -> BackupDamagedError:
     more = f", and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
     return BackupDamagedError(
         f"{backup.path} is damaged: {'; '.join(wrong[:MAX_NAMED])}{more}",
-        hint="Do not use it. Create another backup: mosaic-gateway backup create",
+        hint="Do not use it. Create another backup: " + command("backup create"),
         details={"differences": wrong[:100]},
     )

@@ -23,6 +23,7 @@ from mosaic_gateway.engines.session import connect
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.database_access import running_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.runner import read_plan
@@ -97,7 +98,7 @@ def _session(installation: Installation) -> Iterator[psycopg.Connection[TupleRow
             yield connection
     except psycopg.Error as error:
         text = error.diag.message_primary or type(error).__name__  # libpq's own text may contain the conninfo
-        raise EngineError(f"the database query failed: {text}", hint="See its log: mosaic-gateway logs") from None
+        raise EngineError(f"the database query failed: {text}", hint="See its log: " + command("logs")) from None
 
 
 def _conninfo(installation: Installation) -> str:
@@ -140,7 +141,11 @@ def _schema(installation: Installation) -> str:
     if partial:
         raise HalfAppliedError(
             "; ".join(map(_progress_text, partial)),
-            hint="Resume it: mosaic-gateway storage migrate (storage status shows why it stopped).",
+            hint="Resume it: "
+            + command("storage migrate")
+            + "; "
+            + command("storage status")
+            + " shows why it stopped.",
             details={"tags": [planned.migration.tag for planned in partial]},
         )
     if pending:
@@ -149,11 +154,11 @@ def _schema(installation: Installation) -> str:
             raise OlderVersionError(
                 f"version {installation.receipt.version} is installed; this is {__version__}, with {len(tags)} more "
                 "migration(s)",
-                hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
+                hint="Upgrade the installation, with a backup and rollback: " + command("upgrade"),
                 details={"tags": tags},
             )
         raise SchemaPendingError(
-            f"pending: {', '.join(tags)}", hint="Run mosaic-gateway storage migrate.", details={"tags": tags}
+            f"pending: {', '.join(tags)}", hint="Run " + command("storage migrate") + ".", details={"tags": tags}
         )
     return "every migration is applied"
 
@@ -195,7 +200,7 @@ def _indexes(installation: Installation) -> str:
         first = sql.Identifier(*invalid[0][:2]).as_string()
         raise InvalidIndexError(
             f"invalid: {names}",
-            hint=f"Rebuild: mosaic-gateway doctor --fix, or in SQL: REINDEX INDEX CONCURRENTLY {first}",
+            hint="Rebuild: " + command("doctor", "--fix") + f", or in SQL: REINDEX INDEX CONCURRENTLY {first}",
             details={"indexes": [f"{schema}.{index}" for schema, index, _ in invalid]},
         )
     return "every index is valid"
@@ -231,7 +236,7 @@ def _link(installation: Installation) -> str:
         return "there is no admin yet; the set-up link is valid"
     raise SetupLinkError(
         "there is no admin yet, and the set-up link was used or has expired",
-        hint="Print a new link: mosaic-gateway bootstrap link",
+        hint="Print a new link: " + command("bootstrap link"),
     )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import Text
 
 __all__ = ["AdviceError", "Check", "CheckResult", "Level", "NotCheckedError", "examine", "finding_lines", "repair"]
 
@@ -43,9 +44,9 @@ class CheckResult:
 
     check: str
     level: Level
-    message: str
+    message: Text
     code: str = ""
-    hint: str = ""
+    hint: Text = ""
     details: dict[str, Any] = field(default_factory=dict)
     repaired: str = ""
     not_repaired: str = ""
@@ -69,7 +70,7 @@ class Check(Generic[S]):
     """
 
     id: str
-    run: Callable[[S], str]
+    run: Callable[[S], Text]
     fix: Callable[[S, MosaicError], str] | None = None
 
 
@@ -113,13 +114,13 @@ def _of_error(check: str, error: MosaicError) -> CheckResult:
     return replace(plain, details=error.details, error=error)
 
 
-def finding_lines(findings: Iterable[CheckResult]) -> tuple[str, ...]:
+def finding_lines(findings: Iterable[CheckResult]) -> tuple[Text, ...]:
     """Return *findings* as lines of text."""
-    lines = []
+    lines: list[Text] = []
     for finding in findings:
         code = f" [{finding.code}]" if finding.code else ""
-        lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} {finding.message}")
+        lines.append(f"{MARKS[finding.level]} {finding.check:<16}{code} " + finding.message)
         repaired = f"repaired: {finding.repaired}" if finding.repaired else ""
         failed = f"not repaired: {finding.not_repaired}" if finding.not_repaired else ""
-        lines += [f"{'':<24} {text}" for text in (repaired, failed, finding.hint) if text]
+        lines += [f"{'':<24} " + text for text in (repaired, failed, finding.hint) if text]
     return tuple(lines)

@@ -8,6 +8,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.gateway.control.service import recorded_service, registered_service
 from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
@@ -47,32 +48,34 @@ def _program(installation: Installation) -> str:
     if altered:
         raise FilesAlteredError(
             f"{len(altered)} file(s) of {program.directory} are missing or were changed: {summary(altered)}",
-            hint="Copy them again: mosaic-gateway install (restarts the gateway).",
+            hint="Copy them again: " + command("install") + " (restarts the gateway).",
             details={"files": altered},
         )
     return f"version {program.version} in {program.directory}, all files unchanged"
 
 
-def _service(installation: Installation) -> str:
+def _service(installation: Installation) -> Text:
     recorded = recorded_service(installation.home)
     if recorded is None:
-        return "none; after a reboot, run mosaic-gateway start"
+        return "none; after a reboot, run " + command("start")
     service = registered_service(installation.home)
     if service is None:
         raise ServiceMissingError(
             f"{recorded.described} does not exist, or is for another home",
-            hint="Register it again: mosaic-gateway install",
+            hint="Register it again: " + command("install"),
         )
     if not is_enabled(service):
         raise ServiceNotEnabledError(
             f"{service.described} is not enabled",
-            hint=f"Enable it: mosaic-gateway doctor --fix, or {' '.join(service.systemctl)} enable {service.name}",
+            hint="Enable it: "
+            + command("doctor", "--fix")
+            + f", or {' '.join(service.systemctl)} enable {service.name}",
         )
     text = present_text(service)
     if text is not None and not is_unchanged(text):
         raise ServiceEditedError(
             f"{service.file} was edited by hand: upgrades leave it unchanged",
-            hint=f"Move the changes into {drop_ins_of(service)}/, remove the file, and run mosaic-gateway install.",
+            hint=f"Move the changes into {drop_ins_of(service)}/, remove the file, and run " + command("install") + ".",
         )
     return service.described
 
@@ -104,10 +107,10 @@ def _gateway(installation: Installation) -> str:
     if not state.running and installation.receipt.state is ReceiptState.RETAINED:
         raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
-        raise gateway_process.NotReadyError("the gateway is not running", hint="Start it: mosaic-gateway start")
+        raise gateway_process.NotReadyError("the gateway is not running", hint="Start it: " + command("start"))
     if not state.ready:
         raise gateway_process.NotReadyError(
-            f"the gateway (process {state.pid}) is running but not ready", hint="See its log: mosaic-gateway logs"
+            f"the gateway (process {state.pid}) is running but not ready", hint="See its log: " + command("logs")
         )
     return f"ready at {state.url}"
 

@@ -15,6 +15,7 @@ from mosaic_gateway.config import load_auth_secret
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.home_lock import home_locked
 from mosaic_gateway.installation.layout import Home
@@ -69,10 +70,10 @@ def _receipt(installation: Installation) -> str:
         raise unfinished_error(home, mark)
     if receipt.state is ReceiptState.RETAINED:
         raise IncompleteError(
-            "the installation was uninstalled and its data retained", hint="Adopt the data: mosaic-gateway install"
+            "the installation was uninstalled and its data retained", hint="Adopt the data: " + command("install")
         )
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():
-        raise IncompleteError("an install or uninstall was interrupted", hint="Run mosaic-gateway install.")
+        raise IncompleteError("an install or uninstall was interrupted", hint="Run " + command("install") + ".")
     return f"instance {receipt.instance_id}, version {receipt.version}"
 
 
@@ -106,10 +107,10 @@ def _modes(installation: Installation) -> str:
     return "the home is closed to other users, and every file in it has the right owner"
 
 
-def _remedy(wrong: _Wrong) -> str:
+def _remedy(wrong: _Wrong) -> Text:
     path = shlex.quote(str(wrong.path))
     if not _is_foreign(wrong):
-        return f"Set the mode: mosaic-gateway doctor --fix, or chmod {wrong.mode:o} {path}"
+        return "Set the mode: " + command("doctor", "--fix") + f", or chmod {wrong.mode:o} {path}"
     status = wrong.path.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         return f"Only root can change that. The file has other hard links: check first what it is, ls -li {path}"
@@ -167,7 +168,7 @@ def _leftovers(installation: Installation) -> str:
     if leftovers:
         raise LeftoversError(
             f"killed processes left files: {', '.join(map(str, leftovers))}",
-            hint="They only take space. Remove them: mosaic-gateway doctor --fix",
+            hint="They only take space. Remove them: " + command("doctor", "--fix"),
             details={"paths": [str(path) for path in leftovers]},
         )
     return "none"
@@ -212,7 +213,7 @@ def _disk_space(installation: Installation) -> str:
     if embedded and not disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
         raise ReserveMissingError(
             "the 64 MB that crash recovery can use on a full disk are not reserved",
-            hint="The next start reserves them, and so does mosaic-gateway doctor --fix.",
+            hint="The next start reserves them, and so does " + command("doctor", "--fix") + ".",
         )
     return summary
 

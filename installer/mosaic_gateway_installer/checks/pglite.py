@@ -7,6 +7,7 @@ from mosaic_gateway.engines.pglite.data import MAJOR, data_of
 from mosaic_gateway.engines.pglite.npm_packages import verify
 from mosaic_gateway.engines.pglite.pinned_versions import shipped
 from mosaic_gateway.engines.pglite.runtime import find_runtime, recorded_node
+from mosaic_gateway.hint import command
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
 
@@ -31,7 +32,7 @@ def _node(installation: Installation) -> str:
     if recorded is None:
         raise NodeGoneError(
             "the recorded Node.js is gone or too old; each start searches PATH for one, which a service may not have",
-            hint="Record another one: mosaic-gateway install",
+            hint="Record another one: " + command("install"),
         )
     return f"Node.js {recorded.version} in {recorded.binary}"
 

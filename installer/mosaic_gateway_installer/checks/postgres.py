@@ -12,6 +12,7 @@ from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_fi
 from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find_runtime, wheel_version
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway.hint import command
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
@@ -40,7 +41,7 @@ def _programs(installation: Installation) -> str:
     if altered:
         raise FilesAlteredError(
             f"{len(altered)} file(s) of {copy} are missing or were changed: {summary(altered)}",
-            hint="Copy them again: mosaic-gateway install (restarts the gateway).",
+            hint="Copy them again: " + command("install") + " (restarts the gateway).",
             details={"files": altered},
         )
     return f"PostgreSQL {runtime.version} in {runtime.bindir}, all files unchanged"
@@ -52,7 +53,7 @@ def _minor(installation: Installation) -> str:
     if Version(newest) > Version(runtime.version) and Version(newest).major == Version(runtime.version).major:
         raise OutdatedMinorError(
             f"PostgreSQL {runtime.version} runs; the package has {newest}, which corrects errors of it",
-            hint="Run mosaic-gateway install to use it: the data stays as it is.",
+            hint="Run " + command("install") + " to use it: the data stays as it is.",
             details={"version": runtime.version, "newest": newest},
         )
     return f"PostgreSQL {runtime.version}"
@@ -79,7 +80,7 @@ def _pid_file(installation: Installation) -> str:
         raise NotCheckedError("not checked: a server is starting, stopping, or was left by a gateway that crashed")
     raise StalePidFileError(
         f"{cluster / 'postmaster.pid'} names process {pid_file.pid}, which is not this database's server",
-        hint="The next start removes it, and so does mosaic-gateway doctor --fix.",
+        hint="The next start removes it, and so does " + command("doctor", "--fix") + ".",
         details={"pid": pid_file.pid},
     )
 

@@ -21,6 +21,7 @@ from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system
 from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.record_fields import read_content
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt
@@ -113,7 +114,7 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
     if missing:
         raise ForeignClusterError(
             f"{cluster} is damaged: it has no {', '.join(missing)}",
-            hint="Nothing was changed. Restore a backup: mosaic-gateway backup restore NAME",
+            hint="Nothing was changed. Restore a backup: " + command("backup restore", "NAME"),
         )
     identifier, record = system_identifier(cluster), read_record(home)
     accepted = {None, identifier}

@@ -8,6 +8,7 @@ from typing import Any
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.receipt import read_receipt
 from mosaic_gateway.installation.service_record import Manager
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
@@ -38,12 +39,12 @@ def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] 
     """
     receipt = read_receipt(target.home)
     instance = receipt.instance_id if receipt else ""
-    lines = [f"mosaic-gateway {__version__} is installed in {target.home.path} (instance {instance})."]
+    lines: list[Text] = [f"mosaic-gateway {__version__} is installed in {target.home.path} (instance {instance})."]
     lines.append(f"The database is run by {_summary(target)}.")
     if not pending:
         lines = [f"{target.home.path} is already installed; nothing was changed (instance {instance})."]
     if smoke is None:
-        lines.append("Start it: mosaic-gateway start")
+        lines.append("Start it: " + command("start"))
     else:
         lines.append(f"The gateway runs at {target.config.url} and passed its smoke test.")
     lines += [note for step in pending for note in step.notes]
@@ -51,7 +52,7 @@ def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] 
     if link is not None:
         lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
-        lines.append("No admin yet. The earlier link still works; for a new one: mosaic-gateway bootstrap link")
+        lines.append("No admin yet. The earlier link still works; for a new one: " + command("bootstrap link"))
     result = {"dry_run": False, **_facts(target, pending), "instance_id": instance, "smoke_test": smoke}
     return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
@@ -61,12 +62,12 @@ def _summary(target: Target) -> str:
     return f"{target.config.engine}: {reason}" if reason else str(target.config.engine)
 
 
-def _service_lines(target: Target, pending: Sequence[Step]) -> list[str]:
+def _service_lines(target: Target, pending: Sequence[Step]) -> list[Text]:
     """Return the lines about the service; none if nothing was changed."""
-    summary = []
+    summary: list[Text] = []
     service = registered_service(target.home)
     if service is None and pending:
-        summary.append("It is not a service: after a reboot, run mosaic-gateway start.")
+        summary.append("It is not a service: after a reboot, run " + command("start") + ".")
     if service is not None and any(step.id is StepId.SERVICE for step in pending):
         summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from mosaic_gateway.errors import SmokeTestError
+from mosaic_gateway.hint import command
 
 __all__ = ["SETUP_FIELDS", "smoke_test"]
 
@@ -45,6 +46,6 @@ def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
 def _failed(method: str, url: str, expected: str, status: int, body: Any) -> SmokeTestError:
     return SmokeTestError(
         f"{method} {url}: expected {expected}, got {status} {body}",
-        hint="Read the log: mosaic-gateway logs",
+        hint="Read the log: " + command("logs"),
         details={"request": f"{method} {url}", "expected": expected, "status": status, "body": body},
     )

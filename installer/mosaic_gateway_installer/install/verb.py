@@ -19,6 +19,7 @@ from mosaic_gateway.errors import MosaicError, SmokeTestError
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.home_lock import naming_lock_holder
 from mosaic_gateway.installation.layout import Home
@@ -77,7 +78,7 @@ def install(home: Home, options: InstallOptions) -> Outcome:
         return _install(target, options, receipt)
     except MosaicError as error:
         if error.code != CpuUnsupportedError.code or not target.engine_chosen or read_receipt(home) is not None:
-            advise_retry(error, "install")
+            advise_retry(error, command("install"))
             raise
         LOG.warning("PostgreSQL does not run on this machine: %s", error.message)
         return install(home, replace(options, postgres_failed=error.message))

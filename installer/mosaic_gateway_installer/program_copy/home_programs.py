@@ -20,6 +20,7 @@ from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
 from mosaic_gateway.engines.postgres.runtime import install_runtime as install_postgres
 from mosaic_gateway.fs.staging import discard, sync_directory
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker, Request
@@ -114,7 +115,7 @@ class LocalPrograms:
         if wanted is None:
             raise ProgramMissingError(
                 "this program is the installation's program copy, which cannot be copied",
-                hint="Install the package (pip install mosaic-gateway), and run its mosaic-gateway install.",
+                hint="Install the package (pip install mosaic-gateway), and run its " + command("install") + ".",
             )
         return make_snapshot(self.home, wanted, durable=durable).name
 

@@ -28,6 +28,7 @@ from mosaic_gateway.errors import InternalError, RefusedError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import INSTANCE_ID, PROGRAM_NAME
 from mosaic_gateway.gateway.control.program import read_program, this_program
+from mosaic_gateway.hint import command, to_json
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import (
     DIRECTORY,
@@ -285,7 +286,7 @@ class RootBroker:
         unit = self._machine_unit()
         service, notes = unit.write(UnitRequest.of(values), lambda planned: self._update_record(unit=planned.to_dict()))
         self._update_record(unit=service.to_dict())
-        return {"notes": notes}, []
+        return {"notes": [to_json(note) for note in notes]}, []
 
     def _restore_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
         before = self._machine_unit().restore()
@@ -371,7 +372,7 @@ class RootBroker:
         if record.port is None or record.port != port:
             raise NotGrantedError(
                 f"root's record does not allow this gateway to listen on port {port}",
-                hint=f"Allow it, as root: mosaic-gateway install --port {port}",
+                hint="Allow it, as root: " + command("install", "--port", str(port)),
             )
         listener = bind_listener(record.host or "127.0.0.1", record.port)
         return {}, [listener.detach()]

@@ -17,6 +17,7 @@ from mosaic_gateway.cli.root import run_words
 from mosaic_gateway.cli.worker_process import run_worker
 from mosaic_gateway.config import SYSTEM_HOME
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.machine_record import (
     MachineRecord,
     read_machine_record,
@@ -88,7 +89,7 @@ class RootSession:
         raise HomeOwnerError(
             f"{self._home} is owned by user id {found.owner}, but root created it for {record.account} "
             + (f"(user id {account.uid})" if account is not None else "(which does not exist)"),
-            hint="Run as root: mosaic-gateway install, which creates the account again."
+            hint="Run as root: " + command("install") + ", which creates the account again."
             if deleted
             else f"Change the owner: chown -R {record.account}: {self._home}"
             + (f" (first: useradd --system {record.account})" if account is None else ""),

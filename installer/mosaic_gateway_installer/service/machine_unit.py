@@ -16,6 +16,7 @@ from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control.program import CURRENT
 from mosaic_gateway.gateway.control.service import is_for_home
+from mosaic_gateway.hint import Text
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
 from mosaic_gateway.installation.service_record import Manager, Service
@@ -85,7 +86,7 @@ class MachineUnit:
         wanted = self._composed(request, confined=recorded.confined)
         return wanted == recorded and is_in_place(wanted, self._home)
 
-    def write(self, request: UnitRequest, note: Callable[[Service], None]) -> tuple[Service, list[str]]:
+    def write(self, request: UnitRequest, note: Callable[[Service], None]) -> tuple[Service, list[Text]]:
         """Write and enable the unit; return it, and lines for the output.
 
         *note* is called to record the unit before it is written. Raises `UnitForeignError`, `ServiceFailedError`,

@@ -8,6 +8,7 @@ from pathlib import Path
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
 from mosaic_gateway.gateway.control.service import is_for_home, stop_commands
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.service_record import Service
 from mosaic_gateway.process.command import CommandFailedError, run
@@ -65,13 +66,13 @@ def is_in_place(service: Service, home: Home) -> bool:
     return present == service.text or (is_for_home(present, home) and not is_unchanged(present))
 
 
-def register(service: Service, home: Home) -> list[str]:
+def register(service: Service, home: Home) -> list[Text]:
     """Write the unit and enable it; return notes for the user. A unit that was edited by hand is left as it is.
 
     Raises `UnitForeignError`, `ServiceFailedError`, OSError.
     """
     present = present_text(service)
-    notes: list[str] = []
+    notes: list[Text] = []
     if present is not None and not is_for_home(present, home):
         raise UnitForeignError(
             f"{service.file} is not a unit of {home.path}",
@@ -81,7 +82,7 @@ def register(service: Service, home: Home) -> list[str]:
     if present is None or is_unchanged(present):
         write_file(service.file, service.text, READABLE)
     else:
-        notes.append(f"{service.file} was edited by hand and is left unchanged: {_remedy(service)}")
+        notes.append(f"{service.file} was edited by hand and is left unchanged: " + _remedy(service))
     reload(service)
     enable(service)
     return notes
@@ -105,10 +106,10 @@ def reload(service: Service) -> None:
     _manage(service, "daemon-reload")
 
 
-def _remedy(service: Service) -> str:
+def _remedy(service: Service) -> Text:
     if service.is_systemd:
-        return f"move the edits to {drop_ins_of(service)}, remove the file, and run mosaic-gateway install"
-    return "to replace it, remove it and run mosaic-gateway install"
+        return f"move the edits to {drop_ins_of(service)}, remove the file, and run " + command("install")
+    return "to replace it, remove it and run " + command("install")
 
 
 def unregister(service: Service, home: Home) -> list[str]:
@@ -158,5 +159,5 @@ def _manage(service: Service, *words: str) -> None:
     except CommandFailedError as error:
         raise ServiceFailedError(
             f"systemd refused the unit {service.name}: {error.message}",
-            hint="Install with --no-service, and run mosaic-gateway serve under another supervisor.",
+            hint="Install with --no-service, and run " + command("serve") + " under another supervisor.",
         ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.pglite.runtime import recorded_binary
@@ -16,6 +16,7 @@ from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
 from mosaic_gateway.fs.files import make_directory, write_file
 from mosaic_gateway.gateway.control.program import CURRENT
 from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.hint import Text, from_json
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.receipt import Receipt, installed, read_receipt, write_receipt
 from mosaic_gateway.installation.service_record import Manager, Service
@@ -56,7 +57,7 @@ class MachineServiceStep(Step):
     target: Target
     manager: Manager | None
     id: ClassVar[StepId] = StepId.SERVICE
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     _started: bool = False
 
     @property
@@ -73,14 +74,15 @@ class MachineServiceStep(Step):
     def apply(self) -> None:
         """Request that the unit is written or removed. Raises MosaicError."""
         self._started = True
-        self.notes += self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)["notes"]
+        answer = self._ask(Request.REMOVE_UNIT if self.manager is None else Request.WRITE_UNIT)
+        self.notes += [from_json(note) for note in answer["notes"]]
 
     def undo(self) -> None:
         """Request that the previous unit is restored."""
         if self._started:
             self._ask(Request.RESTORE_UNIT)
 
-    def _ask(self, request: Request) -> dict[str, list[str]]:
+    def _ask(self, request: Request) -> dict[str, Any]:
         broker = self.target.home.broker
         if broker is None:
             raise LookupError(self.id)
@@ -94,7 +96,7 @@ class ServiceStep(Step):
     target: Target
     manager: Manager | None
     id: ClassVar[StepId] = StepId.SERVICE
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     _started: bool = False
     _before: Receipt | None = None
     _text_before: str | None = None
@@ -177,7 +179,7 @@ class UnregisterStep(Step):
     target: Target
     receipt: Receipt
     id: ClassVar[StepId] = StepId.UNREGISTER
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
     _text: str | None = None
 
     @property

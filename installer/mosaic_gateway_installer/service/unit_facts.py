@@ -37,9 +37,9 @@ class UnitFacts:
     reads_homes: bool = False
 
 
-def mark(body: str, home: Home, hint: str) -> str:
-    """Return *body* with a header: the SHA-256 of all following lines, the home, and *hint*."""
-    rest = f"{home_line(home)}\n# {hint}\n{body}"
+def mark(body: str, home: Home, advice: str) -> str:
+    """Return *body* with a header: the SHA-256 of all following lines, the home, and *advice*."""
+    rest = f"{home_line(home)}\n# {advice}\n{body}"
     return f"# Written by mosaic-gateway, sha256 {hashlib.sha256(rest.encode()).hexdigest()}\n{rest}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import Reporter
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.home_lock import forget_lock
 from mosaic_gateway.installation.layout import Home
@@ -53,7 +53,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     if purge is not None and purge != receipt.instance_id:
         raise PurgeNotConfirmedError(
             f"{purge!r} is not the instance id of {home.path}",
-            hint=f"Nothing was removed. The id is in {home.receipt} and in mosaic-gateway status.",
+            hint=f"Nothing was removed. The id is in {home.receipt} and in " + command("status") + ".",
         )
     if dry_run:
         removal = _removal(home, receipt, everything=purge is not None)
@@ -149,7 +149,7 @@ def _removed_remainder(home: Home) -> bool:
 
 def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     home, receipt, purged = removal.target.home, removal.receipt, removal.everything
-    lines = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
+    lines: list[Text] = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
@@ -160,10 +160,10 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
         lines.append(f"{home.path} was not removed: it contains other files, or the installer did not create it.")
     if not purged:
         names = ", ".join(_top_names(removal.retained, home)) or "nothing"
-        command = f"mosaic-gateway uninstall --home {shlex.quote(str(home.path))} --purge={receipt.instance_id}"
+        purge = command("uninstall", f"--purge={receipt.instance_id}", home=home.path)
         lines.append("A later install adopts the retained data.")
         verb = "Would retain" if dry_run else "Retained"
-        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: {command}")
+        lines.append(f"{verb} in {home.path}: {names}. To remove that as well: " + purge)
     return Outcome(
         result={
             "home": str(home.path),

@@ -31,6 +31,7 @@ from typing import BinaryIO
 
 from mosaic_gateway.errors import InternalError, PreflightError, UsageError
 from mosaic_gateway.fs.files import open_regular
+from mosaic_gateway.hint import command
 from mosaic_gateway.process.command import ending_of, follow_parent
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
@@ -285,7 +286,7 @@ def _pip(scratch: _Scratch, signals: Interruptions) -> list[str]:
                 return words
     raise PipMissingError(
         f"{sys.executable} has no pip",
-        hint="Upgrade the package in its environment, then run that environment's mosaic-gateway upgrade.",
+        hint="Upgrade the package in its environment, then run that environment's " + command("upgrade") + ".",
     )
 
 
@@ -333,7 +334,7 @@ def _run_installer(scratch: _Scratch, words: Sequence[str], signals: Interruptio
         raise KeyboardInterrupt
     raise InternalError(
         f"the upgrade ended with {ending_of(code)}",
-        hint="Run the command again to complete it, or mosaic-gateway upgrade --abort to roll it back.",
+        hint="Run the command again to complete it, or " + command("upgrade", "--abort") + " to roll it back.",
     )
 
 

@@ -10,6 +10,7 @@ from mosaic_gateway.config import load_config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
@@ -92,7 +93,7 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
     if last is None or last.target_version != receipt.version:
         raise RevertUnavailableError(
             f"{home.path} has no upgrade to revert",
-            hint="To restore a backup instead, list the backups: mosaic-gateway backup list",
+            hint="To restore a backup instead, list the backups: " + command("backup list"),
         )
     config = load_config(home, flags={}, environ=process_environment())
     if config.engine is EngineName.SERVER:

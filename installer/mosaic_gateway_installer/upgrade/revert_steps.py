@@ -17,6 +17,7 @@ from mosaic_gateway.fs.record_fields import RecordError, read_content
 from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.database_access import open_database
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, read_receipt, write_receipt
 from mosaic_gateway.process.disk_full import disk_full_as
@@ -70,7 +71,7 @@ class CheckLossStep(Step):
 
 def check(lost: tuple[str, ...] | None) -> None:
     """Raise `LossError` if *lost* has entries, or is None (unknown)."""
-    hint = "Nothing was changed. Create a backup (mosaic-gateway backup create), then use --accept-loss."
+    hint = "Nothing was changed. Create a backup (" + command("backup create") + "), then use --accept-loss."
     if lost is None:
         raise LossError(
             "the writes since the upgrade are unknown, because the database's statistics were reset", hint=hint

@@ -15,6 +15,7 @@ from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME, RecordError
 from mosaic_gateway.fs.staging import remove_tree, sync_directory
 from mosaic_gateway.gateway.control import gateway_process
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
 from mosaic_gateway.process.disk_full import disk_full_as
@@ -55,7 +56,7 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
     if mark.phase is Phase.CHANGING and not (backup / PARTS[-1]).is_dir():
         raise BackupGoneError(
             f"{backup}, the backup from before the upgrade to {mark.target_version}, is gone",
-            hint="The rollback has changed nothing. Complete the upgrade instead: mosaic-gateway upgrade",
+            hint="The rollback has changed nothing. Complete the upgrade instead: " + command("upgrade"),
         )
     for part in PARTS:
         if (backup / part).is_symlink():

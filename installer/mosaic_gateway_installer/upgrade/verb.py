@@ -19,10 +19,11 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, Receipt, ReceiptState, installed
-from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark
+from mosaic_gateway.installation.upgrade_state import CONTINUE, Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.backup.creation import (
     GatewayInForegroundError,
@@ -235,7 +236,7 @@ def _steps(inspection: _Inspection, report: Reporter, *, backup: bool) -> tuple[
     if not programs_of(home).can_place():
         raise ProgramMissingError(
             "this command runs from the home's own program copy, which cannot be installed into it again",
-            hint="Run mosaic-gateway upgrade from the environment of the new version, or use --version or --wheel.",
+            hint="Run " + command("upgrade") + " from the environment of the new version, or use --version or --wheel.",
         )
     mark = read_mark(home)
     source = mark.source_program if mark is not None else _current_program(home)
@@ -296,7 +297,9 @@ def _rolled_back(inspection: _Inspection, run: Upgrade) -> Iterator[None]:
             state, restored = _state_after_failure(inspection, run)
             error.add_note(state)
             if restored:
-                advise_retry(error, "upgrade")
+                advise_retry(error, command("upgrade"))
+            elif read_mark(inspection.target.home) is not None:
+                error.hint = CONTINUE
         raise
 
 
@@ -317,8 +320,7 @@ def _state_after_failure(inspection: _Inspection, run: Upgrade) -> tuple[str, bo
     unfinished = read_mark(home) is not None
     on_server = inspection.target.config.engine is EngineName.SERVER and run.changed_data
     if unfinished:
-        summary = "The upgrade is not rolled back yet. Run mosaic-gateway upgrade to complete it, or upgrade --abort"
-        summary += " to roll it back"
+        summary = "The upgrade is not rolled back yet"
     elif on_server:
         summary = f"Version {receipt.version} {'serves again' if state.running else 'is installed, not running'}"
         summary += "; the database on the server is not rolled back"
@@ -362,9 +364,9 @@ def _unchanged_outcome(home: Home, inspection: _Inspection, rolled_back: str | N
 
 def _outcome(inspection: _Inspection, run: Upgrade, pending: Sequence[Step], warnings: Sequence[str]) -> Outcome:
     home, before = inspection.target.home, inspection.receipt.version
-    lines = [f"Upgraded {home.path} from version {before} to {__version__}."]
+    lines: list[Text] = [f"Upgraded {home.path} from version {before} to {__version__}."]
     if any(step.id is StepId.STOP_AGAIN for step in pending):
-        lines.append("Start it: mosaic-gateway start")
+        lines.append("Start it: " + command("start"))
     else:
         lines.append(f"The gateway runs at {inspection.target.config.url} and passed its smoke test.")
     if run.backup is not None:
@@ -397,5 +399,5 @@ def _facts(inspection: _Inspection, pending: Sequence[Step]) -> dict[str, Any]:
 def _check_state(receipt: Receipt, home: Home) -> None:
     if receipt.state is not ReceiptState.INSTALLED:
         raise NotInstalledError(
-            f"the installation in {home.path} is incomplete", hint="Run mosaic-gateway install to complete it."
+            f"the installation in {home.path} is incomplete", hint="Run " + command("install") + " to complete it."
         )

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 
 from mosaic_gateway.auth.errors import DatabaseUnavailableError, SchemaMissingError
 from mosaic_gateway.engines.session import SEARCH_PATH
+from mosaic_gateway.hint import command
 
 __all__ = ["CONNECT_TIMEOUT", "SETTINGS", "run_on"]
 
@@ -46,10 +47,10 @@ async def _run_on(conninfo: str, operation: Callable[[AsyncConnection], Awaitabl
     except psycopg.errors.UndefinedTable as error:
         raise SchemaMissingError(
             "The database has no users table: the migrations have not been applied",
-            hint="Run: mosaic-gateway storage migrate",
+            hint="Run: " + command("storage migrate"),
         ) from error
     except psycopg.OperationalError as error:
         # libpq's message contains host and reason, never the password.
         raise DatabaseUnavailableError(
-            f"The database does not answer: {str(error).strip()}", hint="Run: mosaic-gateway status"
+            f"The database does not answer: {str(error).strip()}", hint="Run: " + command("status")
         ) from error

@@ -14,6 +14,7 @@ from mosaic_gateway.auth import audit, setup_tokens
 from mosaic_gateway.auth.errors import AdminExistsError, SetupTokenError
 from mosaic_gateway.auth.setup_tokens import SetupToken
 from mosaic_gateway.auth.users import NewUser, User, insert_user
+from mosaic_gateway.hint import command
 
 __all__ = ["check_claim", "claim_first_admin", "create_first_admin", "create_user", "issue_setup_token", "needs_setup"]
 
@@ -94,12 +95,12 @@ async def _insert_admin(connection: AsyncConnection, new: NewUser, ip_address: s
 def _admin_exists() -> AdminExistsError:
     return AdminExistsError(
         "This gateway already has an admin",
-        hint="Sign in, or set a password: mosaic-gateway auth users set-password",
+        hint="Sign in, or set a password: " + command("auth users set-password"),
     )
 
 
 def _token_invalid() -> SetupTokenError:
     return SetupTokenError(
         "The set-up link is invalid: used, replaced, mistyped, or older than 24 hours",
-        hint="Create a new one: mosaic-gateway bootstrap link",
+        hint="Create a new one: " + command("bootstrap link"),
     )

@@ -26,6 +26,7 @@ from mosaic_gateway.auth.errors import (
 from mosaic_gateway.auth.ids import new_id
 from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.auth.times import iso, utc_now
+from mosaic_gateway.hint import command
 
 __all__ = [
     "COLUMNS",
@@ -176,7 +177,7 @@ async def insert_user(connection: AsyncConnection, new: NewUser) -> User:
     except psycopg.errors.UniqueViolation as error:
         raise UserExistsError(
             f"A user with the e-mail address {new.email} already exists",
-            hint="To change the password: mosaic-gateway auth users set-password",
+            hint="To change the password: " + command("auth users set-password"),
         ) from error
     await connection.execute(INSERT_ACCOUNT, (new_id(), user_id, user_id, new.password_hash, now, now))
     return User.from_row((new.name, new.email, False, None, now, now, new.role, False, None, None, user_id))
@@ -197,9 +198,7 @@ async def set_password_hash(connection: AsyncConnection, email: str, password_ha
     if not UNPRINTABLE.search(email):
         row = await (await connection.execute(FIND, (email.lower(),))).fetchone()
     if row is None:
-        raise UserNotFoundError(
-            f"No user with the e-mail address {email!r}", hint="Run: mosaic-gateway auth users list"
-        )
+        raise UserNotFoundError(f"No user with the e-mail address {email!r}", hint="Run: " + command("auth users list"))
     user, now = User.from_row(row), utc_now()
     cursor = await connection.execute(CHANGE_ACCOUNT, (password_hash, now, user.id))
     if cursor.rowcount == 0:

@@ -11,6 +11,7 @@ from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.password import password_options, read_password
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.gateway.database_access import open_database
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["bootstrap"]
@@ -30,7 +31,7 @@ def status(home: Home) -> Outcome:
     installation = installation_of(home)
     with open_database(installation.config) as conninfo:
         needed = accounts.needs_setup(conninfo)
-    line = "No admin yet: mosaic-gateway bootstrap link" if needed else "The gateway has an admin."
+    line = "No admin yet: " + command("bootstrap link") if needed else "The gateway has an admin."
     return Outcome(result={"needsSetup": needed}, lines=(line,))
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import click
 from mosaic_gateway.errors import ExitCode, InternalError, InterruptionError, MosaicError, RefusedError
 from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError
 from mosaic_gateway.fs.record_fields import RecordError
+from mosaic_gateway.hint import Caller, Hint, Text
 from mosaic_gateway.process.disk_full import FREE_SPACE, DiskFullError, is_full_disk
 
 __all__ = ["SCHEMA", "Outcome", "render_error", "render_outcome", "run_verb"]
 
 #: Version of the JSON envelope; incremented when a field changes its meaning.
 SCHEMA = 1
+DEFAULT_CALLER = Caller()
 
 
 class NotPermittedError(RefusedError):
@@ -33,11 +35,12 @@ class NotPermittedError(RefusedError):
 class Outcome:
     """A verb's result: ``result`` for JSON output, ``lines`` for plain output, ``error`` if the verb failed.
 
+    Hints in all three are rendered when they are printed.
     An outcome with an error (``doctor`` that found faults) still shows its result.
     """
 
     result: dict[str, Any] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
+    lines: tuple[Text, ...] = ()
     error: MosaicError | None = None
 
 
@@ -46,28 +49,26 @@ def run_verb(
     function: Callable[[], Outcome | int],
     *,
     as_json: bool,
-    advise: Callable[[str], str] | None = None,
+    caller: Caller = DEFAULT_CALLER,
 ) -> int:
-    """Call *function*, print its outcome or its error, and return the exit code. *advise* rewrites each hint.
+    """Call *function*, print its outcome or its error with the hints for *caller*, and return the exit code.
 
     If *function* returns an exit code, another process has printed the output already.
     """
     try:
         outcome = function()
     except MosaicError as error:
-        if advise is not None:
-            error.hint = advise(error.hint)
-        render_error(command, error, as_json=as_json)
+        render_error(command, error, as_json=as_json, caller=caller)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         stopped = InterruptionError("interrupted", hint="Run the command again to continue.")
-        render_error(command, stopped, as_json=as_json)
+        render_error(command, stopped, as_json=as_json, caller=caller)
         return stopped.exit_code
     except BrokenPipeError:
         raise  # the reader of standard output has exited: click ends the process without a message
     except OSError as error:
         translated = _translate_os_error(error)
-        render_error(command, translated, as_json=as_json)
+        render_error(command, translated, as_json=as_json, caller=caller)
         return translated.exit_code
     except click.ClickException:
         raise
@@ -76,13 +77,11 @@ def run_verb(
         fault = InternalError(
             f"{type(error).__name__}: {error}", hint="This is a bug in mosaic-gateway; please report it."
         )
-        render_error(command, fault, as_json=as_json)
+        render_error(command, fault, as_json=as_json, caller=caller)
         return fault.exit_code
     if isinstance(outcome, int):
         return outcome
-    if advise is not None:
-        outcome = _advised(outcome, advise)
-    render_outcome(command, outcome, as_json=as_json)
+    render_outcome(command, outcome, as_json=as_json, caller=caller)
     return ExitCode.DONE if outcome.error is None else outcome.error.exit_code
 
 
@@ -101,38 +100,36 @@ def _translate_os_error(error: OSError) -> MosaicError:
     return InternalError(named)
 
 
-def _advised(outcome: Outcome, advise: Callable[[str], str]) -> Outcome:
-    if outcome.error is not None:
-        outcome.error.hint = advise(outcome.error.hint)
-    return replace(outcome, lines=tuple(advise(line) for line in outcome.lines))
-
-
-def render_outcome(command: str, outcome: Outcome, *, as_json: bool) -> None:
-    """Print an outcome to standard output."""
+def render_outcome(command: str, outcome: Outcome, *, as_json: bool, caller: Caller = DEFAULT_CALLER) -> None:
+    """Print an outcome to standard output, with the hints for *caller*."""
     if as_json:
         error = None if outcome.error is None else outcome.error.to_dict()
-        _write_envelope(command, outcome.result, error)
+        _write_envelope(command, outcome.result, error, caller)
         return
     for line in outcome.lines:
-        click.echo(line)
+        click.echo(caller.text(line))
     if outcome.error is not None:
-        _write_plain(outcome.error)
+        _write_plain(outcome.error, caller)
 
 
-def render_error(command: str, error: MosaicError, *, as_json: bool) -> None:
-    """Print an error: as JSON to standard output, as text to standard error."""
+def render_error(command: str, error: MosaicError, *, as_json: bool, caller: Caller = DEFAULT_CALLER) -> None:
+    """Print an error: as JSON to standard output, as text to standard error, with the hints for *caller*."""
     if as_json:
-        _write_envelope(command, {}, error.to_dict())
+        _write_envelope(command, {}, error.to_dict(), caller)
     else:
-        _write_plain(error)
+        _write_plain(error, caller)
 
 
-def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] | None) -> None:
+def _write_envelope(command: str, result: dict[str, Any], error: dict[str, Any] | None, caller: Caller) -> None:
+    def encoded(value: object) -> str:
+        return caller.text(value) if isinstance(value, Hint) else str(value)
+
     envelope = {"schema": SCHEMA, "command": command, "ok": error is None, "result": result, "error": error}
-    click.echo(json.dumps(envelope, default=str))
+    click.echo(json.dumps(envelope, default=encoded))
 
 
-def _write_plain(error: MosaicError) -> None:
-    click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}]: {error.full_message}", err=True)
-    if error.hint:
-        click.echo(f"{click.style('hint', fg='cyan')}: {error.hint}", err=True)
+def _write_plain(error: MosaicError, caller: Caller) -> None:
+    message, advice = caller.text(error.full_message), caller.text(error.hint)
+    click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}]: {message}", err=True)
+    if advice:
+        click.echo(f"{click.style('hint', fg='cyan')}: {advice}", err=True)

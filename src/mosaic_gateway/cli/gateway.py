@@ -18,6 +18,7 @@ from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.gateway_process import NotReadyError
 from mosaic_gateway.gateway.control.program import is_data_retained
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError, instance_id
 from mosaic_gateway.process.logfile import read_tail, tail_of
@@ -26,8 +27,8 @@ __all__ = ["logs", "restart", "start", "status", "stop"]
 
 FOLLOW_PAUSE = 0.3  # seconds
 CHUNK = 1 << 20  # bytes
-NO_SERVICE = "none; after a reboot, start the gateway with mosaic-gateway start"
-ADOPT = "Adopt the data: mosaic-gateway install"
+NO_SERVICE = "none; after a reboot, start the gateway with " + command("start")
+ADOPT = "Adopt the data: " + command("install")
 
 
 @click.command(short_help="Start the gateway in the background.")
@@ -123,10 +124,10 @@ def _started(started: gateway_process.Started) -> Outcome:
     )
 
 
-def _hint(home: Home, *, running: bool) -> str:
+def _hint(home: Home, *, running: bool) -> Text:
     if running:
-        return f"See the log {home.gateway_log}: mosaic-gateway logs"
-    return ADOPT if is_data_retained(home) else "Start it: mosaic-gateway start"
+        return f"See the log {home.gateway_log}: " + command("logs")
+    return ADOPT if is_data_retained(home) else "Start it: " + command("start")
 
 
 def _follow(path: Path, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import click
 
+from mosaic_gateway.hint import PROGRAM
 from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["Invocation", "RootSide", "Verbs", "current_invocation"]
@@ -30,7 +31,8 @@ class Invocation:
 
     ``words`` are its arguments; relative paths are resolved against ``directory``. ``broker`` performs operations that
     need root; it is set if root's process started this one. ``root_side`` runs verbs that root calls on an account's
-    home; if it is None, verbs run in this process. ``load`` imports what a verb needs.
+    home; if it is None, verbs run in this process. ``load`` imports what a verb needs. ``program`` is the command that
+    hints name.
     """
 
     verbs: Verbs
@@ -39,6 +41,7 @@ class Invocation:
     broker: Broker | None = None
     root_side: RootSide | None = None
     load: Callable[[str], None] = field(default=lambda _verb: None)
+    program: str = PROGRAM
 
     def absolute(self, path: Path) -> Path:
         """Return *path* resolved against the caller's directory. Raises RuntimeError for an unknown ``~user``."""

@@ -15,6 +15,7 @@ from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
 from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.errors import ExitCode, UsageError
+from mosaic_gateway.hint import PROGRAM
 from mosaic_gateway.process.root_requests import Broker
 
 __all__ = ["RUNTIME_VERBS", "main", "make_root", "run", "run_words"]
@@ -33,7 +34,6 @@ RUNTIME_VERBS: Verbs = {
     "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
     "completion": ("mosaic_gateway.cli.completion", "completion", "Print a script that completes this command."),
 }
-PROGRAM = "mosaic-gateway"
 HELP = "Install, run and maintain a self-hosted gateway and its database."
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome, run_verb
-from mosaic_gateway.cli.hints import name_home
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.config import default_home
 from mosaic_gateway.errors import UsageError
+from mosaic_gateway.hint import Caller
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.machine_record import read_machine_record
 from mosaic_gateway.process.environment import process_environment
 
-__all__ = ["home_option", "json_option", "verb"]
+__all__ = ["Options", "home_option", "json_option", "verb"]
 
 
 class _HomePath(click.Path):
@@ -38,6 +38,7 @@ home_option = click.option(
     help="Directory of the installation. [env: MOSAIC_GATEWAY_HOME]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+#: The options of a verb except ``--home`` and ``--json``.
 Options = Mapping[str, Any]
 
 
@@ -45,11 +46,16 @@ def _always(_options: Options) -> bool:
     return True
 
 
+def _no_target(_home: Path | None, _options: Options) -> tuple[str, ...]:
+    return ()
+
+
 def verb(
     name: str,
     *,
     passes_as_json: bool = False,
     at_home: Callable[[Options], bool] = _always,
+    target: Callable[[Path | None, Options], tuple[str, ...]] = _no_target,
     before: Callable[[Path, Options], int | None] | None = None,
 ) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
     """Turn ``function(home: Home, **options) -> Outcome`` into the body of a click command.
@@ -57,6 +63,7 @@ def verb(
     With *passes_as_json* the function receives ``as_json`` as well, for its progress output. *at_home* returns whether
     the verb works in a home with the given options; if root calls such a verb, a process of the home's owner runs it.
     *before* runs first, in the caller's own process; if it returns an exit code, the verb ends with it.
+    *target* returns `Caller.target` for the home given by ``--home`` and the options.
     """
 
     def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
@@ -70,8 +77,8 @@ def verb(
                 raise TypeError("a verb must be called through the root command")
             options = {key: _absolute_option(invocation, value) for key, value in options.items()}
             given = options if not passes_as_json else {**options, "as_json": as_json}
-            verbs = invocation.verbs
-            advise = partial(name_home, home=_absolute_home(invocation, home), verbs=verbs) if home else None
+            named = _absolute_home(invocation, home) if home else None
+            caller = Caller(program=invocation.program, home=named, target=target(named, options))
 
             def run() -> Outcome | int:
                 path = _home_path(invocation, home)
@@ -80,7 +87,7 @@ def verb(
                     code = invocation.root_side.run(invocation, name, path, options)
                 return code if code is not None else function(_home(invocation, home), **given)
 
-            context.exit(run_verb(name, run, as_json=as_json, advise=advise))
+            context.exit(run_verb(name, run, as_json=as_json, caller=caller))
 
         return body
 

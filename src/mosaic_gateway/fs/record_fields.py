@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.files import SMALL, NotARegularFileError, TooLargeError, parse_json, read_regular
+from mosaic_gateway.hint import Text
 
 __all__ = [
     "BACKUP_NAME",
@@ -77,7 +78,7 @@ class RecordError(RefusedError):
 
     code = "RECORD_INVALID"
 
-    def __init__(self, file: Path, field: str, why: str, *, hint: str = "") -> None:
+    def __init__(self, file: Path, field: str, why: str, *, hint: Text = "") -> None:
         subject = f"the field {field!r} of {file}" if field else str(file)
         super().__init__(
             f"{subject} is invalid: {why}",
@@ -106,7 +107,7 @@ class Field:
         return self.default
 
 
-def read_record(file: Path, fields: Mapping[str, Field], *, limit: int = SMALL, hint: str = "") -> dict[str, Any]:
+def read_record(file: Path, fields: Mapping[str, Field], *, limit: int = SMALL, hint: Text = "") -> dict[str, Any]:
     """Read the record in *file* and return its validated *fields*; other keys are ignored.
 
     Raises what `read_content` raises.
@@ -114,7 +115,7 @@ def read_record(file: Path, fields: Mapping[str, Field], *, limit: int = SMALL, 
     return checked_record(file, read_object(file, limit=limit, hint=hint), fields, hint=hint)
 
 
-def read_object(file: Path, *, limit: int = SMALL, hint: str = "") -> dict[str, Any]:
+def read_object(file: Path, *, limit: int = SMALL, hint: Text = "") -> dict[str, Any]:
     """Return the JSON object in *file* without validation of its fields. Raises what `read_content` raises."""
     content = read_content(file, limit=limit, hint=hint)
     try:
@@ -126,7 +127,7 @@ def read_object(file: Path, *, limit: int = SMALL, hint: str = "") -> dict[str, 
     return value
 
 
-def read_content(file: Path, *, limit: int = SMALL, hint: str = "") -> bytes:
+def read_content(file: Path, *, limit: int = SMALL, hint: Text = "") -> bytes:
     """Return the content of *file*.
 
     Raises FileNotFoundError and NotADirectoryError; `RecordError` if it is not a regular file or has more than *limit*
@@ -137,7 +138,7 @@ def read_content(file: Path, *, limit: int = SMALL, hint: str = "") -> bytes:
 
 
 @contextmanager
-def record_errors_for(file: Path, *, hint: str = "") -> Iterator[None]:
+def record_errors_for(file: Path, *, hint: Text = "") -> Iterator[None]:
     """Translate errors of a block that opens or reads *file*: permission denied, not a regular file, too large."""
     try:
         yield
@@ -147,7 +148,7 @@ def record_errors_for(file: Path, *, hint: str = "") -> Iterator[None]:
         raise RecordError(file, "", str(error.strerror), hint=hint) from error
 
 
-def checked_record(file: Path, value: Any, fields: Mapping[str, Field], *, hint: str = "") -> dict[str, Any]:
+def checked_record(file: Path, value: Any, fields: Mapping[str, Field], *, hint: Text = "") -> dict[str, Any]:
     """Return the validated *fields* of *value*, which was read from *file*. Raises `RecordError`."""
     if not isinstance(value, dict):
         raise RecordError(file, "", "it is not a JSON object", hint=hint)

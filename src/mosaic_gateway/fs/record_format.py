@@ -14,6 +14,7 @@ from typing import Any
 
 from mosaic_gateway.fs.files import SMALL, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, checked_record, integer, read_object
+from mosaic_gateway.hint import Text
 
 __all__ = ["EXTRA", "LaterSchemaError", "RecordFormat"]
 
@@ -41,7 +42,7 @@ class RecordFormat:
     number_key: str = "schema"
     schema: int = 1
     unnumbered: bool = False
-    hint: str = ""
+    hint: Text = ""
     limit: int = SMALL
     mode: int = field(default=0o600)
 

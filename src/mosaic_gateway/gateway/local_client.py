@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.hint import command
 
 __all__ = ["NoAnswerError", "ask"]
 
@@ -35,7 +36,7 @@ def ask(url: str, path: str, *, body: Any = None, timeout: float = LIMIT) -> tup
         response = connection.getresponse()
         content = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswerError(f"{url}{path} does not answer: {error}", hint="See the log: mosaic-gateway logs") from error
+        raise NoAnswerError(f"{url}{path} does not answer: {error}", hint="See the log: " + command("logs")) from error
     finally:
         connection.close()
     try:

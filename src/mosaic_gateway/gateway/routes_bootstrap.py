@@ -86,7 +86,7 @@ def _fields(body: dict[str, object]) -> tuple[str, str, str]:
     try:
         check_name(name)
     except InvalidNameError as error:
-        raise issues_error([f"[body.name] Invalid input: {error.hint}"]) from error
+        raise issues_error([f"[body.name] Invalid input: {error.hint!s}"]) from error
     check_new_email(email)
     check_length(password)
     return name, email, password

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["HomeLayoutError", "check_layout", "check_run_directory"]
@@ -59,6 +60,6 @@ def _check(path: Path, fits: Callable[[int], bool], needed: int, kind: str) -> N
     if status.st_uid == os.geteuid() != 0 and status.st_mode & needed != needed:
         raise HomeLayoutError(
             f"{path} is not accessible to its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint="Set the modes: mosaic-gateway doctor --fix",
+            hint="Set the modes: " + command("doctor", "--fix"),
             details={"path": str(path)},
         )

@@ -33,6 +33,7 @@ from mosaic_gateway.fs.record_fields import (
     text,
 )
 from mosaic_gateway.fs.record_format import RecordFormat
+from mosaic_gateway.hint import command
 
 __all__ = [
     "DIRECTORY",
@@ -119,7 +120,7 @@ FIELDS = {
     "cache": Field(optional(_path)),
     "complete": Field(boolean),
 }
-HINT = "Restore it from a backup of /etc, or remove it and run mosaic-gateway install as root."
+HINT = "Restore it from a backup of /etc, or remove it and run " + command("install") + " as root."
 
 FORMAT = RecordFormat(fields=FIELDS, number_key="record", hint=HINT, mode=READABLE)
 

@@ -31,6 +31,7 @@ from mosaic_gateway.fs.record_fields import (
     timestamp,
 )
 from mosaic_gateway.fs.record_format import RecordFormat
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.service_record import Service
@@ -134,7 +135,7 @@ def installed(home: Home) -> Receipt:
     if receipt is None:
         raise NotInstalledError(
             f"there is no installation in {home.path}",
-            hint="Run mosaic-gateway install, or give the directory of the installation with --home.",
+            hint="Run " + command("install") + ", or give the directory of the installation with --home.",
         )
     return receipt
 

@@ -29,11 +29,13 @@ from mosaic_gateway.fs.record_fields import (
     optional,
 )
 from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.home_lock import HomeBusyError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import holder_of
 
 __all__ = [
+    "CONTINUE",
     "Phase",
     "UpgradeMark",
     "UpgradeUnfinishedError",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 VERB = "upgrade"
+CONTINUE = "Continue it: " + command("upgrade") + ". Roll it back: " + command("upgrade", "--abort")
 
 
 class UpgradeUnfinishedError(RefusedError):
@@ -146,7 +149,7 @@ def unfinished_error(home: Home, mark: UpgradeMark) -> UpgradeUnfinishedError:
     """Return the error for the unfinished upgrade *mark*."""
     return UpgradeUnfinishedError(
         f"the upgrade of {home.path} from {mark.source_version} to {mark.target_version} was not completed",
-        hint="Continue it: mosaic-gateway upgrade. Roll it back: mosaic-gateway upgrade --abort",
+        hint=CONTINUE,
         details={"phase": str(mark.phase), "from": mark.source_version, "to": mark.target_version},
     )
 

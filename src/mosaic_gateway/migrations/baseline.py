@@ -15,9 +15,11 @@ import psycopg
 from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.matching import match
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
 from mosaic_gateway.migrations.runner import migrate, read_state
 from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
@@ -75,10 +77,13 @@ def baseline(
     """
     part = _up_to(bundle, to)
     with pooler_aware_lock(connection, lock_timeout):
-        if read_state(connection, bundle).applied:
+        if rows := read_state(connection, bundle).applied:
+            other = len(match(bundle.migrations, rows).other_line_endings)
+            note = f" ({other} for these files with other line endings, which count as applied)" if other else ""
             raise LedgerNotEmptyError(
-                f"{bundle.ledger.schema}.{bundle.ledger.table} already has rows; a baseline needs an empty ledger",
-                hint="Nothing was written. mosaic-gateway storage status shows what is applied.",
+                f"{bundle.ledger.schema}.{bundle.ledger.table} already has rows{note}; "
+                "a baseline needs an empty ledger",
+                hint="Nothing was written. " + command("storage status") + " shows what is applied.",
             )
         with scratch() as empty:
             expected, tolerated = _expected(part, others, empty)

@@ -12,6 +12,7 @@ from importlib_resources import files
 from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.folder_layout import folder_entries
 from mosaic_gateway.migrations.gate import (
     FOLDER_FILE,
@@ -137,7 +138,7 @@ def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[Journa
     if JOURNAL_NAME not in contents and folders is None:
         raise BundleError(
             f"{path} has neither {JOURNAL_NAME} nor folders of drizzle-kit 1.0",
-            hint="Name a folder created by drizzle-kit (0.30 to 1.0) or mosaic-gateway storage new.",
+            hint="Name a folder created by drizzle-kit (0.30 to 1.0) or " + command("storage new") + ".",
         )
     if JOURNAL_NAME in contents and folders is not None:
         raise BundleError(
@@ -184,6 +185,7 @@ def _migration(entry: JournalEntry, content: bytes) -> Migration:
         hash=file_hash(content),
         statements=Statements(content.decode("utf-8")),
         folder=entry.folder,
+        content=content,
     )
 
 

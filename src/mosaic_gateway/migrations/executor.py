@@ -26,6 +26,7 @@ from typing import Any
 
 import psycopg
 
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, session_state
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.event_emitter import EventEmitter
@@ -244,7 +245,7 @@ class Executor:
             f"{self._bundle.name}: the record of the applied migrations cannot be written: "
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or was rolled back. Make sure that the database user may write to the "
-            "schemas drizzle and mosaic, then run mosaic-gateway storage migrate.",
+            "schemas drizzle and mosaic, then run " + command("storage migrate") + ".",
             details={"applied": list(self._emitter.finished), "sqlstate": error.sqlstate},
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mosaic_gateway.errors import MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.groups import Cause, Conflict, Group, conflict_in, divide
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.model import Migration, Plan, Statement
@@ -82,11 +83,11 @@ class StatementFailedError(MigrationError):
 
     def __init__(self, failure: Failure, applied: tuple[str, ...]) -> None:
         resume = f"it resumes at {_resumes(failure)}"
-        hint = f"{_outcome(failure)} Fix the cause, then run mosaic-gateway storage migrate: {resume}."
+        hint = f"{_outcome(failure)} Fix the cause, then run " + command("storage migrate") + f": {resume}."
         super().__init__(
             f"{failure.file}, statement {failure.number} of {failure.total}, line {failure.line}: "
             f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt_with_context()}",
-            hint=f"{failure.pg_hint} {hint}".strip(),
+            hint=f"{failure.pg_hint} " + hint if failure.pg_hint else hint,
             details={
                 "tag": failure.tag,
                 "statement": failure.number,
@@ -201,8 +202,10 @@ class UndecidedError(MigrationError):
         super().__init__(
             f"{migration.file}, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
             f"an earlier run was interrupted in it, and the catalog does not show whether it took effect: {sql[:200]}",
-            hint=f"{PARTLY if _commits(statement.sql) else ''}Check whether it did. If so, run mosaic-gateway storage "
-            f"resolve {migration.tag} --applied; if not, run mosaic-gateway storage resolve {migration.tag} --retry",
+            hint=f"{PARTLY if _commits(statement.sql) else ''}Check whether it did. If so, run "
+            + command("storage resolve", migration.tag, "--applied")
+            + "; if not, run "
+            + command("storage resolve", migration.tag, "--retry"),
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "sql": statement.sql},
         )
 

@@ -1,7 +1,8 @@
 """Matches the rows of a ledger with the migrations of a bundle. Pure.
 
 Rows are matched as a multiset, because two files may have the same bytes: on hash and name (drizzle 1.0), on hash and
-``when``, on hash and second (drizzle-kit 1.0 truncates ``when``), and then on the hash alone.
+``when``, on hash and second (drizzle-kit 1.0 truncates ``when``), and then on the hash alone. Rows that are left are
+matched in the same way with the hashes that the files have with other line endings.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mosaic_gateway.migrations.folder_layout import folder_name
+from mosaic_gateway.migrations.line_endings import variants
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 
 __all__ = ["Matches", "drizzle_name", "match", "to_seconds"]
@@ -17,10 +19,14 @@ __all__ = ["Matches", "drizzle_name", "match", "to_seconds"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matches:
-    """``migrations``: index of a row → index of its migration. ``unmatched`` are the other rows, in their order."""
+    """``migrations``: index of a row → index of its migration. ``unmatched`` are the other rows, in their order.
+
+    ``other_line_endings`` are the indexes of migrations that were applied with other line endings.
+    """
 
     migrations: Mapping[int, int]
     unmatched: tuple[AppliedRow, ...]
+    other_line_endings: frozenset[int]
 
     @property
     def applied(self) -> frozenset[int]:
@@ -33,29 +39,43 @@ def match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> Matche
 
     A duplicate row of an applied migration matches it: concurrent drizzle runs, which take no lock, leave such rows.
     """
+    own = list(enumerate(migrations))
     found: dict[int, int] = {}
     left = dict(enumerate(rows))
+    _match(own, left, found)
+    exact = frozenset(found.values())
+    if left:
+        other = [(index, variant) for index, migration in own for variant in variants(migration)]
+        _match(other, left, found)
+    return Matches(
+        migrations=found,
+        unmatched=tuple(left.values()),
+        other_line_endings=frozenset(found.values()) - exact,
+    )
+
+
+def _match(candidates: Sequence[tuple[int, Migration]], left: dict[int, AppliedRow], found: dict[int, int]) -> None:
+    """Move from *left* to *found* the rows of *candidates*, which are migrations with their indexes."""
     for identity in (_hash_and_name, _hash_and_when, _hash_and_second, _hash_alone):
         identified = {at: key for at, row in left.items() if (key := identity(row)) is not None}
         if not identified:
             continue
         applied = set(found.values())
-        candidates: dict[Hashable, list[int]] = {}
-        for index in reversed(range(len(migrations))):
+        indexes: dict[Hashable, list[int]] = {}
+        for index, migration in reversed(candidates):
             if index not in applied:
-                candidates.setdefault(identity(migrations[index]), []).append(index)
+                indexes.setdefault(identity(migration), []).append(index)
         for at, key in identified.items():
-            if indexes := candidates.get(key):
-                found[at] = indexes.pop()
+            if indexes.get(key):
+                found[at] = indexes[key].pop()
                 del left[at]
-    known: dict[tuple[str, int | None], int] = {
+    known: dict[Hashable, int] = {
         (migration.hash, when): index
-        for index, migration in enumerate(migrations)
+        for index, migration in candidates
         for when in (migration.when, to_seconds(migration.when))
     }  # fmt: skip
-    duplicates = {at: known[row.hash, row.when] for at, row in left.items() if (row.hash, row.when) in known}
-    unmatched = tuple(row for at, row in left.items() if at not in duplicates)
-    return Matches(migrations=found | duplicates, unmatched=unmatched)
+    for at in [at for at, row in left.items() if _hash_and_when(row) in known]:
+        found[at] = known[_hash_and_when(left.pop(at))]
 
 
 def drizzle_name(migration: Migration) -> str:

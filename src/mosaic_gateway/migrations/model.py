@@ -26,7 +26,8 @@ class Migration:
     """One journal entry and its file, or a ``folder`` of drizzle-kit 1.0's layout, named ``tag``.
 
     ``when`` is drizzle's timestamp in milliseconds since the epoch; it identifies a migration and does not order it.
-    ``hash`` is the lower-case hex SHA-256 of the file's bytes, as drizzle computes it. ``statements`` are immutable.
+    ``hash`` is the lower-case hex SHA-256 of the file's bytes ``content``, as drizzle computes it. ``statements`` are
+    immutable.
     """
 
     tag: str
@@ -34,6 +35,7 @@ class Migration:
     hash: str
     statements: Sequence[Statement]
     folder: bool = False
+    content: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def file(self) -> str:
@@ -97,10 +99,14 @@ class PlannedMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The migrations to run, in journal order, and the number of migrations already applied."""
+    """The migrations to run, in journal order, and the number of migrations already applied.
+
+    ``other_line_endings`` are the tags of those that were applied with LF where their file has CRLF, or vice versa.
+    """
 
     pending: tuple[PlannedMigration, ...]
     applied: int
+    other_line_endings: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool:

@@ -11,9 +11,11 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.groups import Group, group_around
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.line_endings import as_begun
 from mosaic_gateway.migrations.matching import drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
     AppliedRow,
@@ -84,11 +86,13 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     if matches.unmatched:
         raise _refusal(bundle, state.applied, applied, matches.unmatched)
     pending = tuple(
-        remaining_statements(migration, state.progress.get(migration.tag))
+        remaining_statements(as_begun(migration, row), row)
         for index, migration in enumerate(bundle.migrations)
         if index not in applied
+        for row in [state.progress.get(migration.tag)]
     )
-    return Plan(pending=pending, applied=len(applied))
+    other = tuple(bundle.migrations[index].tag for index in sorted(matches.other_line_endings))
+    return Plan(pending=pending, applied=len(applied), other_line_endings=other)
 
 
 def _refusal(
@@ -123,7 +127,8 @@ def _refusal(
         f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(unmatched)} "
         "migration(s) that this package does not know",
         hint="Nothing was written. Make sure that this is the right database; "
-        "mosaic-gateway storage status shows the rows.",
+        + command("storage status")
+        + " shows the rows.",
         details=details,
     )
 
@@ -223,7 +228,7 @@ def _group_divided(migration: Migration, progress: ProgressRow, group: Group) ->
         f"each statement in a transaction of its own, but statements {group.first} to {group.last} need one: "
         f"{cause.name} (statement {cause.number}, line {cause.line}) acts until its transaction ends",
         hint=f"Nothing was written. Run statements {progress.applied + 1} to {group.last} by hand, in one transaction "
-        f"with {cause.name}, then run mosaic-gateway storage resolve {migration.tag} --applied.",
+        f"with {cause.name}, then run " + command("storage resolve", migration.tag, "--applied") + ".",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
     )
 
@@ -235,7 +240,8 @@ def _session_lost(migration: Migration, progress: ProgressRow, persistent: State
         f"{temporary.number} (line {temporary.line}) created temporary objects, which were dropped with that session; "
         f"statement {persistent.number} (line {persistent.line}) may have had permanent effects, so the file cannot "
         "be run again from its beginning",
-        hint="Nothing was written. Run the remaining statements by hand, and after each one run mosaic-gateway "
-        f"storage resolve {migration.tag} --applied; or edit them so that they need no temporary objects.",
+        hint="Nothing was written. Run the remaining statements by hand, and after each one run "
+        + command("storage resolve", migration.tag, "--applied")
+        + "; or edit them so that they need no temporary objects.",
         details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
     )

@@ -8,10 +8,12 @@ from enum import StrEnum
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.groups import divide
+from mosaic_gateway.migrations.line_endings import as_begun
 from mosaic_gateway.migrations.model import Migration, ProgressRow
 from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, remaining_statements
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
@@ -67,6 +69,7 @@ def resolve(
     migration = next(migration for migration in bundle.migrations if migration.tag == tag)
     with pooler_aware_lock(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
+        migration = as_begun(migration, row)
         lost = _session_lost(migration, row)
         if lost is not None and answer is ResolveAnswer.RETRY:
             raise lost
@@ -86,7 +89,7 @@ def resolve(
 def _nothing_to_resolve(tag: str) -> NothingToResolveError:
     return NothingToResolveError(
         f"no statement of {tag} needs to be resolved",
-        hint="mosaic-gateway storage status shows failed and interrupted statements.",
+        hint=command("storage status") + " shows failed and interrupted statements.",
     )
 
 

@@ -25,6 +25,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import InternalError, MigrationError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, session_state, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.bundle import Bundle
@@ -36,7 +37,7 @@ from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
-__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
+__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table lock before it is retried
@@ -49,11 +50,15 @@ CREATED_CONCURRENTLY = (errors.UniqueViolation, errors.DuplicateSchema, errors.D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationReport:
-    """Result of a run: the tags that it applied, in order, and the number of those applied before."""
+    """Result of a run: the tags that it applied, in order, and the number of those applied before.
+
+    ``other_line_endings`` are the tags of those applied before whose file had other line endings then.
+    """
 
     bundle: str
     applied: tuple[str, ...]
     already_applied: int
+    other_line_endings: tuple[str, ...] = ()
 
 
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
@@ -71,6 +76,13 @@ def read_plan(connection: Connection, bundle: Bundle) -> Plan:
         return make_plan(bundle, read_state(connection, bundle))
     except DriftError as drift:
         raise _with_changes(connection, bundle, drift) from None
+
+
+def report_up_to_date(bundle: Bundle, plan: Plan) -> MigrationReport:
+    """Return the report of a run that has nothing to do according to *plan*."""
+    return MigrationReport(
+        bundle=bundle.name, applied=(), already_applied=plan.applied, other_line_endings=plan.other_line_endings
+    )
 
 
 def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> DriftError:
@@ -121,7 +133,7 @@ def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, 
     if connection.broken:
         return ConnectionLostError(
             f"{bundle.name}: the connection to the database was lost during the migrations: {str(error).strip()}",
-            hint="No repair is needed: run mosaic-gateway storage migrate again when the database is available.",
+            hint="No repair is needed: run " + command("storage migrate") + " again when the database is available.",
             details=details,
         )
     return LedgerAccessError(
@@ -159,13 +171,16 @@ class _Run:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         before = read_plan(self._connection, self._bundle)
         if before.up_to_date and self._ledger_is_current():
-            return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
+            return report_up_to_date(self._bundle, before)
         with self._lock(lock_timeout) as waited:
             if waited > REPORT_WAIT:
                 self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.run_until_up_to_date()
         return MigrationReport(
-            bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
+            bundle=self._bundle.name,
+            applied=tuple(self.finished),
+            already_applied=self.already_applied,
+            other_line_endings=before.other_line_endings,
         )
 
     def _report_holder(self, holder: LockHolder) -> None:
@@ -209,7 +224,7 @@ class _Run:
                 continue
         raise RunnerFencedError(
             f"{self._bundle.name}: other runners repeatedly changed the progress of this run",
-            hint="Nothing was applied twice. Wait until they finish, then run mosaic-gateway storage status.",
+            hint="Nothing was applied twice. Wait until they finish, then run " + command("storage status") + ".",
         )
 
     def _ledger_is_current(self) -> bool:

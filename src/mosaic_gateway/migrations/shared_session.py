@@ -11,6 +11,7 @@ from __future__ import annotations
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.model import Plan
 from mosaic_gateway.migrations.session_state import custom_names
 from mosaic_gateway.migrations.statement_traits import traits_of
@@ -42,6 +43,6 @@ def refuse_session_dependent(plan: Plan) -> None:
                 raise SharedSessionError(
                     f"{planned.migration.file}, statement {statement.number}, line {statement.line} {effect} in its "
                     "session; PGlite has only one session, and the gateway or another command is using it too",
-                    hint="Nothing was run. Stop the gateway first: mosaic-gateway stop",
+                    hint="Nothing was run. Stop the gateway first: " + command("stop"),
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},
                 )

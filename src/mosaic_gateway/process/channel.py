@@ -2,7 +2,7 @@
 
 Format: the length in four bytes, big-endian; then one JSON object. Descriptors are sent with the first byte
 (SCM_RIGHTS, unix(7)). A request is ``{"request": …, "values": {…}}``, an answer
-``{"values": {…}}`` or ``{"error": {code, message, hint, details}, "exit_code": n}``.
+``{"values": {…}}`` or ``{"error": …, "exit_code": n}``, with the error as `MosaicError.to_message` returns it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.fs.files import parse_json
+from mosaic_gateway.hint import from_json
 from mosaic_gateway.process.interruptions import INTERRUPTIONS
 from mosaic_gateway.process.root_requests import NONE, Reply, Request
 
@@ -37,7 +38,7 @@ class RemoteError(MosaicError):
         details = error.get("details")
         super().__init__(
             str(error.get("message", "")),
-            hint=str(error.get("hint", "")),
+            hint=from_json(error.get("hint_parts") or str(error.get("hint", ""))),
             details=details if isinstance(details, dict) else None,
         )
         self.code = str(error.get("code", "FAILED"))
@@ -119,7 +120,7 @@ def _uninterrupted() -> Iterator[None]:
 
 def error_message(error: MosaicError) -> Message:
     """Return the answer that reports *error*."""
-    return {"error": error.to_dict(), "exit_code": int(error.exit_code)}
+    return {"error": error.to_message(), "exit_code": int(error.exit_code)}
 
 
 class BrokerClient:

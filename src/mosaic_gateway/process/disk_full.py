@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosaic_gateway.errors import MosaicError, PreflightError
+from mosaic_gateway.hint import Text
 from mosaic_gateway.process.command import CommandFailedError
 
 __all__ = ["FREE_SPACE", "OTHER_HOME", "DiskFullError", "disk_full_as", "is_full_disk"]
@@ -28,7 +29,7 @@ class DiskFullError(PreflightError):
 
 
 @contextmanager
-def disk_full_as(what: str, place: Path, *, hint: str = FREE_SPACE) -> Iterator[None]:
+def disk_full_as(what: str, place: Path, *, hint: Text = FREE_SPACE) -> Iterator[None]:
     """Raise `DiskFullError` if a full disk makes the block fail, which writes *what* into *place*.
 
     The message of a server, or of a gateway that was started, is included: its disk may be another one.

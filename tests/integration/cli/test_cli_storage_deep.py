@@ -79,6 +79,25 @@ def test_a_file_that_the_journal_does_not_name_is_a_warning(nowhere: Place, fold
         assert (done.code, f"warning: {warning}\n" in done.out) == (0, True)
 
 
+@pytest.mark.parametrize(("before", "after"), [("\n", "\r\n"), ("\r\n", "\n")])
+def test_other_line_endings_are_a_warning(nowhere: Place, folder: Path, database: str, before: str, after: str) -> None:
+    """A file that was applied with other line endings is applied; plan, status, migrate and baseline say so."""
+    file, text = folder / "0000_notes.sql", "CREATE TABLE notes (\n  n integer\n);\n"
+    file.write_bytes(text.replace("\n", before).encode())
+    ask(nowhere, "migrate", folder, database)
+    file.write_bytes(text.replace("\n", after).encode())
+    for verb in ("plan", "status", "migrate"):
+        [bundle] = ask(nowhere, verb, folder, database)["bundles"]
+        assert "0000_notes" in bundle["warnings"][0]
+        assert "other line endings" in bundle["warnings"][0]
+        assert verb != "status" or bundle["migrations"][0]["state"] == "applied"
+        done = nowhere.run("storage", verb, "--from", str(folder), "--database-url", database)
+        assert f"warning: {bundle['warnings'][0]}\n" in done.out
+    error = ask(nowhere, "baseline", folder, database, "--to", "0000_notes", code=7)
+    assert error["code"] == "LEDGER_NOT_EMPTY"
+    assert "1 for these files with other line endings" in error["message"]
+
+
 def test_a_folder_of_drizzle_kit_1(nowhere: Place, database: str, tmp_path: Path) -> None:
     """A migration that ``storage new`` added to a folder in 1.0's layout is planned, applied and shown as applied."""
     tmp_path.chmod(0o755)

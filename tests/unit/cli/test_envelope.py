@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +13,7 @@ from mosaic_gateway import errors
 from mosaic_gateway.cli.envelope import Outcome, run_verb
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import NotARegularFileError
+from mosaic_gateway.hint import Caller, command
 
 
 def failing(error: BaseException) -> Callable[[], Outcome]:
@@ -111,3 +113,17 @@ def test_broken_pipe() -> None:
     """BrokenPipeError is raised, so that click ends the process without a message."""
     with pytest.raises(BrokenPipeError):
         run_verb("v", failing(BrokenPipeError()), as_json=False)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_hints_are_rendered_for_the_caller(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> None:
+    """Commands in lines, results, messages, hints and details name the caller's home, as text and as JSON."""
+    start = "Start it: " + command("start")
+    fault = MosaicError("1 failed: " + start, hint=start, details={"faults": [{"hint": start}]})
+    outcome = Outcome(result={"findings": [{"hint": start}]}, lines=(start,), error=fault)
+    run_verb("v", lambda: outcome, as_json=as_json, caller=Caller(home=Path("/srv/gw")))
+    run_verb("v", failing(fault), as_json=as_json, caller=Caller(home=Path("/srv/gw")))
+    shown = "".join(capsys.readouterr())
+    assert (
+        shown.count("Start it: mosaic-gateway start --home /srv/gw") == shown.count("Start it") == (7 if as_json else 5)
+    )

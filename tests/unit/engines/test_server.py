@@ -31,7 +31,7 @@ def test_engine_without_a_url() -> None:
     """The engine 'server' without a URL is a usage error that names the settings."""
     with pytest.raises(UsageError) as caught:
         engine_for(Config(home=Home(Path("/h")), engine=EngineName.SERVER))
-    assert "--database-url" in caught.value.hint
+    assert "--database-url" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_later_schema_is_refused_before_its_fields(file: Path) -> None:
     file.write_text(json.dumps({"form": 2, "a": "another type"}))
     with pytest.raises(LaterSchemaError) as caught:
         FORMAT.read(file)
-    assert "pip install --upgrade" in caught.value.hint
+    assert "pip install --upgrade" in str(caught.value.hint)
     assert str(file) in caught.value.message
 
 

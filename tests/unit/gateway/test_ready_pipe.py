@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mosaic_gateway.errors import ExitCode, RefusedError
 from mosaic_gateway.gateway.control.ready_pipe import ReadyPipe, StartupFailedError, await_line
+from mosaic_gateway.hint import Caller, command
 
 
 @pytest.fixture
@@ -37,6 +39,14 @@ def test_failed(pipe: tuple[int, int]) -> None:
     assert caught.value.to_dict() == {
         "code": "REFUSED", "message": "too new", "hint": "update", "details": {"tag": "0010"},
     }  # fmt: skip
+
+
+def test_a_hint_arrives_as_data(pipe: tuple[int, int]) -> None:
+    """The process that started the gateway renders the commands of the hint, since it has the person's options."""
+    ReadyPipe(pipe[1]).failed(RefusedError("too new", hint="Run " + command("upgrade") + "."))
+    with pytest.raises(StartupFailedError) as caught:
+        await_line(pipe[0], 5)
+    assert Caller(home=Path("/srv/gw")).text(caught.value.hint) == "Run mosaic-gateway upgrade --home /srv/gw."
 
 
 def test_long_line(pipe: tuple[int, int]) -> None:

@@ -133,8 +133,8 @@ def test_a_later_schema_is_not_taken_for_this_one(home: Home, name: str) -> None
     with pytest.raises(MosaicError) as caught:
         kind.read(home)
     assert caught.value.code in {"RECORD_OF_LATER_VERSION", "UPGRADE_UNFINISHED", "BACKUP_UNREADABLE"}
-    assert "version" in caught.value.hint
-    assert "backup" not in caught.value.hint.lower()
+    assert "version" in str(caught.value.hint)
+    assert "backup" not in str(caught.value.hint).lower()
 
 
 @pytest.mark.parametrize("name", NAMES)

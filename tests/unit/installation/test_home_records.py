@@ -97,7 +97,10 @@ RECORDS = {
     ),
     "start failure": Record(
         service_notice.FIELDS,
-        {"error": {"code": "NO", "message": "a\nb", "hint": "", "details": {"a": [1]}}, "exit_code": 3},
+        {"error": {
+                "code": "NO", "message": "a\nb", "hint": "Run mosaic-gateway start.", "details": {"a": [1]},
+                "hint_parts": ["Run ", {"verb": "start", "arguments": [], "home": None}, "."],
+            }, "exit_code": 3},
         "run/start-failure.json", service_notice.read_failure, None,
     ),
     "engine lock": Record(

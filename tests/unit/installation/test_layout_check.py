@@ -88,7 +88,7 @@ def test_not_accessible_to_its_owner(home: Home, name: str) -> None:
     (home.path / name).chmod(0)
     with pytest.raises(HomeLayoutError, match=f"home/{name} is not accessible to its owner.*0000") as caught:
         hold(home)
-    assert "doctor --fix" in caught.value.hint
+    assert "doctor --fix" in str(caught.value.hint)
 
 
 def test_stop_checks_the_run_directory_only(home: Home, tmp_path: Path) -> None:

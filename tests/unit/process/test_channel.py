@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from mosaic_gateway.errors import MosaicError, RefusedError
+from mosaic_gateway.hint import command
 from mosaic_gateway.process.channel import BrokerClient, Receiver, error_message, receive, send
 from mosaic_gateway.process.root_requests import Request
 
@@ -70,13 +71,18 @@ def test_timeout_within_a_message(pair: Pair) -> None:
 
 
 def test_an_error_of_the_broker(pair: Pair) -> None:
-    """Code, message, hint and exit code of the broker's error are preserved."""
+    """Code, message, hint and exit code of the broker's error are preserved; commands in a hint stay values."""
     ours, theirs = pair
     send(ours, error_message(RefusedError("no", hint="Do this.")))
     with pytest.raises(MosaicError) as caught:
         BrokerClient(theirs, {}).ask(Request.STOP_UNIT)
     assert (caught.value.code, caught.value.message, caught.value.hint) == ("REFUSED", "no", "Do this.")
     assert caught.value.exit_code == 7
+    hint = "Run " + command("install") + "."
+    send(ours, error_message(RefusedError("no", hint=hint)))
+    with pytest.raises(MosaicError) as caught:
+        BrokerClient(theirs, {}).ask(Request.STOP_UNIT)
+    assert caught.value.hint == hint
 
 
 def test_request_after_an_interrupted_one(pair: Pair) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.named_file import NamedFileError
 from mosaic_gateway.config import load_config
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import installed
 from mosaic_gateway.process.environment import process_environment
@@ -49,9 +50,9 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
         verified = verify_backup(created, config, report) if check else None
         created = find_backup(home, str(created.path))
     facts = f"{size_text(created.manifest.size)}, {created.manifest.kind}{', verified' if verified else ''}"
-    lines = [f"Backed up to {created.path} ({facts})."]
+    lines: list[Text] = [f"Backed up to {created.path} ({facts})."]
     if verified is None:
         lines.append(
-            f"To verify it, run: mosaic-gateway backup verify {created.name if directory is None else created.path}"
+            "To verify it, run: " + command("backup verify", created.name if directory is None else str(created.path))
         )
     return Outcome(result={**backup_facts(created), "verified": verified is not None}, lines=tuple(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
@@ -23,7 +24,7 @@ def list_(home: Home, *, directory: Path | None) -> Outcome:
             "backups": [backup_facts(backup) for backup in backups],
             "unreadable": [error.to_dict() for error in errors],
         },
-        lines=tuple(lines) or (f"There is no backup in {directory}. Create one: mosaic-gateway backup create",),
+        lines=tuple(lines) or (f"There is no backup in {directory}. Create one: " + command("backup create"),),
     )
 
 

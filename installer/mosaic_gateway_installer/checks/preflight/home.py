@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.fs.staging import temporaries
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout
@@ -71,7 +72,7 @@ def check_home(home: Home) -> Receipt | None:
     if receipt is not None and receipt.state is ReceiptState.PURGING:
         raise PurgeInterruptedError(
             f"a purge of {home.path} was interrupted",
-            hint=f"Complete it: mosaic-gateway uninstall --home {home.path} --purge={receipt.instance_id}",
+            hint="Complete it: " + command("uninstall", f"--purge={receipt.instance_id}", home=home.path),
         )
     if receipt is None and home.path.is_dir():
         others = {*home.path.iterdir()} - {*temporaries(home.path, "receipt.json.")}

@@ -8,6 +8,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.gateway.control.program import OtherVersionError
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway_installer.checks.finding import Check
 from mosaic_gateway_installer.checks.preflight.target import Subject
@@ -69,7 +70,7 @@ def version(subject: Subject) -> str:
     if receipt.version != __version__ or receipt.schema not in {None, schema}:
         raise OtherVersionError(
             f"{subject.config.home.path} is an installation of version {receipt.version}; this is {__version__}",
-            hint="Upgrade the installation, with a backup and rollback: mosaic-gateway upgrade",
+            hint="Upgrade the installation, with a backup and rollback: " + command("upgrade"),
             details={"installed": receipt.version, "version": __version__},
         )
     return f"version {__version__} is installed"

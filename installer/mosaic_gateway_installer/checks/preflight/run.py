@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.hint import Hint
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine
 from mosaic_gateway_installer.checks.preflight import (
     account,
@@ -23,9 +24,18 @@ __all__ = ["CHECKS", "PreflightFailedError", "check_install", "examine_install"]
 
 
 class PreflightFailedError(PreflightError):
-    """Several checks failed; ``details`` lists each with its code, message and hint."""
+    """Several checks failed; message and ``details`` list each with its code, message and hint."""
 
     code = "PREFLIGHT_FAILED"
+
+    def __init__(self, faults: Sequence[MosaicError]) -> None:
+        heading = Hint((f"{len(faults)} checks failed; nothing was changed:",))
+        super().__init__(
+            sum((f"\n  [{fault.code}] {fault.message}\n      " + fault.hint for fault in faults), heading),
+            hint="Fix the problems listed above, then run the command again.",
+            details={"faults": [fault.to_dict() for fault in faults]},
+        )
+        self.exit_code = max(fault.exit_code for fault in faults)
 
 
 def _package(_subject: Subject) -> str:
@@ -57,16 +67,4 @@ def check_install(findings: Sequence[CheckResult]) -> None:
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise _all_of(faults)
-
-
-def _all_of(faults: Sequence[MosaicError]) -> MosaicError:
-    listed = "".join(f"\n  [{fault.code}] {fault.message}\n      {fault.hint}" for fault in faults)
-    worst = max(faults, key=lambda fault: fault.exit_code)
-    combined = PreflightFailedError(
-        f"{len(faults)} checks failed; nothing was changed:{listed}",
-        hint="Fix the problems listed above, then run the command again.",
-        details={"faults": [fault.to_dict() for fault in faults]},
-    )
-    combined.exit_code = worst.exit_code
-    return combined
+        raise PreflightFailedError(faults)

@@ -70,7 +70,7 @@ class RetainedDataBackupStep(Step):
             try:
                 self.created = create_backup(config, receipt, place, _Quiet()).path
             except DumpClientTooOldError as error:
-                error.hint = f"{error.hint} Or create a backup with the server's tools, and install with --no-backup."
+                error.hint += " Or create a backup with the server's tools, and install with --no-backup."
                 raise
         else:
             with database_at_rest(home):

@@ -16,6 +16,7 @@ from mosaic_gateway.errors import InternalError, SmokeTestError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.gateway.control.service import registered_service
 from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 from mosaic_gateway.installation.upgrade_state import Phase, read_mark, remove_mark
@@ -261,7 +262,7 @@ def _check_version(url: str) -> None:
     if status != HTTPStatus.OK or version != __version__:
         raise SmokeTestError(
             f"GET {url}/readyz: expected 200 from version {__version__}, got {status} {body}",
-            hint="Check the log: mosaic-gateway logs",
+            hint="Check the log: " + command("logs"),
         )
 
 

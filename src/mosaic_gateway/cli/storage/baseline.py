@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import bundle_with, open_target, target_options, uses_home
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_with, database_verb, open_target
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 
@@ -27,8 +26,7 @@ __all__ = ["baseline"]
 )
 @click.option("--accept-differences", is_flag=True, help="Write the ledger even if the schemas differ.")
 @click.option("--dry-run", is_flag=True, help="Only compare the schemas; write nothing.")
-@target_options
-@verb("storage baseline", at_home=uses_home)
+@database_verb("storage baseline")
 def baseline(
     home: Home,
     *,

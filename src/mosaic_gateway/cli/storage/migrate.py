@@ -10,8 +10,7 @@ import click
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.cli.storage.progress_output import event_printer
-from mosaic_gateway.cli.storage.target import bundle_warnings, open_target, target_options, uses_home
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 
@@ -29,8 +28,7 @@ __all__ = ["migrate"]
     show_default=True,
     help="Seconds to wait for another migration run.",
 )
-@target_options
-@verb("storage migrate", at_home=uses_home, passes_as_json=True)
+@database_verb("storage migrate", passes_as_json=True)
 def migrate(
     home: Home,
     *,
@@ -68,7 +66,10 @@ def migrate(
             on_event=event_printer(report, as_json=as_json),
         )
         engine = target.engine
-        results = tuple(zip(reports, map(bundle_warnings, target.bundles), strict=True))
+        results = [
+            (done, bundle_warnings(bundle, done.other_line_endings))
+            for bundle, done in zip(target.bundles, reports, strict=True)
+        ]
     return Outcome(
         result={
             "engine": str(engine),

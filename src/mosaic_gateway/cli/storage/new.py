@@ -9,6 +9,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["new"]
@@ -48,8 +49,8 @@ def new(home: Home, *, name: str, directory: Path) -> Outcome:
     )
 
 
-def _next_steps(directory: Path, *, locked: bool) -> tuple[str, ...]:
-    check = f"Write its statements, then run: mosaic-gateway storage lint {directory}"
+def _next_steps(directory: Path, *, locked: bool) -> tuple[Text, ...]:
+    check = "Write its statements, then run: " + command("storage lint", str(directory))
     if not locked:
         return (check,)
     return (check, f"Then update the hash lock: python -m mosaic_gateway.migrations.gate {directory}")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import bundle_warnings, open_target, target_options, uses_home
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ __all__ = ["plan"]
 
 @click.command(short_help="Show the statements that migrate would run; write nothing.")
 @click.option("--sql", "full", is_flag=True, help="Show the full text of the statements.")
-@target_options
-@verb("storage plan", at_home=uses_home)
+@database_verb("storage plan")
 def plan(
     home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
 ) -> Outcome:
@@ -41,7 +39,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     return {
         "bundle": bundle.name,
         "applied": plan.applied,
-        "warnings": bundle_warnings(bundle),
+        "warnings": bundle_warnings(bundle, plan.other_line_endings),
         "pending": [
             {
                 "tag": planned.migration.tag,
@@ -59,7 +57,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
 def _lines(bundle: Bundle, plan: Plan, *, full: bool) -> list[str]:
     pending = "up to date" if plan.up_to_date else f"{len(plan.pending)} to apply"
     lines = [f"{bundle.name}: {pending}, {plan.applied} applied"]
-    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle)]
+    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle, plan.other_line_endings)]
     for planned in plan.pending:
         migration = planned.migration
         where = f", from statement {planned.start + 1}" if planned.start else ""

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import bundle_with, open_target, target_options, uses_home
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_with, database_verb, open_target
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.layout import Home
 
@@ -19,8 +18,7 @@ __all__ = ["resolve"]
 @click.argument("tag")
 @click.option("--applied", is_flag=True, help="It took effect: continue after it.")
 @click.option("--retry", is_flag=True, help="It did not take effect: run it again.")
-@target_options
-@verb("storage resolve", at_home=uses_home)
+@database_verb("storage resolve")
 def resolve(
     home: Home,
     *,

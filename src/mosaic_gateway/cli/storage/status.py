@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import (
-    bundle_warnings,
-    complete_commands,
-    open_target,
-    target_options,
-    uses_home,
-)
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.layout import Home
 
@@ -27,8 +20,7 @@ __all__ = ["status"]
 
 
 @click.command(short_help="Show which migrations are applied, half applied or pending.")
-@target_options
-@verb("storage status", at_home=uses_home)
+@database_verb("storage status")
 def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
     """Show which migrations are applied, half applied and pending. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan, read_state
@@ -42,23 +34,28 @@ def status(home: Home, *, folder: Path | None, database_url: str | None, databas
             state = read_state(target.connection, bundle)
             unknown: list[dict[str, Any]] = []
             try:
-                pending = {planned.migration.tag for planned in read_plan(target.connection, bundle).pending}
+                read_plan(target.connection, bundle)
             except MosaicError as refusal:
-                error = error or complete_commands(refusal, target.options)
-                applied = {row.hash for row in state.applied}
-                pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
+                error = error or refusal
                 unknown = refusal.details.get("rows", [])
-            results.append({**_describe(bundle, state, pending), "unknown_rows": unknown})
+            results.append({**_describe(bundle, state), "unknown_rows": unknown})
     lines = tuple(line for result in results for line in _table(result))
     return Outcome(result={"bundles": results}, lines=lines, error=error)
 
 
-def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:
-    migrations = [_entry(migration, state, pending=migration.tag in pending) for migration in bundle.migrations]
+def _describe(bundle: Bundle, state: LedgerState) -> dict[str, Any]:
+    from mosaic_gateway.migrations.matching import match
+
+    matches = match(bundle.migrations, state.applied)
+    migrations = [
+        _entry(migration, state, pending=index not in matches.applied)
+        for index, migration in enumerate(bundle.migrations)
+    ]
+    other = [bundle.migrations[index].tag for index in sorted(matches.other_line_endings)]
     return {
         "bundle": bundle.name,
         "ledger_rows": len(state.applied),
-        "warnings": bundle_warnings(bundle),
+        "warnings": bundle_warnings(bundle, other),
         "migrations": migrations,
     }
 

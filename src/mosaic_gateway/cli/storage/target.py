@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
-from mosaic_gateway.config import Config, default_home, load_config
+from mosaic_gateway.cli.verb import Options, verb
+from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, UsageError
 from mosaic_gateway.gateway.database_access import open_alone_if_idle
 from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.hint import HIDDEN, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.migrations.bundle import Bundle
@@ -30,13 +31,9 @@ __all__ = [
     "Target",
     "bundle_warnings",
     "bundle_with",
-    "complete_commands",
+    "database_verb",
     "open_target",
-    "target_options",
-    "uses_home",
 ]
-
-COMMAND = re.compile(r"mosaic-gateway storage (?:status|plan|migrate|resolve|baseline)\b")
 
 
 class DatabaseFailedError(MosaicError):
@@ -49,8 +46,7 @@ class DatabaseFailedError(MosaicError):
 class Target:
     """An open connection to the database, and the bundles for it, in the order in which they are applied.
 
-    ``alone``: no other process can connect to the database now. ``options`` are the command-line options that make
-    another command use the same target.
+    ``alone``: no other process can connect to the database now.
     """
 
     connection: psycopg.Connection[tuple[Any, ...]]
@@ -58,7 +54,6 @@ class Target:
     config: Config
     alone: bool
     bundles: tuple[Bundle, ...]
-    options: str
 
     @property
     def engine(self) -> EngineName:
@@ -66,13 +61,29 @@ class Target:
         return self.config.engine
 
 
-def uses_home(options: Mapping[str, Any]) -> bool:
+def database_verb(name: str, *, passes_as_json: bool = False) -> Callable[[Callable[..., Outcome]], Callable[..., Any]]:
+    """Return `verb` with the options ``--from``, ``--database-url`` and ``--database-url-file``."""
+    as_verb = verb(name, passes_as_json=passes_as_json, at_home=_uses_home, target=_target_words)
+    return lambda function: _with_target_options(as_verb(function))
+
+
+def _uses_home(options: Options) -> bool:
     """Return whether a verb with *options* works on the database of a home, not on one named by a URL."""
     return options["database_url"] is None and options["database_url_file"] is None
 
 
-def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--from``, ``--database-url`` and ``--database-url-file`` to a command."""
+def _target_words(home: Path | None, options: Options) -> tuple[str, ...]:
+    """Return the options that make another command use the same target; a URL is hidden: it may contain a password."""
+    folder, file = options["folder"], options["database_url_file"]
+    words = () if folder is None else ("--from", str(folder))
+    if file is not None:
+        return (*words, "--database-url-file", str(file))
+    if options["database_url"] is not None:
+        return (*words, "--database-url", HIDDEN)
+    return words if home is None else (*words, "--home", str(home))
+
+
+def _with_target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         click.option(
             "--from",
@@ -108,9 +119,7 @@ def open_target(
     from mosaic_gateway.engines.session import connect
 
     bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
-    options = _options(home, folder, database_url, database_url_file)
     with ExitStack() as stack:
-        stack.enter_context(_completed_hints(options))
         stack.enter_context(_database_errors())
         config = _settings(home, database_url, database_url_file)
         opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
@@ -121,37 +130,7 @@ def open_target(
             config=config,
             alone=opened.alone,
             bundles=bundles,
-            options=options,
         )
-
-
-def complete_commands(error: MosaicError, options: str) -> MosaicError:
-    """Add *options* to the commands in the hint of *error*, so that they use the same target."""
-    error.hint = COMMAND.sub(lambda match: f"{match[0]}{options}", error.hint)
-    return error
-
-
-def _options(home: Home, folder: Path | None, url: str | None, file: Path | None) -> str:
-    """Return the options, each preceded by a space; a URL is replaced by …, as it may contain a password."""
-    words = []
-    if folder is not None:
-        words += ["--from", shlex.quote(str(folder))]
-    if file is not None:
-        words += ["--database-url-file", shlex.quote(str(file))]
-    elif url is not None:
-        words += ["--database-url", "…"]
-    elif home.path != default_home(process_environment()).expanduser().absolute():
-        words += ["--home", shlex.quote(str(home.path))]
-    return "".join(f" {word}" for word in words)
-
-
-@contextmanager
-def _completed_hints(options: str) -> Iterator[None]:
-    try:
-        yield
-    except MosaicError as error:
-        complete_commands(error, options)
-        raise
 
 
 @contextmanager
@@ -188,9 +167,18 @@ def bundle_with(target: Target, tag: str) -> Bundle:
     for bundle in target.bundles:
         if any(migration.tag == tag for migration in bundle.migrations):
             return bundle
-    raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")
+    raise UsageError(f"there is no migration {tag}", hint=command("storage status") + " lists them.")
 
 
-def bundle_warnings(bundle: Bundle) -> list[str]:
-    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run."""
-    return [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+def bundle_warnings(bundle: Bundle, other_line_endings: Sequence[str] = ()) -> list[str]:
+    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run.
+
+    *other_line_endings* are the tags of a plan or of a run's report.
+    """
+    warnings = [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+    if other_line_endings:
+        warnings.append(
+            "applied with other line endings (LF or CRLF) than the files have now, which changes nothing else: "
+            + ", ".join(other_line_endings)
+        )
+    return warnings

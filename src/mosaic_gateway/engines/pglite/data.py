@@ -7,6 +7,7 @@ from pathlib import Path
 from mosaic_gateway.engines.base import ClusterMissingError, ForeignClusterError
 from mosaic_gateway.engines.postgres.cluster import LONGEST_VERSION
 from mosaic_gateway.fs.files import read_regular
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["MAJOR", "check_major", "data_directory", "data_of", "has_data"]
@@ -30,7 +31,9 @@ def data_of(home: Home) -> Path:
     """Return the data directory of *home*. Raises `ClusterMissingError`, and what `check_major` raises."""
     directory = data_directory(home)
     if not directory.exists():
-        raise ClusterMissingError(f"{home.path} has no database", hint="Run mosaic-gateway install with this --home.")
+        raise ClusterMissingError(
+            f"{home.path} has no database", hint="Run " + command("install", home=home.path) + "."
+        )
     check_major(directory)
     return directory
 

@@ -17,6 +17,7 @@ from mosaic_gateway.engines.pglite.node import Node
 from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, Shipped
 from mosaic_gateway.fs.files import LARGE, NotARegularFileError, TooLargeError, read_regular
 from mosaic_gateway.fs.staging import temporary
+from mosaic_gateway.hint import command
 from mosaic_gateway.process.command import CommandFailedError, run
 
 __all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
@@ -66,13 +67,15 @@ def checked_file(modules: Path, name: str, shipped: Shipped) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise PackagesMissingError(
             f"The package {package} is incomplete: {modules / name} is missing",
-            hint="Run mosaic-gateway install again; with --pglite-dir, reinstall the packages there.",
+            hint="Run " + command("install") + " again; with --pglite-dir, reinstall the packages there.",
             details={"package": package, "file": str(modules / name)},
         ) from None
     if content is None or hashlib.sha256(content).hexdigest() != shipped.hashes[name]:
         raise PackagesAlteredError(
             f"{modules / name} differs from the published file of {package} {shipped.version_of(package)}",
-            hint="Run mosaic-gateway install again; with --pglite-dir, install exactly this version there (before an"
+            hint="Run "
+            + command("install")
+            + " again; with --pglite-dir, install exactly this version there (before an"
             f" upgrade: in its subdirectory pglite-{shipped.pglite}, to retain the current version).",
             details={"package": package, "file": str(modules / name)},
         )

@@ -29,6 +29,7 @@ from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import make_directory, read_regular, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record
 from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
@@ -55,7 +56,7 @@ WHAT = "PGlite's programs"
 VERSIONED = re.compile(r"(pglite|node)-(\d[\w.-]*)")
 #: errno values of a write to a directory that is owned by root or on a read-only file system.
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
-INSTALL_HINT = "Run mosaic-gateway install (again); with --pglite-dir DIR it uses the packages in DIR."
+INSTALL_HINT = "Run " + command("install") + " (again); with --pglite-dir DIR it uses the packages in DIR."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord, run_self_test
 from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["APPLICATION", "examine", "self_test_record", "update_vector"]
@@ -59,7 +60,7 @@ def _facts(connection: psycopg.Connection[TupleRow], runtime: PgliteRuntime) -> 
     except VectorMissingError as error:
         raise VectorMissingError(
             f"PGlite is running without pgvector: the package {PGVECTOR} was not loaded from {runtime.modules}",
-            hint="Run mosaic-gateway install again; with --pglite-dir, install that package there as well.",
+            hint="Run " + command("install") + " again; with --pglite-dir, install that package there as well.",
             details={"package": PGVECTOR},
         ) from error
 

@@ -10,6 +10,7 @@ from mosaic_gateway.engines.base import EngineStartError, UnfitAccountError
 from mosaic_gateway.engines.pglite.errors import PackagesMissingError
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
+from mosaic_gateway.hint import command
 
 __all__ = ["check_account", "failure", "open_sidecar", "sidecar_command"]
 
@@ -46,7 +47,7 @@ def open_sidecar(sidecar: Sidecar, log: Path, *, limit: float = START_LIMIT) -> 
     sidecar.stop()
     if event is not None and event.get("code") == "MODULES_MISSING":
         raise PackagesMissingError(
-            f"PGlite's packages cannot be loaded: {event.get('message')}", hint="Run mosaic-gateway install again."
+            f"PGlite's packages cannot be loaded: {event.get('message')}", hint="Run " + command("install") + " again."
         )
     if event is not None:
         why = f"{event.get('message')} ({event.get('code')})"

@@ -17,6 +17,7 @@ from mosaic_gateway.engines.postgres.postmaster import kill_processes
 from mosaic_gateway.engines.postgres.runtime import Runtime
 from mosaic_gateway.fs.files import make_directory, open_regular, read_regular
 from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
@@ -65,7 +66,7 @@ def system_identifier(cluster: Path) -> int:
     except (OSError, struct.error) as error:
         raise ForeignClusterError(
             f"{cluster} is damaged: its global/pg_control cannot be read ({error})",
-            hint="Nothing was changed. Restore a backup: mosaic-gateway backup restore NAME",
+            hint="Nothing was changed. Restore a backup: " + command("backup restore", "NAME"),
         ) from error
     return number
 

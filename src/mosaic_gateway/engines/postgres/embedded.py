@@ -47,6 +47,7 @@ from mosaic_gateway.engines.postgres.sockets import socket_directory
 from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.disk_full import is_full_disk
@@ -146,7 +147,8 @@ class EmbeddedPostgres:
         cluster = cluster_of(self._home)
         if cluster is None:
             raise ClusterMissingError(
-                f"{self._home.path} has no database cluster", hint="Run mosaic-gateway install with this --home."
+                f"{self._home.path} has no database cluster",
+                hint="Run " + command("install", home=self._home.path) + ".",
             )
         check_major(cluster, self._runtime)
         return cluster

@@ -22,6 +22,7 @@ from mosaic_gateway.fs.record_fields import (
     record_errors_for,
 )
 from mosaic_gateway.fs.record_fields import read_record as read_fields
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.file_lock import PROBE_TIME, FileLock, flock_holder, holder_of
 from mosaic_gateway.process.identity import ProcessIdentity, is_running, own_identity
@@ -154,7 +155,7 @@ class EngineLock:
         pid, holder = self._holder()
         return EngineBusyError(
             f"The database in {self._home.path} is in use by {holder}",
-            hint="Stop that process first (mosaic-gateway stop), or connect to the running database.",
+            hint="Stop that process first (" + command("stop") + "), or connect to the running database.",
             details={"pid": pid} if pid is not None else {},
         )
 

@@ -25,6 +25,7 @@ from mosaic_gateway.fs.files import LARGE, make_directory
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
 from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
 from mosaic_gateway.fs.staging import remove_temporaries, staged
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.command import CommandFailedError, run
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
@@ -55,7 +56,7 @@ _HASH = matching(re.compile(r"sha256=[\w-]{43}", re.ASCII), "a hash in the forma
 SIZES = {"files": Field(mapping(relative_path, integer))}
 FIELDS = {**SIZES, "hashes": Field(mapping(relative_path, _HASH), {})}
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
-INSTALL_HINT = "Run mosaic-gateway install (again); with --postgres-bin DIR it uses the system's PostgreSQL."
+INSTALL_HINT = "Run " + command("install") + " (again); with --postgres-bin DIR it uses the system's PostgreSQL."
 
 
 @dataclass(frozen=True, slots=True)

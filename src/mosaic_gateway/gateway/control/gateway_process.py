@@ -24,6 +24,7 @@ from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, StartupFa
 from mosaic_gateway.gateway.control.service import registered_service, start_service, stop_service
 from mosaic_gateway.gateway.control.service_notice import forget_failure, read_failure
 from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.layout_check import check_layout, check_run_directory
 from mosaic_gateway.installation.receipt import instance_id
@@ -299,7 +300,7 @@ def _start_failed(home: Home, message: str, log_size: int) -> GatewayStartError:
     tail = "\n".join(tail_of(home.gateway_log, TAIL_LINES, since=log_size))
     return GatewayStartError(
         f"{message}. The end of {home.gateway_log}:\n{tail}" if tail else f"{message} and logged nothing",
-        hint="Fix the cause reported in the log, then run mosaic-gateway start again.",
+        hint="Fix the cause reported in the log, then run " + command("start") + " again.",
     )
 
 
@@ -313,7 +314,7 @@ def _await_other(home: Home, deadline: float) -> Started:
     pid = holder.pid if holder else "exited"
     raise StartBusyError(
         f"another start of the gateway in {home.path} (process {pid}) did not complete",
-        hint="Check mosaic-gateway status and mosaic-gateway logs, then run mosaic-gateway start again.",
+        hint="Check " + command("status") + " and " + command("logs") + ", then run " + command("start") + " again.",
         details={"pid": holder.pid} if holder else {},
     )
 

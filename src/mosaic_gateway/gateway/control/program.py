@@ -36,6 +36,7 @@ from mosaic_gateway.fs.record_fields import (
     row,
     text,
 )
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 
@@ -118,7 +119,7 @@ def current_program(home: Home) -> Program | None:
     if not PROGRAM_NAME.fullmatch(name):
         raise ProgramMissingError(
             f"{current_link(home)} points to {name!r}, which is not a program copy",
-            hint="To repair it, run: mosaic-gateway install",
+            hint="To repair it, run: " + command("install"),
         )
     return read_program(home.runtime / name)
 
@@ -155,7 +156,7 @@ def refuse_other_version(home: Home) -> None:
         installed = receipt.version
         raise OtherVersionError(
             f"{home.path} is an installation of version {installed}; this program is version {__version__}",
-            hint=f"To upgrade to {__version__} (creates a backup, can be rolled back): mosaic-gateway upgrade. "
+            hint=f"To upgrade to {__version__} (creates a backup, can be rolled back): " + command("upgrade") + ". "
             f"To run {installed}, use the package of that version.",
             details={"installed": installed, "version": __version__},
         )
@@ -196,12 +197,12 @@ def program_words(program: Program | None) -> tuple[str, ...] | None:
 def _no_interpreter(program: Program) -> ProgramMissingError:
     return ProgramMissingError(
         f"the interpreter {program.python} of {program.directory} does not exist",
-        hint="Install mosaic-gateway with a current Python, then run: mosaic-gateway install",
+        hint="Install mosaic-gateway with a current Python, then run: " + command("install"),
     )
 
 
 def _damaged(directory: Path, error: Exception) -> ProgramMissingError:
     return ProgramMissingError(
         f"the program copy {directory} cannot be used: {error}",
-        hint="To create it again, run: mosaic-gateway install",
+        hint="To create it again, run: " + command("install"),
     )

@@ -2,7 +2,8 @@
 
 The line goes through an inherited pipe: starter → supervisor → gateway. End of file without a line means
 that the gateway exited without a report. Format: one JSON object,
-``{"ready": true, "url": …, "pid": …}`` or ``{"ready": false, "error": {code, message, hint}, "exit_code": n}``.
+``{"ready": true, "url": …, "pid": …}`` or ``{"ready": false, "error": …, "exit_code": n}``, with the error as
+`MosaicError.to_message` returns it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
+from mosaic_gateway.hint import from_json
 
 __all__ = ["SUPERVISOR_BUSY", "ReadyPipe", "StartupFailedError", "await_line"]
 
@@ -26,7 +28,8 @@ class StartupFailedError(MosaicError):
     """The gateway failed to start; code, hint and exit code are those of its own error."""
 
     def __init__(self, error: dict[str, Any], exit_code: int) -> None:
-        super().__init__(str(error.get("message", "")), hint=str(error.get("hint", "")), details=error.get("details"))
+        hint = from_json(error.get("hint_parts") or str(error.get("hint", "")))
+        super().__init__(str(error.get("message", "")), hint=hint, details=error.get("details"))
         self.code = str(error.get("code", "FAILED"))
         self.exit_code = ExitCode(exit_code)
 
@@ -45,7 +48,7 @@ class ReadyPipe:
 
     def failed(self, error: MosaicError) -> None:
         """Report why the start failed."""
-        self._send({"ready": False, "error": error.to_dict(), "exit_code": int(error.exit_code)})
+        self._send({"ready": False, "error": error.to_message(), "exit_code": int(error.exit_code)})
 
     def stopping(self) -> None:
         """Do nothing: the pipe is closed by now."""

@@ -18,6 +18,7 @@ from mosaic_gateway.fs.files import remove_file, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, any_text, mapping, matching, member, nested, read_record
 from mosaic_gateway.gateway.control.ready_pipe import StartupFailedError
 from mosaic_gateway.gateway.control.watchdog import Watchdog
+from mosaic_gateway.hint import from_json
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import RotatingFile
 from mosaic_gateway.process.notify import notify
@@ -29,6 +30,7 @@ ERROR = {
     "code": Field(matching(re.compile(r"[A-Z][A-Z0-9_]*"), "an error code")),
     "message": Field(any_text),
     "hint": Field(any_text, ""),
+    "hint_parts": Field(from_json, ""),
     "details": Field(mapping(any_text, lambda value: value), {}),
 }
 FIELDS = {"error": Field(nested(ERROR)), "exit_code": Field(member(ExitCode))}
@@ -58,7 +60,8 @@ class ServiceNotice:
         LOG.error("The gateway failed to start [%s]: %s", error.code, error.message)
         notify(self._address, STATUS=f"[{error.code}] {error.message}")
         with suppress(OSError):
-            write_file(_failure_file(self._home), json.dumps({"error": error.to_dict(), "exit_code": error.exit_code}))
+            failure = {"error": error.to_message(), "exit_code": error.exit_code}
+            write_file(_failure_file(self._home), json.dumps(failure, default=str))
 
     def stopping(self) -> None:
         """Report that the shutdown has begun."""

@@ -28,6 +28,7 @@ from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.gateway.run.server import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.schema import load_bundles
+from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process.command import follow_parent
@@ -156,7 +157,7 @@ def _refuse_second(config: Config) -> None:
 def _already_running(config: Config, holder: FileLockHolder | None) -> GatewayRunningError:
     return GatewayRunningError(
         f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
-        hint="To stop it, run: mosaic-gateway stop",
+        hint="To stop it, run: " + command("stop"),
         details={"pid": holder.pid if holder else None},
     )
 
