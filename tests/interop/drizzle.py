@@ -15,7 +15,7 @@ import psycopg
 
 import mosaic_gateway
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 
 HERE = Path(__file__).parent

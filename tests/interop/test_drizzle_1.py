@@ -8,7 +8,7 @@ import psycopg
 from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 

@@ -69,7 +69,7 @@ def apply_bundles(
     reports = []
     for bundle, plan in zip(bundles, plans, strict=True):
         LOG.info(MESSAGES.get(bundle.name, OTHER), engine)
-        if plan.up_to_date:
+        if plan.up_to_date and not bundle.in_folders:
             report = MigrationReport(bundle=bundle.name, applied=(), already_applied=plan.applied)
         else:
             report = migrate(bundle, connection, lock_timeout=lock_timeout, alone=alone, on_event=on_event)

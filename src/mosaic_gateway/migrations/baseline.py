@@ -139,7 +139,7 @@ def _scratch(connection: Connection) -> Iterator[str]:
 
 def _write(bundle: Bundle, connection: Connection) -> None:
     with connection.transaction():
-        tables.create(connection, bundle.ledger)
+        tables.create(connection, bundle.ledger, bundle.migrations)
         record = ledger.recorder(connection, bundle.ledger)
         for migration in bundle.migrations:
             progress.lock_row(connection, bundle.ledger, migration)  # its digests identify an edited statement later

@@ -29,7 +29,7 @@ OUTSIDE_TRANSACTION = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its file.
+    """A failing statement: number ``number`` of ``total`` in ``tag``, at ``line`` of its ``file``.
 
     ``line`` is the line of the error if PostgreSQL reports a position (``placed``), else the statement's first line.
     ``column`` counts from 1, None if PostgreSQL reports no position. ``sql`` begins at ``line_of_sql``. ``outside``:
@@ -37,6 +37,7 @@ class Failure:
     """
 
     tag: str
+    file: str
     number: int
     total: int
     line: int
@@ -69,7 +70,7 @@ class StatementFailedError(MigrationError):
         outcome = OUTSIDE_TRANSACTION if failure.outside else ROLLED_BACK
         hint = f"{outcome} Fix the cause, then run mosaic-gateway storage migrate: it resumes at this statement."
         super().__init__(
-            f"{failure.tag}.sql, statement {failure.number} of {failure.total}, line {failure.line}: "
+            f"{failure.file}, statement {failure.number} of {failure.total}, line {failure.line}: "
             f"{failure.message} (SQLSTATE {failure.sqlstate}){failure.excerpt_with_context()}",
             hint=f"{failure.pg_hint} {hint}".strip(),
             details={
@@ -115,7 +116,7 @@ class ChunkRefusedError(MigrationError):
 
     def __init__(self, migration: Migration, statement: Statement, word: str) -> None:
         super().__init__(
-            f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
+            f"{migration.file}, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
             f"{word.upper()} is not allowed in a migration; {self._why(word)}",
             hint=f"Nothing was run. {self._instead(word)}",
             details={"tag": migration.tag, "statement": statement.number, "line": statement.line, "word": word},
@@ -142,7 +143,7 @@ class UndecidedError(MigrationError):
     def __init__(self, migration: Migration, statement: Statement) -> None:
         sql = " ".join(statement.sql.split())
         super().__init__(
-            f"{migration.tag}.sql, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
+            f"{migration.file}, statement {statement.number} of {len(migration.statements)}, line {statement.line}: "
             f"an earlier run was interrupted in it, and the catalog does not show whether it took effect: {sql[:200]}",
             hint=f"Check whether it did. If so, run mosaic-gateway storage resolve {migration.tag} --applied; "
             f"if not, run mosaic-gateway storage resolve {migration.tag} --retry",
@@ -163,6 +164,7 @@ def describe(
         line, placed = line + in_block - 1, True
     return Failure(
         tag=migration.tag,
+        file=migration.file,
         number=statement.number,
         total=len(migration.statements),
         line=line,

@@ -23,7 +23,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One journal entry and its file.
+    """One journal entry and its file, or a ``folder`` of drizzle-kit 1.0's layout, named ``tag``.
 
     ``when`` is drizzle's timestamp in milliseconds since the epoch; it identifies a migration and does not order it.
     ``hash`` is the lower-case hex SHA-256 of the file's bytes, as drizzle computes it. ``statements`` are immutable.
@@ -33,14 +33,21 @@ class Migration:
     when: int
     hash: str
     statements: Sequence[Statement]
+    folder: bool = False
+
+    @property
+    def file(self) -> str:
+        """The POSIX name of its SQL file."""
+        return f"{self.tag}/migration.sql" if self.folder else f"{self.tag}.sql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedRow:
-    """A ledger row: the hash and ``when`` of an applied migration."""
+    """A ledger row: the hash and ``when`` of an applied migration, and in drizzle 1.0's ledger its name."""
 
     hash: str
     when: int | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,10 +37,16 @@ class JournalFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One entry of ``meta/_journal.json``: the tag names the file ``<tag>.sql``."""
+    """One entry of ``meta/_journal.json``, or a folder of drizzle-kit 1.0's layout (``folder``), named ``tag``."""
 
     tag: str
     when: int
+    folder: bool = False
+
+    @property
+    def file(self) -> str:
+        """The POSIX name of its SQL file."""
+        return f"{self.tag}/migration.sql" if self.folder else f"{self.tag}.sql"
 
 
 def file_hash(content: bytes) -> str:
@@ -127,7 +133,7 @@ def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:
     """Return the journal's entries in their order. Raises `JournalFormatError`."""
     try:
         journal = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JournalFormatError(f"not JSON: {error}") from error
     entries = journal.get("entries") if isinstance(journal, dict) else None
     if not isinstance(entries, list):

@@ -1,19 +1,19 @@
 """Computes from a bundle and a ledger which migrations must run, or refuses before any write. Pure.
 
-A migration is applied if the ledger contains its hash. Rows are matched as a multiset, first on
-(hash, when), then on hash alone, because two files may have the same bytes. Neither row order nor ``when``
-decides whether a migration is applied: ``when`` may decrease (0009 of the gateway is older than 0008).
+A migration is applied if the ledger contains its hash (`matching`). Neither row order nor ``when`` decides whether
+a migration is applied: ``when`` may decrease (0009 of the gateway is older than 0008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.matching import drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
     AppliedRow,
     LedgerState,
@@ -78,9 +78,10 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
 
     Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError`, `PrefixChangedError` or `SessionLostError`.
     """
-    applied, unmatched = _match(bundle.migrations, state.applied)
-    if unmatched:
-        raise _refusal(bundle, state.applied, applied, unmatched)
+    matches = match(bundle.migrations, state.applied)
+    applied = matches.applied
+    if matches.unmatched:
+        raise _refusal(bundle, state.applied, applied, matches.unmatched)
     pending = tuple(
         remaining_statements(migration, state.progress.get(migration.tag))
         for index, migration in enumerate(bundle.migrations)
@@ -89,52 +90,14 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     return Plan(pending=pending, applied=len(applied))
 
 
-def _match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> tuple[set[int], list[AppliedRow]]:
-    """Return the indexes of the applied migrations, and the rows that match no migration, in their order.
-
-    A duplicate row of an applied migration matches it: concurrent drizzle runs, which take no lock, leave such rows.
-    """
-    applied: set[int] = set()
-    remaining = list(rows)
-    for identity in (_hash_and_when, _hash_alone):
-        candidates: dict[Hashable, list[int]] = {}
-        for index in reversed(range(len(migrations))):
-            if index not in applied:
-                candidates.setdefault(identity(migrations[index]), []).append(index)
-        unmatched = []
-        for row in remaining:
-            if indexes := candidates.get(identity(row)):
-                applied.add(indexes.pop())
-            else:
-                unmatched.append(row)
-        remaining = unmatched
-    known = {
-        (migration.hash, when)
-        for migration in migrations
-        for when in (migration.when, _to_seconds(migration.when))
-    }  # fmt: skip
-    return applied, [row for row in remaining if _hash_and_when(row) not in known]
-
-
-def _hash_and_when(item: Migration | AppliedRow) -> Hashable:
-    return item.hash, item.when
-
-
-def _to_seconds(when: int) -> int:
-    """Return *when* as drizzle 1.0 writes it: truncated to seconds, in milliseconds."""
-    return when // 1000 * 1000
-
-
-def _hash_alone(item: Migration | AppliedRow) -> Hashable:
-    return item.hash
-
-
 def _refusal(
-    bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], unmatched: Sequence[AppliedRow]
+    bundle: Bundle, rows: Sequence[AppliedRow], applied: frozenset[int], unmatched: Sequence[AppliedRow]
 ) -> RefusedError:
     pending = [m for index, m in enumerate(bundle.migrations) if index not in applied]
-    by_when = {_to_seconds(m.when): m for m in pending} | {m.when: m for m in pending}
-    edited = [by_when[row.when] for row in unmatched if row.when in by_when]
+    by_key: dict[str | int | None, Migration] = {
+        key: migration for migration in reversed(pending) for key in _keys(migration)
+    }  # fmt: skip
+    edited = [one for row in unmatched if (one := by_key.get(row.name) or by_key.get(row.when)) is not None]
     if edited:
         tags = ", ".join(migration.tag for migration in edited)
         return DriftError(
@@ -162,6 +125,13 @@ def _refusal(
         "mosaic-gateway storage status shows the rows.",
         details=details,
     )
+
+
+def _keys(migration: Migration) -> Iterator[str | int]:
+    """Yield what identifies *migration* in a ledger row with another hash: its name in drizzle 1.0, and its times."""
+    yield drizzle_name(migration)
+    yield to_seconds(migration.when)
+    yield migration.when
 
 
 def changed_statements(recorded: str | None, migration: Migration) -> dict[str, Any]:

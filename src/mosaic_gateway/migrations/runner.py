@@ -157,7 +157,7 @@ class _Run:
     def run(self, lock_timeout: float) -> MigrationReport:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         before = read_plan(self._connection, self._bundle)
-        if before.up_to_date:
+        if before.up_to_date and self._ledger_is_current():
             return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
         with self._lock(lock_timeout) as waited:
             if waited > REPORT_WAIT:
@@ -193,6 +193,8 @@ class _Run:
             plan = read_plan(self._connection, self._bundle)
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
+                if not self._ledger_is_current():
+                    self._create_tables()
                 return
             if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
@@ -208,11 +210,17 @@ class _Run:
             hint="Nothing was applied twice. Wait until they finish, then run mosaic-gateway storage status.",
         )
 
-    def _run_plan(self, plan: Plan, rows: int) -> None:
+    def _ledger_is_current(self) -> bool:
+        return ledger.is_current(self._connection, self._bundle.ledger, self._bundle.migrations)
+
+    def _create_tables(self) -> None:
         try:
-            tables.create(self._connection, self._bundle.ledger)
+            tables.create(self._connection, self._bundle.ledger, self._bundle.migrations)
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
+
+    def _run_plan(self, plan: Plan, rows: int) -> None:
+        self._create_tables()
         executor = Executor(
             self._bundle,
             self._connection,

@@ -39,7 +39,7 @@ def refuse_session_dependent(plan: Plan) -> None:
                 effect = f"sets {', '.join(names)}"
             if effect:
                 raise SharedSessionError(
-                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} {effect} in its "
+                    f"{planned.migration.file}, statement {statement.number}, line {statement.line} {effect} in its "
                     "session; PGlite has only one session, and the gateway or another command is using it too",
                     hint="Nothing was run. Stop the gateway first: mosaic-gateway stop",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},

@@ -135,6 +135,6 @@ def test_new_refuses(folder: Path) -> None:
     assert error["code"] == "WHEN_REVERSED"
     assert "clock" in error["hint"]
     assert ask("new", "a/b", "--dir", folder, code=2)["error"]["code"] == "MIGRATION_NAME_INVALID"
-    (folder / "stray.sql").write_text("")
+    (folder / "0000_first.sql").unlink()
     assert ask("new", "x", "--dir", folder, code=7)["error"]["code"] == "BUNDLE_FAULTY"
     assert json.loads(path.read_text()) == journal

@@ -68,6 +68,35 @@ def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: P
     assert "    3. line 5: INSERT INTO notes SELECT missing FROM notes\n" in done.out
 
 
+def test_a_file_that_the_journal_does_not_name_is_a_warning(nowhere: Place, folder: Path, database: str) -> None:
+    """Plan, status and migrate name the file, before and after the run, as JSON and as text."""
+    (folder / "0000_notes.sql").write_text("SELECT 1")
+    (folder / "0001_left_over.sql").write_text("SELECT 1 / 0")
+    warning = "0001_left_over.sql has no entry in the journal: it never runs"
+    for verb in ("plan", "status", "migrate", "plan", "status", "migrate"):
+        assert [bundle["warnings"] for bundle in ask(nowhere, verb, folder, database)["bundles"]] == [[warning]]
+        done = nowhere.run("storage", verb, "--from", str(folder), "--database-url", database)
+        assert (done.code, f"warning: {warning}\n" in done.out) == (0, True)
+
+
+def test_a_folder_of_drizzle_kit_1(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """A migration that ``storage new`` added to a folder in 1.0's layout is planned, applied and shown as applied."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "drizzle"
+    (folder / "20260101000000_a").mkdir(parents=True)
+    (folder / "20260101000000_a" / "migration.sql").write_text("CREATE TABLE a (id int)")
+    folder.chmod(0o777)
+    created = nowhere.ask("storage", "new", "--dir", str(folder), "b")
+    assert Path(created["file"]).read_text().startswith(f"-- {created['tag']}\n")
+    tags = ["20260101000000_a", created["tag"]]
+    assert [one["tag"] for one in ask(nowhere, "plan", folder, database)["bundles"][0]["pending"]] == tags
+    assert ask(nowhere, "migrate", folder, database)["bundles"][0]["applied"] == tags
+    states = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"]
+    assert [(one["tag"], one["state"]) for one in states] == [(tag, "applied") for tag in tags]
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT name FROM drizzle.__drizzle_migrations").fetchall() == [(t,) for t in tags]
+
+
 def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
     """Migrate applies what plan lists, and then plan lists nothing."""
     planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]

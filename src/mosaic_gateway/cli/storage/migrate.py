@@ -10,7 +10,7 @@ import click
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.cli.storage.progress_output import event_printer
-from mosaic_gateway.cli.storage.target import open_target, target_options, uses_home
+from mosaic_gateway.cli.storage.target import bundle_warnings, open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -68,15 +68,23 @@ def migrate(
             on_event=event_printer(report, as_json=as_json),
         )
         engine = target.engine
+        results = tuple(zip(reports, map(bundle_warnings, target.bundles), strict=True))
     return Outcome(
         result={
             "engine": str(engine),
             "bundles": [
-                {"bundle": r.bundle, "applied": list(r.applied), "already_applied": r.already_applied} for r in reports
+                {
+                    "bundle": done.bundle,
+                    "applied": list(done.applied),
+                    "already_applied": done.already_applied,
+                    "warnings": warnings,
+                }
+                for done, warnings in results
             ],
         },
         lines=(
-            *(_summary(r, engine) for r in reports),
+            *(f"{done.bundle}: warning: {warning}" for done, warnings in results for warning in warnings),
+            *(_summary(done, engine) for done, _ in results),
             *(("The gateway applies pending migrations whenever it starts.",) if folder is None else ()),
         ),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import open_target, target_options, uses_home
+from mosaic_gateway.cli.storage.target import bundle_warnings, open_target, target_options, uses_home
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.installation.layout import Home
 
@@ -41,6 +41,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     return {
         "bundle": bundle.name,
         "applied": plan.applied,
+        "warnings": bundle_warnings(bundle),
         "pending": [
             {
                 "tag": planned.migration.tag,
@@ -56,9 +57,9 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
 
 
 def _lines(bundle: Bundle, plan: Plan, *, full: bool) -> list[str]:
-    if plan.up_to_date:
-        return [f"{bundle.name}: up to date, {plan.applied} applied"]
-    lines = [f"{bundle.name}: {len(plan.pending)} to apply, {plan.applied} applied"]
+    pending = "up to date" if plan.up_to_date else f"{len(plan.pending)} to apply"
+    lines = [f"{bundle.name}: {pending}, {plan.applied} applied"]
+    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle)]
     for planned in plan.pending:
         migration = planned.migration
         where = f", from statement {planned.start + 1}" if planned.start else ""

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import complete_commands, open_target, target_options, uses_home
+from mosaic_gateway.cli.storage.target import (
+    bundle_warnings,
+    complete_commands,
+    open_target,
+    target_options,
+    uses_home,
+)
 from mosaic_gateway.cli.verb import verb
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.layout import Home
@@ -49,7 +55,12 @@ def status(home: Home, *, folder: Path | None, database_url: str | None, databas
 
 def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:
     migrations = [_entry(migration, state, pending=migration.tag in pending) for migration in bundle.migrations]
-    return {"bundle": bundle.name, "ledger_rows": len(state.applied), "migrations": migrations}
+    return {
+        "bundle": bundle.name,
+        "ledger_rows": len(state.applied),
+        "warnings": bundle_warnings(bundle),
+        "migrations": migrations,
+    }
 
 
 def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[str, Any]:
@@ -81,6 +92,7 @@ def _sql(migration: Migration, number: int) -> str:
 def _table(result: dict[str, Any]) -> list[str]:
     width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
     lines = [str(result["bundle"])]
+    lines += [f"  warning: {warning}" for warning in result["warnings"]]
     lines += [f"  unknown row: hash {row['hash']}, when {row['when']}" for row in result["unknown_rows"]]
     for entry in result["migrations"]:
         text = entry["state"]

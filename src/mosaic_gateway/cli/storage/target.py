@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseFailedError",
     "Target",
+    "bundle_warnings",
     "bundle_with",
     "complete_commands",
     "open_target",
@@ -188,3 +189,8 @@ def bundle_with(target: Target, tag: str) -> Bundle:
         if any(migration.tag == tag for migration in bundle.migrations):
             return bundle
     raise UsageError(f"there is no migration {tag}", hint="mosaic-gateway storage status lists them.")
+
+
+def bundle_warnings(bundle: Bundle) -> list[str]:
+    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run."""
+    return [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
