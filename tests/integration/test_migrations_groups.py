@@ -204,8 +204,8 @@ def test_a_failure_rolls_back_its_group(
             migrate(wrong, connection)
         failure = failed.value.failure
         assert (failure.tag, failure.number, failure.total, failure.line, failure.column) == ("m1", 4, 5, line, column)
-        assert "Statements 2 to 5 share one transaction and were rolled back" in failed.value.hint
-        assert "resumes at statement 2" in failed.value.hint
+        assert "Statements 2 to 5 share one transaction and were rolled back" in str(failed.value.hint)
+        assert "resumes at statement 2" in str(failed.value.hint)
         assert failed.value.details["group"] == [2, 5]
         assert rows(connection) == [(1, None)]
         row = read_state(connection, wrong).progress["m1"]
@@ -251,7 +251,7 @@ def test_what_cannot_run_in_its_group_is_refused_before_anything_runs(
     with pytest.raises(ChunkRefusedError, match=reason) as refused:
         migrate(bundle_of((TABLE,), chunks), connection)
     assert place in refused.value.message
-    assert refused.value.hint.startswith("Nothing was run.")
+    assert str(refused.value.hint).startswith("Nothing was run.")
     assert one(connection, "SELECT count(*) FROM pg_namespace WHERE nspname IN ('drizzle', 'mosaic')") == 0
     assert one(connection, "SELECT to_regclass('t')") is None
 
@@ -280,7 +280,7 @@ def test_a_procedure_that_was_interrupted_is_asked_about(connection: Connection)
     assert progress.note_intent(connection, bundle.ledger, bundle.migrations[1], 1, {"sql": "CALL fill()"})
     with pytest.raises(UndecidedError, match="CALL fill") as undecided:
         migrate(bundle, connection)
-    assert "a part of its work may be permanent" in undecided.value.hint
+    assert "a part of its work may be permanent" in str(undecided.value.hint)
     resolve(bundle, connection, "m1", ResolveAnswer.RETRY)
     assert migrate(bundle, connection).applied == ("m1",)
     assert len(rows(connection)) == 3
@@ -291,7 +291,7 @@ def test_a_procedure_that_failed_is_asked_about(connection: Connection) -> None:
     bundle = bundle_of((TABLE, PROCEDURE), ("INSERT INTO t VALUES (3)", "CALL fill()"))
     with pytest.raises(StatementFailedError, match="23505") as failed:
         migrate(bundle, connection)
-    assert "what it committed before the error remains" in failed.value.hint
+    assert "what it committed before the error remains" in str(failed.value.hint)
     assert len(rows(connection)) == 3
     with pytest.raises(UndecidedError):
         migrate(bundle, connection)
@@ -338,7 +338,7 @@ def test_a_divided_group_with_lasting_effects_is_refused(connection: Connection)
         SessionLostError, match=r"statements 1 to 4 need one: SET LOCAL \(statement 1, line 1\)"
     ) as lost:
         migrate(bundle, connection)
-    assert "Run statements 3 to 4 by hand" in lost.value.hint
+    assert "Run statements 3 to 4 by hand" in str(lost.value.hint)
     resolution = resolve(bundle, connection, "m1", ResolveAnswer.APPLIED)
     assert (resolution.statement, resolution.through, resolution.finished) == (3, 4, False)
     assert migrate(bundle, connection).applied == ("m1",)

@@ -39,9 +39,13 @@ class Outcome:
 
 @dataclass(slots=True)
 class Drizzle:
-    """drizzle-orm of ``version`` (``045`` or ``1``): one process of Node.js, which runs its migrator on request."""
+    """drizzle-orm of ``version`` (``045`` or ``1``): one process of Node.js, which runs its migrator on request.
+
+    ``modules`` is the directory of its packages.
+    """
 
     version: str
+    modules: Path
     process: subprocess.Popen[bytes]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -58,7 +62,7 @@ class Drizzle:
             env={**os.environ, "NODE_PATH": str(modules)},
         )
         try:
-            yield cls(version, process)
+            yield cls(version, modules, process)
         finally:
             process.kill()
             process.communicate()

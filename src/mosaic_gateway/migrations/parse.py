@@ -136,7 +136,7 @@ def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:
     """Return the journal's entries in their order. Raises `JournalFormatError`."""
     try:
         journal = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JournalFormatError(f"not JSON: {error}") from error
     entries = journal.get("entries") if isinstance(journal, dict) else None
     if not isinstance(entries, list):

@@ -17,7 +17,7 @@ from importlib_resources import as_file, files
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.migrations.gate import LOCK_NAME, read_directory
 from mosaic_gateway.migrations.lint.finding import LintFinding, Profile, Severity
-from mosaic_gateway.migrations.lint.folder_files import running_files, top_level_sql
+from mosaic_gateway.migrations.lint.folder_files import running_files, unlisted_files
 from mosaic_gateway.migrations.lint.journal import check_folder
 
 __all__ = ["ParserMissingError", "default_profile", "lint_bundle_files", "packaged_files"]
@@ -48,10 +48,9 @@ def lint_bundle_files(contents: Mapping[str, bytes], *, profile: Profile | None 
     with _parser():
         from mosaic_gateway.migrations.lint.allow import apply_allowances  # noqa: PLC0415 - see the module's docstring
         from mosaic_gateway.migrations.lint.rules import check_files, unlisted_allowances  # noqa: PLC0415 - as above
-    running = running_files(contents)
-    findings, allowances = check_files({name: contents[name] for name in running})
+    findings, allowances = check_files({name: contents[name] for name in running_files(contents)})
     findings += check_folder(contents)
-    allowances += unlisted_allowances({name: contents[name] for name in top_level_sql(contents) if name not in running})
+    allowances += unlisted_allowances({name: contents[name] for name in unlisted_files(contents)})
     remaining = (replace(finding, profile=profile) for finding in apply_allowances(findings, allowances))
     reported = (finding for finding in remaining if finding.severity is not Severity.OFF)
     return tuple(sorted(reported, key=lambda finding: (finding.file, finding.line, finding.rule)))

@@ -35,8 +35,6 @@ class Use(IntEnum):
 
 def use_of(node: ast.Node, enum: str, label: str, columns: ColumnTypes) -> Use:
     """Return whether *node* uses *label* as a value of *enum* (schema-qualified)."""
-    if isinstance(node, ast.CreateFunctionStmt | ast.DoStmt):
-        return Use.NONE  # the statements of the body are inspected one by one
     return _Search(enum, label, columns, tuple(_tables(node))).within(node, OTHER)
 
 

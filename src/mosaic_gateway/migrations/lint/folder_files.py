@@ -1,18 +1,16 @@
-"""The files of a folder that run, in their order: those that the journal lists, or in the 1.0 layout all folders."""
+"""The files of a folder that run, in their order, and the entries of its journal with their lines."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mosaic_gateway.migrations.gate import JOURNAL_NAME
+from mosaic_gateway.migrations.bundle import read_entries
+from mosaic_gateway.migrations.gate import LOCK_NAME, unnamed_files
+from mosaic_gateway.migrations.parse import JournalFormatError
 
-__all__ = ["Entry", "FormatError", "folder_migrations", "read_journal", "running_files", "top_level_sql"]
-
-#: drizzle-kit 1.0: a folder for each migration, sorted by its name, without a journal.
-FOLDER = re.compile(r"\d{14}_[^/]+/migration\.sql")
+__all__ = ["Entry", "FormatError", "read_journal", "running_files", "unlisted_files"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +34,21 @@ class FormatError(ValueError):
 
 
 def running_files(contents: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return the names of the SQL files that run, in their order; without a usable journal all at the top level."""
-    if JOURNAL_NAME not in contents and (folders := folder_migrations(contents)):
-        return folders
+    """Return the names of the SQL files that run, in their order; all beside the journal if that is unusable."""
     try:
-        entries = read_journal(contents[JOURNAL_NAME])
-    except (KeyError, FormatError):
-        return top_level_sql(contents)
-    return tuple(dict.fromkeys(entry.file for entry in entries if entry.file in contents))
+        entries = read_entries(contents)
+    except JournalFormatError:
+        entries = ()
+    names = dict.fromkeys(entry.file for entry in entries if entry.file in contents)
+    return tuple(names) or unnamed_files(contents, ())
 
 
-def top_level_sql(contents: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return the names of the SQL files beside ``meta``, sorted; drizzle-orm reads none in other folders."""
-    return tuple(sorted(name for name in contents if name.endswith(".sql") and "/" not in name))
-
-
-def folder_migrations(contents: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return the names of the SQL files of drizzle-kit 1.0's layout, sorted."""
-    return tuple(sorted(name for name in contents if FOLDER.fullmatch(name)))
+def unlisted_files(contents: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the names of the SQL files that never run and should: in a locked bundle all, as it is refused."""
+    running = set(running_files(contents))
+    if LOCK_NAME in contents:
+        return tuple(sorted(name for name in contents if name.endswith(".sql") and name not in running))
+    return unnamed_files(contents, running)
 
 
 def read_journal(content: bytes) -> list[Entry]:

@@ -7,21 +7,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME
+from mosaic_gateway.migrations.bundle import read_entries
+from mosaic_gateway.migrations.gate import FOLDER_FILE, JOURNAL_NAME
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
 from mosaic_gateway.migrations.lint.folder_files import (
     Entry,
     FormatError,
-    folder_migrations,
     read_journal,
     running_files,
-    top_level_sql,
+    unlisted_files,
 )
+from mosaic_gateway.migrations.parse import JournalFormatError
 
 __all__ = ["check_folder"]
 
 #: A position, a time stamp (YYYYMMDDhhmmss), or seconds since the epoch: drizzle-kit's prefixes index, timestamp, unix.
 NAME = re.compile(r"(\d{4,})_[a-z0-9]+(?:_[a-z0-9]+)*")
+UNLISTED = "the journal does not list the file: it never runs"
 RENAME = "Before it is applied, name it NNNN_lower_case_words.sql, with a number above those of the files before it."
 
 
@@ -29,22 +31,37 @@ def check_folder(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
     """Yield findings for the journal in *contents*, and for differences between it and the files."""
     if JOURNAL_NAME in contents:
         yield from _check_journal(contents)
-    elif not folder_migrations(contents):
-        yield _journal_format("the file is missing")
+    else:
+        yield from _check_layout(contents)
+    for name in unlisted_files(contents):
+        instead = "Create migrations with storage new or drizzle-kit, or remove the file."
+        yield LintFinding(rule=Rule.UNLISTED_FILE, file=name, line=1, why=UNLISTED, instead=instead)
     yield from _check_bytes({name: contents[name] for name in running_files(contents)})
 
 
+def _check_layout(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
+    try:
+        entries = read_entries(contents)
+    except JournalFormatError as error:
+        yield _journal_format(f"the file is missing, and in drizzle-kit 1.0's layout {error}")
+    else:
+        if not entries:
+            yield _journal_format("the file is missing")
+
+
 def _check_journal(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
-    # A locked bundle is refused if it has SQL in other folders, too.
-    sql = [name for name in contents if name.endswith(".sql")] if LOCK_NAME in contents else top_level_sql(contents)
-    if folder_migrations(contents):
-        yield _journal_format("the folder also has migrations in drizzle-kit 1.0's layout, which has no journal")
+    folder = next(filter(FOLDER_FILE.fullmatch, sorted(contents)), None)
+    if folder is not None:
+        yield _journal_format(f"{folder} is of drizzle-kit 1.0's layout, which has no journal")
     try:
         entries = read_journal(contents[JOURNAL_NAME])
     except FormatError as error:
         yield _journal_format(str(error))
         return
-    yield from _check_files(entries, sorted(sql))
+    for entry in entries:
+        if entry.file not in contents:
+            why = f"{entry.file} is listed here but does not exist"
+            yield _at(entry, Rule.JOURNAL_FILE, why, "Restore the file, or remove the entry.")
     yield from _check_tags(entries)
     yield from _check_names(entries)
     yield from _check_order(entries)
@@ -63,19 +80,6 @@ def _journal_format(why: str) -> LintFinding:
 
 def _at(entry: Entry, rule: Rule, why: str, instead: str) -> LintFinding:
     return LintFinding(rule=rule, file=JOURNAL_NAME, line=entry.line, why=why, instead=instead, subject=entry.file)
-
-
-def _check_files(entries: Sequence[Entry], sql: Sequence[str]) -> Iterator[LintFinding]:
-    for entry in entries:
-        if entry.file not in sql:
-            why = f"{entry.file} is listed here but does not exist"
-            yield _at(entry, Rule.JOURNAL_FILE, why, "Restore the file, or remove the entry.")
-    named = {entry.file for entry in entries}
-    for name in sql:
-        if name not in named:
-            why = "the journal does not list the file: it never runs"
-            instead = "Create migrations with storage new or drizzle-kit, or remove the file."
-            yield LintFinding(rule=Rule.UNLISTED_FILE, file=name, line=1, why=why, instead=instead)
 
 
 def _check_tags(entries: Sequence[Entry]) -> Iterator[LintFinding]:

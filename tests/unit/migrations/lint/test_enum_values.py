@@ -75,7 +75,8 @@ def test_other_use_of_the_word(use: str) -> None:
 def test_tables_that_the_folder_does_not_create() -> None:
     """The type of their columns is unknown: an error in the same chunk, which may fail, no warning in a later one."""
     assert found(ADD + "UPDATE other SET s = 'x';") == [("enum-value-used", "0", 2)]
-    assert found(ADD, "UPDATE other SET s = 'x';") == []
+    assert found(ADD + "SELECT 1 FROM other WHERE s = 'x';") == [("enum-value-used", "0", 2)]
+    assert found(ADD, "UPDATE other SET s = 'x';\nSELECT 1 FROM other WHERE s = 'x';") == []
 
 
 def test_columns_change() -> None:
