@@ -73,14 +73,14 @@ def test_each_finds_nothing_to_do_after_the_other(
     assert state(database) == state(second_database)
 
 
-def convert(path: Path, drizzle045: Drizzle) -> tuple[Path, Path]:
+def convert(path: Path, drizzle045: Drizzle, drizzle1: Drizzle) -> tuple[Path, Path]:
     """Return a folder of drizzle-kit 0.45 and the same as ``drizzle-kit up`` writes it."""
     texts = ["CREATE TABLE a (id int);", CUSTOM, CUSTOM, "CREATE TABLE b (id int);"]
     migrations = [
         (Migration(tag=f"{n:04}_m_{n}", when=1700000000123 + 2000 * n, hash="", statements=()), text.encode())
         for n, text in enumerate(texts)
     ]
-    return drizzle045.folder(path / "045", migrations), Drizzle("1", drizzle045.modules).folder(path / "1", migrations)
+    return drizzle045.folder(path / "045", migrations), drizzle1.folder(path / "1", migrations)
 
 
 @pytest.mark.parametrize("applied", [2, 4])
@@ -88,7 +88,7 @@ def test_a_ledger_of_the_older_format_is_converted(
     drizzle045: Drizzle, drizzle1: Drizzle, database: str, second_database: str, tmp_path: Path, applied: int
 ) -> None:
     """A converted folder finds what 0.45, or our runner, applied; the ledger is then as drizzle-orm 1.0 converts it."""
-    old, new = convert(tmp_path, drizzle045)
+    old, new = convert(tmp_path, drizzle045, drizzle1)
     with psycopg.connect(database, autocommit=True) as connection:
         bundle = Bundle.from_directory(old)
         migrate(Bundle(name="x", ledger=bundle.ledger, migrations=bundle.migrations[:applied]), connection)
