@@ -99,7 +99,7 @@ TEMPORARY = ("INSERT INTO plan{n} VALUES (1)", NOTE + "SELECT count(*) FROM plan
 IN_TRANSACTION = [
     ("!SET LOCAL my.x = '{n}'", SETTING, SETTING),
     ("!SELECT set_config('my.x', '{n}', true)", SETTING),
-    ("!SELECT pg_catalog.set_config(setting_name => 'my.x', new_value => '{n}', is_local => true)", SETTING),
+    ("!SELECT pg_catalog.set_config('my.x', '{n}', NOT false)", SETTING),
     (f"!{SAY};\nSET LOCAL search_path = s;\n{TABLE}", PATH, TABLE),
     ("!SET LOCAL search_path = s", TABLE),
     ("!DO $$ BEGIN SET LOCAL my.x = '{n}'; END $$", SETTING),
