@@ -57,7 +57,7 @@ HEAD = """\
 -- with the first chunk that is missing. Separate chunks by a line of two hyphens and '> statement-breakpoint'.
 -- Statements that must commit together belong in one chunk; CREATE INDEX CONCURRENTLY and other statements that
 -- cannot run in a transaction block need a chunk of their own.
--- The previous version still runs while this is applied: add in this release, drop in a later one.
+-- Programs of the version before may still run while this is applied: add in this release, drop in a later one.
 -- Before applying it anywhere, run: mosaic-gateway storage lint DIR. Never edit it once it is applied.
 
 """

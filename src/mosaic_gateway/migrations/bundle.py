@@ -41,6 +41,9 @@ class LedgerName:
     schema: str
     table: str
 
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
 
 #: Each schema has its own ledger: in a shared one, the rows of one bundle would be unknown rows to the other.
 LEDGERS: Mapping[str, LedgerName] = {
@@ -54,14 +57,15 @@ class Bundle:
     """The migrations of one schema in journal order, and the ledger that records them.
 
     ``unnamed`` are the files that look like migrations but are not in the journal, so that no runner reads them; only
-    a folder without a hash lock may have such files. ``ledger_digest`` is the `ledger.fingerprint` of a database to
-    which exactly this bundle is applied.
+    a folder without a hash lock may have such files. ``packaged``: it belongs to this package. ``ledger_digest`` is
+    the `ledger.fingerprint` of a database to which exactly this bundle is applied.
     """
 
     name: str
     ledger: LedgerName
     migrations: tuple[Migration, ...]
     unnamed: tuple[str, ...] = ()
+    packaged: bool = False
     ledger_digest: str = field(init=False, repr=False)
 
     @property
@@ -79,7 +83,15 @@ class Bundle:
         Raises `BundleError`, which names every file that is missing, extra or altered.
         """
         root = files("mosaic_gateway") / "sql" / name
-        return cls.from_files(name, _read_all(root) if root.is_dir() else {}, ledger=LEDGERS[name])
+        contents = _read_all(root) if root.is_dir() else {}
+        try:
+            return replace(cls.from_files(name, contents, ledger=LEDGERS[name]), packaged=True)
+        except BundleError as error:
+            raise BundleError(
+                error.message,
+                hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
+                details=error.details,
+            ) from error
 
     @classmethod
     def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
@@ -107,8 +119,9 @@ class Bundle:
         findings = check_bundle(name, contents)
         if findings:
             raise BundleError(
-                f"the {name} migrations of this installation are damaged: " + "; ".join(map(str, findings)),
-                hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
+                f"the {name} migrations are damaged: " + "; ".join(map(str, findings)),
+                hint="Nothing was run. Restore the locked files; if they were changed on purpose, update the lock: "
+                "python -m mosaic_gateway.migrations.gate DIR",
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
         try:

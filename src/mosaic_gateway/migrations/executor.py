@@ -245,7 +245,7 @@ class Executor:
             f"{self._bundle.name}: the record of the applied migrations cannot be written: "
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or was rolled back. Make sure that the database user may write to the "
-            "schemas drizzle and mosaic, then run " + command("storage migrate") + ".",
+            f"ledger {self._bundle.ledger} and to the schema mosaic, then run " + command("storage migrate") + ".",
             details={"applied": list(self._emitter.finished), "sqlstate": error.sqlstate},
         )
 

@@ -21,17 +21,14 @@ __all__ = ["Matches", "drizzle_name", "match", "to_seconds"]
 class Matches:
     """``migrations``: index of a row → index of its migration. ``unmatched`` are the other rows, in their order.
 
-    ``other_line_endings`` are the indexes of migrations that were applied with other line endings.
+    ``applied`` are the indexes of the applied migrations, ``other_line_endings`` of those that were applied with other
+    line endings.
     """
 
     migrations: Mapping[int, int]
     unmatched: tuple[AppliedRow, ...]
+    applied: frozenset[int]
     other_line_endings: frozenset[int]
-
-    @property
-    def applied(self) -> frozenset[int]:
-        """The indexes of the applied migrations."""
-        return frozenset(self.migrations.values())
 
 
 def match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> Matches:
@@ -47,10 +44,12 @@ def match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> Matche
     if left:
         other = [(index, variant) for index, migration in own for variant in variants(migration)]
         _match(other, left, found)
+    applied = frozenset(found.values())
     return Matches(
         migrations=found,
         unmatched=tuple(left.values()),
-        other_line_endings=frozenset(found.values()) - exact,
+        applied=applied,
+        other_line_endings=applied - exact,
     )
 
 

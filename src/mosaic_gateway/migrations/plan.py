@@ -16,7 +16,7 @@ from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.groups import Group, group_around
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.line_endings import as_begun
-from mosaic_gateway.migrations.matching import drizzle_name, match, to_seconds
+from mosaic_gateway.migrations.matching import Matches, drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
     AppliedRow,
     LedgerState,
@@ -59,7 +59,7 @@ class DatabaseNewerError(RefusedError):
 
 
 class UnknownRowError(RefusedError):
-    """The ledger contains a migration that this package does not know and that is not from a later version."""
+    """The ledger contains a migration that is not one of the bundle, such as another application's."""
 
     code = "LEDGER_UNKNOWN_ROW"
 
@@ -82,55 +82,107 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
     Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError`, `PrefixChangedError` or `SessionLostError`.
     """
     matches = match(bundle.migrations, state.applied)
-    applied = matches.applied
     if matches.unmatched:
-        raise _refusal(bundle, state.applied, applied, matches.unmatched)
+        raise _refusal(bundle, state, matches)
     pending = tuple(
         remaining_statements(as_begun(migration, row), row)
         for index, migration in enumerate(bundle.migrations)
-        if index not in applied
+        if index not in matches.applied
         for row in [state.progress.get(migration.tag)]
     )
     other = tuple(bundle.migrations[index].tag for index in sorted(matches.other_line_endings))
-    return Plan(pending=pending, applied=len(applied), other_line_endings=other)
+    return Plan(pending=pending, applied=len(matches.applied), other_line_endings=other)
 
 
-def _refusal(
-    bundle: Bundle, rows: Sequence[AppliedRow], applied: frozenset[int], unmatched: Sequence[AppliedRow]
-) -> RefusedError:
-    pending = [m for index, m in enumerate(bundle.migrations) if index not in applied]
-    by_key: dict[str | int | None, Migration] = {
-        key: migration for migration in reversed(pending) for key in _keys(migration)
-    }  # fmt: skip
-    edited = [one for row in unmatched if (one := by_key.get(row.name) or by_key.get(row.when)) is not None]
+def _refusal(bundle: Bundle, state: LedgerState, matches: Matches) -> RefusedError:
+    unmatched = matches.unmatched
+    edited = _edited(bundle, state, matches)
     if edited:
-        tags = ", ".join(migration.tag for migration in edited)
         return DriftError(
-            f"{bundle.name}: {tags} was changed after it was applied to this database",
-            hint="Nothing was written. Restore the applied version of the file and put the change into a new "
-            "migration; if the package is damaged, reinstall it.",
+            f"{bundle.name}: {_tags(edited)} was changed after it was applied to this database",
+            hint="Nothing was written. Restore the applied version of the file and put the change into a new migration"
+            + ("; if the package is damaged, reinstall it." if bundle.packaged else "."),
             details={"bundle": bundle.name, "tags": [migration.tag for migration in edited]},
         )
-    details = {"bundle": bundle.name, "rows": [{"hash": row.hash, "when": row.when} for row in unmatched]}
-    newest = max((migration.when for migration in bundle.migrations), default=0)
+    details = {"bundle": bundle.name, "rows": [_described(row) for row in unmatched]}
+    if not matches.applied:
+        return _foreign(bundle, unmatched, details)
+    newest = max(migration.when for migration in bundle.migrations)
     # `when` of a later version's migrations may decrease too; they are then recognised by following all known rows.
-    follows = len(applied) == len(bundle.migrations) and tuple(unmatched) == tuple(rows)[-len(unmatched) :]
+    follows = len(matches.applied) == len(bundle.migrations) and unmatched == state.applied[-len(unmatched) :]
     if follows or all(row.when is not None and row.when > newest for row in unmatched):
         return DatabaseNewerError(
             f"{bundle.name}: the database has {len(unmatched)} migration(s) that this version does not know; "
             "it was migrated by a later version",
             hint="Nothing was written. Use the later version: pip install --upgrade mosaic-gateway, "
-            "or name its folder with --from.",
+            "or name its folder with --from."
+            if bundle.packaged
+            else "Nothing was written. Use the folder of the later version, or upgrade the program that it belongs to. "
+            f"If another application records its migrations in {bundle.ledger} too, give each a table of its own: "
+            "--ledger NAME.",
             details=details,
         )
+    where = "package" if bundle.packaged else "folder"
     return UnknownRowError(
-        f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(unmatched)} "
-        "migration(s) that this package does not know",
+        f"{bundle.name}: the ledger {bundle.ledger} records {len(unmatched)} migration(s) that this {where} does not "
+        "have: they were removed or renamed there, or are those of another application",
         hint="Nothing was written. Make sure that this is the right database; "
         + command("storage status")
         + " shows the rows.",
         details=details,
     )
+
+
+def _edited(bundle: Bundle, state: LedgerState, matches: Matches) -> list[Migration]:
+    """Return the migrations that were applied with another content than their files have now.
+
+    A row has the name of such a migration (drizzle 1.0), or its time and another hash. The time alone does not prove
+    that the file was ever applied: other applications may have files of the same time, such as a common template. It
+    counts if another row is one of the bundle's, or if the progress of the migration has the row's hash.
+    """
+    pending = [migration for index, migration in enumerate(bundle.migrations) if index not in matches.applied]
+    by_key = {key: migration for migration in reversed(pending) for key in _keys(migration)}
+    edited = []
+    for row in matches.unmatched:
+        named, timed = by_key.get(row.name or ""), None if row.when is None else by_key.get(row.when)
+        progress = None if timed is None else state.progress.get(timed.tag)
+        if matches.applied or (progress is not None and progress.hash == row.hash):
+            named = named or timed
+        if named is not None:
+            edited.append(named)
+    return edited
+
+
+def _foreign(bundle: Bundle, unmatched: Sequence[AppliedRow], details: dict[str, Any]) -> UnknownRowError:
+    """Return the error for a ledger in which no row is one of the bundle's.
+
+    Sharing the table would lose migrations: drizzle-orm 0.45 skips every migration that is older than the newest row.
+    """
+    times = {row.when for row in unmatched}
+    same = [one for one in bundle.migrations if times & {one.when, to_seconds(one.when)}]
+    message = (
+        f"{bundle.name}: none of the {len(unmatched)} row(s) of the ledger {bundle.ledger} is of these migrations: "
+        "another application records its migrations there"
+    )
+    if same:
+        message += f", or {_tags(same)}, whose time a row has, was changed after it was applied"
+    own = "Use a database of its own. " if bundle.packaged else "Name a table for this folder: --ledger NAME. "
+    return UnknownRowError(
+        message,
+        hint=f"Nothing was written. Two applications cannot share a ledger. {own}"
+        + command("storage status")
+        + " shows the rows.",
+        details=details,
+    )
+
+
+def _described(row: AppliedRow) -> dict[str, str | int | None]:
+    """Return *row* for ``details``, its name only in a ledger of drizzle 1.0."""
+    return {"hash": row.hash, "when": row.when} | ({} if row.name is None else {"name": row.name})
+
+
+def _tags(migrations: Sequence[Migration]) -> str:
+    return ", ".join(migration.tag for migration in migrations)
 
 
 def _keys(migration: Migration) -> Iterator[str | int]:

@@ -257,7 +257,7 @@ def note_failure(connection: Connection, ledger: LedgerName, migration: Migratio
 
 def key_of(ledger: LedgerName) -> str:
     """Return the value of column ``ledger`` for the rows of *ledger*."""
-    return f"{ledger.schema}.{ledger.table}"
+    return str(ledger)
 
 
 def _identity(ledger: LedgerName, migration: Migration) -> dict[str, Any]:

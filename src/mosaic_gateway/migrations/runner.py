@@ -138,8 +138,8 @@ def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, 
         )
     return LedgerAccessError(
         f"{bundle.name}: the record of the applied migrations cannot be read or written: {str(error).strip()}",
-        hint="Make sure that the database user may create schemas and write to the schemas drizzle and mosaic, then "
-        "run the command again.",
+        hint="Make sure that the database user may create schemas and write to the ledger "
+        f"{bundle.ledger} and to the schema mosaic, then run the command again.",
         details=details,
     )
 

@@ -79,6 +79,63 @@ def test_a_file_that_the_journal_does_not_name_is_a_warning(nowhere: Place, fold
         assert (done.code, f"warning: {warning}\n" in done.out) == (0, True)
 
 
+def test_two_folders_in_one_database(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """Each has a ledger of its own, --ledger; in a shared one, the second folder is refused as foreign."""
+    tmp_path.chmod(0o755)
+    folders = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        (folder / "meta").mkdir(parents=True)
+        journal = {"entries": [{"idx": 0, "when": 1700000000000, "tag": "0000_init"}]}
+        (folder / "meta" / "_journal.json").write_text(json.dumps(journal))
+        (folder / "0000_init.sql").write_text(f"CREATE TABLE {name} ()--> statement-breakpoint\nSELECT 1")
+        folders.append(folder)
+    one, two = folders
+    (two / "0000_init.sql").rename(two / "0000_first.sql")
+    (two / "meta" / "_journal.json").write_text(json.dumps(journal).replace("0000_init", "0000_first"))
+    ask(nowhere, "migrate", one, database)
+    for verb in ("plan", "migrate", "status"):
+        error = ask(nowhere, verb, two, database, code=7)
+        assert error["code"] == "LEDGER_UNKNOWN_ROW"
+        assert "another application records its migrations there" in error["message"]
+        assert "--ledger NAME" in error["hint"]
+        assert "mosaic-gateway storage status --from" in error["hint"]
+    for words, table in ((("--ledger", "__two"), "drizzle.__two"), (("--ledger", "own.Ledger"), 'own."Ledger"')):
+        assert len(ask(nowhere, "plan", two, database, *words)["bundles"][0]["pending"]) == 1
+        assert ask(nowhere, "migrate", two, database, *words)["bundles"][0]["applied"] == ["0000_first"]
+        states = ask(nowhere, "status", two, database, *words)["bundles"][0]
+        assert (states["ledger_rows"], states["migrations"][0]["state"]) == (1, "applied")
+        with psycopg.connect(database, autocommit=True) as connection:
+            assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,)
+            connection.execute("DROP TABLE two")
+    assert ask(nowhere, "plan", one, database)["bundles"][0]["pending"] == []
+    (two / "0000_first.sql").write_text("SELECT 2")
+    hint = ask(nowhere, "migrate", two, database, "--ledger", "own.Ledger", code=7)["hint"]
+    assert "pip" not in hint
+    error = ask(nowhere, "baseline", two, database, "--to", "0000_first", "--ledger", "own.Ledger", code=7)
+    assert f"storage status --from {two} --ledger own.Ledger --database-url …" in error["hint"]
+
+
+@pytest.mark.slow
+def test_a_baseline_with_a_ledger_in_the_schema_public(nowhere: Place, folder: Path, database: str) -> None:
+    """The ledger's table is not part of the comparison."""
+    (folder / "0000_notes.sql").write_text("CREATE TABLE notes ()")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE notes ()")
+    words = ("--ledger", "public.applied")
+    result = ask(nowhere, "baseline", folder, database, "--to", "0000_notes", *words)
+    assert (result["differences"], result["written"]) == ([], True)
+    assert ask(nowhere, "plan", folder, database, *words)["bundles"][0]["pending"] == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", ".b", "a.b.c", "x" * 64])
+def test_a_ledger_that_is_no_table_name(nowhere: Place, folder: Path, database: str, name: str) -> None:
+    """A wrong name, and --ledger without --from, are usage errors."""
+    words = ("storage", "plan", "--database-url", database, "--ledger", name)
+    assert nowhere.run(*words, "--from", str(folder)).code == 2
+    assert "--ledger needs --from" in nowhere.ask(*words[:-1], "own", code=2)["message"]
+
+
 @pytest.mark.parametrize(("before", "after"), [("\n", "\r\n"), ("\r\n", "\n")])
 def test_other_line_endings_are_a_warning(nowhere: Place, folder: Path, database: str, before: str, after: str) -> None:
     """A file that was applied with other line endings is applied; plan, status, migrate and baseline say so."""

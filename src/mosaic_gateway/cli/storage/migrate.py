@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,16 +28,8 @@ __all__ = ["migrate"]
     help="Seconds to wait for another migration run.",
 )
 @database_verb("storage migrate", passes_as_json=True)
-def migrate(
-    home: Home,
-    *,
-    as_json: bool,
-    lock_timeout: float,
-    folder: Path | None,
-    database_url: str | None,
-    database_url_file: Path | None,
-) -> Outcome:
-    """Apply the pending migrations. The gateway does the same whenever it starts.
+def migrate(home: Home, *, as_json: bool, lock_timeout: float, **where: Any) -> Outcome:
+    """Apply the pending migrations. The gateway does the same with its own whenever it starts.
 
     An installation of another version is refused: the command upgrade migrates it, with backup and rollback.
 
@@ -48,13 +39,11 @@ def migrate(
     from mosaic_gateway.gateway.migration_file_lock import migration_file_lock
     from mosaic_gateway.gateway.schema import apply_bundles
 
-    if folder is None and database_url is None and database_url_file is None:
+    if not any(where.values()):
         refuse_other_version(home)
     with (
         reporter() as report,
-        open_target(
-            home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as target,
+        open_target(home, "migrate", **where) as target,
         migration_file_lock(target.config, lock_timeout),
     ):
         reports = apply_bundles(
@@ -86,7 +75,7 @@ def migrate(
         lines=(
             *(f"{done.bundle}: warning: {warning}" for done, warnings in results for warning in warnings),
             *(_summary(done, engine) for done, _ in results),
-            *(("The gateway applies pending migrations whenever it starts.",) if folder is None else ()),
+            *(("The gateway applies pending migrations whenever it starts.",) if where["folder"] is None else ()),
         ),
     )
 

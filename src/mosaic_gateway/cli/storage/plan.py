@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,15 +20,11 @@ __all__ = ["plan"]
 @click.command(short_help="Show the statements that migrate would run; write nothing.")
 @click.option("--sql", "full", is_flag=True, help="Show the full text of the statements.")
 @database_verb("storage plan")
-def plan(
-    home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
-) -> Outcome:
+def plan(home: Home, *, full: bool, **where: Any) -> Outcome:
     """Show what migrate would run, statement by statement. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan
 
-    with open_target(
-        home, "plan", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as target:
+    with open_target(home, "plan", **where) as target:
         plans = [(bundle, read_plan(target.connection, bundle)) for bundle in target.bundles]
     lines = [line for bundle, pending in plans for line in _lines(bundle, pending, full=full)]
     return Outcome(result={"bundles": [_describe(bundle, pending) for bundle, pending in plans]}, lines=tuple(lines))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,15 +20,13 @@ __all__ = ["status"]
 
 @click.command(short_help="Show which migrations are applied, half applied or pending.")
 @database_verb("storage status")
-def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
+def status(home: Home, **where: Any) -> Outcome:
     """Show which migrations are applied, half applied and pending. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan, read_state
 
     error: MosaicError | None = None
     results: list[dict[str, Any]] = []
-    with open_target(
-        home, "status", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as target:
+    with open_target(home, "status", **where) as target:
         for bundle in target.bundles:
             state = read_state(target.connection, bundle)
             unknown: list[dict[str, Any]] = []
@@ -90,7 +87,9 @@ def _table(result: dict[str, Any]) -> list[str]:
     width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
     lines = [str(result["bundle"])]
     lines += [f"  warning: {warning}" for warning in result["warnings"]]
-    lines += [f"  unknown row: hash {row['hash']}, when {row['when']}" for row in result["unknown_rows"]]
+    lines += [
+        "  unknown row: " + ", ".join(f"{key} {value}" for key, value in row.items()) for row in result["unknown_rows"]
+    ]
     for entry in result["migrations"]:
         text = entry["state"]
         if text == "half applied":
