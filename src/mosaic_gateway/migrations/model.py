@@ -85,8 +85,8 @@ class LedgerState:
 class PlannedMigration:
     """A migration to run, from statement index ``start`` (0 for a new one) to its end.
 
-    ``progress`` is its row, None for a new one. ``start_over``: everything applied so far affected only a session
-    that has ended, so the migration runs again from the beginning.
+    ``progress`` is its row, None for a new one. ``start_over``: everything that it records as applied from ``start`` on
+    affected only a session or a transaction that has ended, so it runs again.
     """
 
     migration: Migration

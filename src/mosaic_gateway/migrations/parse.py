@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from mosaic_gateway.migrations.model import Statement
+from mosaic_gateway.migrations.transaction_control import cut
 
 __all__ = [
     "BREAKPOINT",
@@ -94,15 +95,17 @@ class Statements(Sequence[Statement]):
 def split(text: str) -> tuple[Statement, ...]:
     """Return the chunks of a migration file, without chunks that contain only white space.
 
-    A chunk with several statements is not split further, as in drizzle.
+    A chunk is divided where a BEGIN follows or a COMMIT precedes other statements, and nowhere else, as in drizzle.
     """
     statements: list[Statement] = []
     line = 1
     for chunk in text.split(BREAKPOINT):
-        sql = chunk.strip()
-        if sql:
-            leading = chunk[: len(chunk) - len(chunk.lstrip())]
-            statements.append(Statement(number=len(statements) + 1, line=line + leading.count("\n"), sql=sql))
+        for offset, part in cut(chunk):
+            sql = part.strip()
+            if sql:
+                begin = offset + len(part) - len(part.lstrip())
+                at = line + chunk.count("\n", 0, begin)
+                statements.append(Statement(number=len(statements) + 1, line=at, sql=sql))
         line += chunk.count("\n")
     return tuple(statements)
 

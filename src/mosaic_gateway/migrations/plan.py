@@ -12,6 +12,7 @@ from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.groups import Group, group_around
 from mosaic_gateway.migrations.lexer import lex
 from mosaic_gateway.migrations.matching import drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
@@ -68,7 +69,7 @@ class PrefixChangedError(RefusedError):
 
 
 class SessionLostError(RefusedError):
-    """A half-applied migration needs temporary objects of a session that has ended."""
+    """A half-applied migration needs temporary objects of a session, or the transaction, that has ended."""
 
     code = "MIGRATION_SESSION_LOST"
 
@@ -181,12 +182,29 @@ def remaining_statements(migration: Migration, progress: ProgressRow | None) -> 
         )
     prefix = migration.statements[:applied]
     if not any(traits_of(statement.sql).temporary for statement in prefix) or not _needs_session(migration, applied):
-        return PlannedMigration(migration=migration, start=applied, progress=progress)
+        return _from_group(migration, progress)
     persistent = first_persistent([lex(statement.sql).statements() for statement in prefix])
     if persistent is None and progress.intent is None:
         return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
     cause = prefix[persistent] if persistent is not None else migration.statements[applied]
     raise _session_lost(migration, progress, cause)
+
+
+def _from_group(migration: Migration, progress: ProgressRow) -> PlannedMigration:
+    """Return the rest of *migration*; an earlier version ran each chunk alone and may have divided a group.
+
+    Such a group runs again from its beginning if nothing that was applied of it can have outlived its transaction.
+    """
+    group = group_around(migration.statements, progress.applied)
+    if group is None:
+        return PlannedMigration(migration=migration, start=progress.applied, progress=progress)
+    start = group.first - 1
+    part = migration.statements[start : progress.applied]
+    persistent = first_persistent([lex(statement.sql).statements() for statement in part])
+    sets = any(traits_of(statement.sql).sets_session for statement in part)
+    if persistent is None and not sets and progress.intent is None:
+        return PlannedMigration(migration=migration, start=start, progress=progress, start_over=True)
+    raise _group_divided(migration, progress, group)
 
 
 def _needs_session(migration: Migration, applied: int) -> bool:
@@ -195,6 +213,19 @@ def _needs_session(migration: Migration, applied: int) -> bool:
     names = temporary_names(prefix)
     rest = "\n".join(statement.sql for statement in migration.statements[applied:])
     return bool(rest) and (names is None or any(name.lower() in rest.lower() for name in names))
+
+
+def _group_divided(migration: Migration, progress: ProgressRow, group: Group) -> SessionLostError:
+    cause = group.cause
+    assert cause is not None  # noqa: S101 - a group of several statements has one
+    return SessionLostError(
+        f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). An earlier version ran "
+        f"each statement in a transaction of its own, but statements {group.first} to {group.last} need one: "
+        f"{cause.name} (statement {cause.number}, line {cause.line}) acts until its transaction ends",
+        hint=f"Nothing was written. Run statements {progress.applied + 1} to {group.last} by hand, in one transaction "
+        f"with {cause.name}, then run mosaic-gateway storage resolve {migration.tag} --applied.",
+        details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
+    )
 
 
 def _session_lost(migration: Migration, progress: ProgressRow, persistent: Statement) -> SessionLostError:

@@ -3,10 +3,11 @@
 Theory of operation. A migration is a sequence of statements; ``progress.applied`` counts how many of them
 have taken effect. Each transaction is::
 
-    BEGIN; progress k -> k + 1 (compare-and-set); [last one: ledger row]; statement k + 1; COMMIT
+    BEGIN; progress k -> k + n (compare-and-set); [last one: ledger row]; statements k + 1 to k + n; COMMIT
 
-so that count and effect commit together or not at all. One transaction per statement also allows a statement
-to use a value that the previous one added with ``ALTER TYPE … ADD VALUE``. Commits are flushed to disk once
+so that count and effect commit together or not at all. n is 1 unless SQL itself needs one transaction (`groups`). One
+transaction per statement also allows a statement to use a value that the previous one added with ``ALTER TYPE … ADD
+VALUE``. Commits are flushed to disk once
 per message that finishes a migration (``synchronous_commit``). WAL is ordered, so a crash can lose the last
 commits, each with both its count and its effect, but never only one of the two.
 
@@ -29,7 +30,7 @@ from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHo
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
 from mosaic_gateway.migrations.executor import Executor, FencedError
-from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
+from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError, refuse
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
@@ -199,6 +200,7 @@ class _Run:
             if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
                 plan_reported = True
+            refuse(plan)
             if self._shared:
                 refuse_session_dependent(plan)
             try:

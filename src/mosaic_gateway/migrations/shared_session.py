@@ -34,8 +34,9 @@ def refuse_session_dependent(plan: Plan) -> None:
     """Raise `SharedSessionError` if *plan* contains a statement that is only safe without other connections."""
     for planned in plan.pending:
         for statement in planned.migration.statements:
-            effect = "creates temporary objects" if traits_of(statement.sql).temporary else ""
-            if names := custom_names([statement]):
+            traits = traits_of(statement.sql)
+            effect = "creates temporary objects" if traits.temporary else ""
+            if traits.sets_session and (names := custom_names([statement])):
                 effect = f"sets {', '.join(names)}"
             if effect:
                 raise SharedSessionError(
