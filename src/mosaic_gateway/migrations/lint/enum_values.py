@@ -11,7 +11,7 @@ from mosaic_gateway.migrations.lint.ast_utils import qualified, strings
 from mosaic_gateway.migrations.lint.columns import ColumnTypes
 from mosaic_gateway.migrations.lint.enum_use import Use, use_of
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
-from mosaic_gateway.migrations.lint.source import Chunk, Command, SqlFile
+from mosaic_gateway.migrations.lint.source import Command, SqlFile, Transaction
 
 __all__ = ["check_enum_values"]
 
@@ -27,7 +27,7 @@ class _Value:
 
 @dataclass(slots=True)
 class _Added:
-    """The values added so far by the same chunk, and by earlier ones; and the enums that the same chunk created."""
+    """The values added so far by the same transaction, and by earlier ones; and the enums that the same one created."""
 
     here: list[_Value] = field(default_factory=list)
     before: list[_Value] = field(default_factory=list)
@@ -50,36 +50,41 @@ def check_enum_values(scripts: Sequence[SqlFile]) -> Iterator[LintFinding]:
     """Yield uses of an enum value in the transaction that added it, here, with other runners, or on older servers."""
     columns, added = ColumnTypes(), _Added()
     for script in scripts:
-        for chunk in script.chunks:
-            yield from _check_chunk(script, chunk, columns, added)
+        for transaction in script.transactions:
+            yield from _check(script, transaction, columns, added)
             added.committed()
 
 
-def _check_chunk(script: SqlFile, chunk: Chunk, columns: ColumnTypes, added: _Added) -> Iterator[LintFinding]:
-    for command in chunk.commands:
+def _check(script: SqlFile, transaction: Transaction, columns: ColumnTypes, added: _Added) -> Iterator[LintFinding]:
+    for command in transaction.commands:
         for node in command.nodes:
             columns.note(node)
-        if (used := _first_used(added.here, command, columns, Use.POSSIBLE)) is not None:
-            yield _same_chunk(script.file, command.line, used, created=used.enum in added.created)
+        used = _first_used(added.here, command, columns, Use.POSSIBLE)
+        if used is not None and transaction.conflict is None:
+            yield _same_transaction(script.file, command.line, used, created=used.enum in added.created)
         if (used := _first_used(added.before, command, columns, Use.CERTAIN)) is not None:
             added.before.remove(used)
-            yield _later_chunk(script.file, command.line, used)
+            yield _later(script.file, command.line, used)
         for node in command.nodes:
             added.note(node, f"{script.file}:{command.line}")
 
 
-def _same_chunk(file: str, line: int, used: _Value, *, created: bool) -> LintFinding:
+def _same_transaction(file: str, line: int, used: _Value, *, created: bool) -> LintFinding:
     rule, who = Rule.ENUM_VALUE_USED, ""
     if created:
         rule, who = (
             Rule.ENUM_VALUE_PORTABILITY,
-            "; PostgreSQL 17 and later allow it, as the same chunk creates the type",
+            "; PostgreSQL 17 and later allow it, as the same transaction creates the type",
         )
-    why = f"{used.label!r} is added to {used.enum} in the same chunk: it is unusable before the commit (55P04){who}"
-    return LintFinding(rule=rule, file=file, line=line, why=why, instead="Put a breakpoint between the two statements.")
+    why = (
+        f"{used.label!r} is added to {used.enum} in the same transaction: it is unusable before the commit (55P04){who}"
+    )
+    return LintFinding(
+        rule=rule, file=file, line=line, why=why, instead="Put a breakpoint, or a COMMIT, between the two."
+    )
 
 
-def _later_chunk(file: str, line: int, used: _Value) -> LintFinding:
+def _later(file: str, line: int, used: _Value) -> LintFinding:
     why = (
         f"{used.label!r} is added to {used.enum} by {used.place}: mosaic-gateway has committed it by then, but a "
         "runner with one transaction for all pending migrations, as drizzle-orm's, fails here (55P04)"

@@ -34,13 +34,11 @@ REINDEX_ALL = {
 
 
 def check_own_chunk(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that need a chunk of their own but share one."""
-    for chunk in script.chunks:
-        if len(chunk.commands) < 2:  # noqa: PLR2004 - "share" begins at two
-            continue
-        for command in chunk.commands:
+    """Yield statements that need a transaction of their own but share one."""
+    for transaction in script.transactions:
+        for command in transaction.commands:
             name = outside_of_transactions(command.node)
-            if name is not None:
+            if name is not None and transaction.shared(command) and transaction.conflict is None:
                 why = f"{name} cannot run in a transaction block (25001), and the statements of a chunk share one"
                 yield LintFinding(
                     rule=Rule.NEEDS_OWN_CHUNK, file=script.file, line=command.line, why=why, instead=OWN_CHUNK
@@ -66,11 +64,11 @@ def check_commits_itself(scripts: Sequence[SqlFile]) -> Iterator[LintFinding]:
     """Yield DO blocks that commit, and calls of procedures of the folder that do."""
     committing: set[str] = set()
     for script in scripts:
-        for chunk in script.chunks:
-            for command in chunk.commands:
+        for transaction in script.transactions:
+            for command in transaction.commands:
                 name = _commits(command, committing)
-                if name is not None:
-                    yield _commits_itself(script.file, command.line, name, alone=len(chunk.commands) == 1)
+                if name is not None and transaction.conflict is None:
+                    yield _commits_itself(script.file, command.line, name, alone=not transaction.shared(command))
                 if isinstance(command.node, ast.CreateFunctionStmt) and command.body.commits:
                     committing.add(qualified(strings(command.node.funcname)))
 

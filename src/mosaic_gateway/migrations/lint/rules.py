@@ -15,7 +15,7 @@ SCRIPT_RULES: tuple[Callable[[SqlFile], Iterator[LintFinding]], ...] = (
     text.check_chunks,
     text.check_copy,
     transactions.check_transaction_control,
-    transactions.check_transaction_scope,
+    transactions.check_conflicts,
     nontransactional.check_own_chunk,
     nontransactional.check_concurrently_if_not_exists,
     session.check_temporary_objects,

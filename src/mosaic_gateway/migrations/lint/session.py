@@ -13,6 +13,7 @@ from mosaic_gateway.migrations.lint.source import Command, SqlFile
 __all__ = ["check_local_settings", "check_session_settings", "check_temporary_objects"]
 
 TEMPORARY = "t"  # pg_class.relpersistence
+AUTHORIZATION = "session_authorization"  # refused by the runner
 TEMPORARY_SCHEMA = "pg_temp"
 Kind = enums.TransactionStmtKind
 ENDS = {Kind.TRANS_STMT_COMMIT, Kind.TRANS_STMT_ROLLBACK}
@@ -25,13 +26,13 @@ SETS = {
 
 
 def check_temporary_objects(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that create temporary objects in a chunk that is not the last."""
-    for chunk in script.chunks:
-        if chunk.last:
+    """Yield statements that create temporary objects in a transaction that is not the last."""
+    for transaction in script.transactions:
+        if transaction.last:
             continue
-        for command in chunk.commands:
+        for command in transaction.commands:
             what = _temporary(command.node)
-            if what is not None:
+            if what is not None and not _is_dropped_on_commit(command.node):
                 why = f"{what} ends with the session: a migration interrupted after it may be impossible to resume"
                 instead = "Use an ordinary table and drop it at the end, or put all that uses it into the last chunk."
                 yield LintFinding(
@@ -100,6 +101,12 @@ def _temporary(node: ast.Node) -> str | None:
     return "a temporary object" if TEMPORARY_SCHEMA in _created_name(node)[:-1] else None
 
 
+def _is_dropped_on_commit(node: ast.Node) -> bool:
+    if isinstance(node, ast.CreateTableAsStmt) and node.into is not None:
+        return node.into.onCommit == enums.OnCommitAction.ONCOMMIT_DROP
+    return isinstance(node, ast.CreateStmt) and node.oncommit == enums.OnCommitAction.ONCOMMIT_DROP
+
+
 def _created_relation(node: ast.Node) -> ast.RangeVar | None:
     if isinstance(node, ast.CreateStmt):
         return node.relation
@@ -127,7 +134,8 @@ def _created_name(node: ast.Node) -> tuple[str, ...]:
 
 def _setting(node: ast.Node) -> str | None:
     if isinstance(node, ast.VariableSetStmt):
-        sets = node.kind in SETS and not node.is_local and not (node.name or "").startswith("TRANSACTION")
+        sets = node.kind in SETS and not node.is_local
+        sets = sets and not (node.name or "").startswith(("TRANSACTION", AUTHORIZATION))
         return (node.name or "").lower() if sets else None
     if not isinstance(node, ast.SelectStmt):
         return None

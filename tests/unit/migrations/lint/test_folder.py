@@ -110,7 +110,7 @@ def test_files_in_other_folders() -> None:
 
 def test_layout_without_a_journal() -> None:
     """The folders of drizzle-kit 1.0 are checked in the order of their names; beside a journal they are an error."""
-    layout = {"20260101000000_a/migration.sql": b"COMMIT;", "20260101000000_a/snapshot.json": b"{}"}
+    layout = {"20260101000000_a/migration.sql": b"ROLLBACK;", "20260101000000_a/snapshot.json": b"{}"}
     assert [(finding.rule, finding.file) for finding in lint_bundle_files({**layout, "seed/x.sql": b"ROLLBACK;"})] == [
         ("transaction-control", "20260101000000_a/migration.sql")
     ]

@@ -48,7 +48,7 @@ def test_every_packaged_file_is_checked() -> None:
     files = packaged_files("gateway")
     for name in sorted(files):
         if name.endswith(".sql"):
-            broken = {**files, name: files[name] + b"\n--> statement-breakpoint\nCOMMIT;\n"}
+            broken = {**files, name: files[name] + b"\n--> statement-breakpoint\nROLLBACK;\n"}
             assert [finding.rule for finding in lint_bundle_files(broken)] == ["transaction-control"]
 
 

@@ -24,7 +24,7 @@ FAULTY = {
     "ALTER TABLE b RENAME TO c;": "rename",
     "ALTER TABLE d DROP x;": "drop-column",
     "CREATE INDEX ON f (x);": "index-not-concurrent",
-    "COMMIT;": "transaction-control",
+    "ROLLBACK;": "transaction-control",
     "SET search_path = x;": "session-setting",
     "SELEC;": "syntax-error",
     "COPY g FROM STDIN;": "copy-stdin",
