@@ -8,7 +8,7 @@ import pytest
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.events import Event, MigrationApplied
 from mosaic_gateway.migrations.failure import StatementFailedError
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.runner import migrate, read_plan

@@ -251,7 +251,7 @@ def test_a_file_that_filled_a_temporary_table_can_be_run_again(connection: Conne
 
 
 @pytest.mark.parametrize(
-    "word", ["SET SESSION AUTHORIZATION a", "COMMIT", "BEGIN", "ROLLBACK", "SAVEPOINT a", "START TRANSACTION"]
+    "word", ["SET SESSION AUTHORIZATION a", "ROLLBACK", "ABORT", "PREPARE TRANSACTION 'a'", "COMMIT PREPARED 'a'"]
 )
 def test_transaction_control_is_refused_before_anything_runs(connection: Connection, word: str) -> None:
     """The statements before it are not run either."""

@@ -16,6 +16,7 @@ from mosaic_gateway.migrations import progress
 from mosaic_gateway.migrations.baselining import BaselineDiffersError, LedgerNotEmptyError, baseline, scratch_on
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, BundleError
 from mosaic_gateway.migrations.failure import StatementFailedError, UndecidedError
+from mosaic_gateway.migrations.gate import LOCK_NAME, make_lock, read_directory
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 from mosaic_gateway.migrations.plan import DriftError, SessionLostError
@@ -272,15 +273,44 @@ def test_a_folder_of_drizzle_kit_is_a_bundle(connection: Connection, tmp_path: P
     ("files", "tags", "summary"),
     [
         ({"0000_a.sql": "SELECT 1"}, ["0000_a", "0001_b"], "0001_b.sql is named by the journal"),
-        ({"0000_a.sql": "SELECT 1", "0001_b.sql": "SELECT 2"}, ["0000_a"], "0001_b.sql has no entry"),
+        ({"0000_a.sql": "SELECT 1"}, [], "has no entries"),
+        ({}, [], "has no entries"),
+        ({}, ["0000_a"], "0000_a.sql is named by the journal"),
     ],
 )
-def test_a_folder_that_differs_from_its_journal_is_refused(
+def test_a_folder_without_what_it_should_have_is_refused(
     tmp_path: Path, files: dict[str, str], tags: list[str], summary: str
 ) -> None:
-    """Missing and extra files are reported instead of skipped."""
+    """A missing file, a journal without entries and a folder without SQL are errors, not an empty schema."""
     with pytest.raises(BundleError, match=summary):
         Bundle.from_directory(write_folder(tmp_path / "drizzle", files, tags))
+
+
+def test_a_file_that_the_journal_does_not_name_never_runs(connection: Connection, tmp_path: Path) -> None:
+    """As with drizzle-orm; the bundle names the file. Files in subfolders are there on purpose."""
+    files = {"0000_a.sql": "CREATE TABLE a ()", "0001_left_over.sql": "CREATE TABLE b ()", "meta/draft.sql": "-"}
+    folder = write_folder(tmp_path / "drizzle", files, ["0000_a"])
+    bundle = Bundle.from_directory(folder)
+    assert bundle.unnamed == ("0001_left_over.sql",)
+    assert migrate(bundle, connection).applied == ("0000_a",)
+    assert connection.execute("SELECT to_regclass('b')").fetchone() == (None,)
+    (folder / LOCK_NAME).write_bytes(make_lock("drizzle", read_directory(folder)))
+    with pytest.raises(BundleError, match=r"0001_left_over\.sql has no entry"):
+        Bundle.from_directory(folder)
+
+
+def test_a_half_applied_file_is_completed_with_other_line_endings(connection: Connection, tmp_path: Path) -> None:
+    """It ends as it began, and is then applied for either file; resolve works on it as well."""
+    text = "CREATE TABLE\na ();\n--> statement-breakpoint\nSELECT\n1 / 0;\n--> statement-breakpoint\nSELECT\n1;"
+    folder = write_folder(tmp_path / "drizzle", {"0000_a.sql": text}, ["0000_a"])
+    with pytest.raises(StatementFailedError):
+        migrate(Bundle.from_directory(folder), connection)
+    (folder / "0000_a.sql").write_bytes(text.replace("\n", "\r\n").encode())
+    windows = Bundle.from_directory(folder)
+    assert resolve(windows, connection, "0000_a", ResolveAnswer.APPLIED).statement == 2
+    assert migrate(windows, connection).applied == ("0000_a",)
+    assert [row.hash for row in read_state(connection, windows).applied] == [file_hash(text.encode())]
+    assert migrate(windows, connection).other_line_endings == ("0000_a",)
 
 
 def test_a_folder_without_migrations_is_refused(tmp_path: Path) -> None:

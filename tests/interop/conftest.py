@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,15 +32,17 @@ def _modules() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drizzle045(_modules: Path) -> Drizzle:
-    """Return drizzle-orm 0.45."""
-    return Drizzle("045", _modules)
+def drizzle045(_modules: Path) -> Iterator[Drizzle]:
+    """Run drizzle-orm 0.45."""
+    with Drizzle.open("045", _modules) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
-def drizzle1(_modules: Path) -> Drizzle:
-    """Return drizzle-orm 1.0."""
-    return Drizzle("1", _modules)
+def drizzle1(_modules: Path) -> Iterator[Drizzle]:
+    """Run drizzle-orm 1.0."""
+    with Drizzle.open("1", _modules) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["drizzle045", "drizzle1"])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import psycopg
 
 import mosaic_gateway
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 
 HERE = Path(__file__).parent
@@ -34,42 +37,61 @@ class Outcome:
     query: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drizzle:
-    """drizzle-orm of ``version`` (``045`` or ``1``), with its packages in ``modules``."""
+    """drizzle-orm of ``version`` (``045`` or ``1``): one process of Node.js, which runs its migrator on request.
+
+    ``modules`` is the directory of its packages.
+    """
 
     version: str
     modules: Path
+    process: subprocess.Popen[bytes]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _outcomes: dict[int, Outcome] = field(default_factory=dict)
 
-    def run(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> Outcome:
-        """Run the migrator and return its result."""
-        with self.started(folder, conninfo, bundle=bundle) as process:
-            return self.finish(process)
-
-    @staticmethod
-    def finish(process: subprocess.Popen[str]) -> Outcome:
-        """Wait for the migrator and return its result."""
-        output, errors = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, errors
-        return Outcome(**json.loads(output))
-
+    @classmethod
     @contextmanager
-    def started(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> Iterator[subprocess.Popen[str]]:
-        """Run the migrator concurrently with the block."""
-        ledger = LEDGERS[bundle]
-        command = ["node", str(HERE / "migrate.mjs"), self.version, str(folder), url(conninfo)]
+    def open(cls, version: str, modules: Path) -> Iterator[Self]:
+        """Start the process for the block; its packages are in *modules*."""
         process = subprocess.Popen(
-            [*command, ledger.table, ledger.schema],
+            ["node", str(HERE / "migrate.mjs"), version],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "NODE_PATH": str(self.modules)},
+            bufsize=0,  # select sees every line
+            env={**os.environ, "NODE_PATH": str(modules)},
         )
         try:
-            yield process
+            yield cls(version, modules, process)
         finally:
             process.kill()
             process.communicate()
+
+    def run(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> Outcome:
+        """Run the migrator and return its result."""
+        return self.finish(self.start(folder, conninfo, bundle=bundle))
+
+    def start(self, folder: Path, conninfo: str, *, bundle: str = "gateway") -> int:
+        """Start the migrator and return the number of the run, for `finish`."""
+        number, ledger = next(self._numbers), LEDGERS[bundle]
+        job = {"id": number, "folder": str(folder), "url": url(conninfo), "table": ledger.table}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({**job, "schema": ledger.schema}).encode() + b"\n")
+        return number
+
+    def finish(self, number: int) -> Outcome:
+        """Wait for the run *number* and return its result."""
+        output = self.process.stdout
+        assert output is not None
+        while number not in self._outcomes:
+            ready, _, _ = select.select([output], [], [], LIMIT)
+            assert ready, f"drizzle-orm did not finish within {LIMIT:g} s"
+            line = output.readline()
+            assert line, "Node.js exited"
+            outcome = json.loads(line)
+            run = outcome.pop("id")
+            self._outcomes[run] = Outcome(**outcome)
+        return self._outcomes.pop(number)
 
     def folder(self, path: Path, migrations: list[tuple[Migration, bytes]]) -> Path:
         """Write *migrations* to *path* in the format of this version of drizzle-kit, and return *path*."""

@@ -8,7 +8,7 @@ import psycopg
 from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, split
 
@@ -92,9 +92,8 @@ def test_duplicate_rows_of_two_concurrent_runs_are_accepted(drizzle1: Drizzle, d
     bundle = Bundle(name="slow", ledger=GATEWAY.ledger, migrations=migrations)
     with psycopg.connect(database, autocommit=True) as connection:
         migrate(Bundle(name="slow", ledger=GATEWAY.ledger, migrations=()), connection)
-        with drizzle1.started(folder, database) as one, drizzle1.started(folder, database) as other:
-            for process in (one, other):
-                assert process.wait(60) == 0
+        runs = [drizzle1.start(folder, database) for _ in range(2)]
+        assert all(drizzle1.finish(run).ok for run in runs)
         assert migrate(bundle, connection).applied == ()
         found = ledger_of(connection)
         assert {name for name, _, _ in found} == {drizzle_name(migration) for migration in migrations}

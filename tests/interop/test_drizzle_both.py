@@ -12,7 +12,7 @@ import pytest
 from tests.interop.drizzle import Drizzle
 
 from mosaic_gateway.migrations import Bundle, migrate
-from mosaic_gateway.migrations.ledger import drizzle_name
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.plan import DriftError
 from mosaic_gateway.migrations.runner import read_plan
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -137,11 +134,11 @@ def test_an_open_transaction_of_drizzle_is_waited_for(drizzle045: Drizzle, datab
     """Our statement waits for drizzle's table, fails because it then exists, and is found to be applied."""
     files = tables(40, 0.02)
     folder = files.folder(drizzle045, tmp_path / "sql")
-    rivals: list[subprocess.Popen[str]] = []
-    with ExitStack() as stack, psycopg.connect(database, autocommit=True) as connection:
+    rivals: list[int] = []
+    with psycopg.connect(database, autocommit=True) as connection:
 
         def start_drizzle() -> None:
-            rivals.append(stack.enter_context(drizzle045.started(folder, database)))
+            rivals.append(drizzle045.start(folder, database))
             wait_for_rows(connection)
 
         report = migrate(files.bundle, connection, on_event=once(MigrationApplied, start_drizzle))
@@ -156,12 +153,10 @@ def test_concurrent_runs_of_both_runners(drizzle045: Drizzle, database: str, tmp
     """PostgreSQL rejects the second CREATE TABLE: drizzle rolls back and fails, our run continues."""
     files = tables(150, 0.01)
     folder = files.folder(drizzle045, tmp_path / "sql")
-    rivals: list[subprocess.Popen[str]] = []
-    with ExitStack() as stack, psycopg.connect(database, autocommit=True) as connection:
-        start = partial(drizzle045.started, folder, database)
-        migrate(
-            files.bundle, connection, on_event=once(PlanComputed, lambda: rivals.append(stack.enter_context(start())))
-        )
+    rivals: list[int] = []
+    with psycopg.connect(database, autocommit=True) as connection:
+        start = once(PlanComputed, lambda: rivals.append(drizzle045.start(folder, database)))
+        migrate(files.bundle, connection, on_event=start)
         outcome = drizzle045.finish(rivals[0])
         assert outcome.ok or outcome.code in DUPLICATE, outcome
         assert_applied_once(connection, files)

@@ -36,6 +36,18 @@ SPECIAL: tuple[tuple[str, ...], ...] = (
     ("DO $$ BEGIN FOR i IN 1..3 LOOP INSERT INTO notes (n) VALUES (-10 - i); END LOOP; END $$",
      "CREATE FUNCTION twice(n integer) RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT n * 2; SELECT n + n; END",
      "INSERT INTO notes (n) SELECT -twice(50)"),
+    ("INSERT INTO notes (n) VALUES (-20)", "SET LOCAL my.step = '9'",
+     "INSERT INTO notes (n) VALUES (-current_setting('my.step')::integer)", "UPDATE counter SET n = n + 2"),
+    ("BEGIN", "UPDATE counter SET n = n + 3", "INSERT INTO notes SELECT -21, count(*) FROM notes", "COMMIT",
+     "CREATE INDEX CONCURRENTLY notes_both ON notes (n, step)", "INSERT INTO notes (n) VALUES (-22)"),
+    ("COMMIT", "CREATE INDEX CONCURRENTLY counter_n ON counter (n)"),
+    ("UPDATE counter SET n = n + 5; BEGIN TRANSACTION; INSERT INTO notes (n) VALUES (-23); COMMIT",),
+    ("CREATE TEMP TABLE planned (n integer) ON COMMIT DROP", "INSERT INTO planned VALUES (-24)",
+     "INSERT INTO notes (n) SELECT n FROM planned"),
+    ("LOCK TABLE counter", "UPDATE counter SET n = n + 7", "SAVEPOINT one", "INSERT INTO notes (n) VALUES (-25)",
+     "RELEASE SAVEPOINT one"),
+    ("DECLARE c CURSOR FOR SELECT n FROM counter FOR UPDATE", "FETCH c",
+     "UPDATE counter SET n = n + 11 WHERE CURRENT OF c"),
 )  # fmt: skip
 
 

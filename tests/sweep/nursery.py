@@ -22,7 +22,7 @@ import psycopg
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.migrations import runner
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
-from mosaic_gateway.migrations.gate import read_directory
+from mosaic_gateway.migrations.gate import LOCK_NAME, read_directory
 from mosaic_gateway.migrations.runner import _Run, migrate
 from mosaic_gateway.process.command import die_with_parent
 
@@ -36,7 +36,10 @@ def load(name: str) -> Bundle:
     """Return the packaged bundle *name*, or the bundle in the directory *name*."""
     if name in LEDGERS:
         return Bundle.load(name)
-    return Bundle.from_files("bundle", read_directory(Path(name)), ledger=LEDGER)
+    contents = read_directory(Path(name))
+    if LOCK_NAME not in contents:
+        return Bundle.from_directory(Path(name), ledger=LEDGER)
+    return Bundle.from_files("bundle", contents, ledger=LEDGER)
 
 
 class _NeverError(Exception):

@@ -28,6 +28,8 @@ def transactional(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
         ),
         ("",),
         ("SET my.flag = '5'", "INSERT INTO notes VALUES (-current_setting('my.flag')::integer)"),
+        ("BEGIN", "UPDATE counter SET n = n + 1", "INSERT INTO notes SELECT -6 FROM pg_sleep(0.002)", "COMMIT"),
+        ("SET LOCAL my.flag = '7'", "INSERT INTO notes VALUES (-current_setting('my.flag')::integer)"),
     ]
     return (str(write(tmp_path_factory.mktemp("transactional"), contents(files))),)
 

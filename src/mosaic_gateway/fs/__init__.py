@@ -2,7 +2,7 @@
 
 - Read and write files: `read_regular`, `read_json` and `open_regular` accept regular files only, up to a size;
   `write_file` replaces a file as a whole; `make_directory`, `remove_file`.
-- Directories that appear as a whole: `staged`, `temporary`, `discard`, `remove_tree`, `remove_temporaries`.
+- Directories that appear as a whole: `staged`, `temporary`, `remove_tree`, `remove_temporaries`.
 - Copy and flush: `copy_range`, `flush_tree`, `sync_directory`.
 - Records: `record_fields` has a check for each kind of field of a JSON record, `RecordFormat` the number of its form.
 - Compare with recorded digests: `is_as_recorded`, `altered_files_of`.
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
     from mosaic_gateway.fs.staging import (
         TEMPORARY,
-        discard,
         remove_temporaries,
         remove_tree,
         staged,
@@ -59,7 +58,7 @@ else:
         record_format="LaterSchemaError RecordFormat",
         recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
         staging=(
-            "TEMPORARY discard remove_temporaries remove_tree staged sync_directory temporaries temporary "
+            "TEMPORARY remove_temporaries remove_tree staged sync_directory temporaries temporary "
             "temporary_sibling"
         ),
     )
@@ -75,7 +74,6 @@ __all__ = [
     "TooLargeError",
     "altered_files_of",
     "copy_range",
-    "discard",
     "flush_tree",
     "is_as_recorded",
     "make_directory",

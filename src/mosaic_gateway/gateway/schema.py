@@ -63,14 +63,14 @@ def apply_bundles(
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
     """Do as `prepare_schema` on an open *connection*; *alone* is passed to `migrate`."""
-    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan
+    from mosaic_gateway.migrations.runner import migrate, read_plan, report_up_to_date
 
     plans = [read_plan(connection, bundle) for bundle in bundles]
     reports = []
     for bundle, plan in zip(bundles, plans, strict=True):
         LOG.info(MESSAGES.get(bundle.name, OTHER), engine)
-        if plan.up_to_date:
-            report = MigrationReport(bundle=bundle.name, applied=(), already_applied=plan.applied)
+        if plan.up_to_date and not bundle.in_folders:
+            report = report_up_to_date(bundle, plan)
         else:
             report = migrate(bundle, connection, lock_timeout=lock_timeout, alone=alone, on_event=on_event)
         LOG.info("%s: %d migrations applied now, %d before", bundle.name, len(report.applied), report.already_applied)

@@ -1,8 +1,9 @@
 """Adds the next migration to a folder: its file, its journal entry, and the updated hash lock if there is one.
 
 The journal is written as drizzle-kit writes it (``JSON.stringify(journal, null, 2)``), so that both tools can
-continue it. All files are written under temporary names first; then the new file, the lock and finally the
-journal are renamed into place. A failure before the last rename rolls everything back.
+continue it. drizzle-kit 1.0's layout has no journal: a migration is a folder, named by its time in UTC. All files
+are written under temporary names first; then the new file, the lock and finally the journal are renamed into place.
+A failure before the last rename rolls everything back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from typing import Any
 
 from mosaic_gateway.errors import BusyError, RefusedError, UsageError
 from mosaic_gateway.fs.files import remove_file, write_file
+from mosaic_gateway.migrations.bundle import read_entries
+from mosaic_gateway.migrations.folder_layout import folder_entries, folder_name
 from mosaic_gateway.migrations.gate import (
+    FOLDER_FILE,
     JOURNAL_NAME,
     LOCK_NAME,
     Problem,
@@ -27,7 +31,8 @@ from mosaic_gateway.migrations.gate import (
     make_lock,
     read_directory,
 )
-from mosaic_gateway.migrations.parse import parse_journal
+from mosaic_gateway.migrations.matching import to_seconds
+from mosaic_gateway.migrations.parse import JournalEntry
 
 __all__ = [
     "BundleFaultyError",
@@ -44,7 +49,7 @@ LONGEST_SLUG = 60  # characters
 NAME = re.compile(r"[A-Za-z0-9]+(?:[ _-]+[A-Za-z0-9]+)*")
 MODE = 0o644
 #: Not faults in a folder without a hash lock.
-ALLOWED_WITHOUT_LOCK = {Problem.NO_LOCK, Problem.EMPTY}
+ALLOWED_WITHOUT_LOCK = {Problem.NO_LOCK, Problem.EMPTY, Problem.FILE_WITHOUT_JOURNAL}
 HEAD = """\
 -- {tag}
 --
@@ -52,7 +57,7 @@ HEAD = """\
 -- with the first chunk that is missing. Separate chunks by a line of two hyphens and '> statement-breakpoint'.
 -- Statements that must commit together belong in one chunk; CREATE INDEX CONCURRENTLY and other statements that
 -- cannot run in a transaction block need a chunk of their own.
--- The previous version still runs while this is applied: add in this release, drop in a later one.
+-- Programs of the version before may still run while this is applied: add in this release, drop in a later one.
 -- Before applying it anywhere, run: mosaic-gateway storage lint DIR. Never edit it once it is applied.
 
 """
@@ -113,11 +118,15 @@ def new_migration(directory: Path, name: str, *, now: int) -> NewMigration:
     slug = slug_of(name)
     with _folder_lock(directory):
         files = _read(directory)
+        if any(map(FOLDER_FILE.fullmatch, files)):
+            return _new_folder(directory, files, slug, now)
         journal = json.loads(files[JOURNAL_NAME]) if JOURNAL_NAME in files else _empty_journal()
         entries: list[dict[str, Any]] = journal["entries"]
         _check_when(entries, now)
         index = _next_index(entries)
         tag = f"{index:04}_{slug}"
+        if f"{tag}.sql" in files:
+            raise _faulty(directory, [f"{tag}.sql exists, but has no entry in the journal"])
         entries.append({"idx": index, "version": _version(journal), "when": now, "tag": tag, "breakpoints": True})
         changes = {f"{tag}.sql": HEAD.format(tag=tag).encode()}
         journal_bytes = _journal_bytes(journal, files.get(JOURNAL_NAME, b""))
@@ -126,6 +135,23 @@ def new_migration(directory: Path, name: str, *, now: int) -> NewMigration:
         changes[JOURNAL_NAME] = journal_bytes
         _write_files(directory, files, changes)
     return NewMigration(tag=tag, file=directory / f"{tag}.sql", index=index, when=now, locked=LOCK_NAME in files)
+
+
+def _new_folder(directory: Path, files: Mapping[str, bytes], slug: str, now: int) -> NewMigration:
+    """Create a migration in drizzle-kit 1.0's layout.
+
+    As drizzle-kit does, it adds a second to the newest time if the clock is not past it, so that the names sort.
+    """
+    entries = folder_entries(files)
+    when = max(to_seconds(now), max(entry.when for entry in entries) + 1000)
+    entry = JournalEntry(folder_name(when, slug), when, folder=True)
+    changes = {entry.file: HEAD.format(tag=entry.tag).encode()}
+    if LOCK_NAME in files:
+        changes[LOCK_NAME] = make_lock(_bundle_name(directory), {**files, **changes})
+    _write_files(directory, files, changes)
+    return NewMigration(
+        tag=entry.tag, file=directory / entry.file, index=len(entries), when=when, locked=LOCK_NAME in files
+    )
 
 
 @contextmanager
@@ -148,9 +174,11 @@ def _folder_lock(directory: Path) -> Iterator[None]:
 def _read(directory: Path) -> dict[str, bytes]:
     """Return the folder's files. Raises `BundleFaultyError` unless it is a valid bundle or empty."""
     if not (directory / JOURNAL_NAME).exists():
-        if any(directory.iterdir()):
+        names = [f"{entry.name}/migration.sql" for entry in directory.iterdir()]
+        if not names:
+            return {}
+        if not any(FOLDER_FILE.fullmatch(name) and (directory / name).exists() for name in names):
             raise _faulty(directory, [f"it is not empty and has no {JOURNAL_NAME}"])
-        return {}
     files = read_directory(directory)
     ignored = set() if LOCK_NAME in files else ALLOWED_WITHOUT_LOCK
     faults = [
@@ -167,9 +195,9 @@ def _read(directory: Path) -> dict[str, bytes]:
 
 def _unreadable(files: Mapping[str, bytes]) -> list[str]:
     try:
-        parse_journal(files[JOURNAL_NAME])
+        read_entries(files)
     except ValueError as error:
-        return [f"{JOURNAL_NAME}: {error}"]
+        return [str(error)]
     return []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -13,11 +13,19 @@ from importlib_resources.abc import Traversable
 
 from mosaic_gateway.errors import MigrationError
 from mosaic_gateway.hint import command
-from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, check_bundle, read_directory
+from mosaic_gateway.migrations.folder_layout import folder_entries
+from mosaic_gateway.migrations.gate import (
+    FOLDER_FILE,
+    JOURNAL_NAME,
+    LOCK_NAME,
+    check_bundle,
+    read_directory,
+    unnamed_files,
+)
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError, Statements, file_hash, parse_journal
 
-__all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName"]
+__all__ = ["LEDGERS", "Bundle", "BundleError", "LedgerName", "read_entries"]
 
 
 class BundleError(MigrationError):
@@ -33,6 +41,9 @@ class LedgerName:
     schema: str
     table: str
 
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
 
 #: Each schema has its own ledger: in a shared one, the rows of one bundle would be unknown rows to the other.
 LEDGERS: Mapping[str, LedgerName] = {
@@ -45,13 +56,22 @@ LEDGERS: Mapping[str, LedgerName] = {
 class Bundle:
     """The migrations of one schema in journal order, and the ledger that records them.
 
-    ``ledger_digest`` is the `ledger.fingerprint` of a database to which exactly this bundle is applied.
+    ``unnamed`` are the files that look like migrations but are not in the journal, so that no runner reads them; only
+    a folder without a hash lock may have such files. ``packaged``: it belongs to this package. ``ledger_digest`` is
+    the `ledger.fingerprint` of a database to which exactly this bundle is applied.
     """
 
     name: str
     ledger: LedgerName
     migrations: tuple[Migration, ...]
+    unnamed: tuple[str, ...] = ()
+    packaged: bool = False
     ledger_digest: str = field(init=False, repr=False)
+
+    @property
+    def in_folders(self) -> bool:
+        """Whether it has drizzle-kit 1.0's layout: also a run with nothing to apply converts its ledger to 1.0's."""
+        return any(migration.folder for migration in self.migrations)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ledger_digest", _ledger_digest(self.migrations))
@@ -63,14 +83,22 @@ class Bundle:
         Raises `BundleError`, which names every file that is missing, extra or altered.
         """
         root = files("mosaic_gateway") / "sql" / name
-        return cls.from_files(name, _read_all(root) if root.is_dir() else {}, ledger=LEDGERS[name])
+        contents = _read_all(root) if root.is_dir() else {}
+        try:
+            return replace(cls.from_files(name, contents, ledger=LEDGERS[name]), packaged=True)
+        except BundleError as error:
+            raise BundleError(
+                error.message,
+                hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
+                details=error.details,
+            ) from error
 
     @classmethod
     def from_directory(cls, path: Path, *, ledger: LedgerName = LEDGERS["gateway"]) -> Self:
-        """Return the bundle in the folder *path*, in drizzle-kit's format.
+        """Return the bundle in the folder *path*, in drizzle-kit's format (with a journal, or of 1.0).
 
-        A folder with a hash lock is verified against it; without one, each journal entry needs a file and each file an
-        entry. Raises `BundleError`.
+        A folder with a hash lock is verified against it. Without one, the journal needs an entry and each entry a
+        file; SQL files without an entry are `unnamed`. Raises `BundleError`.
         """
         try:
             contents = read_directory(path)
@@ -78,7 +106,9 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
         if LOCK_NAME in contents:
             return cls.from_files(path.resolve().name, contents, ledger=ledger)
-        return cls._build(path.resolve().name, _unlocked_entries(path, contents), contents, ledger)
+        entries = _unlocked_entries(path, contents)
+        unnamed = unnamed_files(contents, {entry.file for entry in entries})
+        return replace(cls._build(path.resolve().name, entries, contents, ledger), unnamed=unnamed)
 
     @classmethod
     def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
@@ -89,12 +119,13 @@ class Bundle:
         findings = check_bundle(name, contents)
         if findings:
             raise BundleError(
-                f"the {name} migrations of this installation are damaged: " + "; ".join(map(str, findings)),
-                hint="Nothing was run. Reinstall the package: pip install --force-reinstall mosaic-gateway",
+                f"the {name} migrations are damaged: " + "; ".join(map(str, findings)),
+                hint="Nothing was run. Restore the locked files; if they were changed on purpose, update the lock: "
+                "python -m mosaic_gateway.migrations.gate DIR",
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
         try:
-            entries = parse_journal(contents[JOURNAL_NAME])
+            entries = read_entries(contents)
         except JournalFormatError as error:
             raise _unreadable(name, error) from error
         return cls._build(name, entries, contents, ledger)
@@ -104,7 +135,7 @@ class Bundle:
         cls, name: str, entries: tuple[JournalEntry, ...], contents: Mapping[str, bytes], ledger: LedgerName
     ) -> Self:
         try:
-            migrations = tuple(_migration(entry.tag, entry.when, contents[f"{entry.tag}.sql"]) for entry in entries)
+            migrations = tuple(_migration(entry, contents[entry.file]) for entry in entries)
         except UnicodeDecodeError as error:
             raise _unreadable(name, error) from error
         return cls(name=name, ledger=ledger, migrations=migrations)
@@ -115,27 +146,43 @@ def _unreadable(name: str, error: ValueError) -> BundleError:
 
 
 def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
-    """Return the entries of the journal. Raises `BundleError` unless entries and SQL files match one to one."""
-    if JOURNAL_NAME not in contents:
+    """Return the migrations of a folder. Raises `BundleError` if there are none, or their files are missing."""
+    folders = next(filter(FOLDER_FILE.fullmatch, sorted(contents)), None)
+    if JOURNAL_NAME not in contents and folders is None:
         raise BundleError(
-            f"{path} has no {JOURNAL_NAME}",
-            hint="Name a folder created by drizzle-kit (0.30 to 0.45) or " + command("storage new") + ".",
+            f"{path} has neither {JOURNAL_NAME} nor folders of drizzle-kit 1.0",
+            hint="Name a folder created by drizzle-kit (0.30 to 1.0) or " + command("storage new") + ".",
+        )
+    if JOURNAL_NAME in contents and folders is not None:
+        raise BundleError(
+            f"{path} has two layouts: {JOURNAL_NAME}, and {folders} of drizzle-kit 1.0",
+            hint="Nothing was run. Convert the folder with drizzle-kit up, or remove the files of one layout.",
         )
     try:
-        entries = parse_journal(contents[JOURNAL_NAME])
+        entries = read_entries(contents)
     except JournalFormatError as error:
-        raise BundleError(f"{path / JOURNAL_NAME} is not a journal: {error}", hint="Nothing was run.") from error
-    named = {f"{entry.tag}.sql" for entry in entries}
-    present = {name for name in contents if name.endswith(".sql") and "/" not in name}
-    faults = [f"{name} is named by the journal but does not exist" for name in sorted(named - present)]
-    faults += [f"{name} has no entry in the journal" for name in sorted(present - named)]
+        raise BundleError(f"{path}: {error}", hint="Nothing was run.") from error
+    missing = [entry.file for entry in entries if entry.file not in contents]
+    faults = [f"{name} is named by the journal but does not exist" for name in missing]
+    if not entries:
+        faults.append(f"{JOURNAL_NAME} has no entries")
     if faults:
         raise BundleError(
             f"{path}: " + "; ".join(faults),
-            hint="Nothing was run. Make the journal list exactly the SQL files of the folder.",
+            hint="Nothing was run. Restore the files of the folder as drizzle-kit or storage new wrote them.",
             details={"bundle": path.resolve().name, "findings": faults},
         )
     return entries
+
+
+def read_entries(contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
+    """Return the migrations of a folder in either layout, in their order. Raises `JournalFormatError`."""
+    if JOURNAL_NAME not in contents:
+        return folder_entries(contents)
+    try:
+        return parse_journal(contents[JOURNAL_NAME])
+    except JournalFormatError as error:
+        raise JournalFormatError(f"{JOURNAL_NAME} is not a journal: {error}") from error
 
 
 def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
@@ -144,8 +191,15 @@ def _ledger_digest(migrations: tuple[Migration, ...]) -> str:
     return f"{len(entries)}:{digest}"
 
 
-def _migration(tag: str, when: int, content: bytes) -> Migration:
-    return Migration(tag=tag, when=when, hash=file_hash(content), statements=Statements(content.decode("utf-8")))
+def _migration(entry: JournalEntry, content: bytes) -> Migration:
+    return Migration(
+        tag=entry.tag,
+        when=entry.when,
+        hash=file_hash(content),
+        statements=Statements(content.decode("utf-8")),
+        folder=entry.folder,
+        content=content,
+    )
 
 
 def _read_all(root: Traversable, prefix: str = "") -> dict[str, bytes]:

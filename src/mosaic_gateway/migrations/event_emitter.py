@@ -15,7 +15,7 @@ from mosaic_gateway.migrations.events import (
 )
 from mosaic_gateway.migrations.model import PlannedMigration
 from mosaic_gateway.migrations.nontransactional.statements import ProbeResult
-from mosaic_gateway.migrations.script import StatementTask
+from mosaic_gateway.migrations.script import GroupTask
 from mosaic_gateway.migrations.wire import ServerReply
 
 __all__ = ["EventEmitter"]
@@ -40,7 +40,7 @@ class EventEmitter:
         """Number of finished migrations."""
         return len(self._finished)
 
-    def sent(self, item: StatementTask, statements: int) -> None:
+    def sent(self, item: GroupTask, statements: int) -> None:
         """Emit that *statements* statements, beginning with *item*, were sent to the server."""
         self._on_event(
             StatementsSent(
@@ -52,25 +52,29 @@ class EventEmitter:
             )
         )
 
-    def replied(self, work: Sequence[StatementTask], reply: ServerReply) -> int:
-        """Emit which statements of *work* were committed according to *reply*; return their number."""
+    def replied(self, work: Sequence[GroupTask], reply: ServerReply) -> int:
+        """Emit which groups of *work* were committed according to *reply*; return their number."""
         done = reply.commits
         ends = (*reply.steps[1:], time.time())
         for item, began, ended in zip(work[:done], reply.steps, ends, strict=False):
             self.applied(item, max(ended - began, 0.0))
         return done
 
-    def applied(self, item: StatementTask, seconds: float) -> None:
-        """Emit that *item* is committed; after the last statement, also that its migration is recorded."""
-        self._on_event(
-            StatementApplied(
-                bundle=self._bundle,
-                tag=item.migration.tag,
-                number=item.statement.number,
-                total=len(item.migration.statements),
-                seconds=round(seconds, 6),
+    def applied(self, item: GroupTask, seconds: float) -> None:
+        """Emit that the statements of *item* are committed, which took *seconds* together.
+
+        After the last one, also emit that its migration is recorded.
+        """
+        for statement in item.group.statements:
+            self._on_event(
+                StatementApplied(
+                    bundle=self._bundle,
+                    tag=item.migration.tag,
+                    number=statement.number,
+                    total=len(item.migration.statements),
+                    seconds=round(seconds, 6) if statement.number == item.group.last else 0.0,
+                )
             )
-        )
         if item.last:
             self.recorded(item.migration.tag)
 
@@ -79,7 +83,7 @@ class EventEmitter:
         self._finished.append(tag)
         self._on_event(MigrationApplied(bundle=self._bundle, tag=tag))
 
-    def retried(self, item: StatementTask, sqlstate: str, attempt: int) -> None:
+    def retried(self, item: GroupTask, sqlstate: str, attempt: int) -> None:
         """Emit that *item* was rolled back because it could not get a lock, and will be retried."""
         self._on_event(
             StatementRetried(

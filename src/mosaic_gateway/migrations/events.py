@@ -59,7 +59,10 @@ class StatementsSent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementApplied(Event):
-    """Statement ``number`` of ``total`` of migration ``tag`` is committed; it took ``seconds``."""
+    """Statement ``number`` of ``total`` of migration ``tag`` is committed; it took ``seconds``.
+
+    The last one of statements that share a transaction has the time of all of them, the others have 0.
+    """
 
     name: ClassVar[str] = "statement"
 

@@ -1,15 +1,15 @@
-"""Runs pending migrations on one connection, statement by statement.
+"""Runs pending migrations on one connection, group by group (`groups`); a group is mostly one statement.
 
-Theory of operation. Plain statements are sent together in one message (`script`), as many as take about
+Theory of operation. Plain groups are sent together in one message (`script`), as many as take about
 `TARGET` seconds. A statement that changes session settings, creates temporary objects, or leaves a quote or
 comment open is sent alone. After an error the open transaction of the message is rolled back; the results
 received so far show which statements it committed; the SQLSTATE decides how to proceed::
 
     22012 at the compare-and-set   another runner changed the progress row: plan again
-    25001                          it cannot run in a transaction block: intent → statement → done
+    25001, 2D000                   it cannot run in a transaction block: intent → statement → done
     55P03, 40P01, 40001            it could not get a lock: pause and retry, up to `ATTEMPTS` times
     26000 at the compare-and-set   the prepared statement is gone (DISCARD ALL): prepare it again and retry
-    anything else                  the migration failed; this statement is rolled back
+    anything else                  the migration failed; this group is rolled back
 
 The ledger's rows are counted before each message and after each failure. This detects drizzle-orm, which uses
 neither the lock nor the progress table; the run then plans again.
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import psycopg
@@ -31,7 +32,6 @@ from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.event_emitter import EventEmitter
 from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.failure import (
-    ChunkRefusedError,
     LedgerAccessError,
     StatementFailedError,
     UndecidedError,
@@ -47,8 +47,8 @@ from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
 from mosaic_gateway.migrations.script import (
     PREPARE,
     PREPARED,
-    StatementBatch,
-    StatementTask,
+    GroupBatch,
+    GroupTask,
     TransactionTemplate,
     compose,
     execute,
@@ -63,7 +63,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
-NOT_IN_TRANSACTION = "25001"  # active_sql_transaction
+NOT_IN_TRANSACTION = {"25001", "2D000"}  # active_sql_transaction, invalid_transaction_termination
 UNPARSABLE = {"22", "54"}  # data exception, program limit exceeded: classes raised before the text can be parsed
 TARGET = 0.2  # seconds that one message may take: progress is reported, and WAL flushed, once per message
 SMALLEST, LARGEST = 4, 288  # statements in one message
@@ -104,10 +104,8 @@ class Executor:
     def run(self, plan: Plan) -> None:
         """Run all of *plan*, then restore the session settings.
 
-        Raises `FencedError`, `StatementFailedError`, `UndecidedError`, `ChunkRefusedError` and
-        psycopg.OperationalError.
+        Raises `FencedError`, `StatementFailedError`, `UndecidedError` and psycopg.OperationalError.
         """
-        self._refuse(plan)
         if self._pooled:
             refuse_session_statements(plan)
             self._run_all(plan)
@@ -134,11 +132,11 @@ class Executor:
         )
 
     def _run_all(self, plan: Plan) -> None:
-        plain: list[StatementTask] = []
+        plain: list[GroupTask] = []
         for planned in plan.pending:
             if self._is_plain(planned):
                 plain += remaining_tasks(planned)
-                if len(plain) >= self._size:
+                if sum(map(_statements, plain)) >= self._size:
                     self._run_plain(plain)
                     plain = []
                 continue
@@ -147,26 +145,21 @@ class Executor:
             self._run_individually(planned)
         self._run_plain(plain)
 
-    def _refuse(self, plan: Plan) -> None:
-        for planned in plan.pending:
-            for statement in planned.migration.statements[planned.start :]:
-                control = traits_of(statement.sql).control
-                if control is not None:
-                    raise ChunkRefusedError(planned.migration, statement, control)
-
     @staticmethod
     def _is_plain(planned: PlannedMigration) -> bool:
-        if not planned.migration.statements[planned.start :]:
+        if planned.start_over or not planned.migration.statements[planned.start :]:
             return False
         if planned.progress is not None and (planned.progress.intent is not None or planned.progress.session):
             return False
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
 
-    def _run_plain(self, work: list[StatementTask]) -> None:
-        """Run plain statements in messages whose size adapts to the speed of the previous ones."""
+    def _run_plain(self, work: list[GroupTask]) -> None:
+        """Run plain groups in messages whose size adapts to the speed of the previous ones."""
         while work:
             self._fence()
-            batch, work = work[: self._size], work[self._size :]
+            sizes = accumulate(map(_statements, work))
+            count = sum(size <= self._size for size in sizes) or 1
+            batch, work = work[:count], work[count:]
             started = time.perf_counter()
             self._run_batch(batch)
             elapsed = time.perf_counter() - started
@@ -181,7 +174,7 @@ class Executor:
         if rows != self._foreign_rows + self._emitter.count:
             raise FencedError
 
-    def _run_batch(self, batch: Sequence[StatementTask]) -> None:
+    def _run_batch(self, batch: Sequence[GroupTask]) -> None:
         remaining = list(batch)
         attempt = 0
         while remaining:
@@ -193,8 +186,8 @@ class Executor:
             attempt = attempt + 1 if done == 0 else 1
             remaining = self._handle_error(remaining, script, reply, done, attempt)
 
-    def _send(self, work: Sequence[StatementTask]) -> tuple[StatementBatch, ServerReply]:
-        self._emitter.sent(work[0], len(work))
+    def _send(self, work: Sequence[GroupTask]) -> tuple[GroupBatch, ServerReply]:
+        self._emitter.sent(work[0], sum(map(_statements, work)))
         script = compose(work, self._template)
         try:
             reply = send(self._connection, script.text)
@@ -203,8 +196,8 @@ class Executor:
         return script, reply
 
     def _handle_error(
-        self, remaining: list[StatementTask], script: StatementBatch, reply: ServerReply, done: int, attempt: int
-    ) -> list[StatementTask]:
+        self, remaining: list[GroupTask], script: GroupBatch, reply: ServerReply, done: int, attempt: int
+    ) -> list[GroupTask]:
         """Handle the failure of the first of *remaining*; return the statements that are left to run."""
         error = reply.error
         assert error is not None  # noqa: S101 - only called with one
@@ -219,7 +212,7 @@ class Executor:
             for item in remaining:
                 self._run_batch([item])
             return []
-        if error.sqlstate == NOT_IN_TRANSACTION and not in_step:
+        if error.sqlstate in NOT_IN_TRANSACTION and not in_step and remaining[0].group.cause is None:
             self._run_outside(remaining[0])
             return remaining[1:]
         if error.sqlstate in RETRIED and attempt < ATTEMPTS:
@@ -230,12 +223,18 @@ class Executor:
         in_record = in_step or (remaining[0].last and reply.since_step == 0)
         if in_record and place is None and error.sqlstate[:2] not in UNPARSABLE:
             raise self._unrecorded(error)
-        raise self._failed(remaining[0], error, place[1] if place is not None and place[0] == done else None)
+        statements = remaining[0].group.statements
+        # The index counts the statements of the message, of which groups at its beginning are done.
+        index = -1 if place is None else place[0] - (len(script.starts) - sum(map(_statements, remaining)))
+        if place is not None and 0 <= index < len(statements):
+            raise self._failed(remaining[0], statements[index], error, place[1])
+        running = remaining[0].statement_of(reply.since_step)
+        raise self._failed(remaining[0], running or statements[0 if in_step else -1], error, None)
 
     def _failed(
-        self, item: StatementTask, error: ServerError, position: int | None, *, outside: bool = False
+        self, item: GroupTask, statement: Statement, error: ServerError, position: int | None, *, outside: bool = False
     ) -> StatementFailedError:
-        failure = describe(item.migration, item.statement, error, position, outside=outside)
+        failure = describe(item.migration, item.group, statement, error, position, outside=outside)
         with session_state.session_user_transaction(self._connection):
             self._fence()  # the statement may have failed because another program already ran it
             progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
@@ -246,7 +245,7 @@ class Executor:
             f"{self._bundle.name}: the record of the applied migrations cannot be written: "
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or was rolled back. Make sure that the database user may write to the "
-            "schemas drizzle and mosaic, then run " + command("storage migrate") + ".",
+            f"ledger {self._bundle.ledger} and to the schema mosaic, then run " + command("storage migrate") + ".",
             details={"applied": list(self._emitter.finished), "sqlstate": error.sqlstate},
         )
 
@@ -280,10 +279,11 @@ class Executor:
         if row is None:
             return planned
         if planned.start_over:
-            progress.start_over(self._connection, self._bundle.ledger, planned.migration, row.applied)
-            return planned
+            progress.start_over(self._connection, self._bundle.ledger, planned, row.applied)
+            if planned.start == 0:
+                return planned
         session_state.restore(self._connection, row.session)
-        return planned if row.intent is None else self._recover(planned, row)
+        return planned if planned.start_over or row.intent is None else self._recover(planned, row)
 
     def _role(self) -> str | None:
         row = self._connection.execute("SELECT current_setting('role')").fetchone()
@@ -307,30 +307,30 @@ class Executor:
 
     # Nontransactional statements.
 
-    def _run_outside(self, item: StatementTask) -> None:
+    def _run_outside(self, item: GroupTask) -> None:
         self._run_alone(item, runner.record_intent(self._connection, self._bundle.ledger, item))
 
-    def _run_alone(self, item: StatementTask, note: Mapping[str, Any]) -> None:
+    def _run_alone(self, item: GroupTask, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is recorded, and record it as applied."""
         self._emitter.sent(item, 1)
         started = time.perf_counter()
         attempt = 0
-        while (error := runner.run(self._connection, item.statement.sql, pooled=self._pooled)) is not None:
+        while (error := runner.run(self._connection, item.text, pooled=self._pooled)) is not None:
             attempt += 1
             if error.sqlstate in RETRIED and attempt < ATTEMPTS:
                 self._emitter.retried(item, error.sqlstate, attempt)
                 pause(attempt)
-                result = runner.probe(self._connection, item.statement.sql, note)
+                result = runner.probe(self._connection, item.text, note)
                 if result.verdict is not Verdict.UNDECIDED:
                     runner.repair(self._connection, result, pooled=self._pooled)
                     if result.verdict is Verdict.APPLIED:
                         break
                     continue
             runner.abandon(self._connection, self._bundle.ledger, item)
-            raise self._failed(item, error, error.position, outside=True)
+            raise self._failed(item, item.statement, error, error.position, outside=True)
         self._finish(item, time.perf_counter() - started)
 
-    def _finish(self, item: StatementTask, seconds: float) -> None:
+    def _finish(self, item: GroupTask, seconds: float) -> None:
         runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
         self._emitter.applied(item, seconds)
 
@@ -340,7 +340,7 @@ class Executor:
         Returns what is left to run, None if nothing is.
         """
         item = next(remaining_tasks(planned), None)
-        sql = str(row.intent_note.get("sql") or (item.statement.sql if item is not None else ""))
+        sql = str(row.intent_note.get("sql") or (item.text if item is not None else ""))
         result = runner.probe(self._connection, sql, row.intent_note)
         number = planned.start + 1
         if result.verdict is Verdict.UNDECIDED:
@@ -348,7 +348,7 @@ class Executor:
             raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
         self._emitter.recovered(planned, result)
         runner.repair(self._connection, result, pooled=self._pooled)
-        if item is None or item.statement.sql != sql:
+        if item is None or item.group.cause is not None or item.text != sql:
             return self._without_intent(planned, sql, result.verdict)
         if result.verdict is Verdict.APPLIED:
             self._finish(item, 0.0)
@@ -378,3 +378,7 @@ class Executor:
         if not self._connection.broken:
             with suppress(psycopg.errors.InvalidSqlStatementName):
                 self._connection.execute(f"DEALLOCATE {PREPARED}".encode())
+
+
+def _statements(item: GroupTask) -> int:
+    return len(item.group.statements)

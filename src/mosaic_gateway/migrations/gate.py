@@ -16,14 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 __all__ = [
     "BUNDLES",
+    "FOLDER_FILE",
     "JOURNAL_NAME",
     "LOCK_NAME",
     "BundleFault",
@@ -33,11 +35,14 @@ __all__ = [
     "main",
     "make_lock",
     "read_directory",
+    "unnamed_files",
 ]
 
 BUNDLES = ("gateway", "storage")
 JOURNAL_NAME = "meta/_journal.json"
 LOCK_NAME = "meta/hashes.lock.json"
+#: The SQL file of a migration in drizzle-kit 1.0's layout, which has no journal.
+FOLDER_FILE = re.compile(r"[0-9]{14}[^/]*/migration\.sql")
 
 LOCK_VERSION = 1
 SHA256_HEX_LENGTH = 64
@@ -112,6 +117,24 @@ def check_bundles(files: Mapping[str, bytes]) -> tuple[str, ...]:
     ]  # fmt: skip
     strays = (name for name in files if name.endswith((".sql", JOURNAL_NAME)) and name.split("/")[0] not in BUNDLES)
     return (*faults, *(f"{name} belongs to no bundle" for name in sorted(strays)))
+
+
+def unnamed_files(files: Iterable[str], named: Container[str]) -> tuple[str, ...]:
+    """Return the SQL files among *files* that look like migrations but are not *named* as such, so that they never run.
+
+    All names are POSIX paths relative to the bundle; *named* are the files of the journal's entries, or of drizzle-kit
+    1.0's folders. In subfolders SQL is left on purpose (drafts, seeds, down scripts), except in one that is named like
+    a migration's and has no ``migration.sql``. A hash lock allows none of these files.
+    """
+    names = set(files)
+
+    def looks_like_migration(name: str) -> bool:
+        folder, slash, _ = name.rpartition("/")
+        beside = f"{folder}/migration.sql"
+        return not slash or (FOLDER_FILE.fullmatch(beside) is not None and beside not in names)
+
+    strays = (name for name in names if name.endswith(".sql") and name not in named)
+    return tuple(sorted(filter(looks_like_migration, strays)))
 
 
 def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
@@ -195,10 +218,14 @@ def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[BundleFault]:
 
 
 def _check_journal(files: Mapping[str, bytes]) -> list[BundleFault]:
-    if JOURNAL_NAME not in files:
+    named = {name for name in files if FOLDER_FILE.fullmatch(name)}
+    if JOURNAL_NAME in files and named:
+        reason = f"{min(named)} is of drizzle-kit 1.0's layout, which has no journal"
+        return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=reason)]
+    if JOURNAL_NAME not in files and not named:
         return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason="it does not exist")]
     try:
-        named = _parse_journal(files[JOURNAL_NAME])
+        named = named or _parse_journal(files[JOURNAL_NAME])
     except _FormatError as error:
         return [BundleFault(Problem.BAD_JOURNAL, JOURNAL_NAME, reason=str(error))]
     found = {name for name in files if name.endswith(".sql")}

@@ -3,36 +3,44 @@
 drizzle-orm 0.30 to 0.45 creates ``(id serial primary key, hash text not null, created_at bigint)``: format
 v0. Version 1.0 adds ``name text, applied_at timestamptz default now()``: format v1, in which drizzle runs a
 migration again if its row has no name. A row holds a migration's hash and ``when``, which 1.0 truncates to
-seconds. The v1 name is that of the folder to which drizzle-kit 1.0 moves the file. All SQL on that table is here.
+seconds. The v1 name is that of the migration's folder in drizzle-kit 1.0's layout; a bundle in that layout gets a
+ledger of format v1, and an existing one of format v0 is converted as drizzle-orm 1.0 does. All SQL on that table is
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from mosaic_gateway.migrations.bundle import LedgerName
+from mosaic_gateway.migrations.matching import drizzle_name, match
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.script import quote_name, quote_text
 
-__all__ = ["count", "create", "drizzle_name", "fingerprint", "name_rows", "read", "recorder"]
+__all__ = ["count", "create", "fingerprint", "is_current", "name_rows", "read", "recorder"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
 NAMED: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = to_regclass(%s) AND attname = 'name' AND NOT attisdropped)
 """
-UNNAMED: LiteralString = "SELECT EXISTS (SELECT FROM {} WHERE name IS NULL)"
+#: A ledger of format v0 has no column ``name``: the JSON form of its rows has no such key.
+ROWS: LiteralString = "SELECT id, hash, created_at, to_jsonb(entry) ->> 'name' FROM {} AS entry ORDER BY id"
+UNNAMED: LiteralString = "SELECT EXISTS (SELECT FROM {} AS entry WHERE to_jsonb(entry) ->> 'name' IS NULL)"
+#: The columns that drizzle-orm 1.0 adds; the rows that it finds have no ``applied_at``.
+CONVERT: LiteralString = """
+ALTER TABLE {0} ADD COLUMN IF NOT EXISTS name text,
+    ADD COLUMN IF NOT EXISTS applied_at timestamp with time zone DEFAULT now();
+UPDATE {0} SET applied_at = NULL
+"""
 NAME: LiteralString = """
-UPDATE {} AS entry SET name = known.name
-FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS known (hash, second, name)
-WHERE entry.name IS NULL AND entry.hash = known.hash AND entry.created_at / 1000 = known.second
+UPDATE {} AS entry SET name = known.name FROM unnest(%s::int[], %s::text[]) AS known (id, name)
+WHERE entry.id = known.id
 """
 FINGERPRINT: LiteralString = """
 SELECT count(*)::int, md5(coalesce(string_agg(entry, ',' ORDER BY entry COLLATE "C"), ''))
@@ -40,30 +48,37 @@ FROM (SELECT hash || ':' || coalesce(created_at::text, '') AS entry FROM {}) AS 
 """
 
 
-def create(connection: Connection, ledger: LedgerName) -> None:
-    """Create the ledger if it is missing, exactly as drizzle-orm 0.45 creates it.
+def create(connection: Connection, ledger: LedgerName, migrations: Sequence[Migration] = ()) -> None:
+    """Create the ledger if it is missing, exactly as drizzle-orm creates it: 0.45, or 1.0 for *migrations* in folders.
 
-    Existence is checked first: CREATE SCHEMA IF NOT EXISTS needs the CREATE privilege even if the schema exists.
+    An existing ledger of format v0 is converted for migrations in folders; the caller has a transaction. Existence is
+    checked first: CREATE SCHEMA IF NOT EXISTS needs the CREATE privilege even if the schema exists.
     """
+    named = _in_folders(migrations)
     if _query_bool(connection, EXISTS, ledger):
+        if named and not _query_bool(connection, NAMED, ledger):
+            connection.execute(sql.SQL(CONVERT).format(_table(ledger)))
+        if named:
+            name_rows(connection, ledger, migrations)
         return
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ledger.schema)))
-    connection.execute(
-        sql.SQL("CREATE TABLE IF NOT EXISTS {} (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)").format(
-            _table(ledger)
-        )
-    )
+    columns: LiteralString = "id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint"
+    if named:
+        columns = f"{columns}, name text, applied_at timestamp with time zone DEFAULT now()"
+    connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(_table(ledger), sql.SQL(columns)))
+
+
+def is_current(connection: Connection, ledger: LedgerName, migrations: Sequence[Migration]) -> bool:
+    """Return whether drizzle-orm 1.0 finds each of the applied *migrations* in folders in the ledger, by its name."""
+    if not _in_folders(migrations):
+        return True
+    row = connection.execute(sql.SQL(UNNAMED).format(_table(ledger))).fetchone()
+    return not (row and row[0])
 
 
 def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
     """Return the rows in the order of insertion; none if there is no ledger. Writes nothing."""
-    if not _query_bool(connection, EXISTS, ledger):
-        return ()
-    query = sql.SQL("SELECT hash, created_at FROM {} ORDER BY id").format(_table(ledger))
-    return tuple(
-        AppliedRow(hash=str(row_hash), when=None if when is None else int(str(when)))
-        for row_hash, when in connection.execute(query)
-    )
+    return tuple(row for _, row in _rows(connection, ledger))
 
 
 def count(connection: Connection, ledger: LedgerName) -> int:
@@ -106,18 +121,32 @@ def name_rows(connection: Connection, ledger: LedgerName, migrations: Sequence[M
     row = connection.execute(sql.SQL(UNNAMED).format(_table(ledger))).fetchone()
     if row is None or not row[0]:
         return
-    columns = zip(*((m.hash, m.when // 1000, drizzle_name(m)) for m in migrations), strict=True)
-    connection.execute(sql.SQL(NAME).format(_table(ledger)), [list(column) for column in columns])
+    rows = _rows(connection, ledger)
+    matches = match(migrations, [row for _, row in rows])
+    names = {rows[at][0]: drizzle_name(migrations[index]) for at, index in matches.migrations.items()}
+    unnamed = [key for key, row in rows if row.name is None and key in names]
+    connection.execute(sql.SQL(NAME).format(_table(ledger)), (unnamed, [names[key] for key in unnamed]))
 
 
-def drizzle_name(migration: Migration) -> str:
-    """Return drizzle 1.0's name for *migration*.
+def _in_folders(migrations: Sequence[Migration]) -> bool:
+    return any(migration.folder for migration in migrations)
 
-    Source: drizzle-kit 1.0.0-rc.5, ``planFoldersV3``: ``when`` as a UTC time (14 digits), an underscore, and the part
-    of the tag after its first underscore.
-    """
-    moment = EPOCH + timedelta(milliseconds=migration.when)
-    return f"{moment:%Y%m%d%H%M%S}_{migration.tag.partition('_')[2]}"
+
+def _rows(connection: Connection, ledger: LedgerName) -> list[tuple[int, AppliedRow]]:
+    """Return id and contents of the rows, in the order of insertion."""
+    if not _query_bool(connection, EXISTS, ledger):
+        return []
+    return [
+        (
+            int(str(key)),
+            AppliedRow(
+                hash=str(row_hash),
+                when=None if when is None else int(str(when)),
+                name=None if name is None else str(name),
+            ),
+        )
+        for key, row_hash, when, name in connection.execute(sql.SQL(ROWS).format(_table(ledger)))
+    ]
 
 
 def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:

@@ -43,11 +43,15 @@ class Lexed:
     closed: bool
 
     def statements(self) -> tuple[tuple[Token, ...], ...]:
-        """Return the tokens of each statement, split at top-level semicolons; empty statements are left out.
+        """Return the tokens of each statement, split at top-level semicolons; empty statements are left out."""
+        return tuple(tokens for tokens, _ in self.segments())
+
+    def segments(self) -> tuple[tuple[tuple[Token, ...], int | None], ...]:
+        """Return the tokens of each statement and the position of its semicolon, None if it ends without one.
 
         A semicolon inside parentheses or between BEGIN ATOMIC and END belongs to its statement.
         """
-        statements: list[tuple[Token, ...]] = []
+        segments: list[tuple[tuple[Token, ...], int | None]] = []
         current: list[Token] = []
         depth = atomic = 0
         for index, token in enumerate(self.tokens):
@@ -60,12 +64,12 @@ class Lexed:
             elif atomic and token == Token("word", "end", token.position):
                 atomic -= 1
             if token.kind == "other" and token.text == ";" and depth <= 0 and not atomic:
-                statements.append(tuple(current))
+                segments.append((tuple(current), token.position))
                 current = []
             else:
                 current.append(token)
-        statements.append(tuple(current))
-        return tuple(statement for statement in statements if statement)
+        segments.append((tuple(current), None))
+        return tuple(segment for segment in segments if segment[0])
 
 
 def lex(sql: str) -> Lexed:

@@ -23,24 +23,33 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One journal entry and its file.
+    """One journal entry and its file, or a ``folder`` of drizzle-kit 1.0's layout, named ``tag``.
 
     ``when`` is drizzle's timestamp in milliseconds since the epoch; it identifies a migration and does not order it.
-    ``hash`` is the lower-case hex SHA-256 of the file's bytes, as drizzle computes it. ``statements`` are immutable.
+    ``hash`` is the lower-case hex SHA-256 of the file's bytes ``content``, as drizzle computes it. ``statements`` are
+    immutable.
     """
 
     tag: str
     when: int
     hash: str
     statements: Sequence[Statement]
+    folder: bool = False
+    content: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def file(self) -> str:
+        """The POSIX name of its SQL file."""
+        return f"{self.tag}/migration.sql" if self.folder else f"{self.tag}.sql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedRow:
-    """A ledger row: the hash and ``when`` of an applied migration."""
+    """A ledger row: the hash and ``when`` of an applied migration, and in drizzle 1.0's ledger its name."""
 
     hash: str
     when: int | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +87,8 @@ class LedgerState:
 class PlannedMigration:
     """A migration to run, from statement index ``start`` (0 for a new one) to its end.
 
-    ``progress`` is its row, None for a new one. ``start_over``: everything applied so far affected only a session
-    that has ended, so the migration runs again from the beginning.
+    ``progress`` is its row, None for a new one. ``start_over``: everything that it records as applied from ``start`` on
+    affected only a session or a transaction that has ended, so it runs again.
     """
 
     migration: Migration
@@ -90,10 +99,14 @@ class PlannedMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The migrations to run, in journal order, and the number of migrations already applied."""
+    """The migrations to run, in journal order, and the number of migrations already applied.
+
+    ``other_line_endings`` are the tags of those that were applied with LF where their file has CRLF, or vice versa.
+    """
 
     pending: tuple[PlannedMigration, ...]
     applied: int
+    other_line_endings: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from mosaic_gateway.migrations.model import Statement
+from mosaic_gateway.migrations.transaction_control import cut
 
 __all__ = [
     "BREAKPOINT",
@@ -37,10 +38,16 @@ class JournalFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One entry of ``meta/_journal.json``: the tag names the file ``<tag>.sql``."""
+    """One entry of ``meta/_journal.json``, or a folder of drizzle-kit 1.0's layout (``folder``), named ``tag``."""
 
     tag: str
     when: int
+    folder: bool = False
+
+    @property
+    def file(self) -> str:
+        """The POSIX name of its SQL file."""
+        return f"{self.tag}/migration.sql" if self.folder else f"{self.tag}.sql"
 
 
 def file_hash(content: bytes) -> str:
@@ -88,15 +95,17 @@ class Statements(Sequence[Statement]):
 def split(text: str) -> tuple[Statement, ...]:
     """Return the chunks of a migration file, without chunks that contain only white space.
 
-    A chunk with several statements is not split further, as in drizzle.
+    A chunk is divided where a BEGIN follows or a COMMIT precedes other statements, and nowhere else, as in drizzle.
     """
     statements: list[Statement] = []
     line = 1
     for chunk in text.split(BREAKPOINT):
-        sql = chunk.strip()
-        if sql:
-            leading = chunk[: len(chunk) - len(chunk.lstrip())]
-            statements.append(Statement(number=len(statements) + 1, line=line + leading.count("\n"), sql=sql))
+        for offset, part in cut(chunk):
+            sql = part.strip()
+            if sql:
+                begin = offset + len(part) - len(part.lstrip())
+                at = line + chunk.count("\n", 0, begin)
+                statements.append(Statement(number=len(statements) + 1, line=at, sql=sql))
         line += chunk.count("\n")
     return tuple(statements)
 
@@ -127,7 +136,7 @@ def parse_journal(content: bytes) -> tuple[JournalEntry, ...]:
     """Return the journal's entries in their order. Raises `JournalFormatError`."""
     try:
         journal = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JournalFormatError(f"not JSON: {error}") from error
     entries = journal.get("entries") if isinstance(journal, dict) else None
     if not isinstance(entries, list):

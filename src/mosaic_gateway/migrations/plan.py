@@ -1,20 +1,22 @@
 """Computes from a bundle and a ledger which migrations must run, or refuses before any write. Pure.
 
-A migration is applied if the ledger contains its hash. Rows are matched as a multiset, first on
-(hash, when), then on hash alone, because two files may have the same bytes. Neither row order nor ``when``
-decides whether a migration is applied: ``when`` may decrease (0009 of the gateway is older than 0008).
+A migration is applied if the ledger contains its hash (`matching`). Neither row order nor ``when`` decides whether
+a migration is applied: ``when`` may decrease (0009 of the gateway is older than 0008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.hint import command
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.groups import Group, group_around
 from mosaic_gateway.migrations.lexer import lex
+from mosaic_gateway.migrations.line_endings import as_begun
+from mosaic_gateway.migrations.matching import Matches, drizzle_name, match, to_seconds
 from mosaic_gateway.migrations.model import (
     AppliedRow,
     LedgerState,
@@ -57,7 +59,7 @@ class DatabaseNewerError(RefusedError):
 
 
 class UnknownRowError(RefusedError):
-    """The ledger contains a migration that this package does not know and that is not from a later version."""
+    """The ledger contains a migration that is not one of the bundle, such as another application's."""
 
     code = "LEDGER_UNKNOWN_ROW"
 
@@ -69,7 +71,7 @@ class PrefixChangedError(RefusedError):
 
 
 class SessionLostError(RefusedError):
-    """A half-applied migration needs temporary objects of a session that has ended."""
+    """A half-applied migration needs temporary objects of a session, or the transaction, that has ended."""
 
     code = "MIGRATION_SESSION_LOST"
 
@@ -79,91 +81,115 @@ def make_plan(bundle: Bundle, state: LedgerState) -> Plan:
 
     Raises `DriftError`, `DatabaseNewerError`, `UnknownRowError`, `PrefixChangedError` or `SessionLostError`.
     """
-    applied, unmatched = _match(bundle.migrations, state.applied)
-    if unmatched:
-        raise _refusal(bundle, state.applied, applied, unmatched)
+    matches = match(bundle.migrations, state.applied)
+    if matches.unmatched:
+        raise _refusal(bundle, state, matches)
     pending = tuple(
-        remaining_statements(migration, state.progress.get(migration.tag))
+        remaining_statements(as_begun(migration, row), row)
         for index, migration in enumerate(bundle.migrations)
-        if index not in applied
+        if index not in matches.applied
+        for row in [state.progress.get(migration.tag)]
     )
-    return Plan(pending=pending, applied=len(applied))
+    other = tuple(bundle.migrations[index].tag for index in sorted(matches.other_line_endings))
+    return Plan(pending=pending, applied=len(matches.applied), other_line_endings=other)
 
 
-def _match(migrations: Sequence[Migration], rows: Sequence[AppliedRow]) -> tuple[set[int], list[AppliedRow]]:
-    """Return the indexes of the applied migrations, and the rows that match no migration, in their order.
-
-    A duplicate row of an applied migration matches it: concurrent drizzle runs, which take no lock, leave such rows.
-    """
-    applied: set[int] = set()
-    remaining = list(rows)
-    for identity in (_hash_and_when, _hash_alone):
-        candidates: dict[Hashable, list[int]] = {}
-        for index in reversed(range(len(migrations))):
-            if index not in applied:
-                candidates.setdefault(identity(migrations[index]), []).append(index)
-        unmatched = []
-        for row in remaining:
-            if indexes := candidates.get(identity(row)):
-                applied.add(indexes.pop())
-            else:
-                unmatched.append(row)
-        remaining = unmatched
-    known = {
-        (migration.hash, when)
-        for migration in migrations
-        for when in (migration.when, _to_seconds(migration.when))
-    }  # fmt: skip
-    return applied, [row for row in remaining if _hash_and_when(row) not in known]
-
-
-def _hash_and_when(item: Migration | AppliedRow) -> Hashable:
-    return item.hash, item.when
-
-
-def _to_seconds(when: int) -> int:
-    """Return *when* as drizzle 1.0 writes it: truncated to seconds, in milliseconds."""
-    return when // 1000 * 1000
-
-
-def _hash_alone(item: Migration | AppliedRow) -> Hashable:
-    return item.hash
-
-
-def _refusal(
-    bundle: Bundle, rows: Sequence[AppliedRow], applied: set[int], unmatched: Sequence[AppliedRow]
-) -> RefusedError:
-    pending = [m for index, m in enumerate(bundle.migrations) if index not in applied]
-    by_when = {_to_seconds(m.when): m for m in pending} | {m.when: m for m in pending}
-    edited = [by_when[row.when] for row in unmatched if row.when in by_when]
+def _refusal(bundle: Bundle, state: LedgerState, matches: Matches) -> RefusedError:
+    unmatched = matches.unmatched
+    edited = _edited(bundle, state, matches)
     if edited:
-        tags = ", ".join(migration.tag for migration in edited)
         return DriftError(
-            f"{bundle.name}: {tags} was changed after it was applied to this database",
-            hint="Nothing was written. Restore the applied version of the file and put the change into a new "
-            "migration; if the package is damaged, reinstall it.",
+            f"{bundle.name}: {_tags(edited)} was changed after it was applied to this database",
+            hint="Nothing was written. Restore the applied version of the file and put the change into a new migration"
+            + ("; if the package is damaged, reinstall it." if bundle.packaged else "."),
             details={"bundle": bundle.name, "tags": [migration.tag for migration in edited]},
         )
-    details = {"bundle": bundle.name, "rows": [{"hash": row.hash, "when": row.when} for row in unmatched]}
-    newest = max((migration.when for migration in bundle.migrations), default=0)
+    details = {"bundle": bundle.name, "rows": [_described(row) for row in unmatched]}
+    if not matches.applied:
+        return _foreign(bundle, unmatched, details)
+    newest = max(migration.when for migration in bundle.migrations)
     # `when` of a later version's migrations may decrease too; they are then recognised by following all known rows.
-    follows = len(applied) == len(bundle.migrations) and tuple(unmatched) == tuple(rows)[-len(unmatched) :]
+    follows = len(matches.applied) == len(bundle.migrations) and unmatched == state.applied[-len(unmatched) :]
     if follows or all(row.when is not None and row.when > newest for row in unmatched):
         return DatabaseNewerError(
             f"{bundle.name}: the database has {len(unmatched)} migration(s) that this version does not know; "
             "it was migrated by a later version",
             hint="Nothing was written. Use the later version: pip install --upgrade mosaic-gateway, "
-            "or name its folder with --from.",
+            "or name its folder with --from."
+            if bundle.packaged
+            else "Nothing was written. Use the folder of the later version, or upgrade the program that it belongs to. "
+            f"If another application records its migrations in {bundle.ledger} too, give each a table of its own: "
+            "--ledger NAME.",
             details=details,
         )
+    where = "package" if bundle.packaged else "folder"
     return UnknownRowError(
-        f"{bundle.name}: the ledger {bundle.ledger.schema}.{bundle.ledger.table} records {len(unmatched)} "
-        "migration(s) that this package does not know",
+        f"{bundle.name}: the ledger {bundle.ledger} records {len(unmatched)} migration(s) that this {where} does not "
+        "have: they were removed or renamed there, or are those of another application",
         hint="Nothing was written. Make sure that this is the right database; "
         + command("storage status")
         + " shows the rows.",
         details=details,
     )
+
+
+def _edited(bundle: Bundle, state: LedgerState, matches: Matches) -> list[Migration]:
+    """Return the migrations that were applied with another content than their files have now.
+
+    A row has the name of such a migration (drizzle 1.0), or its time and another hash. The time alone does not prove
+    that the file was ever applied: other applications may have files of the same time, such as a common template. It
+    counts if another row is one of the bundle's, or if the progress of the migration has the row's hash.
+    """
+    pending = [migration for index, migration in enumerate(bundle.migrations) if index not in matches.applied]
+    by_key = {key: migration for migration in reversed(pending) for key in _keys(migration)}
+    edited = []
+    for row in matches.unmatched:
+        named, timed = by_key.get(row.name or ""), None if row.when is None else by_key.get(row.when)
+        progress = None if timed is None else state.progress.get(timed.tag)
+        if matches.applied or (progress is not None and progress.hash == row.hash):
+            named = named or timed
+        if named is not None:
+            edited.append(named)
+    return edited
+
+
+def _foreign(bundle: Bundle, unmatched: Sequence[AppliedRow], details: dict[str, Any]) -> UnknownRowError:
+    """Return the error for a ledger in which no row is one of the bundle's.
+
+    Sharing the table would lose migrations: drizzle-orm 0.45 skips every migration that is older than the newest row.
+    """
+    times = {row.when for row in unmatched}
+    same = [one for one in bundle.migrations if times & {one.when, to_seconds(one.when)}]
+    message = (
+        f"{bundle.name}: none of the {len(unmatched)} row(s) of the ledger {bundle.ledger} is of these migrations: "
+        "another application records its migrations there"
+    )
+    if same:
+        message += f", or {_tags(same)}, whose time a row has, was changed after it was applied"
+    own = "Use a database of its own. " if bundle.packaged else "Name a table for this folder: --ledger NAME. "
+    return UnknownRowError(
+        message,
+        hint=f"Nothing was written. Two applications cannot share a ledger. {own}"
+        + command("storage status")
+        + " shows the rows.",
+        details=details,
+    )
+
+
+def _described(row: AppliedRow) -> dict[str, str | int | None]:
+    """Return *row* for ``details``, its name only in a ledger of drizzle 1.0."""
+    return {"hash": row.hash, "when": row.when} | ({} if row.name is None else {"name": row.name})
+
+
+def _tags(migrations: Sequence[Migration]) -> str:
+    return ", ".join(migration.tag for migration in migrations)
+
+
+def _keys(migration: Migration) -> Iterator[str | int]:
+    """Yield what identifies *migration* in a ledger row with another hash: its name in drizzle 1.0, and its times."""
+    yield drizzle_name(migration)
+    yield to_seconds(migration.when)
+    yield migration.when
 
 
 def changed_statements(recorded: str | None, migration: Migration) -> dict[str, Any]:
@@ -213,12 +239,29 @@ def remaining_statements(migration: Migration, progress: ProgressRow | None) -> 
         )
     prefix = migration.statements[:applied]
     if not any(traits_of(statement.sql).temporary for statement in prefix) or not _needs_session(migration, applied):
-        return PlannedMigration(migration=migration, start=applied, progress=progress)
+        return _from_group(migration, progress)
     persistent = first_persistent([lex(statement.sql).statements() for statement in prefix])
     if persistent is None and progress.intent is None:
         return PlannedMigration(migration=migration, start=0, progress=progress, start_over=True)
     cause = prefix[persistent] if persistent is not None else migration.statements[applied]
     raise _session_lost(migration, progress, cause)
+
+
+def _from_group(migration: Migration, progress: ProgressRow) -> PlannedMigration:
+    """Return the rest of *migration*; an earlier version ran each chunk alone and may have divided a group.
+
+    Such a group runs again from its beginning if nothing that was applied of it can have outlived its transaction.
+    """
+    group = group_around(migration.statements, progress.applied)
+    if group is None:
+        return PlannedMigration(migration=migration, start=progress.applied, progress=progress)
+    start = group.first - 1
+    part = migration.statements[start : progress.applied]
+    persistent = first_persistent([lex(statement.sql).statements() for statement in part])
+    sets = any(traits_of(statement.sql).sets_session for statement in part)
+    if persistent is None and not sets and progress.intent is None:
+        return PlannedMigration(migration=migration, start=start, progress=progress, start_over=True)
+    raise _group_divided(migration, progress, group)
 
 
 def _needs_session(migration: Migration, applied: int) -> bool:
@@ -227,6 +270,19 @@ def _needs_session(migration: Migration, applied: int) -> bool:
     names = temporary_names(prefix)
     rest = "\n".join(statement.sql for statement in migration.statements[applied:])
     return bool(rest) and (names is None or any(name.lower() in rest.lower() for name in names))
+
+
+def _group_divided(migration: Migration, progress: ProgressRow, group: Group) -> SessionLostError:
+    cause = group.cause
+    assert cause is not None  # noqa: S101 - a group of several statements has one
+    return SessionLostError(
+        f"{migration.tag} is half applied ({progress.applied} of {progress.total} statements). An earlier version ran "
+        f"each statement in a transaction of its own, but statements {group.first} to {group.last} need one: "
+        f"{cause.name} (statement {cause.number}, line {cause.line}) acts until its transaction ends",
+        hint=f"Nothing was written. Run statements {progress.applied + 1} to {group.last} by hand, in one transaction "
+        f"with {cause.name}, then run " + command("storage resolve", migration.tag, "--applied") + ".",
+        details={"tag": migration.tag, "applied": progress.applied, "total": progress.total},
+    )
 
 
 def _session_lost(migration: Migration, progress: ProgressRow, persistent: Statement) -> SessionLostError:

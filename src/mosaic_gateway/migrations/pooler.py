@@ -95,7 +95,7 @@ def refuse_session_statements(plan: Plan) -> None:
             traits = traits_of(statement.sql)
             if (statement.number > planned.start or saved_settings) and (traits.sets_session or traits.temporary):
                 raise PoolerSessionError(
-                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} changes its "
+                    f"{planned.migration.file}, statement {statement.number}, line {statement.line} changes its "
                     "session; through the transaction pooler this would affect other clients instead of this file",
                     hint="Nothing was run. Connect to PostgreSQL directly, or through a pooler in session mode.",
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},

@@ -1,8 +1,8 @@
 """Progress: which statements of a migration are applied, in ``mosaic.migration_progress``.
 
-The row of a migration is updated from k to k + 1 as a compare-and-set at the *start* of the transaction
-that runs statement k + 1. Its row lock fences a concurrent runner: the second one finds k + 1 in the row,
-changes nothing, and must plan again. The row remains as a fence after its migration is applied.
+The row of a migration is updated from k to k + n as a compare-and-set at the *start* of the transaction
+that runs the n statements of a group, mostly one. Its row lock fences a concurrent runner: the second one finds k + n
+in the row, changes nothing, and must plan again. The row remains as a fence after its migration is applied.
 
 A statement that cannot run in a transaction block has no such fence. Its number is written to ``intent``
 before it runs and cleared when it is recorded as applied. If a later run finds an intent, it is unknown
@@ -21,7 +21,7 @@ import psycopg
 from mosaic_gateway.errors import InternalError
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.failure import Failure
-from mosaic_gateway.migrations.model import Migration, ProgressRow
+from mosaic_gateway.migrations.model import Migration, PlannedMigration, ProgressRow
 from mosaic_gateway.migrations.parse import prefix_hash, statement_digests
 
 __all__ = [
@@ -65,18 +65,18 @@ WHERE attrelid = to_regclass('mosaic.migration_progress') AND attnum > 0 AND NOT
 """
 
 #: $1 ledger, $2 tag, $3 hash, $4 statements applied before, $5 statements in all, $6 prefix before, $7 prefix
-#: after, $8 digests. Returns the time; fails with 22012 if another runner changed the row.
+#: after, $8 digests, $9 statements in the group. Returns the time; fails with 22012 if another runner changed the row.
 ADVANCE: LiteralString = """
 WITH moved AS (
     INSERT INTO mosaic.migration_progress AS p (ledger, tag, hash, applied, total, prefix, digests)
-    SELECT $1, $2, $3, 1, $5, $7, $8 WHERE $4 = 0
-    ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, applied = 1, total = excluded.total,
+    SELECT $1, $2, $3, $9, $5, $7, $8 WHERE $4 = 0
+    ON CONFLICT (ledger, tag) DO UPDATE SET hash = excluded.hash, applied = $9, total = excluded.total,
         prefix = excluded.prefix, digests = excluded.digests, updated_at = now(), session = NULL,
         failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
     WHERE p.applied = 0 AND p.intent IS NULL
     RETURNING 1
 ), continued AS (
-    UPDATE mosaic.migration_progress AS p SET hash = $3, applied = $4 + 1, total = $5, prefix = $7, digests = $8,
+    UPDATE mosaic.migration_progress AS p SET hash = $3, applied = $4 + $9, total = $5, prefix = $7, digests = $8,
         updated_at = now(), failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
     WHERE $4 > 0 AND p.ledger = $1 AND p.tag = $2 AND p.applied = $4 AND p.prefix = $6 AND p.intent IS NULL
     RETURNING 1
@@ -96,7 +96,7 @@ RETURNING 1
 
 FINISH_INTENT: LiteralString = """
 UPDATE mosaic.migration_progress
-SET applied = %(statement)s, prefix = %(after)s, intent = NULL, intent_note = NULL, updated_at = now(),
+SET applied = %(through)s, prefix = %(after)s, intent = NULL, intent_note = NULL, updated_at = now(),
     failed_statement = NULL, failed_sqlstate = NULL, failed_message = NULL
 WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(statement)s - 1 AND intent = %(statement)s
 RETURNING 1
@@ -110,7 +110,8 @@ RETURNING 1
 
 START_OVER: LiteralString = """
 UPDATE mosaic.migration_progress
-SET applied = 0, prefix = %(prefix)s, session = NULL, intent = NULL, intent_note = NULL, updated_at = now()
+SET applied = %(start)s, prefix = %(prefix)s, session = CASE WHEN %(start)s > 0 THEN session END,
+    intent = NULL, intent_note = NULL, updated_at = now()
 WHERE ledger = %(ledger)s AND tag = %(tag)s AND applied = %(applied)s
 """
 
@@ -126,7 +127,7 @@ INSERT INTO mosaic.migration_progress AS p
 VALUES (%(ledger)s, %(tag)s, %(hash)s, 0, %(total)s, %(prefix)s, %(digests)s, %(statement)s, %(sqlstate)s, %(message)s)
 ON CONFLICT (ledger, tag) DO UPDATE SET failed_statement = excluded.failed_statement,
     failed_sqlstate = excluded.failed_sqlstate, failed_message = excluded.failed_message, updated_at = now()
-WHERE p.applied = excluded.failed_statement - 1
+WHERE p.applied = %(applied)s
 """
 
 READ: LiteralString = """
@@ -197,12 +198,19 @@ def note_intent(
     return connection.execute(NOTE_INTENT, values).fetchone() is not None
 
 
-def finish_intent(connection: Connection, ledger: LedgerName, migration: Migration, statement: int) -> bool:
-    """Record *statement* as applied. After the last one the caller writes the ledger row in the same transaction."""
+def finish_intent(
+    connection: Connection, ledger: LedgerName, migration: Migration, statement: int, *, through: int | None = None
+) -> bool:
+    """Record *statement* as applied, and those after it to number *through*.
+
+    After the last one the caller writes the ledger row in the same transaction.
+    """
+    through = through or statement
     values = {
         **_identity(ledger, migration),
         "statement": statement,
-        "after": prefix_hash(migration.statements, statement),
+        "through": through,
+        "after": prefix_hash(migration.statements, through),
     }
     return connection.execute(FINISH_INTENT, values).fetchone() is not None
 
@@ -213,13 +221,14 @@ def clear_intent(connection: Connection, ledger: LedgerName, migration: Migratio
     return connection.execute(CLEAR_INTENT, values).fetchone() is not None
 
 
-def start_over(connection: Connection, ledger: LedgerName, migration: Migration, applied: int) -> None:
-    """Reset *migration* to its first statement; only correct if none of its effects remain."""
+def start_over(connection: Connection, ledger: LedgerName, planned: PlannedMigration, applied: int) -> None:
+    """Set back *planned* from *applied* statements to its start; only correct if no effect of the others remains."""
     values = {
         "ledger": key_of(ledger),
-        "tag": migration.tag,
+        "tag": planned.migration.tag,
         "applied": applied,
-        "prefix": prefix_hash(migration.statements, 0),
+        "start": planned.start,
+        "prefix": prefix_hash(planned.migration.statements, planned.start),
     }
     connection.execute(START_OVER, values)
 
@@ -239,6 +248,7 @@ def note_failure(connection: Connection, ledger: LedgerName, migration: Migratio
         **_identity(ledger, migration),
         "prefix": prefix_hash(migration.statements, 0),
         "statement": failure.number,
+        "applied": failure.first - 1,
         "sqlstate": failure.sqlstate,
         "message": failure.message,
     }
@@ -247,7 +257,7 @@ def note_failure(connection: Connection, ledger: LedgerName, migration: Migratio
 
 def key_of(ledger: LedgerName) -> str:
     """Return the value of column ``ledger`` for the rows of *ledger*."""
-    return f"{ledger.schema}.{ledger.table}"
+    return str(ledger)
 
 
 def _identity(ledger: LedgerName, migration: Migration) -> dict[str, Any]:

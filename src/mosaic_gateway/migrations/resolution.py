@@ -12,6 +12,8 @@ from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.groups import divide
+from mosaic_gateway.migrations.line_endings import as_begun
 from mosaic_gateway.migrations.model import Migration, ProgressRow
 from mosaic_gateway.migrations.plan import PrefixChangedError, SessionLostError, remaining_statements
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
@@ -37,10 +39,14 @@ class NothingToResolveError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """The resolved statement, number ``statement`` of ``tag``; ``finished``: the migration is now applied."""
+    """The resolved statements, number ``statement`` to ``through`` of ``tag``; ``finished``: it is now applied.
+
+    They are several if they share one transaction: then all of them took effect, or none.
+    """
 
     tag: str
     statement: int
+    through: int
     answer: ResolveAnswer
     finished: bool
 
@@ -53,30 +59,38 @@ def resolve(
     *,
     lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
 ) -> Resolution:
-    """Record that the unresolved statement of *tag* is applied, or that it is to be run again.
+    """Record that the unresolved statement of *tag*, with its group, is applied, or that it is to be run again.
 
     A statement is unresolved if a run was interrupted in it outside a transaction block, if it failed, or if it needs
-    temporary objects that no longer exist; the last kind can only be run by hand. Runs nothing of the migration.
+    temporary objects or a transaction that no longer exist; the last kind can only be run by hand. Runs nothing of the
+    migration.
     Raises `NothingToResolveError`, `SessionLostError`, and `MigrationsBusyError`.
     """
     migration = next(migration for migration in bundle.migrations if migration.tag == tag)
     with pooler_aware_lock(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
+        migration = as_begun(migration, row)
         lost = _session_lost(migration, row)
         if lost is not None and answer is ResolveAnswer.RETRY:
             raise lost
-        number = None if row is None else row.intent or row.failed_statement or (row.applied + 1 if lost else None)
-        if row is None or number is None or row.applied >= len(migration.statements):
-            raise NothingToResolveError(
-                f"no statement of {tag} needs to be resolved",
-                hint=command("storage status") + " shows failed and interrupted statements.",
-            )
+        unresolved = row is not None and (row.intent or row.failed_statement or lost)
+        if row is None or not unresolved or row.applied >= len(migration.statements):
+            raise _nothing_to_resolve(tag)
+        number = row.intent or row.applied + 1
         if row.intent is None and answer is ResolveAnswer.APPLIED:
             progress.note_intent(connection, bundle.ledger, migration, number, {})
         if answer is ResolveAnswer.RETRY:
             progress.clear_intent(connection, bundle.ledger, migration, number)
-            return Resolution(tag=tag, statement=number, answer=answer, finished=False)
-        return _finish(bundle, connection, migration, number)
+            return Resolution(tag=tag, statement=number, through=number, answer=answer, finished=False)
+        through = next(group.last for group in divide(migration.statements) if number <= group.last)
+        return _finish(bundle, connection, migration, number, number if row.intent else through)
+
+
+def _nothing_to_resolve(tag: str) -> NothingToResolveError:
+    return NothingToResolveError(
+        f"no statement of {tag} needs to be resolved",
+        hint=command("storage status") + " shows failed and interrupted statements.",
+    )
 
 
 def _session_lost(migration: Migration, row: ProgressRow | None) -> SessionLostError | None:
@@ -90,10 +104,11 @@ def _session_lost(migration: Migration, row: ProgressRow | None) -> SessionLostE
     return None
 
 
-def _finish(bundle: Bundle, connection: Connection, migration: Migration, number: int) -> Resolution:
-    last = number == len(migration.statements)
+def _finish(bundle: Bundle, connection: Connection, migration: Migration, number: int, through: int) -> Resolution:
+    last = through == len(migration.statements)
     with connection.transaction():
-        progress.finish_intent(connection, bundle.ledger, migration, number)
+        if not progress.finish_intent(connection, bundle.ledger, migration, number, through=through):
+            raise _nothing_to_resolve(migration.tag)
         if last:
             connection.execute(ledger.recorder(connection, bundle.ledger)(migration).encode())
-    return Resolution(tag=migration.tag, statement=number, answer=ResolveAnswer.APPLIED, finished=last)
+    return Resolution(tag=migration.tag, statement=number, through=through, answer=ResolveAnswer.APPLIED, finished=last)

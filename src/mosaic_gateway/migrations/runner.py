@@ -3,10 +3,11 @@
 Theory of operation. A migration is a sequence of statements; ``progress.applied`` counts how many of them
 have taken effect. Each transaction is::
 
-    BEGIN; progress k -> k + 1 (compare-and-set); [last one: ledger row]; statement k + 1; COMMIT
+    BEGIN; progress k -> k + n (compare-and-set); [last one: ledger row]; statements k + 1 to k + n; COMMIT
 
-so that count and effect commit together or not at all. One transaction per statement also allows a statement
-to use a value that the previous one added with ``ALTER TYPE … ADD VALUE``. Commits are flushed to disk once
+so that count and effect commit together or not at all. n is 1 unless SQL itself needs one transaction (`groups`). One
+transaction per statement also allows a statement to use a value that the previous one added with ``ALTER TYPE … ADD
+VALUE``. Commits are flushed to disk once
 per message that finishes a migration (``synchronous_commit``). WAL is ordered, so a crash can lose the last
 commits, each with both its count and its effect, but never only one of the two.
 
@@ -30,13 +31,13 @@ from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHo
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
 from mosaic_gateway.migrations.executor import Executor, FencedError
-from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError
+from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError, refuse
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
-__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state"]
+__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table lock before it is retried
@@ -49,11 +50,15 @@ CREATED_CONCURRENTLY = (errors.UniqueViolation, errors.DuplicateSchema, errors.D
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationReport:
-    """Result of a run: the tags that it applied, in order, and the number of those applied before."""
+    """Result of a run: the tags that it applied, in order, and the number of those applied before.
+
+    ``other_line_endings`` are the tags of those applied before whose file had other line endings then.
+    """
 
     bundle: str
     applied: tuple[str, ...]
     already_applied: int
+    other_line_endings: tuple[str, ...] = ()
 
 
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
@@ -71,6 +76,13 @@ def read_plan(connection: Connection, bundle: Bundle) -> Plan:
         return make_plan(bundle, read_state(connection, bundle))
     except DriftError as drift:
         raise _with_changes(connection, bundle, drift) from None
+
+
+def report_up_to_date(bundle: Bundle, plan: Plan) -> MigrationReport:
+    """Return the report of a run that has nothing to do according to *plan*."""
+    return MigrationReport(
+        bundle=bundle.name, applied=(), already_applied=plan.applied, other_line_endings=plan.other_line_endings
+    )
 
 
 def _with_changes(connection: Connection, bundle: Bundle, drift: DriftError) -> DriftError:
@@ -126,8 +138,8 @@ def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, 
         )
     return LedgerAccessError(
         f"{bundle.name}: the record of the applied migrations cannot be read or written: {str(error).strip()}",
-        hint="Make sure that the database user may create schemas and write to the schemas drizzle and mosaic, then "
-        "run the command again.",
+        hint="Make sure that the database user may create schemas and write to the ledger "
+        f"{bundle.ledger} and to the schema mosaic, then run the command again.",
         details=details,
     )
 
@@ -158,14 +170,17 @@ class _Run:
     def run(self, lock_timeout: float) -> MigrationReport:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         before = read_plan(self._connection, self._bundle)
-        if before.up_to_date:
-            return MigrationReport(bundle=self._bundle.name, applied=(), already_applied=before.applied)
+        if before.up_to_date and self._ledger_is_current():
+            return report_up_to_date(self._bundle, before)
         with self._lock(lock_timeout) as waited:
             if waited > REPORT_WAIT:
                 self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             self.run_until_up_to_date()
         return MigrationReport(
-            bundle=self._bundle.name, applied=tuple(self.finished), already_applied=self.already_applied
+            bundle=self._bundle.name,
+            applied=tuple(self.finished),
+            already_applied=self.already_applied,
+            other_line_endings=before.other_line_endings,
         )
 
     def _report_holder(self, holder: LockHolder) -> None:
@@ -194,10 +209,13 @@ class _Run:
             plan = read_plan(self._connection, self._bundle)
             self.already_applied = plan.applied - len(self.finished)
             if plan.up_to_date:
+                if not self._ledger_is_current():
+                    self._create_tables()
                 return
             if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
                 plan_reported = True
+            refuse(plan)
             if self._shared:
                 refuse_session_dependent(plan)
             try:
@@ -209,11 +227,17 @@ class _Run:
             hint="Nothing was applied twice. Wait until they finish, then run " + command("storage status") + ".",
         )
 
-    def _run_plan(self, plan: Plan, rows: int) -> None:
+    def _ledger_is_current(self) -> bool:
+        return ledger.is_current(self._connection, self._bundle.ledger, self._bundle.migrations)
+
+    def _create_tables(self) -> None:
         try:
-            tables.create(self._connection, self._bundle.ledger)
+            tables.create(self._connection, self._bundle.ledger, self._bundle.migrations)
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
+
+    def _run_plan(self, plan: Plan, rows: int) -> None:
+        self._create_tables()
         executor = Executor(
             self._bundle,
             self._connection,

@@ -1,12 +1,12 @@
-"""Composes one message from many statements, each in its own transaction. Pure.
+"""Composes one message from many groups of statements, each in its own transaction. Pure.
 
 Theory of operation. PostgreSQL runs a simple-protocol message statement by statement and stops at the
 first error; explicit BEGIN and COMMIT inside it are honoured. A message of repeated::
 
-    BEGIN; <compare-and-set k → k + 1>; [ledger row;] <statement k + 1>; COMMIT;
+    BEGIN; <compare-and-set k → k + n>; [ledger row;] <statement k + 1>; …; <statement k + n>; COMMIT;
 
-therefore saves round trips, and each statement still commits together with its own progress. The server
-scans the message as a whole, so only chunks that end outside of quotes and comments may share one
+therefore saves round trips, and each group (mostly one statement) still commits together with its own progress. The
+server scans the message as a whole, so only chunks that end outside of quotes and comments may share one
 (`statement_traits.StatementTraits.plain`).
 """
 
@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mosaic_gateway.migrations.groups import Group, divide
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hashes, statement_digests
-from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [
     "PREPARE",
     "PREPARED",
-    "StatementBatch",
-    "StatementTask",
+    "GroupBatch",
+    "GroupTask",
     "TransactionTemplate",
     "compose",
     "execute",
@@ -33,20 +33,22 @@ __all__ = [
 ]
 
 PREPARED = "mosaic_advance"
-PREPARE = f"PREPARE {PREPARED} (text, text, text, int, int, text, text, text) AS "
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+PREPARE = f"PREPARE {PREPARED} (text, text, text, int, int, text, text, text, int) AS "
+#: Around the text of a read-only group: the records before and after it are written outside of the subtransaction.
+READ_ONLY = ("SAVEPOINT mosaic_group;", "SET TRANSACTION READ ONLY;")
+READ_ONLY_END = "RELEASE SAVEPOINT mosaic_group;"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatementTask:
-    """One statement of ``migration`` to run, with the prefix hashes ``before`` and ``after`` it.
+class GroupTask:
+    """One group of ``migration`` to run, with the prefix hashes ``before`` and ``after`` it.
 
     ``captures``: the session's settings are saved with the progress. ``role``: the role that earlier statements
-    set; the statement runs under it, while progress and ledger are written as the session user.
+    set; the group runs under it, while progress and ledger are written as the session user.
     """
 
     migration: Migration
-    statement: Statement
+    group: Group
     before: str
     after: str
     digests: str
@@ -54,13 +56,35 @@ class StatementTask:
     role: str | None = None
 
     @property
+    def statement(self) -> Statement:
+        """The first statement of the group."""
+        return self.group.statements[0]
+
+    @property
+    def text(self) -> str:
+        """The text of the first statement as it is sent."""
+        return self.group.texts[0]
+
+    @property
     def last(self) -> bool:
-        """Whether it is the last statement of its migration."""
-        return self.statement.number == len(self.migration.statements)
+        """Whether it is the last group of its migration."""
+        return self.group.last == len(self.migration.statements)
+
+    def statement_of(self, commands: int) -> Statement | None:
+        """Return the statement that was running after *commands* of the group's transaction had succeeded.
+
+        They are counted from the compare-and-set; None: the transaction was at its end.
+        """
+        done = commands - self.last - (self.role is not None) - len(READ_ONLY) * self.group.read_only
+        for statement, count in zip(self.group.statements, self.group.commands, strict=True):
+            done -= count
+            if done < 0:
+                return statement
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class StatementBatch:
+class GroupBatch:
     """A message, and the offsets in it (in characters) at which each statement's own text begins and ends."""
 
     text: str
@@ -81,9 +105,9 @@ class StatementBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionTemplate:
-    """The SQL that surrounds each statement in its transaction.
+    """The SQL that surrounds each group in its transaction.
 
-    ``settings`` follows BEGIN. ``advance`` returns the compare-and-set for eight values (SQL expressions), ``record``
+    ``settings`` follows BEGIN. ``advance`` returns the compare-and-set for nine values (SQL expressions), ``record``
     the INSERT of the ledger row, ``capture`` the statement that saves the session's settings.
     """
 
@@ -91,62 +115,79 @@ class TransactionTemplate:
     settings: str
     advance: Callable[[Sequence[str]], str]
     record: Callable[[Migration], str]
-    capture: Callable[[StatementTask], str]
+    capture: Callable[[GroupTask], str]
 
 
-def remaining_tasks(planned: PlannedMigration) -> Iterator[StatementTask]:
-    """Yield the statements of *planned* that are left to run."""
+def remaining_tasks(planned: PlannedMigration) -> Iterator[GroupTask]:
+    """Yield the groups of *planned* that are left to run."""
     migration = planned.migration
     hashes = prefix_hashes(migration.statements)
     digests = statement_digests(migration.statements)
     captures = False
-    for number, statement in enumerate(migration.statements):
-        traits = traits_of(statement.sql)
-        captures = captures or traits.captures
-        if number >= planned.start:
-            yield StatementTask(
+    for group in divide(migration.statements):
+        captures = captures or any(traits.captures for traits in group.traits)
+        if group.first > planned.start:
+            yield GroupTask(
                 migration=migration,
-                statement=statement,
-                before=hashes[number],
-                after=hashes[number + 1],
+                group=group,
+                before=hashes[group.first - 1],
+                after=hashes[group.last],
                 digests=digests,
-                captures=captures and traits.closed,  # what is not closed fails, and would swallow the capture
+                # What is not closed fails, and would swallow the capture.
+                captures=captures and all(traits.closed for traits in group.traits),
             )
 
 
-def compose(work: Sequence[StatementTask], template: TransactionTemplate) -> StatementBatch:
-    """Return the message that runs *work*, each statement in a transaction from *template*."""
+def compose(work: Sequence[GroupTask], template: TransactionTemplate) -> GroupBatch:
+    """Return the message that runs *work*, each group in a transaction from *template*."""
     parts: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     length = 0
 
-    def add(text: str) -> None:
+    def add(*texts: str) -> None:
         nonlocal length
-        parts.append(text)
-        length += len(text)
+        parts.extend(texts)
+        length += sum(map(len, texts))
 
     for index, item in enumerate(work):
-        add(BEGIN)
-        add(template.settings)
-        if item.role is not None:
-            add("SET LOCAL ROLE NONE;")
-        add(template.advance(_values(item, template.ledger_key)))
-        if item.last:
-            add(template.record(item.migration))
-        if item.role is not None:
-            add(f"SET LOCAL ROLE {quote_name(item.role)};")
-        starts.append(length)
-        add(item.statement.sql)
-        ends.append(length)
-        add("\n;")
+        add(*_before(item, template))
+        for text in item.group.texts:
+            starts.append(length)
+            add(text)
+            ends.append(length)
+            add("\n;")
+        if item.group.read_only:
+            add(READ_ONLY_END)
         if item.captures:
             add(template.capture(item))
         # After the capture, which would otherwise save it as a setting of the migration.
         if index == len(work) - 1 and any(other.last for other in work):
             add("SET LOCAL synchronous_commit = on;")
         add("COMMIT;")
-    return StatementBatch("".join(parts), tuple(starts), tuple(ends))
+    return GroupBatch("".join(parts), tuple(starts), tuple(ends))
+
+
+def _before(item: GroupTask, template: TransactionTemplate) -> Iterator[str]:
+    """Yield the SQL before the text of a group."""
+    yield _begin(item)
+    yield template.settings
+    if item.role is not None:
+        yield "SET LOCAL ROLE NONE;"
+    yield template.advance(_values(item, template.ledger_key))
+    if item.last:
+        yield template.record(item.migration)
+    if item.role is not None:
+        yield f"SET LOCAL ROLE {quote_name(item.role)};"
+    if item.group.read_only:
+        yield from READ_ONLY
+
+
+def _begin(item: GroupTask) -> str:
+    """Return the BEGIN of a group; it is read-only only after its records are written."""
+    modes = item.group.modes
+    deferrable = " DEFERRABLE" if modes.deferrable else ""
+    return f"BEGIN ISOLATION LEVEL {modes.isolation or 'READ COMMITTED'} READ WRITE{deferrable};"
 
 
 def execute(values: Sequence[str]) -> str:
@@ -154,12 +195,13 @@ def execute(values: Sequence[str]) -> str:
     return f"EXECUTE {PREPARED}({', '.join(values)});"
 
 
-def _values(item: StatementTask, ledger_key: str) -> tuple[str, ...]:
+def _values(item: GroupTask, ledger_key: str) -> tuple[str, ...]:
     migration = item.migration
     texts = (ledger_key, migration.tag, migration.hash)
-    numbers = (item.statement.number - 1, len(migration.statements))
+    numbers = (item.group.first - 1, len(migration.statements))
     hashes = (item.before, item.after, item.digests)
-    return (*map(quote_text, texts), *map(str, numbers), *map(quote_text, hashes))
+    count = len(item.group.statements)
+    return (*map(quote_text, texts), *map(str, numbers), *map(quote_text, hashes), str(count))
 
 
 def quote_text(value: str) -> str:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.migrations.model import Statement
-from mosaic_gateway.migrations.script import StatementTask, quote_text
+from mosaic_gateway.migrations.script import GroupTask, quote_text
 
 __all__ = [
     "RUNNER_SETTINGS",
@@ -50,13 +50,15 @@ def custom_names(statements: Sequence[Statement]) -> tuple[str, ...]:
     return tuple(sorted({name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}))
 
 
-def capture_sql(work: StatementTask, ledger_key: str, baseline: Mapping[str, str]) -> str:
+def capture_sql(work: GroupTask, ledger_key: str, baseline: Mapping[str, str]) -> str:
     """Return SQL that saves the session's settings in the progress row of *work*, in its transaction.
 
-    *baseline* are the settings of the clean session: only differences from it are saved. The role is read first
-    and then reset, because the role that the statement set may lack the privilege to write to the progress table.
+    *baseline* are the settings of the clean session: only differences from it are saved, and of what the group set for
+    its transaction the value saved before. The role is read first and then reset, because the role that the statement
+    set may lack the privilege to write to the progress table.
     """
-    names = custom_names(work.migration.statements[: work.statement.number])
+    local = sorted(work.group.local)
+    names = [name for name in custom_names(work.migration.statements[: work.group.last]) if name not in local]
     custom = "".join(f", {quote_text(name)}, current_setting({quote_text(name)}, true)" for name in names)
     known = ", ".join(
         f"({quote_text(name)}, {quote_text(value)})" for name, value in (baseline or RUNNER_SETTINGS).items()
@@ -65,10 +67,16 @@ def capture_sql(work: StatementTask, ledger_key: str, baseline: Mapping[str, str
         f"SELECT coalesce(jsonb_object_agg(name, setting), '{{}}') {SET} AND (name, setting) NOT IN (VALUES {known})"
     )
     others = f"jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
+    value = f"({settings}) || {others}"
+    if local:
+        listed = f"ARRAY[{', '.join(map(quote_text, local))}]::text[]"
+        entries = f"FROM jsonb_each(session) WHERE key = ANY({listed})"
+        saved = f"(SELECT coalesce(jsonb_object_agg(key, value), '{{}}') {entries})"
+        value = f"(({value}) - {listed}) || {saved}"
     row = f"ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)}"
     return (
         "SELECT set_config('mosaic.role', current_setting('role'), true); SET LOCAL ROLE NONE;"
-        f"UPDATE mosaic.migration_progress SET session = ({settings}) || {others} WHERE {row};"
+        f"UPDATE mosaic.migration_progress SET session = {value} WHERE {row};"
     )
 
 

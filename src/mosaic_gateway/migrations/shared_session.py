@@ -35,12 +35,13 @@ def refuse_session_dependent(plan: Plan) -> None:
     """Raise `SharedSessionError` if *plan* contains a statement that is only safe without other connections."""
     for planned in plan.pending:
         for statement in planned.migration.statements:
-            effect = "creates temporary objects" if traits_of(statement.sql).temporary else ""
-            if names := custom_names([statement]):
+            traits = traits_of(statement.sql)
+            effect = "creates temporary objects" if traits.temporary else ""
+            if traits.sets_session and (names := custom_names([statement])):
                 effect = f"sets {', '.join(names)}"
             if effect:
                 raise SharedSessionError(
-                    f"{planned.migration.tag}.sql, statement {statement.number}, line {statement.line} {effect} in its "
+                    f"{planned.migration.file}, statement {statement.number}, line {statement.line} {effect} in its "
                     "session; PGlite has only one session, and the gateway or another command is using it too",
                     hint="Nothing was run. Stop the gateway first: " + command("stop"),
                     details={"tag": planned.migration.tag, "statement": statement.number, "line": statement.line},

@@ -12,12 +12,17 @@ from itertools import pairwise
 from mosaic_gateway.migrations.lexer import Token, lex
 
 __all__ = [
+    "begins_create_temporary",
+    "block_of",
     "creates_temporary",
+    "drops_on_commit",
     "first_persistent",
     "first_words",
+    "is_cursor_of_transaction",
     "is_word",
     "may_set_session",
     "sets_session",
+    "starts_statement",
     "temporary_names",
 ]
 
@@ -41,6 +46,10 @@ NO_FUNCTION = frozenset({
 #: Words that create a cursor or a prepared statement.
 DECLARES = ("declare", "prepare")
 BEGINNINGS = ("begin", "then", "else", "loop")
+#: Forms of SET whose effect ends with the transaction.
+SET_LOCALLY = ("local", "transaction", "constraints")
+#: Statements whose effect ends with the transaction, beside SET and DECLARE.
+SCOPED = ("lock", "savepoint", "release", "fetch", "move", "close")
 
 
 def is_word(token: Token, *texts: str) -> bool:
@@ -59,12 +68,12 @@ def first_words(statement: Tokens, count: int) -> tuple[str, ...]:
 
 
 def sets_session(statement: Tokens) -> bool:
-    """Return whether *statement*, or one in its DO block, is a SET, RESET or DISCARD."""
+    """Return whether *statement*, or one in its DO block, is a SET, RESET or DISCARD that outlives the transaction."""
     if is_word(statement[0], *SESSION_WORDS):
-        return True
+        return not _sets_locally(statement)
     return any(
-        is_word(token, *SESSION_WORDS) and (index == 0 or is_word(inner[index - 1], *BEGINNINGS))
-        for inner in _body(statement)
+        is_word(token, *SESSION_WORDS) and starts_statement(inner, index) and not _sets_locally(inner[index:])
+        for inner in block_of(statement)
         for index, token in enumerate(inner)
     )
 
@@ -76,20 +85,52 @@ def may_set_session(statement: Tokens) -> bool:
     words = [token.text for token in statement if token.kind == "word"]
     if "language" in words and "plpgsql" not in words:
         return True
-    return any(is_word(token, *EVALUATES) for inner in _body(statement) for token in inner)
+    return any(is_word(token, *EVALUATES) for inner in block_of(statement) for token in inner)
 
 
 def creates_temporary(statement: Tokens) -> bool:
     """Return whether *statement*, or one in its DO block, creates objects that end with the session."""
-    words = first_words(statement, 5)
-    if is_word(statement[0], *DECLARES) or _begins_create_temporary(words) or _selects_into_temporary(statement):
+    if is_word(statement[0], *DECLARES):
+        return not is_cursor_of_transaction(statement)
+    if _creates_temporary(statement):
         return True
     return any(
-        _begins_create_temporary(first_words(inner[index:], 5)) or _selects_into_temporary(inner)
-        for inner in _body(statement)
+        _creates_temporary(inner[index:])
+        for inner in block_of(statement)
         for index, token in enumerate(inner)
         if is_word(token, "create") or index == 0
     )
+
+
+def _creates_temporary(statement: Tokens) -> bool:
+    if begins_create_temporary(first_words(statement, 5)):
+        return drops_on_commit(statement) != "DROP"
+    return _selects_into_temporary(statement)
+
+
+def is_cursor_of_transaction(statement: Tokens) -> bool:
+    """Return whether *statement* is a DECLARE of a cursor that is closed with its transaction."""
+    words = [token.text for token in statement if token.kind == "word"]
+    held = any(pair == ("with", "hold") for pair in pairwise(words))
+    return is_word(statement[0], "declare") and not held
+
+
+def drops_on_commit(statement: Tokens) -> str | None:
+    """Return ``DROP`` or ``DELETE ROWS`` if *statement* has such an ON COMMIT clause, None if it has not."""
+    words = [token.text if token.kind == "word" else "" for token in statement]
+    for index, pair in enumerate(pairwise(words)):
+        if pair == ("on", "commit") and words[index + 2 : index + 3] in (["drop"], ["delete"]):
+            return "DROP" if words[index + 2] == "drop" else "DELETE ROWS"
+    return None
+
+
+def starts_statement(tokens: Tokens, index: int) -> bool:
+    """Return whether the token at *index* is the first one of a statement, at the top level or in a block."""
+    return index == 0 or is_word(tokens[index - 1], *BEGINNINGS)
+
+
+def _sets_locally(statement: Tokens) -> bool:
+    return is_word(statement[0], "set") and len(statement) > 1 and is_word(statement[1], *SET_LOCALLY)
 
 
 def first_persistent(chunks: Sequence[Sequence[Tokens]]) -> int | None:
@@ -109,7 +150,9 @@ def temporary_names(statements: Sequence[Tokens]) -> set[str] | None:
     names: set[str] = set()
     for statement in statements:
         words = first_words(statement, 5)
-        if _begins_create_temporary(words):
+        if drops_on_commit(statement) == "DROP" or is_cursor_of_transaction(statement):
+            continue
+        if begins_create_temporary(words):
             created = _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
         elif is_word(statement[0], *DECLARES):
             created = _names_after(statement, DECLARES, within=1)
@@ -131,10 +174,10 @@ def _ends_with_session(statement: Tokens, created: set[str]) -> bool:
     if any(is_word(token, *CHANGES) for token in statement[2:]) or _calls_function(statement):
         return False
     words = first_words(statement, 5)
-    if _begins_create_temporary(words):
+    if begins_create_temporary(words):
         created |= _names_after(statement, ("table", "view", "sequence", "exists"), within=8)
         return True
-    return is_word(statement[0], *DECLARES) or bool(_changed(statement, words) & created)
+    return is_word(statement[0], *DECLARES, *SCOPED) or bool(_changed(statement, words) & created)
 
 
 def _changed(statement: Tokens, words: tuple[str, ...]) -> set[str]:
@@ -160,7 +203,8 @@ def _names_after(statement: Tokens, words: tuple[str, ...], *, within: int) -> s
     return names
 
 
-def _begins_create_temporary(words: tuple[str, ...]) -> bool:
+def begins_create_temporary(words: tuple[str, ...]) -> bool:
+    """Return whether a statement with these leading *words* is a CREATE TEMP in any spelling."""
     if words[:1] != ("create",):
         return False
     return next((word for word in words[1:] if word not in BEFORE_TEMPORARY), None) in TEMPORARY
@@ -176,7 +220,7 @@ def _selects_into_temporary(statement: Tokens) -> bool:
     return any(is_word(token, *TEMPORARY) for index in positions for token in statement[index + 1 : index + 3])
 
 
-def _body(statement: Tokens) -> tuple[Tokens, ...]:
+def block_of(statement: Tokens) -> tuple[Tokens, ...]:
     """Return the statements in the body of a DO block, empty for any other statement."""
     if not is_word(statement[0], "do"):
         return ()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 
 from mosaic_gateway.migrations import advisory_lock, ledger, progress
 from mosaic_gateway.migrations.bundle import LedgerName
+from mosaic_gateway.migrations.model import Migration
 
 __all__ = ["create"]
 
 
-def create(connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName) -> None:
+def create(
+    connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName, migrations: Sequence[Migration] = ()
+) -> None:
     """Create what is missing of ledger and progress table, in one transaction that runs alone.
+
+    The format of the ledger is that of drizzle 1.0 if *migrations* have its layout (`ledger.create`).
 
     PostgreSQL derives the names of a serial column's sequence and of a primary key's index. If another session creates
     the same table at that moment, the derived name is taken and gets a number, although the table is then created only
@@ -19,5 +26,5 @@ def create(connection: psycopg.Connection[tuple[object, ...]], ledger_name: Ledg
     """
     with connection.transaction():
         advisory_lock.lock_creation(connection)
-        ledger.create(connection, ledger_name)
+        ledger.create(connection, ledger_name, migrations)
         progress.create(connection)

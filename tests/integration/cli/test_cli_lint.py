@@ -48,7 +48,7 @@ def test_the_packaged_bundles() -> None:
     result = ask("lint", "--strict", code=0)["result"]
     assert result == {
         "errors": 0, "warnings": 0, "strict": True,
-        "bundles": [{"name": "gateway", "findings": []}, {"name": "storage", "findings": []}],
+        "bundles": [{"name": name, "profile": "release", "findings": []} for name in ("gateway", "storage")],
     }  # fmt: skip
     assert run("lint", code=0).stdout == "0 errors, 0 warnings\n"
 
@@ -56,7 +56,7 @@ def test_the_packaged_bundles() -> None:
 def test_errors(folder: Path) -> None:
     """Errors exit with code 4; each has file, line, rule, reason and replacement, in plain and JSON output."""
     (folder / "0000_first.sql").write_text("SELECT 1;\n--> statement-breakpoint\nDROP TABLE users;\n")
-    envelope = ask("lint", folder, code=4)
+    envelope = ask("lint", folder, "--profile", "release", code=4)
     assert envelope["error"]["code"] == "LINT_FAILED"
     assert envelope["error"]["details"] == {"errors": 1, "warnings": 0, "rules": ["drop-table"]}
     (bundle,) = envelope["result"]["bundles"]
@@ -64,12 +64,26 @@ def test_errors(folder: Path) -> None:
     assert bundle["name"] == "my-bundle"
     assert list(finding) == ["file", "line", "rule", "severity", "why", "instead"]
     assert (finding["file"], finding["line"], finding["rule"]) == ("0000_first.sql", 3, "drop-table")
-    done = run("lint", folder, code=4)
+    done = run("lint", folder, "--profile", "release", code=4)
     assert done.stdout == (
         f"my-bundle/0000_first.sql:3: error [drop-table] {finding['why']}\n    instead: {finding['instead']}\n"
         "1 errors, 0 warnings\n"
     )
     assert done.stderr.startswith("error [LINT_FAILED]: ")
+
+
+def test_profiles(folder: Path) -> None:
+    """Without a hash lock the profile is safety, which does not ask what other programs use; with a lock, release."""
+    (folder / "0000_first.sql").write_text("DROP TABLE users;\n")
+    assert ask("lint", folder, code=0)["result"]["bundles"] == [
+        {"name": "my-bundle", "profile": "safety", "findings": []}
+    ]
+    subprocess.run([sys.executable, "-P", "-m", "mosaic_gateway.migrations.gate", folder], check=True, timeout=LIMIT)
+    (bundle,) = ask("lint", folder, code=4)["result"]["bundles"]
+    assert bundle["profile"] == "release"
+    assert "programs of the version before" in bundle["findings"][0]["why"]
+    run("lint", folder, "--profile", "safety", code=0)
+    run("lint", folder, "--profile", "other", code=2)
 
 
 def test_warnings(folder: Path) -> None:
@@ -87,7 +101,7 @@ def test_without_the_parser(folder: Path, tmp_path: Path) -> None:
     done = run("lint", folder, "--json", code=3, env={"PYTHONPATH": path})
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "LINT_PARSER_MISSING"
-    assert "pip install 'mosaic-gateway[lint]'" in error["hint"]
+    assert error["hint"] == f"Install it: {sys.executable} -m pip install 'mosaic-gateway[lint]'"
 
 
 def test_wrong_folders(tmp_path: Path) -> None:
@@ -121,6 +135,6 @@ def test_new_refuses(folder: Path) -> None:
     assert error["code"] == "WHEN_REVERSED"
     assert "clock" in error["hint"]
     assert ask("new", "a/b", "--dir", folder, code=2)["error"]["code"] == "MIGRATION_NAME_INVALID"
-    (folder / "stray.sql").write_text("")
+    (folder / "0000_first.sql").unlink()
     assert ask("new", "x", "--dir", folder, code=7)["error"]["code"] == "BUNDLE_FAULTY"
     assert json.loads(path.read_text()) == journal

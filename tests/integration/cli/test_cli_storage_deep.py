@@ -68,6 +68,111 @@ def test_plan_shows_every_statement_and_writes_nothing(nowhere: Place, folder: P
     assert "    3. line 5: INSERT INTO notes SELECT missing FROM notes\n" in done.out
 
 
+def test_a_file_that_the_journal_does_not_name_is_a_warning(nowhere: Place, folder: Path, database: str) -> None:
+    """Plan, status and migrate name the file, before and after the run, as JSON and as text."""
+    (folder / "0000_notes.sql").write_text("SELECT 1")
+    (folder / "0001_left_over.sql").write_text("SELECT 1 / 0")
+    warning = "0001_left_over.sql has no entry in the journal: it never runs"
+    for verb in ("plan", "status", "migrate", "plan", "status", "migrate"):
+        assert [bundle["warnings"] for bundle in ask(nowhere, verb, folder, database)["bundles"]] == [[warning]]
+        done = nowhere.run("storage", verb, "--from", str(folder), "--database-url", database)
+        assert (done.code, f"warning: {warning}\n" in done.out) == (0, True)
+
+
+def test_two_folders_in_one_database(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """Each has a ledger of its own, --ledger; in a shared one, the second folder is refused as foreign."""
+    tmp_path.chmod(0o755)
+    folders = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        (folder / "meta").mkdir(parents=True)
+        journal = {"entries": [{"idx": 0, "when": 1700000000000, "tag": "0000_init"}]}
+        (folder / "meta" / "_journal.json").write_text(json.dumps(journal))
+        (folder / "0000_init.sql").write_text(f"CREATE TABLE {name} ()--> statement-breakpoint\nSELECT 1")
+        folders.append(folder)
+    one, two = folders
+    (two / "0000_init.sql").rename(two / "0000_first.sql")
+    (two / "meta" / "_journal.json").write_text(json.dumps(journal).replace("0000_init", "0000_first"))
+    ask(nowhere, "migrate", one, database)
+    for verb in ("plan", "migrate", "status"):
+        error = ask(nowhere, verb, two, database, code=7)
+        assert error["code"] == "LEDGER_UNKNOWN_ROW"
+        assert "another application records its migrations there" in error["message"]
+        assert "--ledger NAME" in error["hint"]
+        assert "mosaic-gateway storage status --from" in error["hint"]
+    for words, table in ((("--ledger", "__two"), "drizzle.__two"), (("--ledger", "own.Ledger"), 'own."Ledger"')):
+        assert len(ask(nowhere, "plan", two, database, *words)["bundles"][0]["pending"]) == 1
+        assert ask(nowhere, "migrate", two, database, *words)["bundles"][0]["applied"] == ["0000_first"]
+        states = ask(nowhere, "status", two, database, *words)["bundles"][0]
+        assert (states["ledger_rows"], states["migrations"][0]["state"]) == (1, "applied")
+        with psycopg.connect(database, autocommit=True) as connection:
+            assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,)
+            connection.execute("DROP TABLE two")
+    assert ask(nowhere, "plan", one, database)["bundles"][0]["pending"] == []
+    (two / "0000_first.sql").write_text("SELECT 2")
+    hint = ask(nowhere, "migrate", two, database, "--ledger", "own.Ledger", code=7)["hint"]
+    assert "pip" not in hint
+    error = ask(nowhere, "baseline", two, database, "--to", "0000_first", "--ledger", "own.Ledger", code=7)
+    assert f"storage status --from {two} --ledger own.Ledger --database-url …" in error["hint"]
+
+
+@pytest.mark.slow
+def test_a_baseline_with_a_ledger_in_the_schema_public(nowhere: Place, folder: Path, database: str) -> None:
+    """The ledger's table is not part of the comparison."""
+    (folder / "0000_notes.sql").write_text("CREATE TABLE notes ()")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE notes ()")
+    words = ("--ledger", "public.applied")
+    result = ask(nowhere, "baseline", folder, database, "--to", "0000_notes", *words)
+    assert (result["differences"], result["written"]) == ([], True)
+    assert ask(nowhere, "plan", folder, database, *words)["bundles"][0]["pending"] == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", ".b", "a.b.c", "x" * 64])
+def test_a_ledger_that_is_no_table_name(nowhere: Place, folder: Path, database: str, name: str) -> None:
+    """A wrong name, and --ledger without --from, are usage errors."""
+    words = ("storage", "plan", "--database-url", database, "--ledger", name)
+    assert nowhere.run(*words, "--from", str(folder)).code == 2
+    assert "--ledger needs --from" in nowhere.ask(*words[:-1], "own", code=2)["message"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("\n", "\r\n"), ("\r\n", "\n")])
+def test_other_line_endings_are_a_warning(nowhere: Place, folder: Path, database: str, before: str, after: str) -> None:
+    """A file that was applied with other line endings is applied; plan, status, migrate and baseline say so."""
+    file, text = folder / "0000_notes.sql", "CREATE TABLE notes (\n  n integer\n);\n"
+    file.write_bytes(text.replace("\n", before).encode())
+    ask(nowhere, "migrate", folder, database)
+    file.write_bytes(text.replace("\n", after).encode())
+    for verb in ("plan", "status", "migrate"):
+        [bundle] = ask(nowhere, verb, folder, database)["bundles"]
+        assert "0000_notes" in bundle["warnings"][0]
+        assert "other line endings" in bundle["warnings"][0]
+        assert verb != "status" or bundle["migrations"][0]["state"] == "applied"
+        done = nowhere.run("storage", verb, "--from", str(folder), "--database-url", database)
+        assert f"warning: {bundle['warnings'][0]}\n" in done.out
+    error = ask(nowhere, "baseline", folder, database, "--to", "0000_notes", code=7)
+    assert error["code"] == "LEDGER_NOT_EMPTY"
+    assert "1 for these files with other line endings" in error["message"]
+
+
+def test_a_folder_of_drizzle_kit_1(nowhere: Place, database: str, tmp_path: Path) -> None:
+    """A migration that ``storage new`` added to a folder in 1.0's layout is planned, applied and shown as applied."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "drizzle"
+    (folder / "20260101000000_a").mkdir(parents=True)
+    (folder / "20260101000000_a" / "migration.sql").write_text("CREATE TABLE a (id int)")
+    folder.chmod(0o777)
+    created = nowhere.ask("storage", "new", "--dir", str(folder), "b")
+    assert Path(created["file"]).read_text().startswith(f"-- {created['tag']}\n")
+    tags = ["20260101000000_a", created["tag"]]
+    assert [one["tag"] for one in ask(nowhere, "plan", folder, database)["bundles"][0]["pending"]] == tags
+    assert ask(nowhere, "migrate", folder, database)["bundles"][0]["applied"] == tags
+    states = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"]
+    assert [(one["tag"], one["state"]) for one in states] == [(tag, "applied") for tag in tags]
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT name FROM drizzle.__drizzle_migrations").fetchall() == [(t,) for t in tags]
+
+
 def test_plan_equals_what_runs(nowhere: Place, database: str) -> None:
     """Migrate applies what plan lists, and then plan lists nothing."""
     planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]

@@ -107,6 +107,16 @@ def test_a_drizzle_folder(tmp_path: Path) -> None:
     assert not (tmp_path / LOCK_NAME).exists()
 
 
+def test_a_file_that_the_journal_does_not_name(tmp_path: Path) -> None:
+    """Without a hash lock it is left alone, and its name is not used again."""
+    new_migration(tmp_path, "a", now=1)
+    (tmp_path / "0001_left_over.sql").write_text("SELECT 1;")
+    with pytest.raises(BundleFaultyError, match=r"0001_left_over\.sql exists"):
+        new_migration(tmp_path, "left over", now=2)
+    assert new_migration(tmp_path, "b", now=2).tag == "0001_b"
+    assert (tmp_path / "0001_left_over.sql").read_text() == "SELECT 1;"
+
+
 @pytest.mark.parametrize("behind", [0, 1, 1_000_000_000])
 def test_a_reversed_when_is_refused(folder: Path, behind: int) -> None:
     """Nothing is changed if the clock is not past the newest entry, which here is not the last one."""

@@ -120,6 +120,18 @@ def test_a_damaged_bundle_is_refused(
     assert caught.value.hint
 
 
+def test_only_the_package_is_reinstalled(shipped: dict[str, bytes], tmp_path: Path) -> None:
+    """The hint for a damaged folder names its lock, not this package."""
+    for name, content in {**shipped, "0003_api_tokens.sql": b"SELECT 1;"}.items():
+        path = tmp_path / "gateway" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match="differs from the hash lock") as caught:
+        Bundle.from_directory(tmp_path / "gateway")
+    assert "pip" not in str(caught.value.hint)
+    assert (Bundle.load("gateway").packaged, load(shipped).packaged) == (True, False)
+
+
 def test_a_bundle_without_any_sql_is_refused() -> None:
     """A package without SQL files is not accepted as an empty schema."""
     with pytest.raises(BundleError, match="no SQL file"):

@@ -46,9 +46,10 @@ TABLE = [
         "ALTER SYSTEM SET work_mem = '1MB'", "ALTER DATABASE d SET TABLESPACE x",
         "ALTER SUBSCRIPTION x REFRESH PUBLICATION",
     )),
+    *((sql, Statement(kind=Kind.COMMITS)) for sql in ("CALL p()", "DO $$ BEGIN COMMIT; END $$")),
     *((sql, Statement(kind=Kind.UNKNOWN)) for sql in (
-        "CALL p()", "CREATE TABLE t (n integer)", "DROP TABLE t", "ALTER TABLE t ADD COLUMN n integer",
-        "ALTER TYPE e ADD VALUE 'x'", "SELECT 1", "", "-- nothing", "DO $$ BEGIN COMMIT; END $$",
+        "CREATE TABLE t (n integer)", "DROP TABLE t", "ALTER TABLE t ADD COLUMN n integer",
+        "ALTER TYPE e ADD VALUE 'x'", "SELECT 1", "", "-- nothing",
         "CREATE INDEX CONCURRENTLY i ON t (a); SELECT 1", "VACUUM; VACUUM", "CREATE INDEX CONCURRENTLY i ON t ('",
         "CREATE", "DROP", "ALTER", "ALTER TABLE t", "DROP INDEX CONCURRENTLY a, b", "DROP DATABASE",
         "CREATE INDEX CONCURRENTLY",

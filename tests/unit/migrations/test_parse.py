@@ -92,6 +92,7 @@ def test_journal_entries_are_in_array_order() -> None:
     ("journal", "message"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[]", "entries"),
         ('{"entries": {}}', "entries"),
         ('{"entries": [7]}', "entry 0 has no usable tag"),

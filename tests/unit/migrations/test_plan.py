@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -152,6 +153,57 @@ def test_an_older_foreign_row_is_unknown() -> None:
         with pytest.raises(UnknownRowError) as caught:
             pending(bundle, *rows)
         assert caught.value.details["rows"] == [{"hash": "f" * 64, "when": 3}]
+
+
+def progress_of(tag: str, content: str) -> LedgerState:
+    """Return a state in which this runner applied *content* as *tag*; the ledger has its row, of time 1."""
+    digest = file_hash(content.encode())
+    row = ProgressRow(tag=tag, hash=digest, applied=1, total=1, prefix="")
+    return LedgerState(applied=(AppliedRow(hash=digest, when=1),), progress={tag: row})
+
+
+def test_a_file_that_was_never_applied_is_no_drift() -> None:
+    """A ledger without any row of the bundle is another application's, also if a row has the time of a file.
+
+    Files of a common template, and times made by hand, are equal.
+    """
+    foreign = bundle_of((1, "SELECT 'other'"), (9, "SELECT 'application'"))
+    bundle = bundle_of((1, "SELECT 1;"), (2, "SELECT 2;"))
+    with pytest.raises(UnknownRowError) as caught:
+        pending(bundle, *rows_of(foreign, 0, 1))
+    assert "another application records its migrations there" in caught.value.message
+    assert "or m0, whose time a row has, was changed after it was applied" in caught.value.message
+    assert "--ledger NAME" in str(caught.value.hint)
+    with pytest.raises(UnknownRowError) as caught:
+        pending(bundle, *rows_of(foreign, 1))
+    assert "changed" not in caught.value.message
+    with pytest.raises(UnknownRowError, match="another application"):
+        make_plan(bundle, progress_of("its_own_tag", "SELECT 'other'"))
+
+
+def test_a_file_that_this_runner_applied_is_drift() -> None:
+    """Its progress proves that it was applied, although no row of the ledger is one of the bundle's."""
+    with pytest.raises(DriftError) as caught:
+        make_plan(bundle_of((1, "SELECT 1; -- edited")), progress_of("m0", "SELECT 1;"))
+    assert caught.value.details["tags"] == ["m0"]
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_hints_suit_whose_migrations_they_are(packaged: bool) -> None:
+    """pip and this package are named only if its own migrations are refused."""
+    bundle = replace(bundle_of((1, "SELECT 1;"), (2, "SELECT 2; -- edited")), packaged=packaged)
+    states = (
+        (DriftError, (*rows_of(bundle, 0), AppliedRow(hash="f" * 64, when=2))),
+        (DatabaseNewerError, (*rows_of(bundle, 0, 1), AppliedRow(hash="f" * 64, when=3))),
+        (UnknownRowError, (*rows_of(bundle, 0), AppliedRow(hash="f" * 64, when=-5))),
+        (UnknownRowError, (AppliedRow(hash="f" * 64, when=-5),)),
+    )
+    for kind, rows in states:
+        with pytest.raises(kind) as caught:
+            pending(bundle, *rows)
+        text = f"{caught.value.message} {caught.value.hint}"
+        assert packaged or not any(word in text for word in ("pip ", "package", "reinstall"))
+        assert not (packaged and "--ledger" in text)
 
 
 def half_applied(bundle: Bundle, count: int) -> LedgerState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+from mosaic_gateway.migrations.matching import drizzle_name
 from mosaic_gateway.migrations.model import AppliedRow, LedgerState, Migration
 from mosaic_gateway.migrations.parse import split
 from mosaic_gateway.migrations.plan import DriftError, UnknownRowError, make_plan
@@ -29,6 +30,17 @@ def test_an_edited_file_is_identified_by_its_truncated_time() -> None:
     with pytest.raises(DriftError) as caught:
         make_plan(BUNDLE, LedgerState(applied=(TRUNCATED[0], edited)))
     assert caught.value.details["tags"] == ["m1"]
+
+
+def test_a_name_identifies_an_edited_file() -> None:
+    """drizzle 1.0 takes a file with that name for applied, so a row with the name is the file's, whatever its time."""
+    row = AppliedRow(hash="another", when=5, name=drizzle_name(MIGRATIONS[1]))
+    with pytest.raises(DriftError) as caught:
+        make_plan(BUNDLE, LedgerState(applied=(row,)))
+    assert caught.value.details["tags"] == ["m1"]
+    with pytest.raises(UnknownRowError) as unknown:
+        make_plan(BUNDLE, LedgerState(applied=(AppliedRow(hash="another", when=5, name="its own"),)))
+    assert unknown.value.details["rows"] == [{"hash": "another", "when": 5, "name": "its own"}]
 
 
 def test_a_time_within_the_same_second_is_another_file() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,7 +9,6 @@ from mosaic_gateway.migrations.model import Migration, PlannedMigration, Stateme
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway.migrations.progress import advance
 from mosaic_gateway.migrations.script import (
-    StatementTask,
     TransactionTemplate,
     compose,
     execute,
@@ -95,9 +96,7 @@ def test_settings_are_saved_after_the_first_change() -> None:
 def test_a_role_applies_to_the_statement_only() -> None:
     """Progress and ledger are written without it."""
     first = next(remaining_tasks(planned(["A"])))
-    item = StatementTask(
-        migration=first.migration, statement=first.statement, before="", after="", digests="", role='a "b"'
-    )
+    item = replace(first, role='a "b"')
     text = compose([item], TEMPLATE).text
     order = ["SET LOCAL ROLE NONE;", "EXECUTE", "INSERT m0", 'SET LOCAL ROLE "a ""b""";', "A\n;", "COMMIT;"]
     assert sorted(order, key=text.index) == order
@@ -112,7 +111,7 @@ def test_quoting() -> None:
 
 def test_values_of_the_compare_and_set_are_inserted_literally() -> None:
     """A dollar sign and digit in a value are not replaced as a parameter."""
-    values = [f"'v{number}$2'" for number in range(1, 9)]
+    values = [f"'v{number}$2'" for number in range(1, 10)]
     text = advance(values)
     for value in values:
         assert value in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,16 +26,7 @@ __all__ = ["baseline"]
 @click.option("--accept-differences", is_flag=True, help="Write the ledger even if the schemas differ.")
 @click.option("--dry-run", is_flag=True, help="Only compare the schemas; write nothing.")
 @database_verb("storage baseline")
-def baseline(
-    home: Home,
-    *,
-    tag: str,
-    accept_differences: bool,
-    dry_run: bool,
-    folder: Path | None,
-    database_url: str | None,
-    database_url_file: Path | None,
-) -> Outcome:
+def baseline(home: Home, *, tag: str, accept_differences: bool, dry_run: bool, **where: Any) -> Outcome:
     """Record the migrations up to TAG as applied, after comparing the database with the schema that they create.
 
     For the comparison the migrations are run in a scratch database on the same server, which is then dropped (PGlite:
@@ -52,9 +42,7 @@ def baseline(
     from mosaic_gateway.migrations.baselining import scratch_on
 
     with (
-        open_target(
-            home, "baseline", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as target,
+        open_target(home, "baseline", **where) as target,
         migrations_locked(target.config, DEFAULT_LOCK_TIMEOUT),
     ):
         bundle = bundle_with(target, tag)

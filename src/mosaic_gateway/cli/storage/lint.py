@@ -29,21 +29,33 @@ class LintFailedError(MigrationError):
 @click.argument(
     "directory", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="[DIR]", required=False
 )
+@click.option(
+    "--profile",
+    type=click.Choice(["safety", "release"]),
+    help="Report what would fail, or run otherwise than with drizzle-orm (safety), or also what breaks programs of the "
+    "version before (release). Default: release for a folder with a hash lock, otherwise safety.",
+)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @verb("storage lint", at_home=lambda _options: False)
-def lint(home: Home, *, directory: Path | None, strict: bool) -> Outcome:
+def lint(home: Home, *, directory: Path | None, profile: str | None, strict: bool) -> Outcome:
     """Check the migration files of DIR, by default those of this package, for unsafe statements.
 
     Reads only the files: no installation and no database is needed. Requires the extra "lint".
     """
-    from mosaic_gateway.migrations.lint.engine import lint_bundle_files
+    from mosaic_gateway.migrations.lint.engine import default_profile, lint_bundle_files
+    from mosaic_gateway.migrations.lint.finding import Profile
 
     del home
-    findings_by_bundle = {name: lint_bundle_files(contents) for name, contents in _bundles(directory)}
+    findings_by_bundle: dict[str, tuple[LintFinding, ...]] = {}
+    profiles: dict[str, str] = {}
+    for name, contents in _bundles(directory):
+        chosen = default_profile(contents) if profile is None else Profile(profile)
+        findings_by_bundle[name], profiles[name] = lint_bundle_files(contents, profile=chosen), str(chosen)
     errors = sum(_count(findings, "error") for findings in findings_by_bundle.values())
     warnings = sum(_count(findings, "warning") for findings in findings_by_bundle.values())
     bundles = [
-        {"name": name, "findings": [one.to_dict() for one in findings]} for name, findings in findings_by_bundle.items()
+        {"name": name, "profile": profiles[name], "findings": [one.to_dict() for one in findings]}
+        for name, findings in findings_by_bundle.items()
     ]
     return Outcome(
         result={"errors": errors, "warnings": warnings, "strict": strict, "bundles": bundles},

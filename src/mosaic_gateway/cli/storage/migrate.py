@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.reporter import reporter
 from mosaic_gateway.cli.storage.progress_output import event_printer
-from mosaic_gateway.cli.storage.target import database_verb, open_target
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 
@@ -29,16 +28,8 @@ __all__ = ["migrate"]
     help="Seconds to wait for another migration run.",
 )
 @database_verb("storage migrate", passes_as_json=True)
-def migrate(
-    home: Home,
-    *,
-    as_json: bool,
-    lock_timeout: float,
-    folder: Path | None,
-    database_url: str | None,
-    database_url_file: Path | None,
-) -> Outcome:
-    """Apply the pending migrations. The gateway does the same whenever it starts.
+def migrate(home: Home, *, as_json: bool, lock_timeout: float, **where: Any) -> Outcome:
+    """Apply the pending migrations. The gateway does the same with its own whenever it starts.
 
     An installation of another version is refused: the command upgrade migrates it, with backup and rollback.
 
@@ -48,13 +39,11 @@ def migrate(
     from mosaic_gateway.gateway.migration_file_lock import migrations_locked
     from mosaic_gateway.gateway.schema import apply_bundles
 
-    if folder is None and database_url is None and database_url_file is None:
+    if not any(where.values()):
         refuse_other_version(home)
     with (
         reporter() as report,
-        open_target(
-            home, "migrate", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as target,
+        open_target(home, "migrate", **where) as target,
         migrations_locked(target.config, lock_timeout),
     ):
         reports = apply_bundles(
@@ -66,16 +55,27 @@ def migrate(
             on_event=event_printer(report, as_json=as_json),
         )
         engine = target.engine
+        results = [
+            (done, bundle_warnings(bundle, done.other_line_endings))
+            for bundle, done in zip(target.bundles, reports, strict=True)
+        ]
     return Outcome(
         result={
             "engine": str(engine),
             "bundles": [
-                {"bundle": r.bundle, "applied": list(r.applied), "already_applied": r.already_applied} for r in reports
+                {
+                    "bundle": done.bundle,
+                    "applied": list(done.applied),
+                    "already_applied": done.already_applied,
+                    "warnings": warnings,
+                }
+                for done, warnings in results
             ],
         },
         lines=(
-            *(_summary(r, engine) for r in reports),
-            *(("The gateway applies pending migrations whenever it starts.",) if folder is None else ()),
+            *(f"{done.bundle}: warning: {warning}" for done, warnings in results for warning in warnings),
+            *(_summary(done, engine) for done, _ in results),
+            *(("The gateway applies pending migrations whenever it starts.",) if where["folder"] is None else ()),
         ),
     )
 

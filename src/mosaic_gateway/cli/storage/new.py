@@ -29,6 +29,8 @@ __all__ = ["new"]
 def new(home: Home, *, name: str, directory: Path) -> Outcome:
     """Create the next migration, called NAME: its file and its journal entry; updates the hash lock if there is one.
 
+    In a folder in the layout of drizzle-kit 1.0, which has no journal, it is a folder named by the time.
+
     Works only on the folder: no installation is needed.
     """
     from mosaic_gateway.migrations.authoring import new_migration

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import database_verb, open_target
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.layout import Home
 
 if TYPE_CHECKING:
@@ -21,15 +20,11 @@ __all__ = ["plan"]
 @click.command(short_help="Show the statements that migrate would run; write nothing.")
 @click.option("--sql", "full", is_flag=True, help="Show the full text of the statements.")
 @database_verb("storage plan")
-def plan(
-    home: Home, *, full: bool, folder: Path | None, database_url: str | None, database_url_file: Path | None
-) -> Outcome:
+def plan(home: Home, *, full: bool, **where: Any) -> Outcome:
     """Show what migrate would run, statement by statement. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan
 
-    with open_target(
-        home, "plan", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as target:
+    with open_target(home, "plan", **where) as target:
         plans = [(bundle, read_plan(target.connection, bundle)) for bundle in target.bundles]
     lines = [line for bundle, pending in plans for line in _lines(bundle, pending, full=full)]
     return Outcome(result={"bundles": [_describe(bundle, pending) for bundle, pending in plans]}, lines=tuple(lines))
@@ -39,6 +34,7 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
     return {
         "bundle": bundle.name,
         "applied": plan.applied,
+        "warnings": bundle_warnings(bundle, plan.other_line_endings),
         "pending": [
             {
                 "tag": planned.migration.tag,
@@ -54,9 +50,9 @@ def _describe(bundle: Bundle, plan: Plan) -> dict[str, Any]:
 
 
 def _lines(bundle: Bundle, plan: Plan, *, full: bool) -> list[str]:
-    if plan.up_to_date:
-        return [f"{bundle.name}: up to date, {plan.applied} applied"]
-    lines = [f"{bundle.name}: {len(plan.pending)} to apply, {plan.applied} applied"]
+    pending = "up to date" if plan.up_to_date else f"{len(plan.pending)} to apply"
+    lines = [f"{bundle.name}: {pending}, {plan.applied} applied"]
+    lines += [f"  warning: {warning}" for warning in bundle_warnings(bundle, plan.other_line_endings)]
     for planned in plan.pending:
         migration = planned.migration
         where = f", from statement {planned.start + 1}" if planned.start else ""

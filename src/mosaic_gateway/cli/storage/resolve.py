@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,16 +19,7 @@ __all__ = ["resolve"]
 @click.option("--applied", is_flag=True, help="It took effect: continue after it.")
 @click.option("--retry", is_flag=True, help="It did not take effect: run it again.")
 @database_verb("storage resolve")
-def resolve(
-    home: Home,
-    *,
-    tag: str,
-    applied: bool,
-    retry: bool,
-    folder: Path | None,
-    database_url: str | None,
-    database_url_file: Path | None,
-) -> Outcome:
+def resolve(home: Home, *, tag: str, applied: bool, retry: bool, **where: Any) -> Outcome:
     """Record the outcome of a statement of migration TAG that was interrupted, or that failed and was run by hand.
 
     Runs nothing of the migration.
@@ -41,9 +32,7 @@ def resolve(
     if applied == retry:
         raise UsageError("give either --applied or --retry", hint="Check first whether the statement took effect.")
     with (
-        open_target(
-            home, "resolve", folder=folder, database_url=database_url, database_url_file=database_url_file
-        ) as target,
+        open_target(home, "resolve", **where) as target,
         migrations_locked(target.config, DEFAULT_LOCK_TIMEOUT),
     ):
         answer = ResolveAnswer.APPLIED if applied else ResolveAnswer.RETRY

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.storage.target import database_verb, open_target
+from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.layout import Home
 
@@ -21,33 +20,41 @@ __all__ = ["status"]
 
 @click.command(short_help="Show which migrations are applied, half applied or pending.")
 @database_verb("storage status")
-def status(home: Home, *, folder: Path | None, database_url: str | None, database_url_file: Path | None) -> Outcome:
+def status(home: Home, **where: Any) -> Outcome:
     """Show which migrations are applied, half applied and pending. Writes nothing."""
     from mosaic_gateway.migrations.runner import read_plan, read_state
 
     error: MosaicError | None = None
     results: list[dict[str, Any]] = []
-    with open_target(
-        home, "status", folder=folder, database_url=database_url, database_url_file=database_url_file
-    ) as target:
+    with open_target(home, "status", **where) as target:
         for bundle in target.bundles:
             state = read_state(target.connection, bundle)
             unknown: list[dict[str, Any]] = []
             try:
-                pending = {planned.migration.tag for planned in read_plan(target.connection, bundle).pending}
+                read_plan(target.connection, bundle)
             except MosaicError as refusal:
                 error = error or refusal
-                applied = {row.hash for row in state.applied}
-                pending = {migration.tag for migration in bundle.migrations if migration.hash not in applied}
                 unknown = refusal.details.get("rows", [])
-            results.append({**_describe(bundle, state, pending), "unknown_rows": unknown})
+            results.append({**_describe(bundle, state), "unknown_rows": unknown})
     lines = tuple(line for result in results for line in _table(result))
     return Outcome(result={"bundles": results}, lines=lines, error=error)
 
 
-def _describe(bundle: Bundle, state: LedgerState, pending: set[str]) -> dict[str, Any]:
-    migrations = [_entry(migration, state, pending=migration.tag in pending) for migration in bundle.migrations]
-    return {"bundle": bundle.name, "ledger_rows": len(state.applied), "migrations": migrations}
+def _describe(bundle: Bundle, state: LedgerState) -> dict[str, Any]:
+    from mosaic_gateway.migrations.matching import match
+
+    matches = match(bundle.migrations, state.applied)
+    migrations = [
+        _entry(migration, state, pending=index not in matches.applied)
+        for index, migration in enumerate(bundle.migrations)
+    ]
+    other = [bundle.migrations[index].tag for index in sorted(matches.other_line_endings)]
+    return {
+        "bundle": bundle.name,
+        "ledger_rows": len(state.applied),
+        "warnings": bundle_warnings(bundle, other),
+        "migrations": migrations,
+    }
 
 
 def _entry(migration: Migration, state: LedgerState, *, pending: bool) -> dict[str, Any]:
@@ -79,7 +86,10 @@ def _sql(migration: Migration, number: int) -> str:
 def _table(result: dict[str, Any]) -> list[str]:
     width = max((len(entry["tag"]) for entry in result["migrations"]), default=0) + 2
     lines = [str(result["bundle"])]
-    lines += [f"  unknown row: hash {row['hash']}, when {row['when']}" for row in result["unknown_rows"]]
+    lines += [f"  warning: {warning}" for warning in result["warnings"]]
+    lines += [
+        "  unknown row: " + ", ".join(f"{key} {value}" for key, value in row.items()) for row in result["unknown_rows"]
+    ]
     for entry in result["migrations"]:
         text = entry["state"]
         if text == "half applied":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.hint import HIDDEN, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
 from mosaic_gateway.process.environment import process_environment
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseFailedError",
     "Target",
+    "bundle_warnings",
     "bundle_with",
     "database_verb",
     "open_target",
 ]
+
+
+LONGEST_NAME = 63  # bytes; PostgreSQL truncates longer names
 
 
 class DatabaseFailedError(MosaicError):
@@ -61,7 +65,7 @@ class Target:
 
 
 def database_verb(name: str, *, passes_as_json: bool = False) -> Callable[[Callable[..., Outcome]], Callable[..., Any]]:
-    """Return `verb` with the options ``--from``, ``--database-url`` and ``--database-url-file``."""
+    """Return `verb` with the options that name a target. The function passes them to `open_target`."""
     as_verb = verb(name, passes_as_json=passes_as_json, at_home=_uses_home, target=_target_words)
     return lambda function: _with_target_options(as_verb(function))
 
@@ -74,7 +78,9 @@ def _uses_home(options: Options) -> bool:
 def _target_words(home: Path | None, options: Options) -> tuple[str, ...]:
     """Return the options that make another command use the same target; a URL is hidden: it may contain a password."""
     folder, file = options["folder"], options["database_url_file"]
-    words = () if folder is None else ("--from", str(folder))
+    words: tuple[str, ...] = () if folder is None else ("--from", str(folder))
+    if options["ledger"] is not None:
+        words += ("--ledger", str(options["ledger"]))
     if file is not None:
         return (*words, "--database-url-file", str(file))
     if options["database_url"] is not None:
@@ -90,6 +96,13 @@ def _with_target_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path, file_okay=False),
             metavar="DIR",
             help="Use the migrations in DIR (drizzle-kit's format) instead of the packaged ones.",
+        ),
+        click.option(
+            "--ledger",
+            type=_ledger_name,
+            metavar="NAME",
+            help="With --from: the table that records the applied migrations, as SCHEMA.TABLE or TABLE (in the schema "
+            f"drizzle). Default: {LEDGERS['gateway']}.",
         ),
         click.option(
             "--database-url-file",
@@ -111,13 +124,14 @@ def open_target(
     verb: str,
     *,
     folder: Path | None = None,
+    ledger: LedgerName | None = None,
     database_url: str | None = None,
     database_url_file: Path | None = None,
 ) -> Iterator[Target]:
     """Open the target that the options name. Raises `BundleError`, UsageError, and the engine's errors."""
     from mosaic_gateway.engines.session import connect
 
-    bundles = load_bundles() if folder is None else (Bundle.from_directory(folder),)
+    bundles = _bundles(folder, ledger)
     with ExitStack() as stack:
         stack.enter_context(_database_errors())
         config = _settings(home, database_url, database_url_file)
@@ -142,7 +156,7 @@ def _database_errors() -> Iterator[None]:
     except psycopg.Error as error:
         raise DatabaseFailedError(
             f"database error: {str(error).strip()} (SQLSTATE {error.sqlstate or 'none'})",
-            hint="Make sure that the database user may read the schemas drizzle and mosaic, and that the server is up.",
+            hint="Make sure that the user may read the ledger and the schema mosaic, and that the server is up.",
         ) from error
 
 
@@ -161,9 +175,40 @@ def _settings(home: Home, url: str | None, file: Path | None) -> Config:
     return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment())
 
 
+def _ledger_name(value: str) -> LedgerName:
+    """Return the value of ``--ledger``: SCHEMA.TABLE or TABLE."""
+    *schema, table = value.split(".")
+    names = (*(schema or [LEDGERS["gateway"].schema]), table)
+    if len(names) != 2 or not all(0 < len(name.encode()) <= LONGEST_NAME for name in names):  # noqa: PLR2004
+        raise click.BadParameter(f"{value!r} is not SCHEMA.TABLE or TABLE")
+    return LedgerName(*names)
+
+
+def _bundles(folder: Path | None, ledger: LedgerName | None) -> tuple[Bundle, ...]:
+    if folder is not None:
+        return (Bundle.from_directory(folder, ledger=ledger or LEDGERS["gateway"]),)
+    if ledger is not None:
+        raise UsageError("--ledger needs --from", hint="The packaged migrations have ledgers of their own.")
+    return load_bundles()
+
+
 def bundle_with(target: Target, tag: str) -> Bundle:
     """Return the bundle of *target* that contains the migration *tag*. Raises UsageError."""
     for bundle in target.bundles:
         if any(migration.tag == tag for migration in bundle.migrations):
             return bundle
     raise UsageError(f"there is no migration {tag}", hint=command("storage status") + " lists them.")
+
+
+def bundle_warnings(bundle: Bundle, other_line_endings: Sequence[str] = ()) -> list[str]:
+    """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run.
+
+    *other_line_endings* are the tags of a plan or of a run's report.
+    """
+    warnings = [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+    if other_line_endings:
+        warnings.append(
+            "applied with other line endings (LF or CRLF) than the files have now, which changes nothing else: "
+            + ", ".join(other_line_endings)
+        )
+    return warnings

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from pglast import ast
 
-from mosaic_gateway.migrations.lexer import lex
-
-__all__ = ["body_of", "constants", "option", "qualified", "strings", "table_name", "walk"]
+__all__ = ["option", "qualified", "strings", "table_name", "walk"]
 
 #: The schema assumed for an unqualified name; the real search_path is not known from a file.
 DEFAULT_SCHEMA = "public"
@@ -53,27 +51,3 @@ def option(options: object, name: str) -> object:
         if isinstance(item, ast.DefElem) and item.defname == name:
             return True if item.arg is None else item.arg
     return None
-
-
-def body_of(node: ast.Node, languages: set[str]) -> str:
-    """Return the body of a DO block or a function, empty unless its language is among *languages*."""
-    if isinstance(node, ast.DoStmt):
-        options, fallback = node.args, "plpgsql"
-    elif isinstance(node, ast.CreateFunctionStmt):
-        options, fallback = node.options, "sql"
-    else:
-        return ""
-    language = "".join(strings(option(options, "language"))) or fallback
-    return "".join(strings(option(options, "as"))) if language.lower() in languages else ""
-
-
-def constants(node: ast.Node) -> set[str]:
-    """Return the string constants of a statement, including those in a body that is run or checked immediately."""
-    values = {
-        item.val.sval
-        for item in walk(node)
-        if isinstance(item, ast.A_Const) and isinstance(item.val, ast.String) and item.val.sval is not None
-    }
-    languages = {"sql", "plpgsql"} if isinstance(node, ast.DoStmt) else {"sql"}
-    body = lex(body_of(node, languages))
-    return values | {token.text for token in body.tokens if token.kind == "text"}

@@ -1,8 +1,8 @@
-"""Rules for backward compatibility: the previous gateway version must work with the new schema.
+"""Rules for backward compatibility: programs of the version before must work with the new schema.
 
 An upgrade applies the migrations first; until the last old process ends, its queries run against the new
 schema. A compatible change takes two releases: the first adds the new objects, the second removes the old ones
-once no process of the previous version is running.
+once no process of the version before is running.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ USED_BY_COLUMNS = {Object.OBJECT_TYPE, Object.OBJECT_DOMAIN, Object.OBJECT_EXTEN
 NOT_NULL = {Constr.CONSTR_NOTNULL, Constr.CONSTR_PRIMARY}
 Fault = tuple[Rule, str, str]
 
-OLD_GATEWAY = "a running gateway of the previous version"
+OLD_PROGRAMS = "programs of the version before"
 
+BECOMES_NOT_NULL = (
+    "{} becomes NOT NULL: the statement fails if a row has no value there, and so do rows that "
+    f"{OLD_PROGRAMS} write without it"
+)
 LATER = "Stop using it in this release; drop it in a later one, with -- lint: allow and the reason."
 COPIED = "Add the new one beside it, write to both, copy the rows; drop the old one in a later release."
 NULLABLE = "Give it a DEFAULT, or add it without NOT NULL and set NOT NULL in a later release."
@@ -39,7 +43,7 @@ TIGHTEN = (
 
 
 def check_breaking(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that drop, rename or restrict what an older gateway uses."""
+    """Yield statements that drop, rename or restrict what programs of the version before use."""
     for command, created in with_created(script):
         for rule, why, instead in _faults(command.node, created):
             yield LintFinding(rule=rule, file=script.file, line=command.line, why=why, instead=instead)
@@ -53,10 +57,10 @@ def _faults(node: ast.Node, created: CreatedObjects) -> Iterator[Fault]:
     elif isinstance(node, ast.AlterObjectSchemaStmt):
         name = table_name(node.relation)
         if node.objectType in RELATIONS and not created.relation(name):
-            yield Rule.RENAME, f"{name} moves to another schema; {OLD_GATEWAY} looks for it here", COPIED
+            yield Rule.RENAME, f"{name} moves to another schema; {OLD_PROGRAMS} look for it here", COPIED
     elif isinstance(node, ast.AlterEnumStmt) and node.oldVal is not None:
         if qualified(strings(node.typeName)) not in created.types:
-            why = f"the value {node.oldVal!r} is renamed; {OLD_GATEWAY} uses the old name"
+            why = f"the value {node.oldVal!r} is renamed; {OLD_PROGRAMS} use the old name"
             yield Rule.RENAME, why, COPIED
     elif isinstance(node, ast.AlterTableStmt) and node.objtype in RELATIONS:
         yield from _alter(node, created)
@@ -67,9 +71,9 @@ def _drop(node: ast.DropStmt, created: CreatedObjects) -> Iterator[Fault]:
     for item in node.objects or ():
         name = ".".join(strings(item)) if node.removeType == Object.OBJECT_SCHEMA else qualified(strings(item))
         if node.removeType == Object.OBJECT_SCHEMA and name not in created.schemas:
-            yield Rule.DROP_TABLE, f"the schema {name} is dropped with all that {OLD_GATEWAY} uses in it", LATER
+            yield Rule.DROP_TABLE, f"the schema {name} is dropped with all that {OLD_PROGRAMS} use in it", LATER
         elif node.removeType in RELATIONS and not created.relation(name):
-            yield Rule.DROP_TABLE, f"{name} is dropped; {OLD_GATEWAY} reads or writes it", LATER
+            yield Rule.DROP_TABLE, f"{name} is dropped; {OLD_PROGRAMS} read or write it", LATER
         elif node.removeType in USED_BY_COLUMNS and cascades and name not in created.types:
             why = f"CASCADE also drops the columns that depend on {name}, without naming them"
             yield Rule.DROP_COLUMN, why, f"Drop without CASCADE. {LATER}"
@@ -78,15 +82,15 @@ def _drop(node: ast.DropStmt, created: CreatedObjects) -> Iterator[Fault]:
 def _rename(node: ast.RenameStmt, created: CreatedObjects) -> Iterator[Fault]:
     name = table_name(node.relation)
     if node.renameType in RELATIONS and not created.relation(name):
-        yield Rule.RENAME, f"{name} is renamed; {OLD_GATEWAY} uses the old name", COPIED
+        yield Rule.RENAME, f"{name} is renamed; {OLD_PROGRAMS} use the old name", COPIED
     elif node.renameType == Object.OBJECT_COLUMN and not created.column(name, node.subname):
-        why = f"{name}.{node.subname} is renamed; {OLD_GATEWAY} uses the old name"
+        why = f"{name}.{node.subname} is renamed; {OLD_PROGRAMS} use the old name"
         yield Rule.RENAME, why, COPIED
     elif node.renameType == Object.OBJECT_TYPE and qualified(strings(node.object)) not in created.types:
-        why = f"the type {qualified(strings(node.object))} is renamed; {OLD_GATEWAY} casts to the old name"
+        why = f"the type {qualified(strings(node.object))} is renamed; {OLD_PROGRAMS} cast to the old name"
         yield Rule.RENAME, why, COPIED
     elif node.renameType == Object.OBJECT_SCHEMA and node.subname not in created.schemas:
-        why = f"the schema {node.subname} is renamed; {OLD_GATEWAY} uses the old name"
+        why = f"the schema {node.subname} is renamed; {OLD_PROGRAMS} use the old name"
         yield Rule.RENAME, why, COPIED
 
 
@@ -98,19 +102,17 @@ def _alter(node: ast.AlterTableStmt, created: CreatedObjects) -> Iterator[Fault]
         name = f"{table}.{command.name}"
         existed = not created.column(table, command.name)
         if command.subtype == Alter.AT_DropColumn and existed:
-            yield Rule.DROP_COLUMN, f"{name} is dropped; {OLD_GATEWAY} names it in its queries", LATER
+            yield Rule.DROP_COLUMN, f"{name} is dropped; {OLD_PROGRAMS} name it in their queries", LATER
         elif command.subtype == Alter.AT_AlterColumnType and existed:
             why = f"{name} changes its type: most such changes rewrite the table under a lock and convert values"
             yield Rule.TYPE_CHANGE, why, COPIED
         elif command.subtype == Alter.AT_SetNotNull and not created.columns.get((table, command.name or "")):
-            why = f"{name} becomes NOT NULL: rows that {OLD_GATEWAY} writes without it fail"
-            yield Rule.NOT_NULL, why, TIGHTEN
+            yield Rule.NOT_NULL, BECOMES_NOT_NULL.format(name), TIGHTEN
         elif command.subtype == Alter.AT_AddColumn and isinstance(command.def_, ast.ColumnDef):
             yield from _new_column(table, command.def_)
         elif isinstance(command.def_, ast.Constraint) and command.def_.contype == Constr.CONSTR_NOTNULL:
             column = "".join(strings(command.def_.keys))
-            why = f"{table}.{column} becomes NOT NULL: rows that {OLD_GATEWAY} writes without it fail"
-            yield Rule.NOT_NULL, why, TIGHTEN
+            yield Rule.NOT_NULL, BECOMES_NOT_NULL.format(f"{table}.{column}"), TIGHTEN
 
 
 def _new_column(table: str, column: ast.ColumnDef) -> Iterator[Fault]:
@@ -118,6 +120,6 @@ def _new_column(table: str, column: ast.ColumnDef) -> Iterator[Fault]:
     if not_null and not has_value(column):
         why = (
             f"{table}.{column.colname} is NOT NULL without a DEFAULT: the statement fails if the table has rows, "
-            f"and rows that {OLD_GATEWAY} writes fail"
+            f"and so do rows that {OLD_PROGRAMS} write"
         )
         yield Rule.NOT_NULL, why, NULLABLE

@@ -1,4 +1,4 @@
-"""Tracks the objects that a migration has created so far; changing these cannot break a running gateway."""
+"""The objects that a migration has created so far: programs of the version before do not use them."""
 
 from __future__ import annotations
 

@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-from mosaic_gateway.migrations.gate import JOURNAL_NAME
+from mosaic_gateway.migrations.bundle import read_entries
+from mosaic_gateway.migrations.gate import FOLDER_FILE, JOURNAL_NAME
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
+from mosaic_gateway.migrations.lint.folder_files import (
+    Entry,
+    FormatError,
+    read_journal,
+    running_files,
+    unlisted_files,
+)
+from mosaic_gateway.migrations.parse import JournalFormatError
 
 __all__ = ["check_folder"]
 
+#: A position, a time stamp (YYYYMMDDhhmmss), or seconds since the epoch: drizzle-kit's prefixes index, timestamp, unix.
 NAME = re.compile(r"(\d{4,})_[a-z0-9]+(?:_[a-z0-9]+)*")
-RENAME = "Before it is applied, name it NNNN_lower_case_words.sql, with its position in the journal as the number."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """An entry of the journal: its position (from 0) and the line of its tag."""
-
-    place: int
-    line: int
-    tag: str
-    when: int
-    idx: object
-
-    @property
-    def file(self) -> str:
-        return f"{self.tag}.sql"
-
-
-class _FormatError(ValueError):
-    """The file is not a valid journal; the message says where."""
+UNLISTED = "the journal does not list the file: it never runs"
+RENAME = "Before it is applied, name it NNNN_lower_case_words.sql, with a number above those of the files before it."
 
 
 def check_folder(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
     """Yield findings for the journal in *contents*, and for differences between it and the files."""
-    sql = sorted(name for name in contents if name.endswith(".sql"))
-    try:
-        entries = _read(contents[JOURNAL_NAME])
-    except KeyError:
-        yield _journal_format("the file is missing")
-    except _FormatError as error:
-        yield _journal_format(str(error))
+    if JOURNAL_NAME in contents:
+        yield from _check_journal(contents)
     else:
-        yield from _check_files(entries, sql)
-        yield from _check_tags(entries)
-        yield from _check_names(entries)
-        yield from _check_order(entries)
-        yield from _check_indexes(entries)
-    yield from _check_bytes({name: contents[name] for name in sql})
+        yield from _check_layout(contents)
+    for name in unlisted_files(contents):
+        instead = "Create migrations with storage new or drizzle-kit, or remove the file."
+        yield LintFinding(rule=Rule.UNLISTED_FILE, file=name, line=1, why=UNLISTED, instead=instead)
+    yield from _check_bytes({name: contents[name] for name in running_files(contents)})
+
+
+def _check_layout(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
+    try:
+        entries = read_entries(contents)
+    except JournalFormatError as error:
+        yield _journal_format(f"the file is missing, and in drizzle-kit 1.0's layout {error}")
+    else:
+        if not entries:
+            yield _journal_format("the file is missing")
+
+
+def _check_journal(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
+    folder = next(filter(FOLDER_FILE.fullmatch, sorted(contents)), None)
+    if folder is not None:
+        yield _journal_format(f"{folder} is of drizzle-kit 1.0's layout, which has no journal")
+    try:
+        entries = read_journal(contents[JOURNAL_NAME])
+    except FormatError as error:
+        yield _journal_format(str(error))
+        return
+    for entry in entries:
+        if entry.file not in contents:
+            why = f"{entry.file} is listed here but does not exist"
+            yield _at(entry, Rule.JOURNAL_FILE, why, "Restore the file, or remove the entry.")
+    yield from _check_tags(entries)
+    yield from _check_names(entries)
+    yield from _check_order(entries)
+    yield from _check_indexes(entries)
 
 
 def _journal_format(why: str) -> LintFinding:
@@ -65,49 +78,11 @@ def _journal_format(why: str) -> LintFinding:
     )
 
 
-def _read(content: bytes) -> list[_Entry]:
-    try:
-        text = content.decode()
-        journal = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _FormatError(f"it is not JSON ({error})") from error
-    values = journal.get("entries") if isinstance(journal, dict) else None
-    if not isinstance(values, list):
-        raise _FormatError("it has no list of entries")
-    entries: list[_Entry] = []
-    at = 0
-    for place, value in enumerate(values):
-        tag = value.get("tag") if isinstance(value, dict) else None
-        when = value.get("when") if isinstance(value, dict) else None
-        if not isinstance(tag, str) or not tag or "/" in tag or "\\" in tag:
-            raise _FormatError(f"entry {place} has no usable tag")
-        if not isinstance(when, int) or isinstance(when, bool):
-            raise _FormatError(f"entry {place} ({tag}) has no usable when")
-        at = max(text.find(json.dumps(tag, ensure_ascii=False), at), at)
-        line = text.count("\n", 0, at) + 1
-        entries.append(_Entry(place=place, line=line, tag=tag, when=when, idx=value.get("idx")))
-        at += len(tag)
-    return entries
-
-
-def _at(entry: _Entry, rule: Rule, why: str, instead: str) -> LintFinding:
+def _at(entry: Entry, rule: Rule, why: str, instead: str) -> LintFinding:
     return LintFinding(rule=rule, file=JOURNAL_NAME, line=entry.line, why=why, instead=instead, subject=entry.file)
 
 
-def _check_files(entries: Sequence[_Entry], sql: Sequence[str]) -> Iterator[LintFinding]:
-    for entry in entries:
-        if entry.file not in sql:
-            why = f"{entry.file} is listed here but does not exist"
-            yield _at(entry, Rule.JOURNAL_FILE, why, "Restore the file, or remove the entry.")
-    named = {entry.file for entry in entries}
-    for name in sql:
-        if name not in named:
-            why = "the journal does not list the file: it never runs"
-            instead = "Create migrations with storage new, or remove the file."
-            yield LintFinding(rule=Rule.JOURNAL_FILE, file=name, line=1, why=why, instead=instead)
-
-
-def _check_tags(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
+def _check_tags(entries: Sequence[Entry]) -> Iterator[LintFinding]:
     seen: set[str] = set()
     for entry in entries:
         if entry.tag in seen:
@@ -116,19 +91,22 @@ def _check_tags(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
         seen.add(entry.tag)
 
 
-def _check_names(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
+def _check_names(entries: Sequence[Entry]) -> Iterator[LintFinding]:
+    before: tuple[str, int] | None = None
     for entry in entries:
         match = NAME.fullmatch(entry.tag)
         if match is None:
-            why = f"{entry.tag} does not have the form NNNN_words: files are not sorted in the order in which they run"
+            why = f"{entry.tag} does not have the form NNNN_words or TIMESTAMP_words of drizzle-kit's file names"
             yield _at(entry, Rule.FILE_NAME, why, RENAME)
-        elif int(match[1]) != entry.place:
-            why = f"{entry.tag} is at position {entry.place:04}: files are not sorted in the order in which they run"
+            continue
+        if before is not None and int(match[1]) <= before[1]:
+            why = f"{entry.tag} runs after {before[0]}: files are not sorted in the order in which they run"
             yield _at(entry, Rule.FILE_NAME, why, RENAME)
+        before = entry.tag, int(match[1])
 
 
-def _check_order(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
-    newest: _Entry | None = None
+def _check_order(entries: Sequence[Entry]) -> Iterator[LintFinding]:
+    newest: Entry | None = None
     for entry in entries:
         if newest is not None and entry.when <= newest.when:
             how = "the same when as" if entry.when == newest.when else "an older when than"
@@ -141,7 +119,7 @@ def _check_order(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
             newest = entry
 
 
-def _check_indexes(entries: Sequence[_Entry]) -> Iterator[LintFinding]:
+def _check_indexes(entries: Sequence[Entry]) -> Iterator[LintFinding]:
     expected = 0
     for entry in entries:
         if entry.idx != expected or isinstance(entry.idx, bool):

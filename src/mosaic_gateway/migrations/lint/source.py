@@ -1,29 +1,44 @@
 """A parsed migration file: its chunks, and the statements of each chunk with their parse trees.
 
-The only module that calls pglast, which wraps PostgreSQL's own parser (libpg_query). Offsets reported by pglast
-count characters of the parsed text.
+Offsets reported by pglast, which wraps PostgreSQL's own parser (libpg_query), count characters of the parsed text.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pglast import ast
 from pglast.parser import ParseError, parse_sql
 
+from mosaic_gateway.migrations.groups import Conflict, Group, conflict_in, divide
 from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.parse import BREAKPOINT
+from mosaic_gateway.migrations.lint.bodies import NO_BODY, Body, body_of
+from mosaic_gateway.migrations.model import Statement
+from mosaic_gateway.migrations.parse import BREAKPOINT, split
+from mosaic_gateway.migrations.transaction_control import cut
 
-__all__ = ["Chunk", "Command", "Fault", "SqlFile", "read_script"]
+__all__ = ["Chunk", "Command", "Fault", "SqlFile", "Transaction", "read_script"]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One statement: its parse tree, and the line of the file on which it begins."""
+    """One statement: its parse tree, the line of the file on which it begins, and its body if it has one.
+
+    ``number`` is that of the runner's statement which contains it (`parse.split`).
+    """
 
     node: ast.Node
     line: int
+    number: int
+    body: Body = NO_BODY
+
+    @property
+    def nodes(self) -> tuple[ast.Node, ...]:
+        """The parse trees of the statement and of those in its body."""
+        return (self.node, *self.body.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +51,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """The text between two breakpoints; ``line`` is the line on which the text begins, including white space."""
+    """The text between two breakpoints; ``line`` is the line on which the text begins, including white space.
+
+    ``first`` is the number of the runner's first statement in it.
+    """
 
     text: str
     line: int
+    first: int
     last: bool
     commands: tuple[Command, ...] = ()
     fault: Fault | None = None
@@ -54,18 +73,35 @@ class Chunk:
         """Return the line of the file at character *position* of the chunk."""
         return self.line + self.text.count("\n", 0, position)
 
-    def following(self, index: int) -> tuple[Command, ...]:
-        """Return the statements of the chunk after the one at *index*."""
-        return self.commands[index + 1 :]
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The offsets of the runner's statements in it."""
+        return tuple(offset for offset, part in cut(self.text) if part.strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """Statements that the runner commits together: with ``conflict`` it refuses them, ``last`` if none follow."""
+
+    group: Group
+    commands: tuple[Command, ...]
+    conflict: Conflict | None
+    last: bool
+
+    def shared(self, command: Command) -> bool:
+        """Return whether *command* shares its transaction with others, BEGIN and COMMIT not counted."""
+        others = (each for each in self.commands if not isinstance(each.node, ast.TransactionStmt))
+        return self.group.cause is not None or any(each is not command for each in others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlFile:
-    """A migration file: ``file`` is its name in the bundle."""
+    """A migration file: ``file`` is its name in the bundle, ``statements`` are those of the runner."""
 
     file: str
     text: str
     chunks: tuple[Chunk, ...]
+    statements: tuple[Statement, ...]
 
     @property
     def commands(self) -> Iterator[Command]:
@@ -73,16 +109,30 @@ class SqlFile:
         for chunk in self.chunks:
             yield from chunk.commands
 
+    @property
+    def transactions(self) -> Iterator[Transaction]:
+        """The transactions in which the runner runs the file, in order."""
+        commands = deque(self.commands)
+        for group in divide(self.statements):
+            own = []
+            while commands and commands[0].number <= group.last:
+                own.append(commands.popleft())
+            last = group.last == len(self.statements)
+            conflict = conflict_in(group, followed=not last)
+            yield Transaction(group=group, commands=tuple(own), conflict=conflict, last=last)
+
 
 def read_script(file: str, text: str) -> SqlFile:
     """Return *text* split at the breakpoints exactly as the runner splits it, with each chunk parsed."""
     pieces = text.split(BREAKPOINT)
     chunks = []
-    line = 1
+    line = first = 1
     for number, piece in enumerate(pieces, 1):
-        chunks.append(_parse(Chunk(text=piece, line=line, last=number == len(pieces))))
+        chunk = _parse(Chunk(text=piece, line=line, first=first, last=number == len(pieces)))
+        chunks.append(chunk)
         line += piece.count("\n")
-    return SqlFile(file=file, text=text, chunks=tuple(chunks))
+        first += len(chunk.parts)
+    return SqlFile(file=file, text=text, chunks=tuple(chunks), statements=split(text))
 
 
 def _parse(chunk: Chunk) -> Chunk:
@@ -91,14 +141,16 @@ def _parse(chunk: Chunk) -> Chunk:
     except ParseError as error:
         message = str(error.args[0])
         position = error.args[1] if len(error.args) > 1 else None
-        fault = Fault(message, position if isinstance(position, int) else len(chunk.text.rstrip()))
-        return Chunk(text=chunk.text, line=chunk.line, last=chunk.last, fault=fault)
+        end = len(chunk.text.rstrip())
+        return replace(chunk, fault=Fault(message, position if isinstance(position, int) else end))
     starts = [token.position for token in lex(chunk.text).tokens]
+    parts = chunk.parts
     commands = []
     for statement in statements:
         offset = statement.stmt_location or 0
         # Some versions of pglast include preceding white space and comments in a statement.
-        first = next((start for start in starts if start >= offset), offset)
+        begin = next((start for start in starts if start >= offset), offset)
         if statement.stmt is not None:
-            commands.append(Command(statement.stmt, chunk.line_at(first)))
-    return Chunk(text=chunk.text, line=chunk.line, last=chunk.last, commands=tuple(commands))
+            number = chunk.first + bisect_right(parts, begin) - 1
+            commands.append(Command(statement.stmt, chunk.line_at(begin), number, body_of(statement.stmt)))
+    return replace(chunk, commands=tuple(commands))

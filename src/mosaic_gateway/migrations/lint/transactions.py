@@ -1,128 +1,38 @@
-"""Rules that follow from each chunk running in its own transaction."""
+"""What the runner refuses before it runs anything, decided by the runner's own division of a file into transactions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator
 
-from pglast import ast, enums
-
-from mosaic_gateway.migrations.lexer import lex
-from mosaic_gateway.migrations.lint.ast_utils import body_of, constants, qualified, strings, walk
+from mosaic_gateway.migrations.groups import Cause
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
-from mosaic_gateway.migrations.lint.source import Chunk, SqlFile
-from mosaic_gateway.migrations.statement_traits import is_word
+from mosaic_gateway.migrations.lint.source import SqlFile
+from mosaic_gateway.migrations.statement_traits import AUTHORIZATION, traits_of
 
-__all__ = ["check_enum_values", "check_transaction_control", "check_transaction_scope"]
-
-Kind = enums.TransactionStmtKind
-SAVEPOINTS = {Kind.TRANS_STMT_SAVEPOINT, Kind.TRANS_STMT_RELEASE, Kind.TRANS_STMT_ROLLBACK_TO}
-NO_SAVEPOINT = "Remove it: a chunk is applied entirely or not at all. A DO block can catch an expected error."
-ENDINGS = ("commit", "rollback")
-SCOPED: Mapping[type[ast.Node], str] = {ast.ConstraintsSetStmt: "SET CONSTRAINTS", ast.LockStmt: "the lock"}
+__all__ = ["check_conflicts", "check_transaction_control"]
 
 
 def check_transaction_control(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that begin or end a transaction, including those in DO blocks."""
-    for command in script.commands:
-        node = command.node
-        if isinstance(node, ast.TransactionStmt) and node.kind not in SAVEPOINTS:
-            why = "it begins or ends a transaction; the runner wraps each chunk in one, and refuses the file"
-            instead = "Remove it. Put statements that must commit together into one chunk, others into several."
-        elif isinstance(node, ast.DoStmt) and _ends_transaction(body_of(node, {"plpgsql"})):
-            why = "a DO block with COMMIT or ROLLBACK fails in the chunk's transaction (SQLSTATE 2D000)"
-            instead = "Remove COMMIT and ROLLBACK, or split the work into several chunks."
-        else:
+    """Yield statements that no migration may contain."""
+    for statement in script.statements:
+        refused = traits_of(statement.sql).refused
+        if refused is None:
             continue
-        yield LintFinding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=command.line, why=why, instead=instead)
+        place = Cause.of(statement, refused)
+        if place.name == AUTHORIZATION:
+            why = "the runner refuses the file: it writes its records as the user who connected"
+            instead = "Use SET ROLE instead: it gives the same privileges."
+        else:
+            why = f"the runner refuses a file with {place.name.upper()}: a migration is applied entirely or not at all"
+            instead = "Remove it from the file. A DO block can catch an expected error."
+        yield LintFinding(rule=Rule.TRANSACTION_CONTROL, file=script.file, line=place.line, why=why, instead=instead)
 
 
-def check_transaction_scope(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements whose effect ends with the transaction before another statement can use it."""
-    for chunk in script.chunks:
-        for index, command in enumerate(chunk.commands):
-            why = _without_effect(command.node, followed=bool(chunk.following(index)))
-            if why is not None:
-                together = "Put it into one chunk with the statements that need it, before them, or remove it."
-                instead = NO_SAVEPOINT if isinstance(command.node, ast.TransactionStmt) else together
-                yield LintFinding(
-                    rule=Rule.TRANSACTION_SCOPE, file=script.file, line=command.line, why=why, instead=instead
-                )
-
-
-def check_enum_values(script: SqlFile) -> Iterator[LintFinding]:
-    """Yield statements that use an enum value added earlier in the same chunk."""
-    for chunk in script.chunks:
-        for index, command in enumerate(chunk.commands):
-            value = _added_value(command.node, chunk, index)
-            if value is None:
-                continue
-            for later in chunk.following(index):
-                if value in constants(later.node):
-                    why = f"{value!r} is added to its enum in the same chunk: it is unusable before the commit (55P04)"
-                    instead = "Put a breakpoint between the two statements."
-                    yield LintFinding(
-                        rule=Rule.ENUM_VALUE_USED, file=script.file, line=later.line, why=why, instead=instead
-                    )
-
-
-def _ends_transaction(body: str) -> bool:
-    tokens = lex(body).tokens
-    return any(
-        is_word(token, *ENDINGS) and (following.text == ";" or is_word(following, "and", "work", "transaction"))
-        for token, following in pairwise(tokens)
-    )
-
-
-def _without_effect(node: ast.Node, *, followed: bool) -> str | None:
-    """Return why *node* has no effect, None if it has one."""
-    if isinstance(node, ast.TransactionStmt):
-        return "the runner refuses savepoints in every chunk" if node.kind in SAVEPOINTS else None
-    if isinstance(node, ast.VariableSetStmt) and node.kind == enums.VariableSetKind.VAR_SET_MULTI:
-        # SET SESSION CHARACTERISTICS, the other statement of this kind, outlives the transaction.
-        late = "SET TRANSACTION comes too late: the runner has already written its progress row in the transaction"
-        return late if (node.name or "").startswith("TRANSACTION") else None
-    what = None if followed else _scoped(node)
-    return None if what is None else f"{what} ends with its chunk's transaction, and no statement follows it there"
-
-
-def _scoped(node: ast.Node) -> str | None:
-    for kind, name in SCOPED.items():
-        if isinstance(node, kind):
-            return name
-    if isinstance(node, ast.VariableSetStmt) and node.is_local:
-        return "SET LOCAL"
-    if isinstance(node, ast.DeclareCursorStmt) and not (node.options or 0) & enums.CURSOR_OPT_HOLD:
-        return "the cursor"
-    if _is_dropped_on_commit(node):
-        return "a temporary table with ON COMMIT DROP"
-    if isinstance(node, ast.SelectStmt) and any(_sets_locally(item) for item in walk(node.targetList)):
-        return "a set_config for the transaction"
-    return None
-
-
-def _is_dropped_on_commit(node: ast.Node) -> bool:
-    if isinstance(node, ast.CreateStmt):
-        return node.oncommit == enums.OnCommitAction.ONCOMMIT_DROP
-    if isinstance(node, ast.CreateTableAsStmt) and node.into is not None:
-        return node.into.onCommit == enums.OnCommitAction.ONCOMMIT_DROP
-    return False
-
-
-def _sets_locally(node: ast.Node) -> bool:
-    if not isinstance(node, ast.FuncCall) or strings(node.funcname)[-1:] != ("set_config",):
-        return False
-    *_, local = node.args or (None,)
-    return isinstance(local, ast.A_Const) and isinstance(local.val, ast.Boolean) and bool(local.val.boolval)
-
-
-def _added_value(node: ast.Node, chunk: Chunk, index: int) -> str | None:
-    """Return the value that *node* adds to an enum, unless the same chunk creates that enum."""
-    if not isinstance(node, ast.AlterEnumStmt) or node.newVal is None or node.oldVal is not None:
-        return None
-    created = {
-        qualified(strings(earlier.node.typeName))
-        for earlier in chunk.commands[:index]
-        if isinstance(earlier.node, ast.CreateEnumStmt)
-    }
-    return None if qualified(strings(node.typeName)) in created else node.newVal
+def check_conflicts(script: SqlFile) -> Iterator[LintFinding]:
+    """Yield statements that cannot run in the transaction that other statements of the file need."""
+    for transaction in script.transactions:
+        if transaction.conflict is not None:
+            why = f"the runner refuses the file: {transaction.conflict.reason}"
+            instead = "Put one of the two into a migration of its own, or a COMMIT between them."
+            line = transaction.conflict.what.line
+            yield LintFinding(rule=Rule.TRANSACTION_SCOPE, file=script.file, line=line, why=why, instead=instead)

@@ -20,7 +20,7 @@ from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.nontransactional import statements
 from mosaic_gateway.migrations.nontransactional.statements import ProbeResult, StatementKind
 from mosaic_gateway.migrations.progress import FencedError
-from mosaic_gateway.migrations.script import StatementTask
+from mosaic_gateway.migrations.script import GroupTask
 from mosaic_gateway.migrations.session_state import session_user_transaction
 from mosaic_gateway.migrations.wire import ServerError, send
 
@@ -29,7 +29,9 @@ __all__ = ["StatementRunningError", "abandon", "finish", "probe", "record_intent
 Connection = psycopg.Connection[tuple[object, ...]]
 
 #: Statements that may leave something behind when they fail: the next run checks for it, as after a crash.
-LEAVES_TRACES = {StatementKind.CREATE_INDEX, StatementKind.REINDEX, StatementKind.DETACH}
+LEAVES_TRACES = {
+    StatementKind.CREATE_INDEX, StatementKind.REINDEX, StatementKind.DETACH, StatementKind.COMMITS,
+}  # fmt: skip
 ORPHAN_LIMIT = 60.0  # seconds
 PAUSE = 0.05  # seconds between two checks
 #: Characters compared; pg_stat_activity truncates queries to track_activity_query_size, 1024 bytes by default.
@@ -46,9 +48,9 @@ class StatementRunningError(BusyError):
     code = "STATEMENT_RUNNING"
 
 
-def record_intent(connection: Connection, ledger: LedgerName, item: StatementTask) -> dict[str, Any]:
+def record_intent(connection: Connection, ledger: LedgerName, item: GroupTask) -> dict[str, Any]:
     """Record that *item* is about to run; return the note stored with the intent. Raises `FencedError`."""
-    sql = item.statement.sql
+    sql = item.text
     note = {"sql": sql, **statements.observe(connection, statements.classify(sql))}
     with session_user_transaction(connection):
         connection.execute("SET LOCAL synchronous_commit = on")
@@ -63,7 +65,7 @@ def run(connection: Connection, sql: str, *, pooled: bool) -> ServerError | None
         return send(connection, sql).error
 
 
-def finish(connection: Connection, ledger: LedgerName, item: StatementTask, ledger_row: str) -> None:
+def finish(connection: Connection, ledger: LedgerName, item: GroupTask, ledger_row: str) -> None:
     """Record *item* as applied, and with *ledger_row* its migration if it is the last one. Raises `FencedError`."""
     with session_user_transaction(connection):
         if not progress.finish_intent(connection, ledger, item.migration, item.statement.number):
@@ -72,9 +74,9 @@ def finish(connection: Connection, ledger: LedgerName, item: StatementTask, ledg
             connection.execute(f"SET LOCAL synchronous_commit = on; {ledger_row}".encode())
 
 
-def abandon(connection: Connection, ledger: LedgerName, item: StatementTask) -> None:
-    """Clear the intent of *item*, which failed, unless it may have left something to clean up."""
-    if statements.classify(item.statement.sql).kind not in LEAVES_TRACES:
+def abandon(connection: Connection, ledger: LedgerName, item: GroupTask) -> None:
+    """Clear the intent of *item*, which failed, unless it may have left something that the next run must consider."""
+    if statements.classify(item.text).kind not in LEAVES_TRACES:
         with session_user_transaction(connection):
             progress.clear_intent(connection, ledger, item.migration, item.statement.number)
 

@@ -1,6 +1,6 @@
 """Statements that cannot run in a transaction block: classification, and detection of their effect.
 
-Theory of operation. PostgreSQL reports with SQLSTATE 25001 that a statement cannot run in a transaction block.
+Theory of operation. PostgreSQL reports with SQLSTATE 25001 or 2D000 that a statement cannot run in a transaction block.
 Its intent is then recorded, the statement runs alone, and it is recorded as applied. After a crash in between,
 the intent is left, and the system catalogs decide:
 
@@ -12,7 +12,8 @@ the intent is left, and the system catalogs decide:
     VACUUM, REINDEX, ALTER SYSTEM and similar
                        run again, which is harmless
 
-Any other case is undecided, and the user must resolve it (`storage resolve`).
+Any other case is undecided, and the user must resolve it (`storage resolve`); so is a procedure or a DO block that
+commits by itself (SQLSTATE 2D000 in a transaction), also after an error: a part of its work may be permanent.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class StatementKind(StrEnum):
     DETACH = "detach partition"
     REINDEX = "reindex"
     RERUN = "run again"
+    COMMITS = "commits by itself"
     UNKNOWN = "unknown"
 
 
@@ -73,6 +75,7 @@ class ProbeResult:
     reason: str = ""
 
 
+COMMITS = {"call", "do"}
 RERUN = {"vacuum", "analyze", "cluster", "discard", "checkpoint"}
 CATALOGS: Mapping[str, LiteralString] = {
     "database": "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)",
@@ -106,6 +109,8 @@ def classify(sql: str) -> NontransactionalStatement:
     first = words.take()
     if first in RERUN:
         return NontransactionalStatement(kind=StatementKind.RERUN)
+    if first in COMMITS:
+        return NontransactionalStatement(kind=StatementKind.COMMITS)
     read = READERS.get(first or "")
     parsed = read(words) if read is not None else NontransactionalStatement(kind=StatementKind.UNKNOWN)
     return parsed if _complete(parsed) and not words.lists() else NontransactionalStatement(kind=StatementKind.UNKNOWN)

@@ -1,6 +1,6 @@
 """In-memory bundles for lint.
 
-``lint_one``  Lints one migration and returns its (rule, line) pairs.
+``lint_one``  Lints one migration in the profile release and returns its (rule, line) pairs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import pytest
 from tests.unit.migrations.lint.bundles import LintOne, bundle_of
 
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
+from mosaic_gateway.migrations.lint.finding import Profile
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def lint_one() -> LintOne:
     """Return a function that lints a bundle of one migration."""
 
     def lint(sql: str | bytes) -> list[tuple[str, int]]:
-        return [(str(finding.rule), finding.line) for finding in lint_bundle_files(bundle_of(**{"0000_one": sql}))]
+        findings = lint_bundle_files(bundle_of(**{"0000_one": sql}), profile=Profile.RELEASE)
+        return [(str(finding.rule), finding.line) for finding in findings]
 
     return lint

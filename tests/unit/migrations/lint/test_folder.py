@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mosaic_gateway.migrations.gate import JOURNAL_NAME
+from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files
+from mosaic_gateway.migrations.lint.finding import Profile
 
 FILES = {"0000_a.sql": b"SELECT 1;", "0001_b.sql": b"SELECT 2;", "0002_c.sql": b"SELECT 3;"}
 #: The lines of the three tags in the journal.
@@ -26,7 +27,8 @@ THREE = [entry(0, "0000_a", 10), entry(1, "0001_b", 20), entry(2, "0002_c", 30)]
 def found_in(entries: object, files: dict[str, bytes] | None = None) -> list[tuple[str, str, int]]:
     """Return (rule, file, line) of each finding in a bundle with these entries."""
     journal = json.dumps({"version": "7", "dialect": "postgresql", "entries": entries}, indent=2).encode()
-    findings = lint_bundle_files({**(FILES if files is None else files), JOURNAL_NAME: journal})
+    contents = {**(FILES if files is None else files), JOURNAL_NAME: journal}
+    findings = lint_bundle_files(contents, profile=Profile.RELEASE)
     return [(str(finding.rule), finding.file, finding.line) for finding in findings]
 
 
@@ -48,8 +50,7 @@ def test_valid_folder() -> None:
         ([{"tag": "0000_a", "when": 10}, *THREE[1:]], [("journal-index", 6)]),
         ([*THREE, entry(3, "0003_d", 40)], [("journal-file", 30)]),
         ([THREE[1], THREE[0], THREE[2]], [
-            ("file-name", A), ("journal-index", A), ("file-name", B), ("journal-index", B), ("journal-order", B),
-            ("journal-index", C),
+            ("journal-index", A), ("file-name", B), ("journal-index", B), ("journal-order", B), ("journal-index", C),
         ]),
     ],
 )  # fmt: skip
@@ -72,10 +73,53 @@ def test_file_names(tag: str) -> None:
     assert found_in([*THREE[:2], entry(2, tag, 30)], files)[0][0] == "file-name"
 
 
+def test_one_gap_is_reported_once() -> None:
+    """After a gap in numbers and idx, the files that follow each other have no finding."""
+    entries = [THREE[0], *(entry(index, f"{index:04}_x", index * 10) for index in range(5, 9))]
+    files = {f"{one['tag']}.sql": f"SELECT {one['idx']};".encode() for one in entries}
+    assert found_in(entries, files) == [("journal-index", JOURNAL_NAME, B)]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["20250102030405_a", "20250103030405_b", "20250103030406_c"],
+        ["1735700645_a", "1735787045_b", "1735787046_c"],
+        ["0000_a", "1735787045_b", "20250103030406_c"],
+    ],
+)
+def test_prefixes_of_drizzle_kit(tags: list[str]) -> None:
+    """drizzle-kit's prefixes timestamp and unix have no finding, also after files with another prefix."""
+    entries = [entry(index, tag, 10 + index) for index, tag in enumerate(tags)]
+    assert found_in(entries, {f"{tag}.sql": f"SELECT {tag!r};".encode() for tag in tags}) == []
+
+
 def test_files_without_entry() -> None:
-    """SQL files that the journal does not list are reported, including those in subfolders."""
-    assert found_in(THREE[:2]) == [("journal-file", "0002_c.sql", 1)]
-    assert found_in(THREE, {**FILES, "old/x.sql": b"SELECT 4;"}) == [("journal-file", "old/x.sql", 1)]
+    """A SQL file that the journal does not list is reported, and its content, which never runs, is not checked."""
+    assert found_in(THREE[:2], {**FILES, "0002_c.sql": b"BEGIN; DROP"}) == [("unlisted-file", "0002_c.sql", 1)]
+    reason = b"-- lint: allow unlisted-file an example for operators\n-- lint: allow drop-table unused, never runs\n"
+    assert found_in(THREE[:2], {**FILES, "0002_c.sql": reason}) == []
+
+
+def test_files_in_other_folders() -> None:
+    """drizzle-orm reads no SQL in other folders, so it is not checked; in a locked bundle it is refused."""
+    files = {**FILES, "manual/once.sql": b"BEGIN; DROP TABLE x;"}
+    assert found_in(THREE, files) == []
+    assert found_in(THREE, {**files, LOCK_NAME: b"{}"}) == [("unlisted-file", "manual/once.sql", 1)]
+
+
+def test_layout_without_a_journal() -> None:
+    """The folders of drizzle-kit 1.0 are checked in the order of their names; beside a journal they are an error."""
+    layout = {"20260101000000_a/migration.sql": b"ROLLBACK;", "20260101000000_a/snapshot.json": b"{}"}
+    assert [(finding.rule, finding.file) for finding in lint_bundle_files({**layout, "seed/x.sql": b"ROLLBACK;"})] == [
+        ("transaction-control", "20260101000000_a/migration.sql")
+    ]
+    assert found_in(THREE, {**FILES, **layout}) == [("journal-format", JOURNAL_NAME, 1)]
+
+
+def test_journal_without_entries() -> None:
+    """A journal without entries is an error: nothing would run."""
+    assert ("journal-format", JOURNAL_NAME, 1) in found_in([])
 
 
 def test_same_bytes() -> None:
@@ -96,7 +140,8 @@ def test_same_bytes() -> None:
 def test_missing_or_unreadable_journal(journal: bytes | None) -> None:
     """A missing or unreadable journal is one finding; the SQL is checked nevertheless."""
     contents = {"0000_a.sql": b"DROP TABLE t;", **({} if journal is None else {JOURNAL_NAME: journal})}
-    found = [(str(finding.rule), finding.file) for finding in lint_bundle_files(contents)]
+    findings = lint_bundle_files(contents, profile=Profile.RELEASE)
+    found = [(str(finding.rule), finding.file) for finding in findings]
     assert found == [("drop-table", "0000_a.sql"), ("journal-format", JOURNAL_NAME)]
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from mosaic_gateway.migrations.gate import BUNDLES, check_bundle
 from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
-from mosaic_gateway.migrations.lint.finding import SEVERITIES
+from mosaic_gateway.migrations.lint.finding import SEVERITIES, Rule
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "reference" / "lint.md"
-ROW = re.compile(r"^\| `([a-z-]+)` \| (error|warning) \| \S.* \| \S.* \|$")
+ROW = re.compile(r"^\| `([a-z-]+)` \| (error|warning|off) \| (error|warning|off) \| \S.* \| \S.* \|$")
 WITHOUT_PARSER = """
 import sys
 sys.modules["pglast"] = None
@@ -48,19 +48,21 @@ def test_every_packaged_file_is_checked() -> None:
     files = packaged_files("gateway")
     for name in sorted(files):
         if name.endswith(".sql"):
-            broken = {**files, name: files[name] + b"\n--> statement-breakpoint\nCOMMIT;\n"}
+            broken = {**files, name: files[name] + b"\n--> statement-breakpoint\nROLLBACK;\n"}
             assert [finding.rule for finding in lint_bundle_files(broken)] == ["transaction-control"]
 
 
 def test_every_rule_is_documented() -> None:
-    """docs/reference/lint.md lists each rule with its severity, in the order of the rules."""
+    """docs/reference/lint.md lists each rule with its severities, in the order of the rules."""
     rows = [match.groups() for line in DOCUMENT.read_text().splitlines() if (match := ROW.match(line))]
-    assert rows == [(str(rule), str(severity)) for rule, severity in SEVERITIES.items()]
+    assert rows == [(str(rule), str(each.safety), str(each.release)) for rule, each in SEVERITIES.items()]
+    assert list(SEVERITIES) == list(Rule)
 
 
 def test_parser_missing() -> None:
-    """Without pglast, lint fails with the command that installs it."""
-    assert _python(WITHOUT_PARSER) == "LINT_PARSER_MISSING 3 Install it: pip install 'mosaic-gateway[lint]'\n"
+    """Without pglast, lint fails with the command that installs it for the interpreter that runs."""
+    command = f"{sys.executable} -m pip install 'mosaic-gateway[lint]'"
+    assert _python(WITHOUT_PARSER) == f"LINT_PARSER_MISSING 3 Install it: {command}\n"
 
 
 def test_parser_is_imported_only_by_a_lint_run() -> None:

@@ -9,6 +9,7 @@ from mosaic_gateway.migrations.lint.finding import META_RULES, Rule
 
 CUT = "\n--> statement-breakpoint\n"
 TABLE = "CREATE TABLE t (a int);"
+PROCEDURE = "CREATE PROCEDURE p(n int) LANGUAGE plpgsql AS $$ BEGIN n := 1; COMMIT; END $$;"
 #: rule → (SQL with findings of that rule only, the lines of the findings).
 BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
     "encoding": [(b"SELECT 1;\nSELECT '\xe9';", [2]), (b"SELECT 1;\n\n-- \0", [3])],
@@ -41,29 +42,19 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
     "empty-chunk": [(f"SELECT 1;{CUT}", [3]), (f"SELECT 1;{CUT}\n-- only words{CUT}SELECT 2;", [4])],
     "empty-migration": [("", [1]), ("-- nothing yet\n", [1]), (f"-- a{CUT};", [1])],
     "transaction-control": [
-        ("BEGIN;", [1]),
-        ("SELECT 1;\nCOMMIT;", [2]),
-        ("START TRANSACTION;", [1]),
-        ("ROLLBACK;", [1]),
-        ("END;", [1]),
+        ("SELECT 1;\nROLLBACK;", [2]),
+        ("ABORT;", [1]),
+        (f"BEGIN;{CUT}SELECT 1;\nROLLBACK TRANSACTION;{CUT}COMMIT;", [4]),
         ("PREPARE TRANSACTION 'x';", [1]),
         ("COMMIT PREPARED 'x';", [1]),
-        ("DO $$ BEGIN PERFORM 1; COMMIT; END $$;", [1]),
-        ("DO LANGUAGE plpgsql 'BEGIN ROLLBACK AND CHAIN; END'", [1]),
+        ("SET SESSION AUTHORIZATION someone;", [1]),
     ],
     "transaction-scope": [
-        (f"SET LOCAL lock_timeout = '1s';{CUT}SELECT 1;", [1]),
-        (f"SET CONSTRAINTS ALL DEFERRED;{CUT}SELECT 1;", [1]),
-        (f"{TABLE}{CUT}LOCK TABLE t;", [3]),
-        ("SAVEPOINT a;\nSELECT 1;", [1]),
-        ("SELECT 1;\nRELEASE a;", [2]),
-        ("ROLLBACK TO a;", [1]),
-        (f"DECLARE c CURSOR FOR SELECT 1;{CUT}FETCH c;", [1]),
-        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;", [1]),
-        ("SET TRANSACTION READ ONLY;\nSELECT 1;", [1]),
-        ("CREATE TEMP TABLE t (a int) ON COMMIT DROP;", [1]),
-        ("CREATE TEMP TABLE t ON COMMIT DROP AS SELECT 1;", [1]),
-        ("SELECT set_config('a.b', 'c', true);", [1]),
+        (f"SET LOCAL lock_timeout = '1s';{CUT}SELECT 1;{CUT}CREATE INDEX CONCURRENTLY i ON t (a);", [5]),
+        (f"BEGIN;{CUT}VACUUM t;{CUT}COMMIT;", [3]),
+        ("BEGIN;\nSELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);\nCOMMIT;", [3]),
+        (f"LOCK TABLE t;{CUT}DO $$ BEGIN COMMIT; END $$;", [3]),
+        (f"BEGIN;{CUT}ALTER TYPE e ADD VALUE 'x';{CUT}UPDATE t SET e = 'x';{CUT}COMMIT;", [5]),
     ],
     "enum-value-used": [
         ("ALTER TYPE e ADD VALUE 'x';\nUPDATE t SET e = 'x';", [2]),
@@ -72,7 +63,15 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
         ("ALTER TYPE e ADD VALUE 'x';\nCREATE FUNCTION f() RETURNS e LANGUAGE sql AS $$ SELECT 'x'::e $$;", [2]),
         ("CREATE TYPE other AS ENUM ('a');\nALTER TYPE e ADD VALUE 'x';\nSELECT 'x'::e;", [3]),
     ],
+    "commits-itself": [
+        ("DO $$ BEGIN PERFORM 1; COMMIT; END $$;", [1]),
+        ("DO LANGUAGE plpgsql 'BEGIN ROLLBACK AND CHAIN; END'", [1]),
+        (f"{PROCEDURE}{CUT}CALL public.p(1);", [3]),
+        (f"{PROCEDURE}{CUT}DO $$ BEGIN CALL p(1); END $$;", [3]),
+    ],
     "needs-own-chunk": [
+        ("SELECT 1;\nDO $$ BEGIN COMMIT; END $$;", [2]),
+        (f"{PROCEDURE}{CUT}SELECT 1;\nCALL p(1);", [4]),
         ("SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);", [2]),
         ("DROP INDEX CONCURRENTLY i;\nSELECT 1;", [1]),
         ("REINDEX TABLE CONCURRENTLY t;\nSELECT 1;", [1]),
@@ -107,7 +106,6 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
         (f"SET search_path = other;{CUT}SELECT 1;", [1]),
         ("SET SESSION lock_timeout TO '1s';", [1]),
         ("SET ROLE someone;", [1]),
-        ("SET SESSION AUTHORIZATION someone;", [1]),
         ("SET TIME ZONE 'UTC';", [1]),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY;", [1]),
         ("SELECT pg_catalog.set_config('search_path', '', false);", [1]),
@@ -188,26 +186,50 @@ GOOD: dict[str, list[str | bytes]] = {
         "DO $$ BEGIN PERFORM 'COMMIT;'; -- COMMIT;\nEND $$;",
         "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;",
         "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;",
+        "BEGIN;\nSELECT 1;\nCOMMIT;",
+        "SELECT 1;\nSTART TRANSACTION ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;\nEND;",
+        f"COMMIT;{CUT}SELECT 1;{CUT}BEGIN;",
+        f"BEGIN;{CUT}SELECT 1;{CUT}COMMIT AND CHAIN;{CUT}SELECT 2;{CUT}COMMIT;",
         "DO $$ BEGIN INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING; END $$;",
     ],
     "transaction-scope": [
-        "SET LOCAL lock_timeout = '1s';\nUPDATE t SET a = 1;",
-        "SET CONSTRAINTS ALL DEFERRED;\nUPDATE t SET a = 1;",
-        "LOCK TABLE t;\nUPDATE t SET a = 1;",
-        "DECLARE c CURSOR FOR SELECT 1;\nFETCH c;",
-        "SELECT set_config('a.b', 'c', true);\nSELECT 1;",
-        "CREATE TEMP TABLE t (a int) ON COMMIT DROP;\nINSERT INTO t VALUES (1);",
+        *(
+            f"{scope}{CUT}UPDATE t SET a = 1;{CUT}SELECT 1;"
+            for scope in (
+                "SET LOCAL lock_timeout = '1s';",
+                "SET CONSTRAINTS ALL DEFERRED;",
+                "LOCK TABLE t;",
+                "SAVEPOINT a;",
+                "DECLARE c CURSOR FOR SELECT 1;",
+                "SELECT set_config('a.b', 'c', true);",
+                "SET TRANSACTION READ WRITE;",
+                "CREATE TEMP TABLE u (a int) ON COMMIT DROP;",
+                "SELECT pg_advisory_xact_lock(1);",
+            )
+        ),
+        f"SELECT 1;{CUT}SET LOCAL lock_timeout = DEFAULT;",
+        f"BEGIN;{CUT}CREATE TEMP TABLE u ON COMMIT DROP AS SELECT 1;{CUT}SELECT 1;{CUT}COMMIT;{CUT}SELECT 1;",
+        f"LOCK TABLE t;{CUT}COMMIT;{CUT}CREATE INDEX CONCURRENTLY i ON t (a);",
     ],
     "enum-value-used": [
         f"ALTER TYPE e ADD VALUE 'x';{CUT}UPDATE t SET e = 'x';",
+        f"BEGIN;{CUT}ALTER TYPE e ADD VALUE 'x';{CUT}COMMIT;{CUT}UPDATE t SET e = 'x';",
+        "ALTER TYPE e ADD VALUE 'x';\nCOMMIT;\nUPDATE t SET e = 'x';",
         "ALTER TYPE e ADD VALUE 'x';\nUPDATE t SET e = 'y';",
         "UPDATE t SET e = 'x';\nALTER TYPE e ADD VALUE 'x';",
         "CREATE TYPE e AS ENUM ('a');\nALTER TYPE public.e ADD VALUE 'x';\nSELECT 'x'::e;",
         "ALTER TYPE e ADD VALUE 'x';\nDO $$ BEGIN UPDATE t SET e = 'y'; -- 'x'\nEND $$;",
         "ALTER TYPE e ADD VALUE 'x';\nCREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'x'; END $$;",
     ],
+    "commits-itself": [
+        "CREATE PROCEDURE q() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; END $$;\nCALL q();",
+        f"{PROCEDURE}{CUT}CALL other.p(1);",
+        f"{PROCEDURE}{CUT}DROP PROCEDURE p;",
+    ],
     "needs-own-chunk": [
         "CREATE INDEX CONCURRENTLY i ON t (a);",
+        f"COMMIT;{CUT}CREATE INDEX CONCURRENTLY i ON t (a);{CUT}BEGIN;{CUT}SELECT 1;",
+        "BEGIN;\nSELECT 1;\nCOMMIT;\nVACUUM t;",
         f"VACUUM t;{CUT}VACUUM t;",
         "ANALYZE t;\nSELECT 1;",
         "CLUSTER t;\nSELECT 1;",
@@ -258,8 +280,10 @@ GOOD: dict[str, list[str | bytes]] = {
         f"CREATE MATERIALIZED VIEW v AS SELECT 1 AS a;{CUT}CREATE INDEX i ON v (a);",
     ],
 }
-FOLDER = {
-    "journal-format", "journal-file", "duplicate-tag", "journal-order", "journal-index", "file-name", "same-bytes"
+#: Rules of the folder, and those that the profile release does not have.
+ELSEWHERE = {
+    "journal-format", "journal-file", "unlisted-file", "duplicate-tag", "journal-order", "journal-index", "file-name",
+    "same-bytes", "enum-value-portability", "local-setting",
 }  # fmt: skip
 
 
@@ -278,13 +302,13 @@ def test_valid_sql(lint_one: LintOne, rule: str, sql: str | bytes) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    """Every rule has a test case in this module or in the tests of the folder and of allow comments."""
-    assert set(BAD) | FOLDER | set(META_RULES) == set(Rule)
+    """Every rule has a test case here, or with the folder, the profiles, the enum values or the allow comments."""
+    assert set(BAD) | ELSEWHERE | set(META_RULES) == set(Rule)
     assert set(GOOD) <= set(BAD)
 
 
 def test_syntax_error_does_not_hide_other_chunks(lint_one: LintOne) -> None:
     """A syntax error in one chunk is reported together with the findings of the other chunks."""
-    assert lint_one(f"DROP TABLE t;{CUT}SELEC;{CUT}COMMIT;") == [
+    assert lint_one(f"DROP TABLE t;{CUT}SELEC;{CUT}ROLLBACK;") == [
         ("drop-table", 1), ("syntax-error", 3), ("transaction-control", 5)
     ]  # fmt: skip

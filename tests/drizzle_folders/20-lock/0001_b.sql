@@ -1,0 +1,3 @@
+LOCK TABLE a IN ACCESS EXCLUSIVE MODE;
+--> statement-breakpoint
+INSERT INTO a VALUES (1);

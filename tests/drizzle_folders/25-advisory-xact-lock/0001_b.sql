@@ -1,0 +1,3 @@
+SELECT pg_advisory_xact_lock(1);
+--> statement-breakpoint
+INSERT INTO a VALUES (1);
