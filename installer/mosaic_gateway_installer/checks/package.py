@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from mosaic_gateway.fs.recorded_digests import altered_files_of
+from mosaic_gateway.fs.recorded_files import altered_files_of
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError

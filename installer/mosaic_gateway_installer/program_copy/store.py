@@ -25,7 +25,7 @@ from mosaic_gateway import __version__
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.fs.flush import flush_tree
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.fs.recorded_digests import is_as_recorded, recorded_hash
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
 from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.gateway.control.program import (
     CURRENT,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.fs.recorded_digests import recorded_hash
+from mosaic_gateway.fs.recorded_files import recorded_hash
 from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
 from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
 from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.fs.flush import flush_tree
     from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
-    from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
+    from mosaic_gateway.fs.recorded_files import altered_files_of, is_as_recorded, recorded_files, recorded_hash
     from mosaic_gateway.fs.staging import (
         TEMPORARY,
         remove_temporaries,
@@ -56,7 +56,7 @@ else:
         ),
         flush="flush_tree",
         record_format="LaterSchemaError RecordFormat",
-        recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
+        recorded_files="altered_files_of is_as_recorded recorded_files recorded_hash",
         staging=(
             "TEMPORARY remove_temporaries remove_tree staged sync_directory temporaries temporary "
             "temporary_sibling"

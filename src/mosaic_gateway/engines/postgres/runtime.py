@@ -23,7 +23,7 @@ from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.files import LARGE, make_directory
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
-from mosaic_gateway.fs.recorded_digests import is_as_recorded, recorded_files
+from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
 from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
