@@ -18,6 +18,7 @@ from mosaic_gateway.migrations.folder_layout import folder_entries
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash
 from mosaic_gateway.migrations.plan import DriftError
+from mosaic_gateway.migrations.resolve import ResolveAnswer, resolve
 
 CUSTOM = "-- Custom SQL migration file, put your code below! --"  # drizzle-kit writes several of the same bytes
 FILES = {
@@ -116,6 +117,30 @@ def test_a_run_that_stops_in_a_file_is_completed(drizzle1: Drizzle, database: st
     assert ours(database, folder) == ("20260101000000_a",)
     before = state(database)
     assert drizzle1.run(folder, database).ok
+    assert state(database) == before
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_file_that_was_half_applied_before_the_conversion_continues(
+    drizzle045: Drizzle, drizzle1: Drizzle, database: str, tmp_path: Path, resolved: bool
+) -> None:
+    """Its progress has the tag of the former layout; nothing runs twice, and 1.0 finds nothing to do."""
+    text = "CREATE TABLE a (id int);--> statement-breakpoint\nINSERT INTO a VALUES (1);--> statement-breakpoint\n"
+    text += "INSERT INTO a SELECT n FROM missing;--> statement-breakpoint\nINSERT INTO a VALUES (3);"
+    migration = Migration(tag="0000_some_name", when=1700000000123, hash="", statements=())
+    old = drizzle045.folder(tmp_path / "045", [(migration, text.encode())])
+    new = drizzle1.folder(tmp_path / "1", [(migration, text.encode())])
+    with pytest.raises(StatementFailedError):
+        ours(database, old)
+    with psycopg.connect(database, autocommit=True) as connection:
+        if resolved:
+            resolve(Bundle.from_directory(new), connection, "20231114221320_some_name", ResolveAnswer.APPLIED)
+        else:
+            connection.execute("CREATE TABLE missing AS SELECT 2 AS n")
+    assert ours(database, new) == ("20231114221320_some_name",)
+    assert state(database)[2] == ([(1,), (3,)] if resolved else [(1,), (2,), (3,)])
+    before = state(database)
+    assert drizzle1.run(new, database).ok
     assert state(database) == before
 
 

@@ -147,7 +147,7 @@ def _unreadable(name: str, error: ValueError) -> BundleError:
 
 def _unlocked_entries(path: Path, contents: Mapping[str, bytes]) -> tuple[JournalEntry, ...]:
     """Return the migrations of a folder. Raises `BundleError` if there are none, or their files are missing."""
-    folders = next(filter(FOLDER_FILE.fullmatch, sorted(contents)), None)
+    folders = next(filter(FOLDER_FILE.fullmatch, contents), None)
     if JOURNAL_NAME not in contents and folders is None:
         raise BundleError(
             f"{path} has neither {JOURNAL_NAME} nor folders of drizzle-kit 1.0",

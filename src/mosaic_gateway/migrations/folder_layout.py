@@ -7,10 +7,9 @@ the order of ``localeCompare``. drizzle-kit's ``snapshot.json`` is not read.
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError
 
@@ -46,7 +45,9 @@ def _when(tag: str) -> int:
     months = (year if year > LAST_SHORT_YEAR else year + 1900) * 12 + month - 1
     if match is None or months > LAST_MONTH:
         raise JournalFormatError(f"{tag}/migration.sql: the folder's name does not begin with a UTC time of 14 digits")
-    return calendar.timegm((months // 12, months % 12 + 1, *rest)) * 1000
+    day, hour, minute, second = rest
+    days = date(months // 12, months % 12 + 1, 1).toordinal() - EPOCH.toordinal() + day - 1
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
 
 
 def _collation(tag: str) -> tuple[list[int], str]:

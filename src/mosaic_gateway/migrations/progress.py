@@ -37,6 +37,7 @@ __all__ = [
     "note_failure",
     "note_intent",
     "read",
+    "rename",
     "start_over",
 ]
 
@@ -106,6 +107,10 @@ CLEAR_INTENT: LiteralString = """
 UPDATE mosaic.migration_progress SET intent = NULL, intent_note = NULL, updated_at = now()
 WHERE ledger = %(ledger)s AND tag = %(tag)s AND intent = %(statement)s
 RETURNING 1
+"""
+
+RENAME: LiteralString = """
+UPDATE mosaic.migration_progress SET tag = %(tag)s, updated_at = now() WHERE ledger = %(ledger)s AND tag = %(former)s
 """
 
 START_OVER: LiteralString = """
@@ -231,6 +236,13 @@ def start_over(connection: Connection, ledger: LedgerName, planned: PlannedMigra
         "prefix": prefix_hash(planned.migration.statements, planned.start),
     }
     connection.execute(START_OVER, values)
+
+
+def rename(connection: Connection, ledger: LedgerName, migration: Migration, row: ProgressRow | None) -> None:
+    """Give the *row* of *migration*, if it has a former tag of it, its present tag (`read_state`)."""
+    if row is not None and row.tag != migration.tag:
+        values = {"ledger": key_of(ledger), "tag": migration.tag, "former": row.tag}
+        connection.execute(RENAME, values)
 
 
 def lock_row(connection: Connection, ledger: LedgerName, migration: Migration) -> None:

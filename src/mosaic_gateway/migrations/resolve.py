@@ -70,6 +70,7 @@ def resolve(
     with pooler_aware_lock(connection, lock_timeout):
         row = read_state(connection, bundle).progress.get(tag)
         migration = as_begun(migration, row)
+        progress.rename(connection, bundle.ledger, migration, row)
         lost = _session_lost(migration, row)
         if lost is not None and answer is ResolveAnswer.RETRY:
             raise lost

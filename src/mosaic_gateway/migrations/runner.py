@@ -63,9 +63,20 @@ class MigrationReport:
 
 
 def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
-    """Return the recorded state of *bundle*. Writes nothing."""
+    """Return the recorded state of *bundle*. Writes nothing.
+
+    ``drizzle-kit up`` moves a file to a folder with another number before the same name: a migration that was half
+    applied before has a progress row with its former tag.
+    """
     # Progress is read first: a migration that another runner finishes between the two reads then counts as applied.
     rows = progress.read(connection, bundle.ledger, [migration.tag for migration in bundle.migrations])
+    if bundle.in_folders:
+        tags = {migration.tag for migration in bundle.migrations}
+        former = {(row.hash, row.tag.partition("_")[2]): row for row in rows.values() if row.tag not in tags}
+        for migration in bundle.migrations:
+            key = migration.hash, migration.tag.partition("_")[2]
+            if migration.tag not in rows and key in former:
+                rows[migration.tag] = former[key]
     return LedgerState(applied=ledger.read(connection, bundle.ledger), progress=rows)
 
 
@@ -270,6 +281,8 @@ class _Run:
 
     def _run_plan(self, plan: Plan, rows: int) -> None:
         self._create_tables()
+        for planned in plan.pending:
+            progress.rename(self._connection, self._bundle.ledger, planned.migration, planned.progress)
         executor = Executor(
             self._bundle,
             self._connection,

@@ -165,7 +165,10 @@ def test_a_folder_of_drizzle_kit_1(nowhere: Place, database: str, tmp_path: Path
     created = nowhere.ask("storage", "new", "--dir", str(folder), "b")
     assert Path(created["file"]).read_text().startswith(f"-- {created['tag']}\n")
     tags = ["20260101000000_a", created["tag"]]
-    assert [one["tag"] for one in ask(nowhere, "plan", folder, database)["bundles"][0]["pending"]] == tags
+    (folder / "old.sql").write_text("SELECT 1")
+    [planned] = ask(nowhere, "plan", folder, database)["bundles"]
+    assert [one["tag"] for one in planned["pending"]] == tags
+    assert planned["warnings"] == ["old.sql is not the migration.sql of a folder: it never runs"]
     assert ask(nowhere, "migrate", folder, database)["bundles"][0]["applied"] == tags
     states = ask(nowhere, "status", folder, database)["bundles"][0]["migrations"]
     assert [(one["tag"], one["state"]) for one in states] == [(tag, "applied") for tag in tags]

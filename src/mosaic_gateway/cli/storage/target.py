@@ -207,7 +207,8 @@ def bundle_warnings(bundle: Bundle, other_line_endings: Sequence[str] = ()) -> l
 
     *other_line_endings* are the tags of a plan or of a run's report.
     """
-    warnings = [f"{name} has no entry in the journal: it never runs" for name in bundle.unnamed]
+    why = "is not the migration.sql of a folder" if bundle.in_folders else "has no entry in the journal"
+    warnings = [f"{name} {why}: it never runs" for name in bundle.unnamed]
     if other_line_endings:
         warnings.append(
             "applied with other line endings (LF or CRLF) than the files have now, which changes nothing else: "
