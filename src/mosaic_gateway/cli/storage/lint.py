@@ -74,7 +74,7 @@ def _bundles(directory: Path | None) -> Iterator[tuple[str, dict[str, bytes]]]:
         return
     contents = read_directory(directory)
     if not any(name.endswith((".sql", "_journal.json")) for name in contents):
-        hint = "Name the folder that holds meta/_journal.json."
+        hint = "Name the folder that contains meta/_journal.json, or the folders of drizzle-kit 1.0."
         raise UsageError(f"there are no migrations in {directory}", hint=hint)
     yield directory.resolve().name, contents
 

@@ -89,7 +89,7 @@ def _later(file: str, line: int, used: _Value) -> LintFinding:
         f"{used.label!r} is added to {used.enum} by {used.place}: mosaic-gateway has committed it by then, but a "
         "runner with one transaction for all pending migrations, as drizzle-orm's, fails here (55P04)"
     )
-    instead = "Nothing for mosaic-gateway. For other runners, apply the two migrations in two runs."
+    instead = "mosaic-gateway needs no change. For other runners, apply the two in separate runs."
     return LintFinding(rule=Rule.ENUM_VALUE_PORTABILITY, file=file, line=line, why=why, instead=instead)
 
 

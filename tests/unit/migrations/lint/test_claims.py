@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 from pglast.parser import parse_sql
+from tests.unit.migrations.lint.test_enum_values import ADD, OTHER_USES, SCHEMA, USES
 
 from mosaic_gateway.migrations.lint.nontransactional import outside_of_transactions
 
@@ -50,9 +51,14 @@ def prepared(database: str) -> str:
 
 def refusal(conninfo: str, chunk: str) -> str | None:
     """Return the SQLSTATE with which *chunk* is refused in a transaction that has already written, else None."""
+    return outcome(conninfo, f"BEGIN; UPDATE u SET a = 1; {chunk}; ROLLBACK")
+
+
+def outcome(conninfo: str, statements: str) -> str | None:
+    """Return the SQLSTATE of the error in *statements*, None if there is none."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         try:
-            connection.execute(f"BEGIN; UPDATE u SET a = 1; {chunk}; ROLLBACK".encode())
+            connection.execute(statements.encode())
         except psycopg.Error as error:
             return error.sqlstate
     return None
@@ -73,3 +79,12 @@ def test_refused_chunks(prepared: str) -> None:
         assert refusal(prepared, chunk) == sqlstate, chunk
     for chunk in ACCEPTED:
         assert refusal(prepared, chunk) is None, chunk
+
+
+def test_uses_of_an_enum_value(database: str) -> None:
+    """PostgreSQL refuses exactly the uses of a word that the rule takes for uses of the added value."""
+    rows = "INSERT INTO t (id, s) VALUES (1, 'a'); INSERT INTO u VALUES ('a')"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"{SCHEMA} ALTER TABLE t ADD UNIQUE (id); {rows}".encode())
+    for use in (*USES, *OTHER_USES):
+        assert outcome(database, f"BEGIN; {ADD} {use} ROLLBACK") == ("55P04" if use in USES else None), use

@@ -72,6 +72,7 @@ BAD: dict[str, list[tuple[str | bytes, list[int]]]] = {
     "needs-own-chunk": [
         ("SELECT 1;\nDO $$ BEGIN COMMIT; END $$;", [2]),
         (f"{PROCEDURE}{CUT}SELECT 1;\nCALL p(1);", [4]),
+        (f"{PROCEDURE}{CUT}BEGIN;{CUT}CALL p(1);{CUT}COMMIT;", [5]),
         ("SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a);", [2]),
         ("DROP INDEX CONCURRENTLY i;\nSELECT 1;", [1]),
         ("REINDEX TABLE CONCURRENTLY t;\nSELECT 1;", [1]),
@@ -230,6 +231,7 @@ GOOD: dict[str, list[str | bytes]] = {
         "CREATE INDEX CONCURRENTLY i ON t (a);",
         f"COMMIT;{CUT}CREATE INDEX CONCURRENTLY i ON t (a);{CUT}BEGIN;{CUT}SELECT 1;",
         "BEGIN;\nSELECT 1;\nCOMMIT;\nVACUUM t;",
+        "VACUUM t;\nCOMMIT;",
         f"VACUUM t;{CUT}VACUUM t;",
         "ANALYZE t;\nSELECT 1;",
         "CLUSTER t;\nSELECT 1;",
