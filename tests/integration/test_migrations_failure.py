@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from tests.support.engine_marks import not_on_pglite, on_both_engines
 
-from mosaic_gateway.errors import ExitCode, InternalError
+from mosaic_gateway.errors import ExitCode, UsageError
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.events import Event, StatementApplied
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, StatementFailedError
@@ -273,11 +273,11 @@ def test_a_connection_that_is_already_closed_is_reported(database: str) -> None:
 def test_a_connection_with_an_open_transaction_is_refused(database: str) -> None:
     """It would enclose all migrations in one transaction, in which new enum values cannot be used."""
     with psycopg.connect(database) as connection:
-        with pytest.raises(InternalError, match="autocommit"):
+        with pytest.raises(UsageError, match="autocommit"):
             migrate(bundle_of(m0=NOTES), connection)
         connection.autocommit = True
         connection.execute("BEGIN")
-        with pytest.raises(InternalError, match="open transaction"):
+        with pytest.raises(UsageError, match="open transaction"):
             migrate(bundle_of(m0=NOTES), connection)
 
 

@@ -177,6 +177,28 @@ def test_statements_that_need_a_session_are_refused_through_a_transaction_pooler
         assert direct.execute("SELECT to_regclass('t')").fetchone() == (None,)
 
 
+def test_a_group_needs_no_session_of_its_own(bounce: Bounce, database: str) -> None:
+    """It is one transaction, which stays in one server process; settings of the role are overridden in each one."""
+    with psycopg.connect(database, autocommit=True) as direct:
+        direct.execute("CREATE SCHEMA s; CREATE SCHEMA other")
+        direct.execute(f"ALTER DATABASE {direct.info.dbname} SET search_path = other".encode())
+        direct.execute(f"ALTER DATABASE {direct.info.dbname} SET default_transaction_read_only = on".encode())
+        direct.execute(f"ALTER DATABASE {direct.info.dbname} SET transaction_timeout = '100ms'".encode())
+    chunks = (
+        "SET LOCAL search_path = s",
+        "CREATE TABLE here (n integer)",
+        "CREATE TEMP TABLE x ON COMMIT DROP AS SELECT 1",
+    )
+    sleeping = "CREATE TABLE here AS SELECT current_setting('TimeZone') AS zone FROM pg_sleep(0.3)"
+    bundle = bundle_of(sleeping, MARK.join(chunks))
+    with bounce("transaction") as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
+        assert migrate(bundle, connection).applied == ("m0", "m1")
+    with psycopg.connect(database, autocommit=True) as direct:
+        found = direct.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'here' ORDER BY 1").fetchall()
+        assert found == [("public",), ("s",)]
+        assert direct.execute("SELECT zone FROM public.here").fetchone() == ("UTC",)
+
+
 def test_a_session_pooler_is_treated_as_a_direct_connection(bounce: Bounce, database: str) -> None:
     """Each client has its own backend there: settings, lock and prepared statements work."""
     seen: list[Event] = []

@@ -7,13 +7,16 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
+from mosaic_gateway.search_path import CHOSEN, FIXED
+
 __all__ = ["SEARCH_PATH", "connect"]
 
-#: An expression that removes ``"$user"`` from the search path. If a schema has the name of the role (an
-#: installation has both as ``mosaic``), tables would be created in it, and references to ``public`` would fail.
+#: Sets the search path. Where the tables of an installation lie in another schema, found by the role's path, that
+#: path stays.
 SEARCH_PATH: LiteralString = (
-    "set_config('search_path', coalesce(nullif(regexp_replace("
-    """current_setting('search_path'), '"?\\$user"?\\s*,?\\s*', ''), ''), 'public'), false)"""
+    "set_config('search_path', CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
+    " ON n.oid = c.relnamespace WHERE c.oid = to_regclass('users') AND n.nspname NOT IN ('public', current_user))"
+    " THEN " + CHOSEN + " ELSE " + FIXED + " END, false)"
 )
 
 #: How often a busy backend checks whether its client is still connected (seconds).

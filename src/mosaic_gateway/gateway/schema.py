@@ -48,8 +48,12 @@ def prepare_schema(
     All bundles are checked before anything is written.
     """
     from mosaic_gateway.engines.session import connect
+    from mosaic_gateway.migrations.session_settings import migration_session_if_direct
 
-    with connect(conninfo, application_name="mosaic-gateway migrate") as connection:
+    with (
+        connect(conninfo, application_name="mosaic-gateway migrate") as connection,
+        migration_session_if_direct(connection),
+    ):
         return apply_bundles(bundles, connection, engine, lock_timeout=lock_timeout, on_event=on_event)
 
 

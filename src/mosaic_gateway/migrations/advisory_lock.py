@@ -37,6 +37,7 @@ CREATION_KEY = (KEY[0], -2075721183)
 DEFAULT_LOCK_TIMEOUT = 60.0  # seconds
 FIRST_PAUSE = 0.02  # seconds
 LONGEST_PAUSE = 0.5  # seconds
+WITH_TRANSACTION_TIMEOUT = 170000  # PostgreSQL 17
 REPORT_AFTER = 0.3  # seconds of waiting
 
 HELD = """
@@ -122,6 +123,8 @@ def acquire(
 def try_in_transaction(connection: Connection) -> bool:
     """Try to acquire the lock in a new transaction; on success the transaction stays open, else it is rolled back."""
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0")
+    if connection.info.server_version >= WITH_TRANSACTION_TIMEOUT:
+        connection.execute("SET LOCAL transaction_timeout = 0")
     # Simple protocol, without parameters: with the extended protocol the portal stays open and retains its snapshot,
     # and CREATE INDEX CONCURRENTLY would wait for that.
     row = connection.execute("SELECT pg_try_advisory_xact_lock({}, {})".format(*KEY).encode()).fetchone()

@@ -54,6 +54,7 @@ from mosaic_gateway.migrations.script import (
     execute,
     remaining_tasks,
 )
+from mosaic_gateway.migrations.session_settings import local_settings
 from mosaic_gateway.migrations.statement_traits import traits_of
 from mosaic_gateway.migrations.wire import ServerError, ServerReply, send
 
@@ -121,11 +122,14 @@ class Executor:
 
     def _transaction_template(self) -> TransactionTemplate:
         """Return the SQL around statements. Through a pooler it prepares and sets nothing for the shared session."""
-        local = f"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '{self._lock_timeout}';"
+        local = ""
+        if self._pooled:
+            local = f"{local_settings(self._connection)}SET LOCAL synchronous_commit = off;"
+            local += f"SET LOCAL lock_timeout = '{self._lock_timeout}';"
         key = progress.key_of(self._bundle.ledger)
         return TransactionTemplate(
             ledger_key=key,
-            settings=local if self._pooled else "",
+            settings=local,
             advance=progress.advance if self._pooled else execute,
             record=self._record,
             capture=lambda item: session_state.capture_sql(item, key, self._baseline),
@@ -269,8 +273,8 @@ class Executor:
 
     def _restore_runner_state(self) -> None:
         """Restore the runner's own settings and lock, which RESET ALL or DISCARD ALL may have removed."""
-        for name, value in session_state.RUNNER_SETTINGS.items():
-            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        if not self._pooled:
+            session_state.restore_reset(self._connection, self._baseline)
         self._reacquire_lock()
 
     def _resume(self, planned: PlannedMigration) -> PlannedMigration | None:
@@ -328,7 +332,10 @@ class Executor:
                     continue
             runner.abandon(self._connection, self._bundle.ledger, item)
             raise self._failed(item, item.statement, error, error.position, outside=True)
-        self._finish(item, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if item.captures:  # before the record, which a time-out of the role would end
+            self._restore_runner_state()
+        self._finish(item, seconds)
 
     def _finish(self, item: GroupTask, seconds: float) -> None:
         runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))

@@ -29,6 +29,7 @@ from mosaic_gateway.migrations.transaction_control import NO_MODES, Construct, T
 
 __all__ = ["Cause", "Conflict", "Group", "conflict_in", "divide", "group_around"]
 
+READ_ONLY = re.compile(r"\bread\s+only\b|transaction_read_only", re.IGNORECASE)
 WITH_HOLD = re.compile(r"\bwith\s+hold\b", re.IGNORECASE)
 VALUE = re.compile(r"\bvalue\b", re.IGNORECASE)
 #: Settings by which the server reads the text of later statements, all of which are in one message here.
@@ -80,10 +81,11 @@ class Group:
         return (traits_of(statement.sql) for statement in self.statements)
 
     @property
-    def read_only(self) -> bool:
-        """Whether its transaction is or becomes read-only: the runner's own records must then be written outside."""
-        texts = " ".join(statement.sql.lower() for statement in self.statements) if self.cause is not None else ""
-        return bool(self.modes.read_only) or "transaction_read_only" in texts or "read only" in " ".join(texts.split())
+    def may_be_read_only(self) -> bool:
+        """Whether its transaction is or may become read-only, so that no record could be written after its text."""
+        if self.modes.read_only or self.cause is None:
+            return bool(self.modes.read_only)
+        return any(READ_ONLY.search(statement.sql) for statement in self.statements)
 
     @property
     def local(self) -> frozenset[str]:

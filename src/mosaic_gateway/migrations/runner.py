@@ -17,14 +17,14 @@ commits, each with both its count and its effect, but never only one of the two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from mosaic_gateway.errors import InternalError, MigrationError
+from mosaic_gateway.errors import MigrationError, UsageError
 from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress, session_state, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
@@ -35,6 +35,7 @@ from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessE
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
+from mosaic_gateway.migrations.session_settings import is_direct, migration_session
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
@@ -123,16 +124,41 @@ def migrate(
     at most *statement_lock_timeout* seconds for a table lock. Raises the errors of `plan.make_plan` before any write,
     `MigrationsBusyError`, `ChunkRefusedError`, `StatementFailedError`, `UndecidedError`, `ConnectionLostError`,
     `LedgerAccessError` and `RunnerFencedError`; after each of them a later call resumes where this one stopped.
-    Raises `InternalError` for a connection with an open transaction, which would enclose all statements.
+    Raises `SessionSettingError`, and `UsageError` for anything but such a connection without an open transaction,
+    which would enclose all statements. Inside the call the session has the settings of `session_settings`.
     """
-    if not connection.autocommit or connection.info.transaction_status in OPEN_TRANSACTION:
-        raise InternalError("migrations need a connection in autocommit mode without an open transaction")
+    _check_connection(connection)
     run = _Run(bundle, connection, statement_lock_timeout, on_event or _ignore, alone=alone)
     try:
         with session_state.unprepared(connection):
             return run.run(lock_timeout)
     except psycopg.Error as error:
         raise _access_error(bundle, connection, error, run.finished) from error
+
+
+def _check_connection(connection: object) -> None:
+    """Raise `UsageError` unless *connection* is one that `migrate` takes."""
+    given = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    if not isinstance(connection, psycopg.Connection):
+        instead = "Open one: psycopg.connect(url, autocommit=True)"
+        if isinstance(connection, psycopg.AsyncConnection):
+            instead = "Migrations are synchronous: open a psycopg.Connection, and call migrate in a thread"
+        elif given.startswith("sqlalchemy."):
+            instead = "Give it a connection of psycopg itself: psycopg.connect(url, autocommit=True)"
+        raise UsageError(
+            f"migrate takes an open psycopg.Connection in autocommit mode, not {given.removeprefix('builtins.')}",
+            hint=f"{instead}.",
+        )
+    if not connection.autocommit:
+        raise UsageError(
+            "migrate takes a connection in autocommit mode: it begins and ends transactions itself",
+            hint="Open it with psycopg.connect(url, autocommit=True), or set connection.autocommit = True.",
+        )
+    if connection.info.transaction_status in OPEN_TRANSACTION:
+        raise UsageError(
+            "migrate takes a connection without an open transaction: it would enclose all migrations",
+            hint="Commit or roll back first.",
+        )
 
 
 def _ignore(_event: Event) -> None:
@@ -180,12 +206,18 @@ class _Run:
 
     def run(self, lock_timeout: float) -> MigrationReport:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
-        before = read_plan(self._connection, self._bundle)
-        if before.up_to_date and self._ledger_is_current():
-            return report_up_to_date(self._bundle, before)
-        with self._lock(lock_timeout) as waited:
+        with ExitStack() as stack:
+            direct = is_direct(self._connection)
+            if direct:
+                stack.enter_context(migration_session(self._connection))
+            before = read_plan(self._connection, self._bundle)
+            if before.up_to_date and self._ledger_is_current():
+                return report_up_to_date(self._bundle, before)
+            waited = stack.enter_context(self._lock(lock_timeout))
             if waited > REPORT_WAIT:
                 self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
+            if not direct and not self._pooled:
+                stack.enter_context(migration_session(self._connection))
             self.run_until_up_to_date()
         return MigrationReport(
             bundle=self._bundle.name,

@@ -34,9 +34,10 @@ __all__ = [
 
 PREPARED = "mosaic_advance"
 PREPARE = f"PREPARE {PREPARED} (text, text, text, int, int, text, text, text, int) AS "
-#: Around the text of a read-only group: the records before and after it are written outside of the subtransaction.
-READ_ONLY = ("SAVEPOINT mosaic_group;", "SET TRANSACTION READ ONLY;")
-READ_ONLY_END = "RELEASE SAVEPOINT mosaic_group;"
+#: Around the text of a group that may be read-only: the subtransaction ends before the records after it are written.
+SUBTRANSACTION = "SAVEPOINT mosaic_group;"
+SUBTRANSACTION_END = "RELEASE SAVEPOINT mosaic_group;"
+READ_ONLY = "SET TRANSACTION READ ONLY;"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ class GroupTask:
 
         They are counted from the compare-and-set; None: the transaction was at its end.
         """
-        done = commands - self.last - (self.role is not None) - len(READ_ONLY) * self.group.read_only
+        added = (self.last, self.role is not None, self.group.may_be_read_only, bool(self.group.modes.read_only))
+        done = commands - sum(added)
         for statement, count in zip(self.group.statements, self.group.commands, strict=True):
             done -= count
             if done < 0:
@@ -157,8 +159,8 @@ def compose(work: Sequence[GroupTask], template: TransactionTemplate) -> GroupBa
             add(text)
             ends.append(length)
             add("\n;")
-        if item.group.read_only:
-            add(READ_ONLY_END)
+        if item.group.may_be_read_only:
+            add(SUBTRANSACTION_END)
         if item.captures:
             add(template.capture(item))
         # After the capture, which would otherwise save it as a setting of the migration.
@@ -179,8 +181,10 @@ def _before(item: GroupTask, template: TransactionTemplate) -> Iterator[str]:
         yield template.record(item.migration)
     if item.role is not None:
         yield f"SET LOCAL ROLE {quote_name(item.role)};"
-    if item.group.read_only:
-        yield from READ_ONLY
+    if item.group.may_be_read_only:
+        yield SUBTRANSACTION
+    if item.group.modes.read_only:
+        yield READ_ONLY
 
 
 def _begin(item: GroupTask) -> str:

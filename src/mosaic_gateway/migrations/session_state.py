@@ -14,6 +14,7 @@ from typing import LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from mosaic_gateway.migrations.model import Statement
 from mosaic_gateway.migrations.script import GroupTask, quote_text
@@ -26,6 +27,7 @@ __all__ = [
     "custom_names",
     "leave_transaction",
     "restore",
+    "restore_reset",
     "session_user_transaction",
     "temporary_settings",
     "unprepared",
@@ -33,7 +35,7 @@ __all__ = [
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-#: The runner's own settings: set in each of its sessions, and never restored from a progress row.
+#: The runner's own settings, set beside those of `session_settings`, and never restored from a progress row.
 RUNNER_SETTINGS: Mapping[str, str] = {"synchronous_commit": "off", "client_connection_check_interval": "200ms"}
 ROLE = "role"
 #: Settings changed in the session. Parameters of BEGIN also have source 'session', but end with the transaction.
@@ -41,6 +43,10 @@ SET: LiteralString = (
     "FROM pg_catalog.pg_settings WHERE source = 'session'"
     " AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')"
 )
+SET_AGAIN: LiteralString = """
+SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS list (name, value)
+JOIN pg_catalog.pg_settings USING (name) WHERE source <> 'session'
+"""
 #: A dotted name after SET or in set_config: pg_settings does not list customized options.
 CUSTOM = re.compile(r"(?:\bset\s+(?:session\s+)?|set_config\s*\(\s*')([a-z_][\w$]*\.[\w$.]+)", re.IGNORECASE)
 
@@ -94,8 +100,15 @@ def restore(connection: Connection, session: Mapping[str, str]) -> None:
 
 def clean(connection: Connection, settings: Mapping[str, str]) -> None:
     """Reset the session to its state before a migration changed it; *settings* are its `baseline`."""
-    connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP")
+    connection.execute("RESET SESSION AUTHORIZATION; SET ROLE NONE; RESET ALL; DISCARD TEMP")
     for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def restore_reset(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Set those of *settings* (the `baseline`) again that a RESET gave the value of the role or the server."""
+    connection.execute(SET_AGAIN, (list(settings), list(settings.values())))
+    for name, value in RUNNER_SETTINGS.items():
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
@@ -121,20 +134,23 @@ def temporary_settings(connection: Connection, settings: Mapping[str, str]) -> I
 
 @contextmanager
 def unprepared(connection: Connection) -> Iterator[None]:
-    """Disable psycopg's prepared statements inside the block: DISCARD and DEALLOCATE would drop them."""
-    threshold = connection.prepare_threshold
-    connection.prepare_threshold = None
+    """Disable psycopg's prepared statements inside the block: DISCARD and DEALLOCATE would drop them.
+
+    Rows are tuples inside it, whatever the caller's row factory returns.
+    """
+    threshold, factory = connection.prepare_threshold, connection.row_factory
+    connection.prepare_threshold, connection.row_factory = None, tuple_row
     try:
         yield
     finally:
-        connection.prepare_threshold = threshold
+        connection.prepare_threshold, connection.row_factory = threshold, factory
 
 
 @contextmanager
 def session_user_transaction(connection: Connection) -> Iterator[None]:
     """Open a transaction that runs as the session user, without the role that the migration may have set."""
     with connection.transaction():
-        connection.execute("SET LOCAL ROLE NONE")
+        connection.execute("SET TRANSACTION READ WRITE; SET LOCAL ROLE NONE")
         yield
 
 

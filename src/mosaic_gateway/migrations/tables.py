@@ -9,6 +9,7 @@ import psycopg
 from mosaic_gateway.migrations import advisory_lock, ledger, progress
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.model import Migration
+from mosaic_gateway.migrations.session_state import session_user_transaction
 
 __all__ = ["create"]
 
@@ -24,7 +25,7 @@ def create(
     the same table at that moment, the derived name is taken and gets a number, although the table is then created only
     once. Run without the migration lock, two runners would leave ``__drizzle_migrations_id_seq1``.
     """
-    with connection.transaction():
+    with session_user_transaction(connection):
         advisory_lock.lock_creation(connection)
         ledger.create(connection, ledger_name, migrations)
         progress.create(connection)

@@ -62,10 +62,10 @@ def test_control_words_are_blanked_and_nothing_else() -> None:
 def test_set_transaction_before_any_query_belongs_to_begin() -> None:
     """Its modes become those of the transaction, because the runner's record is a query; a later one is left."""
     (group,) = groups_of(f"BEGIN;{CUT}SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;{CUT}SELECT 1")
-    assert (group.modes.isolation, group.read_only, group.texts[1].strip()) == ("REPEATABLE READ", True, ";")
+    assert (group.modes.isolation, group.modes.read_only, group.texts[1].strip()) == ("REPEATABLE READ", True, ";")
     assert group.commands == (0, 0, 1)
     (group,) = groups_of(f"{LOCAL}{CUT}SET TRANSACTION READ ONLY;{CUT}SELECT 1")
-    assert (group.modes.read_only, group.read_only) == (None, True)
+    assert (group.modes.read_only, group.may_be_read_only) == (None, True)
     assert group.texts[1].startswith("SET TRANSACTION")
     chained = groups_of(f"BEGIN ISOLATION LEVEL SERIALIZABLE;{A}COMMIT AND CHAIN;{B}COMMIT;{C}")
     assert [group.modes.isolation for group in chained] == ["SERIALIZABLE", "SERIALIZABLE", None]

@@ -131,6 +131,7 @@ def open_target(
 ) -> Iterator[Target]:
     """Open the target that the options name. Raises `BundleError`, UsageError, and the engine's errors."""
     from mosaic_gateway.engines.session import connect
+    from mosaic_gateway.migrations.session_settings import migration_session_if_direct
 
     bundles = _bundles(folder, ledger)
     with ExitStack() as stack:
@@ -138,6 +139,7 @@ def open_target(
         config = _settings(home, database_url, database_url_file)
         opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
         connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
+        stack.enter_context(migration_session_if_direct(connection))
         yield Target(
             connection=connection,
             conninfo=opened.conninfo,
