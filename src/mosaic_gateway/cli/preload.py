@@ -17,6 +17,7 @@ ALL_VERBS = (
     "mosaic_gateway.engines.base",
     "mosaic_gateway.gateway.local_client",
     "mosaic_gateway.gateway.control.gateway_process",
+    "mosaic_gateway.installation",
     "packaging.version",
     "platformdirs",
     "psutil",

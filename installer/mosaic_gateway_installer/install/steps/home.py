@@ -31,12 +31,16 @@ class HomeStep(Step):
     id: ClassVar[StepId] = StepId.HOME
     _created: list[Path] = field(default_factory=list)
     _wrote_receipt: bool = False
+    _existed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Record whether the home exists before the step runs."""
+        self._existed = self.target.home.receipt.exists()
 
     @property
     def description(self) -> str:
         """What the step does."""
-        home = self.target.home
-        return f"{'Complete' if home.receipt.exists() else 'Create'} {home.path}"
+        return f"{'Complete' if self._existed else 'Create'} {self.target.home.path}"
 
     def done(self) -> bool:
         """Return whether home and receipt exist, without unfinished files of a killed run."""
