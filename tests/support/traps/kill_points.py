@@ -38,6 +38,11 @@ def _path_has(part: str) -> Predicate:
     return lambda arguments: any(part in path for path in _paths(arguments))
 
 
+def _erased(name: str) -> Predicate:
+    """Match the rename of *name* for deletion, not that of a temporary to it."""
+    return lambda arguments: any(f"/.{name}." in path and path.endswith(".erased") for path in _paths(arguments))
+
+
 def _command_has(part: str) -> Predicate:
     def matches(arguments: Sequence[Any]) -> bool:
         executable, words, *_ = arguments
@@ -124,8 +129,8 @@ POINTS: dict[str, tuple[str, Predicate]] = {
     "part deleted": ("shutil.rmtree", _path_has(".erased")),
     "file of a part deleted": ("os.remove", _path_has(".erased")),
     # Rollbacks of an upgrade from 0.0.9
-    "new secrets put aside": ("os.rename", _path_has("/.secrets.")),
-    "new data put aside": ("os.rename", _path_has("/.data.")),
+    "new secrets put aside": ("os.rename", _erased("secrets")),
+    "new data put aside": ("os.rename", _erased("data")),
     "old secrets put in place": ("os.rename", _path_ends("-0.0.9/secrets")),
     "old receipt put in place": ("os.rename", _path_ends("-0.0.9/receipt.json")),
     "old data put in place": ("os.rename", _path_ends("-0.0.9/data")),
