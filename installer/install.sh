@@ -70,6 +70,16 @@ $listed
 EOT
 )
 
+for word; do
+  case $word in
+    -h | --help)
+      sed -n '2,/^set -eu/{/^set -eu/d;s/^# \{0,1\}//;p;}' "$0"
+      echo "The options are those of mosaic-gateway install and mosaic-gateway upgrade: docs/reference/verbs.md."
+      exit 0
+      ;;
+  esac
+done
+
 new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }

@@ -48,6 +48,17 @@ def test_the_script_is_valid_sh_and_executable() -> None:
     assert SCRIPT.stat().st_mode & stat.S_IXUSR
 
 
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("upgrade", "--help")])
+def test_help_is_printed_before_anything_is_installed(site: Site, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The script's own comment is the help; no environment is created."""
+    done = _run(site, *words, MOSAIC_GATEWAY_VENV=str(tmp_path / "venv"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Creates a virtual environment")
+    assert "MOSAIC_GATEWAY_VENV" in done.stdout
+    assert "set -eu" not in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
 def test_arguments_are_passed_to_the_command_unchanged(site: Site, false_pip: dict[str, str]) -> None:
     """Spaces in arguments are preserved; the checkout is installed; the path of the command is printed."""
     done = _run(site, "--port", "1 2", **false_pip)

@@ -64,7 +64,11 @@ def test_uninstall_retains_the_data_and_a_later_install_adopts_it(site: Site) ->
         f"mosaic-gateway uninstall --home {site.path} --purge={identity}"
     )
     assert site.json("uninstall").result["removed"] == []
-    assert "INSTALL_INCOMPLETE" in site.json("doctor").out
+    examined = site.json("doctor")
+    levels = {finding["check"]: finding["level"] for finding in examined.result["findings"]}
+    assert (examined.code, levels["receipt"], levels["programs"]) == (0, "warning", "unchecked")
+    assert "fault" not in levels.values()
+    assert "UNINSTALLED" in examined.out
 
     again = site.install()
     assert again.steps == ["home", "program", "launch", "runtime", "start"]

@@ -76,8 +76,9 @@ def find_backup(home: Home, name: str) -> Backup:
         return backups[0]
     path = directory / name if NAME.fullmatch(name) else Path(name).expanduser().absolute()
     if not (path / MANIFEST).exists():
+        found = f"{path} is not a backup" if path.exists() else f"there is no backup {name} in {directory}"
         raise BackupMissingError(
-            f"{path} is not a backup",
+            found,
             hint="Use a name from " + command("backup list") + ", or the directory of a backup.",
         )
     return Backup(path, read_manifest(path))

@@ -12,7 +12,7 @@ from mosaic_gateway.cli.installed_home import Installation
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
+from mosaic_gateway.installation.receipt import ReceiptState, installed
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway_installer.checks.doctor_checks import checks_for
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
@@ -70,6 +70,9 @@ def _findings(home: Home, *, fix: bool) -> Iterator[CheckResult]:
         return
     installation = Installation(config=load_config(home, flags={}, environ=process_environment()), receipt=receipt)
     for check in checks_for(installation.config.engine):
+        if check.needs_programs and receipt.state is ReceiptState.RETAINED:
+            yield CheckResult(check=check.id, level=Level.UNCHECKED, message="not checked: it was uninstalled")
+            continue
         finding = examine(check, installation)
         yield repair(check, installation, finding) if fix else finding
 

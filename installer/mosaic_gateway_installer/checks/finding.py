@@ -66,12 +66,14 @@ class Check(Generic[S]):
 
     ``run`` returns a sentence if all is well. It raises MosaicError for a fault, `AdviceError` for a warning, and
     `NotCheckedError`. ``fix`` repairs what ``run`` raised, if that is safe, and returns what it changed; otherwise
-    it raises MosaicError, or `NotCheckedError` if a prerequisite has disappeared in the meantime.
+    it raises MosaicError, or `NotCheckedError` if a prerequisite has disappeared in the meantime. ``needs_programs`` is
+    True if the check does not apply after an uninstall that retained the data.
     """
 
     id: str
     run: Callable[[S], Text]
     fix: Callable[[S, MosaicError], str] | None = None
+    needs_programs: bool = False
 
 
 def examine(check: Check[S], subject: S) -> CheckResult:

@@ -9,7 +9,6 @@ from mosaic_gateway.gateway.control.program import current_program
 from mosaic_gateway.gateway.control.service import recorded_service, registered_service
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.receipt import ReceiptState
 from mosaic_gateway.process.file_lock import holder_of
 from mosaic_gateway.process.root_requests import Request
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
@@ -104,8 +103,6 @@ def _port(installation: Installation) -> str:
 
 def _gateway(installation: Installation) -> str:
     state = gateway_process.state_of(installation.home)
-    if not state.running and installation.receipt.state is ReceiptState.RETAINED:
-        raise NotCheckedError("not checked: it was uninstalled")
     if not state.running:
         raise gateway_process.NotReadyError("the gateway is not running", hint="Start it: " + command("start"))
     if not state.ready:
@@ -126,5 +123,5 @@ CHECKS: tuple[Check[Installation], ...] = (
     Check(id="program", run=_program),
     Check(id="service", run=_service, fix=_enable),
     Check(id="port", run=_port),
-    Check(id="gateway", run=_gateway, fix=_start),
+    Check(id="gateway", run=_gateway, fix=_start, needs_programs=True),
 )

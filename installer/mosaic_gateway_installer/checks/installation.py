@@ -56,6 +56,12 @@ class DiskLowError(AdviceError):
     code = "DISK_LOW"
 
 
+class UninstalledError(AdviceError):
+    """The home has only the data that an uninstall retained."""
+
+    code = "UNINSTALLED"
+
+
 class ReserveMissingError(AdviceError):
     """The disk space that crash recovery can use on a full disk is not reserved."""
 
@@ -69,7 +75,7 @@ def _receipt(installation: Installation) -> str:
     if mark is not None:
         raise unfinished_error(home, mark)
     if receipt.state is ReceiptState.RETAINED:
-        raise IncompleteError(
+        raise UninstalledError(
             "the installation was uninstalled and its data retained", hint="Adopt the data: " + command("install")
         )
     if receipt.state is not ReceiptState.INSTALLED or home.journal.exists():

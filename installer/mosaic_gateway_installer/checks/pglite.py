@@ -42,7 +42,7 @@ def _data(installation: Installation) -> str:
 
 
 CHECKS: tuple[Check[Installation], ...] = (
-    Check(id="programs", run=_programs),
-    Check(id="node", run=_node),
+    Check(id="programs", run=_programs, needs_programs=True),
+    Check(id="node", run=_node, needs_programs=True),
     Check(id="cluster", run=_data),
 )

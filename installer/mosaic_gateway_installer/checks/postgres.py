@@ -102,8 +102,8 @@ def _remove_pid_file(installation: Installation, fault: MosaicError) -> str:
 
 
 CHECKS: tuple[Check[Installation], ...] = (
-    Check(id="programs", run=_programs),
-    Check(id="postgres version", run=_minor),
+    Check(id="programs", run=_programs, needs_programs=True),
+    Check(id="postgres version", run=_minor, needs_programs=True),
     Check(id="cluster", run=_cluster),
     Check(id="pid file", run=_pid_file, fix=_remove_pid_file),
 )

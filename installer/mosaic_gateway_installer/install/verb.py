@@ -218,10 +218,8 @@ def _smoke_test(target: Target, *, needs_setup: bool | None) -> dict[str, Any]:
     try:
         return smoke_test(target.config.local_url, needs_setup=needs_setup)
     except SmokeTestError as error:
-        tail = "\n".join(tail_of(target.home.gateway_log, LOG_LINES))
-        raise SmokeTestError(
-            f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
-        ) from error
+        error.add_note("\n".join(["The end of the log:", *tail_of(target.home.gateway_log, LOG_LINES)]))
+        raise
 
 
 def _link(target: Target, steps: Sequence[Step]) -> str | None:

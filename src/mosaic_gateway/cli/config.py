@@ -28,6 +28,8 @@ def show(home: Home) -> Outcome:
         value = getattr(settings, name)
         displayed = None if value is None else "****" if isinstance(value, Secret) else str(value)
         values[name] = {"value": displayed or "", "source": settings.sources.get(name, "default")}
+    if settings.auth_secret is None and home.auth_secret.exists():
+        values["auth_secret"] = {"value": "****", "source": str(home.auth_secret)}
     width = max(map(len, values))
     lines = tuple(f"{name:<{width}}  {entry['value'] or '-':<32} {entry['source']}" for name, entry in values.items())
     return Outcome(result={"settings": values}, lines=lines)

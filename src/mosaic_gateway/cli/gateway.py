@@ -73,11 +73,11 @@ def status(home: Home) -> Outcome:
         gateway = f"is ready at {state.url}"
     else:
         gateway = "is running, but not ready"
-    lines = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
+    lines: list[Text] = [f"home      {home.path}", f"instance  {identity}", f"gateway   {gateway}"]
     if state.running:
         lines.append(f"process   {state.pid}, {_run_by(state)}, version {state.version or 'starting'}")
     if not is_data_retained(home):
-        lines.append(f"service   {state.service or NO_SERVICE}")
+        lines.append("service   " + (state.service or NO_SERVICE))
     hint = _hint(home, running=state.running or state.supervisor is not None)
     error = None if state.ready else NotReadyError(f"the gateway {gateway}", hint=hint)
     return Outcome(

@@ -116,6 +116,8 @@ def test_config_show(make_place: MakePlace) -> None:
     assert shown["host"] == {"value": "::1", "source": "MOSAIC_GATEWAY_HOST"}
     assert shown["port"] == {"value": str(place.port), "source": str(place.home.config_file)}
     assert shown["base_url"] == {"value": "", "source": "default"}
+    without = place.ask("config", "show")["settings"]["auth_secret"]
+    assert without == {"value": "****", "source": str(place.home.auth_secret)}
     done = place.run("config", "show", env=env)
     assert done.code == 0
     assert "hidden-word" not in done.out + done.err + json.dumps(shown)

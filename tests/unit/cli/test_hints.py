@@ -28,6 +28,10 @@ PLAIN = {
     "mosaic_gateway_installer/program_copy/entry.py": "the message of a program that cannot import its modules",
 }
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+#: Options of pip, mount and useradd, and one of every verb.
+OF_OTHERS = {"--bind", "--force-reinstall", "--help", "--no-deps", "--system", "--upgrade"}
+
 
 def _leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     if not isinstance(command, click.Group):
@@ -60,7 +64,7 @@ def _calls() -> Iterator[tuple[str, ast.Call]]:
             yield from ((f"{name}:{node.lineno}", node) for node in ast.walk(tree) if _is_command(node))
 
 
-def _word(node: ast.expr) -> str:
+def _word(node: ast.AST) -> str:
     """Return an argument of a command; a value that is known at run time only is ``x``."""
     if isinstance(node, ast.Constant):
         return str(node.value)
@@ -121,14 +125,37 @@ def test_no_plain_text_names_a_command() -> None:
     assert found == set(PLAIN)
 
 
+def _hints_of(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of a module's variables and functions that are hints."""
+    yield from ("hint", "full_message", "command")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(map(_is_command, ast.walk(node.value))):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.FunctionDef) and node.returns and ast.unparse(node.returns) in {"Text", "Hint"}:
+            yield node.name
+
+
 def test_no_string_is_formatted_with_a_hint() -> None:
     """A hint is added with ``+``; an f-string renders it too early, and must say so: ``{hint!s}``."""
     for name, tree in TREES.items():
+        hints = set(_hints_of(tree)) if "mosaic_gateway.hint" in ast.unparse(tree) else {"hint", "full_message"}
         for node in ast.walk(tree):
             if isinstance(node, ast.FormattedValue) and node.conversion == -1:
-                value = node.value
-                word = (
-                    value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
-                )
-                assert word not in {"hint", "full_message"}, f"{name}:{node.lineno}"
-                assert not _is_command(value), f"{name}:{node.lineno}"
+                used = {getattr(one, "attr", getattr(one, "id", "")) for one in ast.walk(node.value)}
+                assert not used & hints, f"{name}:{node.lineno}"
+
+
+def test_options_in_hints_exist() -> None:
+    """Each option in a hint is one of some verb, or of another program that the hint names."""
+    parameters = [one for command in COMMANDS.values() for one in command.params]
+    known = OF_OTHERS.union(*({*one.opts, *one.secondary_opts} for one in parameters))
+    hints = [
+        node.value
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.keyword) and node.arg == "hint")
+        or (isinstance(node, ast.Assign) and "hint" in ast.unparse(node.targets[0]).lower())
+    ]
+    found = {option for hint in hints for node in ast.walk(hint) for option in OPTION.findall(_word(node))}
+    assert "--home" in found
+    assert found <= known

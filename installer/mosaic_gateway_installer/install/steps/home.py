@@ -35,7 +35,8 @@ class HomeStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create {self.target.home.path}"
+        home = self.target.home
+        return f"{'Complete' if home.receipt.exists() else 'Create'} {home.path}"
 
     def done(self) -> bool:
         """Return whether home and receipt exist, without unfinished files of a killed run."""

@@ -90,10 +90,8 @@ class SmokeStep(Step):
             # If there was no admin before, one may have been created meanwhile; if there was one, it must still exist.
             self.upgrade.smoke = smoke_test(url, needs_setup=False if mark.needs_setup is False else None)
         except SmokeTestError as error:
-            tail = "\n".join(tail_of(target.home.gateway_log, LOG_LINES))
-            raise SmokeTestError(
-                f"{error.message}\nThe end of the log:\n{tail}", hint=error.hint, details=error.details
-            ) from error
+            error.add_note("\n".join(["The end of the log:", *tail_of(target.home.gateway_log, LOG_LINES)]))
+            raise
 
 
 @dataclass(slots=True)

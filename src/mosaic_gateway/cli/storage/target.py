@@ -33,6 +33,7 @@ __all__ = [
     "bundle_with",
     "database_verb",
     "open_target",
+    "target_words",
 ]
 
 
@@ -66,7 +67,7 @@ class Target:
 
 def database_verb(name: str, *, passes_as_json: bool = False) -> Callable[[Callable[..., Outcome]], Callable[..., Any]]:
     """Return `verb` with the options that name a target. The function passes them to `open_target`."""
-    as_verb = verb(name, passes_as_json=passes_as_json, at_home=_uses_home, target=_target_words)
+    as_verb = verb(name, passes_as_json=passes_as_json, at_home=_uses_home, target=target_words)
     return lambda function: _with_target_options(as_verb(function))
 
 
@@ -75,7 +76,7 @@ def _uses_home(options: Options) -> bool:
     return options["database_url"] is None and options["database_url_file"] is None
 
 
-def _target_words(home: Path | None, options: Options) -> tuple[str, ...]:
+def target_words(home: Path | None, options: Options) -> tuple[str, ...]:
     """Return the options that make another command use the same target; a URL is hidden: it may contain a password."""
     folder, file = options["folder"], options["database_url_file"]
     words: tuple[str, ...] = () if folder is None else ("--from", str(folder))
