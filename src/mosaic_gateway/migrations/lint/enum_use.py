@@ -7,7 +7,7 @@ another enum, or an ordinary text, so the type is looked up as far as the folder
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,7 +17,7 @@ from mosaic_gateway.migrations.lint.ast_utils import qualified, strings, table_n
 from mosaic_gateway.migrations.lint.columns import ColumnTypes
 from mosaic_gateway.migrations.lint.created_objects import alterations
 
-__all__ = ["Use", "use_of"]
+__all__ = ["Use", "string_constants", "use_of"]
 
 TEXTS = (".text", ".varchar", ".bpchar")
 SYSTEM = ("pg_catalog.", "information_schema.", "public.pg_")
@@ -36,6 +36,12 @@ class Use(IntEnum):
 def use_of(node: ast.Node, enum: str, label: str, columns: ColumnTypes) -> Use:
     """Return whether *node* uses *label* as a value of *enum* (schema-qualified)."""
     return _Search(enum, label, columns, tuple(_tables(node))).within(node, OTHER)
+
+
+def string_constants(nodes: Iterable[ast.Node]) -> set[str | None]:
+    """Return the values of all string constants in *nodes*."""
+    constants = (item.val for node in nodes for item in walk(node) if isinstance(item, ast.A_Const))
+    return {value.sval for value in constants if isinstance(value, ast.String)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pglast import ast
 
 from mosaic_gateway.migrations.lint.ast_utils import qualified, strings
 from mosaic_gateway.migrations.lint.columns import ColumnTypes
-from mosaic_gateway.migrations.lint.enum_use import Use, use_of
+from mosaic_gateway.migrations.lint.enum_use import Use, string_constants, use_of
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
 from mosaic_gateway.migrations.lint.source import Command, SqlFile, Transaction
 
@@ -94,7 +94,10 @@ def _later(file: str, line: int, used: _Value) -> LintFinding:
 
 
 def _first_used(values: Sequence[_Value], command: Command, columns: ColumnTypes, least: Use) -> _Value | None:
+    words = string_constants(command.nodes) if values else set()
     for value in values:
-        if any(use_of(node, value.enum, value.label, columns) >= least for node in command.nodes):
+        if value.label in words and any(
+            use_of(node, value.enum, value.label, columns) >= least for node in command.nodes
+        ):
             return value
     return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pglast import ast
@@ -96,30 +96,22 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlFile:
-    """A migration file: ``file`` is its name in the bundle, ``statements`` are those of the runner."""
+    """A migration file: ``file`` is its name in the bundle.
+
+    ``statements`` are those of the runner, ``transactions`` those in which it runs them, in order.
+    """
 
     file: str
     text: str
     chunks: tuple[Chunk, ...]
     statements: tuple[Statement, ...]
+    transactions: tuple[Transaction, ...]
 
     @property
     def commands(self) -> Iterator[Command]:
         """All statements in order."""
         for chunk in self.chunks:
             yield from chunk.commands
-
-    @property
-    def transactions(self) -> Iterator[Transaction]:
-        """The transactions in which the runner runs the file, in order."""
-        commands = deque(self.commands)
-        for group in divide(self.statements):
-            own = []
-            while commands and commands[0].number <= group.last:
-                own.append(commands.popleft())
-            last = group.last == len(self.statements)
-            conflict = conflict_in(group, followed=not last)
-            yield Transaction(group=group, commands=tuple(own), conflict=conflict, last=last)
 
 
 def read_script(file: str, text: str) -> SqlFile:
@@ -132,7 +124,20 @@ def read_script(file: str, text: str) -> SqlFile:
         chunks.append(chunk)
         line += piece.count("\n")
         first += len(chunk.parts)
-    return SqlFile(file=file, text=text, chunks=tuple(chunks), statements=split(text))
+    statements = split(text)
+    commands = deque(command for chunk in chunks for command in chunk.commands)
+    transactions = tuple(_transactions(statements, commands))
+    return SqlFile(file=file, text=text, chunks=tuple(chunks), statements=statements, transactions=transactions)
+
+
+def _transactions(statements: Sequence[Statement], commands: deque[Command]) -> Iterator[Transaction]:
+    """Yield the transactions of a file; removes their *commands*."""
+    for group in divide(statements):
+        own = []
+        while commands and commands[0].number <= group.last:
+            own.append(commands.popleft())
+        last = group.last == len(statements)
+        yield Transaction(group=group, commands=tuple(own), conflict=conflict_in(group, followed=not last), last=last)
 
 
 def _parse(chunk: Chunk) -> Chunk:
