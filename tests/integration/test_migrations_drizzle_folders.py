@@ -31,7 +31,7 @@ def test_folder_is_applied(database: str, folder: Folder) -> None:
     """Tables, rows and indexes are those of its author's intent; a second run has nothing to do."""
     bundle = Bundle.from_directory(folder.path)
     with psycopg.connect(database, autocommit=True) as connection:
-        report = migrate(bundle, connection)
+        report = migrate(bundle, connection, alone=True)
         assert len(report.applied) == len(folder.sources)
         folder.check(connection)
         assert read_plan(connection, bundle).up_to_date

@@ -172,7 +172,7 @@ def _openers(statements: Sequence[Statement], traits: Sequence[StatementTraits])
 def _group(
     statements: Sequence[Statement], traits: Sequence[StatementTraits], cause: Cause | None, modes: TransactionModes
 ) -> Group:
-    """Return a group of *statements*; modes of SET TRANSACTION before any other statement become those of its BEGIN."""
+    """Return a group of *statements*; modes of SET TRANSACTION before any query become those of its BEGIN."""
     texts, commands = [], []
     leading = True
     for statement, trait in zip(statements, traits, strict=True):
@@ -186,7 +186,7 @@ def _group(
             spans.extend(trait.leading)
         else:
             count += (trait.begins is not None) + len(trait.leading)
-        leading = leading and trait.commands == 0
+        leading = leading and not trait.queries
         texts.append(_blanked(statement.sql, spans))
         commands.append(count)
     return Group(statements=tuple(statements), texts=tuple(texts), commands=tuple(commands), cause=cause, modes=modes)

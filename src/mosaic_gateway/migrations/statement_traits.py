@@ -64,7 +64,8 @@ class StatementTraits:
     ``captures``: it does so, or calls functions that may; the settings are saved after it.
     ``temporary``: it creates temporary objects, which do not exist in another session.
     ``begins``, ``ends``: the BEGIN that it starts with, and the COMMIT that it ends with (`transaction_control.cut`).
-    ``modes``: modes of the SET TRANSACTION statements that it starts with, which ``leading`` covers (offsets).
+    ``modes``: modes of the SET TRANSACTION statements before its first query, which ``leading`` covers (offsets).
+    ``queries``: it contains a query.
     ``scope``: the first statement whose effect ends with its transaction. ``earlier``: the first one that may need
     the transaction of earlier chunks. ``outside``: the first one that cannot run in a transaction block.
     ``local``, ``session``: settings that it changes for its transaction and for its session, None if they cannot all be
@@ -81,6 +82,7 @@ class StatementTraits:
     ends: TransactionEnd | None
     modes: TransactionModes
     leading: tuple[tuple[int, int], ...]
+    queries: bool
     scope: Construct | None
     earlier: Construct | None
     outside: Construct | None
@@ -102,7 +104,8 @@ def traits_of(sql: str) -> StatementTraits:
     statements = [tokens for tokens, _ in segments]
     begins = begin_of(*segments[0]) if segments else None
     ends = end_of(*segments[-1]) if segments else None
-    modes, leading = _leading_modes(segments[begins is not None :])
+    inner = segments[begins is not None : len(segments) - (ends is not None)]
+    modes, leading = _leading_modes(inner)
     sets = any(map(sets_session, statements)) or _configures_session(sql, statements)
     searched = statements if RARE.search(sql) else []
     return StatementTraits(
@@ -115,12 +118,13 @@ def traits_of(sql: str) -> StatementTraits:
         ends=ends,
         modes=modes,
         leading=leading,
+        queries=any(_is_query(tokens) for tokens, _ in inner),
         scope=_first(needs_transaction, searched),
         earlier=_first(needs_earlier, searched),
         outside=_first(refuses_transaction, searched),
         local=_names(searched, local=True),
         session=_names(statements, local=False) if sets else frozenset(),
-        commands=len(segments) - (begins is not None) - (ends is not None) - len(leading),
+        commands=len(inner) - len(leading),
     )
 
 
@@ -133,15 +137,21 @@ def _first(recognise: Callable[[Tokens], str | None], statements: Sequence[Token
 
 
 def _leading_modes(segments: Sequence[tuple[Tokens, int]]) -> tuple[TransactionModes, tuple[tuple[int, int], ...]]:
-    """Return the modes of the SET TRANSACTION statements with which *segments* begin, and where these are."""
+    """Return the modes of the SET TRANSACTION statements before the first query of *segments*, and where these are."""
     modes, spans = NO_MODES, []
     for tokens, end in segments:
         stated = set_transaction_modes(tokens)
-        if stated is None:
+        if stated is not None:
+            modes = modes.then(stated)
+            spans.append((tokens[0].position, end))
+        elif _is_query(tokens):
             break
-        modes = modes.then(stated)
-        spans.append((tokens[0].position, end))
     return modes, tuple(spans)
+
+
+def _is_query(statement: Tokens) -> bool:
+    """Return whether *statement* takes a snapshot, after which the isolation level of its transaction is fixed."""
+    return not is_word(statement[0], "set", "reset", "show", "lock")
 
 
 def _configures_session(sql: str, statements: Sequence[Tokens]) -> bool:

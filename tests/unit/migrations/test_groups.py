@@ -64,11 +64,24 @@ def test_set_transaction_before_any_query_belongs_to_begin() -> None:
     (group,) = groups_of(f"BEGIN;{CUT}SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;{CUT}SELECT 1")
     assert (group.modes.isolation, group.modes.read_only, group.texts[1].strip()) == ("REPEATABLE READ", True, ";")
     assert group.commands == (0, 0, 1)
-    (group,) = groups_of(f"{LOCAL}{CUT}SET TRANSACTION READ ONLY;{CUT}SELECT 1")
+    (group,) = groups_of(f"{B}{LOCAL}{CUT}SET TRANSACTION READ ONLY;{CUT}SELECT 1")
     assert (group.modes.read_only, group.may_be_read_only) == (None, True)
     assert group.texts[1].startswith("SET TRANSACTION")
     chained = groups_of(f"BEGIN ISOLATION LEVEL SERIALIZABLE;{A}COMMIT AND CHAIN;{B}COMMIT;{C}")
     assert [group.modes.isolation for group in chained] == ["SERIALIZABLE", "SERIALIZABLE", None]
+
+
+@pytest.mark.parametrize(
+    "before", ["SET LOCAL a.b = '1'", "LOCK t", "SHOW lock_timeout", "SET CONSTRAINTS ALL DEFERRED"]
+)
+def test_what_takes_no_snapshot_may_precede_the_modes(before: str) -> None:
+    """PostgreSQL allows these statements before SET TRANSACTION, in the same chunk and in an earlier one."""
+    level = "TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT 1; COMMIT"
+    for text in (f"BEGIN; {before}; SET {level}", f"BEGIN; {before};{CUT}START {level}"):
+        (group,) = groups_of(text)
+        assert group.modes.isolation == "SERIALIZABLE"
+        assert before in "".join(group.texts)
+        assert sum(group.commands) == 2
 
 
 def test_lines_and_numbers_are_those_of_the_file() -> None:
