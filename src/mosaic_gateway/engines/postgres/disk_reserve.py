@@ -10,7 +10,7 @@ from pathlib import Path
 from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.installation.layout import Home
 
-__all__ = ["create_disk_reserve", "drop_disk_reserve"]
+__all__ = ["create_disk_reserve", "disk_reserve_file", "drop_disk_reserve"]
 
 SIZE = 64 * 1024 * 1024  # bytes: four WAL segments
 MINIMUM_FREE = 4 * SIZE  # bytes that must be free to create it

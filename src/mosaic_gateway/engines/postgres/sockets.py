@@ -14,7 +14,7 @@ from mosaic_gateway.engines.postgres.configuration import PORT
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.installation.layout import Home
 
-__all__ = ["outside_directories", "socket_directory", "socket_path", "socket_place"]
+__all__ = ["FALLBACK", "outside_directories", "socket_directory", "socket_path", "socket_place"]
 
 #: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
 LONGEST = 103 if sys.platform == "darwin" else 107
