@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from mosaic_gateway.cli.invocation import Verbs
-from mosaic_gateway.cli.root import RUNTIME_VERBS, run
+from mosaic_gateway.cli import RUNTIME_VERBS, Verbs, run
 
 __all__ = ["VERBS", "main"]
 

@@ -8,14 +8,10 @@ from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from pathlib import Path
 
-from mosaic_gateway.cli.reporter import Reporter, reporter
-from mosaic_gateway.fs.aside import Reason
-from mosaic_gateway.fs.files import make_directory
+from mosaic_gateway import fs
+from mosaic_gateway.cli import Reporter, reporter
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.installation.home_lock import forget_lock, home_locked
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import ReceiptState, read_receipt
-from mosaic_gateway.installation.upgrade_state import mark_file
+from mosaic_gateway.installation import Home, ReceiptState, forget_lock, home_locked, mark_file, read_receipt
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.step_journal import Journal
@@ -62,7 +58,7 @@ def new_home(directories: Sequence[Path]) -> Iterator[None]:
     """
     with interruptible():
         for directory in directories:
-            make_directory(directory)
+            fs.make_directory(directory)
         try:
             yield
         finally:
@@ -89,7 +85,7 @@ def _recover(home: Home, report: Reporter, *, upgrade_too: bool) -> None:
         with database_at_rest(home):
             put_back(home)
     clean_up(home)
-    if lying_in(home, Reason.REVERTED):
+    if lying_in(home, fs.Reason.REVERTED):
         report.begin("Rolling back an interrupted upgrade --revert")
         gateway_process.stop(home)
         with database_at_rest(home):

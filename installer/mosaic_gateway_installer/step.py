@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.pglite.data import has_data
-from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines import pglite, postgres
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import Text
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, installed
+from mosaic_gateway.installation import EngineName, Home, Receipt, installed
 from mosaic_gateway_installer.checks.host import HostFacts
 from mosaic_gateway_installer.step_journal import Journal
 
@@ -66,7 +63,7 @@ class Target:
     @property
     def has_database(self) -> bool:
         """Whether the home contains a database."""
-        return self.home_fault is None and (cluster_of(self.home) is not None or has_data(self.home))
+        return self.home_fault is None and (postgres.cluster_of(self.home) is not None or pglite.has_data(self.home))
 
     @property
     def journal(self) -> Journal:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.fs.files import open_descriptor, parse_json, remove_file
+from mosaic_gateway import fs
 from mosaic_gateway.fs.record_fields import (
     Field,
     checked_record,
@@ -49,7 +49,7 @@ class Journal:
         """
         line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "verb": verb, "step": step, "event": event}
         with record_errors_for(self._path, hint=HINT):
-            descriptor = open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            descriptor = fs.open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         with os.fdopen(descriptor, "ab", buffering=0) as stream:
             stream.write(json.dumps(line).encode() + b"\n")
             os.fsync(descriptor)
@@ -64,7 +64,7 @@ class Journal:
         with suppress(FileNotFoundError, NotADirectoryError):
             for line in read_content(self._path, hint=HINT).splitlines():
                 with suppress(ValueError):
-                    entry = parse_json(line)
+                    entry = fs.parse_json(line)
                     if isinstance(entry, dict):
                         entries.append(checked_record(self._path, entry, FIELDS, hint=HINT))
         return entries
@@ -80,4 +80,4 @@ class Journal:
 
     def close(self) -> None:
         """Delete the journal at the end of the verb. Raises OSError."""
-        remove_file(self._path)
+        fs.remove_file(self._path)

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.process.interruptions import INTERRUPTIONS
+from mosaic_gateway.process import INTERRUPTIONS
 from mosaic_gateway_installer.step import Step
 from mosaic_gateway_installer.step_journal import Journal
 

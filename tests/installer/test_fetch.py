@@ -20,13 +20,11 @@ import psutil
 import pytest
 
 from mosaic_gateway_installer.upgrade.fetch import (
-    METADATA_LIMIT,
     PREFIX,
-    InvalidWheelError,
     PackageSource,
-    _check_wheel,
     run_fetched,
 )
+from mosaic_gateway_installer.upgrade.wheel_file import METADATA_LIMIT, InvalidWheelError, check_wheel
 
 LIMIT = 60.0  # seconds
 VERSION = "9.0"
@@ -155,7 +153,7 @@ def test_link_to_a_wheel(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     link = tmp_path / f"mosaic_gateway-{VERSION}-py3-none-any.whl"
     link.symlink_to(_wheel(tmp_path / "store"))
-    _check_wheel(link)
+    check_wheel(link)
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
@@ -170,7 +168,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
             content[generator.randrange(len(content))] = generator.choice((0, 1, 0x80, 0xFF))
         wheel.write_bytes(content)
         with suppress(InvalidWheelError):
-            _check_wheel(wheel)
+            check_wheel(wheel)
             continue
         refused += 1
     assert refused > 100

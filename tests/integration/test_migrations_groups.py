@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
 from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.migrations import ledger, progress
@@ -18,6 +17,7 @@ from mosaic_gateway.migrations.failure import ChunkRefusedError, StatementFailed
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash, prefix_hash, split
 from mosaic_gateway.migrations.plan import SessionLostError
+from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
 from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
 
 pytestmark = on_both_engines

@@ -18,7 +18,7 @@ from mosaic_gateway.migrations.folder_layout import folder_entries
 from mosaic_gateway.migrations.model import Migration
 from mosaic_gateway.migrations.parse import file_hash
 from mosaic_gateway.migrations.plan import DriftError
-from mosaic_gateway.migrations.resolve import ResolveAnswer, resolve
+from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
 
 CUSTOM = "-- Custom SQL migration file, put your code below! --"  # drizzle-kit writes several of the same bytes
 FILES = {

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.lazy import LazyGroup
-from mosaic_gateway.cli.verb import verb
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.cli import LazyGroup, Outcome, verb
+from mosaic_gateway.installation import Home
 
 __all__ = ["backup", "create", "list_", "prune", "restore", "verify"]
 

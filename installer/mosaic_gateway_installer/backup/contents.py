@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mosaic_gateway.engines.base import ClusterMissingError
-from mosaic_gateway.engines.postgres.cluster import cluster_of
-from mosaic_gateway.fs.staging import TEMPORARY
+from mosaic_gateway import fs
+from mosaic_gateway.engines import ClusterMissingError, postgres
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import EngineName, Home
 
 __all__ = [
     "data_of",
@@ -24,7 +22,7 @@ __all__ = [
 def data_of(home: Home, engine: EngineName) -> Path | None:
     """Return the directory in *home* with the data of *engine*, None if there is none (yet)."""
     if engine is EngineName.POSTGRES:
-        return cluster_of(home)
+        return postgres.cluster_of(home)
     path = home.data / str(engine)
     return path if path.is_dir() else None
 
@@ -56,4 +54,4 @@ def is_excluded_while_running(path: str) -> bool:
 
 def is_temporary(path: str) -> bool:
     """Return whether *path* is a temporary file that a killed `files.write_file` left."""
-    return TEMPORARY.fullmatch(path) is not None
+    return fs.TEMPORARY.fullmatch(path) is not None

@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.staging import remove_tree
+from mosaic_gateway import fs
 from mosaic_gateway_installer.backup.content_digest import hashing
 from mosaic_gateway_installer.backup.tree_comparison import Comparison, FileEntry, compare_trees
 from mosaic_gateway_installer.backup.tree_copy import Skip, copy_tree
@@ -50,12 +49,12 @@ def copy_ahead(
     """
     copy = directory / data.name
     try:
-        make_directory(directory)
+        fs.make_directory(directory)
         with hashing() as (follow, hashed):
             copy_tree(data, copy, skip=skip, vanishing=True, progress=progress, follow=follow)
         return EarlyCopy(directory, copy, hashed())
     except BaseException:
-        remove_tree(directory)
+        fs.remove_tree(directory)
         raise
 
 
@@ -82,7 +81,7 @@ def bring_up_to_date(source: Path, copy: Path, files: Sequence[FileEntry], *, sk
 def _renew(source: Path, copy: Path, path: str, skip: Skip) -> None:
     """Replace *path* in the copy by that of the source; remove it if the source has none."""
     old = copy / path
-    remove_tree(old, strict=True)
+    fs.remove_tree(old, strict=True)
     if os.path.lexists(source / path):
         copy_tree(source / path, old, skip=_below(path, skip))
 

@@ -7,17 +7,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway import fs
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
-from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.staging import remove_tree, staged, temporary_sibling
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt
-from mosaic_gateway.process.disk_full import disk_full_as
-from mosaic_gateway.process.root_requests import Request
-from mosaic_gateway_installer.backup.contents import data_of, is_excluded_while_running, require_data, settings_of
+from mosaic_gateway.engines import postgres
+from mosaic_gateway.installation import EngineName, Home, Receipt
+from mosaic_gateway.process import Request, disk_full_as
+from mosaic_gateway_installer.backup import contents
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, copy_ahead
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
@@ -48,7 +44,7 @@ def create_backup(config: Config, receipt: Receipt, directory: Path, report: Rep
 
     Raises `DiskFullError`, `BackupFailedError`, BusyError and the engine's errors; the unfinished backup is removed.
     """
-    conninfo = running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
+    conninfo = postgres.running_conninfo(config.home) if config.engine is EngineName.POSTGRES else None
     kind = choose_kind(config.engine, running=conninfo is not None)
     if kind is BackupKind.COLD:
         with gateway_stopped(config.home, report), database_at_rest(config.home):
@@ -88,14 +84,16 @@ def copy_data_ahead(home: Home, receipt: Receipt, engine: EngineName, directory:
 
     Raises `DiskFullError`, ClusterMissingError, OSError, after removing the copy.
     """
-    data = require_data(home, engine)
-    check_free_space(directory, size_of([*settings_of(home), data]), "The backup")
+    data = contents.require_data(home, engine)
+    check_free_space(directory, size_of([*contents.settings_of(home), data]), "The backup")
     remove_unfinished_backups(home)
-    temporary = temporary_sibling(directory / backup_name(datetime.now(UTC), receipt.version, directory))
+    temporary = fs.temporary_sibling(directory / backup_name(datetime.now(UTC), receipt.version, directory))
     try:
         with disk_full_as("the backup", directory):
-            make_directory(directory)
-            return copy_ahead(data, temporary, skip=is_excluded_while_running, progress=report_progress(report))
+            fs.make_directory(directory)
+            return copy_ahead(
+                data, temporary, skip=contents.is_excluded_while_running, progress=report_progress(report)
+            )
     except BaseException:
         remove_unfinished_backups(home)
         raise
@@ -111,14 +109,16 @@ def _new_backup(
 ) -> Iterator[NewBackup]:
     """Yield an empty backup; rename it into place after the block, and remove it if the block fails."""
     created = not directory.exists()
-    data = data_of(home, engine)
+    data = contents.data_of(home, engine)
     if ahead is None and (data is None or not can_share(data, directory)):
-        check_free_space(directory, size_of([*settings_of(home), *([data] if data is not None else [])]), "The backup")
+        check_free_space(
+            directory, size_of([*contents.settings_of(home), *([data] if data is not None else [])]), "The backup"
+        )
     if ahead is None and directory == backups_of(home):  # in other directories, another home's backup may be running
         remove_unfinished_backups(home)
     try:
         with disk_full_as("the backup", directory), _staged(home, receipt, directory) as (stage, target):
-            make_directory(stage / "data")
+            fs.make_directory(stage / "data")
             yield NewBackup(home, engine, receipt, target, stage, ahead)
             if ahead is not None:
                 ahead.directory.rmdir()
@@ -136,9 +136,9 @@ def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Pat
     Root's broker creates both if root has named a *directory* outside of the home, which this user may not write to.
     """
     if home.broker is None or directory.is_relative_to(home.path):
-        make_directory(directory)
+        fs.make_directory(directory)
         target = directory / backup_name(datetime.now(UTC), receipt.version, directory)
-        with staged(target) as stage:
+        with fs.staged(target) as stage:
             yield stage, target
         return
     created = home.broker.ask(Request.MAKE_DIRECTORY)[0]
@@ -148,5 +148,5 @@ def _staged(home: Home, receipt: Receipt, directory: Path) -> Iterator[tuple[Pat
         home.broker.ask(Request.KEEP_DIRECTORY)
     except BaseException:
         for path in stage.iterdir():
-            remove_tree(path)
+            fs.remove_tree(path)
         raise

@@ -13,11 +13,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mosaic_gateway.fs.aside import erase
-from mosaic_gateway.fs.files import make_directory, write_file
+from mosaic_gateway import fs
 from mosaic_gateway.fs.record_fields import Field, choice, entries, read_record
-from mosaic_gateway.fs.staging import sync_directory
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import Home
 
 __all__ = ["PARTS", "SWAP", "clean_up", "commit", "exchange", "interrupted", "put_back", "staging"]
 
@@ -45,16 +43,16 @@ def exchange(home: Home, parts: Sequence[str]) -> None:
     A part that is not staged is absent afterwards. No process may use the data meanwhile. Raises OSError.
     """
     swap = home.path / SWAP
-    make_directory(swap / "old")
+    fs.make_directory(swap / "old")
     present = [part for part in parts if (home.path / part).exists()]
-    write_file(swap / STATE, json.dumps({"parts": list(parts), "present": present}))
+    fs.write_file(swap / STATE, json.dumps({"parts": list(parts), "present": present}))
     for part in parts:
         if part in present:
             (home.path / part).rename(swap / "old" / part)
         if (swap / "new" / part).exists():
             (swap / "new" / part).rename(home.path / part)
     for directory in (swap / "old", swap / "new", home.path):
-        sync_directory(directory)
+        fs.sync_directory(directory)
 
 
 def put_back(home: Home) -> None:
@@ -65,26 +63,26 @@ def put_back(home: Home) -> None:
     swap = home.path / SWAP
     if interrupted(home):
         state = read_record(swap / STATE, FIELDS, hint=HINT)
-        make_directory(swap / "new")
+        fs.make_directory(swap / "new")
         for part in state["parts"]:
             aside, present = swap / "old" / part, home.path / part
             is_new = aside.exists() or (part not in state["present"] and present.exists())
             if is_new and present.exists():
-                erase([swap / "new" / part])
+                fs.erase([swap / "new" / part])
                 present.rename(swap / "new" / part)
             if aside.exists():
                 aside.rename(present)
-        sync_directory(home.path)
+        fs.sync_directory(home.path)
         (swap / STATE).unlink()
-    erase([swap])
+    fs.erase([swap])
 
 
 def commit(home: Home) -> None:
     """Make the exchange final, and delete the previous parts. Raises OSError."""
-    erase([home.path / SWAP])
+    fs.erase([home.path / SWAP])
 
 
 def clean_up(home: Home) -> None:
     """Remove what an interrupted command has staged, except for an unfinished exchange. Raises OSError."""
     if not interrupted(home):
-        erase([home.path / SWAP])
+        fs.erase([home.path / SWAP])

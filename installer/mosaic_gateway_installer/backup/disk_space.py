@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mosaic_gateway.process.disk_full import DiskFullError
+from mosaic_gateway.process import DiskFullError
 
 __all__ = ["check_free_space", "size_of"]
 

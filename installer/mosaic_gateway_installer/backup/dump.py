@@ -11,16 +11,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
+from mosaic_gateway import fs
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.factory import engine_for
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
-from mosaic_gateway.engines.session import connect
+from mosaic_gateway.engines import connect, engine_for, postgres
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.fs.files import open_regular, write_file
-from mosaic_gateway.fs.staging import remove_tree, temporary
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.command import CommandFailedError, run
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import CommandFailedError, process_environment, run
 from mosaic_gateway_installer.backup.online_copy import BackupFailedError, OnlineFacts
 from mosaic_gateway_installer.backup.row_checksums import objects_hash, table_rows
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
@@ -51,15 +47,15 @@ def dump_database(config: Config, target: Path, *, scratch: Path) -> OnlineFacts
     *scratch* is a temporary directory for programs. Raises `DumpClientTooOldError`, `BackupFailedError`, OSError.
     """
     if config.postgres_bin is not None:
-        runtime = find_runtime(config.home, config.postgres_bin)
+        runtime = postgres.find_runtime(config.home, config.postgres_bin)
     else:
         runtime = programs_of(config.home).tools(Home(scratch))
     facts = _dump_server(engine_for(config).conninfo(), target, runtime)
-    remove_tree(scratch)
+    fs.remove_tree(scratch)
     return facts
 
 
-def _dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
+def _dump_server(conninfo: str, target: Path, runtime: postgres.Runtime) -> OnlineFacts:
     """Dump the database of *conninfo* into *target*; rows are counted in the dump's own snapshot."""
     try:
         with closing(connect(conninfo, application_name=APPLICATION)) as session:
@@ -87,7 +83,7 @@ def _dump_server(conninfo: str, target: Path, runtime: Runtime) -> OnlineFacts:
         raise BackupFailedError(f"The dump failed: {error.message}", details=error.details) from error
 
 
-def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path) -> None:
+def restore_dump(dump: Path, conninfo: str, runtime: postgres.Runtime, *, scratch: Path) -> None:
     """Restore *dump* into the empty database of *conninfo*, in one transaction.
 
     *scratch* is a private directory for the connection parameters. Raises `RestoreFailedError`, OSError.
@@ -101,7 +97,7 @@ def restore_dump(dump: Path, conninfo: str, runtime: Runtime, *, scratch: Path) 
         raise RestoreFailedError(f"The dump could not be restored: {error.message}", details=error.details) from error
 
 
-def _check_version(session: Connection, runtime: Runtime) -> str:
+def _check_version(session: Connection, runtime: postgres.Runtime) -> str:
     number = int(_value(session, "SELECT current_setting('server_version_num')"))
     version = _value(session, "SELECT split_part(current_setting('server_version'), ' ', 1)")
     if number // 10000 > runtime.major:
@@ -116,8 +112,8 @@ def _check_version(session: Connection, runtime: Runtime) -> str:
 def _service(conninfo: str, directory: Path) -> Iterator[Mapping[str, str]]:
     """Yield an environment in which libpq's service ``mosaic`` is the database, so that no argument has a password."""
     lines = [f"{name}={value}\n" for name, value in conninfo_to_dict(conninfo).items() if value is not None]
-    with temporary(directory / "service") as file:
-        write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
+    with fs.temporary(directory / "service") as file:
+        fs.write_file(file, f"[{SERVICE}]\n{''.join(lines)}")
         yield {**process_environment(), "PGSERVICEFILE": str(file)}
 
 
@@ -127,5 +123,5 @@ def _value(session: Connection, query: str) -> str:
 
 
 def _flush(path: Path) -> None:
-    with open_regular(path) as stream:
+    with fs.open_regular(path) as stream:
         os.fsync(stream.fileno())

@@ -10,15 +10,11 @@ from typing import ClassVar
 import psycopg
 
 from mosaic_gateway.config import Config, load_config
-from mosaic_gateway.engines.factory import engine_for
-from mosaic_gateway.engines.postgres.runtime import find_runtime
-from mosaic_gateway.engines.session import connect
+from mosaic_gateway.engines import connect, engine_for, postgres
 from mosaic_gateway.errors import PreflightError, RefusedError
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.disk_full import disk_full_as
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import EngineName, Home
+from mosaic_gateway.process import disk_full_as, process_environment
 from mosaic_gateway_installer.backup.data_swap import SWAP
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP
@@ -70,7 +66,7 @@ class RestoreDumpStep(Step):
         config = _config(home)
         tools = Home(home.path / SWAP / "tools")
         if config.postgres_bin is not None:
-            runtime = find_runtime(home, config.postgres_bin)
+            runtime = postgres.find_runtime(home, config.postgres_bin)
         else:
             runtime = programs_of(home).tools(tools)
         conninfo = engine_for(config).conninfo()

@@ -15,8 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.fs.files import LARGE
 from mosaic_gateway.fs.record_fields import (
     INSTANCE_ID,
     VERSION,
@@ -34,9 +34,8 @@ from mosaic_gateway.fs.record_fields import (
     text,
     timestamp,
 )
-from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation import EngineName
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 
 __all__ = [
@@ -127,7 +126,7 @@ def read_manifest(backup: Path) -> Manifest:
         raise ManifestError(
             f"{backup} is not a backup: it has no {MANIFEST}", hint="List the backups: " + command("backup list")
         ) from error
-    except LaterSchemaError as error:
+    except fs.LaterSchemaError as error:
         raise ManifestError(
             f"{backup} was created by a later version of mosaic-gateway", hint=error.hint, details=error.details
         ) from error
@@ -169,4 +168,4 @@ FIELDS = {
     "objects": Field(optional(digest), None),
     "verified_at": Field(optional(timestamp), None),
 }
-FORMAT = RecordFormat(fields=FIELDS, number_key="backup", limit=LARGE)
+FORMAT = fs.RecordFormat(fields=FIELDS, number_key="backup", limit=fs.LARGE)

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway import fs
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.postgres.cluster import major_of, system_identifier
-from mosaic_gateway.fs.staging import sync_directory
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt
-from mosaic_gateway_installer.backup.contents import is_excluded, is_temporary, require_data, settings_of
+from mosaic_gateway.engines import postgres
+from mosaic_gateway.installation import EngineName, Home, Receipt
+from mosaic_gateway_installer.backup import contents
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy, bring_up_to_date
 from mosaic_gateway_installer.backup.dump import dump_database
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind, Manifest, write_manifest
@@ -39,7 +37,7 @@ class NewBackup:
     @property
     def data(self) -> Path:
         """The data that is backed up. Raises ClusterMissingError."""
-        return require_data(self.home, self.engine)
+        return contents.require_data(self.home, self.engine)
 
     def copy_online(self, conninfo: str, report: Reporter) -> OnlineFacts:
         """Copy the cluster that runs at *conninfo*."""
@@ -56,7 +54,7 @@ class NewBackup:
             self.ahead.copy.rename(self._staged_path(data))
             return
         report.begin("Copying the data")
-        copy_tree(data, self._staged_path(data), skip=is_excluded, progress=report_progress(report))
+        copy_tree(data, self._staged_path(data), skip=contents.is_excluded, progress=report_progress(report))
 
     def dump(self, config: Config) -> OnlineFacts:
         """Dump the server's database."""
@@ -66,8 +64,8 @@ class NewBackup:
         self, kind: BackupKind, report: Reporter, facts: OnlineFacts | None = None, *, hashes: bool = True
     ) -> Backup:
         """Add secrets and settings, compare all files that do not change meanwhile, and write the manifest."""
-        for path in settings_of(self.home):
-            copy_tree(path, self.stage / path.name, skip=is_temporary)
+        for path in contents.settings_of(self.home):
+            copy_tree(path, self.stage / path.name, skip=contents.is_temporary)
         report.begin("Checking the copy")
         files = self._hashed(kind, hashes=hashes)
         cluster = None
@@ -81,23 +79,23 @@ class NewBackup:
             kind=kind,
             files=files,
             server_version=facts.server_version if facts is not None else _major(cluster),
-            system_identifier=system_identifier(cluster) if cluster is not None else None,
+            system_identifier=postgres.system_identifier(cluster) if cluster is not None else None,
             schema=self.receipt.schema,
             tables=facts.tables if facts is not None else None,
             objects=facts.objects if facts is not None else None,
         )
         write_manifest(self.stage, manifest)
         for directory in (self.stage / "data", self.stage):
-            sync_directory(directory)
+            fs.sync_directory(directory)
         return Backup(self.target, manifest)
 
     def _hashed(self, kind: BackupKind, *, hashes: bool) -> tuple[FileEntry, ...]:
         """Return the entry of every file; files that do not change meanwhile are also compared with their source."""
         files: list[FileEntry] = []
-        for path in settings_of(self.home):
-            files += self._compare(path, is_temporary, hashes=hashes)
+        for path in contents.settings_of(self.home):
+            files += self._compare(path, contents.is_temporary, hashes=hashes)
         if kind is BackupKind.COLD:
-            files += self._compare(self.data, is_excluded, hashes=hashes)
+            files += self._compare(self.data, contents.is_excluded, hashes=hashes)
         else:
             files += _below(Path("data"), hash_files(self.stage / "data"))
         return tuple(sorted(files, key=lambda entry: entry.path))
@@ -125,4 +123,4 @@ def _below(prefix: Path, entries: tuple[FileEntry, ...]) -> list[FileEntry]:
 
 
 def _major(cluster: Path | None) -> str | None:
-    return None if cluster is None else str(major_of(cluster))
+    return None if cluster is None else str(postgres.major_of(cluster))

@@ -27,10 +27,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.engines.session import connect
+from mosaic_gateway import fs
+from mosaic_gateway.engines import connect
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.fs.files import read_regular, write_file
-from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.hint import command
 from mosaic_gateway_installer.backup.row_checksums import (
     Contents,
@@ -196,14 +195,14 @@ class _Backup:
     def _copy_control(self) -> None:
         """Copy pg_control once two consecutive reads are equal: the server may be writing it."""
         path = self.cluster / "global" / "pg_control"
-        before, content = b"", read_regular(path)
+        before, content = b"", fs.read_regular(path)
         while before != content:
-            before, content = content, read_regular(path)
-        write_file(self.target / "global" / "pg_control", content)
+            before, content = content, fs.read_regular(path)
+        fs.write_file(self.target / "global" / "pg_control", content)
 
     def _stop(self) -> None:
         row = self.session.execute("SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)").fetchone()
-        write_file(self.target / "backup_label", str(row[0]) if row else "")
+        fs.write_file(self.target / "backup_label", str(row[0]) if row else "")
 
     @contextmanager
     def _instant(self) -> Iterator[str]:
@@ -268,7 +267,7 @@ class _Backup:
                 copy_tree(path, self.target / "pg_wal" / path.name)
         if not (self.target / "pg_wal" / last).exists():
             raise BackupFailedError(f"the server no longer has the WAL segment {last}", hint="Run the command again.")
-        sync_directory(self.target / "pg_wal")
+        fs.sync_directory(self.target / "pg_wal")
 
     def _value(self, query: str, *parameters: str) -> str:
         row = self.session.execute(query.encode(), parameters or None).fetchone()

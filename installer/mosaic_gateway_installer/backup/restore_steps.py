@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from mosaic_gateway.fs.files import make_directory, remove_file
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
-from mosaic_gateway.process.disk_full import disk_full_as
-from mosaic_gateway_installer.backup.data_swap import PARTS, clean_up, exchange, put_back, staging
+from mosaic_gateway import fs
+from mosaic_gateway.gateway import load_bundles, schema_digest
+from mosaic_gateway.installation import Home, Receipt, ReceiptState, write_receipt
+from mosaic_gateway.process import disk_full_as
+from mosaic_gateway_installer.backup import data_swap
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind
@@ -46,7 +45,7 @@ class EmptyHomeStep(Step):
 
     def undo(self) -> None:
         """Remove the receipt."""
-        remove_file(self.target.home.receipt)
+        fs.remove_file(self.target.home.receipt)
 
 
 @dataclass(slots=True)
@@ -65,11 +64,11 @@ class StageBackupStep(Step):
 
     def apply(self) -> None:
         """Copy data, secrets and settings, and write an updated copy of the present receipt."""
-        home, stage = self.target.home, staging(self.target.home)
-        clean_up(home)
+        home, stage = self.target.home, data_swap.staging(self.target.home)
+        data_swap.clean_up(home)
         if not can_share(self.backup.path, home.path):
             check_free_space(home.path, self.backup.manifest.size, "The restore")
-        make_directory(stage)
+        fs.make_directory(stage)
         with disk_full_as("the restore", home.path):
             copies = {name: stage / name for name in ("data", "secrets", "config.toml")}
             if self.backup.manifest.kind is BackupKind.DUMP:
@@ -87,7 +86,7 @@ class StageBackupStep(Step):
 
     def undo(self) -> None:
         """Remove the copy."""
-        clean_up(self.target.home)
+        data_swap.clean_up(self.target.home)
 
 
 @dataclass(slots=True)
@@ -102,12 +101,12 @@ class SwapStep(Step):
     def apply(self) -> None:
         """Exchange them while the database is stopped."""
         self._started = True
-        self._at_rest(lambda: exchange(self.target.home, PARTS))
+        self._at_rest(lambda: data_swap.exchange(self.target.home, data_swap.PARTS))
 
     def undo(self) -> None:
         """Put the previous ones back."""
         if self._started:
-            self._at_rest(lambda: put_back(self.target.home))
+            self._at_rest(lambda: data_swap.put_back(self.target.home))
 
     def _at_rest(self, act: Callable[[], None]) -> None:
         with database_at_rest(self.target.home):

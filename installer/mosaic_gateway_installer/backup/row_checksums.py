@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.migrations.schema_fingerprint import schema_lines
+from mosaic_gateway.migrations import schema_lines
 from mosaic_gateway_installer.backup.manifest import TableRows
 
 __all__ = ["Contents", "differing_tables", "lock_tables", "objects_hash", "table_rows", "tables_of", "writers_blocked"]

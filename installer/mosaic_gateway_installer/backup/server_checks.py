@@ -6,15 +6,15 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from mosaic_gateway.engines.postgres.runtime import Runtime
-from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.engines import postgres
+from mosaic_gateway.process import CommandFailedError, run
 
 __all__ = ["check_indexes", "check_pages"]
 
 LIMIT = 3600.0  # seconds for each
 
 
-def check_pages(cluster: Path, runtime: Runtime) -> tuple[str, ...]:
+def check_pages(cluster: Path, runtime: postgres.Runtime) -> tuple[str, ...]:
     """Verify the checksum of every page of the stopped *cluster*, if data checksums are enabled.
 
     Returns the name of the check, none if it was not possible. Raises CommandFailedError.
@@ -23,7 +23,7 @@ def check_pages(cluster: Path, runtime: Runtime) -> tuple[str, ...]:
     return _checked([program, "--check", "-D", cluster], unless="data checksums are not enabled")
 
 
-def check_indexes(conninfo: str, runtime: Runtime) -> tuple[str, ...]:
+def check_indexes(conninfo: str, runtime: postgres.Runtime) -> tuple[str, ...]:
     """Check tables and B-tree indexes of the database at *conninfo*. Returns and raises as `check_pages` does."""
     server = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     words = ["-h", server["host"], "-p", server["port"], "-U", server["user"], "-w", "--install-missing"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import BusyError
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import disk_full_as
 
 __all__ = ["GatewayInForegroundError", "gateway_stopped"]
 

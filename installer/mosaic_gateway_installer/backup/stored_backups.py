@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway.fs.record_fields import BACKUP_NAME
-from mosaic_gateway.fs.staging import remove_temporaries
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import Home
 from mosaic_gateway_installer.backup.manifest import MANIFEST, Manifest, ManifestError, read_manifest
 
 __all__ = [
@@ -111,7 +111,7 @@ def _named(directory: Path) -> Iterator[Path]:
 
 def remove_unfinished_backups(home: Home) -> None:
     """Remove unfinished backups in *home*, and the directory of backups if it is empty then."""
-    remove_temporaries(backups_of(home))
+    fs.remove_temporaries(backups_of(home))
     with suppress(OSError):
         backups_of(home).rmdir()
 

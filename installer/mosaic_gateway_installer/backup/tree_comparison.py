@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
-from mosaic_gateway.fs.files import open_descriptor
+from mosaic_gateway import fs
 from mosaic_gateway_installer.backup.tree_copy import Skip
 
 __all__ = ["Comparison", "Difference", "DifferenceKind", "FileEntry", "compare_trees", "hash_files"]
@@ -211,6 +211,6 @@ def _buffer(descriptor: int) -> bytearray:
 
 
 def _open(stack: ExitStack, path: Path) -> int:
-    descriptor = open_descriptor(path)
+    descriptor = fs.open_descriptor(path)
     stack.callback(os.close, descriptor)
     return descriptor

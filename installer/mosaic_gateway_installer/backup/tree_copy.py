@@ -21,10 +21,8 @@ from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 
-from mosaic_gateway.cli.reporter import Reporter
-from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
-from mosaic_gateway.fs.files import open_descriptor, open_regular
-from mosaic_gateway.fs.staging import staged
+from mosaic_gateway import fs
+from mosaic_gateway.cli import Reporter
 
 __all__ = [
     "CopyReport",
@@ -81,7 +79,7 @@ def copy_tree(
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
+    with fs.staged(target) as temporary, ThreadPoolExecutor(WORKERS, thread_name_prefix="copy") as pool:
         copying = _Copying(pool, skip, vanishing=vanishing, progress=progress, follow=follow)
         with (
             _opened(source.parent, os.O_RDONLY | os.O_DIRECTORY) as source_parent,
@@ -97,7 +95,7 @@ def can_share(source: Path, directory: Path) -> bool:
     if file is None or not directory.is_dir() or sys.platform != "linux":
         return False
     try:
-        with open_regular(file) as reader, tempfile.TemporaryFile(dir=directory) as writer:
+        with fs.open_regular(file) as reader, tempfile.TemporaryFile(dir=directory) as writer:
             ioctl(writer.fileno(), FICLONE, reader.fileno())
     except OSError:
         return False
@@ -159,7 +157,7 @@ class _Copying:
     def _file(self, source: int, name: str, target: int, new_name: str, path: str) -> tuple[int, bool] | None:
         """Copy a regular file; return its size and whether blocks are shared, None if it is gone."""
         try:
-            reader = open_descriptor(name, dir_fd=source)
+            reader = fs.open_descriptor(name, dir_fd=source)
         except FileNotFoundError:
             if self.vanishing:
                 return None
@@ -186,7 +184,7 @@ class _Copying:
         try:
             ioctl(writer, FICLONE, reader)
         except OSError as error:
-            if error.errno not in UNSUPPORTED:
+            if error.errno not in fs.UNSUPPORTED:
                 raise
             self.may_share = False
             return False
@@ -233,7 +231,7 @@ def _copy_content(reader: int, writer: int, grown: SizeCallback) -> None:
     position, size = 0, os.fstat(reader).st_size
     while position < size:
         start, end = _next_data(reader, position, size)
-        copy_range(reader, writer, start, end, grown)
+        fs.copy_range(reader, writer, start, end, grown)
         position, size = end, os.fstat(reader).st_size  # the file may have grown
     os.ftruncate(writer, size)
 
@@ -248,7 +246,7 @@ def _next_data(reader: int, position: int, size: int) -> tuple[int, int]:
     except OSError as error:
         if error.errno == errno.ENXIO:
             return size, size
-        if error.errno in UNSUPPORTED:
+        if error.errno in fs.UNSUPPORTED:
             return position, size
         raise
 

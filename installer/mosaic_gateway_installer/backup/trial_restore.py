@@ -8,14 +8,9 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.factory import engine_for
-from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster, major_of
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.command import CommandFailedError
+from mosaic_gateway.engines import RuntimeMissingError, connect, engine_for, postgres
+from mosaic_gateway.installation import EngineName, Home
+from mosaic_gateway.process import CommandFailedError
 from mosaic_gateway_installer.backup.disk_space import check_free_space
 from mosaic_gateway_installer.backup.dump import restore_dump
 from mosaic_gateway_installer.backup.manifest import DUMP, BackupKind, Manifest
@@ -45,7 +40,7 @@ class TrialRestore:
         if not can_share(self.backup.path, self.scratch.path):
             check_free_space(self.scratch.path, self.manifest.size * 5 // 4, "The trial restore")
         if self.manifest.kind is BackupKind.DUMP:
-            create_cluster(self.scratch, self._runtime(None))
+            postgres.create_cluster(self.scratch, self._runtime(None))
             copy_tree(data / DUMP, self.scratch.path / DUMP)
             return
         copy_tree(data, self.scratch.data)
@@ -73,11 +68,11 @@ class TrialRestore:
 
     def check_pages(self) -> tuple[str, ...]:
         """Verify the checksum of every page of the stopped cluster, if data checksums are enabled."""
-        cluster = cluster_of(self.scratch)
+        cluster = postgres.cluster_of(self.scratch)
         if self._engine is not EngineName.POSTGRES or cluster is None:
             return ()
         try:
-            return check_pages(cluster, self._runtime(major_of(cluster)))
+            return check_pages(cluster, self._runtime(postgres.major_of(cluster)))
         except CommandFailedError as error:
             raise damaged(self.backup, [error.message]) from error
 
@@ -93,16 +88,16 @@ class TrialRestore:
 
     def _config(self) -> Config:
         bindir = None
-        cluster = cluster_of(self.scratch)
+        cluster = postgres.cluster_of(self.scratch)
         if self._engine is EngineName.POSTGRES and cluster is not None:
-            bindir = self._runtime(major_of(cluster)).bindir
+            bindir = self._runtime(postgres.major_of(cluster)).bindir
         return replace(self.config, home=self.scratch, engine=self._engine, postgres_bin=bindir)
 
-    def _runtime(self, major: int | None) -> Runtime:
+    def _runtime(self, major: int | None) -> postgres.Runtime:
         """Return programs for clusters of *major* (None: the newest): the home's, else the package's."""
         own = self.config if self.config.engine is EngineName.POSTGRES else replace(self.config, postgres_bin=None)
         with suppress(RuntimeMissingError):
-            return find_runtime(own.home, own.postgres_bin, major=major)
+            return postgres.find_runtime(own.home, own.postgres_bin, major=major)
         runtime = programs_of(self.config.home).tools(self.scratch)
         if major not in {None, runtime.major}:
             raise RuntimeMissingError(
@@ -128,5 +123,5 @@ class TrialRestore:
         """Check tables and B-tree indexes with pg_amcheck, if the programs include it."""
         if self._engine is not EngineName.POSTGRES:
             return ()
-        cluster = cluster_of(self.scratch)
-        return check_indexes(conninfo, self._runtime(major_of(cluster) if cluster is not None else None))
+        cluster = postgres.cluster_of(self.scratch)
+        return check_indexes(conninfo, self._runtime(postgres.major_of(cluster) if cluster is not None else None))

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.config import Config
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.data_swap import PARTS
 from mosaic_gateway_installer.backup.manifest import MANIFEST, write_manifest
 from mosaic_gateway_installer.backup.scratch_home import scratch_home

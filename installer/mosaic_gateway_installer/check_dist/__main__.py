@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles
+from mosaic_gateway.migrations import BUNDLES, LOCK_NAME, check_bundles
 from mosaic_gateway_installer.check_dist.archive import Archive, ArchiveError, read_archive
 
 __all__ = ["check_archive", "main"]

@@ -11,22 +11,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mosaic_gateway import __version__
-from mosaic_gateway.auth import accounts
-from mosaic_gateway.auth.errors import SchemaMissingError
-from mosaic_gateway.auth.links import setup_url
-from mosaic_gateway.engines.base import EngineError
-from mosaic_gateway.engines.factory import engine_for
-from mosaic_gateway.engines.requirements import version_text
-from mosaic_gateway.engines.session import connect
+from mosaic_gateway import __version__, engines
+from mosaic_gateway.auth import SchemaMissingError, accounts, setup_url
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.database_access import running_database
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.gateway import load_bundles, running_database, schema_digest
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.migrations.model import PlannedMigration
-from mosaic_gateway.migrations.runner import read_plan
-from mosaic_gateway.migrations.schema_fingerprint import schema_lines
+from mosaic_gateway.installation import EngineName
+from mosaic_gateway.migrations import PlannedMigration, read_plan, schema_lines
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
 from mosaic_gateway_installer.step import Target
@@ -94,16 +85,18 @@ class ClockSkewError(AdviceError):
 def _session(target: Target) -> Iterator[psycopg.Connection[TupleRow]]:
     """Connect to the running database; starts nothing. Raises EngineError, `NotCheckedError`."""
     try:
-        with connect(_conninfo(target), application_name="mosaic-gateway doctor") as connection:
+        with engines.connect(_conninfo(target), application_name="mosaic-gateway doctor") as connection:
             yield connection
     except psycopg.Error as error:
         text = error.diag.message_primary or type(error).__name__  # libpq's own text may contain the conninfo
-        raise EngineError(f"the database query failed: {text}", hint="See its log: " + command("logs")) from None
+        raise engines.EngineError(
+            f"the database query failed: {text}", hint="See its log: " + command("logs")
+        ) from None
 
 
 def _conninfo(target: Target) -> str:
     if target.config.engine is EngineName.SERVER:
-        return engine_for(target.config).conninfo()
+        return engines.engine_for(target.config).conninfo()
     conninfo = running_database(target.home, target.config.engine)
     if conninfo is None:
         raise NotCheckedError("not checked: the database is not running")
@@ -112,7 +105,7 @@ def _conninfo(target: Target) -> str:
 
 def _database(target: Target) -> str:
     if target.config.engine is EngineName.SERVER:
-        engine = engine_for(target.config)
+        engine = engines.engine_for(target.config)
         engine.start()
         engine.verify()
     with _session(target) as connection:
@@ -121,7 +114,7 @@ def _database(target: Target) -> str:
         after = datetime.now(UTC)
         if target.config.engine is EngineName.SERVER and row is not None:
             _check_skew(row[0], before, after)
-            return f"it answers; PostgreSQL {version_text(connection.info.server_version)}"
+            return f"it answers; PostgreSQL {engines.version_text(connection.info.server_version)}"
     return "it answers"
 
 

@@ -7,12 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli import Outcome
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import ReceiptState, installed
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import Home, ReceiptState, installed
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks.doctor_checks import checks_for
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
 from mosaic_gateway_installer.checks.support_archive import write_support_archive

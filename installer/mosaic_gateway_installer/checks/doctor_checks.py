@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation import EngineName
 from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.program import current_program
-from mosaic_gateway.gateway.control.service import recorded_service, registered_service
-from mosaic_gateway.gateway.run.listener import listener_for
+from mosaic_gateway.gateway.control import current_program, gateway_process, recorded_service, registered_service
+from mosaic_gateway.gateway.run import listener_for
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.process.file_lock import holder_of
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway.process import Request, holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.store import altered_files

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway.engines.postgres.cpu import Cpu, this_cpu
+from mosaic_gateway.engines import postgres
 
 __all__ = ["HostFacts", "free_memory", "read_host"]
 
@@ -37,7 +37,7 @@ class HostFacts:
     libc: str
     implementation: str
     python: tuple[int, ...]
-    cpu: Cpu
+    cpu: postgres.Cpu
     memory: int | None
     has_locale: bool
     limits: Mapping[str, int | None]
@@ -53,7 +53,7 @@ def read_host() -> HostFacts:
         libc=_libc(),
         implementation=sys.implementation.name,
         python=tuple(sys.version_info[:3]),
-        cpu=this_cpu(),
+        cpu=postgres.this_cpu(),
         memory=free_memory(),
         has_locale=_has_locale(),
         limits={name: _limit(constant) for name, constant in LIMITS.items()},

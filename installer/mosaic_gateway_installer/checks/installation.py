@@ -10,20 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mosaic_gateway import fs
 from mosaic_gateway.config import load_auth_secret
-from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file
+from mosaic_gateway.engines import postgres
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.fs.aside import require_erased
-from mosaic_gateway.fs.staging import TEMPORARY, remove_tree
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.home_lock import home_locked
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.layout_check import check_layout
-from mosaic_gateway.installation.receipt import ReceiptState
-from mosaic_gateway.installation.upgrade_state import read_mark, unfinished_error
-from mosaic_gateway.process.disk_full import DiskFullError
-from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.installation import (
+    EngineName,
+    Home,
+    ReceiptState,
+    check_layout,
+    home_locked,
+    read_mark,
+    unfinished_error,
+)
+from mosaic_gateway.process import DiskFullError, holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.home_errors import HomeModeError
 from mosaic_gateway_installer.step import Target
@@ -182,7 +183,7 @@ def _leftovers(target: Target) -> str:
 
 def _unfinished(home: Home) -> list[Path]:
     directories = (home.path, *(path for path in _children(home.path) if path.is_dir()))
-    return [path for directory in directories for path in _children(directory) if TEMPORARY.fullmatch(path.name)]
+    return [path for directory in directories for path in _children(directory) if fs.TEMPORARY.fullmatch(path.name)]
 
 
 def _remove_leftovers(target: Target, _fault: MosaicError) -> str:
@@ -192,8 +193,8 @@ def _remove_leftovers(target: Target, _fault: MosaicError) -> str:
         count = len(unfinished_paths) + len(leftovers(home))
         remaining = erase_leftovers(home)
         for path in (path for path in unfinished_paths if path.parent != home.runtime):
-            remove_tree(path, strict=True)
-    require_erased(remaining)
+            fs.remove_tree(path, strict=True)
+    fs.require_erased(remaining)
     return f"removed {count} file(s)"
 
 
@@ -216,7 +217,7 @@ def _disk_space(target: Target) -> str:
     if free < WARNING_BELOW:
         raise DiskLowError(summary, hint=hint, details=details)
     embedded = target.config.engine is EngineName.POSTGRES and home.data.is_dir()
-    if embedded and not disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
+    if embedded and not postgres.disk_reserve_file(home).exists() and hasattr(os, "posix_fallocate"):
         raise ReserveMissingError(
             "the 64 MB that crash recovery can use on a full disk are not reserved",
             hint="The next start reserves them, and so does " + command("doctor", "--fix") + ".",
@@ -227,8 +228,8 @@ def _disk_space(target: Target) -> str:
 def _create_reserve(target: Target, fault: MosaicError) -> str:
     if not isinstance(fault, ReserveMissingError):
         raise fault
-    create_disk_reserve(target.home)
-    if not disk_reserve_file(target.home).exists():
+    postgres.create_disk_reserve(target.home)
+    if not postgres.disk_reserve_file(target.home).exists():
         raise fault
     return "reserved 64 MB"
 

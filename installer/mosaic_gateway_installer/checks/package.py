@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from mosaic_gateway.fs.recorded_files import altered_files_of
-from mosaic_gateway.gateway.schema import load_bundles
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway import fs
+from mosaic_gateway.gateway import load_bundles
+from mosaic_gateway.process import Request
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
@@ -52,7 +52,7 @@ def package_faults() -> dict[str, Any]:
     changed files; ``pinned`` are the requirements that reinstall them. Raises PreflightError, OSError.
     """
     distributions = _distributions()
-    altered = {one.name: files for one in distributions if (files := altered_files_of(one))}
+    altered = {one.name: files for one in distributions if (files := fs.altered_files_of(one))}
     pinned = [f"{one.name}=={one.version}" for one in distributions if one.name in altered]
     names = [name for files in altered.values() for name in files]
     return {"count": len(distributions), "altered": names, "pinned": pinned}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.engines.pglite.data import MAJOR, data_of
-from mosaic_gateway.engines.pglite.npm_packages import verify
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import find_runtime, recorded_node
+from mosaic_gateway.engines import pglite
 from mosaic_gateway.hint import command
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
 from mosaic_gateway_installer.step import Target
 
@@ -21,14 +18,14 @@ class NodeGoneError(AdviceError):
 
 
 def _programs(target: Target) -> str:
-    pinned, search_path = shipped(), process_environment().get("PATH")
-    runtime = find_runtime(target.home, target.config.pglite_dir, shipped=pinned, search_path=search_path)
-    verify(runtime.modules, pinned)
+    pinned, search_path = pglite.shipped(), process_environment().get("PATH")
+    runtime = pglite.find_runtime(target.home, target.config.pglite_dir, shipped=pinned, search_path=search_path)
+    pglite.verify(runtime.modules, pinned)
     return f"PGlite {runtime.version} in {runtime.modules}, every file as published; Node.js {runtime.node.version}"
 
 
 def _node(target: Target) -> str:
-    recorded = recorded_node(target.home)
+    recorded = pglite.recorded_node(target.home)
     if recorded is None:
         raise NodeGoneError(
             "the recorded Node.js is gone or too old; each start searches PATH for one, which a service may not have",
@@ -38,7 +35,7 @@ def _node(target: Target) -> str:
 
 
 def _data(target: Target) -> str:
-    return f"PostgreSQL {MAJOR} database in {data_of(target.home)}"
+    return f"PostgreSQL {pglite.MAJOR} database in {pglite.data_of(target.home)}"
 
 
 CHECKS: tuple[Check, ...] = (

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from mosaic_gateway.engines.base import ClusterMissingError, EngineBusyError
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.engine_lock import EngineLock, running_conninfo
-from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
-from mosaic_gateway.engines.postgres.runtime import altered_files, copy_of, find_runtime, wheel_version
+from mosaic_gateway import fs
+from mosaic_gateway.engines import ClusterMissingError, EngineBusyError, postgres
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.hint import command
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.package import summary
@@ -33,11 +29,11 @@ class StalePidFileError(AdviceError):
 
 
 def _programs(target: Target) -> str:
-    runtime = find_runtime(target.home, target.config.postgres_bin)
+    runtime = postgres.find_runtime(target.home, target.config.postgres_bin)
     if target.config.postgres_bin is not None:
         return f"PostgreSQL {runtime.version} in {runtime.bindir}"
-    copy = copy_of(target.home, runtime.version)
-    altered = altered_files(copy)
+    copy = postgres.copy_of(target.home, runtime.version)
+    altered = postgres.altered_files(copy)
     if altered:
         raise FilesAlteredError(
             f"{len(altered)} file(s) of {copy} are missing or were changed: {summary(altered)}",
@@ -48,8 +44,8 @@ def _programs(target: Target) -> str:
 
 
 def _minor(target: Target) -> str:
-    runtime = find_runtime(target.home, target.config.postgres_bin)
-    newest = wheel_version() if target.config.postgres_bin is None else runtime.version
+    runtime = postgres.find_runtime(target.home, target.config.postgres_bin)
+    newest = postgres.wheel_version() if target.config.postgres_bin is None else runtime.version
     if Version(newest) > Version(runtime.version) and Version(newest).major == Version(runtime.version).major:
         raise OutdatedMinorError(
             f"PostgreSQL {runtime.version} runs; the package has {newest}, which corrects errors of it",
@@ -60,23 +56,23 @@ def _minor(target: Target) -> str:
 
 
 def _cluster(target: Target) -> str:
-    cluster = cluster_of(target.home)
+    cluster = postgres.cluster_of(target.home)
     if cluster is None:
         raise ClusterMissingError(
             f"there is no database cluster in {target.home.data}",
             hint="Restore it from a backup; install would create an empty one.",
         )
-    return f"PostgreSQL {major_of(cluster)} cluster in {cluster}"
+    return f"PostgreSQL {postgres.major_of(cluster)} cluster in {cluster}"
 
 
 def _pid_file(target: Target) -> str:
-    cluster = cluster_of(target.home)
-    if cluster is None or running_conninfo(target.home) is not None:
+    cluster = postgres.cluster_of(target.home)
+    if cluster is None or postgres.running_conninfo(target.home) is not None:
         return "not stale"
-    pid_file = read_pid_file(cluster)
+    pid_file = postgres.read_pid_file(cluster)
     if pid_file is None:
         return "not stale"
-    if processes_of(cluster):
+    if postgres.processes_of(cluster):
         raise NotCheckedError("not checked: a server is starting, stopping, or was left by a gateway that crashed")
     raise StalePidFileError(
         f"{cluster / 'postmaster.pid'} names process {pid_file.pid}, which is not this database's server",
@@ -86,16 +82,16 @@ def _pid_file(target: Target) -> str:
 
 
 def _remove_pid_file(target: Target, fault: MosaicError) -> str:
-    cluster = cluster_of(target.home)
-    lock = EngineLock(target.home)
+    cluster = postgres.cluster_of(target.home)
+    lock = postgres.EngineLock(target.home)
     try:
         lock.acquire()
     except EngineBusyError as busy:  # another process is starting the server: the file is no longer stale
         raise busy from fault
     try:
-        if cluster is None or processes_of(cluster):
+        if cluster is None or postgres.processes_of(cluster):
             raise fault
-        remove_file(cluster / "postmaster.pid")
+        fs.remove_file(cluster / "postmaster.pid")
     finally:
         lock.release()
     return "removed postmaster.pid"

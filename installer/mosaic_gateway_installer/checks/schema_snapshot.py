@@ -14,9 +14,9 @@ from functools import cache
 
 from importlib_resources import files
 
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.migrations.schema_fingerprint import schema_lines
+from mosaic_gateway.engines import connect
+from mosaic_gateway.gateway import load_bundles, schema_digest
+from mosaic_gateway.migrations import schema_lines
 
 __all__ = ["SchemaSnapshot", "read_schema_snapshot", "take_schema_snapshot"]
 

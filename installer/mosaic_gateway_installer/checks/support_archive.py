@@ -22,15 +22,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway import __version__
+from mosaic_gateway import __version__, fs, process
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.fs.files import read_regular
-from mosaic_gateway.gateway.control.service import registered_service
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.logfile import tail_of
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway.gateway.control import registered_service
+from mosaic_gateway.installation import Home
 from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.service.registry import present_text
@@ -84,12 +80,12 @@ def secrets_of(home: Home, config: Config | None) -> set[str]:
     with suppress(OSError):
         for path in home.secrets.iterdir():
             with suppress(OSError):
-                secrets.add(read_regular(path).decode("utf-8", "replace").strip())
+                secrets.add(fs.read_regular(path).decode("utf-8", "replace").strip())
     values = [] if config is None else [config.database_url, config.auth_secret]
     secrets |= {value.reveal() for value in values if value is not None}
     if config is not None and config.database_url is not None:
         secrets |= _passwords_in_url(config.database_url.reveal())
-    for name, value in process_environment().items():
+    for name, value in process.process_environment().items():
         if re.search(r"PASSWORD|SECRET|TOKEN|DATABASE_URL", name):
             secrets.add(value)
     return secrets - {""}
@@ -97,18 +93,18 @@ def secrets_of(home: Home, config: Config | None) -> set[str]:
 
 def _passwords_in_url(url: str) -> set[str]:
     """Return the passwords in a database URL or conninfo: as written, decoded, and percent-encoded."""
-    from urllib.parse import quote, urlsplit
+    from urllib import parse
 
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     passwords: set[str] = set()
     with suppress(ValueError):
-        passwords.add(urlsplit(url).password or "")
+        passwords.add(parse.urlsplit(url).password or "")
     with suppress(psycopg.Error):
         parameters = conninfo_to_dict(url)
         decoded = {str(value) for key, value in parameters.items() if "password" in key and value}
-        passwords |= decoded | {quote(value, safe="") for value in decoded}
+        passwords |= decoded | {parse.quote(value, safe="") for value in decoded}
     return passwords
 
 
@@ -130,7 +126,7 @@ def write_support_archive(
 def _new_file(target: Path, home: Home) -> int:
     """Return a descriptor of the new file *target*; root's process opens it if the command was run by root."""
     if home.broker is not None:
-        return home.broker.ask(Request.OPEN_OUTPUT)[1][0]
+        return home.broker.ask(process.Request.OPEN_OUTPUT)[1][0]
     try:
         return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -146,12 +142,12 @@ def _contents(home: Home, config: Config | None, findings: Sequence[CheckResult]
         "machine.json": _json(_machine()),
         "settings.json": _json(_settings(config)),
         "files.txt": _listing(home),
-        "gateway.log": "\n".join(tail_of(home.gateway_log, LOG_LINES)),
-        "postgres.log": "\n".join(tail_of(home.postgres_log, LOG_LINES)),
+        "gateway.log": "\n".join(process.tail_of(home.gateway_log, LOG_LINES)),
+        "postgres.log": "\n".join(process.tail_of(home.postgres_log, LOG_LINES)),
     }
     for name, path in {"receipt.json": home.receipt, "journal.jsonl": home.journal}.items():
         with suppress(OSError):
-            members[name] = read_regular(path).decode("utf-8", "replace")
+            members[name] = fs.read_regular(path).decode("utf-8", "replace")
     service = registered_service(home)
     if service is not None:
         members["service.unit"] = present_text(service) or ""

@@ -15,16 +15,11 @@ from packaging.version import Version
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Secret
-from mosaic_gateway.engines.base import ForeignClusterError
-from mosaic_gateway.engines.pglite.data import check_major, data_directory, has_data
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
-from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
+from mosaic_gateway.engines import ForeignClusterError, pglite, postgres
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.fs.record_fields import read_content
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt
+from mosaic_gateway.installation import EngineName, Home, Receipt
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, read_record
 
 __all__ = ["DataIdentity", "SchemaNewerError", "SecretMismatchError", "check_adoption", "data_identity_of"]
@@ -70,7 +65,7 @@ def data_identity_of(home: Home, auth_secret: Secret | None = None) -> DataIdent
     """
     database = _database_of(home)
     return DataIdentity(
-        system_identifier=system_identifier(database) if database is not None else None,
+        system_identifier=postgres.system_identifier(database) if database is not None else None,
         secret_check=_check_value(home, auth_secret),
     )
 
@@ -99,24 +94,24 @@ def check_adoption(config: Config, receipt: Receipt, schema: str) -> None:
 
 
 def _database_of(home: Home) -> Path | None:
-    return data_directory(home) if has_data(home) else cluster_of(home)
+    return pglite.data_directory(home) if pglite.has_data(home) else postgres.cluster_of(home)
 
 
 def _check_cluster(home: Home, receipt: Receipt) -> None:
     cluster = _database_of(home)
     if cluster is None:
         return
-    if has_data(home):
-        check_major(cluster)  # PGlite fails on another major version without a reason
+    if pglite.has_data(home):
+        pglite.check_major(cluster)  # PGlite fails on another major version without a reason
     else:
-        major_of(cluster)
+        postgres.major_of(cluster)
     missing = [name for name in REQUIRED if not (cluster / name).exists()]
     if missing:
         raise ForeignClusterError(
             f"{cluster} is damaged: it has no {', '.join(missing)}",
             hint="Nothing was changed. Restore a backup: " + command("backup restore", "NAME"),
         )
-    identifier, record = system_identifier(cluster), read_record(home)
+    identifier, record = postgres.system_identifier(cluster), read_record(home)
     accepted = {None, identifier}
     if record is not None and record.after == identifier:  # created by an upgrade that was killed before it updated
         accepted.add(record.before)  # the receipt
@@ -129,12 +124,15 @@ def _check_cluster(home: Home, receipt: Receipt) -> None:
 
 
 def _check_major(config: Config) -> None:
-    cluster = cluster_of(config.home)
+    cluster = postgres.cluster_of(config.home)
     decision = decision_for(config)
-    if cluster is None or decision not in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
+    if cluster is None or decision not in {
+        postgres.MajorDecision.REFUSE_OLDER_PROGRAMS,
+        postgres.MajorDecision.REFUSE_NO_PROGRAMS,
+    }:
         return
-    major, programs = major_of(cluster), programs_major(config)
-    if decision is MajorDecision.REFUSE_OLDER_PROGRAMS:
+    major, programs = postgres.major_of(cluster), programs_major(config)
+    if decision is postgres.MajorDecision.REFUSE_OLDER_PROGRAMS:
         raise ForeignClusterError(
             f"{cluster} was created by PostgreSQL {major}, but the installed programs are version {programs}",
             hint="Nothing was changed. Install the later version of mosaic-gateway that created it, or give "

@@ -7,13 +7,9 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.invocation import current_invocation
-from mosaic_gateway.cli.named_file import read_named_file
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli import Outcome, current_invocation, read_named_file, verb
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import EngineName, Home
 
 __all__ = ["install"]
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.auth.links import setup_url
-from mosaic_gateway.cli.reporter import Reporter
-from mosaic_gateway.gateway.database_access import open_database
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.installation.receipt import ReceiptState, installed, write_receipt
+from mosaic_gateway.auth import setup_url
+from mosaic_gateway.cli import Reporter
+from mosaic_gateway.gateway import load_bundles, open_database, schema_digest
+from mosaic_gateway.installation import ReceiptState, installed, write_receipt
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.smoke_test import log_in_error, smoke_test

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.base import RuntimeMissingError, VectorMissingError
-from mosaic_gateway.engines.pglite.node import Node, find_node
-from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS, this_cpu
-from mosaic_gateway.engines.postgres.runtime import examine_wheel
+from mosaic_gateway.engines import RuntimeMissingError, VectorMissingError, pglite
+from mosaic_gateway.engines.postgres import VECTOR_NEEDS, examine_wheel, this_cpu
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import EngineName
+from mosaic_gateway.process import process_environment
 
 __all__ = ["AUTO", "EngineSelection", "NoEngineError", "probe_engines", "select_engine"]
 
@@ -40,7 +38,7 @@ class EngineSelection:
 
 
 def select_engine(
-    postgres: str | None, node: Node | PreflightError, *, postgres_bin: Path | None = None
+    postgres: str | None, node: pglite.Node | PreflightError, *, postgres_bin: Path | None = None
 ) -> EngineSelection:
     """Return the engine. *postgres* states why PostgreSQL does not run here, None if it does.
 
@@ -51,7 +49,7 @@ def select_engine(
         return EngineSelection(EngineName.POSTGRES, f"--postgres-bin is {postgres_bin}")
     if postgres is None:
         return EngineSelection(EngineName.POSTGRES, "the PostgreSQL of the package runs on this machine")
-    if isinstance(node, Node):
+    if isinstance(node, pglite.Node):
         return EngineSelection(
             EngineName.PGLITE, f"PostgreSQL does not run here ({postgres}), and Node.js {node.version} is available"
         )
@@ -63,7 +61,9 @@ def select_engine(
     )
 
 
-def probe_engines(config: Config, *, postgres_failed: str | None = None) -> tuple[str | None, Node | PreflightError]:
+def probe_engines(
+    config: Config, *, postgres_failed: str | None = None
+) -> tuple[str | None, pglite.Node | PreflightError]:
     """Return the arguments for `select_engine`: why PostgreSQL does not run here, and Node.js. Creates nothing.
 
     *postgres_failed* is the reason why an earlier attempt with PostgreSQL failed.
@@ -72,7 +72,7 @@ def probe_engines(config: Config, *, postgres_failed: str | None = None) -> tupl
     if postgres is None:
         return None, PreflightError("not searched for")
     try:
-        return postgres, find_node(process_environment().get("PATH"))
+        return postgres, pglite.find_node(process_environment().get("PATH"))
     except PreflightError as error:
         return postgres, error
 

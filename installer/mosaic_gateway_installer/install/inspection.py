@@ -6,10 +6,8 @@ from dataclasses import replace
 
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import EngineName, Home, Receipt
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.host import read_host

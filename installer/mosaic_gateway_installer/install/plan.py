@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation import EngineName
 from mosaic_gateway_installer.step import StepId
 
 __all__ = ["install_steps", "pending_steps"]

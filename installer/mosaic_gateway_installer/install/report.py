@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.cli import Outcome
+from mosaic_gateway.gateway.control import registered_service
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.receipt import read_receipt
-from mosaic_gateway.installation.service_record import Manager
+from mosaic_gateway.installation import Manager, read_receipt
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.step import Step, StepId, Target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
-from mosaic_gateway.gateway.control.launch import GatewayStartError
+from mosaic_gateway.gateway.control import GatewayStartError
 from mosaic_gateway.hint import Hint
 
 __all__ = ["advise_retry"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from mosaic_gateway.errors import SmokeTestError
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.logfile import tail_of
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import tail_of
 
 __all__ = ["SETUP_FIELDS", "log_in_error", "smoke_test"]
 
@@ -51,7 +51,7 @@ def log_in_error(home: Home) -> Iterator[None]:
 
 
 def _ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
-    from mosaic_gateway.gateway.local_client import NoAnswerError, ask
+    from mosaic_gateway.gateway import NoAnswerError, ask
 
     try:
         return ask(url, path, body=body)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.gateway.control.service import registered_service
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
-from mosaic_gateway.installation.service_record import Manager
+from mosaic_gateway.gateway.control import registered_service
+from mosaic_gateway.installation import EngineName, Manager, Receipt, ReceiptState, read_receipt
 from mosaic_gateway_installer.install.options import InstallOptions
 from mosaic_gateway_installer.install.plan import install_steps, pending_steps
 from mosaic_gateway_installer.install.steps.engine import ClusterStep, RuntimeStep

@@ -7,14 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter
-from mosaic_gateway.engines.base import CpuUnsupportedError
+from mosaic_gateway.cli import Outcome, Reporter
+from mosaic_gateway.engines import CpuUnsupportedError
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.home_lock import naming_lock_holder
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import read_receipt
+from mosaic_gateway.installation import Home, naming_lock_holder, read_receipt
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.preflight import check_install
 from mosaic_gateway_installer.install.completion import complete

@@ -12,18 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import install_runtime as install_pglite
-from mosaic_gateway.engines.pglite.runtime import install_scripts
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
-from mosaic_gateway.engines.postgres.runtime import install_runtime as install_postgres
-from mosaic_gateway.fs.aside import Reason, erase, lying_aside, put_back, set_aside
-from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
+from mosaic_gateway import fs
+from mosaic_gateway.engines import RuntimeMissingError, pglite, postgres
+from mosaic_gateway.gateway.control import ProgramMissingError, current_program
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.root_requests import Broker, Request
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import Broker, Request, process_environment
 from mosaic_gateway_installer.program_copy.store import (
     find_copy,
     is_of_this_package,
@@ -59,7 +53,7 @@ class Programs(Protocol):
     def switch(self, name: str | None) -> None:
         """Make the copy *name* the one in use; None: no copy."""
 
-    def place_postgres(self) -> Runtime:
+    def place_postgres(self) -> postgres.Runtime:
         """Copy the package's PostgreSQL, unless a copy exists, and return it."""
 
     def place_pglite(self, pglite_dir: Path | None) -> None:
@@ -74,7 +68,7 @@ class Programs(Protocol):
     def put_back(self) -> None:
         """Rename what was set aside to its original names."""
 
-    def tools(self, scratch: Home) -> Runtime:
+    def tools(self, scratch: Home) -> postgres.Runtime:
         """Return the package's PostgreSQL for temporary use, copied to *scratch* if there is no copy in the home."""
 
 
@@ -123,37 +117,37 @@ class LocalPrograms:
         """See `Programs`."""
         switch_to(self.home, name)
 
-    def place_postgres(self) -> Runtime:
+    def place_postgres(self) -> postgres.Runtime:
         """See `Programs`."""
-        return install_postgres(self.home, postgres_bin=None)
+        return postgres.install_runtime(self.home, postgres_bin=None)
 
     def place_pglite(self, pglite_dir: Path | None) -> None:
         """See `Programs`."""
         environ = {**process_environment(), "PATH": self.search_path or ""}
-        install_pglite(self.home, pglite_dir=pglite_dir, shipped=shipped(), environ=environ)
+        pglite.install_runtime(self.home, pglite_dir=pglite_dir, shipped=pglite.shipped(), environ=environ)
 
     def place_scripts(self) -> None:
         """Install PGlite without its packages, which are in another directory."""
-        install_scripts(self.home, shipped=shipped(), search_path=self.search_path)
+        pglite.install_scripts(self.home, shipped=pglite.shipped(), search_path=self.search_path)
 
     def remove(self, names: Collection[str]) -> tuple[str, ...]:
         """See `Programs`."""
         existing = [self.home.runtime / name for name in program_names(self.home) if name in names]
-        erase((*existing, *(one.path for one in lying_aside(self.home.runtime, OWN_NAMES, Reason.ERASED))))
+        fs.erase((*existing, *(one.path for one in fs.lying_aside(self.home.runtime, OWN_NAMES, fs.Reason.ERASED))))
         return tuple(path.name for path in existing)
 
     def set_aside(self, names: Collection[str]) -> None:
         """See `Programs`."""
         own = [name for name in program_names(self.home) if name in names and name.startswith("postgresql-")]
-        set_aside([self.home.runtime / name for name in own], Reason.REVERTED)
+        fs.set_aside([self.home.runtime / name for name in own], fs.Reason.REVERTED)
 
     def put_back(self) -> None:
         """See `Programs`."""
-        put_back(lying_aside(self.home.runtime, OWN_NAMES, Reason.REVERTED))
+        fs.put_back(fs.lying_aside(self.home.runtime, OWN_NAMES, fs.Reason.REVERTED))
 
-    def tools(self, scratch: Home) -> Runtime:
+    def tools(self, scratch: Home) -> postgres.Runtime:
         """See `Programs`."""
-        return install_postgres(scratch, postgres_bin=None)
+        return postgres.install_runtime(scratch, postgres_bin=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +173,9 @@ class _RootsPrograms:
     def switch(self, name: str | None) -> None:
         self.broker.ask(Request.SWITCH_PROGRAM, {"name": name})
 
-    def place_postgres(self) -> Runtime:
+    def place_postgres(self) -> postgres.Runtime:
         self.broker.ask(Request.PLACE_POSTGRES)
-        return find_runtime(self.home, None)
+        return postgres.find_runtime(self.home, None)
 
     def place_pglite(self, pglite_dir: Path | None) -> None:
         self.broker.ask(Request.PLACE_PGLITE, {"packages": pglite_dir is None})
@@ -193,13 +187,13 @@ class _RootsPrograms:
         self.broker.ask(Request.SET_ASIDE_PROGRAMS, {"names": list(names)})
 
     def put_back(self) -> None:
-        if lying_aside(self.home.runtime, OWN_NAMES, Reason.REVERTED):
+        if fs.lying_aside(self.home.runtime, OWN_NAMES, fs.Reason.REVERTED):
             self.broker.ask(Request.PUT_BACK_PROGRAMS)
 
-    def tools(self, scratch: Home) -> Runtime:
+    def tools(self, scratch: Home) -> postgres.Runtime:
         del scratch
         with suppress(RuntimeMissingError):
-            return find_runtime(self.home, None)
+            return postgres.find_runtime(self.home, None)
         return self.place_postgres()
 
     def _state(self, question: str) -> object:

@@ -21,22 +21,11 @@ from pathlib import Path
 
 from importlib_resources import files
 
-from mosaic_gateway import __version__
-from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.flush import flush_tree
+from mosaic_gateway import __version__, fs
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
-from mosaic_gateway.fs.staging import remove_temporaries, staged
-from mosaic_gateway.gateway.control.program import (
-    CURRENT,
-    MANIFEST,
-    Program,
-    ProgramMissingError,
-    read_program,
-    this_program,
-)
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
+from mosaic_gateway.gateway.control import CURRENT, MANIFEST, Program, ProgramMissingError, read_program, this_program
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import OTHER_HOME, disk_full_as
 from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
@@ -153,7 +142,9 @@ def altered_files(path: Path) -> list[str]:
     """
     recorded = read_program(path).manifest["files"]
     files = recorded.items()
-    return [name for name, (size, digest) in files if not is_as_recorded(f"{path}/{name}", size, digest, follow=False)]
+    return [
+        name for name, (size, digest) in files if not fs.is_as_recorded(f"{path}/{name}", size, digest, follow=False)
+    ]
 
 
 def is_untouched(path: Path) -> bool:
@@ -175,7 +166,7 @@ def _is_untouched(name: str, size: int, digest: str, created: int) -> bool:
     status = os.lstat(name)
     if status.st_ctime_ns <= created:
         return status.st_size == size
-    return is_as_recorded(name, size, digest, follow=False)
+    return fs.is_as_recorded(name, size, digest, follow=False)
 
 
 def is_whole(path: Path) -> bool:
@@ -196,14 +187,14 @@ def make_copy(home: Home, wanted: CopySpec, *, durable: bool = False) -> Path:
     if present is not None:
         return present
     runtime = home.runtime
-    make_directory(runtime, _mode(home))
+    fs.make_directory(runtime, _mode(home))
     target = runtime / _free_name(home, wanted)
     with disk_full_as("the gateway's program (30 MB)", runtime, hint=OTHER_HOME):
-        remove_temporaries(runtime, *TARGETS)
-        with staged(target, replace=True) as temporary:  # an existing one is damaged, else it was returned above
+        fs.remove_temporaries(runtime, *TARGETS)
+        with fs.staged(target, replace=True) as temporary:  # an existing one is damaged, else it was returned above
             _fill(temporary, home, wanted)
             if durable:
-                flush_tree(temporary)
+                fs.flush_tree(temporary)
     return target
 
 
@@ -213,16 +204,16 @@ def switch_to(home: Home, name: str | None) -> None:
     Raises OSError.
     """
     runtime = home.runtime
-    remove_temporaries(runtime, *TARGETS)
+    fs.remove_temporaries(runtime, *TARGETS)
     link = runtime / CURRENT
     if name is None:
         link.unlink(missing_ok=True)
         return
-    with staged(link) as temporary:
+    with fs.staged(link) as temporary:
         temporary.symlink_to(name)
     command = launcher(home)
     target = os.path.relpath(runtime / CURRENT / "bin" / COMMAND, command.parent)
-    make_directory(command.parent, _mode(home))
+    fs.make_directory(command.parent, _mode(home))
     if not command.is_symlink() or os.readlink(command) != target:  # noqa: PTH115 - compared as a string
         command.unlink(missing_ok=True)
         command.symlink_to(target)
@@ -271,7 +262,8 @@ def _fill(temporary: Path, home: Home, wanted: CopySpec) -> None:
 def _record(part: Part, written: Sequence[tuple[str, tuple[int, str]]]) -> str:
     """Return the content of RECORD for the files *written* of *part*."""
     lines = [
-        f"{_quoted(name)},{recorded_hash('sha256', bytes.fromhex(digest))},{size}" for name, (size, digest) in written
+        f"{_quoted(name)},{fs.recorded_hash('sha256', bytes.fromhex(digest))},{size}"
+        for name, (size, digest) in written
     ]
     return "".join(f"{line}\n" for line in [*lines, f"{part.info}/RECORD,,"])
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.fs.recorded_files import recorded_hash
 from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
 from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
 from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
@@ -140,7 +140,7 @@ def _matches(digest: Hash, content: bytes, recorded: str) -> bool:
     """Return whether *content*, whose SHA-256 is *digest*, has the hash *recorded* (``algorithm=base64``)."""
     algorithm = recorded.partition("=")[0]
     actual = digest if algorithm == digest.name else hashlib.new(algorithm, content)
-    return recorded == recorded_hash(algorithm, actual.digest())
+    return recorded == fs.recorded_hash(algorithm, actual.digest())
 
 
 def _altered(package: str, file: SourceFile) -> FilesAlteredError:

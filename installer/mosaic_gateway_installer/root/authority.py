@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.machine_record import MachineRecord, write_machine_record
-from mosaic_gateway.process.access import closed_part
-from mosaic_gateway.process.account import Account
-from mosaic_gateway.process.root_requests import Reply
+from mosaic_gateway.installation import Home, MachineRecord, write_machine_record
+from mosaic_gateway.process import Account, Reply, closed_part
 from mosaic_gateway_installer.root.grants import Call
 
 __all__ = ["Answer", "Authority", "NotGrantedError"]

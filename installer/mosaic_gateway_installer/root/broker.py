@@ -16,10 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.installation.machine_record import MachineRecord, remove_machine_record
-from mosaic_gateway.process.account import Account, account_named
-from mosaic_gateway.process.root_requests import Reply, Request
-from mosaic_gateway.process.trusted_path import find_path
+from mosaic_gateway.installation import MachineRecord, remove_machine_record
+from mosaic_gateway.process import Account, Reply, Request, account_named, find_path
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
 from mosaic_gateway_installer.root.command_line_requests import CommandLineRequests
 from mosaic_gateway_installer.root.grants import Call

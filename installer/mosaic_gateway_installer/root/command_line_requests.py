@@ -11,13 +11,11 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all
+from mosaic_gateway import fs
+from mosaic_gateway.cli import INHERITED_DESCRIPTOR, NamedFileError, read_all
 from mosaic_gateway.errors import InternalError
-from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.fs.record_fields import INSTANCE_ID
-from mosaic_gateway.process.access import closed_part
-from mosaic_gateway.process.root_requests import Reply, Request
-from mosaic_gateway.process.trusted_path import find_path
+from mosaic_gateway.process import Reply, Request, closed_part, find_path
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
 from mosaic_gateway_installer.root.handed_directory import HandedDirectory
 
@@ -58,7 +56,7 @@ class CommandLineRequests:
                 with open(int(inherited[1] or 0), "rb", closefd=False) as stream:
                     content = read_all(stream, path)
             else:
-                with find_path(path) as found, open_regular(found.name, dir_fd=found.parent) as stream:
+                with find_path(path) as found, fs.open_regular(found.name, dir_fd=found.parent) as stream:
                     content = read_all(stream, path)
         except OSError as error:
             raise NamedFileError(f"{path} cannot be read: {error.strerror}") from error

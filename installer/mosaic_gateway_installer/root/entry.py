@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.cli.invocation import Invocation
+from mosaic_gateway.cli import Invocation
 
 __all__ = ["RootSide"]
 
@@ -27,7 +27,7 @@ class RootSide:
 
     def run(self, invocation: Invocation, verb: str, home: Path, options: Mapping[str, Any]) -> int:
         """Run *verb*; see ``mosaic_gateway.cli.invocation.RootSide.run``."""
-        from mosaic_gateway.process.trusted_path import find_path
+        from mosaic_gateway.process import find_path
         from mosaic_gateway_installer.root.session import RootSession, unusable
 
         with ExitStack() as stack:

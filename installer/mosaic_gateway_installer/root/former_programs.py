@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from mosaic_gateway.process.trusted_path import FoundPath, open_directory
+from mosaic_gateway.process import FoundPath, open_directory
 
 __all__ = ["remove_roots_programs", "roots_programs"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway.process import Request
 
 __all__ = ["Call"]
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mosaic_gateway import __version__
-from mosaic_gateway.fs.staging import temporary_sibling
-from mosaic_gateway.process.account import Account
-from mosaic_gateway.process.trusted_path import find_path, open_directory
+from mosaic_gateway import __version__, fs
+from mosaic_gateway.process import Account, find_path, open_directory
 
 __all__ = ["HandedDirectory"]
 
@@ -37,7 +35,7 @@ class HandedDirectory:
         existing = set(os.listdir(directory))  # noqa: PTH208 - of a descriptor
         names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
         name = next(name for name in names if name not in existing)
-        created = cls(path, directory, temporary_sibling(path / name).name, name)
+        created = cls(path, directory, fs.temporary_sibling(path / name).name, name)
         os.mkdir(created.temporary, 0o700, dir_fd=directory)
         inner = os.open(created.temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
         try:

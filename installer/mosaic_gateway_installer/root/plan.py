@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.config import SYSTEM_HOME
-from mosaic_gateway.installation.machine_record import MachineRecord, key_of, machine_records
-from mosaic_gateway.process.access import closed_part
-from mosaic_gateway.process.account import Account, account_named
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.trusted_path import FoundPath, UnsafePathError, find_path, open_directory
+from mosaic_gateway.installation import MachineRecord, key_of, machine_records
+from mosaic_gateway.process import (
+    Account,
+    FoundPath,
+    UnsafePathError,
+    account_named,
+    closed_part,
+    find_path,
+    open_directory,
+    process_environment,
+)
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeUnusableError, RunAsError
 from mosaic_gateway_installer.root.program_requests import PROGRAMS
 from mosaic_gateway_installer.root.service_account import COMMENT, SERVICE_ACCOUNT

@@ -71,17 +71,15 @@ def load(verb: str) -> None:
 
 def _read_package() -> None:
     """Read the package data that verbs cache. Errors are ignored here: the code that needs the data raises them."""
-    from mosaic_gateway.engines.pglite.pinned_versions import shipped
-    from mosaic_gateway.engines.postgres.runtime import examine_wheel, locate_wheel, wheel_version
-    from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
+    from mosaic_gateway.engines import pglite, postgres
     from mosaic_gateway.errors import MosaicError
-    from mosaic_gateway.gateway.schema import load_bundles
+    from mosaic_gateway.gateway import load_bundles
     from mosaic_gateway_installer.checks.schema_snapshot import read_schema_snapshot
     from mosaic_gateway_installer.program_copy.store import base_interpreter
 
     base_interpreter()
-    for read in (load_bundles, shipped, read_schema_snapshot, wheel_version, examine_wheel):
+    for read in (load_bundles, pglite.shipped, read_schema_snapshot, postgres.wheel_version, postgres.examine_wheel):
         with suppress(MosaicError, OSError):
             read()
     with suppress(MosaicError, OSError):
-        size_of_copy(locate_wheel())
+        postgres.size_of_copy(postgres.locate_wheel())

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.gateway.control.program import read_program, this_program
+from mosaic_gateway.gateway.control import read_program, this_program
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.ports import bind_listener
-from mosaic_gateway.process.privileges import account_environment
-from mosaic_gateway.process.root_requests import Reply, Request
-from mosaic_gateway.process.trusted_path import find_path
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import Reply, Request, account_environment, bind_listener, find_path, process_environment
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
 from mosaic_gateway_installer.root.process_search import end_roots_supervisors
 from mosaic_gateway_installer.root.program_directory import program_names
@@ -45,7 +41,7 @@ class ProcessRequests:
 
     def _launch(self, values: Mapping[str, Any], descriptors: Sequence[int]) -> Reply:
         """Start root's own copy of the program, which switches to the account before it accesses the home."""
-        from mosaic_gateway.gateway.control.launch import supervisor_words
+        from mosaic_gateway.gateway.control import supervisor_words
 
         names = [name for name in values["descriptors"] if name in INHERITED]
         if len(names) != len(descriptors) or len(set(names)) != len(names):

@@ -6,7 +6,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.process.account import Account
+from mosaic_gateway.process import Account
 
 __all__ = ["end_roots_supervisors", "process_running_as"]
 

@@ -7,8 +7,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.fs.aside import lying_aside
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway import fs
+from mosaic_gateway.installation import Home
 
 __all__ = ["OWN_NAMES", "open_to_all", "program_names"]
 
@@ -20,7 +20,7 @@ def program_names(home: Home) -> tuple[str, ...]:
     """Return the names of this package's program copies in *home*, including those set aside."""
     with suppress(FileNotFoundError, NotADirectoryError):
         names = {path.name for path in home.runtime.iterdir() if OWN_NAMES.fullmatch(path.name)}
-        return tuple(sorted(names | {one.path.name for one in lying_aside(home.runtime, OWN_NAMES)}))
+        return tuple(sorted(names | {one.path.name for one in fs.lying_aside(home.runtime, OWN_NAMES)}))
     return ()
 
 

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME
-from mosaic_gateway.installation.machine_record import key_of
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.root_requests import Reply, Request
-from mosaic_gateway.process.trusted_path import find_path, open_directory
+from mosaic_gateway.installation import key_of
+from mosaic_gateway.process import Reply, Request, find_path, open_directory, process_environment
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
 from mosaic_gateway_installer.root.former_programs import remove_roots_programs
 from mosaic_gateway_installer.root.program_directory import open_to_all, program_names

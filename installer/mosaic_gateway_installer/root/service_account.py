@@ -7,10 +7,8 @@ import shutil
 from pathlib import Path
 
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.installation.machine_record import MachineRecord
-from mosaic_gateway.process.account import Account, account_named
-from mosaic_gateway.process.command import run
-from mosaic_gateway.process.trusted_path import find_path
+from mosaic_gateway.installation import MachineRecord
+from mosaic_gateway.process import Account, account_named, find_path, run
 from mosaic_gateway_installer.root.process_search import process_running_as
 
 __all__ = [

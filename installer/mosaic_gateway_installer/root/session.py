@@ -11,25 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.cli.invocation import Invocation
-from mosaic_gateway.cli.owner_process import owner_of, unprivileged
-from mosaic_gateway.cli.root import run_words
-from mosaic_gateway.cli.worker_process import run_worker
+from mosaic_gateway import cli, installation, process
 from mosaic_gateway.config import SYSTEM_HOME
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.machine_record import (
-    MachineRecord,
-    read_machine_record,
-    records_locked,
-    remove_machine_record,
-    write_machine_record,
-)
-from mosaic_gateway.process.access import closed_part, interpreter_closed_to
-from mosaic_gateway.process.account import Account, HomeOwnerError, account_named, account_of
-from mosaic_gateway.process.channel import BrokerClient
-from mosaic_gateway.process.trusted_path import FoundPath, find_path, open_directory
 from mosaic_gateway_installer.checks.home_errors import HomeUnusableError
+from mosaic_gateway_installer.root import service_account
 from mosaic_gateway_installer.root.broker import RootBroker
 from mosaic_gateway_installer.root.former_programs import roots_programs
 from mosaic_gateway_installer.root.grants import Call
@@ -44,12 +31,6 @@ from mosaic_gateway_installer.root.plan import (
     port_of,
     program_directory,
 )
-from mosaic_gateway_installer.root.service_account import (
-    COMMENT,
-    SERVICE_ACCOUNT,
-    create_account,
-    remove_account,
-)
 
 __all__ = ["RootSession", "unusable"]
 
@@ -61,32 +42,35 @@ RECORDED = frozenset({"install", "upgrade", "uninstall", "backup restore"})
 class RootSession:
     """A verb of root's on the home that was *found*."""
 
-    def __init__(self, invocation: Invocation, verb: str, found: FoundPath, options: Options) -> None:
+    def __init__(self, invocation: cli.Invocation, verb: str, found: process.FoundPath, options: Options) -> None:
         self._invocation = invocation
         self._verb = verb
         self._found = found
         self._options = options
         self._call = Call(verb, options)
         self._home = found.path
-        self._record = read_machine_record(found.path)
+        self._record = installation.read_machine_record(found.path)
 
-    def owner(self) -> Account:
+    def owner(self) -> process.Account:
         """Return the account that owns the home. If it was deleted but root had created it, create it again.
 
         Raises `HomeOwnerError` if the owner is not the account for which root created the home, CommandFailedError.
         """
         found, record = self._found, self._record
         if record is None:
-            return owner_of(found)
-        account = account_named(record.account)
+            return cli.owner_of(found)
+        account = process.account_named(record.account)
         if account is not None and account.uid == found.owner:
             return account
         deleted = (
-            account is None and record.account_created and found.owner == record.uid and not account_of(record.uid)
+            account is None
+            and record.account_created
+            and found.owner == record.uid
+            and not process.account_of(record.uid)
         )
         if deleted and self._changes(RECORDED):
-            return create_account(record)
-        raise HomeOwnerError(
+            return service_account.create_account(record)
+        raise process.HomeOwnerError(
             f"{self._home} is owned by user id {found.owner}, but root created it for {record.account} "
             + (f"(user id {account.uid})" if account is not None else "(which does not exist)"),
             hint="Run as root: " + command("install") + ", which creates the account again."
@@ -95,7 +79,7 @@ class RootSession:
             + (f" (first: useradd --system {record.account})" if account is None else ""),
         )
 
-    def run_as(self, account: Account) -> int:
+    def run_as(self, account: process.Account) -> int:
         """Run the verb as *account*, which owns the home."""
         check_run_as(self._home, account.name, self._options)
         before = record = self._record
@@ -111,9 +95,9 @@ class RootSession:
 
     def run_read_only(self, planned: Planned | None) -> int:
         """Run a verb read-only where no account owns a home: it only reads, or finds that there is no installation."""
-        account = (planned.account if planned is not None else None) or unprivileged()
+        account = (planned.account if planned is not None else None) or cli.unprivileged()
         record = planned.record if planned is not None else None
-        if planned is not None and self._found.is_directory and closed_part(self._home, account) is not None:
+        if planned is not None and self._found.is_directory and process.closed_part(self._home, account) is not None:
             raise HomeUnusableError(
                 f"{self._home} is owned by root and closed to {account.name}, so the checks cannot run",
                 hint="Remove the empty directory, or run the command without --dry-run, which changes the owner.",
@@ -128,8 +112,8 @@ class RootSession:
         checks then fail, owner and mode are restored.
         """
         with ExitStack() as stack:
-            with records_locked():
-                found = stack.enter_context(find_path(self._home))
+            with installation.records_locked():
+                found = stack.enter_context(process.find_path(self._home))
                 session = RootSession(self._invocation, self._verb, found, self._options)
                 if found.owner:  # another command run by root has created it in the meantime
                     account = session.owner()
@@ -146,7 +130,7 @@ class RootSession:
         if self._verb != "install" or self._found.status is not None:
             return 0
         import_module(INSTALL)  # before the forks, so that the checking and the installing worker share it
-        account = planned.account or unprivileged()
+        account = planned.account or cli.unprivileged()
         broker = RootBroker(planned.record, self._home, account, replace(self._call, read_only=True))
         return self._run_worker(account, broker, {**_facts(planned), "only_checks": True}, quiet=True)
 
@@ -170,17 +154,17 @@ class RootSession:
 
     # Creation.
 
-    def create_places(self, planned: Planned) -> Account:
+    def create_places(self, planned: Planned) -> process.Account:
         """Write root's record, then create the account, the home, and the directory of programs.
 
         If one of them fails, the others are removed again. Raises `HomeUnusableError`, MosaicError.
         """
         self._record = planned.record
-        write_machine_record(self._record)
+        installation.write_machine_record(self._record)
         try:
-            account = planned.account or create_account(planned.record)
+            account = planned.account or service_account.create_account(planned.record)
             self._record = replace(planned.record, uid=account.uid)
-            write_machine_record(self._record)
+            installation.write_machine_record(self._record)
             _create_home(self._found, account)
             self._record = self._prepared(self._record)
         except (OSError, MosaicError) as error:
@@ -190,20 +174,20 @@ class RootSession:
             raise
         return account
 
-    def _prepared(self, record: MachineRecord) -> MachineRecord:
+    def _prepared(self, record: installation.MachineRecord) -> installation.MachineRecord:
         """Create root's directory of programs if missing, and write the record with the address that root gives."""
-        with find_path(record.programs, roots=True) as found:
-            os.close(open_directory(found))
+        with process.find_path(record.programs, roots=True) as found:
+            os.close(process.open_directory(found))
         updated = self._with_address(record)
         if updated != self._record:
-            write_machine_record(updated)
+            installation.write_machine_record(updated)
         return updated
 
-    def _with_address(self, record: MachineRecord) -> MachineRecord:
+    def _with_address(self, record: installation.MachineRecord) -> installation.MachineRecord:
         """Return *record* with the host and port that root gives, if any."""
         return replace(record, host=host_of(record, self._options), port=port_of(record, self._options))
 
-    def _record_of_former_version(self, account: Account) -> MachineRecord | None:
+    def _record_of_former_version(self, account: process.Account) -> installation.MachineRecord | None:
         """Write and return a record for an installation that root created with version 0.1.0, which wrote none.
 
         Returns None if root did not create it. No file in the home is read. Root created the account if its name,
@@ -211,12 +195,14 @@ class RootSession:
         """
         from mosaic_gateway_installer.service.machine_unit import unit_for
 
-        created = account.name.startswith(SERVICE_ACCOUNT) and account.comment == COMMENT
+        created = (
+            account.name.startswith(service_account.SERVICE_ACCOUNT) and account.comment == service_account.COMMENT
+        )
         created = created and Path(account.directory) == self._home
         unit = unit_for(self._home)
         if not created and unit is None and not roots_programs(self._found):
             return None
-        self._record = MachineRecord(
+        self._record = installation.MachineRecord(
             home=self._home,
             account=account.name,
             uid=account.uid,
@@ -227,26 +213,26 @@ class RootSession:
             command=COMMAND if self._home == SYSTEM_HOME else None,
             complete=True,
         )
-        write_machine_record(self._record)
+        installation.write_machine_record(self._record)
         return self._record
 
     # The worker, and what follows it.
 
     def _run_worker(
-        self, account: Account, broker: RootBroker, facts: Mapping[str, Any], *, quiet: bool = False
+        self, account: process.Account, broker: RootBroker, facts: Mapping[str, Any], *, quiet: bool = False
     ) -> int:
         invocation = self._invocation
 
-        def run(client: BrokerClient) -> int:
-            return run_words(invocation.verbs, invocation.words, broker=client)
+        def run(client: process.BrokerClient) -> int:
+            return cli.run_words(invocation.verbs, invocation.words, broker=client)
 
         own: dict[str, Any] = {"account": None}
         environ = {}
         if broker.record is not None:
             environ = {"MOSAIC_GATEWAY_CACHE": str(broker.programs.cache)}
-            closed = interpreter_closed_to(broker.known_account())
+            closed = process.interpreter_closed_to(broker.known_account())
             own = {"account": broker.record.account, "interpreter_closed": str(closed) if closed is not None else None}
-        return run_worker(
+        return cli.run_worker(
             invocation,
             account,
             facts={"home": str(self._home), **own, **facts},
@@ -257,42 +243,42 @@ class RootSession:
             quiet=quiet,
         )
 
-    def _settle(self, broker: RootBroker, code: int, *, before: MachineRecord | None) -> None:
+    def _settle(self, broker: RootBroker, code: int, *, before: installation.MachineRecord | None) -> None:
         """Complete a purge, or roll back a failed first installation, after the worker has exited."""
         broker.close(code)
         record = broker.record
         if record is None or broker.purged:
             return
         if code == 0 and not record.complete and self._verb in RECORDED:
-            write_machine_record(replace(record, complete=True))
+            installation.write_machine_record(replace(record, complete=True))
         if code and not record.complete and self._is_empty():
             self._roll_back(record)
         elif before is None and record.complete and not (record.programs / "current").is_symlink():
             # The record was created for this verb, which placed no programs: restore the state before it.
             broker.programs.remove_directory()
-            remove_machine_record(self._home)
+            installation.remove_machine_record(self._home)
 
     def _is_empty(self) -> bool:
-        with find_path(self._home) as found:
+        with process.find_path(self._home) as found:
             return not found.is_directory or not entries_of(found)
 
-    def _roll_back(self, record: MachineRecord) -> None:
+    def _roll_back(self, record: installation.MachineRecord) -> None:
         """Remove what root created for an installation that failed. Raises OSError, MosaicError."""
         broker = RootBroker(record, self._home, _account_of(record), self._call)
         broker.programs.remove_directory()
         broker.remove_home()
         if record.account_created:
-            remove_account(record.account)
+            service_account.remove_account(record.account)
         before = self._found.status
-        with find_path(self._home) as found:
+        with process.find_path(self._home) as found:
             if found.is_directory and before is not None:
-                home = open_directory(found)
+                home = process.open_directory(found)
                 try:
                     os.fchown(home, before.st_uid, before.st_gid)
                     os.fchmod(home, stat.S_IMODE(before.st_mode))
                 finally:
                     os.close(home)
-        remove_machine_record(self._home)
+        installation.remove_machine_record(self._home)
 
 
 def _facts(planned: Planned | None) -> dict[str, Any]:
@@ -302,10 +288,10 @@ def _facts(planned: Planned | None) -> dict[str, Any]:
     return {"programs": str(planned.record.programs), "account": planned.record.account, "account_to_make": created}
 
 
-def _account_of(record: MachineRecord) -> Account:
+def _account_of(record: installation.MachineRecord) -> process.Account:
     """Return the account of *record*, from the record if it no longer exists."""
-    deleted = Account(name=record.account, uid=record.uid, gid=record.uid, directory=str(record.home))
-    return account_named(record.account) or deleted
+    deleted = process.Account(name=record.account, uid=record.uid, gid=record.uid, directory=str(record.home))
+    return process.account_named(record.account) or deleted
 
 
 def unusable(home: Path, error: OSError) -> HomeUnusableError:
@@ -313,9 +299,9 @@ def unusable(home: Path, error: OSError) -> HomeUnusableError:
     return HomeUnusableError(f"{home} cannot be used: {error.strerror}", hint="Choose another --home.")
 
 
-def _create_home(found: FoundPath, account: Account) -> None:
+def _create_home(found: process.FoundPath, account: process.Account) -> None:
     """Create the home, or use the existing empty directory, and make *account* its owner. Raises OSError."""
-    home = open_directory(found)
+    home = process.open_directory(found)
     try:
         os.fchmod(home, 0o700)
         os.fchown(home, account.uid, account.gid)

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mosaic_gateway.hint import to_json
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.machine_record import DIRECTORY
-from mosaic_gateway.process.root_requests import Reply, Request
+from mosaic_gateway.installation import DIRECTORY, Home
+from mosaic_gateway.process import Reply, Request
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
 
 if TYPE_CHECKING:
-    from mosaic_gateway.installation.service_record import Service
+    from mosaic_gateway.installation import Service
     from mosaic_gateway_installer.service.machine_unit import MachineUnit
 
 __all__ = ["UnitRequests"]
@@ -88,7 +87,7 @@ class UnitRequests:
 
     def _service(self) -> Service:
         """Return the system unit of the home. Installations before 0.2.0 have no record of it, only the unit file."""
-        from mosaic_gateway.installation.service_record import Service
+        from mosaic_gateway.installation import Service
         from mosaic_gateway_installer.service.machine_unit import unit_for
 
         if self._authority.record is not None and self._authority.record.unit is not None:
@@ -99,14 +98,14 @@ class UnitRequests:
         return service
 
     def _start_unit(self, values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        from mosaic_gateway.gateway.control.service import start_service
+        from mosaic_gateway.gateway.control import start_service
 
         timeout = min(max(float(values["timeout"]), 1.0), MAX_START_TIME)
         start_service(Home(self._authority.path), self._service(), timeout=timeout)
         return {}, []
 
     def _stop_unit(self, _values: Mapping[str, Any], _descriptors: Sequence[int]) -> Reply:
-        from mosaic_gateway.gateway.control.service import stop_service
+        from mosaic_gateway.gateway.control import stop_service
 
         stop_service(Home(self._authority.path), self._service())
         return {}, []

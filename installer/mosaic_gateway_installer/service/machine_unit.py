@@ -11,28 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.engines.postgres.sockets import FALLBACK, socket_place
-from mosaic_gateway.fs.files import make_directory, write_file
-from mosaic_gateway.gateway.control.program import CURRENT
-from mosaic_gateway.gateway.control.service import is_for_home
+from mosaic_gateway import fs
+from mosaic_gateway.engines import EngineStartError, postgres
+from mosaic_gateway.gateway.control import CURRENT, is_for_home
 from mosaic_gateway.hint import Text
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.machine_record import DIRECTORY, MachineRecord, key_of
-from mosaic_gateway.installation.service_record import Manager, Service
-from mosaic_gateway.process.access import interpreter
-from mosaic_gateway.process.ports import is_privileged
+from mosaic_gateway.installation import DIRECTORY, Home, MachineRecord, Manager, Service, key_of
+from mosaic_gateway.process import interpreter, is_privileged
+from mosaic_gateway_installer.service import registry
 from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
-from mosaic_gateway_installer.service.registry import (
-    READABLE,
-    enable,
-    is_in_place,
-    present_text,
-    register,
-    reload,
-    unregister,
-)
 from mosaic_gateway_installer.service.systemd import systemd_unit
 from mosaic_gateway_installer.service.unit_facts import UnitFacts
 
@@ -84,7 +71,7 @@ class MachineUnit:
         if recorded is None or recorded.manager is not self._manager:
             return False
         wanted = self._composed(request, confined=recorded.confined)
-        return wanted == recorded and is_in_place(wanted, self._home)
+        return wanted == recorded and registry.is_in_place(wanted, self._home)
 
     def write(self, request: UnitRequest, note: Callable[[Service], None]) -> tuple[Service, list[Text]]:
         """Write and enable the unit; return it, and lines for the output.
@@ -95,33 +82,33 @@ class MachineUnit:
         wanted = self._composed(request, confined=True)
         if not can_confine(wanted, self._home):
             wanted = self._composed(request, confined=False)
-        self._text_before = present_text(wanted)
+        self._text_before = registry.present_text(wanted)
         note(wanted)
-        return wanted, register(wanted, self._home)
+        return wanted, registry.register(wanted, self._home)
 
     def restore(self) -> Service | None:
         """Restore the unit as it was before `write` or `remove`; return the unit to record. Raises OSError."""
         service = Service(manager=self._manager, name=self._name())
         if self._text_before is None:
-            unregister(service, self._home)
+            registry.unregister(service, self._home)
             return None
-        make_directory(service.file.parent, 0o755)
-        write_file(service.file, self._text_before, READABLE)
-        reload(service)
-        enable(service)
+        fs.make_directory(service.file.parent, 0o755)
+        fs.write_file(service.file, self._text_before, registry.READABLE)
+        registry.reload(service)
+        registry.enable(service)
         return self._recorded
 
     def remove(self) -> list[str]:
         """Stop and remove the unit; return lines for the output. Raises OSError."""
         if self._recorded is None:
             return []
-        self._text_before = present_text(self._recorded)
-        return unregister(self._recorded, self._home)
+        self._text_before = registry.present_text(self._recorded)
+        return registry.unregister(self._recorded, self._home)
 
     def enable(self) -> None:
         """Enable the unit. Raises `ServiceFailedError`."""
         if self._recorded is not None:
-            enable(self._recorded)
+            registry.enable(self._recorded)
 
     def _name(self) -> str:
         return (
@@ -162,7 +149,7 @@ def unit_for(home: Path) -> Service | None:
 
 def _socket_parent(home: Home) -> Path | None:
     try:
-        directory = socket_place(home, FALLBACK)
+        directory = postgres.socket_place(home, postgres.FALLBACK)
     except EngineStartError:
         return None
     return None if directory == home.run else directory.parent

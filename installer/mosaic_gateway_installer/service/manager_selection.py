@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.config import default_home
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.service_record import Manager, Service
-from mosaic_gateway.process.access import interpreter_closed_to
-from mosaic_gateway.process.account import Account
-from mosaic_gateway.process.root_requests import Broker, Request
+from mosaic_gateway.installation import Home, Manager, Service
+from mosaic_gateway.process import Account, Broker, Request, interpreter_closed_to
 
 __all__ = [
     "AvailableManager",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import PreflightError, RefusedError
-from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
-from mosaic_gateway.gateway.control.service import is_for_home, stop_commands
+from mosaic_gateway.gateway.control import is_for_home, stop_commands
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.service_record import Service
-from mosaic_gateway.process.command import CommandFailedError, run
+from mosaic_gateway.installation import Home, Service
+from mosaic_gateway.process import CommandFailedError, run
 from mosaic_gateway_installer.service.unit_facts import is_unchanged
 
 __all__ = [
@@ -53,7 +52,7 @@ def drop_ins_of(service: Service) -> Path:
 def present_text(service: Service) -> str | None:
     """Return the content of the unit file, None if there is none. Raises OSError."""
     try:
-        return read_regular(service.file).decode("utf-8", "replace")
+        return fs.read_regular(service.file).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
 
@@ -78,9 +77,9 @@ def register(service: Service, home: Home) -> list[Text]:
             f"{service.file} is not a unit of {home.path}",
             hint="Nothing was changed. Move that file elsewhere, or install with --no-service.",
         )
-    make_directory(service.file.parent, 0o755)
+    fs.make_directory(service.file.parent, 0o755)
     if present is None or is_unchanged(present):
-        write_file(service.file, service.text, READABLE)
+        fs.write_file(service.file, service.text, READABLE)
     else:
         notes.append(f"{service.file} was edited by hand and is left unchanged: " + _remedy(service))
     reload(service)
@@ -123,7 +122,7 @@ def unregister(service: Service, home: Home) -> list[str]:
     _disable(service)
     notes = []
     if is_unchanged(present):
-        remove_file(service.file)
+        fs.remove_file(service.file)
     else:
         aside = service.file.with_name(f"{service.file.name}{ASIDE}")
         service.file.rename(aside)
@@ -146,7 +145,7 @@ def _disable(service: Service) -> None:
         _manage(service, "disable", "--now", service.name)
     for link in service.file.parent.glob(f"*.wants/{service.name}"):
         if link.is_symlink():
-            remove_file(link)
+            fs.remove_file(link)
             with suppress(OSError):  # not empty: other units are enabled, too
                 link.parent.rmdir()
 

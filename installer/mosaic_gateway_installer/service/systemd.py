@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mosaic_gateway.installation.service_record import Manager
+from mosaic_gateway.installation import Manager
 from mosaic_gateway_installer.service.unit_facts import UnitFacts, mark
 
 __all__ = ["confinement", "is_below_homes", "systemd_unit"]

@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.gateway.control.service import home_line
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.service_record import Service
+from mosaic_gateway.gateway.control import home_line
+from mosaic_gateway.installation import Home, Service
 
 __all__ = ["UnitFacts", "is_unchanged", "mark"]
 

@@ -6,11 +6,10 @@ import sys
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli import Outcome, verb
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import Request
 
 __all__ = ["uninstall"]
 
@@ -33,7 +32,7 @@ def uninstall(home: Home, *, purge: str | None, yes: bool, dry_run: bool) -> Out
 
     With --purge these are removed as well, after the instance id is confirmed (--purge=ID in scripts).
     """
-    from mosaic_gateway.installation.receipt import installed
+    from mosaic_gateway.installation import installed
     from mosaic_gateway_installer.uninstall.verb import uninstall as run
 
     if purge == ASK:

@@ -13,11 +13,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.fs.aside import Aside, Reason, erase, lying_aside, put_back, set_aside
-from mosaic_gateway.fs.staging import TEMPORARY
-from mosaic_gateway.gateway.control.program import current_link
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway import fs
+from mosaic_gateway.gateway.control import current_link
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import Request
 from mosaic_gateway_installer.backup.data_swap import SWAP
 from mosaic_gateway_installer.backup.stored_backups import NAME, backups_of
 from mosaic_gateway_installer.program_copy.store import launcher
@@ -37,15 +36,15 @@ __all__ = [
 ]
 
 #: Names that belong to the installation in each directory of a home, including everything below them.
-RUNTIME = re.compile(rf"{OWN_NAMES.pattern}|{TEMPORARY.pattern}")
-COMMAND = re.compile(rf"mosaic-gateway|{TEMPORARY.pattern}")
-RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{TEMPORARY.pattern}")
+RUNTIME = re.compile(rf"{OWN_NAMES.pattern}|{fs.TEMPORARY.pattern}")
+COMMAND = re.compile(rf"mosaic-gateway|{fs.TEMPORARY.pattern}")
+RUN = re.compile(rf"[a-z-]+\.(lock|json|pid|sock)|\.s\.PGSQL\.\d+(\.lock)?|{fs.TEMPORARY.pattern}")
 LOGS = re.compile(r"[a-z-]+\.log(\.\d+)?")
-DATA = re.compile(rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|{TEMPORARY.pattern}")
-SECRETS = re.compile(rf"[a-z0-9-]+|{TEMPORARY.pattern}")
-TOP = re.compile(rf"{TEMPORARY.pattern}|last-upgrade\.json")
+DATA = re.compile(rf"postgres-\d+|pglite(\.lock)?|\.ballast|\.upgrading|\.major-upgrade\.json|{fs.TEMPORARY.pattern}")
+SECRETS = re.compile(rf"[a-z0-9-]+|{fs.TEMPORARY.pattern}")
+TOP = re.compile(rf"{fs.TEMPORARY.pattern}|last-upgrade\.json")
 SETTINGS = re.compile(r"config\.toml|upgrade\.json")
-BACKUPS = re.compile(rf"{NAME.pattern}|{TEMPORARY.pattern}")
+BACKUPS = re.compile(rf"{NAME.pattern}|{fs.TEMPORARY.pattern}")
 #: Parts of the home that a restore or a rollback replaces.
 PARTS = re.compile(rf"secrets|data|{re.escape(SWAP)}")
 #: What a killed restore or rollback of version 0.1.0 has replaced.
@@ -70,12 +69,12 @@ def inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
 def set_inventory_aside(home: Home, *, everything: bool) -> None:
     """Set aside what an uninstall or a purge removes, except for what this user cannot rename. Raises OSError."""
     paths = inventory(home, everything=everything)
-    set_aside((path for path in paths if os.access(path.parent, os.W_OK)), Reason.REMOVED)
+    fs.set_aside((path for path in paths if os.access(path.parent, os.W_OK)), fs.Reason.REMOVED)
 
 
 def put_back_removed(home: Home) -> None:
     """Roll back `set_inventory_aside` for everything that was not erased. Raises OSError."""
-    put_back(lying_in(home, Reason.REMOVED))
+    fs.put_back(lying_in(home, fs.Reason.REMOVED))
 
 
 def erase_inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
@@ -83,7 +82,7 @@ def erase_inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
 
     Raises OSError.
     """
-    remaining = erase(one.path for one in lying_in(home, Reason.REMOVED))
+    remaining = fs.erase(one.path for one in lying_in(home, fs.Reason.REMOVED))
     remaining = tuple(dict.fromkeys((*remaining, *erase_leftovers(home), *inventory(home, everything=everything))))
     for directory in _directories(home, everything=everything):
         with suppress(OSError):  # not empty: it contains other files
@@ -91,17 +90,17 @@ def erase_inventory(home: Home, *, everything: bool) -> tuple[Path, ...]:
     return remaining
 
 
-def lying_in(home: Home, *reasons: Reason) -> tuple[Aside, ...]:
+def lying_in(home: Home, *reasons: fs.Reason) -> tuple[fs.Aside, ...]:
     """Return what lies aside in *home* for *reasons*, by default all: what the next verb puts back or deletes."""
     places = [*_program_places(home), *_data_places(home), (home.path, PARTS)]
     if home.programs is not None:
         places.append((home.runtime, OWN_NAMES))
-    return tuple(one for directory, names in places for one in lying_aside(directory, names, *reasons))
+    return tuple(one for directory, names in places for one in fs.lying_aside(directory, names, *reasons))
 
 
 def leftovers(home: Home) -> tuple[Path, ...]:
     """Return what can only be deleted: what was erased incompletely in *home*, and what earlier versions left."""
-    erased = (one.path for one in lying_in(home, Reason.ERASED) if one.path.parent != home.programs)
+    erased = (one.path for one in lying_in(home, fs.Reason.ERASED) if one.path.parent != home.programs)
     return (*erased, *_named(home.path, FORMER), *_former_programs(home))
 
 
@@ -114,7 +113,7 @@ def erase_leftovers(home: Home) -> tuple[Path, ...]:
     owned_by_root = [path.name for path in paths if path.lstat().st_uid == 0 and not path.is_symlink()]
     if owned_by_root and home.broker is not None:
         home.broker.ask(Request.REMOVE_FORMER_PROGRAMS, {"names": owned_by_root})
-    remaining = erase(paths)
+    remaining = fs.erase(paths)
     for directory in {path.parent for path in paths} & {launcher(Home(home.path)).parent, home.path / "runtime"}:
         with suppress(OSError):  # not empty: it contains other files
             directory.rmdir()

@@ -11,14 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mosaic_gateway.engines.pglite.template import remove_template
-from mosaic_gateway.engines.postgres.sockets import outside_directories
-from mosaic_gateway.fs.aside import require_erased
-from mosaic_gateway.fs.files import remove_file
-from mosaic_gateway.installation.home_lock import forget_lock
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
-from mosaic_gateway.process.environment import process_environment, runtime_directory
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway import fs
+from mosaic_gateway.engines import pglite, postgres
+from mosaic_gateway.installation import Receipt, ReceiptState, forget_lock, write_receipt
+from mosaic_gateway.process import Request, process_environment, runtime_directory
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
@@ -120,10 +116,10 @@ class EraseStep(Step):
         """Delete it, and then the installation's empty directories. Raises `RemovalIncompleteError` at the end."""
         for directory in self._sockets():
             shutil.rmtree(directory, ignore_errors=True)
-        require_erased(erase_inventory(self.target.home, everything=self.everything))
+        fs.require_erased(erase_inventory(self.target.home, everything=self.everything))
 
     def _sockets(self) -> list[Path]:
-        return outside_directories(self.target.home, runtime_directory(process_environment()))
+        return postgres.outside_directories(self.target.home, runtime_directory(process_environment()))
 
 
 @dataclass(slots=True)
@@ -145,7 +141,7 @@ class RemoveCachesStep(Step):
 
     def apply(self) -> None:
         """Remove the caches."""
-        remove_template([Path(name) for name in self.receipt.caches])
+        pglite.remove_template([Path(name) for name in self.receipt.caches])
 
 
 @dataclass(slots=True)
@@ -197,7 +193,7 @@ class RemoveHomeStep(Step):
         """Remove them, the receipt first: as long as it exists, an interrupted purge can be started again."""
         home = self.target.home
         self.target.journal.close()
-        remove_file(home.receipt)
+        fs.remove_file(home.receipt)
         forget_lock(home)
         if home.broker is not None and home.programs is not None:
             self._leave_to_root()

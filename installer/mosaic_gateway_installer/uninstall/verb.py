@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway import installation
+from mosaic_gateway.cli import Outcome, Reporter
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import RefusedError
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.home_lock import forget_lock
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed
-from mosaic_gateway.process.root_requests import Request
+from mosaic_gateway.process import Request
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.service.steps import UnregisterStep
@@ -41,7 +37,7 @@ class PurgeNotConfirmedError(RefusedError):
     code = "PURGE_NOT_CONFIRMED"
 
 
-def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
+def uninstall(home: installation.Home, *, purge: str | None, dry_run: bool) -> Outcome:
     """Remove the installation in *home*; with its instance id as *purge*, remove the data as well.
 
     Files are renamed before they are deleted; if that fails, the renames are rolled back. Raises
@@ -49,7 +45,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
     """
     if purge is not None and not dry_run and _removed_remainder(home):
         return Outcome(result={"home": str(home.path), "purged": True}, lines=(f"Removed {home.path}.",))
-    receipt = installed(home)
+    receipt = installation.installed(home)
     if purge is not None and purge != receipt.instance_id:
         raise PurgeNotConfirmedError(
             f"{purge!r} is not the instance id of {home.path}",
@@ -60,7 +56,7 @@ def uninstall(home: Home, *, purge: str | None, dry_run: bool) -> Outcome:
         return _outcome(removal, dry_run=True)
     recovery = Recovery.ALL if purge is None else Recovery.ALL_BUT_UPGRADE
     with session(home, "uninstall", recovery=recovery) as report:
-        removal = _removal(home, installed(home), everything=purge is not None)
+        removal = _removal(home, installation.installed(home), everything=purge is not None)
         removal.run(report)
     return _outcome(removal, dry_run=False)
 
@@ -70,7 +66,7 @@ class _Removal:
     """The steps of an uninstall, and the paths that it removes and retains, for the output."""
 
     target: Target
-    receipt: Receipt
+    receipt: installation.Receipt
     everything: bool
     reversible: tuple[Step, ...]
     final: tuple[Step, ...]
@@ -98,11 +94,11 @@ class _Removal:
         execute(verb, self.final, self.target.journal, report, finish)
 
 
-def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
+def _removal(home: installation.Home, receipt: installation.Receipt, *, everything: bool) -> _Removal:
     """Plan the removal from the content of *home*. Reads only."""
     target = Target(config=Config(home=home), receipt=receipt)
     retained = () if everything else tuple(str(path.relative_to(home.path)) for path in data_and_settings(home))
-    state = ReceiptState.PURGING if everything else ReceiptState.RETAINED
+    state = installation.ReceiptState.PURGING if everything else installation.ReceiptState.RETAINED
     reversible: list[Step] = [
         StopStep(target),
         UnregisterStep(target, receipt),
@@ -124,12 +120,12 @@ def _removal(home: Home, receipt: Receipt, *, everything: bool) -> _Removal:
     )
 
 
-def _programs_outside(home: Home) -> list[str]:
+def _programs_outside(home: installation.Home) -> list[str]:
     """Return the programs that root installed outside of the home."""
     return [str(home.runtime / name) for name in program_names(home)] if home.programs is not None else []
 
 
-def _removed_remainder(home: Home) -> bool:
+def _removed_remainder(home: installation.Home) -> bool:
     """Remove a home that contains only lock and journal, as left by a purge that was killed in its last step.
 
     Return whether it was removed.
@@ -138,7 +134,7 @@ def _removed_remainder(home: Home) -> bool:
     if names - {home.lock.name, home.journal.name}:
         return False
     home.journal.unlink(missing_ok=True)
-    forget_lock(home)
+    installation.forget_lock(home)
     if home.broker is not None and home.programs is not None:
         home.broker.ask(Request.LEAVE)
         return True
@@ -154,7 +150,7 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
     lines += [note for step in removal.steps for note in step.notes]
-    if receipt.engine == EngineName.SERVER:
+    if receipt.engine == installation.EngineName.SERVER:
         lines.append("The database on your server was not touched.")
     if purged and home.path.exists() and not dry_run:
         lines.append(f"{home.path} was not removed: it contains other files, or the installer did not create it.")
@@ -178,6 +174,6 @@ def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     )
 
 
-def _top_names(retained: Sequence[str], home: Home) -> list[str]:
+def _top_names(retained: Sequence[str], home: installation.Home) -> list[str]:
     """Return the first path component below the home of each path in *retained*, without duplicates."""
     return list(dict.fromkeys(path.removeprefix(f"{home.path}/").partition("/")[0] for path in retained))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
-from mosaic_gateway.installation.upgrade_state import Phase, read_mark
+from mosaic_gateway.cli import Outcome
+from mosaic_gateway.installation import Home, Phase, installed, read_mark
 from mosaic_gateway_installer.backup.stored_backups import remove_unfinished_backups
 from mosaic_gateway_installer.session import Recovery, session
 from mosaic_gateway_installer.step_journal import Journal

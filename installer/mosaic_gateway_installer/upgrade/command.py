@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli import Outcome, verb
 from mosaic_gateway.errors import UsageError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.machine_record import read_machine_record
+from mosaic_gateway.installation import Home, read_machine_record
 
 __all__ = ["upgrade"]
 

@@ -9,27 +9,12 @@ from packaging.version import Version
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.base import EngineError, RuntimeMissingError
-from mosaic_gateway.engines.factory import engine_for
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import is_installed
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.runtime import (
-    examine_programs,
-    examine_wheel,
-    find_runtime,
-    runtimes_of,
-    wheel_version,
-)
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
-from mosaic_gateway.gateway.database_access import running_database
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.receipt import Receipt
-from mosaic_gateway.migrations.compatibility import breaking
-from mosaic_gateway.migrations.runner import read_plan
-from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.engines import EngineError, RuntimeMissingError, connect, engine_for, pglite, postgres
+from mosaic_gateway.gateway import load_bundles, running_database, schema_digest
+from mosaic_gateway.gateway.control import ProgramMissingError, current_program
+from mosaic_gateway.installation import EngineName, Receipt
+from mosaic_gateway.migrations import breaking, read_plan
+from mosaic_gateway.process import holder_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts
 
@@ -53,16 +38,16 @@ def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
     installed, offered = _postgres_programs(config)
     server = _server(config)
     vector, tags, other_sessions = _database(config, server)
-    cluster = cluster_of(home) if config.engine is EngineName.POSTGRES else None
+    cluster = postgres.cluster_of(home) if config.engine is EngineName.POSTGRES else None
     return UpgradeFacts(
         installed_version=receipt.version,
         version=__version__,
         installed_schema=receipt.schema,
         schema=schema_digest(load_bundles()),
         same_program=_runs_this_program(config),
-        cluster_major=major_of(cluster) if cluster is not None else None,
+        cluster_major=postgres.major_of(cluster) if cluster is not None else None,
         programs_major=Version(offered[0]).major if offered is not None else None,
-        majors=tuple(runtime.major for runtime in runtimes_of(home)),
+        majors=tuple(runtime.major for runtime in postgres.runtimes_of(home)),
         installed_programs=installed,
         programs=offered[0] if offered is not None else None,
         vector=vector,
@@ -70,7 +55,7 @@ def upgrade_facts(config: Config, receipt: Receipt) -> UpgradeFacts:
         breaking=tags,
         other_sessions=other_sessions,
         pglite_missing=config.engine is EngineName.PGLITE
-        and not is_installed(home, config.pglite_dir, shipped=shipped()),
+        and not pglite.is_installed(home, config.pglite_dir, shipped=pglite.shipped()),
         server_major=Version(server[1]).major if server is not None else None,
         dump_major=Version(_dump_version(config)).major if server is not None else None,
     )
@@ -94,11 +79,11 @@ def _postgres_programs(config: Config) -> tuple[str | None, tuple[str, str] | No
         return None, None
     installed = None
     with suppress(RuntimeMissingError):
-        installed = find_runtime(config.home, config.postgres_bin).version
+        installed = postgres.find_runtime(config.home, config.postgres_bin).version
     if config.postgres_bin is not None:
-        return installed, (installed, examine_programs(config.postgres_bin)[1]) if installed else None
-    _, vector = examine_wheel()
-    return installed, (wheel_version(), vector)
+        return installed, (installed, postgres.examine_programs(config.postgres_bin)[1]) if installed else None
+    _, vector = postgres.examine_wheel()
+    return installed, (postgres.wheel_version(), vector)
 
 
 def _database(config: Config, server: tuple[str, str] | None) -> tuple[str | None, tuple[str, ...], int]:
@@ -131,8 +116,8 @@ def _server(config: Config) -> tuple[str, str] | None:
 
 def _dump_version(config: Config) -> str:
     if config.postgres_bin is None:
-        return wheel_version()
-    return find_runtime(config.home, config.postgres_bin).version
+        return postgres.wheel_version()
+    return postgres.find_runtime(config.home, config.postgres_bin).version
 
 
 def _count_foreign_sessions(config: Config, ports: list[int]) -> int:

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import CONTINUE, read_mark
+from mosaic_gateway.installation import CONTINUE, EngineName, Home, read_mark
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.retry_hint import advise_retry
 from mosaic_gateway_installer.step_runner import uninterruptible

@@ -20,23 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from mosaic_gateway.errors import InternalError, PreflightError, UsageError
-from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.hint import command
-from mosaic_gateway.process.command import ending_of, follow_parent
-from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
+from mosaic_gateway.process import INTERRUPTIONS, Interruptions, ending_of, follow_parent, process_environment
 from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION
 from mosaic_gateway_installer.program_copy.store import base_interpreter
+from mosaic_gateway_installer.upgrade.wheel_file import check_wheel
 
 __all__ = ["PackageSource", "run_fetched"]
 
@@ -44,12 +39,9 @@ PIP_LIMIT = 1800.0  # seconds
 PROBE_LIMIT = 30.0
 REMOVE_LIMIT = 5.0
 OUTPUT_LIMIT = 4000  # bytes of pip's output that an error message includes
-METADATA_LIMIT = 1 << 20  # bytes
 #: Prefix of the temporary directories' names.
 PREFIX = "mosaic-gateway-fetch-"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: What zipfile raises for damaged archives and for files that are no archives.
-ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
 #: Runs the other version: everything that it imports comes from the directory in the first argument.
 RUN = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'mosaic-gateway'; "
@@ -61,12 +53,6 @@ class PipMissingError(PreflightError):
     """Neither this virtual environment nor the base interpreter has pip."""
 
     code = "PIP_MISSING"
-
-
-class InvalidWheelError(UsageError):
-    """The file is not a valid wheel of mosaic-gateway."""
-
-    code = "INVALID_WHEEL"
 
 
 class FetchFailedError(PreflightError):
@@ -137,76 +123,10 @@ def run_fetched(source: PackageSource, words: Sequence[str]) -> int:
     """
     with Interruptions() as signals:
         if source.wheel is not None:
-            _check_wheel(source.wheel)
+            check_wheel(source.wheel)
         with _scratch() as scratch:
             _fetch(source, scratch, signals)
             return _run_installer(scratch, words, signals)
-
-
-def _check_wheel(file: Path) -> None:
-    """Raise `InvalidWheelError` for a *file* that is damaged, or that contains another project or version."""
-    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-    from packaging.version import InvalidVersion, Version
-
-    hint = "Nothing was changed. Give the path of a readable file mosaic_gateway-VERSION-py3-none-any.whl"
-    try:
-        stream = open_regular(os.path.realpath(file))
-    except OSError as error:
-        raise InvalidWheelError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
-    with stream:
-        try:
-            name, version, *_ = parse_wheel_filename(file.name)
-        except InvalidWheelFilename as error:
-            raise InvalidWheelError(f"{file} has no valid wheel file name", hint=hint) from error
-        if name != DISTRIBUTION:
-            raise InvalidWheelError(f"{file} is a wheel of {name}, not of {DISTRIBUTION}", hint=hint)
-        try:
-            identities = _identities(stream)
-        except ARCHIVE_ERRORS as error:
-            raise InvalidWheelError(
-                f"{file} is damaged, or not a wheel: {error}", hint="Nothing was changed. Download the file again."
-            ) from error
-    for member, found_name, found_version in identities:
-        with suppress(InvalidVersion):
-            if canonicalize_name(found_name) == name and Version(found_version) == version:
-                continue
-        raise InvalidWheelError(
-            f"{file} is named {name} {version}, but its {member} says {found_name} {found_version}", hint=hint
-        )
-
-
-def _identities(stream: BinaryIO) -> list[tuple[str, str, str]]:
-    """Return the wheel's own statements of its identity: the member of the archive, project name and version.
-
-    Reads at most `METADATA_LIMIT` bytes of METADATA, whatever size is declared. Raises the types in `ARCHIVE_ERRORS`.
-    """
-    from packaging.metadata import parse_email
-
-    with zipfile.ZipFile(stream) as archive:
-        names = archive.namelist()
-        if len({name.lower() for name in names}) != len(names):
-            raise ValueError("it has a duplicate file name")
-        parts = [name.removesuffix("/").split("/") for name in names]
-        if any(part in {"", ".", ".."} for path in parts for part in path):
-            raise ValueError("it has a file name that points outside of the archive")
-        infos = {path[0] for path in parts if path[0].lower().endswith(".dist-info")}
-        if len(infos) != 1:
-            raise ValueError(f"it has {len(infos)} directories *.dist-info")
-        info = infos.pop()
-        member = archive.getinfo(f"{info}/METADATA")
-        # zipfile decompresses bzip2 and LZMA without a bound.
-        if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ValueError("its METADATA is neither stored nor deflated")
-        with archive.open(member) as opened:
-            content = opened.read(METADATA_LIMIT + 1)
-    if len(content) > METADATA_LIMIT:
-        raise ValueError(f"its METADATA is longer than {METADATA_LIMIT} bytes")
-    metadata, _ = parse_email(content)
-    name, _, version = info[: -len(".dist-info")].partition("-")
-    return [
-        ("directory *.dist-info", name, version),
-        ("METADATA", metadata.get("name", "(no name)"), metadata.get("version", "(no version)")),
-    ]
 
 
 @contextmanager

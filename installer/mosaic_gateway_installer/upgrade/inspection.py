@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_gateway import __version__
+from mosaic_gateway.gateway import load_bundles, schema_digest
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import NotInstalledError, Receipt, ReceiptState
-from mosaic_gateway.installation.upgrade_state import read_mark
+from mosaic_gateway.installation import Home, NotInstalledError, Receipt, ReceiptState, read_mark
 from mosaic_gateway_installer.backup.contents import data_of
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.stopped_gateway import GatewayInForegroundError

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway import fs
 from mosaic_gateway.fs.record_fields import (
     BACKUP_NAME,
     PROGRAM_NAME,
@@ -25,8 +25,7 @@ from mosaic_gateway.fs.record_fields import (
     row,
     text,
 )
-from mosaic_gateway.fs.record_format import RecordFormat
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import Home
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, WriteBaseline
 
 __all__ = ["LastUpgrade", "last_file", "read_last", "remove_last", "write_last"]
@@ -64,7 +63,7 @@ FIELDS = {
     "written": Field(optional(lambda value: WriteBaseline(**nested(WRITTEN)(value)))),
 }
 
-FORMAT = RecordFormat(fields=FIELDS)
+FORMAT = fs.RecordFormat(fields=FIELDS)
 
 
 def last_file(home: Home) -> Path:
@@ -87,4 +86,4 @@ def write_last(home: Home, last: LastUpgrade) -> None:
 
 def remove_last(home: Home) -> None:
     """Remove the record, so that there is no upgrade to revert. Raises OSError."""
-    remove_file(last_file(home))
+    fs.remove_file(last_file(home))

@@ -21,8 +21,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.engines import connect
+from mosaic_gateway.installation import EngineName
 
 __all__ = ["DetectionMethod", "WriteBaseline", "read_baseline", "writes_since"]
 

@@ -8,17 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mosaic_gateway import fs
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
-from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
-from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, runtimes_of, wheel_version
-from mosaic_gateway.fs.aside import Reason, erase, lying_aside, put_back
-from mosaic_gateway.fs.files import remove_file
+from mosaic_gateway.engines import postgres
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer
-from mosaic_gateway.fs.record_format import RecordFormat
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import read_receipt
+from mosaic_gateway.installation import EngineName, Home, read_receipt
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import OWN_NAMES
 
@@ -51,7 +45,7 @@ class MajorRecord:
 
 
 FIELDS = {"before": Field(integer), "after": Field(integer)}
-FORMAT = RecordFormat(fields=FIELDS)
+FORMAT = fs.RecordFormat(fields=FIELDS)
 
 
 def record_file(home: Home) -> Path:
@@ -74,32 +68,32 @@ def write_record(home: Home, record: MajorRecord) -> None:
 
 def remove_record(home: Home) -> None:
     """Remove the record: the upgrade is complete, and the receipt names the new cluster. Raises OSError."""
-    remove_file(record_file(home))
+    fs.remove_file(record_file(home))
 
 
-def decision_for(config: Config) -> MajorDecision:
+def decision_for(config: Config) -> postgres.MajorDecision:
     """Return the decision about the major version of the cluster in *config*'s home. Reads only.
 
     Raises `ForeignClusterError` if the directory is not a cluster, `RuntimeMissingError`.
     """
-    cluster = cluster_of(config.home) if config.engine is EngineName.POSTGRES else None
+    cluster = postgres.cluster_of(config.home) if config.engine is EngineName.POSTGRES else None
     if cluster is None:
-        return MajorDecision.NOTHING
-    major, programs = major_of(cluster), programs_major(config)
-    available = {runtime.major for runtime in runtimes_of(config.home)} if major < programs else ()
-    return decide_major(major, programs, available)
+        return postgres.MajorDecision.NOTHING
+    major, programs = postgres.major_of(cluster), programs_major(config)
+    available = {runtime.major for runtime in postgres.runtimes_of(config.home)} if major < programs else ()
+    return postgres.decide_major(major, programs, available)
 
 
 def programs_major(config: Config) -> int:
     """Return the major version of the programs that are to run the cluster. Raises `RuntimeMissingError`."""
     if config.postgres_bin is not None:
-        return find_runtime(config.home, config.postgres_bin).major
-    return int(wheel_version().partition(".")[0])
+        return postgres.find_runtime(config.home, config.postgres_bin).major
+    return int(postgres.wheel_version().partition(".")[0])
 
 
 def old_clusters(home: Home) -> tuple[Path, ...]:
     """Return the clusters that upgrades have left beside the newest one, sorted by version."""
-    newest = cluster_of(home)
+    newest = postgres.cluster_of(home)
     if newest is None:
         return ()
     older = [path for path in home.data.iterdir() if NAME.fullmatch(path.name) and path != newest]
@@ -111,11 +105,11 @@ def remove_newer_programs(home: Home) -> None:
 
     Raises OSError.
     """
-    cluster = cluster_of(home)
+    cluster = postgres.cluster_of(home)
     if cluster is None:
         return
-    newer = [runtime for runtime in runtimes_of(home) if runtime.major > major_of(cluster)]
-    programs_of(home).remove([copy_of(home, runtime.version).name for runtime in newer])
+    newer = [runtime for runtime in postgres.runtimes_of(home) if runtime.major > postgres.major_of(cluster)]
+    programs_of(home).remove([postgres.copy_of(home, runtime.version).name for runtime in newer])
 
 
 def undo_major(home: Home) -> bool:
@@ -124,24 +118,28 @@ def undo_major(home: Home) -> bool:
     An upgrade is unfinished while the record exists and the receipt does not have the new cluster's system identifier.
     No process may use the database meanwhile. Raises OSError.
     """
-    record, new, receipt = read_record(home), cluster_of(home), read_receipt(home)
+    record, new, receipt = read_record(home), postgres.cluster_of(home), read_receipt(home)
     if record is None:
         return False
     if receipt is not None and receipt.system_identifier == record.after:  # the upgrade is complete
         return False
-    created = new is not None and system_identifier(new) == record.after and bool(old_clusters(home))
+    created = new is not None and postgres.system_identifier(new) == record.after and bool(old_clusters(home))
     if new is not None and created:
-        erase([new])
-    remove_file(record_file(home))
+        fs.erase([new])
+    fs.remove_file(record_file(home))
     return created
 
 
 def remove_old_clusters(home: Home) -> tuple[str, ...]:
     """Remove the clusters that an upgrade has retained, and their programs; return the names. Raises OSError."""
     old = old_clusters(home)
-    erase(old)
+    fs.erase(old)
     majors = {int(path.name.removeprefix("postgres-")) for path in old}
-    copies = [copy_of(home, runtime.version).name for runtime in runtimes_of(home) if runtime.major in majors]
+    copies = [
+        postgres.copy_of(home, runtime.version).name
+        for runtime in postgres.runtimes_of(home)
+        if runtime.major in majors
+    ]
     return (*(path.name for path in old), *programs_of(home).remove(copies))
 
 
@@ -150,11 +148,11 @@ def put_back_reverted(home: Home) -> None:
 
     No process may use the database meanwhile. Raises OSError.
     """
-    put_back(lying_aside(home.data, NAME, Reason.REVERTED))
+    fs.put_back(fs.lying_aside(home.data, NAME, fs.Reason.REVERTED))
     programs_of(home).put_back()
 
 
 def remove_reverted(home: Home) -> None:
     """Remove the cluster and programs that a completed revert had set aside. Raises OSError."""
-    erase(one.path for one in lying_aside(home.data, NAME, Reason.REVERTED))
-    programs_of(home).remove([one.path.name for one in lying_aside(home.runtime, OWN_NAMES, Reason.REVERTED)])
+    fs.erase(one.path for one in fs.lying_aside(home.data, NAME, fs.Reason.REVERTED))
+    programs_of(home).remove([one.path.name for one in fs.lying_aside(home.runtime, OWN_NAMES, fs.Reason.REVERTED)])

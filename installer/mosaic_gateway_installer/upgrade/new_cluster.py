@@ -16,23 +16,10 @@ from contextlib import closing, contextmanager
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of, system_identifier
-from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
-from mosaic_gateway.engines.postgres.major_upgrade import (
-    MajorUpgradeError,
-    OldCluster,
-    Transfer,
-    upgrade_cluster,
-)
-from mosaic_gateway.engines.postgres.postmaster import kill_processes
-from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime
-from mosaic_gateway.engines.postgres.sockets import outside_directories, socket_directory
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.staging import remove_tree, sync_directory, temporaries, temporary_sibling
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.command import CommandFailedError, run
-from mosaic_gateway.process.environment import process_environment, runtime_directory
+from mosaic_gateway import fs
+from mosaic_gateway.engines import connect, postgres
+from mosaic_gateway.installation import Home
+from mosaic_gateway.process import CommandFailedError, process_environment, run, runtime_directory
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.disk_space import check_free_space, size_of
 from mosaic_gateway_installer.backup.row_checksums import Contents, differing_tables, table_rows
@@ -59,40 +46,40 @@ def upgrade_to_new_major(target: Target) -> None:
     Raises `MajorUpgradeError`, `DiskFullError`, BusyError, EngineError, OSError.
     """
     home = target.home
-    old = cluster_of(home)
+    old = postgres.cluster_of(home)
     if old is None:
-        raise MajorUpgradeError(f"{home.path} has no cluster to upgrade")
-    before = find_runtime(home, None, major=major_of(old))
-    after = find_runtime(home, target.config.postgres_bin)
+        raise postgres.MajorUpgradeError(f"{home.path} has no cluster to upgrade")
+    before = postgres.find_runtime(home, None, major=postgres.major_of(old))
+    after = postgres.find_runtime(home, target.config.postgres_bin)
     with _stage(home) as stage:
         if not can_share(old, stage.data):
             check_free_space(stage.path, size_of([old]), "The new cluster")
         rows, databases = _read_old_cluster(home, before)
         new = stage.data / f"postgres-{after.major}"
-        transfer = Transfer.CLONE if can_share(old, stage.data) else Transfer.COPY
-        sockets = socket_directory(stage, runtime_directory(process_environment()))
+        transfer = postgres.Transfer.CLONE if can_share(old, stage.data) else postgres.Transfer.COPY
+        sockets = postgres.socket_directory(stage, runtime_directory(process_environment()))
         with database_at_rest(home):
-            source = OldCluster(path=old, runtime=before, databases=databases)
-            upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
+            source = postgres.OldCluster(path=old, runtime=before, databases=databases)
+            postgres.upgrade_cluster(source, new, after, sockets=sockets, transfer=transfer)
             wrong = differing_tables(rows, _complete_new_cluster(stage, after, databases))
             if wrong:
-                raise MajorUpgradeError(
+                raise postgres.MajorUpgradeError(
                     f"the upgraded cluster differs from the old one: {'; '.join(wrong[:5])}",
                     hint="The old cluster is unchanged. Please report this.",
                 )
-            identifiers = MajorRecord(system_identifier(old), system_identifier(new))
+            identifiers = MajorRecord(postgres.system_identifier(old), postgres.system_identifier(new))
             write_record(home, identifiers)
             new.rename(home.data / new.name)
-            sync_directory(home.data)
+            fs.sync_directory(home.data)
 
 
 @contextmanager
 def _stage(home: Home) -> Iterator[Home]:
     """Yield an empty temporary home in the data directory of *home*, and remove it afterwards."""
-    stage = Home(temporary_sibling(home.data / STAGE))
+    stage = Home(fs.temporary_sibling(home.data / STAGE))
     remove_unfinished_cluster(home)
-    make_directory(stage.data)
-    make_directory(stage.run)
+    fs.make_directory(stage.data)
+    fs.make_directory(stage.run)
     try:
         yield stage
     finally:
@@ -101,20 +88,20 @@ def _stage(home: Home) -> Iterator[Home]:
 
 def remove_unfinished_cluster(home: Home) -> None:
     """Remove the temporary home of an upgrade that was killed; kill servers that pg_upgrade may have left running."""
-    for path in (*temporaries(home.data, f"{STAGE}."), home.data / FORMER_STAGE):
+    for path in (*fs.temporaries(home.data, f"{STAGE}."), home.data / FORMER_STAGE):
         if not path.exists():
             continue
         stage = Home(path)
         for cluster in stage.data.glob("postgres-*"):
-            kill_processes(cluster)
-        for directory in (*outside_directories(stage, runtime_directory(process_environment())), path):
-            remove_tree(directory)
+            postgres.kill_processes(cluster)
+        for directory in (*postgres.outside_directories(stage, runtime_directory(process_environment())), path):
+            fs.remove_tree(directory)
 
 
 @contextmanager
-def _running(home: Home, runtime: Runtime) -> Iterator[str]:
+def _running(home: Home, runtime: postgres.Runtime) -> Iterator[str]:
     """Run the newest cluster of *home* inside the block, yield its conninfo, and stop it cleanly."""
-    engine = EmbeddedPostgres(
+    engine = postgres.EmbeddedPostgres(
         home,
         runtime,
         log=home.postgres_log,
@@ -127,7 +114,7 @@ def _running(home: Home, runtime: Runtime) -> Iterator[str]:
         engine.stop()
 
 
-def _read_old_cluster(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str, ...]]:
+def _read_old_cluster(home: Home, runtime: postgres.Runtime) -> tuple[Contents, tuple[str, ...]]:
     """Return the old cluster's rows and the names of its databases; starting it also does any crash recovery."""
     with (
         _running(home, runtime) as conninfo,
@@ -136,7 +123,7 @@ def _read_old_cluster(home: Home, runtime: Runtime) -> tuple[Contents, tuple[str
         return table_rows(connection), tuple(name for (name,) in connection.execute("SELECT datname FROM pg_database"))
 
 
-def _complete_new_cluster(stage: Home, runtime: Runtime, databases: Collection[str]) -> Contents:
+def _complete_new_cluster(stage: Home, runtime: postgres.Runtime, databases: Collection[str]) -> Contents:
     """Drop databases not in *databases*, analyze, and update extensions, which pg_upgrade does not; return the rows."""
     with _running(stage, runtime) as conninfo:
         with closing(connect(conninfo, application_name=APPLICATION)) as connection:
@@ -152,7 +139,7 @@ def _complete_new_cluster(stage: Home, runtime: Runtime, databases: Collection[s
             return table_rows(connection)
 
 
-def _create_statistics(conninfo: str, runtime: Runtime) -> None:
+def _create_statistics(conninfo: str, runtime: postgres.Runtime) -> None:
     server = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     words = ["-h", server["host"], "-p", server["port"], "-U", server["user"], "-w"]
     words += ["--all", "--analyze-only", "--quiet"]
@@ -162,7 +149,7 @@ def _create_statistics(conninfo: str, runtime: Runtime) -> None:
     try:
         run([runtime.bindir / "vacuumdb", *words], timeout=STATISTICS_LIMIT)
     except CommandFailedError as error:
-        raise MajorUpgradeError(f"the upgraded cluster could not be analyzed: {error.message}") from error
+        raise postgres.MajorUpgradeError(f"the upgraded cluster could not be analyzed: {error.message}") from error
 
 
 def _update_extensions(conninfo: str) -> None:

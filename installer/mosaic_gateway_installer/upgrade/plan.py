@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision, decide_major
+from mosaic_gateway.engines import postgres
 from mosaic_gateway.errors import MosaicError, RefusedError
 from mosaic_gateway_installer.step import StepId
 
@@ -75,16 +75,16 @@ class UpgradeFacts:
     dump_major: int | None = None
 
     @property
-    def major(self) -> MajorDecision:
+    def major(self) -> postgres.MajorDecision:
         """The decision about PostgreSQL's major version."""
         if self.programs_major is None:
-            return MajorDecision.NOTHING
-        return decide_major(self.cluster_major, self.programs_major, self.majors)
+            return postgres.MajorDecision.NOTHING
+        return postgres.decide_major(self.cluster_major, self.programs_major, self.majors)
 
 
 def is_needed(facts: UpgradeFacts) -> bool:
     """Return whether program, schema or PostgreSQL of the installation differ from this package's."""
-    if facts.major is MajorDecision.UPGRADE:
+    if facts.major is postgres.MajorDecision.UPGRADE:
         return True
     other_programs = facts.programs is not None and facts.programs != facts.installed_programs
     return not facts.same_program or facts.installed_schema != facts.schema or other_programs
@@ -102,7 +102,7 @@ def downgrade(installed: str, version: str, installed_schema: str | None, schema
 
 def refusal(facts: UpgradeFacts, *, backup: bool) -> MosaicError | None:
     """Return the error that forbids the upgrade, with or without a *backup*; None if it is allowed."""
-    if facts.major in {MajorDecision.REFUSE_OLDER_PROGRAMS, MajorDecision.REFUSE_NO_PROGRAMS}:
+    if facts.major in {postgres.MajorDecision.REFUSE_OLDER_PROGRAMS, postgres.MajorDecision.REFUSE_NO_PROGRAMS}:
         return _major_version_error(facts.cluster_major or 0, facts.programs_major or 0)
     vector, offered = facts.vector, facts.offered_vector
     if vector is not None and offered is not None and Version(vector) > Version(offered):
@@ -164,7 +164,7 @@ def upgrade_steps(
         steps.append(StepId.BACKUP)
     if embedded and facts.programs is not None and facts.programs != facts.installed_programs:
         steps.append(StepId.RUNTIME)
-    if facts.major is MajorDecision.UPGRADE:
+    if facts.major is postgres.MajorDecision.UPGRADE:
         steps.append(StepId.MAJOR_UPGRADE)
     steps += [StepId.MIGRATE, StepId.START, StepId.SMOKE_TEST, StepId.SWITCH]
     if service:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli import Outcome
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway_installer.backup.stored_backups import backups_of

@@ -5,37 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli import Outcome
 from mosaic_gateway.config import load_config
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
-from mosaic_gateway.gateway.database_access import running_database
+from mosaic_gateway.gateway import running_database
+from mosaic_gateway.gateway.control import ProgramMissingError, current_program
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import EngineName, Home, installed
+from mosaic_gateway.process import process_environment
+from mosaic_gateway_installer.backup import stored_backups
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import MANIFEST
 from mosaic_gateway_installer.backup.restore_steps import StageBackupStep, SwapStep
-from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.program_copy.store import is_whole
 from mosaic_gateway_installer.session import session
 from mosaic_gateway_installer.step import Step, Target
 from mosaic_gateway_installer.step_runner import execute
-from mosaic_gateway_installer.upgrade.last_upgrade import LastUpgrade, read_last, remove_last
+from mosaic_gateway_installer.upgrade import last_upgrade, revert_steps
 from mosaic_gateway_installer.upgrade.later_writes import writes_since
 from mosaic_gateway_installer.upgrade.major_version import old_clusters, remove_reverted
-from mosaic_gateway_installer.upgrade.revert_steps import (
-    CheckLossStep,
-    RevertClusterStep,
-    RevertProgramStep,
-    RevertReceiptStep,
-    ServeStep,
-    check,
-)
 
 __all__ = ["RevertUnavailableError", "revert"]
 
@@ -51,10 +41,10 @@ class _RevertPlan:
     """A planned revert: to the retained old cluster, or, if *backup* is not None, from the upgrade's backup."""
 
     target: Target
-    last: LastUpgrade
-    backup: Backup | None
-    loss: CheckLossStep
-    serve: ServeStep
+    last: last_upgrade.LastUpgrade
+    backup: stored_backups.Backup | None
+    loss: revert_steps.CheckLossStep
+    serve: revert_steps.ServeStep
     steps: tuple[Step, ...]
 
 
@@ -69,7 +59,7 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         plan = _plan(home, accept_loss=accept_loss)
         running = running_database(home, plan.target.config.engine)
         if running is not None and not accept_loss:
-            check(writes_since(plan.last.written, running))
+            revert_steps.check(writes_since(plan.last.written, running))
         return _outcome(plan, plan.steps, None, dry_run=True)
     with session(home, "upgrade") as report:
         plan = _plan(home, accept_loss=accept_loss)
@@ -81,14 +71,14 @@ def revert(home: Home, *, accept_loss: bool, dry_run: bool) -> Outcome:
         if plan.backup is not None:
             commit(home)
         remove_reverted(home)
-        remove_last(home)
+        last_upgrade.remove_last(home)
         plan.target.journal.close()
         return _outcome(plan, steps, plan.loss.lost, dry_run=False)
 
 
 def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
     """Plan the revert. Reads only."""
-    receipt, last = installed(home), read_last(home)
+    receipt, last = installed(home), last_upgrade.read_last(home)
     if last is None or last.target_version != receipt.version:
         raise RevertUnavailableError(
             f"{home.path} has no upgrade to revert",
@@ -103,10 +93,10 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
     target = Target(config=config, receipt=receipt)
     source_program = _source_program(home, last)
     backup = None if old_clusters(home) else _backup(home, last)
-    data: tuple[Step, ...] = (RevertClusterStep(target),)
+    data: tuple[Step, ...] = (revert_steps.RevertClusterStep(target),)
     if backup is not None:
         data = StageBackupStep(target, backup, receipt), SwapStep(target)
-    loss, serve = CheckLossStep(target, last, accept_loss), ServeStep(target)
+    loss, serve = revert_steps.CheckLossStep(target, last, accept_loss), revert_steps.ServeStep(target)
     return _RevertPlan(
         target=target,
         last=last,
@@ -117,14 +107,14 @@ def _plan(home: Home, *, accept_loss: bool) -> _RevertPlan:
             StopStep(target),
             loss,
             *data,
-            RevertProgramStep(target, source_program, _current_program(home)),
-            RevertReceiptStep(target, receipt, last),
+            revert_steps.RevertProgramStep(target, source_program, _current_program(home)),
+            revert_steps.RevertReceiptStep(target, receipt, last),
             serve,
         ),
     )
 
 
-def _source_program(home: Home, last: LastUpgrade) -> str:
+def _source_program(home: Home, last: last_upgrade.LastUpgrade) -> str:
     name = last.source_program
     if name is None or not is_whole(home.runtime / name):
         raise RevertUnavailableError(
@@ -142,13 +132,13 @@ def _current_program(home: Home) -> str | None:
     return program.directory.name if program is not None else None
 
 
-def _backup(home: Home, last: LastUpgrade) -> Backup:
-    if last.backup is None or not (backups_of(home) / last.backup / MANIFEST).exists():
+def _backup(home: Home, last: last_upgrade.LastUpgrade) -> stored_backups.Backup:
+    if last.backup is None or not (stored_backups.backups_of(home) / last.backup / MANIFEST).exists():
         raise RevertUnavailableError(
             f"there is no backup from before the upgrade to {last.target_version}",
             hint="The upgrade ran with --no-backup, or the backup was pruned.",
         )
-    return find_backup(home, last.backup)
+    return stored_backups.find_backup(home, last.backup)
 
 
 def _outcome(plan: _RevertPlan, steps: Sequence[Step], lost: tuple[str, ...] | None, *, dry_run: bool) -> Outcome:

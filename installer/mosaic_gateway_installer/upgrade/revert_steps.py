@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.runtime import copy_of, runtimes_of
+from mosaic_gateway import fs
+from mosaic_gateway.engines import postgres
 from mosaic_gateway.errors import InternalError, RefusedError
-from mosaic_gateway.fs.aside import Reason, set_aside
-from mosaic_gateway.fs.files import write_file
 from mosaic_gateway.fs.record_fields import RecordError, read_content
+from mosaic_gateway.gateway import open_database
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, read_receipt, write_receipt
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.installation import Home, Receipt, read_receipt, write_receipt
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
@@ -92,14 +89,18 @@ class RevertClusterStep(Step):
     def apply(self) -> None:
         """Set the new cluster aside. Raises BusyError, OSError."""
         home = self.target.home
-        new = cluster_of(home)
+        new = postgres.cluster_of(home)
         if new is None:
             raise InternalError(f"{home.data} has no cluster")
         with database_at_rest(home):
-            set_aside([new], Reason.REVERTED)
-            old = cluster_of(home)
-            newer = [runtime for runtime in runtimes_of(home) if old is not None and runtime.major > major_of(old)]
-            programs_of(home).set_aside([copy_of(home, runtime.version).name for runtime in newer])
+            fs.set_aside([new], fs.Reason.REVERTED)
+            old = postgres.cluster_of(home)
+            newer = [
+                runtime
+                for runtime in postgres.runtimes_of(home)
+                if old is not None and runtime.major > postgres.major_of(old)
+            ]
+            programs_of(home).set_aside([postgres.copy_of(home, runtime.version).name for runtime in newer])
 
     def undo(self) -> None:
         """Put the new cluster back."""
@@ -153,7 +154,7 @@ class RevertReceiptStep(Step):
         home = self.target.home
         content = _receipt_in_backup(home, self.last, self.receipt)
         if content is not None:
-            write_file(home.receipt, content)
+            fs.write_file(home.receipt, content)
             return
         identity = data_identity_of(home, self.target.config.auth_secret)
         previous = replace(

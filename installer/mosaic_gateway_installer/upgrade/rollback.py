@@ -10,16 +10,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.fs.aside import erase
-from mosaic_gateway.fs.files import remove_file
 from mosaic_gateway.fs.record_fields import PROGRAM_NAME, RecordError
-from mosaic_gateway.fs.staging import sync_directory
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, remove_mark, write_mark
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.installation import Home, Phase, UpgradeMark, remove_mark, write_mark
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.backup.manifest import BackupKind, ManifestError, read_manifest
 from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
@@ -64,8 +61,8 @@ def restore_data(home: Home, mark: UpgradeMark) -> None:
     with database_at_rest(home):
         for part in PARTS:
             _restore_part(backup / part, home.path / part)
-        sync_directory(home.path)
-        erase([backup])
+        fs.sync_directory(home.path)
+        fs.erase([backup])
         with suppress(OSError):
             backup.parent.rmdir()
 
@@ -79,7 +76,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
     if mark.phase in {Phase.CHANGING, Phase.RESTORING}:
         restore_data(home, mark)
     elif mark.backup is not None and not _is_dump(backups_of(home) / mark.backup):
-        erase([backups_of(home) / mark.backup])
+        fs.erase([backups_of(home) / mark.backup])
     remove_unfinished_backups(home)
     remove_unfinished_cluster(home)
     remove_newer_programs(home)
@@ -87,7 +84,7 @@ def roll_back(home: Home, mark: UpgradeMark) -> None:
         home = _home_with_program(home, mark.source_program)
         programs_of(home).switch(mark.source_program)
     remove_mark(home)
-    remove_file(home.journal)
+    fs.remove_file(home.journal)
     if mark.ran:
         with disk_full_as("starting the previous version of the gateway", home.path):
             gateway_process.start(home)
@@ -109,5 +106,5 @@ def _restore_part(saved: Path, target: Path) -> None:
     if not saved.exists():
         return
     if target.is_dir():  # a file is replaced atomically: a home without a receipt would not be recognized
-        erase([target])
+        fs.erase([target])
     saved.rename(target)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import InternalError
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.installation.receipt import Receipt
-from mosaic_gateway.installation.upgrade_state import UpgradeMark, read_mark, write_mark
+from mosaic_gateway.installation import Receipt, UpgradeMark, read_mark, write_mark
 from mosaic_gateway_installer.backup.copy_ahead import EarlyCopy
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.step import Target

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.cli.reporter import Reporter
-from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
-from mosaic_gateway.gateway.control.service import registered_service
+from mosaic_gateway.cli import Reporter
+from mosaic_gateway.gateway.control import ProgramMissingError, current_program, gateway_process, registered_service
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import read_mark
+from mosaic_gateway.installation import EngineName, Home, read_mark
 from mosaic_gateway_installer.backup.contents import data_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep

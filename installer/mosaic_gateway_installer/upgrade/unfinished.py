@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark
+from mosaic_gateway.installation import Home, Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway_installer.backup.hashes import add_missing_hashes
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import unused_programs
+from mosaic_gateway.engines import pglite
 from mosaic_gateway.fs.record_fields import Field, RecordError, matching, read_record
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import Home
 from mosaic_gateway_installer.program_copy.store import program_copies
 
 __all__ = ["unused_pglite"]
@@ -20,8 +19,8 @@ FIELDS = {"pglite": Field(matching(re.compile(r"\d+[\w.+-]*", re.ASCII), "a vers
 
 def unused_pglite(home: Home) -> tuple[str, ...]:
     """Return the names of the PGlite programs that no program copy in *home* needs any more. Raises OSError."""
-    needed = {shipped().pglite}
+    needed = {pglite.shipped().pglite}
     for program in program_copies(home):
         with suppress(OSError, RecordError):  # versions before PGlite support have no such file
             needed.add(read_record(program / FILES, FIELDS)["pglite"])
-    return unused_programs(home, needed, shipped=shipped())
+    return pglite.unused_programs(home, needed, shipped=pglite.shipped())

@@ -7,15 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter, reporter
+from mosaic_gateway import cli, installation
 from mosaic_gateway.config import load_config
-from mosaic_gateway.engines.pglite.runtime import uses_extra
+from mosaic_gateway.engines import pglite
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks.preflight.run import check_install
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
@@ -35,24 +31,24 @@ __all__ = ["fetch_and_upgrade", "upgrade"]
 LOG = logging.getLogger(__name__)
 
 
-def fetch_and_upgrade(home: Home, source: PackageSource, words: Sequence[str]) -> int:
+def fetch_and_upgrade(home: installation.Home, source: PackageSource, words: Sequence[str]) -> int:
     """Download the package that *source* names, and run its upgrade of *home* with the options *words*.
 
     Returns the exit code. Root downloads the package itself, before it starts a process of the service account: the
     downloaded files must belong to root.
     """
     may_read = os.geteuid() != 0 or home.programs is not None  # root reads no files in a user's home
-    extras = ("pglite",) if may_read and uses_extra(home) else ()
+    extras = ("pglite",) if may_read and pglite.uses_extra(home) else ()
     return run_fetched(replace(source, extras=extras), ["upgrade", "--home", str(home.path), *words])
 
 
-def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
+def upgrade(home: installation.Home, *, backup: bool, dry_run: bool) -> cli.Outcome:
     """Upgrade *home* to this package, or complete such an upgrade that was killed.
 
     Without *backup* the data cannot be rolled back. Raises `NotInstalledError`, RefusedError before any write,
     PreflightError, BusyError, MigrationError, SmokeTestError and OSError; the old version then serves again.
     """
-    installed(home)
+    installation.installed(home)
     if dry_run:
         return _planned(inspect(home), backup=backup)
     with session(home, "upgrade", recovery=Recovery.ALL_BUT_UPGRADE) as report:
@@ -66,7 +62,7 @@ def upgrade(home: Home, *, backup: bool, dry_run: bool) -> Outcome:
         return _upgrade(inspection, report, backup=backup)
 
 
-def _upgrade(inspection: Inspection, report: Reporter, *, backup: bool) -> Outcome:
+def _upgrade(inspection: Inspection, report: cli.Reporter, *, backup: bool) -> cli.Outcome:
     run, steps = select_steps(inspection, report, backup=backup)
     pending = [step for step in steps if not step.done()]
     reversible = [step for step in pending if step.id not in final.STEPS]
@@ -86,21 +82,21 @@ def _upgrade(inspection: Inspection, report: Reporter, *, backup: bool) -> Outco
     return done_outcome(inspection, run, pending, warnings)
 
 
-def _planned(inspection: Inspection, *, backup: bool) -> Outcome:
+def _planned(inspection: Inspection, *, backup: bool) -> cli.Outcome:
     refused = refusal(inspection.facts, backup=backup)
     if not inspection.is_needed or refused is not None:
         return planned_outcome(inspection, [], refused)
-    with reporter() as report:
+    with cli.reporter() as report:
         steps = select_steps(inspection, report, backup=backup)[1]
         return planned_outcome(inspection, [step for step in steps if not step.done()], None)
 
 
-def _upgrade_engine(home: Home) -> None:
+def _upgrade_engine(home: installation.Home) -> None:
     """Copy the engine's programs into root's programs directory, if version 0.1.0 installed them in the home."""
     if home.programs is None or program_names(home) or not (home.path / "runtime").is_dir():
         return
     config = load_config(home, flags={}, environ=process_environment())
-    if config.engine is EngineName.POSTGRES and config.postgres_bin is None:
+    if config.engine is installation.EngineName.POSTGRES and config.postgres_bin is None:
         programs_of(home).place_postgres()
-    elif config.engine is EngineName.PGLITE:
+    elif config.engine is installation.EngineName.PGLITE:
         programs_of(home).place_pglite(config.pglite_dir)

@@ -16,35 +16,32 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.cli import preload
     from mosaic_gateway.cli.envelope import Outcome
-    from mosaic_gateway.cli.installed_home import Installation
     from mosaic_gateway.cli.invocation import Invocation, Verbs, current_invocation
     from mosaic_gateway.cli.lazy import LazyGroup
     from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all, read_named_file
     from mosaic_gateway.cli.owner_process import OwnerOnly, owner_of, unprivileged
-    from mosaic_gateway.cli.reporter import Reporter, reporter
+    from mosaic_gateway.cli.progress_reporter import Reporter, reporter
     from mosaic_gateway.cli.root import RUNTIME_VERBS, run, run_words
-    from mosaic_gateway.cli.verb import verb
+    from mosaic_gateway.cli.verb_decorator import verb
     from mosaic_gateway.cli.worker_process import run_worker
 else:
     __getattr__ = lazy_names(
         __name__,
         "preload",
         envelope="Outcome",
-        installed_home="Installation",
         invocation="Invocation Verbs current_invocation",
         lazy="LazyGroup",
         named_file="INHERITED_DESCRIPTOR NamedFileError read_all read_named_file",
         owner_process="OwnerOnly owner_of unprivileged",
-        reporter="Reporter reporter",
+        progress_reporter="Reporter reporter",
         root="RUNTIME_VERBS run run_words",
-        verb="verb",
+        verb_decorator="verb",
         worker_process="run_worker",
     )
 
 __all__ = [
     "INHERITED_DESCRIPTOR",
     "RUNTIME_VERBS",
-    "Installation",
     "Invocation",
     "LazyGroup",
     "NamedFileError",

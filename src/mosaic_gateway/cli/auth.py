@@ -10,7 +10,7 @@ import click
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
 from mosaic_gateway.cli.password import password_options, read_password
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.gateway.database_access import open_database
 from mosaic_gateway.installation.layout import Home
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.config import VARIABLES, Secret, load_config
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.fs.files import open_regular
 from mosaic_gateway.gateway.control import gateway_process

@@ -11,7 +11,7 @@ import click
 
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.environment import process_environment

@@ -30,13 +30,11 @@ from typing import Any
 from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway.control.program import archive_descriptors
+from mosaic_gateway.process import channel, interruptions, privileges
 from mosaic_gateway.process.access import unreadable_part
 from mosaic_gateway.process.account import Account
-from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.environment import process_environment
-from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
-from mosaic_gateway.process.privileges import account_environment, drop_root
 from mosaic_gateway.process.root_requests import Reply, Request
 
 __all__ = ["Answerer", "Run", "run_worker"]
@@ -57,7 +55,7 @@ POLL = 0.05  # seconds; used if the system has no pidfd
 #: Handles one request; raises MosaicError. The caller closes the descriptors of the request afterwards.
 Answerer = Callable[[Request, Mapping[str, Any], Sequence[int]], Reply]
 #: Runs the verb in the worker, with the worker's end of the channel, and returns the exit code.
-Run = Callable[[BrokerClient], int]
+Run = Callable[[channel.BrokerClient], int]
 
 
 def run_worker(
@@ -84,13 +82,13 @@ def run_worker(
     output, error = os.pipe(), os.pipe()
     worker_facts = {**facts, **_terminal(), "directory": str(invocation.directory)}
     _flush()
-    with Interruptions() as signals:
+    with interruptions.Interruptions() as signals:
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             _run_child(
                 parent,
                 account,
-                {**account_environment(process_environment(), account), **environ},
+                {**privileges.account_environment(process_environment(), account), **environ},
                 _Streams(output[1], error[1], worker_end.detach(), READS_INPUT in invocation.words),
                 worker_facts,
                 run,
@@ -129,7 +127,7 @@ def _run_child(
     """Run the worker in the forked child; does not return."""
     code = 1
     try:
-        for number in INTERRUPTIONS:
+        for number in interruptions.INTERRUPTIONS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
@@ -137,10 +135,10 @@ def _run_child(
         _set_up_descriptors(streams)
         os.chdir("/")
         os.umask(0o077)
-        drop_root(account, environ)
+        privileges.drop_root(account, environ)
         follow_parent(parent, signal.SIGKILL)
         _set_up_output(facts)
-        code = run(BrokerClient(socket.socket(fileno=CHANNEL), facts))
+        code = run(channel.BrokerClient(socket.socket(fileno=CHANNEL), facts))
         _flush()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else code
@@ -275,9 +273,9 @@ class _Output:
                 self.write(target, data)
 
 
-def _serve(worker: _Worker, pipes: dict[int, int], channel: socket.socket, answer: Answerer, writer: _Output) -> int:
+def _serve(worker: _Worker, pipes: dict[int, int], connection: socket.socket, answer: Answerer, writer: _Output) -> int:
     """Copy *pipes* (worker's output → own stream) and handle requests until *worker* ends; return its wait status."""
-    open_channel: socket.socket | None = channel
+    open_channel: socket.socket | None = connection
     ending = worker.ending
     try:
         while True:
@@ -320,10 +318,10 @@ def _copy_once(source: int, target: int, writer: _Output) -> bool:
     return bool(data)
 
 
-def _handle_request(channel: socket.socket, answer: Answerer) -> bool:
+def _handle_request(connection: socket.socket, answer: Answerer) -> bool:
     """Answer the next request; return False if the connection must not be used any more."""
     try:
-        received = receive(channel)
+        received = channel.receive(connection)
     except (ValueError, OSError):  # not a valid message
         return False
     if received is None:
@@ -334,16 +332,18 @@ def _handle_request(channel: socket.socket, answer: Answerer) -> bool:
         values, passed = answer(Request(str(message.get("request"))), dict(message.get("values") or {}), descriptors)
         reply: dict[str, Any] = {"values": values}
     except MosaicError as error:
-        reply = error_message(error)
+        reply = channel.error_message(error)
     except OSError as error:
-        reply = error_message(InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}"))
+        reply = channel.error_message(
+            InternalError(f"root's process: {error.strerror or error}: {error.filename or ''}")
+        )
     except Exception as error:  # noqa: BLE001 - the boundary: no request ends root's process
-        reply = error_message(InternalError(f"root's process cannot handle the request: {error!r}"))
+        reply = channel.error_message(InternalError(f"root's process cannot handle the request: {error!r}"))
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     try:
-        send(channel, reply, passed)
+        channel.send(connection, reply, passed)
     except (OSError, InternalError):
         return False
     finally:

@@ -16,6 +16,7 @@ from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from mosaic_gateway.fs import record_fields
+    from mosaic_gateway.fs.aside import Aside, Reason, erase, lying_aside, put_back, require_erased, set_aside
     from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
     from mosaic_gateway.fs.files import (
         LARGE,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.fs.flush import flush_tree
     from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
-    from mosaic_gateway.fs.recorded_files import altered_files_of, is_as_recorded, recorded_files, recorded_hash
+    from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
     from mosaic_gateway.fs.staging import (
         TEMPORARY,
         remove_temporaries,
@@ -49,6 +50,7 @@ else:
     __getattr__ = lazy_names(
         __name__,
         "record_fields",
+        aside="Aside Reason erase lying_aside put_back require_erased set_aside",
         copying="UNSUPPORTED copy_range",
         files=(
             "LARGE SMALL NotARegularFileError TooLargeError make_directory open_descriptor open_regular "
@@ -56,10 +58,9 @@ else:
         ),
         flush="flush_tree",
         record_format="LaterSchemaError RecordFormat",
-        recorded_files="altered_files_of is_as_recorded recorded_files recorded_hash",
+        recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
         staging=(
-            "TEMPORARY remove_temporaries remove_tree staged sync_directory temporaries temporary "
-            "temporary_sibling"
+            "TEMPORARY remove_temporaries remove_tree staged sync_directory temporaries temporary temporary_sibling"
         ),
     )
 
@@ -68,19 +69,24 @@ __all__ = [
     "SMALL",
     "TEMPORARY",
     "UNSUPPORTED",
+    "Aside",
     "LaterSchemaError",
     "NotARegularFileError",
+    "Reason",
     "RecordFormat",
     "TooLargeError",
     "altered_files_of",
     "copy_range",
+    "erase",
     "flush_tree",
     "is_as_recorded",
+    "lying_aside",
     "make_directory",
     "open_descriptor",
     "open_regular",
     "parse_json",
     "parse_toml",
+    "put_back",
     "read_json",
     "read_regular",
     "record_fields",
@@ -89,6 +95,8 @@ __all__ = [
     "remove_file",
     "remove_temporaries",
     "remove_tree",
+    "require_erased",
+    "set_aside",
     "staged",
     "sync_directory",
     "temporaries",

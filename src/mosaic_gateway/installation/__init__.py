@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.installation.service_record import Manager, Service
     from mosaic_gateway.installation.upgrade_state import (
+        CONTINUE,
         Phase,
         UpgradeMark,
         check_may_start,
@@ -62,12 +63,13 @@ else:
         receipt="NotInstalledError Receipt ReceiptState installed instance_id read_receipt write_receipt",
         service_record="Manager Service",
         upgrade_state=(
-            "Phase UpgradeMark check_may_start mark_file read_mark refuse_beside_upgrade remove_mark "
+            "CONTINUE Phase UpgradeMark check_may_start mark_file read_mark refuse_beside_upgrade remove_mark "
             "unfinished_error write_mark"
         ),
     )
 
 __all__ = [
+    "CONTINUE",
     "DIRECTORY",
     "EngineName",
     "Home",

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, MigrationsBusyError
     from mosaic_gateway.migrations.authoring import new_migration
     from mosaic_gateway.migrations.baselining import baseline, scratch_on
-    from mosaic_gateway.migrations.bundle import Bundle, LedgerName
+    from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
     from mosaic_gateway.migrations.compatibility import breaking
     from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, read_directory
+    from mosaic_gateway.migrations.matching import match
     from mosaic_gateway.migrations.model import LedgerState, Migration, Plan, PlannedMigration
     from mosaic_gateway.migrations.plan import shorten
     from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
-    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan, read_state
+    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan, read_state, report_up_to_date
     from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
+    from mosaic_gateway.migrations.session_settings import migration_session_if_direct
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -34,19 +36,22 @@ else:
         advisory_lock="DEFAULT_LOCK_TIMEOUT MigrationsBusyError",
         authoring="new_migration",
         baselining="baseline scratch_on",
-        bundle="Bundle LedgerName",
+        bundle="LEDGERS Bundle LedgerName",
         compatibility="breaking",
         gate="BUNDLES LOCK_NAME check_bundles read_directory",
+        matching="match",
         model="LedgerState Migration Plan PlannedMigration",
         plan="shorten",
         resolution="ResolveAnswer resolve",
-        runner="MigrationReport migrate read_plan read_state",
+        runner="MigrationReport migrate read_plan read_state report_up_to_date",
         schema_fingerprint="differences schema_lines",
+        session_settings="migration_session_if_direct",
     )
 
 __all__ = [
     "BUNDLES",
     "DEFAULT_LOCK_TIMEOUT",
+    "LEDGERS",
     "LOCK_NAME",
     "Bundle",
     "LedgerName",
@@ -62,11 +67,14 @@ __all__ = [
     "check_bundles",
     "differences",
     "events",
+    "match",
     "migrate",
+    "migration_session_if_direct",
     "new_migration",
     "read_directory",
     "read_plan",
     "read_state",
+    "report_up_to_date",
     "resolve",
     "schema_lines",
     "scratch_on",

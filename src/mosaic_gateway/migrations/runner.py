@@ -26,16 +26,21 @@ from psycopg.pq import TransactionStatus
 
 from mosaic_gateway.errors import MigrationError, UsageError
 from mosaic_gateway.hint import command
-from mosaic_gateway.migrations import ledger, progress, session_state, tables
-from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
+from mosaic_gateway.migrations import (
+    advisory_lock,
+    events,
+    failure,
+    ledger,
+    model,
+    pooler,
+    progress,
+    session_settings,
+    session_state,
+    tables,
+)
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
 from mosaic_gateway.migrations.executor import Executor, FencedError
-from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError, refuse
-from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
-from mosaic_gateway.migrations.pooler import pinned_lock, pooler_reason
-from mosaic_gateway.migrations.session_settings import is_direct, migration_session
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
@@ -62,7 +67,7 @@ class MigrationReport:
     other_line_endings: tuple[str, ...] = ()
 
 
-def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
+def read_state(connection: Connection, bundle: Bundle) -> model.LedgerState:
     """Return the recorded state of *bundle*. Writes nothing.
 
     ``drizzle-kit up`` moves a file to a folder with another number before the same name: a migration that was half
@@ -77,20 +82,20 @@ def read_state(connection: Connection, bundle: Bundle) -> LedgerState:
             key = migration.hash, migration.tag.partition("_")[2]
             if migration.tag not in rows and key in former:
                 rows[migration.tag] = former[key]
-    return LedgerState(applied=ledger.read(connection, bundle.ledger), progress=rows)
+    return model.LedgerState(applied=ledger.read(connection, bundle.ledger), progress=rows)
 
 
-def read_plan(connection: Connection, bundle: Bundle) -> Plan:
+def read_plan(connection: Connection, bundle: Bundle) -> model.Plan:
     """Return what must run. Writes nothing. Raises the errors of `plan.make_plan`."""
     if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
-        return Plan(pending=(), applied=len(bundle.migrations))
+        return model.Plan(pending=(), applied=len(bundle.migrations))
     try:
         return make_plan(bundle, read_state(connection, bundle))
     except DriftError as drift:
         raise _with_changes(connection, bundle, drift) from None
 
 
-def report_up_to_date(bundle: Bundle, plan: Plan) -> MigrationReport:
+def report_up_to_date(bundle: Bundle, plan: model.Plan) -> MigrationReport:
     """Return the report of a run that has nothing to do according to *plan*."""
     return MigrationReport(
         bundle=bundle.name, applied=(), already_applied=plan.applied, other_line_endings=plan.other_line_endings
@@ -112,10 +117,10 @@ def migrate(
     bundle: Bundle,
     connection: Connection,
     *,
-    lock_timeout: float = DEFAULT_LOCK_TIMEOUT,
+    lock_timeout: float = advisory_lock.DEFAULT_LOCK_TIMEOUT,
     statement_lock_timeout: float = STATEMENT_LOCK_TIMEOUT,
     alone: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[events.Event], None] | None = None,
 ) -> MigrationReport:
     """Bring the database of *connection* (in autocommit mode) to *bundle* and return what was applied.
 
@@ -161,19 +166,19 @@ def _check_connection(connection: object) -> None:
         )
 
 
-def _ignore(_event: Event) -> None:
+def _ignore(_event: events.Event) -> None:
     """Discard the event."""
 
 
 def _access_error(bundle: Bundle, connection: Connection, error: psycopg.Error, finished: list[str]) -> MigrationError:
     details = {"applied": finished, "sqlstate": error.sqlstate}
     if connection.broken:
-        return ConnectionLostError(
+        return failure.ConnectionLostError(
             f"{bundle.name}: the connection to the database was lost during the migrations: {str(error).strip()}",
             hint="No repair is needed: run " + command("storage migrate") + " again when the database is available.",
             details=details,
         )
-    return LedgerAccessError(
+    return failure.LedgerAccessError(
         f"{bundle.name}: the record of the applied migrations cannot be read or written: {str(error).strip()}",
         hint="Make sure that the database user may create schemas and write to the ledger "
         f"{bundle.ledger} and to the schema mosaic, then run the command again.",
@@ -189,7 +194,7 @@ class _Run:
         bundle: Bundle,
         connection: Connection,
         statement_lock_timeout: float,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[events.Event], None],
         *,
         alone: bool = False,
     ) -> None:
@@ -207,17 +212,17 @@ class _Run:
     def run(self, lock_timeout: float) -> MigrationReport:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         with ExitStack() as stack:
-            direct = is_direct(self._connection)
+            direct = session_settings.is_direct(self._connection)
             if direct:
-                stack.enter_context(migration_session(self._connection))
+                stack.enter_context(session_settings.migration_session(self._connection))
             before = read_plan(self._connection, self._bundle)
             if before.up_to_date and self._ledger_is_current():
                 return report_up_to_date(self._bundle, before)
             waited = stack.enter_context(self._lock(lock_timeout))
             if waited > REPORT_WAIT:
-                self.emit(LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
+                self.emit(events.LockWaited(bundle=self._bundle.name, seconds=round(waited, 3)))
             if not direct and not self._pooled:
-                stack.enter_context(migration_session(self._connection))
+                stack.enter_context(session_settings.migration_session(self._connection))
             self.run_until_up_to_date()
         return MigrationReport(
             bundle=self._bundle.name,
@@ -226,21 +231,21 @@ class _Run:
             other_line_endings=before.other_line_endings,
         )
 
-    def _report_holder(self, holder: LockHolder) -> None:
-        self.emit(LockBusy(bundle=self._bundle.name, **asdict(holder)))
+    def _report_holder(self, holder: advisory_lock.LockHolder) -> None:
+        self.emit(events.LockBusy(bundle=self._bundle.name, **asdict(holder)))
 
     def _lock(self, timeout: float) -> AbstractContextManager[float]:
         """Return the lock that suits the server; record whether the session is pooled or shared."""
         if has_one_session(self._connection):
             self._shared = not self._alone
             return nullcontext(0.0)
-        reason = pooler_reason(self._connection)
+        reason = pooler.pooler_reason(self._connection)
         if reason is None:
-            self._reacquire_lock = lambda: reacquire(self._connection, timeout)
-            return migration_lock(self._connection, timeout, self._report_holder)
+            self._reacquire_lock = lambda: advisory_lock.reacquire(self._connection, timeout)
+            return advisory_lock.migration_lock(self._connection, timeout, self._report_holder)
         self._pooled = True
-        self.emit(PoolerDetected(bundle=self._bundle.name, reason=reason))
-        return pinned_lock(self._connection, timeout, self._report_holder)
+        self.emit(events.PoolerDetected(bundle=self._bundle.name, reason=reason))
+        return pooler.pinned_lock(self._connection, timeout, self._report_holder)
 
     def run_until_up_to_date(self) -> None:
         """Plan and run until no migration is pending; plan again on `FencedError`."""
@@ -258,14 +263,14 @@ class _Run:
             if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
                 plan_reported = True
-            refuse(plan)
+            failure.refuse(plan)
             if self._shared:
                 refuse_session_dependent(plan)
             try:
                 self._run_plan(plan, rows)
             except FencedError:
                 continue
-        raise RunnerFencedError(
+        raise failure.RunnerFencedError(
             f"{self._bundle.name}: other runners repeatedly changed the progress of this run",
             hint="Nothing was applied twice. Wait until they finish, then run " + command("storage status") + ".",
         )
@@ -279,7 +284,7 @@ class _Run:
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
 
-    def _run_plan(self, plan: Plan, rows: int) -> None:
+    def _run_plan(self, plan: model.Plan, rows: int) -> None:
         self._create_tables()
         for planned in plan.pending:
             progress.rename(self._connection, self._bundle.ledger, planned.migration, planned.progress)
@@ -297,6 +302,6 @@ class _Run:
         ledger.name_rows(self._connection, self._bundle.ledger, self._bundle.migrations)
 
 
-def _plan_computed(bundle: Bundle, plan: Plan) -> PlanComputed:
+def _plan_computed(bundle: Bundle, plan: model.Plan) -> events.PlanComputed:
     statements = sum(len(planned.migration.statements) - planned.start for planned in plan.pending)
-    return PlanComputed(bundle=bundle.name, migrations=len(plan.pending), statements=statements)
+    return events.PlanComputed(bundle=bundle.name, migrations=len(plan.pending), statements=statements)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running, own_identity
     from mosaic_gateway.process.interruptions import INTERRUPTIONS, Interruptions
-    from mosaic_gateway.process.logfile import LogPump, RotatingFile, read_tail, tail_of
+    from mosaic_gateway.process.logfile import LogPump, RotatingFile, read_tail, size_of, tail_of
     from mosaic_gateway.process.ports import bind_failure, bind_listener, is_privileged
     from mosaic_gateway.process.privileges import account_environment, drop_root
     from mosaic_gateway.process.root_requests import Broker, Reply, Request
@@ -63,7 +63,7 @@ else:
         file_lock="PROBE_TIME FileLock FileLockHolder flock_holder holder_of last_note",
         identity="ProcessIdentity identify is_running own_identity",
         interruptions="INTERRUPTIONS Interruptions",
-        logfile="LogPump RotatingFile read_tail tail_of",
+        logfile="LogPump RotatingFile read_tail size_of tail_of",
         ports="bind_failure bind_listener is_privileged",
         privileges="account_environment drop_root",
         root_requests="Broker Reply Request",
@@ -130,6 +130,7 @@ __all__ = [
     "run",
     "runtime_directory",
     "send",
+    "size_of",
     "tail_of",
     "unreadable_part",
 ]

@@ -10,7 +10,7 @@ import sys
 
 LIMIT = 30.0  # seconds
 WORK = """
-from mosaic_gateway.cli.reporter import reporter
+from mosaic_gateway.cli.progress_reporter import reporter
 with reporter() as report:
     report.begin("Boil the water")
     report.done("Boil the water")

@@ -27,7 +27,7 @@ from mosaic_gateway.engines.postgres.postmaster import clear_leftovers, read_pid
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import NotARegularFileError
 from mosaic_gateway.fs.record_fields import Field, RecordError
-from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_hash
+from mosaic_gateway.fs.recorded_digests import is_as_recorded, recorded_hash
 from mosaic_gateway.gateway.control import program, service_notice
 from mosaic_gateway.gateway.control.gateway_process import state_of
 from mosaic_gateway.installation import receipt, upgrade_state

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.named_file import NamedFileError
+from mosaic_gateway.cli import NamedFileError, Outcome
 from mosaic_gateway.config import load_config
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import Home, installed
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.backup.creation import create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of, find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text

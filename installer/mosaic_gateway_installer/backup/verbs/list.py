@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli import Outcome
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import Home
 from mosaic_gateway_installer.backup.stored_backups import Backup, backups_of, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts, size_text
 

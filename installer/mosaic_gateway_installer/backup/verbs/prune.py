@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.fs.aside import erase, require_erased
-from mosaic_gateway.fs.staging import remove_tree, temporaries
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
+from mosaic_gateway import fs
+from mosaic_gateway.cli import Outcome
+from mosaic_gateway.installation import Home, installed
 from mosaic_gateway_installer.backup.retention import to_prune
 from mosaic_gateway_installer.backup.stored_backups import backups_of, list_backups
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
@@ -30,10 +28,10 @@ def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Ou
     pruned = to_prune(backups, keep=keep, older_than=limit, now=datetime.now(UTC))
     if not dry_run:
         with session(home, "backup prune") as report:
-            for path in temporaries(directory):
-                remove_tree(path, strict=True)
+            for path in fs.temporaries(directory):
+                fs.remove_tree(path, strict=True)
             for backup in pruned:
-                require_erased(erase([backup.path]))
+                fs.require_erased(fs.erase([backup.path]))
                 report.done(f"Removed {backup.path}")
     verb = "Would remove" if dry_run else "Removed"
     retained = len(backups) - len(pruned)

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import Reporter
+from mosaic_gateway.cli import Outcome, Reporter
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.postgres.cluster import cluster_of
+from mosaic_gateway.engines import postgres
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState
+from mosaic_gateway.gateway import load_bundles, schema_digest
+from mosaic_gateway.installation import Home, Receipt, ReceiptState
+from mosaic_gateway_installer.backup import restore_steps, stored_backups
 from mosaic_gateway_installer.backup.data_swap import commit
 from mosaic_gateway_installer.backup.manifest import BackupKind
-from mosaic_gateway_installer.backup.restore_steps import EmptyHomeStep, StageBackupStep, SwapStep
-from mosaic_gateway_installer.backup.stored_backups import Backup, find_backup
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.preflight import check_home
@@ -43,7 +40,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
     Raises `BackupMissingError`, `BackupDamagedError`, `BackupForeignError`, `DatabaseNotEmptyError`, BusyError, and
     the errors of an install; the previous data then serves again.
     """
-    backup = find_backup(home, name)
+    backup = stored_backups.find_backup(home, name)
     present = check_home(home)
     _refuse(home, backup, present)
     target = _target(home, run_as)
@@ -54,7 +51,7 @@ def restore(home: Home, name: str, *, dry_run: bool, run_as: str | None) -> Outc
         return _restore(target, backup, report)
 
 
-def _restore(target: Target, backup: Backup, report: Reporter) -> Outcome:
+def _restore(target: Target, backup: stored_backups.Backup, report: Reporter) -> Outcome:
     home = target.home
     report.begin("Verifying the checksums")
     check_files(backup)
@@ -72,10 +69,12 @@ def _restore(target: Target, backup: Backup, report: Reporter) -> Outcome:
     return _outcome(target, backup, steps, installed)
 
 
-def _refuse(home: Home, backup: Backup, present: Receipt | None) -> None:
+def _refuse(home: Home, backup: stored_backups.Backup, present: Receipt | None) -> None:
     """Raise `BackupForeignError` if *home* has data of another instance than *backup*. Reads only."""
     manifest = backup.manifest
-    has_data = present is not None and (present.state is not ReceiptState.INSTALLING or cluster_of(home) is not None)
+    has_data = present is not None and (
+        present.state is not ReceiptState.INSTALLING or postgres.cluster_of(home) is not None
+    )
     if present is not None and has_data and present.instance_id != manifest.instance_id:
         raise BackupForeignError(
             f"{backup.path} belongs to instance {manifest.instance_id}, but {home.path} is instance "
@@ -91,12 +90,12 @@ def _target(home: Home, run_as: str | None) -> Target:
     return Target(config=Config(home=home), new_directories=missing_directories(home))
 
 
-def _steps(target: Target, backup: Backup, present: Receipt | None) -> tuple[Step, ...]:
+def _steps(target: Target, backup: stored_backups.Backup, present: Receipt | None) -> tuple[Step, ...]:
     steps = (
-        EmptyHomeStep(target, backup),
-        StageBackupStep(target, backup, present),
+        restore_steps.EmptyHomeStep(target, backup),
+        restore_steps.StageBackupStep(target, backup, present),
         StopStep(target),
-        SwapStep(target),
+        restore_steps.SwapStep(target),
     )
     if backup.manifest.kind is not BackupKind.DUMP:
         return steps
@@ -105,7 +104,7 @@ def _steps(target: Target, backup: Backup, present: Receipt | None) -> tuple[Ste
     return (*steps, RestoreDumpStep(target, backup))
 
 
-def _planned(target: Target, backup: Backup, steps: tuple[Step, ...]) -> Outcome:
+def _planned(target: Target, backup: stored_backups.Backup, steps: tuple[Step, ...]) -> Outcome:
     pending = [step for step in steps if not step.done()]
     lines = [f"Would restore {backup.path} into {target.home.path}:"]
     lines += [f"  {number}. {step.description}" for number, step in enumerate(pending, 1)]
@@ -113,7 +112,7 @@ def _planned(target: Target, backup: Backup, steps: tuple[Step, ...]) -> Outcome
     return Outcome(result={"dry_run": True, **_facts(target, backup, pending)}, lines=tuple(lines))
 
 
-def _outcome(target: Target, backup: Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
+def _outcome(target: Target, backup: stored_backups.Backup, steps: Sequence[Step], installed: Outcome) -> Outcome:
     manifest = backup.manifest
     outdated = manifest.schema != schema_digest(load_bundles())
     migrated = f", and migrated its schema to version {__version__}" if outdated else ""
@@ -125,7 +124,7 @@ def _outcome(target: Target, backup: Backup, steps: Sequence[Step], installed: O
     return Outcome(result={**result, "url": installed.result["url"]}, lines=tuple(lines))
 
 
-def _facts(target: Target, backup: Backup, steps: Sequence[Step]) -> dict[str, Any]:
+def _facts(target: Target, backup: stored_backups.Backup, steps: Sequence[Step]) -> dict[str, Any]:
     return {
         "home": str(target.home.path),
         "backup": str(backup.path),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mosaic_gateway.cli.envelope import Outcome
+from mosaic_gateway.cli import Outcome
 from mosaic_gateway.config import load_config
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import installed
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.installation import Home, installed
+from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.backup.stored_backups import find_backup
 from mosaic_gateway_installer.backup.verbs.report import backup_facts
 from mosaic_gateway_installer.backup.verification import verify_backup

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import has_packages
-from mosaic_gateway.engines.postgres.runtime import copy_of, locate_wheel, wheel_version
-from mosaic_gateway.engines.postgres.runtime_copy import size_of_copy
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.process.disk_full import DiskFullError
+from mosaic_gateway.engines import pglite, postgres
+from mosaic_gateway.installation import EngineName
+from mosaic_gateway.process import DiskFullError
 from mosaic_gateway_installer.checks.finding import Check, require_home
 from mosaic_gateway_installer.program_copy.store import program_copies
 from mosaic_gateway_installer.step import Target
@@ -67,7 +64,7 @@ def program_needs(target: Target) -> tuple[SpaceNeed, ...]:
     if not any(path.name == f"gateway-{__version__}" for path in program_copies(target.home)):
         parts.append(PROGRAM)
     if target.uses_wheel and not _has_programs(target):
-        parts.append(SpaceNeed("PostgreSQL's programs", *size_of_copy(locate_wheel())))
+        parts.append(SpaceNeed("PostgreSQL's programs", *postgres.size_of_copy(postgres.locate_wheel())))
     if target.config.engine is EngineName.PGLITE and not _has_pglite(target):
         parts.append(PGLITE)
     return tuple(parts)
@@ -83,12 +80,12 @@ def _needs_by_file_system(target: Target) -> list[tuple[Path, tuple[SpaceNeed, .
 
 
 def _has_programs(target: Target) -> bool:
-    return copy_of(target.home, wheel_version()).is_dir()
+    return postgres.copy_of(target.home, postgres.wheel_version()).is_dir()
 
 
 def _has_pglite(target: Target) -> bool:
     """Return whether PGlite's packages need neither a download nor a copy."""
-    return has_packages(target.home, target.config.pglite_dir, shipped=shipped())
+    return pglite.has_packages(target.home, target.config.pglite_dir, shipped=pglite.shipped())
 
 
 def _existing_parent(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.engines import postgres
+from mosaic_gateway.installation import EngineName
 from mosaic_gateway_installer.checks.finding import Check
 from mosaic_gateway_installer.checks.preflight.pglite import check_pglite
 from mosaic_gateway_installer.step import Target
@@ -20,7 +21,7 @@ def engine(target: Target) -> str:
 
 
 def _server(target: Target) -> str:
-    from mosaic_gateway.engines.factory import engine_for
+    from mosaic_gateway.engines import engine_for
 
     server = engine_for(target.config)
     server.start()
@@ -30,10 +31,9 @@ def _server(target: Target) -> str:
 
 
 def _programs(target: Target) -> str:
-    from mosaic_gateway.engines.postgres.runtime import examine_programs, examine_wheel
 
     bindir = target.config.postgres_bin
-    runtime, vector = examine_programs(bindir) if bindir is not None else examine_wheel()
+    runtime, vector = postgres.examine_programs(bindir) if bindir is not None else postgres.examine_wheel()
     return f"PostgreSQL {runtime.version} with pgvector {vector} in {runtime.bindir}"
 
 

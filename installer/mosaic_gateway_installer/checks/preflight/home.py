@@ -8,13 +8,10 @@ import shlex
 import stat
 from pathlib import Path
 
+from mosaic_gateway import fs
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
-from mosaic_gateway.fs.staging import temporaries
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.layout_check import check_layout
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
+from mosaic_gateway.installation import EngineName, Home, Receipt, ReceiptState, check_layout, read_receipt
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError, require_home
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeModeError, HomeUnusableError
 from mosaic_gateway_installer.step import Target
@@ -75,7 +72,7 @@ def check_home(home: Home) -> Receipt | None:
             hint="Complete it: " + command("uninstall", f"--purge={receipt.instance_id}", home=home.path),
         )
     if receipt is None and home.path.is_dir():
-        others = {*home.path.iterdir()} - {*temporaries(home.path, "receipt.json.")}
+        others = {*home.path.iterdir()} - {*fs.temporaries(home.path, "receipt.json.")}
         foreign = sorted(path.name for path in others if not OWN_LEFTOVERS.fullmatch(path.name))
         if foreign:
             raise HomeForeignError(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.template import has_template
-from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS
+from mosaic_gateway.engines import pglite, postgres
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.process.environment import cache_directory, process_environment
+from mosaic_gateway.installation import EngineName
+from mosaic_gateway.process import cache_directory, process_environment
 from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError
 from mosaic_gateway_installer.checks.host import CLUSTER_LOCALE, HostFacts
 from mosaic_gateway_installer.step import Target
@@ -137,7 +135,7 @@ def cpu(target: Target) -> str:
     This is only a warning: `engines.postgres.selftest` runs pgvector after the first start and decides.
     """
     host = _host(target)
-    needed = VECTOR_NEEDS.get(host.machine)
+    needed = postgres.VECTOR_NEEDS.get(host.machine)
     if not target.uses_wheel:
         raise NotCheckedError("not needed: the included PostgreSQL is not used")
     if needed is None or not host.cpu.flags:
@@ -174,7 +172,7 @@ def _memory_needed(target: Target) -> tuple[int, int]:
         return LEAST_MEMORY // SERVER_SHARE, GOOD_MEMORY // SERVER_SHARE
     if target.config.engine is not EngineName.PGLITE:
         return LEAST_MEMORY, GOOD_MEMORY
-    if target.has_database or has_template(cache_directory(process_environment()), shipped()):
+    if target.has_database or pglite.has_template(cache_directory(process_environment()), pglite.shipped()):
         return LEAST_MEMORY_PGLITE, GOOD_MEMORY_PGLITE
     return LEAST_MEMORY_FIRST_PGLITE, LEAST_MEMORY_FIRST_PGLITE
 

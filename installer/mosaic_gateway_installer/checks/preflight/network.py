@@ -6,13 +6,11 @@ import os
 import stat
 from contextlib import suppress
 
-from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.engines.postgres.sockets import socket_place
+from mosaic_gateway.engines import EngineStartError, postgres
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.gateway.run.listener import listener_for
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.process.environment import process_environment, runtime_directory
-from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.gateway.run import listener_for
+from mosaic_gateway.installation import EngineName
+from mosaic_gateway.process import holder_of, process_environment, runtime_directory
 from mosaic_gateway_installer.checks.finding import Check, NotCheckedError
 from mosaic_gateway_installer.step import Target
 
@@ -42,7 +40,7 @@ def socket(target: Target) -> str:
         raise NotCheckedError("not needed: the database is on a server")
     fallback = runtime_directory(process_environment())
     try:
-        directory = socket_place(home, fallback)
+        directory = postgres.socket_place(home, fallback)
     except EngineStartError as error:
         raise SocketPathError(error.message, hint=error.hint) from error
     if directory == home.run:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from mosaic_gateway.config import SYSTEM_HOME, default_home
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
-from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.installation import Home, Receipt, ReceiptState, read_receipt
+from mosaic_gateway.process import holder_of
 from mosaic_gateway_installer.checks.finding import AdviceError, Check
 from mosaic_gateway_installer.step import Target
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from mosaic_gateway.config import Config
-from mosaic_gateway.engines.pglite.node import find_node
-from mosaic_gateway.engines.pglite.npm_packages import check_registry, modules_of, verify
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import has_packages, node_for
-from mosaic_gateway.process.environment import process_environment
+from mosaic_gateway.engines import pglite
+from mosaic_gateway.process import process_environment
 
 __all__ = ["check_pglite"]
 
@@ -20,9 +17,9 @@ def check_pglite(config: Config) -> str:
     """
     environ = process_environment()
     path = environ.get("PATH")
-    node = node_for(config.home, path)
+    node = pglite.node_for(config.home, path)
     if config.pglite_dir is not None:
-        verify(modules_of(config.pglite_dir, shipped()), shipped())
-    elif not has_packages(config.home, None, shipped=shipped()):
-        check_registry(shipped(), find_node(path), environ)
-    return f"PGlite {shipped().pglite} on Node.js {node.version}"
+        pglite.verify(pglite.modules_of(config.pglite_dir, pglite.shipped()), pglite.shipped())
+    elif not pglite.has_packages(config.home, None, shipped=pglite.shipped()):
+        pglite.check_registry(pglite.shipped(), pglite.find_node(path), environ)
+    return f"PGlite {pglite.shipped().pglite} on Node.js {node.version}"

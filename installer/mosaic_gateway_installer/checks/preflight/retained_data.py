@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from mosaic_gateway import __version__
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.gateway.control.program import OtherVersionError
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
+from mosaic_gateway.gateway import load_bundles, schema_digest
+from mosaic_gateway.gateway.control import OtherVersionError
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.receipt import ReceiptState
+from mosaic_gateway.installation import ReceiptState
 from mosaic_gateway_installer.checks.finding import Check, require_home
 from mosaic_gateway_installer.install.adoption import check_adoption
 from mosaic_gateway_installer.install.steps.settings import has_secret

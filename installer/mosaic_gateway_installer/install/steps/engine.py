@@ -8,18 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
-from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
-from mosaic_gateway.engines.postgres.runtime import (
-    copy_of,
-    examine_programs,
-    find_runtime,
-    is_whole,
-    wheel_version,
-)
-from mosaic_gateway.engines.postgres.sockets import outside_directories
-from mosaic_gateway.process.environment import process_environment, runtime_directory
+from mosaic_gateway.engines import RuntimeMissingError, postgres
+from mosaic_gateway.process import process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 
@@ -43,13 +33,13 @@ class RuntimeStep(Step):
         """Return whether an unmodified copy of the package's programs, or the system's programs, exist."""
         if self.target.config.postgres_bin is not None:
             return _has_runtime(self.target)
-        return is_whole(copy_of(self.target.home, wheel_version()))
+        return postgres.is_whole(postgres.copy_of(self.target.home, postgres.wheel_version()))
 
     def apply(self) -> None:
         """Copy the programs, or examine those of the system."""
         self._started = True
         if self.target.config.postgres_bin is not None:
-            examine_programs(self.target.config.postgres_bin)
+            postgres.examine_programs(self.target.config.postgres_bin)
         else:
             programs_of(self.target.home).place_postgres()
 
@@ -57,7 +47,7 @@ class RuntimeStep(Step):
         """Remove the copy that this run created; copies of other versions stay."""
         home = self.target.home
         if self._started and self.target.config.postgres_bin is None:
-            programs_of(home).remove([copy_of(home, wheel_version()).name])
+            programs_of(home).remove([postgres.copy_of(home, postgres.wheel_version()).name])
         if home.programs is None:
             _remove_if_empty(home.runtime)
 
@@ -77,30 +67,30 @@ class ClusterStep(Step):
 
     def done(self) -> bool:
         """Return whether a cluster exists."""
-        return cluster_of(self.target.home) is not None
+        return postgres.cluster_of(self.target.home) is not None
 
     def apply(self) -> None:
         """Run initdb in a temporary sibling directory and rename it."""
         self._started = True
-        runtime = find_runtime(self.target.home, self.target.config.postgres_bin)
-        create_cluster(self.target.home, runtime)
+        runtime = postgres.find_runtime(self.target.home, self.target.config.postgres_bin)
+        postgres.create_cluster(self.target.home, runtime)
 
     def undo(self) -> None:
         """Remove the cluster that this run created; it was never used."""
         if not self._started:
             return
-        for sockets in outside_directories(self.target.home, runtime_directory(process_environment())):
+        for sockets in postgres.outside_directories(self.target.home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
-        cluster = cluster_of(self.target.home)
+        cluster = postgres.cluster_of(self.target.home)
         if cluster is not None:
             shutil.rmtree(cluster)
-        disk_reserve_file(self.target.home).unlink(missing_ok=True)
+        postgres.disk_reserve_file(self.target.home).unlink(missing_ok=True)
         _remove_if_empty(self.target.home.data)
 
 
 def _has_runtime(target: Target) -> bool:
     try:
-        find_runtime(target.home, target.config.postgres_bin)
+        postgres.find_runtime(target.home, target.config.postgres_bin)
     except RuntimeMissingError:
         return False
     return True

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mosaic_gateway import __version__
-from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.program import current_program
-from mosaic_gateway.gateway.control.service import registered_service
-from mosaic_gateway.gateway.database_access import open_database
-from mosaic_gateway.gateway.schema import load_bundles, prepare_schema, schema_digest
-from mosaic_gateway.installation.receipt import read_receipt
-from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
-from mosaic_gateway.process.file_lock import holder_of
+from mosaic_gateway.gateway import load_bundles, open_database, prepare_schema, schema_digest
+from mosaic_gateway.gateway.control import current_program, gateway_process, registered_service
+from mosaic_gateway.installation import read_receipt
+from mosaic_gateway.process import OTHER_HOME, disk_full_as, holder_of
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["LaunchStep", "SchemaStep", "StartStep", "StopStep", "is_current"]

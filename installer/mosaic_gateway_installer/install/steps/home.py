@@ -10,11 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from mosaic_gateway import __version__
-from mosaic_gateway.fs.files import make_directory, remove_file
-from mosaic_gateway.fs.staging import temporaries
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt, write_receipt
+from mosaic_gateway import __version__, fs
+from mosaic_gateway.installation import Home, Receipt, ReceiptState, read_receipt, write_receipt
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["HomeStep", "unfinished_files"]
@@ -52,14 +49,14 @@ class HomeStep(Step):
         """Create what is missing."""
         target = self.target
         for path in unfinished_files(target.home):
-            remove_file(path)
+            fs.remove_file(path)
         if read_receipt(target.home) is None:
             self._wrote_receipt = True
             write_receipt(target.home, _first_receipt(target))
         for directory in _directories(target.home):
             if not directory.is_dir():
                 self._created.append(directory)
-                make_directory(directory)
+                fs.make_directory(directory)
 
     def undo(self) -> None:
         """Remove what this run created, and the empty directories of steps that were undone before."""
@@ -70,12 +67,12 @@ class HomeStep(Step):
             with suppress(OSError):  # not empty, or not created
                 directory.rmdir()
         if self._wrote_receipt:
-            remove_file(home.receipt)
+            fs.remove_file(home.receipt)
 
 
 def unfinished_files(home: Home) -> list[Path]:
     """Return the temporary files of killed runs (`files.write_file`) in the home and its secrets directory."""
-    return [path for directory in (home.path, home.secrets) for path in temporaries(directory, *WRITTEN)]
+    return [path for directory in (home.path, home.secrets) for path in fs.temporaries(directory, *WRITTEN)]
 
 
 def _first_receipt(target: Target) -> Receipt:

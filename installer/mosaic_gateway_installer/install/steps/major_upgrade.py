@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.major_upgrade import MajorDecision
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.engines import postgres
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.major_version import decision_for, programs_major, undo_major
@@ -26,13 +25,15 @@ class MajorUpgradeStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        cluster = cluster_of(self.target.home)
-        versions = f" {major_of(cluster)} to {programs_major(self.target.config)}" if cluster is not None else ""
+        cluster = postgres.cluster_of(self.target.home)
+        versions = (
+            f" {postgres.major_of(cluster)} to {programs_major(self.target.config)}" if cluster is not None else ""
+        )
         return f"Upgrade the database from PostgreSQL{versions}, beside the old one"
 
     def done(self) -> bool:
         """Return whether there is nothing to upgrade, or the upgrade is not possible."""
-        return decision_for(self.target.config) is not MajorDecision.UPGRADE
+        return decision_for(self.target.config) is not postgres.MajorDecision.UPGRADE
 
     def apply(self) -> None:
         """Create the new cluster, compare it with the old one, and make it the current one.

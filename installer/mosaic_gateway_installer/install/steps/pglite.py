@@ -8,15 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mosaic_gateway.engines.pglite.data import data_directory, has_data
-from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
-from mosaic_gateway.engines.pglite.runtime import find_runtime, is_installed
-from mosaic_gateway.engines.pglite.template import remove_template
-from mosaic_gateway.engines.postgres.disk_reserve import disk_reserve_file
-from mosaic_gateway.engines.postgres.sockets import outside_directories
-from mosaic_gateway.installation.receipt import read_receipt, write_receipt
-from mosaic_gateway.process.environment import cache_directory, process_environment, runtime_directory
+from mosaic_gateway.engines import pglite, postgres
+from mosaic_gateway.installation import read_receipt, write_receipt
+from mosaic_gateway.process import cache_directory, process_environment, runtime_directory
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.root.program_directory import program_names
 from mosaic_gateway_installer.step import Step, StepId, Target
@@ -40,14 +34,14 @@ class PgliteRuntimeStep(Step):
 
     def done(self) -> bool:
         """Return whether all packages are installed, every file as published."""
-        return is_installed(self.target.home, self.target.config.pglite_dir, shipped=shipped())
+        return pglite.is_installed(self.target.home, self.target.config.pglite_dir, shipped=pglite.shipped())
 
     def apply(self) -> None:
         """Fetch or verify the packages, and install the sidecar."""
         home, pglite_dir = self.target.home, self.target.config.pglite_dir
         before = set(program_names(home))
         if pglite_dir is not None:
-            verify(modules_of(pglite_dir, shipped()), shipped())
+            pglite.verify(pglite.modules_of(pglite_dir, pglite.shipped()), pglite.shipped())
         try:
             programs_of(home).place_pglite(pglite_dir)
         finally:
@@ -76,21 +70,22 @@ class PgliteDataStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Create the database in {data_directory(self.target.home)}"
+        return f"Create the database in {pglite.data_directory(self.target.home)}"
 
     def done(self) -> bool:
         """Return whether a database exists."""
-        return has_data(self.target.home)
+        return pglite.has_data(self.target.home)
 
     def apply(self) -> None:
         """Create it in a temporary sibling directory and rename it; record a new template in the receipt."""
         # Imported here, while the gateway loads in parallel: importing psycopg is slow.
-        from mosaic_gateway.engines.pglite.data_creation import create_data
 
         self._started = True
-        target, environ, versions = self.target, process_environment(), shipped()
-        runtime = find_runtime(target.home, target.config.pglite_dir, shipped=versions, search_path=environ.get("PATH"))
-        self._created = create_data(target.home, runtime, shipped=versions, cache=cache_directory(environ))
+        target, environ, versions = self.target, process_environment(), pglite.shipped()
+        runtime = pglite.find_runtime(
+            target.home, target.config.pglite_dir, shipped=versions, search_path=environ.get("PATH")
+        )
+        self._created = pglite.create_data(target.home, runtime, shipped=versions, cache=cache_directory(environ))
         receipt = read_receipt(target.home)
         if self._created and receipt is not None:
             caches = tuple(dict.fromkeys((*receipt.caches, *map(str, self._created))))
@@ -101,12 +96,12 @@ class PgliteDataStep(Step):
         if not self._started:
             return
         home = self.target.home
-        for sockets in outside_directories(home, runtime_directory(process_environment())):
+        for sockets in postgres.outside_directories(home, runtime_directory(process_environment())):
             shutil.rmtree(sockets, ignore_errors=True)
-        shutil.rmtree(data_directory(home), ignore_errors=True)
-        for path in (disk_reserve_file(home), home.data / "pglite.lock"):
+        shutil.rmtree(pglite.data_directory(home), ignore_errors=True)
+        for path in (postgres.disk_reserve_file(home), home.data / "pglite.lock"):
             path.unlink(missing_ok=True)
-        remove_template(self._created)
+        pglite.remove_template(self._created)
         _remove_if_empty(home.data)
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mosaic_gateway.gateway.control.program import ProgramMissingError, current_program
+from mosaic_gateway.gateway.control import ProgramMissingError, current_program
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.program_copy.store import launcher, program_copies
 from mosaic_gateway_installer.step import Step, StepId, Target

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, installed, read_receipt
+from mosaic_gateway.gateway import load_bundles, schema_digest
+from mosaic_gateway.installation import EngineName, Receipt, ReceiptState, installed, read_receipt
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["RetainedDataBackupStep"]

@@ -7,11 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mosaic_gateway import fs
 from mosaic_gateway.config import Config, ConfigError, read_config_file
-from mosaic_gateway.fs.files import make_directory, read_regular, remove_file, write_file
 from mosaic_gateway.fs.record_fields import read_content
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.installation import EngineName, Home
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["ConfigStep", "SecretStep", "has_secret", "wanted_settings"]
@@ -61,13 +60,13 @@ class ConfigStep(Step):
         path = self.target.home.config_file
         try:
             with suppress(FileNotFoundError):
-                self._before = read_regular(path).decode()
+                self._before = fs.read_regular(path).decode()
             document = tomlkit.parse(self._before if self._before is not None else f"{HEADER}\n")
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", hint="Correct the file.") from error
         self._started = True
         document.update(wanted_settings(self.target.config))
-        write_file(path, tomlkit.dumps(document))
+        fs.write_file(path, tomlkit.dumps(document))
 
     def undo(self) -> None:
         """Restore the previous file."""
@@ -75,9 +74,9 @@ class ConfigStep(Step):
             return
         path = self.target.home.config_file
         if self._before is None:
-            remove_file(path)
+            fs.remove_file(path)
         else:
-            write_file(path, self._before)
+            fs.write_file(path, self._before)
 
 
 @dataclass(slots=True)
@@ -98,13 +97,13 @@ class SecretStep(Step):
         given = self.target.config.auth_secret
         value = given.reveal() if given is not None else secrets.token_urlsafe(SECRET_BYTES)
         self._started = True
-        make_directory(self.target.home.secrets)
-        write_file(self.target.home.auth_secret, value + "\n")
+        fs.make_directory(self.target.home.secrets)
+        fs.write_file(self.target.home.auth_secret, value + "\n")
 
     def undo(self) -> None:
         """Remove the secret; nothing was signed with it yet."""
         if self._started:
-            remove_file(self.target.home.auth_secret)
+            fs.remove_file(self.target.home.auth_secret)
 
 
 def has_secret(home: Home) -> bool:

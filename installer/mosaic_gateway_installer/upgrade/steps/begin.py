@@ -11,12 +11,9 @@ from typing import ClassVar
 import psycopg
 
 from mosaic_gateway import __version__
-from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.program import read_program
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.upgrade_state import Phase, UpgradeMark, read_mark, remove_mark, write_mark
+from mosaic_gateway.engines import connect, postgres
+from mosaic_gateway.gateway.control import gateway_process, read_program
+from mosaic_gateway.installation import Home, Phase, UpgradeMark, read_mark, remove_mark, write_mark
 from mosaic_gateway_installer.backup.creation import copy_data_ahead
 from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
@@ -171,7 +168,7 @@ class LaunchNewStep(Step):
 
 def _checkpoint(home: Home) -> None:
     """Request a checkpoint of a running PostgreSQL, so that more is copied ahead and the shutdown is fast."""
-    conninfo = running_conninfo(home)
+    conninfo = postgres.running_conninfo(home)
     if conninfo is not None:
         with suppress(psycopg.Error), closing(connect(conninfo, application_name=APPLICATION)) as connection:
             connection.execute("CHECKPOINT")
@@ -179,7 +176,7 @@ def _checkpoint(home: Home) -> None:
 
 def _query_needs_setup(state: gateway_process.GatewayState) -> bool | None:
     """Return whether the running gateway still needs its first admin, None if it does not answer."""
-    from mosaic_gateway.gateway.local_client import NoAnswerError, ask
+    from mosaic_gateway.gateway import NoAnswerError, ask
 
     if state.local_url is None:
         return None

@@ -10,14 +10,10 @@ from typing import ClassVar
 import psycopg
 
 from mosaic_gateway.auth import accounts
-from mosaic_gateway.engines.postgres.cluster import cluster_of, major_of
-from mosaic_gateway.engines.postgres.runtime import copy_of, find_runtime, wheel_version
-from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.database_access import open_database
-from mosaic_gateway.gateway.schema import load_bundles, prepare_schema
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.upgrade_state import Phase, read_mark
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.engines import connect, postgres
+from mosaic_gateway.gateway import load_bundles, open_database, prepare_schema
+from mosaic_gateway.installation import EngineName, Phase, read_mark
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.creation import cold_backup, create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
@@ -87,12 +83,12 @@ class ProgramsStep(Step):
     @property
     def description(self) -> str:
         """What the step does."""
-        return f"Copy PostgreSQL {wheel_version()} into {self.upgrade.target.home.runtime}"
+        return f"Copy PostgreSQL {postgres.wheel_version()} into {self.upgrade.target.home.runtime}"
 
     def done(self) -> bool:
         """Return whether this version is in the home."""
         target = self.upgrade.target
-        return find_runtime(target.home, target.config.postgres_bin).version == wheel_version()
+        return postgres.find_runtime(target.home, target.config.postgres_bin).version == postgres.wheel_version()
 
     def apply(self) -> None:
         """Copy the programs."""
@@ -104,7 +100,7 @@ class ProgramsStep(Step):
         """Remove the copy: the next start uses the newest version in the home."""
         if self._created:
             home = self.upgrade.target.home
-            programs_of(home).remove([copy_of(home, wheel_version()).name])
+            programs_of(home).remove([postgres.copy_of(home, postgres.wheel_version()).name])
 
 
 @dataclass(slots=True)
@@ -122,8 +118,8 @@ class NewMajorStep(Step):
 
     def done(self) -> bool:
         """Return whether the newest cluster has this package's major version."""
-        cluster = cluster_of(self.upgrade.target.home)
-        return cluster is not None and major_of(cluster) == int(wheel_version().partition(".")[0])
+        cluster = postgres.cluster_of(self.upgrade.target.home)
+        return cluster is not None and postgres.major_of(cluster) == int(postgres.wheel_version().partition(".")[0])
 
     def apply(self) -> None:
         """Create the new cluster."""

@@ -9,10 +9,8 @@ from typing import ClassVar
 
 from packaging.version import InvalidVersion, Version
 
-from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.control.service import registered_service
-from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.upgrade_state import remove_mark
+from mosaic_gateway.gateway.control import gateway_process, registered_service
+from mosaic_gateway.installation import EngineName, remove_mark
 from mosaic_gateway_installer.backup.hashes import add_missing_hashes
 from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of

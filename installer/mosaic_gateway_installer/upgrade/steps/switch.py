@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import ClassVar
 
-from mosaic_gateway import __version__
+from mosaic_gateway import __version__, installation
 from mosaic_gateway.errors import InternalError, SmokeTestError
+from mosaic_gateway.gateway import load_bundles, schema_digest
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.gateway.schema import load_bundles, schema_digest
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
-from mosaic_gateway.installation.upgrade_state import Phase, read_mark
-from mosaic_gateway.process.disk_full import disk_full_as
+from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.smoke_test import log_in_error, smoke_test
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
@@ -43,7 +41,7 @@ class StartNewStep(Step):
         upgrade = self.upgrade
         if upgrade.launched is None:
             raise InternalError("the step 'start' ran before the step 'launch'")
-        upgrade.update_mark(phase=Phase.CHANGING)
+        upgrade.update_mark(phase=installation.Phase.CHANGING)
         with disk_full_as(f"starting version {__version__}", upgrade.target.home.path):
             upgrade.launched.go()
         if upgrade.stopped_at is not None:
@@ -87,8 +85,8 @@ class SwitchStep(Step):
 
     def done(self) -> bool:
         """Return whether the switch is complete."""
-        mark = read_mark(self.upgrade.target.home)
-        return mark is not None and mark.phase is Phase.DONE
+        mark = installation.read_mark(self.upgrade.target.home)
+        return mark is not None and mark.phase is installation.Phase.DONE
 
     def apply(self) -> None:
         """Switch program and receipt; from then on the gateway no longer depends on the installer's process."""
@@ -96,9 +94,9 @@ class SwitchStep(Step):
         self._started = True
         programs_of(target.home).switch(upgrade.new_program)
         write_last(target.home, _last_upgrade(upgrade))
-        write_receipt(target.home, _new_receipt(upgrade))
+        installation.write_receipt(target.home, _new_receipt(upgrade))
         remove_record(target.home)
-        upgrade.update_mark(phase=Phase.DONE)
+        upgrade.update_mark(phase=installation.Phase.DONE)
         upgrade.backup = upgrade.mark.backup
         if upgrade.launched is not None:
             upgrade.launched.detach()
@@ -108,9 +106,9 @@ class SwitchStep(Step):
         if not self._started:
             return
         upgrade, target = self.upgrade, self.upgrade.target
-        upgrade.update_mark(phase=Phase.CHANGING)
+        upgrade.update_mark(phase=installation.Phase.CHANGING)
         remove_last(target.home)
-        write_receipt(target.home, upgrade.receipt)
+        installation.write_receipt(target.home, upgrade.receipt)
         programs_of(target.home).switch(upgrade.source_program)
 
 
@@ -125,12 +123,12 @@ def _last_upgrade(upgrade: Upgrade) -> LastUpgrade:
     )
 
 
-def _new_receipt(upgrade: Upgrade) -> Receipt:
+def _new_receipt(upgrade: Upgrade) -> installation.Receipt:
     home = upgrade.target.home
     identity = data_identity_of(home, upgrade.target.config.auth_secret)
     return replace(
         upgrade.receipt,
-        state=ReceiptState.INSTALLED,
+        state=installation.ReceiptState.INSTALLED,
         version=__version__,
         schema=schema_digest(load_bundles()),
         system_identifier=identity.system_identifier,
@@ -140,7 +138,7 @@ def _new_receipt(upgrade: Upgrade) -> Receipt:
 
 def _check_version(url: str) -> None:
     """Check that the process that answers at *url* is this version. Raises `SmokeTestError`."""
-    from mosaic_gateway.gateway.local_client import NoAnswerError, ask
+    from mosaic_gateway.gateway import NoAnswerError, ask
 
     try:
         status, body = ask(url, "/readyz")

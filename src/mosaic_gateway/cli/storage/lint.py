@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.errors import MigrationError, UsageError
 from mosaic_gateway.installation.layout import Home
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.reporter import reporter
+from mosaic_gateway.cli.progress_reporter import reporter
 from mosaic_gateway.cli.storage.progress_output import event_printer
 from mosaic_gateway.cli.storage.target import bundle_warnings, database_verb, open_target
 from mosaic_gateway.installation.engine_name import EngineName

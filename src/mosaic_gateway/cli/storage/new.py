@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mosaic_gateway.cli.envelope import Outcome
-from mosaic_gateway.cli.verb import verb
+from mosaic_gateway.cli.verb_decorator import verb
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation.layout import Home
 

@@ -8,7 +8,7 @@ from functools import singledispatch
 
 import click
 
-from mosaic_gateway.cli.reporter import LiveReporter
+from mosaic_gateway.cli.progress_reporter import LiveReporter
 from mosaic_gateway.migrations.events import (
     Event,
     LockBusy,

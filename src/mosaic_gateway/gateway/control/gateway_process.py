@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from mosaic_gateway import installation
 from mosaic_gateway.config import load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.gateway.control.gateway_state import GatewayState, state_of
@@ -20,11 +21,6 @@ from mosaic_gateway.gateway.control.launch import (
 from mosaic_gateway.gateway.control.program import current_program, refuse_other_version
 from mosaic_gateway.gateway.control.service import registered_service, start_service, stop_service
 from mosaic_gateway.gateway.control.service_notice import forget_failure, read_failure
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.layout_check import check_layout, check_run_directory
-from mosaic_gateway.installation.receipt import instance_id
-from mosaic_gateway.installation.service_record import Service
-from mosaic_gateway.installation.upgrade_state import check_may_start, refuse_beside_upgrade
 from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.command import CommandFailedError
 from mosaic_gateway.process.environment import process_environment
@@ -41,20 +37,20 @@ class NotReadyError(PreflightError):
     code = "NOT_READY"
 
 
-def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
+def start(home: installation.Home, *, timeout: float = START_LIMIT) -> Started:
     """Start the gateway in the background and return when it accepts requests.
 
     Raises `StartupFailedError` with the gateway's own error, `GatewayStartError`, HomeOwnerError and HomeLayoutError;
     after an error no gateway runs.
     """
-    instance_id(home)
+    installation.instance_id(home)
     check_owner(home.path)
-    check_layout(home)
+    installation.check_layout(home)
     state = state_of(home, ask=False)
     if state.running and state.url is not None and state.pid is not None:
         return Started(url=state.url, pid=state.pid, already=True)
-    refuse_beside_upgrade(home)
-    check_may_start(home, upgrading=False)
+    installation.refuse_beside_upgrade(home)
+    installation.check_may_start(home, upgrading=False)
     service = registered_service(home)
     if service is not None:
         return _start_service(home, service, timeout)
@@ -66,7 +62,7 @@ def start(home: Home, *, timeout: float = START_LIMIT) -> Started:
         return launched.go(timeout)
 
 
-def _start_service(home: Home, service: Service, timeout: float) -> Started:
+def _start_service(home: installation.Home, service: installation.Service, timeout: float) -> Started:
     """Start the gateway through the service manager; after a failure, stop the unit so that it is not retried."""
     deadline = time.monotonic() + timeout
     log_size = size_of(home.gateway_log)
@@ -91,12 +87,12 @@ def _start_service(home: Home, service: Service, timeout: float) -> Started:
     raise start_failed(home, f"{service.described} did not start: {reason}", log_size)
 
 
-def stop(home: Home, *, timeout: float = STOP_LIMIT) -> int | None:
+def stop(home: installation.Home, *, timeout: float = STOP_LIMIT) -> int | None:
     """Stop the gateway of *home*, whether it runs in the background or the foreground, and wait until it has exited.
 
     Returns the pid of the stopped process, None if none ran. Raises `StopTimeoutError`, `HomeLayoutError`.
     """
-    check_run_directory(home)
+    installation.check_run_directory(home)
     before = state_of(home, ask=False).pid
     service = registered_service(home)
     if service is not None:

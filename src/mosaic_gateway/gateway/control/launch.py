@@ -14,9 +14,9 @@ from typing import Self
 
 from mosaic_gateway.config import Config
 from mosaic_gateway.errors import BusyError, InternalError, MosaicError
+from mosaic_gateway.gateway.control import ready_pipe
 from mosaic_gateway.gateway.control.gateway_state import state_of
 from mosaic_gateway.gateway.control.program import Program, program_words, refuse_other_version
-from mosaic_gateway.gateway.control.ready_pipe import SUPERVISOR_BUSY, StartupFailedError, await_line
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout import Home
@@ -152,11 +152,11 @@ class Launched:
         import mosaic_gateway.gateway.local_client  # noqa: F401 - see above
 
         try:
-            line = await_line(self._pipes.ready, timeout)
+            line = ready_pipe.await_line(self._pipes.ready, timeout)
         except TimeoutError:
             raise self._failed(f"the gateway was not ready within {timeout:g} s and was stopped") from None
-        except StartupFailedError as error:
-            if error.code == SUPERVISOR_BUSY:
+        except ready_pipe.StartupFailedError as error:
+            if error.code == ready_pipe.SUPERVISOR_BUSY:
                 return _await_other(self._home, deadline)
             raise
         if line is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mosaic_gateway import __version__
+from mosaic_gateway import __version__, installation
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.fs.files import LARGE
 from mosaic_gateway.fs.record_fields import (
@@ -36,8 +36,6 @@ from mosaic_gateway.fs.record_fields import (
     version,
 )
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.receipt import Receipt, ReceiptState, read_receipt
 
 __all__ = [
     "CURRENT",
@@ -102,12 +100,12 @@ class Program:
         return (str(self.python), *OPTIONS, str(self.directory))
 
 
-def current_link(home: Home) -> Path:
+def current_link(home: installation.Home) -> Path:
     """Return the path of the link that names the copy in use."""
     return home.runtime / CURRENT
 
 
-def current_program(home: Home) -> Program | None:
+def current_program(home: installation.Home) -> Program | None:
     """Return the copy that *home* runs, None if it has none. Raises `ProgramMissingError`, OSError."""
     try:
         name = os.readlink(current_link(home))  # noqa: PTH115 - the target is a name, not a path
@@ -132,26 +130,26 @@ def read_program(directory: Path) -> Program:
     return Program(directory=directory, version=manifest["version"], python=Path(manifest["python"]), manifest=manifest)
 
 
-def is_data_retained(home: Home) -> bool:
+def is_data_retained(home: installation.Home) -> bool:
     """Return whether *home* was uninstalled with its data retained, according to its receipt."""
     receipt = _receipt(home)
-    return receipt is not None and receipt.state is ReceiptState.RETAINED
+    return receipt is not None and receipt.state is installation.ReceiptState.RETAINED
 
 
-def _receipt(home: Home) -> Receipt | None:
+def _receipt(home: installation.Home) -> installation.Receipt | None:
     """Return the receipt; None if it cannot be read, which other checks report."""
     with suppress(OSError, MosaicError):
-        return read_receipt(home)
+        return installation.read_receipt(home)
     return None
 
 
-def refuse_other_version(home: Home) -> None:
+def refuse_other_version(home: installation.Home) -> None:
     """Raise `OtherVersionError` if *home* is a complete installation of another version.
 
     This program would migrate its data.
     """
     receipt = _receipt(home)
-    if receipt is not None and receipt.state is ReceiptState.INSTALLED and receipt.version != __version__:
+    if receipt is not None and receipt.state is installation.ReceiptState.INSTALLED and receipt.version != __version__:
         installed = receipt.version
         raise OtherVersionError(
             f"{home.path} is an installation of version {installed}; this program is version {__version__}",

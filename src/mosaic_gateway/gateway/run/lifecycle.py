@@ -24,15 +24,15 @@ from mosaic_gateway.config import Config, load_auth_secret
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.errors import BusyError, MosaicError
+from mosaic_gateway.gateway.run import server
 from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.gateway.run.listener import listener_for
-from mosaic_gateway.gateway.run.server import preload, preload_engine, serve_http
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation.layout_check import check_layout
 from mosaic_gateway.installation.receipt import instance_id
+from mosaic_gateway.process import file_lock
 from mosaic_gateway.process.command import follow_parent
-from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -89,8 +89,8 @@ def serve(
         _engine_supervised(config) as (engine, engine_supervisor),
     ):
         engine_supervisor.begin()
-        preload()  # the package may be removed while the gateway serves
-        preload_engine(config.engine)
+        server.preload()  # the package may be removed while the gateway serves
+        server.preload_engine(config.engine)
         if supervisor is not None:
             follow_parent(supervisor, signal.SIGTERM)
         engine_supervisor.start()
@@ -102,7 +102,7 @@ def serve(
 
 
 def _run(config: Config, engine: Engine, listener: socket.socket, announcement: _Announcement, identity: str) -> None:
-    serve_http(
+    server.serve_http(
         config, engine.conninfo(), listener, load_auth_secret(config), identity, lambda: announcement.publish(config)
     )
     announcement.ready.stopping()
@@ -113,7 +113,7 @@ def _run(config: Config, engine: Engine, listener: socket.socket, announcement: 
 class _Announcement:
     """The report that requests are accepted, to lock file, log and *ready*. Times are epoch seconds."""
 
-    lock: FileLock
+    lock: file_lock.FileLock
     ready: Readiness
     settings_read_at: float
     link: str | None
@@ -140,21 +140,21 @@ def _listener(config: Config, descriptor: int | None) -> socket.socket:
 
 
 @contextmanager
-def _home_lock(config: Config) -> Iterator[FileLock]:
-    with FileLock(config.home.gateway_lock) as lock:
+def _home_lock(config: Config) -> Iterator[file_lock.FileLock]:
+    with file_lock.FileLock(config.home.gateway_lock) as lock:
         if not lock.acquire():
-            raise _already_running(config, holder_of(config.home.gateway_lock))
+            raise _already_running(config, file_lock.holder_of(config.home.gateway_lock))
         yield lock
 
 
 def _refuse_second(config: Config) -> None:
     """Refuse if a gateway serves this home; checked before binding, since that gateway probably has the port."""
-    holder = holder_of(config.home.gateway_lock)
+    holder = file_lock.holder_of(config.home.gateway_lock)
     if holder is not None:
         raise _already_running(config, holder)
 
 
-def _already_running(config: Config, holder: FileLockHolder | None) -> GatewayRunningError:
+def _already_running(config: Config, holder: file_lock.FileLockHolder | None) -> GatewayRunningError:
     return GatewayRunningError(
         f"a gateway already serves {config.home.path}: process {holder.pid if holder else 'unknown'}",
         hint="To stop it, run: " + command("stop"),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.migrations.lint.engine import lint_bundle_files, packaged_files
-    from mosaic_gateway.migrations.lint.finding import LintFinding
+    from mosaic_gateway.migrations.lint.engine import default_profile, lint_bundle_files, packaged_files
+    from mosaic_gateway.migrations.lint.finding import LintFinding, Profile
 else:
     __getattr__ = lazy_names(
         __name__,
-        engine="lint_bundle_files packaged_files",
-        finding="LintFinding",
+        engine="default_profile lint_bundle_files packaged_files",
+        finding="LintFinding Profile",
     )
 
-__all__ = ["LintFinding", "lint_bundle_files", "packaged_files"]
+__all__ = ["LintFinding", "Profile", "default_profile", "lint_bundle_files", "packaged_files"]
