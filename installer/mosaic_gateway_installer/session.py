@@ -14,7 +14,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation import Home, ReceiptState, forget_lock, home_locked, mark_file, read_receipt
 from mosaic_gateway_installer.backup.data_swap import clean_up, interrupted, put_back
 from mosaic_gateway_installer.backup.database_at_rest import database_at_rest
-from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step import Journal
 from mosaic_gateway_installer.step_runner import interruptible
 from mosaic_gateway_installer.uninstall.inventory import erase_leftovers, leftovers, lying_in, put_back_removed
 from mosaic_gateway_installer.upgrade.major_version import put_back_reverted

@@ -1,23 +1,86 @@
-"""The base of all steps, and the target that the steps of one verb share."""
+"""The base of all steps, the target that the steps of one verb share, and the journal of the steps.
+
+The journal says which steps were begun, done and undone, one JSON object per line.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from mosaic_gateway import fs
 from mosaic_gateway.config import Config
 from mosaic_gateway.engines import pglite, postgres
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.hint import Text
+from mosaic_gateway.fs import record_fields
+from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation import EngineName, Home, Receipt, installed
 from mosaic_gateway_installer.checks.host import HostFacts
-from mosaic_gateway_installer.step_journal import Journal
 
-__all__ = ["Step", "StepId", "Target", "missing_directories"]
+__all__ = ["Journal", "Step", "StepId", "Target", "missing_directories"]
+
+FIELDS = {
+    "at": record_fields.Field(record_fields.timestamp),
+    "verb": record_fields.Field(record_fields.text),
+    "step": record_fields.Field(record_fields.text),
+    "event": record_fields.Field(record_fields.choice("begin", "done", "undone")),
+}
+HINT = "It records the steps of an interrupted command. Remove it, then run " + command("install") + "."
+
+
+class Journal:
+    """Appends to and reads one journal file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, verb: str, step: str, event: str) -> None:
+        """Append *event* (``begin``, ``done``, ``undone``) of *step* and call fsync.
+
+        Raises OSError, and RecordError if the path is not a regular file.
+        """
+        line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "verb": verb, "step": step, "event": event}
+        with record_fields.record_errors_for(self._path, hint=HINT):
+            descriptor = fs.open_descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with os.fdopen(descriptor, "ab", buffering=0) as stream:
+            stream.write(json.dumps(line).encode() + b"\n")
+            os.fsync(descriptor)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the entries that an unfinished run left.
+
+        Lines that are not JSON objects, written in part before a kill or on a full disk, are skipped. Raises
+        RecordError.
+        """
+        entries: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for line in record_fields.read_content(self._path, hint=HINT).splitlines():
+                with suppress(ValueError):
+                    entry = fs.parse_json(line)
+                    if isinstance(entry, dict):
+                        entries.append(record_fields.checked_record(self._path, entry, FIELDS, hint=HINT))
+        return entries
+
+    def was_done(self, step: str) -> bool:
+        """Return whether an unfinished run had completed *step* and not undone it."""
+        events = [entry.get("event") for entry in self.entries() if entry.get("step") == step]
+        return bool(events) and events[-1] == "done"
+
+    def was_ever_started(self, step: str) -> bool:
+        """Return whether an unfinished run had begun *step*, undone or not."""
+        return any(entry.get("step") == step for entry in self.entries())
+
+    def close(self) -> None:
+        """Delete the journal at the end of the verb. Raises OSError."""
+        fs.remove_file(self._path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

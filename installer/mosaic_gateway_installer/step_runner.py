@@ -16,8 +16,7 @@ from typing import TypeVar
 from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.process import INTERRUPTIONS
-from mosaic_gateway_installer.step import Step
-from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step import Journal, Step
 
 __all__ = ["execute", "interruptible", "uninterruptible"]
 

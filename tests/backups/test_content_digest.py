@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.fs.copying import STEP
-from mosaic_gateway_installer.backup.content_digest import CHUNK, SMALL, hashing
+from mosaic_gateway_installer.backup.copy_ahead import CHUNK, SMALL, hashing
 from mosaic_gateway_installer.backup.tree_comparison import FileEntry
 from mosaic_gateway_installer.backup.tree_copy import copy_tree
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_gateway_installer.backup.manifest import BackupKind, Manifest
-from mosaic_gateway_installer.backup.retention import to_prune
 from mosaic_gateway_installer.backup.stored_backups import Backup
+from mosaic_gateway_installer.backup.verbs import to_prune
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from importlib_resources import as_file, files
 from measured_home import MeasuredHome
 
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
 from mosaic_gateway.installation.layout import Home
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.engines.pglite.errors import NodeMissingError
-from mosaic_gateway.engines.pglite.node import Node
+from mosaic_gateway.engines.pglite.node import Node, NodeMissingError
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway_installer.install import engine_selection
 from mosaic_gateway_installer.install.engine_selection import NoEngineError, select_engine

@@ -23,8 +23,8 @@ from tests.support.scratch import make_scratch
 from tests.support.site import MakeSite, Site
 from tests.support.traps.kill_points import trap_at
 
-from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.data_files import lock_file, running_conninfo
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
 from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.postgres.runtime import locate_wheel

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.site import Site
 
-from mosaic_gateway.engines.pglite.engine_lock import lock_file
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.data_files import lock_file
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
 from mosaic_gateway.engines.postgres.engine_lock import read_record
 from mosaic_gateway.engines.session import connect

@@ -11,7 +11,7 @@ import pytest
 
 from mosaic_gateway.config import Config, Secret
 from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.postgres import runtime
 from mosaic_gateway.engines.postgres.cpu import Cpu
 from mosaic_gateway.engines.postgres.runtime import locate_wheel

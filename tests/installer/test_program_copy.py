@@ -23,7 +23,7 @@ from mosaic_gateway.gateway.control.program import (
     read_program,
 )
 from mosaic_gateway.installation.layout import Home
-from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
+from mosaic_gateway_installer.program_copy.distributions import SourceFile
 from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms
 from mosaic_gateway_installer.program_copy.store import (
     find_copy,

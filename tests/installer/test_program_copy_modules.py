@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway_installer.program_copy.distribution_files import SourceFile
-from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
-from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
+from mosaic_gateway_installer.program_copy.distributions import SourceFile
+from mosaic_gateway_installer.program_copy.tree_writer import Module, TreeWriter, archive_of, archived
 
 LIMIT = 60.0  # seconds
 TAG = sys.implementation.cache_tag

@@ -17,13 +17,10 @@ from mosaic_gateway.fs.record_fields import RecordError
 from mosaic_gateway.gateway.control.service import is_for_home, start_commands, stop_commands
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.service_record import Manager, Service
-from mosaic_gateway.process.access import interpreter_closed_to
-from mosaic_gateway.process.account import account_of
-from mosaic_gateway_installer.service.launchd import launchd_job
+from mosaic_gateway.process.account import account_of, interpreter_closed_to
 from mosaic_gateway_installer.service.manager_selection import available_manager, can_confine, unit_name
 from mosaic_gateway_installer.service.registry import UnitForeignError, is_in_place, register, unregister
-from mosaic_gateway_installer.service.systemd import systemd_unit
-from mosaic_gateway_installer.service.unit_facts import UnitFacts, is_unchanged
+from mosaic_gateway_installer.service.unit_file import UnitFacts, is_unchanged, launchd_job, systemd_unit
 
 HOME = Home(Path("/srv/a gateway 100%"))
 UNIT = Service(manager=Manager.SYSTEMD, name="mosaic-gateway.service")

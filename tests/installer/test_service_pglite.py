@@ -11,8 +11,8 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.systemd_machine import UNIT, Machine
 
-from mosaic_gateway.engines.pglite.errors import RegistryError
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.node import RegistryError
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import install_runtime, packages_directory
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.installation.layout import Home

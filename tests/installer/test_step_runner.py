@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.errors import InternalError, PreflightError
-from mosaic_gateway_installer.step import Step, StepId
-from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step import Journal, Step, StepId
 from mosaic_gateway_installer.step_runner import execute
 
 

@@ -17,7 +17,7 @@ from tests.support.engine_marks import on_both_engines
 from tests.support.site import MakeSite, Site
 from tests.support.traps.kill_points import trap_at
 
-from mosaic_gateway.engines.postgres.sockets import outside_directories
+from mosaic_gateway.engines.postgres.configuration import outside_directories
 from mosaic_gateway.installation.layout import Home
 
 LIMIT = 10.0  # seconds for processes to exit

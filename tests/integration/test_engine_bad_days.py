@@ -25,11 +25,11 @@ from mosaic_gateway.engines.base import (
     EngineBusyError,
 )
 from mosaic_gateway.engines.factory import engine_for
+from mosaic_gateway.engines.postgres.configuration import socket_path
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
 from mosaic_gateway.engines.postgres.engine_lock import read_record, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import processes_of, read_pid_file
 from mosaic_gateway.engines.postgres.runtime import find_runtime
-from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.installation.layout import Home
 

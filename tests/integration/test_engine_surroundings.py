@@ -26,11 +26,11 @@ from mosaic_gateway.engines.base import (
 )
 from mosaic_gateway.engines.factory import engine_for
 from mosaic_gateway.engines.postgres.cluster import create_cluster
+from mosaic_gateway.engines.postgres.configuration import LONGEST, socket_directory, socket_path
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
 from mosaic_gateway.engines.postgres.engine_lock import read_record, running_conninfo
 from mosaic_gateway.engines.postgres.postmaster import processes_of
 from mosaic_gateway.engines.postgres.runtime import find_runtime, install_runtime
-from mosaic_gateway.engines.postgres.sockets import LONGEST, socket_directory, socket_path
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from mosaic_gateway.migrations import retry
+from mosaic_gateway.migrations import failure
 from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
 from mosaic_gateway.migrations.events import Event, StatementApplied, StatementRetried
@@ -77,8 +77,8 @@ def test_a_lock_that_is_never_released_is_an_error(
             migrate(bundle, connection, statement_lock_timeout=0.05, on_event=seen.append)
     assert (failed.value.failure.sqlstate, failed.value.failure.number) == ("55P03", 2)
     retried = [event for event in seen if isinstance(event, StatementRetried)]
-    assert [event.attempt for event in retried] == list(range(1, retry.ATTEMPTS))
-    limits = [min(retry.FIRST_PAUSE * 2**attempt, retry.LONGEST_PAUSE) for attempt in range(1, retry.ATTEMPTS)]
+    assert [event.attempt for event in retried] == list(range(1, failure.ATTEMPTS))
+    limits = [min(failure.FIRST_PAUSE * 2**attempt, failure.LONGEST_PAUSE) for attempt in range(1, failure.ATTEMPTS)]
     shares = [pause / limit for pause, limit in zip(pauses, limits, strict=True)]
     assert all(0.5 <= share <= 1 for share in shares)
     assert len(set(shares)) == len(shares), "without jitter all runners would retry at the same instant"

@@ -21,11 +21,10 @@ import pytest
 from tests.support.scratch import make_scratch
 
 from mosaic_gateway.engines.base import EngineBusyError, EngineStartError, ForeignClusterError
-from mosaic_gateway.engines.pglite.data import data_directory
+from mosaic_gateway.engines.pglite.data_files import data_directory, lock_file, running_conninfo
 from mosaic_gateway.engines.pglite.engine import Pglite
-from mosaic_gateway.engines.pglite.engine_lock import lock_file, running_conninfo
+from mosaic_gateway.engines.postgres.configuration import socket_path
 from mosaic_gateway.engines.postgres.engine_lock import read_record
-from mosaic_gateway.engines.postgres.sockets import socket_path
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running

@@ -12,20 +12,20 @@ import pytest
 from tests.support.scratch import make_scratch
 
 from mosaic_gateway.engines.base import RuntimeMissingError
-from mosaic_gateway.engines.pglite.data import data_directory
 from mosaic_gateway.engines.pglite.data_creation import create_data
+from mosaic_gateway.engines.pglite.data_files import data_directory
 from mosaic_gateway.engines.pglite.engine import Pglite
-from mosaic_gateway.engines.pglite.errors import (
+from mosaic_gateway.engines.pglite.node import (
+    Node,
     NodeMissingError,
     NodeTooOldError,
     NpmMissingError,
     PackagesAlteredError,
     PackagesMissingError,
     RegistryError,
+    find_node,
 )
-from mosaic_gateway.engines.pglite.node import Node, find_node
-from mosaic_gateway.engines.pglite.npm_packages import check_registry
-from mosaic_gateway.engines.pglite.pinned_versions import PGVECTOR, shipped
+from mosaic_gateway.engines.pglite.npm_packages import PGVECTOR, check_registry, shipped
 from mosaic_gateway.engines.pglite.runtime import (
     find_runtime,
     install_runtime,

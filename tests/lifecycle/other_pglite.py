@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.lifecycle.wheels import Tree
 
-from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, PGVECTOR
+from mosaic_gateway.engines.pglite.npm_packages import PGLITE, PGVECTOR
 
 LIMIT = 180.0  # seconds
 SIDECAR = "src/mosaic_gateway/engines/pglite/sidecar"

@@ -21,7 +21,7 @@ from tests.support.scratch import make_scratch
 from tests.support.site import MakeSite
 from tests.support.traps.kill_points import trap_at
 
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import packages_directory
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway_installer.program_copy.store import base_interpreter
@@ -49,7 +49,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory, release: Release, version
     """Return a function that unpacks a version; build two more: an earlier PGlite, and another major version."""
     trees = tmp_path_factory.mktemp("pglite-trees")
     build_wheel(trees, wheelhouse, EARLIER, *CHANGES[OLD], release.pin)
-    data = "src/mosaic_gateway/engines/pglite/data.py"
+    data = "src/mosaic_gateway/engines/pglite/data_files.py"
     build_wheel(trees, wheelhouse, MAJOR, lambda tree: tree.replace(data, "\nMAJOR = 18\n", "\nMAJOR = 19\n"))
     return version
 

@@ -11,9 +11,8 @@ import pytest
 from mosaic_gateway.engines.pglite import runtime as pglite_runtime
 from mosaic_gateway.engines.pglite.data_creation import create_data
 from mosaic_gateway.engines.pglite.engine import Pglite
-from mosaic_gateway.engines.pglite.errors import RegistryError
-from mosaic_gateway.engines.pglite.node import find_node
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.node import RegistryError, find_node
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.postgres.cluster import cluster_of, create_cluster
 from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
 from mosaic_gateway.engines.postgres.runtime import Runtime, find_runtime, install_runtime

@@ -14,13 +14,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from mosaic_gateway.engines.pglite.data import data_directory
-from mosaic_gateway.engines.pglite.engine_lock import conninfo_of
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite.data_files import conninfo_of, data_directory
+from mosaic_gateway.engines.pglite.npm_packages import shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, find_runtime, prepare
-from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
-from mosaic_gateway.engines.pglite.sidecar_startup import open_sidecar, sidecar_command
-from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.pglite.sidecar_process import Sidecar, open_sidecar, sidecar_command
+from mosaic_gateway.engines.postgres.configuration import socket_path
 from mosaic_gateway.installation.layout import Home
 
 EXIT_LIMIT = 30.0  # seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 import mosaic_gateway_installer
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway_installer.checks.doctor_checks import checks_for
+from mosaic_gateway_installer.checks.doctor import checks_for
 from mosaic_gateway_installer.checks.preflight.run import CHECKS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"

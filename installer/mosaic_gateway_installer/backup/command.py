@@ -34,7 +34,7 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
 
     The gateway serves meanwhile; with the engine pglite it is stopped during the copy.
     """
-    from mosaic_gateway_installer.backup.verbs.create import create as run
+    from mosaic_gateway_installer.backup.verbs import create as run
 
     return run(home, directory=directory, check=check)
 
@@ -44,7 +44,7 @@ def create(home: Home, *, directory: Path | None, check: bool) -> Outcome:
 @verb("backup list")
 def list_(home: Home, *, directory: Path | None) -> Outcome:
     """List the backups, newest first."""
-    from mosaic_gateway_installer.backup.verbs.list import list_ as run
+    from mosaic_gateway_installer.backup.verbs import list_ as run
 
     return run(home, directory=directory)
 
@@ -57,7 +57,7 @@ def verify(home: Home, *, backup: str) -> Outcome:
 
     The present data is not changed, and the gateway continues to serve.
     """
-    from mosaic_gateway_installer.backup.verbs.verify import verify as run
+    from mosaic_gateway_installer.backup.verbs import verify as run
 
     return run(home, backup)
 
@@ -73,7 +73,7 @@ def restore(home: Home, *, backup: str, dry_run: bool, run_as: str | None) -> Ou
     The present data is set aside until the restored gateway has passed its smoke test. If it fails, the present
     data is put back and the gateway is started again.
     """
-    from mosaic_gateway_installer.backup.verbs.restore import restore as run
+    from mosaic_gateway_installer.backup.restore import restore as run
 
     return run(home, backup, dry_run=dry_run, run_as=run_as)
 
@@ -85,6 +85,6 @@ def restore(home: Home, *, backup: str, dry_run: bool, run_as: str | None) -> Ou
 @verb("backup prune")
 def prune(home: Home, *, keep: int, older_than: int | None, dry_run: bool) -> Outcome:
     """Remove the home's backups except for the newest N; the last verified backup is never removed."""
-    from mosaic_gateway_installer.backup.verbs.prune import prune as run
+    from mosaic_gateway_installer.backup.verbs import prune as run
 
     return run(home, keep=keep, older_than=older_than, dry_run=dry_run)

@@ -1,30 +1,102 @@
 """A copy of a running database's files, created ahead of a cold backup and brought up to date after the shutdown.
 
-Theory of operation. Copying takes long, comparing takes less, and little changes meanwhile. So the files are copied
-while their database serves. That copy is inconsistent: blocks are torn, files are from different instants, and some
-are gone by the end. After the shutdown, every name, mode and byte of the copy is compared with the source; what differs
-is copied and compared again. Modification times are not trusted: a write in progress while its file was read may not
-change the time. Hashes are computed during the copy, and remain valid for every file that is not copied again.
+The SHA-256 of each file is computed while it is copied.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
+from threading import BoundedSemaphore
 
 from mosaic_gateway import fs
-from mosaic_gateway_installer.backup.content_digest import hashing
 from mosaic_gateway_installer.backup.tree_comparison import Comparison, FileEntry, compare_trees
-from mosaic_gateway_installer.backup.tree_copy import Skip, copy_tree
+from mosaic_gateway_installer.backup.tree_copy import FileFollower, SizeCallback, Skip, copy_tree
 
-__all__ = ["EarlyCopy", "bring_up_to_date", "copy_ahead"]
+__all__ = ["EarlyCopy", "bring_up_to_date", "copy_ahead", "hashing"]
 
+HASHERS = 2
+WAITING = 64  # large files that may stay open until they are hashed
+SMALL = 1 << 20  # bytes
+CHUNK = 1 << 20  # bytes in memory for each worker
+
+#: The number of bytes copied so far, each time it grows; None at the end.
+_Sizes = SimpleQueue[int | None]
 COPIERS = 8  # as `tree_copy.WORKERS`: fsync waits for the disk
 COMPARERS = 2
 TOP = "."
+
+
+@contextmanager
+def hashing() -> Iterator[tuple[FileFollower, Callable[[], tuple[FileEntry, ...]]]]:
+    """Yield a follower for `copy_tree`, and a function that returns the entries of all files after the block."""
+    entries: list[FileEntry] = []
+    hashed: list[Future[FileEntry]] = []
+    free = BoundedSemaphore(WAITING)
+    with ThreadPoolExecutor(HASHERS, thread_name_prefix="hash") as pool:
+
+        def hash_growing(path: str, descriptor: int, sizes: _Sizes) -> FileEntry:
+            try:
+                return _hash_growing(path, descriptor, sizes)
+            finally:
+                os.close(descriptor)
+                free.release()
+
+        @contextmanager
+        def follow(path: str, descriptor: int) -> Iterator[SizeCallback]:
+            sizes: _Sizes = SimpleQueue()
+            large = False
+
+            def grown(size: int) -> None:
+                nonlocal large
+                sizes.put(size)
+                if size > SMALL and not large:
+                    large = True
+                    free.acquire()
+                    hashed.append(pool.submit(hash_growing, path, os.dup(descriptor), sizes))
+
+            try:
+                yield grown
+            finally:
+                sizes.put(None)
+            if not large:
+                entries.append(_hash_growing(path, descriptor, sizes))
+
+        yield follow, lambda: (*entries, *(future.result() for future in hashed))
+
+
+def _hash_growing(path: str, descriptor: int, sizes: _Sizes) -> FileEntry:
+    """Return the entry of *path*, the file open at *descriptor*; the file offset is unchanged. Raises OSError."""
+    hashed = _Hash(descriptor)
+    for size in iter(sizes.get, None):
+        hashed.extend_to(size)
+    final = os.fstat(descriptor).st_size
+    if hashed.size != final:  # the source, and so the copy, was truncated meanwhile
+        hashed = _Hash(descriptor)
+        hashed.extend_to(final)
+    return FileEntry(path, hashed.size, hashed.digest.hexdigest())
+
+
+class _Hash:
+    """The hash of the first ``size`` bytes of an open file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def extend_to(self, size: int) -> None:
+        """Hash the file's bytes up to *size*, or to its end. Raises OSError."""
+        content = memoryview(bytearray(max(1, min(CHUNK, size - self.size))))
+        while count := os.preadv(self._descriptor, [content[: max(0, size - self.size)]], self.size):
+            self.digest.update(content[:count])
+            self.size += count
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,20 @@ from pathlib import Path
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.config import Config, load_config
 from mosaic_gateway.errors import MosaicError, PreflightError
-from mosaic_gateway.installation import Home, ReceiptState, installed
+from mosaic_gateway.installation import EngineName, Home, ReceiptState, installed
 from mosaic_gateway.process import process_environment
-from mosaic_gateway_installer.checks.doctor_checks import checks_for
+from mosaic_gateway_installer.checks import database, gateway, installation, package, pglite, postgres
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine, finding_lines, repair
 from mosaic_gateway_installer.checks.support_archive import write_support_archive
 from mosaic_gateway_installer.step import Target
 
-__all__ = ["doctor"]
+__all__ = ["checks_for", "doctor"]
+
+
+def checks_for(engine: EngineName) -> tuple[Check, ...]:
+    """Return the checks of an installation with *engine*."""
+    embedded = {EngineName.POSTGRES: postgres.CHECKS, EngineName.PGLITE: pglite.CHECKS}.get(engine, ())
+    return (*package.CHECKS, *installation.CHECKS, *embedded, *gateway.CHECKS, *database.CHECKS)
 
 
 class FaultsFoundError(PreflightError):

@@ -12,7 +12,7 @@ from mosaic_gateway_installer.checks.package import summary
 from mosaic_gateway_installer.program_copy.store import altered_files
 from mosaic_gateway_installer.program_copy.tree_writer import FilesAlteredError
 from mosaic_gateway_installer.service.registry import drop_ins_of, enable, is_enabled, present_text
-from mosaic_gateway_installer.service.unit_facts import is_unchanged
+from mosaic_gateway_installer.service.unit_file import is_unchanged
 from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS"]

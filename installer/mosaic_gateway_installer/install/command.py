@@ -57,7 +57,7 @@ def install(
 
     A second run adds what is missing and changes nothing else. Data retained by an uninstall is adopted.
     """
-    from mosaic_gateway_installer.install.options import InstallOptions
+    from mosaic_gateway_installer.install.plan import InstallOptions
     from mosaic_gateway_installer.install.verb import install as run
 
     if program_dir is not None and home.broker is None:

@@ -12,7 +12,7 @@ from mosaic_gateway.cli import Reporter
 from mosaic_gateway.gateway import load_bundles, open_database, schema_digest
 from mosaic_gateway.installation import ReceiptState, installed, write_receipt
 from mosaic_gateway_installer.install.adoption import data_identity_of
-from mosaic_gateway_installer.install.options import InstallOptions
+from mosaic_gateway_installer.install.plan import InstallOptions
 from mosaic_gateway_installer.install.smoke_test import log_in_error, smoke_test
 from mosaic_gateway_installer.step import Step, StepId, Target
 from mosaic_gateway_installer.upgrade.major_version import remove_record

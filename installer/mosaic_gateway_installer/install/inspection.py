@@ -13,7 +13,7 @@ from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.host import read_host
 from mosaic_gateway_installer.checks.preflight import examine_install, inspect_home
 from mosaic_gateway_installer.install.engine_selection import AUTO, EngineSelection, probe_engines, select_engine
-from mosaic_gateway_installer.install.options import InstallOptions
+from mosaic_gateway_installer.install.plan import InstallOptions
 from mosaic_gateway_installer.step import Target, missing_directories
 
 __all__ = ["inspected"]

@@ -1,4 +1,4 @@
-"""Output of an install: what it would do, or what it did."""
+"""Output of an install: what it would do, what it did, or how to go on after it failed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 from mosaic_gateway import __version__
 from mosaic_gateway.cli import Outcome
-from mosaic_gateway.gateway.control import registered_service
-from mosaic_gateway.hint import Text, command
+from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
+from mosaic_gateway.gateway.control import GatewayStartError, registered_service
+from mosaic_gateway.hint import Hint, Text, command
 from mosaic_gateway.installation import Manager, read_receipt
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.step import Step, StepId, Target
 
-__all__ = ["done_outcome", "planned_outcome"]
+__all__ = ["advise_retry", "done_outcome", "planned_outcome"]
 
 LINGER = "loginctl enable-linger"
+START_FAILED = {GatewayStartError.code, InternalError.code}  # it exited without a message, or with an unexpected error
 
 
 def planned_outcome(target: Target, findings: Sequence[CheckResult], pending: Sequence[Step]) -> Outcome:
@@ -85,3 +87,10 @@ def _facts(target: Target, pending: Sequence[Step]) -> dict[str, Any]:
         "changed": bool(pending),
         "steps": [{"id": step.id, "description": step.description} for step in pending],
     }
+
+
+def advise_retry(error: MosaicError, again: Hint) -> None:
+    """Set the hint of *error* to the command *again*, if its own hint assumes that the changes are still in place."""
+    # By code: a gateway that exits passes its error to the process that started it as JSON, without the class.
+    if error.exit_code in {ExitCode.MIGRATION, ExitCode.SMOKE_TEST} or error.code in START_FAILED:
+        error.hint = "Remove the cause, then run it again: " + again

@@ -16,10 +16,8 @@ from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
 from mosaic_gateway_installer.checks.preflight import check_install
 from mosaic_gateway_installer.install.completion import complete
 from mosaic_gateway_installer.install.inspection import inspected
-from mosaic_gateway_installer.install.options import InstallOptions
-from mosaic_gateway_installer.install.report import done_outcome, planned_outcome
-from mosaic_gateway_installer.install.retry_hint import advise_retry
-from mosaic_gateway_installer.install.step_selection import pending
+from mosaic_gateway_installer.install.plan import InstallOptions, pending
+from mosaic_gateway_installer.install.report import advise_retry, done_outcome, planned_outcome
 from mosaic_gateway_installer.session import Recovery, needs_recovery, new_home, session
 from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.step_runner import execute

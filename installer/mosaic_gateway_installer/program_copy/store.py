@@ -26,8 +26,7 @@ from mosaic_gateway.fs.record_fields import PROGRAM_NAME
 from mosaic_gateway.gateway.control import CURRENT, MANIFEST, Program, ProgramMissingError, read_program, this_program
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import OTHER_HOME, disk_full_as
-from mosaic_gateway_installer.program_copy.distribution_files import Part, part_of
-from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, closure
+from mosaic_gateway_installer.program_copy.distributions import DISTRIBUTION, Part, closure, part_of
 from mosaic_gateway_installer.program_copy.tree_writer import TreeWriter
 
 __all__ = [

@@ -1,35 +1,94 @@
-"""Copies the files of a program copy into an open directory and verifies each against its recorded hash.
+"""Copies the files of a snapshot into an open directory and verifies each against its recorded hash.
 
-Modules are stored in one archive (`module_archive`), other files as files. Byte code is copied if its header matches
-the source's mtime and size (PEP 3147, PEP 552), else compiled, because it cannot be written later.
+Modules are written into one uncompressed zip archive, from which `finder` imports them, other files as files. Byte code
+is copied if its header matches the source's mtime and size (PEP 3147, PEP 552), else compiled, because it cannot be
+written later.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import marshal
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
+from zipfile import ZipFile, ZipInfo
 
 from mosaic_gateway import fs
 from mosaic_gateway.errors import PreflightError
-from mosaic_gateway_installer.program_copy.distribution_files import CACHE, SourceFile
+from mosaic_gateway_installer.program_copy.distributions import CACHE, SourceFile
 from mosaic_gateway_installer.program_copy.finder import ARCHIVE, INDEX
-from mosaic_gateway_installer.program_copy.module_archive import Module, archive_of, archived
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-__all__ = ["FilesAlteredError", "TreeWriter"]
+__all__ = ["FilesAlteredError", "Module", "TreeWriter", "archive_of", "archived"]
 
+SOURCE = ".py"
+PACKAGE = "/__init__.py"
+MODE = 0o100600 << 16
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LAST = 0xFFFFFFFF
 HEADER = 16  # bytes before the code: magic number, flags, mtime, size
+
+
+def archived(paths: Collection[str]) -> frozenset[str]:
+    """Return the *paths* to store in the archive: modules whose parent packages are all regular packages. Pure.
+
+    If a compiled module has the same name as a source, the source is not archived, because the import system prefers
+    the compiled module, which stays a file.
+    """
+    compiled = {path.removesuffix(ending) for path in paths for ending in EXTENSION_SUFFIXES if path.endswith(ending)}
+    modules = {
+        path
+        for path in paths
+        if path.endswith(SOURCE)
+        and all(map(str.isidentifier, path.removesuffix(SOURCE).split("/")))
+        and path.removesuffix(SOURCE) not in compiled
+    }
+
+    def is_package(directory: str) -> bool:
+        return not directory or (directory + PACKAGE in modules and is_package(directory.rpartition("/")[0]))
+
+    return frozenset(path for path in modules if is_package(path.rpartition("/")[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module: its ``source``, and its byte ``code``, if any, under the name ``cached``.
+
+    ``mtime`` is the modification time of the source in seconds, which the header of the byte code contains.
+    """
+
+    path: str
+    source: bytes
+    cached: str
+    code: bytes
+    mtime: int
+
+
+def archive_of(modules: Iterable[Module]) -> tuple[bytes, bytes]:
+    """Return the archive of *modules* and the index file for `finder`, which has the offsets in it. Pure."""
+    content = io.BytesIO()
+    index = []
+    with ZipFile(content, "w") as archive:
+
+        def add(path: str, data: bytes) -> int:
+            entry = ZipInfo(path)  # of 1980-01-01, the earliest date of the format
+            entry.external_attr = MODE
+            archive.writestr(entry, data)
+            return content.seek(0, io.SEEK_END) - len(data)
+
+        for one in modules:
+            source, code = add(one.path, one.source), add(one.cached, one.code) if one.code else 0
+            index.append(f"{source},{len(one.source)},{code},{len(one.code)},{one.mtime} {one.path}\n")
+    return content.getvalue(), "".join(index).encode()
 
 
 class FilesAlteredError(PreflightError):

@@ -22,9 +22,8 @@ from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrante
 from mosaic_gateway_installer.root.command_line_requests import CommandLineRequests
 from mosaic_gateway_installer.root.grants import Call
 from mosaic_gateway_installer.root.process_requests import ProcessRequests
-from mosaic_gateway_installer.root.process_search import process_running_as
 from mosaic_gateway_installer.root.program_requests import ProgramRequests
-from mosaic_gateway_installer.root.service_account import account_is_free, remove_account
+from mosaic_gateway_installer.root.service_account import account_is_free, process_running_as, remove_account
 from mosaic_gateway_installer.root.unit_requests import UnitRequests
 
 __all__ = ["RootBroker"]

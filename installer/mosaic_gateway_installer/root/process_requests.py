@@ -14,8 +14,8 @@ from mosaic_gateway.hint import command
 from mosaic_gateway.installation import Home
 from mosaic_gateway.process import Reply, Request, account_environment, bind_listener, find_path, process_environment
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
-from mosaic_gateway_installer.root.process_search import end_roots_supervisors
 from mosaic_gateway_installer.root.program_directory import program_names
+from mosaic_gateway_installer.root.service_account import end_roots_supervisors
 
 __all__ = ["ProcessRequests"]
 

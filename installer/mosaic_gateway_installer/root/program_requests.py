@@ -14,8 +14,7 @@ from mosaic_gateway.fs.record_fields import PROGRAM_NAME
 from mosaic_gateway.installation import key_of
 from mosaic_gateway.process import Reply, Request, find_path, open_directory, process_environment
 from mosaic_gateway_installer.root.authority import Answer, Authority, NotGrantedError
-from mosaic_gateway_installer.root.former_programs import remove_roots_programs
-from mosaic_gateway_installer.root.program_directory import open_to_all, program_names
+from mosaic_gateway_installer.root.program_directory import open_to_all, program_names, remove_roots_programs
 
 if TYPE_CHECKING:
     from mosaic_gateway_installer.program_copy.home_programs import LocalPrograms

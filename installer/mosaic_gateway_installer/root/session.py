@@ -18,7 +18,6 @@ from mosaic_gateway.hint import command
 from mosaic_gateway_installer.checks.home_errors import HomeUnusableError
 from mosaic_gateway_installer.root import service_account
 from mosaic_gateway_installer.root.broker import RootBroker
-from mosaic_gateway_installer.root.former_programs import roots_programs
 from mosaic_gateway_installer.root.grants import Call
 from mosaic_gateway_installer.root.plan import (
     COMMAND,
@@ -31,6 +30,7 @@ from mosaic_gateway_installer.root.plan import (
     port_of,
     program_directory,
 )
+from mosaic_gateway_installer.root.program_directory import roots_programs
 
 __all__ = ["RootSession", "unusable"]
 

@@ -1,5 +1,5 @@
 """The gateway as a service of systemd or launchd.
 
-`choice` says with which manager, `systemd` and `launchd` write the unit,
-`registry` puts it in place and takes it away. `mosaic_gateway.gateway.control.service` starts and stops it.
+`manager_selection` says with which manager, `unit_file` composes the unit, `registry` installs and removes it.
+`mosaic_gateway.gateway.control.service` starts and stops it.
 """

@@ -18,10 +18,8 @@ from mosaic_gateway.hint import Text
 from mosaic_gateway.installation import DIRECTORY, Home, MachineRecord, Manager, Service, key_of
 from mosaic_gateway.process import interpreter, is_privileged
 from mosaic_gateway_installer.service import registry
-from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
-from mosaic_gateway_installer.service.systemd import systemd_unit
-from mosaic_gateway_installer.service.unit_facts import UnitFacts
+from mosaic_gateway_installer.service.unit_file import UnitFacts, launchd_job, systemd_unit
 
 __all__ = ["MachineUnit", "UnitRequest", "unit_for"]
 

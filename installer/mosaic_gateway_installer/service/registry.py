@@ -11,7 +11,7 @@ from mosaic_gateway.gateway.control import is_for_home, stop_commands
 from mosaic_gateway.hint import Text, command
 from mosaic_gateway.installation import Home, Service
 from mosaic_gateway.process import CommandFailedError, run
-from mosaic_gateway_installer.service.unit_facts import is_unchanged
+from mosaic_gateway_installer.service.unit_file import is_unchanged
 
 __all__ = [
     "READABLE",

@@ -15,11 +15,9 @@ from mosaic_gateway.engines import EngineStartError, pglite, postgres
 from mosaic_gateway.gateway.control import CURRENT, registered_service
 from mosaic_gateway.hint import Text, from_json
 from mosaic_gateway_installer.service import registry
-from mosaic_gateway_installer.service.launchd import launchd_job
 from mosaic_gateway_installer.service.machine_unit import UnitRequest
 from mosaic_gateway_installer.service.manager_selection import can_confine, unit_name
-from mosaic_gateway_installer.service.systemd import is_below_homes, systemd_unit
-from mosaic_gateway_installer.service.unit_facts import UnitFacts
+from mosaic_gateway_installer.service.unit_file import UnitFacts, is_below_homes, launchd_job, systemd_unit
 from mosaic_gateway_installer.step import Step, StepId, Target
 
 __all__ = ["MachineServiceStep", "ServiceStep", "UnregisterStep", "service_of", "service_step"]

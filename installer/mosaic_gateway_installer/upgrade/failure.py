@@ -11,7 +11,7 @@ from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation import CONTINUE, EngineName, Home, read_mark
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.install.retry_hint import advise_retry
+from mosaic_gateway_installer.install.report import advise_retry
 from mosaic_gateway_installer.step_runner import uninterruptible
 from mosaic_gateway_installer.upgrade.rollback import roll_back
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade

@@ -17,7 +17,7 @@ from mosaic_gateway_installer.backup.tree_copy import can_share
 from mosaic_gateway_installer.checks.finding import CheckResult
 from mosaic_gateway_installer.checks.preflight.run import check_install
 from mosaic_gateway_installer.install.inspection import inspected
-from mosaic_gateway_installer.install.options import InstallOptions
+from mosaic_gateway_installer.install.plan import InstallOptions
 from mosaic_gateway_installer.step import Target
 from mosaic_gateway_installer.upgrade.facts import upgrade_facts
 from mosaic_gateway_installer.upgrade.plan import UpgradeFacts, downgrade, is_needed, refusal

@@ -8,7 +8,7 @@ from mosaic_gateway.hint import command
 from mosaic_gateway.installation import EngineName, Home, read_mark
 from mosaic_gateway_installer.backup.contents import data_of
 from mosaic_gateway_installer.backup.tree_copy import can_share
-from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.install.steps.engine import MajorUpgradeStep
 from mosaic_gateway_installer.install.steps.pglite import PgliteRuntimeStep
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId

@@ -12,7 +12,7 @@ from mosaic_gateway_installer.program_copy.store import program_copies
 
 __all__ = ["unused_pglite"]
 
-#: The file in a program copy that names its PGlite version (`engines.pglite.pinned_versions`).
+#: The file in a program copy that names its PGlite version (`engines.pglite.npm_packages`).
 FILES = "mosaic_gateway/engines/pglite/files.json"
 FIELDS = {"pglite": Field(matching(re.compile(r"\d+[\w.+-]*", re.ASCII), "a version"))}
 

@@ -13,28 +13,38 @@ from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from mosaic_gateway.auth import accounts, setup
+    from mosaic_gateway.auth.better_auth_format import utc_now
     from mosaic_gateway.auth.connection import SETTINGS
     from mosaic_gateway.auth.cookies import Cookies
-    from mosaic_gateway.auth.credentials import Credentials, admit, find_credentials, lift_ban
     from mosaic_gateway.auth.errors import DatabaseUnavailableError, InvalidNameError, SchemaMissingError
-    from mosaic_gateway.auth.links import setup_url
     from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, verify_password
-    from mosaic_gateway.auth.sessions import Session, delete_session, find_session, insert_session, new_session
-    from mosaic_gateway.auth.times import utc_now
+    from mosaic_gateway.auth.sessions import (
+        Credentials,
+        Session,
+        admit,
+        delete_session,
+        find_credentials,
+        find_session,
+        insert_session,
+        lift_ban,
+        new_session,
+    )
+    from mosaic_gateway.auth.setup_tokens import setup_url
     from mosaic_gateway.auth.users import NewUser, User, check_email, check_name, check_new_email, prepare_user
 else:
     __getattr__ = lazy_names(
         __name__,
         "accounts",
         "setup",
+        better_auth_format="utc_now",
         connection="SETTINGS",
         cookies="Cookies",
-        credentials="Credentials admit find_credentials lift_ban",
         errors="DatabaseUnavailableError InvalidNameError SchemaMissingError",
-        links="setup_url",
         passwords="Hasher check_length check_not_too_long verify_password",
-        sessions="Session delete_session find_session insert_session new_session",
-        times="utc_now",
+        sessions=(
+            "Credentials Session admit delete_session find_credentials find_session insert_session lift_ban new_session"
+        ),
+        setup_tokens="setup_url",
         users="NewUser User check_email check_name check_new_email prepare_user",
     )
 

@@ -1,33 +1,46 @@
-"""Sessions: better-auth's table ``sessions``; the session token authenticates a request.
+"""Sign-in with e-mail and password, and sessions (better-auth's table ``sessions``).
 
-A session lasts seven days. With ``rememberMe: false`` it lasts one day, and its cookies end with the
-browser. Operations take an open async connection set up with `connection.SETTINGS`.
+The session token authenticates a request.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
 
-from mosaic_gateway.auth.errors import InvalidCredentialsError
-from mosaic_gateway.auth.ids import new_id
-from mosaic_gateway.auth.times import iso, utc_now
+from mosaic_gateway.auth.better_auth_format import iso, new_id, utc_now
+from mosaic_gateway.auth.errors import BannedUserError, InvalidCredentialsError
+from mosaic_gateway.auth.users import COLUMNS, User
 from mosaic_gateway.auth.users import COLUMNS as USER_COLUMNS
-from mosaic_gateway.auth.users import User
 
-__all__ = ["Session", "delete_session", "find_session", "insert_session", "new_session"]
+__all__ = [
+    "Credentials",
+    "Session",
+    "admit",
+    "delete_session",
+    "find_credentials",
+    "find_session",
+    "insert_session",
+    "lift_ban",
+    "new_session",
+]
 
+FIND_CREDENTIALS: LiteralString = (
+    f"SELECT {COLUMNS}, a.password FROM users u LEFT JOIN accounts a"  # noqa: S608 - constants only
+    " ON a.user_id = u.id AND a.provider_id = 'credential' AND a.account_id = u.id WHERE u.email = %s LIMIT 1"
+)
+LIFT_BAN = "UPDATE users SET banned = false, ban_reason = NULL, ban_expires = NULL, updated_at = %s WHERE id = %s"
 LIFETIME = timedelta(days=7)
 SHORT_LIFETIME = timedelta(days=1)
-COLUMNS: LiteralString = (
+SESSION_COLUMNS: LiteralString = (
     "s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.impersonated_by, s.id"
 )
 FIND: LiteralString = (
-    f"SELECT {COLUMNS}, {USER_COLUMNS} FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token = %s"  # noqa: S608 - constants only
+    f"SELECT {SESSION_COLUMNS}, {USER_COLUMNS} FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.token = %s"  # noqa: S608 - constants only
 )
 INSERT = (
     "INSERT INTO sessions (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)"
@@ -35,6 +48,43 @@ INSERT = (
 )
 DELETE = "DELETE FROM sessions WHERE token = %s"
 SESSION_WIDTH = 9  # columns
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user and the stored password hash; None if the user has no password account."""
+
+    user: User
+    password_hash: str | None
+
+
+async def find_credentials(connection: AsyncConnection, email: str) -> Credentials | None:
+    """Return the credentials of the user with the lower-case address *email*, None if there is no such user."""
+    row = await (await connection.execute(FIND_CREDENTIALS, (email,))).fetchone()
+    return Credentials(User.from_row(row[:-1]), row[-1]) if row else None
+
+
+def admit(credentials: Credentials | None, *, verified: bool, now: datetime) -> tuple[User, bool]:
+    """Return the user to sign in, and whether an expired ban is to be lifted.
+
+    *verified* is the result of `verify_password`, which is called for unknown users too. Raises
+    `InvalidCredentialsError`, and `BannedUserError` only if the password is correct.
+    """
+    if credentials is None or not verified:
+        raise InvalidCredentialsError("Invalid email or password")
+    user = credentials.user
+    if not user.banned:
+        return user, False
+    if user.ban_expires is None or user.ban_expires >= now:
+        raise BannedUserError(
+            "You have been banned from this application. Please contact support if you believe this is an error."
+        )
+    return replace(user, banned=False, ban_reason=None, ban_expires=None, updated_at=now), True
+
+
+async def lift_ban(connection: AsyncConnection, user: User) -> None:
+    """Store that *user* is no longer banned."""
+    await connection.execute(LIFT_BAN, (user.updated_at, user.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

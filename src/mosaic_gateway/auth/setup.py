@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from psycopg import AsyncConnection
 
-from mosaic_gateway.auth import audit, setup_tokens
+from mosaic_gateway.auth import setup_tokens, users
 from mosaic_gateway.auth.errors import AdminExistsError, SetupTokenError
 from mosaic_gateway.auth.setup_tokens import SetupToken
 from mosaic_gateway.auth.users import NewUser, User, insert_user
@@ -74,7 +74,7 @@ async def create_user(connection: AsyncConnection, new: NewUser) -> User:
         await connection.execute(LOCK)
         await setup_tokens.revoke(connection)
     user = await insert_user(connection, new)
-    await audit.record(connection, "user.create", target=user.id)
+    await users.record_action(connection, "user.create", target=user.id)
     return user
 
 
@@ -88,7 +88,7 @@ async def _insert_admin(connection: AsyncConnection, new: NewUser, ip_address: s
     if new.role != "admin":
         raise ValueError(new.role)
     user = await insert_user(connection, new)
-    await audit.record(connection, "bootstrap.setup", target=user.id, actor_id=user.id, ip_address=ip_address)
+    await users.record_action(connection, "bootstrap.setup", target=user.id, actor_id=user.id, ip_address=ip_address)
     return user
 
 

@@ -1,7 +1,8 @@
 """The set-up token: 256 random bits that authorize the creation of the first admin within 24 hours.
 
 Only its SHA-256 hash is stored, in ``verifications`` under a fixed identifier, so a copy of the database does
-not reveal it. There is at most one token; `setup` issues and consumes it under an advisory lock.
+not reveal it. There is at most one token; `setup` issues and consumes it under an advisory lock. The user gets it as
+a link (`setup_url`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from psycopg import AsyncConnection
-
-from mosaic_gateway.auth.ids import new_id
-from mosaic_gateway.auth.times import utc_now
+from mosaic_gateway.auth.better_auth_format import new_id, utc_now
 from mosaic_gateway.config import Secret
 
-__all__ = ["IDENTIFIER", "LIFETIME", "SetupToken", "check", "consume", "exists", "issue", "revoke"]
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+__all__ = ["IDENTIFIER", "LIFETIME", "SetupToken", "check", "consume", "exists", "issue", "revoke", "setup_url"]
 
 IDENTIFIER = "bootstrap-setup"
 LIFETIME = timedelta(hours=24)
@@ -74,3 +76,8 @@ async def revoke(connection: AsyncConnection) -> None:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def setup_url(base_url: str, token: SetupToken) -> str:
+    """Return the URL of the set-up page with *token* in the fragment, which browsers do not send to the server."""
+    return f"{base_url}/setup#token={token.token.reveal()}"

@@ -1,8 +1,4 @@
-"""Users and their passwords: better-auth's tables ``users`` and ``accounts``.
-
-The operations take an async connection with `connection.SETTINGS`, inside a transaction that the caller
-has opened; command-line verbs call their synchronous wrappers in `accounts`.
-"""
+"""Users and their passwords: better-auth's tables ``users`` and ``accounts``, and the audit log of their changes."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import AsyncConnection
 
-from mosaic_gateway.auth import audit
+from mosaic_gateway.auth.better_auth_format import iso, new_id, utc_now
 from mosaic_gateway.auth.errors import (
     InvalidEmailError,
     InvalidNameError,
@@ -23,9 +19,7 @@ from mosaic_gateway.auth.errors import (
     UserExistsError,
     UserNotFoundError,
 )
-from mosaic_gateway.auth.ids import new_id
 from mosaic_gateway.auth.passwords import check_length, hash_password
-from mosaic_gateway.auth.times import iso, utc_now
 from mosaic_gateway.hint import command
 
 __all__ = [
@@ -38,6 +32,7 @@ __all__ = [
     "insert_user",
     "list_users",
     "prepare_user",
+    "record_action",
     "set_password_hash",
 ]
 
@@ -69,6 +64,9 @@ CHANGE_ACCOUNT = (
     " WHERE user_id = %s AND provider_id = 'credential' AND account_id = user_id"
 )
 DELETE_SESSIONS = "DELETE FROM sessions WHERE user_id = %s"
+INSERT_ACTION = (
+    "INSERT INTO audit_log (actor_id, action, target, ip_address, created_at) VALUES (%s, %s, %s, %s, now())"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,5 +202,12 @@ async def set_password_hash(connection: AsyncConnection, email: str, password_ha
     if cursor.rowcount == 0:
         await connection.execute(INSERT_ACCOUNT, (new_id(), user.id, user.id, password_hash, now, now))
     await connection.execute(DELETE_SESSIONS, (user.id,))
-    await audit.record(connection, "user.set-password", target=user.id)
+    await record_action(connection, "user.set-password", target=user.id)
     return user
+
+
+async def record_action(
+    connection: AsyncConnection, action: str, *, target: str, actor_id: str | None = None, ip_address: str | None = None
+) -> None:
+    """Record *action* on the user id *target*; *actor_id* None means the command line."""
+    await connection.execute(INSERT_ACTION, (actor_id, action, target, ip_address))

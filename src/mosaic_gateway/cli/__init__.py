@@ -16,12 +16,11 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.cli import preload
     from mosaic_gateway.cli.envelope import Outcome
+    from mosaic_gateway.cli.input import INHERITED_DESCRIPTOR, NamedFileError, read_all, read_named_file
     from mosaic_gateway.cli.invocation import Invocation, Verbs, current_invocation
-    from mosaic_gateway.cli.lazy import LazyGroup
-    from mosaic_gateway.cli.named_file import INHERITED_DESCRIPTOR, NamedFileError, read_all, read_named_file
     from mosaic_gateway.cli.owner_process import OwnerOnly, owner_of, unprivileged
     from mosaic_gateway.cli.progress_reporter import Reporter, reporter
-    from mosaic_gateway.cli.root import RUNTIME_VERBS, run, run_words
+    from mosaic_gateway.cli.root import RUNTIME_VERBS, LazyGroup, run, run_words
     from mosaic_gateway.cli.verb_decorator import verb
     from mosaic_gateway.cli.worker_process import run_worker
 else:
@@ -29,12 +28,11 @@ else:
         __name__,
         "preload",
         envelope="Outcome",
+        input="INHERITED_DESCRIPTOR NamedFileError read_all read_named_file",
         invocation="Invocation Verbs current_invocation",
-        lazy="LazyGroup",
-        named_file="INHERITED_DESCRIPTOR NamedFileError read_all read_named_file",
         owner_process="OwnerOnly owner_of unprivileged",
         progress_reporter="Reporter reporter",
-        root="RUNTIME_VERBS run run_words",
+        root="RUNTIME_VERBS LazyGroup run run_words",
         verb_decorator="verb",
         worker_process="run_worker",
     )

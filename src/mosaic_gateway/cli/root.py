@@ -1,24 +1,32 @@
-"""The root command: dispatches to the verbs and turns every error into an exit code."""
+"""The root command: dispatches to the verbs, and turns every error into an exit code.
+
+A verb's module is imported when the verb is called, not when help is shown (`LazyGroup`). The verb ``completion``,
+which prints the shell script that completes verbs and options, is here, because it is about the whole command.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
-from mosaic_gateway.cli.lazy import LazyGroup
 from mosaic_gateway.errors import ExitCode, UsageError
 from mosaic_gateway.hint import PROGRAM
 from mosaic_gateway.process.root_requests import Broker
 
-__all__ = ["RUNTIME_VERBS", "make_root", "run", "run_words"]
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["COMPLETION_VARIABLE", "RUNTIME_VERBS", "LazyGroup", "completion", "make_root", "run", "run_words"]
 
 _PROCESS = "mosaic_gateway.cli.gateway"
 RUNTIME_VERBS: Verbs = {
@@ -30,11 +38,63 @@ RUNTIME_VERBS: Verbs = {
     "serve": ("mosaic_gateway.cli.serve", "serve", "Run the gateway in the foreground."),
     "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
     "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
-    "bootstrap": ("mosaic_gateway.cli.bootstrap", "bootstrap", "The first admin: status, setup, link."),
+    "bootstrap": ("mosaic_gateway.cli.auth", "bootstrap", "The first admin: status, setup, link."),
     "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
-    "completion": ("mosaic_gateway.cli.completion", "completion", "Print a script that completes this command."),
+    "completion": ("mosaic_gateway.cli.root", "completion", "Print a script that completes this command."),
 }
 HELP = "Install, run and maintain a self-hosted gateway and its database."
+SHELLS = ("bash", "zsh", "fish")
+#: Set by the shell's completion function when it calls the command (click.shell_completion).
+COMPLETION_VARIABLE = "_MOSAIC_GATEWAY_COMPLETE"
+
+COMPLETION_HELP = """Print a script that lets the given shell complete verbs and options.
+
+\b
+bash:  mosaic-gateway completion bash > ~/.local/share/bash-completion/completions/mosaic-gateway
+zsh:   mosaic-gateway completion zsh > _mosaic-gateway   (in a directory of $fpath)
+fish:  mosaic-gateway completion fish > ~/.config/fish/completions/mosaic-gateway.fish
+"""
+
+
+class LazyGroup(click.Group):
+    """A group of commands given as ``name -> (module, attribute, short help)``."""
+
+    def __init__(self, *args: Any, commands_at: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._commands_at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the mapping."""
+        return list(self._commands_at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import and return a command."""
+        location = self._commands_at.get(cmd_name)
+        if location is None:
+            return None
+        module, attribute, _ = location
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(location)
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin with *incomplete*, without importing a command."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=text)
+            for name, (_, _, text) in self._commands_at.items()
+            if name.startswith(incomplete)
+        ]
+        # Group.shell_complete would import every command for its help.
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Format the list of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in self._commands_at.items()])
 
 
 def make_root(verbs: Verbs) -> click.Group:
@@ -109,3 +169,17 @@ def _directory(broker: Broker | None) -> Path:
     with suppress(OSError):  # the directory was removed
         return Path(os.getcwd())  # noqa: PTH109 - Path.cwd would be the same
     return Path("/")
+
+
+@click.command(help=COMPLETION_HELP, short_help="Print a script that completes this command.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print click's completion script for *shell*."""
+    from click.shell_completion import get_completion_class
+
+    root = context.find_root()
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(kind(root.command, {}, root.info_name or "mosaic-gateway", COMPLETION_VARIABLE).source())

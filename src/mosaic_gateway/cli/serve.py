@@ -44,8 +44,7 @@ def serve(
     """Run the gateway in the foreground until SIGTERM or Ctrl-C; its log goes to standard error."""
     from mosaic_gateway.gateway.control.program import refuse_other_version
     from mosaic_gateway.gateway.control.ready_pipe import ReadyPipe
-    from mosaic_gateway.gateway.control.service_notice import LogFileHandler, ServiceNotice
-    from mosaic_gateway.gateway.control.watchdog import watchdog_limit
+    from mosaic_gateway.gateway.control.service_notice import LogFileHandler, ServiceNotice, watchdog_limit
     from mosaic_gateway.gateway.run import lifecycle
     from mosaic_gateway.installation.upgrade_state import check_may_start
 

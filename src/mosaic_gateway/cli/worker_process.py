@@ -31,8 +31,7 @@ from mosaic_gateway.cli.invocation import Invocation
 from mosaic_gateway.errors import InternalError, MosaicError
 from mosaic_gateway.gateway.control.program import archive_descriptors
 from mosaic_gateway.process import channel, interruptions, privileges
-from mosaic_gateway.process.access import unreadable_part
-from mosaic_gateway.process.account import Account
+from mosaic_gateway.process.account import Account, unreadable_part
 from mosaic_gateway.process.command import follow_parent
 from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Reply, Request

@@ -6,7 +6,7 @@ from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.errors import UsageError
 from mosaic_gateway.installation.engine_name import EngineName
-from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.layout import check_layout
 from mosaic_gateway.process.environment import process_environment, runtime_directory
 
 __all__ = ["engine_for"]
@@ -45,7 +45,7 @@ def engine_for(config: Config, *, published: bool = True) -> Engine:
 
 def _pglite(config: Config, *, published: bool) -> Engine:
     from mosaic_gateway.engines.pglite.engine import Pglite  # noqa: PLC0415 - as above
-    from mosaic_gateway.engines.pglite.pinned_versions import shipped  # noqa: PLC0415
+    from mosaic_gateway.engines.pglite.npm_packages import shipped  # noqa: PLC0415
     from mosaic_gateway.engines.pglite.runtime import find_runtime  # noqa: PLC0415
 
     environ, shipped_files = process_environment(), shipped()

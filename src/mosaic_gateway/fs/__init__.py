@@ -17,7 +17,7 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.fs import record_fields
     from mosaic_gateway.fs.aside import Aside, Reason, erase, lying_aside, put_back, require_erased, set_aside
-    from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range
+    from mosaic_gateway.fs.copying import UNSUPPORTED, copy_range, flush_tree
     from mosaic_gateway.fs.files import (
         LARGE,
         SMALL,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         remove_file,
         write_file,
     )
-    from mosaic_gateway.fs.flush import flush_tree
     from mosaic_gateway.fs.record_format import LaterSchemaError, RecordFormat
     from mosaic_gateway.fs.recorded_digests import altered_files_of, is_as_recorded, recorded_files, recorded_hash
     from mosaic_gateway.fs.staging import (
@@ -51,12 +50,11 @@ else:
         __name__,
         "record_fields",
         aside="Aside Reason erase lying_aside put_back require_erased set_aside",
-        copying="UNSUPPORTED copy_range",
+        copying="UNSUPPORTED copy_range flush_tree",
         files=(
             "LARGE SMALL NotARegularFileError TooLargeError make_directory open_descriptor open_regular "
             "parse_json parse_toml read_json read_regular remove_file write_file"
         ),
-        flush="flush_tree",
         record_format="LaterSchemaError RecordFormat",
         recorded_digests="altered_files_of is_as_recorded recorded_files recorded_hash",
         staging=(

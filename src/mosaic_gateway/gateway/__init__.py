@@ -16,15 +16,19 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.gateway.database_access import open_alone_if_idle, open_database, running_database
     from mosaic_gateway.gateway.local_client import NoAnswerError, ask
-    from mosaic_gateway.gateway.migration_file_lock import migrations_locked
-    from mosaic_gateway.gateway.schema import apply_bundles, load_bundles, prepare_schema, schema_digest
+    from mosaic_gateway.gateway.schema import (
+        apply_bundles,
+        load_bundles,
+        migrations_locked,
+        prepare_schema,
+        schema_digest,
+    )
 else:
     __getattr__ = lazy_names(
         __name__,
         database_access="open_alone_if_idle open_database running_database",
         local_client="NoAnswerError ask",
-        migration_file_lock="migrations_locked",
-        schema="apply_bundles load_bundles prepare_schema schema_digest",
+        schema="apply_bundles load_bundles migrations_locked prepare_schema schema_digest",
     )
 
 __all__ = [

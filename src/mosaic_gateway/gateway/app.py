@@ -20,11 +20,9 @@ from mosaic_gateway.auth.passwords import Hasher
 from mosaic_gateway.config import Secret
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.database import Database, make_pool
+from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
-from mosaic_gateway.gateway.responses import ApiError, answer_error, empty, json_response
-from mosaic_gateway.gateway.routes_auth import AuthRoutes
-from mosaic_gateway.gateway.routes_bootstrap import BootstrapRoutes
-from mosaic_gateway.gateway.routes_health import HealthRoutes
+from mosaic_gateway.gateway.routes import AuthRoutes, BootstrapRoutes, HealthRoutes
 
 __all__ = ["Services", "create_app", "make_pool"]
 

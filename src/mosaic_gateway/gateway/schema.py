@@ -1,15 +1,22 @@
-"""Migration of a database with the packaged bundles, used by the gateway and the command line alike."""
+"""Migration of a database with the packaged bundles, used by the gateway and the command line alike.
+
+On PGlite a lock file admits one migration runner at a time. Other engines use an advisory lock in the database; PGlite
+runs all clients in one backend, where it has no effect.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from mosaic_gateway.config import Config
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.process.file_lock import FileLock, holder_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.events import Event
     from mosaic_gateway.migrations.runner import MigrationReport
 
-__all__ = ["BUNDLE_NAMES", "apply_bundles", "load_bundles", "prepare_schema", "schema_digest"]
+__all__ = ["BUNDLE_NAMES", "apply_bundles", "load_bundles", "migrations_locked", "prepare_schema", "schema_digest"]
 
 LOG = logging.getLogger(__name__)
 #: In the order in which they are applied.
@@ -88,3 +95,27 @@ def schema_digest(bundles: tuple[Bundle, ...]) -> str:
     for bundle in bundles:
         digest.update("".join((bundle.name, *(migration.hash for migration in bundle.migrations))).encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def migrations_locked(config: Config, timeout: float) -> Iterator[None]:
+    """Hold the migration lock of *config*'s home inside the block; wait at most *timeout* seconds for it.
+
+    Does nothing for engines other than PGlite. Raises `MigrationsBusyError`, OSError.
+    """
+    if config.engine is not EngineName.PGLITE:
+        yield
+        return
+    from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError
+
+    path = config.home.run / "migrations.lock"
+    with FileLock(path) as lock:
+        if not lock.acquire(timeout=timeout):
+            holder = holder_of(path)
+            pid = holder.pid if holder is not None else None
+            raise MigrationsBusyError(
+                f"another process runs migrations in {config.home.path}: process {pid or 'unknown'}",
+                hint="Wait until it ends, then run the command again; terminate it only if it hangs.",
+                details={"pid": pid},
+            )
+        yield

@@ -15,8 +15,7 @@ from mosaic_gateway.lazy_names import lazy_names
 if TYPE_CHECKING:
     from mosaic_gateway.installation.engine_name import EngineName
     from mosaic_gateway.installation.home_lock import forget_lock, home_locked, naming_lock_holder
-    from mosaic_gateway.installation.layout import Home
-    from mosaic_gateway.installation.layout_check import check_layout, check_run_directory
+    from mosaic_gateway.installation.layout import Home, check_layout, check_run_directory
     from mosaic_gateway.installation.machine_record import (
         DIRECTORY,
         MachineRecord,
@@ -54,8 +53,7 @@ else:
         __name__,
         engine_name="EngineName",
         home_lock="forget_lock home_locked naming_lock_holder",
-        layout="Home",
-        layout_check="check_layout check_run_directory",
+        layout="Home check_layout check_run_directory",
         machine_record=(
             "DIRECTORY MachineRecord key_of machine_records read_machine_record records_locked "
             "remove_machine_record write_machine_record"

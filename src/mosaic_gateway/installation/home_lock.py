@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mosaic_gateway.errors import BusyError, MosaicError
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.layout import Home, check_layout
 from mosaic_gateway.process.account import check_owner
 from mosaic_gateway.process.file_lock import FileLock, FileLockHolder, holder_of
 

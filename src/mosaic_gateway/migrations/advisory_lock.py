@@ -135,7 +135,7 @@ def try_in_transaction(connection: Connection) -> bool:
 
 
 def lock_creation(connection: Connection) -> None:
-    """Wait until no other transaction creates the tables of `tables`; the lock ends with the open transaction."""
+    """Wait until no other transaction creates these tables; the lock ends with the open transaction."""
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", CREATION_KEY)
 
 

@@ -32,10 +32,13 @@ from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.event_emitter import EventEmitter
 from mosaic_gateway.migrations.events import Event
 from mosaic_gateway.migrations.failure import (
+    ATTEMPTS,
+    RETRIED,
     LedgerAccessError,
     StatementFailedError,
     UndecidedError,
     describe,
+    pause,
 )
 from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
 from mosaic_gateway.migrations.nontransactional import runner
@@ -43,7 +46,6 @@ from mosaic_gateway.migrations.nontransactional.statements import Verdict
 from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
 from mosaic_gateway.migrations.pooler import refuse_session_statements
 from mosaic_gateway.migrations.progress import ADVANCE, FencedError
-from mosaic_gateway.migrations.retry import ATTEMPTS, RETRIED, pause
 from mosaic_gateway.migrations.script import (
     PREPARE,
     PREPARED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +17,8 @@ from mosaic_gateway.migrations.statement_traits import AUTHORIZATION, is_word, t
 from mosaic_gateway.migrations.wire import ServerError
 
 __all__ = [
+    "ATTEMPTS",
+    "RETRIED",
     "ChunkRefusedError",
     "ConnectionLostError",
     "Failure",
@@ -23,6 +27,7 @@ __all__ = [
     "StatementFailedError",
     "UndecidedError",
     "describe",
+    "pause",
     "refuse",
 ]
 
@@ -37,6 +42,9 @@ COMMITTED = (
 PARTLY = "It commits by itself, so a part of its work may be permanent; --retry runs it again from its beginning. "
 #: First words of statements that may commit by themselves (SQLSTATE 2D000 inside a transaction).
 COMMITTING = ("call", "do")
+RETRIED = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
+ATTEMPTS = 6
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,3 +253,9 @@ def describe(
         pg_hint=error.hint,
         context=error.context,
     )
+
+
+def pause(attempt: int) -> None:
+    """Sleep before the attempt that follows *attempt* (from 1): exponential back-off with jitter."""
+    seconds = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+    time.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

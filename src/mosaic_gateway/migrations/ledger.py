@@ -16,12 +16,14 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from mosaic_gateway.migrations import advisory_lock, progress
 from mosaic_gateway.migrations.bundle import LedgerName
 from mosaic_gateway.migrations.matching import drizzle_name, match
 from mosaic_gateway.migrations.model import AppliedRow, Migration
 from mosaic_gateway.migrations.script import quote_name, quote_text
+from mosaic_gateway.migrations.session_state import session_user_transaction
 
-__all__ = ["count", "create", "fingerprint", "is_current", "name_rows", "read", "recorder"]
+__all__ = ["count", "create", "create_tables", "fingerprint", "is_current", "name_rows", "read", "recorder"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
@@ -156,3 +158,20 @@ def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName
 
 def _table(ledger: LedgerName) -> sql.Identifier:
     return sql.Identifier(ledger.schema, ledger.table)
+
+
+def create_tables(
+    connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName, migrations: Sequence[Migration] = ()
+) -> None:
+    """Create what is missing of ledger and progress table, in one transaction that runs alone.
+
+    The format of the ledger is that of drizzle 1.0 if *migrations* have its layout (`ledger.create`).
+
+    PostgreSQL derives the names of a serial column's sequence and of a primary key's index. If another session creates
+    the same table at that moment, the derived name is taken and gets a number, although the table is then created only
+    once. Run without the migration lock, two runners would leave ``__drizzle_migrations_id_seq1``.
+    """
+    with session_user_transaction(connection):
+        advisory_lock.lock_creation(connection)
+        create(connection, ledger_name, migrations)
+        progress.create(connection)

@@ -36,7 +36,6 @@ from mosaic_gateway.migrations import (
     progress,
     session_settings,
     session_state,
-    tables,
 )
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.executor import Executor, FencedError
@@ -280,7 +279,7 @@ class _Run:
 
     def _create_tables(self) -> None:
         try:
-            tables.create(self._connection, self._bundle.ledger, self._bundle.migrations)
+            ledger.create_tables(self._connection, self._bundle.ledger, self._bundle.migrations)
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
 

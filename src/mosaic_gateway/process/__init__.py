@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.process.access import closed_part, interpreter, interpreter_closed_to, unreadable_part
     from mosaic_gateway.process.account import (
         UNPRIVILEGED,
         Account,
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
         account_named,
         account_of,
         check_owner,
+        closed_part,
+        interpreter,
+        interpreter_closed_to,
+        unreadable_part,
     )
     from mosaic_gateway.process.channel import BrokerClient, error_message, receive, send
     from mosaic_gateway.process.command import CommandFailedError, die_with_parent, ending_of, follow_parent, run
@@ -54,8 +57,10 @@ if TYPE_CHECKING:
 else:
     __getattr__ = lazy_names(
         __name__,
-        access="closed_part interpreter interpreter_closed_to unreadable_part",
-        account="UNPRIVILEGED Account HomeOwnerError account_named account_of check_owner",
+        account=(
+            "UNPRIVILEGED Account HomeOwnerError account_named account_of check_owner closed_part interpreter "
+            "interpreter_closed_to unreadable_part"
+        ),
         channel="BrokerClient error_message receive send",
         command="CommandFailedError die_with_parent ending_of follow_parent run",
         disk_full="FREE_SPACE OTHER_HOME DiskFullError disk_full_as is_full_disk",

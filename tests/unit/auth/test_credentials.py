@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from mosaic_gateway.auth.credentials import Credentials, admit
+from mosaic_gateway.auth.better_auth_format import new_id
 from mosaic_gateway.auth.errors import BannedUserError, InvalidCredentialsError
-from mosaic_gateway.auth.ids import new_id
+from mosaic_gateway.auth.sessions import Credentials, admit
 from mosaic_gateway.auth.users import User
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - the tables hold UTC without zone

@@ -23,7 +23,7 @@ MODULES = [(path.relative_to(folder.parent).as_posix(), path) for folder in FOLD
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES}
 #: Module → why a string in it may name a command.
 PLAIN = {
-    "mosaic_gateway/cli/completion.py": "a help text, which has shell redirections",
+    "mosaic_gateway/cli/root.py": "a help text, which has shell redirections",
     "mosaic_gateway/migrations/authoring.py": "the content of a new migration file",
     "mosaic_gateway_installer/program_copy/entry.py": "the message of a program that cannot import its modules",
 }

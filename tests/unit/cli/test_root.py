@@ -10,8 +10,7 @@ import click
 import pytest
 
 from mosaic_gateway import __version__
-from mosaic_gateway.cli.lazy import LazyGroup
-from mosaic_gateway.cli.root import RUNTIME_VERBS, make_root, run
+from mosaic_gateway.cli.root import RUNTIME_VERBS, LazyGroup, make_root, run
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import Receipt, ReceiptState, write_receipt
 

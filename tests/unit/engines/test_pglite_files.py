@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from mosaic_gateway.engines.base import ClusterMissingError, ForeignClusterError
-from mosaic_gateway.engines.pglite.data import data_directory, data_of, has_data
-from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
-from mosaic_gateway.engines.pglite.npm_packages import modules_of, verify
-from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, PGVECTOR, Shipped, shipped
+from mosaic_gateway.engines.pglite.data_files import data_directory, data_of, has_data
+from mosaic_gateway.engines.pglite.node import PackagesAlteredError, PackagesMissingError
+from mosaic_gateway.engines.pglite.npm_packages import PGLITE, PGVECTOR, Shipped, modules_of, shipped, verify
 from mosaic_gateway.installation.layout import Home
 
 

@@ -7,17 +7,17 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from mosaic_gateway.gateway.requests import (
+from mosaic_gateway.gateway.messages import (
     FORM,
     JSON,
     UNDEFINED,
+    ApiError,
     client_address,
     field_issue,
     read_body,
     require_object,
     user_agent,
 )
-from mosaic_gateway.gateway.responses import ApiError
 
 MIB = 1024 * 1024
 

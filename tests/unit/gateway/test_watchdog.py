@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_gateway.gateway.control.watchdog import Watchdog, watchdog_limit
+from mosaic_gateway.gateway.control.service_notice import Watchdog, watchdog_limit
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"

@@ -15,10 +15,9 @@ import pytest
 from tests.unit.planted import NOT_REGULAR, PLANTED, within
 
 from mosaic_gateway.engines.base import ForeignClusterError, RuntimeMissingError
-from mosaic_gateway.engines.pglite import data as pglite_data
-from mosaic_gateway.engines.pglite.errors import PackagesAlteredError
-from mosaic_gateway.engines.pglite.npm_packages import checked_file
-from mosaic_gateway.engines.pglite.pinned_versions import shipped
+from mosaic_gateway.engines.pglite import data_files as pglite_data
+from mosaic_gateway.engines.pglite.node import PackagesAlteredError
+from mosaic_gateway.engines.pglite.npm_packages import checked_file, shipped
 from mosaic_gateway.engines.pglite.template import copy_tree as copy_template
 from mosaic_gateway.engines.postgres import engine_lock, runtime, self_test
 from mosaic_gateway.engines.postgres.cluster import major_of, system_identifier
@@ -34,14 +33,14 @@ from mosaic_gateway.installation import receipt, upgrade_state
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.upgrade_state import UpgradeUnfinishedError, _UnknownPhaseError, read_mark
 from mosaic_gateway.process.file_lock import FileLock
-from mosaic_gateway_installer import step_journal as journals
+from mosaic_gateway_installer import step as journals
 from mosaic_gateway_installer.backup import data_swap, manifest, tree_comparison
 from mosaic_gateway_installer.backup.stored_backups import list_backups
 from mosaic_gateway_installer.backup.tree_copy import copy_tree
 from mosaic_gateway_installer.checks.support_archive import secrets_of
 from mosaic_gateway_installer.install.adoption import data_identity_of
 from mosaic_gateway_installer.install.steps.settings import has_secret
-from mosaic_gateway_installer.step_journal import Journal
+from mosaic_gateway_installer.step import Journal
 from mosaic_gateway_installer.upgrade import last_upgrade, major_version
 
 DIGEST, BACKUP, AT = "0" * 64, "20261125T134500Z-0.1.0", "2026-11-25T13:45:00+00:00"

@@ -11,8 +11,7 @@ from tests.unit.planted import NOT_REGULAR, within
 
 from mosaic_gateway.gateway.control import gateway_process
 from mosaic_gateway.installation.home_lock import home_locked
-from mosaic_gateway.installation.layout import Home
-from mosaic_gateway.installation.layout_check import HomeLayoutError, check_layout, check_run_directory
+from mosaic_gateway.installation.layout import Home, HomeLayoutError, check_layout, check_run_directory
 
 DIRECTORIES = ("backups", "bin", "data", "logs", "run", "runtime", "secrets")
 LOCKS = (".lock", "run/supervisor.lock", "run/gateway.lock", "run/engine.lock")

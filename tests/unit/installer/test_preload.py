@@ -30,9 +30,11 @@ print(json.dumps({"modules": list(sys.modules), "files": files}))
 ORIGINS = {package: Module(package, Path(str(import_module(package).__file__)), {}).origins for package in FACADES}
 #: Functions that a worker does not call: module, function.
 NOT_IN_WORKERS = {
-    ("mosaic_gateway.cli.lazy", "shell_complete"),
+    ("mosaic_gateway.cli.root", "shell_complete"),
+    ("mosaic_gateway.cli.root", "completion"),
     ("mosaic_gateway.migrations.gate", "main"),
     (f"{INSTALLER}.cli", "main"),
+    (f"{INSTALLER}.cli", "run"),
     ("mosaic_gateway.cli.preload", "load"),
     (f"{INSTALLER}.root.preload", "_read_package"),
 }

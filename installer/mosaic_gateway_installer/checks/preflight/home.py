@@ -1,4 +1,4 @@
-"""Checks that the home can be created or used at its path."""
+"""Checks that the home can be created or used at its path, and a warning about other homes on this machine."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import os
 import re
 import shlex
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mosaic_gateway import fs
+from mosaic_gateway.config import SYSTEM_HOME, default_home
 from mosaic_gateway.errors import MosaicError, PreflightError, RefusedError
 from mosaic_gateway.hint import command
 from mosaic_gateway.installation import EngineName, Home, Receipt, ReceiptState, check_layout, read_receipt
-from mosaic_gateway_installer.checks.finding import Check, NotCheckedError, require_home
+from mosaic_gateway.process import holder_of
+from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheckedError, require_home
 from mosaic_gateway_installer.checks.home_errors import HomeForeignError, HomeModeError, HomeUnusableError
 from mosaic_gateway_installer.step import Target
 
-__all__ = [
-    "CHECKS",
-    "HomeForeignError",
-    "HomeUnusableError",
-    "check_home",
-    "inspect_home",
-]
+__all__ = ["CHECKS", "OTHERS_CHECKS", "HomeForeignError", "HomeUnusableError", "check_home", "inspect_home"]
 
 #: Characters that a shell does not take literally between double quotes, and control characters.
 UNQUOTABLE = re.compile(r'["$`\\\x00-\x1f\x7f]')
@@ -150,3 +148,49 @@ CHECKS: tuple[Check, ...] = (
     Check(id="path", run=path),
     Check(id="programs", run=programs),
 )
+
+
+class OtherInstallationError(AdviceError):
+    """There is another installation, with its own data."""
+
+    code = "OTHER_INSTALLATION"
+
+
+def others(target: Target) -> str:
+    """Check the default homes. Raises `OtherInstallationError` for an installation in one of them."""
+    described = []
+    for path in _default_homes(target.home.path):
+        receipt = _receipt(path)
+        if receipt is not None:
+            state = "data retained" if receipt.state is ReceiptState.RETAINED else f"version {receipt.version}"
+            running = ", running" if _is_running(Home(path)) else ""
+            described.append(f"{path} ({state}{running})")
+    if described:
+        first = described[0].partition(" (")[0]
+        raise OtherInstallationError(
+            f"there is another installation: {', '.join(described)}",
+            hint=f"To use that one: --home {first}. The two installations share nothing.",
+        )
+    return "no other installation in the default homes"
+
+
+def _default_homes(this_home: Path) -> Iterator[Path]:
+    """Yield the default homes of this user and of root, except *this_home*."""
+    for path in dict.fromkeys((default_home({}), SYSTEM_HOME)):
+        if path.resolve() != this_home.resolve():
+            yield path
+
+
+def _receipt(path: Path) -> Receipt | None:
+    with suppress(MosaicError, OSError):  # an installation that this user cannot read is not the intended one
+        return read_receipt(Home(path))
+    return None
+
+
+def _is_running(home: Home) -> bool:
+    with suppress(OSError):
+        return holder_of(home.gateway_lock) is not None
+    return False
+
+
+OTHERS_CHECKS: tuple[Check, ...] = (Check(id="others", run=others),)

@@ -15,7 +15,7 @@ from mosaic_gateway_installer.checks.finding import AdviceError, Check, NotCheck
 from mosaic_gateway_installer.checks.host import CLUSTER_LOCALE, HostFacts
 from mosaic_gateway_installer.step import Target
 
-__all__ = ["CHECKS"]
+__all__ = ["ACCOUNT_CHECKS", "CHECKS"]
 
 OTHER_PROGRAMS = "Use this system's PostgreSQL and pgvector (--postgres-bin), or a server (--database-url)."
 OLDEST_GLIBC = (2, 28)
@@ -212,3 +212,35 @@ CHECKS: tuple[Check, ...] = (
     Check(id="locale", run=locale),
     Check(id="limits", run=limits),
 )
+
+
+class InterpreterClosedError(AdviceError):
+    """The service account cannot run the Python interpreter that the package is installed for."""
+
+    code = "INTERPRETER_CLOSED"
+
+
+def account(target: Target) -> str:
+    """Return who owns, or will own, the home. Root's process has checked that the account can reach it."""
+    broker, name = target.home.broker, target.account_name
+    if broker is None or name is None:
+        return "the home belongs to this user"
+    return f"the home belongs to {name}{', which is to be created' if broker.facts.get('account_to_make') else ''}"
+
+
+def interpreter(target: Target) -> str:
+    """Check that the account can run the interpreter. Raises `InterpreterClosedError`."""
+    broker, name = target.home.broker, target.account_name
+    if broker is None or name is None:
+        raise NotCheckedError("not needed: it runs as this user")
+    closed = broker.facts.get("interpreter_closed")
+    if closed is not None:
+        raise InterpreterClosedError(
+            f"{name} cannot run this Python: it has no access to {closed}",
+            hint="The gateway must then be started by root (it drops root's privileges), and no service can be "
+            "registered. For a service, install with a Python that every user can run: /usr/bin/python3 -m venv",
+        )
+    return f"{name} can run it"
+
+
+ACCOUNT_CHECKS: tuple[Check, ...] = (Check(id="account", run=account), Check(id="interpreter", run=interpreter))

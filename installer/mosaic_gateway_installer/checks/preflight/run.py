@@ -8,16 +8,7 @@ from mosaic_gateway.errors import MosaicError, PreflightError
 from mosaic_gateway.hint import Hint
 from mosaic_gateway_installer.checks.finding import Check, CheckResult, Level, examine
 from mosaic_gateway_installer.checks.package import BUNDLES
-from mosaic_gateway_installer.checks.preflight import (
-    account,
-    disk_space,
-    engine,
-    home,
-    machine,
-    network,
-    other_installations,
-    retained_data,
-)
+from mosaic_gateway_installer.checks.preflight import disk_space, engine, home, machine, network, retained_data
 from mosaic_gateway_installer.step import Target
 
 __all__ = ["CHECKS", "PreflightFailedError", "check_install", "examine_install"]
@@ -45,9 +36,9 @@ CHECKS: tuple[Check, ...] = (
     *retained_data.CHECKS,
     *disk_space.CHECKS,
     *network.CHECKS,
-    *account.CHECKS,
+    *machine.ACCOUNT_CHECKS,
     *engine.CHECKS,
-    *other_installations.CHECKS,
+    *home.OTHERS_CHECKS,
 )
 
 

@@ -16,7 +16,7 @@ from mosaic_gateway.installation import EngineName, Phase, read_mark
 from mosaic_gateway.process import disk_full_as
 from mosaic_gateway_installer.backup.creation import cold_backup, create_backup
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.install.steps.major_upgrade import MajorUpgradeStep
+from mosaic_gateway_installer.install.steps.engine import MajorUpgradeStep
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
 from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.later_writes import DetectionMethod, read_baseline

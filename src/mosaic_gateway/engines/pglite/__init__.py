@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.engines.pglite.data import MAJOR, check_major, data_directory, data_of, has_data
-    from mosaic_gateway.engines.pglite.data_creation import create_data
+    from mosaic_gateway.engines.pglite.data_creation import create_data, scratch_database
+    from mosaic_gateway.engines.pglite.data_files import (
+        MAJOR,
+        at_rest,
+        check_major,
+        data_directory,
+        data_of,
+        has_data,
+        running_conninfo,
+    )
     from mosaic_gateway.engines.pglite.engine import Pglite
-    from mosaic_gateway.engines.pglite.engine_lock import at_rest, running_conninfo
     from mosaic_gateway.engines.pglite.node import Node, find_node
-    from mosaic_gateway.engines.pglite.npm_packages import check_registry, modules_of, verify
-    from mosaic_gateway.engines.pglite.pinned_versions import shipped
+    from mosaic_gateway.engines.pglite.npm_packages import check_registry, modules_of, shipped, verify
     from mosaic_gateway.engines.pglite.runtime import (
         find_runtime,
         has_packages,
@@ -31,23 +37,19 @@ if TYPE_CHECKING:
         unused_programs,
         uses_extra,
     )
-    from mosaic_gateway.engines.pglite.scratch import scratch_database
     from mosaic_gateway.engines.pglite.template import has_template, remove_template
 else:
     __getattr__ = lazy_names(
         __name__,
-        data="MAJOR check_major data_directory data_of has_data",
-        data_creation="create_data",
+        data_creation="create_data scratch_database",
+        data_files="MAJOR at_rest check_major data_directory data_of has_data running_conninfo",
         engine="Pglite",
-        engine_lock="at_rest running_conninfo",
         node="Node find_node",
-        npm_packages="check_registry modules_of verify",
-        pinned_versions="shipped",
+        npm_packages="check_registry modules_of shipped verify",
         runtime=(
             "find_runtime has_packages install_runtime install_scripts is_installed node_for recorded_binary "
             "recorded_node unused_programs uses_extra"
         ),
-        scratch="scratch_database",
         template="has_template remove_template",
     )
 

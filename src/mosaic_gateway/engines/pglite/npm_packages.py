@@ -1,4 +1,4 @@
-"""PGlite's npm packages, fetched by npm or in an existing directory; every file used is verified.
+"""PGlite's npm packages: pinned versions and hashes, fetching by npm, and verification of every file used.
 
 npm runs in a directory that only this user can write to, with a lock file that pins each archive, and without
 package scripts. Its result is not trusted: only files with the hashes pinned in this package are copied.
@@ -7,21 +7,37 @@ package scripts. Its result is not trusted: only files with the hashes pinned in
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
-from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError, RegistryError
-from mosaic_gateway.engines.pglite.node import Node
-from mosaic_gateway.engines.pglite.pinned_versions import PGLITE, Shipped
+from importlib_resources import files
+
+from mosaic_gateway.engines.pglite.node import Node, PackagesAlteredError, PackagesMissingError, RegistryError
 from mosaic_gateway.fs.files import LARGE, NotARegularFileError, TooLargeError, read_regular
 from mosaic_gateway.fs.staging import temporary
 from mosaic_gateway.hint import command
 from mosaic_gateway.process.command import CommandFailedError, run
 
-__all__ = ["check_registry", "checked_file", "fetched", "modules_of", "verify"]
+__all__ = [
+    "PGLITE",
+    "PGVECTOR",
+    "Shipped",
+    "check_registry",
+    "checked_file",
+    "fetched",
+    "modules_of",
+    "shipped",
+    "verify",
+]
 
+PGLITE = "@electric-sql/pglite"
+PGVECTOR = "@electric-sql/pglite-pgvector"
+SCRIPT = ".mjs"
 LIMIT = 180.0  # seconds for npm ci
 ASK_LIMIT = 60.0  # seconds for npm view
 #: With these, npm fails after about 20 seconds if the registry does not answer, instead of minutes.
@@ -32,6 +48,53 @@ TIMEOUTS = (
     "--fetch-timeout=30000",
 )
 QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+
+
+@dataclass(frozen=True)  # without slots, for cached_property
+class Shipped:
+    """Pinned versions, files and hashes.
+
+    ``pglite`` and ``pgvector`` are versions; ``packages`` are npm's input files and ``scripts`` the sidecar's files,
+    both by name. ``hashes`` maps each file below ``node_modules`` that a sidecar opens to its SHA-256.
+    """
+
+    pglite: str
+    pgvector: str
+    packages: Mapping[str, bytes]
+    scripts: Mapping[str, bytes]
+    hashes: Mapping[str, str]
+
+    def version_of(self, package: str) -> str:
+        """Return the version of *package*, `PGLITE` or `PGVECTOR`."""
+        return self.pglite if package == PGLITE else self.pgvector
+
+    @cached_property
+    def scripts_digest(self) -> str:
+        """A short digest of the sidecar's scripts."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.scripts.items()):
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()[:12]
+
+    @cached_property
+    def packages_digest(self) -> str:
+        """A short digest of the pinned file hashes."""
+        return hashlib.sha256(json.dumps(sorted(self.hashes.items())).encode()).hexdigest()[:12]
+
+
+@cache
+def shipped() -> Shipped:
+    """Return the shipped data, read once: after root drops its privileges, the package may be unreadable."""
+    package = files("mosaic_gateway.engines.pglite")
+    pinned = json.loads((package / "files.json").read_bytes())
+    sidecar = package / "sidecar"
+    return Shipped(
+        pglite=pinned["pglite"],
+        pgvector=pinned["pglite-pgvector"],
+        packages={name: (sidecar / name).read_bytes() for name in ("package.json", "package-lock.json")},
+        scripts={entry.name: entry.read_bytes() for entry in sidecar.iterdir() if entry.name.endswith(SCRIPT)},
+        hashes=pinned["files"],
+    )
 
 
 def modules_of(directory: Path, shipped: Shipped) -> Path:

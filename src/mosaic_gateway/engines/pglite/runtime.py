@@ -22,9 +22,15 @@ from pathlib import Path, PurePosixPath
 from mosaic_gateway import fs
 from mosaic_gateway.engines.base import RuntimeMissingError
 from mosaic_gateway.engines.pglite import npm_packages
-from mosaic_gateway.engines.pglite.errors import PackagesAlteredError, PackagesMissingError
-from mosaic_gateway.engines.pglite.node import Node, examine, find_node, node_of_extra
-from mosaic_gateway.engines.pglite.pinned_versions import Shipped
+from mosaic_gateway.engines.pglite.node import (
+    Node,
+    PackagesAlteredError,
+    PackagesMissingError,
+    examine,
+    find_node,
+    node_of_extra,
+)
+from mosaic_gateway.engines.pglite.npm_packages import Shipped
 from mosaic_gateway.engines.postgres.runtime_copy import copy_file
 from mosaic_gateway.errors import PreflightError
 from mosaic_gateway.fs.record_fields import Field, RecordError, path_text, read_record

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from mosaic_gateway.engines.base import EngineError, VectorMissingError
-from mosaic_gateway.engines.pglite.pinned_versions import PGVECTOR, Shipped
+from mosaic_gateway.engines.pglite.npm_packages import PGVECTOR, Shipped
 from mosaic_gateway.engines.pglite.runtime import PgliteRuntime
 from mosaic_gateway.engines.postgres.self_test import SelfTestRecord, run_self_test
 from mosaic_gateway.engines.requirements import ServerFacts, check_server

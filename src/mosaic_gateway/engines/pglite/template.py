@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineError
 from mosaic_gateway.engines.pglite.node import Node
-from mosaic_gateway.engines.pglite.pinned_versions import Shipped
+from mosaic_gateway.engines.pglite.npm_packages import Shipped
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.fs.files import (
     LARGE,

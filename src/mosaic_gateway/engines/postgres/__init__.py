@@ -20,6 +20,13 @@ if TYPE_CHECKING:
         major_of,
         system_identifier,
     )
+    from mosaic_gateway.engines.postgres.configuration import (
+        FALLBACK,
+        outside_directories,
+        socket_directory,
+        socket_path,
+        socket_place,
+    )
     from mosaic_gateway.engines.postgres.cpu import VECTOR_NEEDS, Cpu, this_cpu
     from mosaic_gateway.engines.postgres.disk_reserve import create_disk_reserve, disk_reserve_file, drop_disk_reserve
     from mosaic_gateway.engines.postgres.embedded import EmbeddedPostgres
@@ -55,17 +62,11 @@ if TYPE_CHECKING:
     )
     from mosaic_gateway.engines.postgres.runtime_copy import copy_file, size_of_copy
     from mosaic_gateway.engines.postgres.self_test import SelfTestRecord, run_self_test
-    from mosaic_gateway.engines.postgres.sockets import (
-        FALLBACK,
-        outside_directories,
-        socket_directory,
-        socket_path,
-        socket_place,
-    )
 else:
     __getattr__ = lazy_names(
         __name__,
         cluster="LONGEST_VERSION cluster_of create_cluster major_of system_identifier",
+        configuration="FALLBACK outside_directories socket_directory socket_path socket_place",
         cpu="VECTOR_NEEDS Cpu this_cpu",
         disk_reserve="create_disk_reserve disk_reserve_file drop_disk_reserve",
         embedded="EmbeddedPostgres",
@@ -78,7 +79,6 @@ else:
         ),
         runtime_copy="copy_file size_of_copy",
         self_test="SelfTestRecord run_self_test",
-        sockets="FALLBACK outside_directories socket_directory socket_path socket_place",
     )
 
 __all__ = [

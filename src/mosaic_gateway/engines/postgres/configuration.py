@@ -1,20 +1,36 @@
-"""The configuration files of the cluster: three generated files that are rewritten when they differ.
+"""The configuration of the server: three generated files, and the directory of its socket.
 
-The settings that keep the cluster private (no TCP, directory and mode of the socket) are given on the server's
-command line instead, where neither a file nor ALTER SYSTEM can override them.
+The files are rewritten when they differ. The socket is in the home, or in a short private directory if the path would
+be too long.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
+import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from mosaic_gateway.engines.base import UnfitAccountError
-from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, read_regular, write_file
+from mosaic_gateway.engines.base import EngineStartError, UnfitAccountError
+from mosaic_gateway.fs.files import NotARegularFileError, TooLargeError, make_directory, read_regular, write_file
+from mosaic_gateway.installation.layout import Home
 
-__all__ = ["DATABASE", "PORT", "ROLE", "check_account", "command_line_settings", "write_configuration"]
+__all__ = [
+    "DATABASE",
+    "FALLBACK",
+    "PORT",
+    "ROLE",
+    "check_account",
+    "command_line_settings",
+    "outside_directories",
+    "socket_directory",
+    "socket_path",
+    "socket_place",
+    "write_configuration",
+]
 
 ROLE = "mosaic"
 DATABASE = "mosaic"
@@ -51,6 +67,9 @@ SETTINGS: tuple[tuple[str, str, int], ...] = (
 )
 MACOS_SETTINGS = (("wal_sync_method", "fsync_writethrough", 0),)
 LINUX_ONLY = {"client_connection_check_interval"}
+#: Longest path of a socket in bytes: ``sun_path`` without its final NUL.
+LONGEST = 103 if sys.platform == "darwin" else 107
+FALLBACK = Path("/tmp")  # noqa: S108 - directories created there are checked
 
 
 def write_configuration(cluster: Path, major: int) -> None:
@@ -117,3 +136,68 @@ def _content(path: Path) -> bytes | None:
         return read_regular(path)
     except (FileNotFoundError, NotARegularFileError, TooLargeError):
         return None
+
+
+def socket_path(directory: Path) -> Path:
+    """Return the path of the server's socket in *directory*."""
+    return directory / f".s.PGSQL.{PORT}"
+
+
+def socket_directory(home: Home, runtime_directory: Path) -> Path:
+    """Create the directory of the home's socket if necessary, check that it is private, and return it.
+
+    It is ``<home>/run``, or ``mosaic-<hash>`` in *runtime_directory* (else ``/tmp``) if the path would be
+    too long or contain a comma, which separates hosts in a conninfo. Raises EngineStartError, OSError.
+    """
+    directory = socket_place(home, runtime_directory)
+    if directory == home.run:
+        make_directory(directory)
+    else:
+        _create_private(directory)
+    return directory
+
+
+def socket_place(home: Home, runtime_directory: Path) -> Path:
+    """Return the path that `socket_directory` uses, without creating it. Raises EngineStartError."""
+    if _fits(home.run):
+        return home.run
+    for parent in (runtime_directory, FALLBACK):
+        directory = parent / _outside_name(home)
+        if _fits(directory) and parent.is_dir():
+            return directory
+    raise EngineStartError(
+        f"The path of the socket is too long for every directory, including {FALLBACK}", hint="Choose a shorter --home."
+    )
+
+
+def outside_directories(home: Home, runtime_directory: Path) -> list[Path]:
+    """Return the directories that `socket_directory` created outside of *home* and that the home's owner owns."""
+    owner = home.path.stat().st_uid
+    directories = []
+    for directory in {parent / _outside_name(home) for parent in (runtime_directory, FALLBACK)}:
+        with suppress(FileNotFoundError):
+            status = directory.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == owner:
+                directories.append(directory)
+    return directories
+
+
+def _outside_name(home: Home) -> str:
+    return f"mosaic-{hashlib.sha256(os.fsencode(home.path.resolve())).hexdigest()[:8]}"
+
+
+def _fits(directory: Path) -> bool:
+    path = os.fsencode(socket_path(directory))
+    return len(path) <= LONGEST and b"," not in path
+
+
+def _create_private(directory: Path) -> None:
+    """Create *directory*; refuse one that another user created, because all users can write to its parent."""
+    make_directory(directory)
+    status = directory.lstat()
+    owner = os.geteuid()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or status.st_mode & 0o077:
+        raise EngineStartError(
+            f"{directory} is not a private directory of user id {owner}",
+            hint="Remove it, or choose a --home with a shorter path.",
+        )

@@ -20,10 +20,10 @@ from psycopg.rows import TupleRow
 from mosaic_gateway.engines import base, requirements
 from mosaic_gateway.engines.postgres import configuration, disk_reserve, engine_lock, postmaster, self_test
 from mosaic_gateway.engines.postgres.cluster import check_major, cluster_of
+from mosaic_gateway.engines.postgres.configuration import socket_directory
 from mosaic_gateway.engines.postgres.cpu import this_cpu
+from mosaic_gateway.engines.postgres.postmaster import ServerProcess
 from mosaic_gateway.engines.postgres.runtime import Runtime
-from mosaic_gateway.engines.postgres.server_process import ServerProcess
-from mosaic_gateway.engines.postgres.sockets import socket_directory
 from mosaic_gateway.engines.session import connect
 from mosaic_gateway.fs.files import make_directory
 from mosaic_gateway.hint import command

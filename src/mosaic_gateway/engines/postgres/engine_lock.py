@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.engines.base import EngineBusyError
-from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE
-from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.postgres.configuration import DATABASE, PORT, ROLE, socket_path
 from mosaic_gateway.fs.record_fields import (
     Field,
     RecordError,

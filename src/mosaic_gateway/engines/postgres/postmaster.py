@@ -21,17 +21,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_gateway.engines.base import EngineStartError
-from mosaic_gateway.engines.postgres.sockets import socket_path
+from mosaic_gateway.engines.engine_process import EngineProcess
+from mosaic_gateway.engines.postgres.configuration import socket_path
 from mosaic_gateway.fs.files import read_regular, remove_file, write_file
 from mosaic_gateway.fs.record_fields import LARGEST_PID, integer_between, read_content
 from mosaic_gateway.process.identity import ProcessIdentity, identify, is_running
 
-__all__ = ["PidFile", "clear_leftovers", "end_processes", "kill_processes", "processes_of", "read_pid_file"]
+__all__ = [
+    "PidFile",
+    "ServerProcess",
+    "clear_leftovers",
+    "end_processes",
+    "kill_processes",
+    "processes_of",
+    "read_pid_file",
+]
 
 FAST, IMMEDIATE, KILL = 10.0, 5.0, 5.0  # seconds to wait after each signal
 STATUS_LINE = 7  # src/include/utils/pidfile.h: LOCK_FILE_LINE_PM_STATUS, counted from 0
 POLL = 0.01  # seconds
 PROC = Path("/proc/self")  # there is no /proc on macOS
+#: Fast shutdown, immediate shutdown, kill; each with its time limit in seconds.
+STOPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +192,14 @@ def _executable_and_directory(pid: int) -> tuple[str, str]:
         return process.exe(), process.cwd()
     except psutil.Error as error:
         raise ProcessLookupError(pid) from error
+
+
+class ServerProcess(EngineProcess):
+    """A postmaster, started as a child process."""
+
+    def __init__(self, argv: Sequence[str | Path], *, cwd: Path, log: Path) -> None:
+        super().__init__(argv, name="postgres", log=log, orphan_signal=signal.SIGINT, cwd=cwd)
+
+    def stop(self) -> None:
+        """Shut the server down within 20 s: fast, then immediate, then SIGKILL; does nothing once it has exited."""
+        self.end(STOPS)

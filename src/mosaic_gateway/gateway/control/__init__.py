@@ -39,8 +39,7 @@ if TYPE_CHECKING:
         stop_commands,
         stop_service,
     )
-    from mosaic_gateway.gateway.control.service_notice import LogFileHandler, ServiceNotice
-    from mosaic_gateway.gateway.control.watchdog import watchdog_limit
+    from mosaic_gateway.gateway.control.service_notice import LogFileHandler, ServiceNotice, watchdog_limit
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -53,8 +52,7 @@ else:
         ),
         ready_pipe="ReadyPipe",
         service="home_line is_for_home recorded_service registered_service start_service stop_commands stop_service",
-        service_notice="LogFileHandler ServiceNotice",
-        watchdog="watchdog_limit",
+        service_notice="LogFileHandler ServiceNotice watchdog_limit",
     )
 
 __all__ = [

@@ -1,7 +1,10 @@
-"""Notification of the service manager about readiness, failure and shutdown (sd_notify(3)).
+"""Notification of the service manager about readiness, failure and shutdown, and for its watchdog (sd_notify(3)).
 
 The manager receives ``READY=1`` or an exit code only. The error of a failed start is also written into a file in the
 home, so that the process that requested the start (`gateway_process.start`) can report it.
+
+It restarts a gateway that no longer answers (sd_watchdog_enabled(3)): ``WATCHDOG=1`` is due every ``WATCHDOG_USEC``
+microseconds. Each notification follows a successful HTTP request to /healthz, so a process that hangs sends none.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +23,17 @@ from mosaic_gateway.errors import ExitCode, MosaicError
 from mosaic_gateway.fs.files import remove_file, write_file
 from mosaic_gateway.fs.record_fields import Field, RecordError, any_text, mapping, matching, member, nested, read_record
 from mosaic_gateway.gateway.control.ready_pipe import StartupFailedError
-from mosaic_gateway.gateway.control.watchdog import Watchdog
+from mosaic_gateway.gateway.local_client import NoAnswerError, ask
 from mosaic_gateway.hint import from_json
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.process.logfile import RotatingFile
 from mosaic_gateway.process.sd_notify import notify
 
-__all__ = ["LogFileHandler", "ServiceNotice", "forget_failure", "read_failure"]
+__all__ = ["LogFileHandler", "ServiceNotice", "Watchdog", "forget_failure", "read_failure", "watchdog_limit"]
 
 LOG = logging.getLogger(__name__)
+#: Requests per limit, so that one slow response does not cause a restart.
+TRIES = 3
 ERROR = {
     "code": Field(matching(re.compile(r"[A-Z][A-Z0-9_]*"), "an error code")),
     "message": Field(any_text),
@@ -34,6 +42,49 @@ ERROR = {
     "details": Field(mapping(any_text, lambda value: value), {}),
 }
 FIELDS = {"error": Field(nested(ERROR)), "exit_code": Field(member(ExitCode))}
+
+
+def watchdog_limit(environ: Mapping[str, str], pid: int) -> float | None:
+    """Return the watchdog time-out of the process *pid* in seconds, None if it has none."""
+    try:
+        limit = int(environ["WATCHDOG_USEC"]) / 1_000_000
+        is_meant = int(environ.get("WATCHDOG_PID", pid)) == pid
+    except (KeyError, ValueError):
+        return None
+    return limit if is_meant and limit > 0 else None
+
+
+class Watchdog:
+    """Notifies *address* (``NOTIFY_SOCKET``) at least every *limit* seconds while the gateway at *url* answers."""
+
+    def __init__(self, address: str | None, url: str, limit: float) -> None:
+        self._address = address
+        self._url = url
+        self._pause = limit / TRIES
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Start the notifications."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the notifications."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._answers():
+                notify(self._address, WATCHDOG="1")
+            self._stopping.wait(self._pause)
+
+    def _answers(self) -> bool:
+        try:
+            return ask(self._url, "/healthz", timeout=self._pause)[0] == HTTPStatus.OK
+        except NoAnswerError as error:
+            if not self._stopping.is_set():
+                LOG.warning("The gateway does not answer the watchdog: %s", error.message)
+            return False
 
 
 class ServiceNotice:

@@ -29,7 +29,7 @@ from mosaic_gateway.gateway.run.engine_supervisor import EngineSupervisor
 from mosaic_gateway.gateway.run.listener import listener_for
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.hint import command
-from mosaic_gateway.installation.layout_check import check_layout
+from mosaic_gateway.installation.layout import check_layout
 from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process import file_lock
 from mosaic_gateway.process.command import follow_parent

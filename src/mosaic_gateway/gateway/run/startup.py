@@ -7,12 +7,11 @@ import time
 
 from mosaic_gateway import __version__
 from mosaic_gateway.auth import accounts
-from mosaic_gateway.auth.links import setup_url
+from mosaic_gateway.auth.setup_tokens import setup_url
 from mosaic_gateway.config import Config
 from mosaic_gateway.engines.base import Engine
 from mosaic_gateway.engines.session import connect
-from mosaic_gateway.gateway.migration_file_lock import migrations_locked
-from mosaic_gateway.gateway.schema import prepare_schema
+from mosaic_gateway.gateway.schema import migrations_locked, prepare_schema
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.storage.documents import DocumentStore

@@ -1,19 +1,29 @@
-"""The systemd unit (systemd.service(5), systemd.exec(5)). Pure.
+"""Unit files: their values, the mark that identifies a generated file and its changes, and the texts. Pure.
 
-The sandboxing settings (`confinement`) need namespaces. A system that cannot create them (some containers) would not
-start the unit, so they are omitted if a trial failed. A user unit contains only settings that need no privileges.
+For systemd (systemd.service(5), systemd.exec(5)) the sandboxing settings (`confinement`) need namespaces. A system that
+cannot create them (some containers) would not start the unit, so they are omitted if a trial failed. A user unit
+contains only settings that need no privileges.
+
+launchd (launchd.plist(5)) supports neither readiness notification nor sandboxing: readiness is read from the gateway
+itself, and the job only sets the umask.
 """
 
 from __future__ import annotations
 
+import hashlib
+import plistlib
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mosaic_gateway.installation import Manager
-from mosaic_gateway_installer.service.unit_facts import UnitFacts, mark
+from mosaic_gateway.gateway.control import home_line
+from mosaic_gateway.installation import Home, Manager, Service
 
-__all__ = ["confinement", "is_below_homes", "systemd_unit"]
+__all__ = ["UnitFacts", "confinement", "is_below_homes", "is_unchanged", "launchd_job", "mark", "systemd_unit"]
 
+MARK = re.compile(r"^# Written by mosaic-gateway, sha256 ([0-9a-f]{64})$", re.MULTILINE)
 #: Exit codes that a restart cannot change: usage errors, and data that this version refuses.
 NO_RESTART = "2 7"
 #: Home directories of users, hidden from a unit that needs nothing below them.
@@ -36,6 +46,40 @@ MACHINE = (
     "ProtectHostname=yes",
     "ProtectClock=yes",
 )
+HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFacts:
+    """The values of a unit.
+
+    ``program`` is the gateway's command, ``interpreter`` the Python that runs it, ``account`` the user of a system
+    unit (None in a user unit). ``waits_for_network``: the database is on another machine. ``reads_homes``: programs
+    that the gateway starts or loads are below home directories of users. ``privileged_port``: the port is below 1024.
+    ``outside``: the directory of the database's socket, None if it is in the home.
+    """
+
+    service: Service
+    home: Home
+    program: Path
+    interpreter: Path
+    account: str | None
+    waits_for_network: bool = False
+    privileged_port: bool = False
+    outside: Path | None = None
+    reads_homes: bool = False
+
+
+def mark(body: str, home: Home, advice: str) -> str:
+    """Return *body* with a header: the SHA-256 of all following lines, the home, and *advice*."""
+    rest = f"{home_line(home)}\n# {advice}\n{body}"
+    return f"# Written by mosaic-gateway, sha256 {hashlib.sha256(rest.encode()).hexdigest()}\n{rest}"
+
+
+def is_unchanged(text: str) -> bool:
+    """Return whether *text* is a marked file that was not edited, written by this or another version."""
+    match = MARK.search(text)
+    return match is not None and hashlib.sha256(text[match.end() + 1 :].encode()).hexdigest() == match[1]
 
 
 def systemd_unit(facts: UnitFacts) -> str:
@@ -119,3 +163,27 @@ def _quoted(path: Path) -> str:
 
 def _text(path: Path) -> str:
     return " ".join(str(path).split()).replace("\\", "\\\\").replace("%", "%%")
+
+
+def launchd_job(facts: UnitFacts) -> str:
+    """Return the property list; its marks are in a comment, one per line."""
+    job: dict[str, Any] = {
+        "Label": facts.service.name,
+        "ProgramArguments": [str(facts.program), "serve", "--service", "--home", str(facts.home.path)],
+        "WorkingDirectory": "/",
+        "RunAtLoad": True,
+        # Restart it after a failure, but not after a stop.
+        "KeepAlive": {"SuccessfulExit": False},
+        "ThrottleInterval": 5,
+        "ExitTimeOut": 60,
+        "Umask": 0o077,
+        "ProcessType": "Background",
+        "StandardOutPath": "/dev/null",
+        # The gateway writes its own log file, which is rotated.
+        "StandardErrorPath": "/dev/null",
+    }
+    if facts.account is not None:
+        job["UserName"] = facts.account
+    body = plistlib.dumps(job).decode().removeprefix(HEADER)
+    marked = mark(f"-->\n{body}", facts.home, "If this file is edited, an install does not overwrite it.")
+    return f"{HEADER}<!--\n{marked}"

@@ -1,10 +1,20 @@
-"""Times in the format of the tables and the JavaScript client: UTC without zone, whole milliseconds."""
+"""Identifiers and times in better-auth's format, as in its tables and its JavaScript client."""
 
 from __future__ import annotations
 
+import secrets
+import string
 from datetime import UTC, datetime
 
-__all__ = ["iso", "utc_now"]
+__all__ = ["ID_LENGTH", "iso", "new_id", "utc_now"]
+
+ID_LENGTH = 32
+ALPHABET = string.ascii_letters + string.digits
+
+
+def new_id() -> str:
+    """Return a new identifier from the system's random source, suitable as a session token."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(ID_LENGTH))
 
 
 def utc_now() -> datetime:

@@ -18,7 +18,7 @@ from mosaic_gateway_installer.backup.manifest import BackupKind
 from mosaic_gateway_installer.backup.verification import check_files
 from mosaic_gateway_installer.checks.home_errors import RunAsError
 from mosaic_gateway_installer.checks.preflight import check_home
-from mosaic_gateway_installer.install.options import InstallOptions
+from mosaic_gateway_installer.install.plan import InstallOptions
 from mosaic_gateway_installer.install.steps.gateway import StopStep
 from mosaic_gateway_installer.install.verb import install_locked
 from mosaic_gateway_installer.session import new_home, session
