@@ -30,7 +30,8 @@ from mosaic_gateway.migrations.transaction_control import NO_MODES, Construct, T
 __all__ = ["Cause", "Conflict", "Group", "conflict_in", "divide", "group_around"]
 
 READ_ONLY = re.compile(r"\bread\s+only\b|transaction_read_only", re.IGNORECASE)
-WITH_HOLD = re.compile(r"\bwith\s+hold\b", re.IGNORECASE)
+DECLARED = re.compile(r'\bdeclare\s+"?([\w$]+)"?\s[^;]*?\bcursor\b', re.IGNORECASE)
+WORD = re.compile(r"[\w$]+")
 VALUE = re.compile(r"\bvalue\b", re.IGNORECASE)
 #: Settings by which the server reads the text of later statements, all of which are in one message here.
 READING = ("standard_conforming_strings", "backslash_quote", "client_encoding")
@@ -151,19 +152,20 @@ def _needs(cause: Cause) -> str:
 def _openers(statements: Sequence[Statement], traits: Sequence[StatementTraits]) -> Mapping[int, Construct]:
     """Return the constructs that begin a group if none is open, by the index of the statement at which it begins."""
     openers: dict[int, Construct] = {}
-    begin, autocommit, held = 0, False, False
+    begin, autocommit = 0, False
+    cursors: set[str] = set()
     for index, trait in enumerate(traits):
         if trait.begins is not None:
             autocommit = False
         if not autocommit:
             if trait.scope is not None:
                 openers[index] = trait.scope
-            elif trait.earlier is not None and not held:
+            elif trait.earlier is not None:
                 whole = trait.earlier.name == "COPY FREEZE"
                 at = next((i for i in range(begin, index) if whole or traits[i].captures), None)
-                if at is not None:
+                if at is not None and (whole or cursors.isdisjoint(WORD.findall(statements[index].sql.lower()))):
                     openers[at] = Construct(trait.earlier.name, 0)
-        held = held or WITH_HOLD.search(statements[index].sql) is not None
+        cursors |= {name.lower() for name in DECLARED.findall(statements[index].sql)}
         if trait.ends is not None:
             begin, autocommit = index + 1, not trait.ends.chain
     return openers
