@@ -18,13 +18,15 @@ FILES = [
     ("UPDATE counter SET n = n + 1", "CREATE VIEW seen AS SELECT n FROM counter", "INSERT INTO t VALUES (1)"),
     ("INSERT INTO t VALUES (2)", "CREATE SEQUENCE last"),
     ("INSERT INTO t VALUES (3)",),
-]
+    ("INSERT INTO t VALUES (4)", "BEGIN; INSERT INTO t VALUES (5)", "CREATE DOMAIN whole AS integer",
+     "INSERT INTO t VALUES (6)", "COMMIT", "INSERT INTO t VALUES (7)"),
+]  # fmt: skip
 EXIT_LIMIT = 5.0  # seconds; it usually takes about 0.2
 
 
 @pytest.fixture(scope="session")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """A small bundle with a statement in the middle of a file and one at its end that can be stopped."""
+    """A small bundle with a statement in the middle of a file, one at its end, and a group that can be stopped."""
     return (str(write(tmp_path_factory.mktemp("gated"), contents(FILES))),)
 
 
@@ -38,9 +40,9 @@ def expected(postgres_server: PostgresServer, fork_server: ForkServer, gated: Bu
 
 
 @pytest.mark.parametrize(
-    ("tag", "statement", "kind"),
-    [("0001_file", 2, "CREATE VIEW"), ("0002_file", 2, "CREATE SEQUENCE")],
-    ids=["middle", "last"],
+    ("tag", "before", "after", "kind"),
+    [("0001_file", 1, 2, "CREATE VIEW"), ("0002_file", 1, 2, "CREATE SEQUENCE"), ("0004_file", 1, 5, "CREATE DOMAIN")],
+    ids=["middle", "last", "group"],
 )
 @pytest.mark.parametrize("point", gates.POINTS)
 def test_killed_at(
@@ -50,13 +52,14 @@ def test_killed_at(
     expected: Fingerprint,
     point: str,
     tag: str,
-    statement: int,
+    before: int,
+    after: int,
     kind: str,
 ) -> None:
-    """At any point the statement and its count are rolled back; the backend exits by itself."""
+    """At any point the statement or the group is rolled back with its count; the backend exits by itself."""
     number = gates.POINTS[point]
     with psycopg.connect(database, autocommit=True) as connection:
-        gates.build(connection, tag, statement, kind)
+        gates.build(connection, tag, after, kind)
     with gates.closed(database, number) as connection:
         runner = fork_server.start(database, gated)
         pid = gates.wait_for_runner(connection)
@@ -64,7 +67,7 @@ def test_killed_at(
         assert gates.seconds_until_gone(connection, pid) < EXIT_LIMIT
         row = connection.execute("SELECT applied FROM mosaic.migration_progress WHERE tag = %s", (tag,)).fetchone()
         if point != gates.AT_LEDGER_ROW:
-            assert row == (statement - 1,)
+            assert row == (before,)
     assert fork_server.start(database, gated).wait().error is None
     with psycopg.connect(database, autocommit=True) as connection:
         gates.remove(connection)
