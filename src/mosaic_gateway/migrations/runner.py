@@ -30,7 +30,7 @@ from mosaic_gateway.migrations import ledger, progress, session_state, tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT, LockHolder, migration_lock, reacquire
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.events import Event, LockBusy, LockWaited, PlanComputed, PoolerDetected
-from mosaic_gateway.migrations.executor import Executor, FencedError
+from mosaic_gateway.migrations.executor import Executor, FencedError, RunMemory
 from mosaic_gateway.migrations.failure import ConnectionLostError, LedgerAccessError, RunnerFencedError, refuse
 from mosaic_gateway.migrations.model import LedgerState, Plan
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
@@ -201,7 +201,8 @@ class _Run:
         self.emit = on_event
         self._reacquire_lock: Callable[[], None] = lambda: None
         self._pooled = False
-        self.finished: list[str] = []
+        self._memory = RunMemory()
+        self.finished = self._memory.finished
         self.already_applied = 0
 
     def run(self, lock_timeout: float) -> MigrationReport:
@@ -288,7 +289,7 @@ class _Run:
             self._connection,
             statement_lock_timeout=self._statement_lock_timeout,
             ledger_rows=rows,
-            finished=self.finished,
+            memory=self._memory,
             reacquire_lock=self._reacquire_lock,
             pooled=self._pooled,
             on_event=self.emit,
