@@ -104,6 +104,12 @@ def tables(number: int) -> list[str]:
     ]
 
 
+def grouped(number: int) -> list[str]:
+    """Return the statements of `tables`, of which the first makes them share one transaction."""
+    first, *others = tables(number)
+    return [f"SET LOCAL lock_timeout = '5s'; {first}", *others]
+
+
 def small(number: int) -> list[str]:
     """Return three statements that are cheap for the server."""
     return [f"SELECT {number}, 'statement {part} of a migration that selects some text';" for part in range(3)]

@@ -19,11 +19,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrations_server import DurableServer, fill_ledger, small, tables, write_folder
+from measured_home import MeasuredHome
+from migrations_server import DurableServer, fill_ledger, grouped, small, tables, write_folder
 
 from mosaic_gateway.migrations import Bundle, migrate
 from mosaic_gateway.migrations.events import Event, StatementApplied
+from mosaic_gateway.migrations.executor import LARGEST
 from mosaic_gateway.migrations.failure import StatementFailedError
+from mosaic_gateway.migrations.wire import send
 
 INTEROP = Path(__file__).parents[1] / "interop"
 LIMIT = 300  # seconds
@@ -45,10 +48,12 @@ def measure(scratch: Path, rounds: int) -> list[Line]:
     with server.running():
         return [
             contest.many(many, rounds),
+            contest.groups(many, write_folder(directory / "groups", MANY, grouped), rounds),
             *_many_in_memory(many, rounds),
             *contest.nothing(write_folder(directory / "huge", HUGE, small), rounds),
             contest.failure(write_folder(directory / "broken", MANY, _one_broken), rounds),
             contest.memory(directory / "huge"),
+            contest.start(many, rounds),
         ]
 
 
@@ -83,18 +88,42 @@ class Contest:
 
     def many(self, folder: Path, rounds: int) -> Line:
         """Measure all migrations on an empty database."""
-        contenders = {"runner": self._runner, "drizzle": self._drizzle, "psql": self._psql}
+        contenders = {"runner": self._runner, "floor": self._floor, "drizzle": self._drizzle, "psql": self._psql}
         times = self._rounds("many", {k: c for k, c in contenders.items() if k != "drizzle" or self.modules},
                              lambda run: run(folder, self.server.create_database()), rounds)  # fmt: skip
-        value = f"{_median(times['runner'])} s"
+        value = f"{_median(times['runner'])} s = {_ratio(times, 'floor')} × the floor ({_median(times['floor'])} s)"
         if self.modules:
-            value += f" = {_ratio(times, 'drizzle')} × drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
+            value += f", {_ratio(times, 'drizzle')} × drizzle-orm 0.45 ({_median(times['drizzle'])} s)"
         value += f", {_ratio(times, 'psql')} × `psql -1 -f` ({_median(times['psql'])} s)"
         return (
-            f"{MANY:,} migrations × 3 statements, each exact, fsync on",
+            f"{MANY:,} migrations × 3 statements, each exact, fsync on; floor: the SQL alone, each statement committed",
             value,
-            "≤ 0.5 × drizzle-orm, ≤ 1.0 × psql",
+            "≤ 1.2 × the floor, ≤ 0.5 × drizzle-orm, ≤ 1.0 × psql",
         )
+
+    def groups(self, single: Path, together: Path, rounds: int) -> Line:
+        """Measure the same with a group in each migration."""
+        contenders: dict[str, Run] = {
+            "runner": lambda _folder, database: self._runner(together, database),
+            "single": self._runner,
+            "floor": self._floor,
+        }
+        times = self._rounds("groups", contenders, lambda run: run(single, self.server.create_database()), rounds)
+        value = f"{_median(times['runner'])} s = {_ratio(times, 'single')} × the line above in the same rounds"
+        value += f" ({_median(times['single'])} s), {_ratio(times, 'floor')} × the floor ({_median(times['floor'])} s)"
+        return "… with the three statements of each migration in one transaction", value, "≤ 1.0 ×"
+
+    def start(self, folder: Path, rounds: int) -> Line:
+        """Measure the whole process of ``storage migrate`` with nothing to do."""
+        database = self.server.create_database()
+        with self.server.connect(database) as connection:
+            fill_ledger(connection, folder, MANY)
+        words = MeasuredHome.command(
+            "storage", "migrate", "--from", str(folder), "--database-url", self.server.conninfo(database)
+        )
+        call: Run = lambda _folder, _database: _timed(words)  # noqa: E731 - a contender
+        times = self._rounds("start", {"command": call}, lambda run: run(folder, database), rounds)
+        return f"`storage migrate` with nothing to do, {MANY:,} applied", f"{_median(times['command'])} s", "≤ 0.25 s"
 
     def nothing(self, folder: Path, rounds: int) -> list[Line]:
         """Measure runs without pending migrations: the check alone, and with reading all files."""
@@ -183,6 +212,24 @@ class Contest:
             raise RuntimeError("progress was not reported")
         return seconds
 
+    def _floor(self, folder: Path, database: str) -> float:
+        """Send the statements alone, as many in a message as the runner sends, and flush once a message."""
+        texts = [
+            statement.sql.rstrip(";") for m in Bundle.from_directory(folder).migrations for statement in m.statements
+        ]
+        end = "SET LOCAL synchronous_commit = on;COMMIT;"
+        messages = [
+            "".join(f"BEGIN;{text};COMMIT;" for text in texts[at : at + LARGEST]).removesuffix("COMMIT;") + end
+            for at in range(0, len(texts), LARGEST)
+        ]
+        with self.server.connect(database) as connection:
+            connection.execute("SET synchronous_commit = off")
+            start = time.perf_counter()
+            for message in messages:
+                if (error := send(connection, message).error) is not None:
+                    raise RuntimeError(error.message)
+            return time.perf_counter() - start
+
     def _check(self, folder: Path, database: str) -> float:
         bundle = Bundle.from_directory(folder)
         with self.server.connect(database) as connection:
@@ -212,6 +259,12 @@ class Contest:
             [self.server.bindir / "psql", *options, "-f", folder.with_suffix(".psql")], check=True, timeout=LIMIT
         )
         return time.perf_counter() - start
+
+
+def _timed(words: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=LIMIT)
+    return time.perf_counter() - start
 
 
 Run = Callable[[Path, str], float]

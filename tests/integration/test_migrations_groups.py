@@ -153,12 +153,16 @@ EFFECTS: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
 }  # fmt: skip
 
 
+#: Those that also change the session: PGlite's is shared, so that there the run must be alone.
+NEEDS_SESSION = {"on commit delete rows", "read only"}
+
+
 @pytest.mark.parametrize("name", EFFECTS)
 def test_effect(connection: Connection, name: str) -> None:
     """A construct has the effect that it has in the transaction in which its author ran the file."""
     chunks, expected = EFFECTS[name]
     bundle = bundle_of((TABLE,), chunks, (SHOW.format("'after'"),))
-    assert migrate(bundle, connection).applied == ("m0", "m1", "m2")
+    assert migrate(bundle, connection, alone=name in NEEDS_SESSION).applied == ("m0", "m1", "m2")
     assert rows(connection)[:-1] == expected
     assert rows(connection)[-1][1] == "after"
     assert read_plan(connection, bundle).up_to_date
@@ -230,6 +234,32 @@ def test_a_constraint_that_fails_at_commit_rolls_back_the_group(connection: Conn
         migrate(bundle_of((TABLE,), deferred), connection)
     assert (failed.value.failure.number, failed.value.failure.first) == (4, 2)
     assert one(connection, "SELECT count(*) FROM u") == 0
+
+
+CHILD = "CREATE TABLE u (n integer REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
+
+
+def test_a_deferred_constraint_is_checked_at_the_end_of_the_file(connection: Connection) -> None:
+    """A row that its successor makes valid is committed together with it, and only from there on."""
+    chunks = ("ALTER TYPE m ADD VALUE 'b'", "INSERT INTO u VALUES (1)", "INSERT INTO t VALUES (1, 'b'::m)", "SELECT 1")
+    bundle = bundle_of((TABLE, CHILD, "CREATE TYPE m AS ENUM ('a')"), chunks, (SHOW.format("'after'"),))
+    events: list[Event] = []
+    assert migrate(bundle, connection, on_event=events.append).applied == ("m0", "m1", "m2")
+    assert rows(connection) == [(1, "b"), (2, "after")]
+    assert one(connection, "SELECT count(*) FROM u") == 1
+    applied = [(event.tag, event.number) for event in events if isinstance(event, StatementApplied)]
+    assert applied == [("m0", 1), ("m0", 2), ("m0", 3), *(("m1", n) for n in range(1, 5)), ("m2", 1)]
+
+
+@pytest.mark.parametrize("rest", ["SELECT 1", "COMMIT", "CREATE INDEX CONCURRENTLY i ON t (s)"])
+def test_a_deferred_constraint_that_stays_violated(connection: Connection, rest: str) -> None:
+    """The statement that violates it is named, and nothing of it or after it is applied."""
+    chunks = ("INSERT INTO t VALUES (7)", "INSERT INTO u VALUES (1)", rest, "INSERT INTO t VALUES (8)")
+    for _ in range(2):
+        with pytest.raises(StatementFailedError, match="23503") as failed:
+            migrate(bundle_of((TABLE, CHILD), chunks), connection)
+        assert failed.value.failure.number == 2
+        assert rows(connection) == [(7, None)]
 
 
 REFUSED = [
@@ -358,6 +388,7 @@ def test_a_failed_group_is_resolved_as_a_whole(connection: Connection) -> None:
     assert read_plan(connection, bundle).up_to_date
 
 
+@not_on_pglite("refused unless the runner is alone: test_pglite_session.py")
 def test_settings_of_a_transaction_are_not_restored(connection: Connection, database: str) -> None:
     """A later run finds the settings that the session had after the group's COMMIT."""
     state = "concat_ws(' ', current_setting('search_path'), current_setting('my.flag'), current_setting('TimeZone'))"

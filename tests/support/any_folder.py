@@ -105,6 +105,7 @@ IN_TRANSACTION = [
     ("!DO $$ BEGIN SET LOCAL my.x = '{n}'; END $$", SETTING),
     ("!DO $$ BEGIN PERFORM set_config('search_path', 's', true); END $$", TABLE),
     ("!SET CONSTRAINTS ALL DEFERRED", CHILD, PARENT),
+    ("!INSERT INTO public.late VALUES ({n})", PARENT),
     ("!LOCK TABLE public.a IN ACCESS EXCLUSIVE MODE", SAY, SAY),
     ("!LOCK public.a", SAY),
     ("!SAVEPOINT p{n}", SAY, "!RELEASE SAVEPOINT p{n}", SAY),
@@ -155,7 +156,6 @@ OUTSIDE = [
 FAILING = [
     ("INSERT INTO nowhere VALUES (1)",),
     (f"{SAY};\nSELECT 1 / 0",),
-    ("INSERT INTO public.late VALUES ({n})", PARENT),
     ("SELEC 1",),
 ]
 BEFORE = st.sampled_from([

@@ -22,7 +22,7 @@ from mosaic_gateway.migrations.failure import UndecidedError
 LIMIT = 30.0  # seconds
 #: A procedure or block that commits by itself may have taken effect in part when its runner is killed.
 UNDECIDABLE = {"06-call-procedure-that-commits", "28-do-block-that-commits"}
-#: Each kind of nontransactional statement, ordinary ones in between, settings, and an empty file.
+#: Each kind of nontransactional statement, ordinary ones in between, settings, an empty file, and groups.
 FILES = [
     ("CREATE TABLE t (a integer, b integer)", "INSERT INTO t VALUES (1, 1)"),
     ("CREATE INDEX CONCURRENTLY t_a ON t (a)", "INSERT INTO t VALUES (2, 2)", "CREATE INDEX CONCURRENTLY ON t (b)"),
@@ -34,7 +34,14 @@ FILES = [
     ("CREATE TABLE p (n integer) PARTITION BY RANGE (n)",
      "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)",
      "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY"),
-    ("INSERT INTO t VALUES (4, 4)",),
+    ("INSERT INTO t VALUES (4, 4)", "SET LOCAL search_path = s", "CREATE TABLE grouped (n integer)",
+     "INSERT INTO grouped SELECT count(*) FROM public.t"),
+    ("BEGIN; INSERT INTO t VALUES (5, 5)", "UPDATE t SET b = b + 1", "COMMIT", "CREATE INDEX CONCURRENTLY ON t (b)",
+     "CREATE TEMP TABLE plan (n integer) ON COMMIT DROP; BEGIN; INSERT INTO t VALUES (6, 6)", "UPDATE t SET b = b + 1"),
+    ("SET my.flag = 'x'", "START TRANSACTION; SET LOCAL search_path = s; SET my.other = 'y'; COMMIT",
+     "INSERT INTO t SELECT length(current_setting('my.flag') || current_setting('my.other')), 7",
+     "VACUUM t", "CREATE TABLE late (n integer)"),
+    ("INSERT INTO t VALUES (8, 8)",),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Theory of operation. Plain groups are sent together in one message (`script`), a
 comment open is sent alone. After an error the open transaction of the message is rolled back; the results
 received so far show which statements it committed; the SQLSTATE decides how to proceed::
 
+    23… at COMMIT                  a deferred constraint: run it and the rest of the file as one group, once
     22012 at the compare-and-set   another runner changed the progress row: plan again
     25001, 2D000                   it cannot run in a transaction block: intent → statement → done
     55P03, 40P01, 40001            it could not get a lock: pause and retry, up to `ATTEMPTS` times
@@ -18,9 +19,9 @@ neither the lock nor the progress table; the run then plans again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -40,6 +41,7 @@ from mosaic_gateway.migrations.failure import (
     describe,
     pause,
 )
+from mosaic_gateway.migrations.groups import DEFERRED, conflict_in, divide
 from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
 from mosaic_gateway.migrations.nontransactional import runner
 from mosaic_gateway.migrations.nontransactional.statements import Verdict
@@ -60,16 +62,29 @@ from mosaic_gateway.migrations.session_settings import local_settings
 from mosaic_gateway.migrations.statement_traits import traits_of
 from mosaic_gateway.migrations.wire import ServerError, ServerReply, send
 
-__all__ = ["Executor", "FencedError"]
+__all__ = ["Executor", "FencedError", "RunMemory"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
 NOT_IN_TRANSACTION = {"25001", "2D000"}  # active_sql_transaction, invalid_transaction_termination
+AT_COMMIT = {"23", "P0"}  # integrity constraint violation, PL/pgSQL error: classes that a deferred trigger raises
 UNPARSABLE = {"22", "54"}  # data exception, program limit exceeded: classes raised before the text can be parsed
 TARGET = 0.2  # seconds that one message may take: progress is reported, and WAL flushed, once per message
 SMALLEST, LARGEST = 4, 288  # statements in one message
+
+
+@dataclass(slots=True)
+class RunMemory:
+    """What a run remembers from one plan to the next.
+
+    ``finished``: the tags whose ledger rows are committed, in order. ``deferring``: by tag, the number of a statement
+    that violated a deferred constraint (`groups.divide`).
+    """
+
+    finished: list[str] = field(default_factory=list)
+    deferring: dict[str, int] = field(default_factory=dict)
 
 
 class Executor:
@@ -82,12 +97,12 @@ class Executor:
         *,
         statement_lock_timeout: float,
         ledger_rows: int,
-        finished: list[str],
+        memory: RunMemory,
         reacquire_lock: Callable[[], None],
         pooled: bool,
         on_event: Callable[[Event], None],
     ) -> None:
-        """Tags are appended to the caller's list *finished* as their ledger rows are committed.
+        """Nothing is run yet.
 
         *ledger_rows* is the number of rows before the plan was computed. *reacquire_lock* acquires the migration lock
         again if the session lost it. *pooled*: the session is shared with other clients.
@@ -97,7 +112,8 @@ class Executor:
         self._lock_timeout = f"{int(statement_lock_timeout * 1000)}ms"
         self._reacquire_lock = reacquire_lock
         self._pooled = pooled
-        self._emitter = EventEmitter(bundle.name, finished, on_event)
+        self._deferring = memory.deferring
+        self._emitter = EventEmitter(bundle.name, memory.finished, on_event)
         self._record = ledger.recorder(connection, bundle.ledger)
         self._template = self._transaction_template()
         self._baseline: Mapping[str, str] = {}
@@ -141,7 +157,7 @@ class Executor:
         plain: list[GroupTask] = []
         for planned in plan.pending:
             if self._is_plain(planned):
-                plain += remaining_tasks(planned)
+                plain += self._tasks(planned)
                 if sum(map(_statements, plain)) >= self._size:
                     self._run_plain(plain)
                     plain = []
@@ -158,6 +174,9 @@ class Executor:
         if planned.progress is not None and (planned.progress.intent is not None or planned.progress.session):
             return False
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
+
+    def _tasks(self, planned: PlannedMigration) -> Iterator[GroupTask]:
+        return remaining_tasks(planned, deferring=self._deferring.get(planned.migration.tag))
 
     def _run_plain(self, work: list[GroupTask]) -> None:
         """Run plain groups in messages whose size adapts to the speed of the previous ones."""
@@ -235,7 +254,24 @@ class Executor:
         if place is not None and 0 <= index < len(statements):
             raise self._failed(remaining[0], statements[index], error, place[1])
         running = remaining[0].statement_of(reply.since_step)
-        raise self._failed(remaining[0], running or statements[0 if in_step else -1], error, None)
+        if running is None and not in_step:
+            self._defer(remaining[0], error)
+        deferred = remaining[0].group.cause is not None and remaining[0].group.cause.name == DEFERRED
+        raise self._failed(remaining[0], running or statements[0 if in_step or deferred else -1], error, None)
+
+    def _defer(self, item: GroupTask, error: ServerError) -> None:
+        """Have the rest of the file run as one group if *item* failed only when it was committed.
+
+        Raises `FencedError` then: the plan is computed again.
+        """
+        statements = item.migration.statements
+        if item.group.cause is not None or item.last or error.sqlstate[:2] not in AT_COMMIT:
+            return
+        groups = divide(statements, deferring=item.group.first)
+        group = next(group for group in groups if group.last >= item.group.first)
+        if len(group.statements) > 1 and conflict_in(group, followed=group is not groups[-1]) is None:
+            self._deferring[item.migration.tag] = item.group.first
+            raise FencedError
 
     def _failed(
         self, item: GroupTask, statement: Statement, error: ServerError, position: int | None, *, outside: bool = False
@@ -263,7 +299,7 @@ class Executor:
             rest = self._resume(planned)
             if rest is not None and not rest.migration.statements[rest.start :]:
                 self._record_alone(rest)
-            for item in remaining_tasks(rest) if rest is not None else ():
+            for item in self._tasks(rest) if rest is not None else ():
                 role = self._role() if item.captures else None
                 self._run_batch([item if role is None else replace(item, role=role)])
                 if item.captures:

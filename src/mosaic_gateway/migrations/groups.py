@@ -5,6 +5,7 @@ Theory of operation. Each chunk is a group of its own unless SQL itself needs on
     BEGIN                      begins a group, or is the warning that it is in PostgreSQL if one is open
     SET LOCAL, LOCK, …         begins a group if none is open (`transaction_scope`)
     FETCH, COPY … FREEZE       begins the group at the earlier chunk that it may need
+    a deferred constraint      begins a group when the chunk violated it at its own COMMIT (`divide`, *deferring*)
     COMMIT                     ends the group, with AND CHAIN another one with the same modes begins
     end of the file            ends the group
 
@@ -16,7 +17,7 @@ text that is sent; the runner's own BEGIN and COMMIT, with the modes of the file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -27,11 +28,13 @@ from mosaic_gateway.migrations.side_effects import is_word
 from mosaic_gateway.migrations.statement_traits import StatementTraits, traits_of
 from mosaic_gateway.migrations.transaction_control import NO_MODES, Construct, TransactionModes
 
-__all__ = ["Cause", "Conflict", "Group", "conflict_in", "divide", "group_around"]
+__all__ = ["DEFERRED", "Cause", "Conflict", "Group", "conflict_in", "divide", "group_around"]
 
 READ_ONLY = re.compile(r"\bread\s+only\b|transaction_read_only", re.IGNORECASE)
-WITH_HOLD = re.compile(r"\bwith\s+hold\b", re.IGNORECASE)
+DECLARED = re.compile(r'\bdeclare\s+"?([\w$]+)"?\s[^;]*?\bcursor\b', re.IGNORECASE)
+WORD = re.compile(r"[\w$]+")
 VALUE = re.compile(r"\bvalue\b", re.IGNORECASE)
+DEFERRED = "a deferred constraint"
 #: Settings by which the server reads the text of later statements, all of which are in one message here.
 READING = ("standard_conforming_strings", "backslash_quote", "client_encoding")
 
@@ -53,7 +56,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Statements that share one transaction, their ``texts`` as they are sent, and the number of commands in each.
+    """Statements that share one transaction, ``texts`` as they are sent, the number of commands in each, and traits.
 
     ``cause``: why they need one transaction, None for a statement that runs as it is. ``modes`` are those of the
     transaction.
@@ -62,6 +65,7 @@ class Group:
     statements: tuple[Statement, ...]
     texts: tuple[str, ...]
     commands: tuple[int, ...]
+    traits: tuple[StatementTraits, ...]
     cause: Cause | None = None
     modes: TransactionModes = NO_MODES
 
@@ -74,11 +78,6 @@ class Group:
     def last(self) -> int:
         """Number of the last statement."""
         return self.statements[-1].number
-
-    @property
-    def traits(self) -> Iterator[StatementTraits]:
-        """The traits of its statements."""
-        return (traits_of(statement.sql) for statement in self.statements)
 
     @property
     def may_be_read_only(self) -> bool:
@@ -101,10 +100,14 @@ class Conflict:
     reason: str
 
 
-def divide(statements: Sequence[Statement]) -> tuple[Group, ...]:
-    """Return the groups of a migration with *statements*."""
+def divide(statements: Sequence[Statement], *, deferring: int | None = None) -> tuple[Group, ...]:
+    """Return the groups of a migration with *statements*.
+
+    *deferring* is the number of a statement that violated a deferred constraint when it was committed alone: a later
+    one may repair that, so it begins a group too.
+    """
     traits = [traits_of(statement.sql) for statement in statements]
-    openers = _openers(statements, traits)
+    openers = _openers(statements, traits, deferring)
     groups: list[Group] = []
     start = 0
     cause: Cause | None = None
@@ -148,22 +151,27 @@ def _needs(cause: Cause) -> str:
     return f"{cause.name} (statement {cause.number}, line {cause.line}) needs one with all that follows it"
 
 
-def _openers(statements: Sequence[Statement], traits: Sequence[StatementTraits]) -> Mapping[int, Construct]:
+def _openers(
+    statements: Sequence[Statement], traits: Sequence[StatementTraits], deferring: int | None
+) -> Mapping[int, Construct]:
     """Return the constructs that begin a group if none is open, by the index of the statement at which it begins."""
     openers: dict[int, Construct] = {}
-    begin, autocommit, held = 0, False, False
+    begin, autocommit = 0, False
+    cursors: set[str] = set()
     for index, trait in enumerate(traits):
         if trait.begins is not None:
             autocommit = False
         if not autocommit:
             if trait.scope is not None:
                 openers[index] = trait.scope
-            elif trait.earlier is not None and not held:
+            elif index + 1 == deferring:
+                openers[index] = Construct(DEFERRED, 0)
+            elif trait.earlier is not None:
                 whole = trait.earlier.name == "COPY FREEZE"
                 at = next((i for i in range(begin, index) if whole or traits[i].captures), None)
-                if at is not None:
+                if at is not None and (whole or cursors.isdisjoint(WORD.findall(statements[index].sql.lower()))):
                     openers[at] = Construct(trait.earlier.name, 0)
-        held = held or WITH_HOLD.search(statements[index].sql) is not None
+        cursors |= {name.lower() for name in DECLARED.findall(statements[index].sql)}
         if trait.ends is not None:
             begin, autocommit = index + 1, not trait.ends.chain
     return openers
@@ -189,7 +197,14 @@ def _group(
         leading = leading and not trait.queries
         texts.append(_blanked(statement.sql, spans))
         commands.append(count)
-    return Group(statements=tuple(statements), texts=tuple(texts), commands=tuple(commands), cause=cause, modes=modes)
+    return Group(
+        statements=tuple(statements),
+        texts=tuple(texts),
+        commands=tuple(commands),
+        traits=tuple(traits),
+        cause=cause,
+        modes=modes,
+    )
 
 
 def _blanked(sql: str, spans: Sequence[tuple[int, int]]) -> str:

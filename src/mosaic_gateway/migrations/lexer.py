@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Lexed", "Token", "lex"]
 
@@ -20,14 +21,16 @@ LINE_COMMENT = re.compile(r"--[^\n\r]*")
 NUMBER = re.compile(r"\d[\w.]*")
 #: Prefixes of string constants: only E'…' has backslash escapes; B'…', X'…', N'…' and U&'…' do not.
 ESCAPED = {"e"}
+#: Words that begin or end a block of statements in the body of an SQL function.
+BLOCK_WORDS = {"atomic", "case", "end"}
 PREFIXES = {"e", "b", "x", "n"}
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word (in lower case), a quoted identifier, a string constant, or a single other character.
 
-    ``kind`` is ``word``, ``name``, ``text`` or ``other`` respectively; ``text`` is the value without quotes.
+    ``kind`` is ``word``, ``name``, ``text`` or ``other`` respectively; ``text`` is the value without quotes. A named
+    tuple, because it is created for every word of a bundle, several times as fast as a dataclass.
     """
 
     kind: str
@@ -55,19 +58,22 @@ class Lexed:
         current: list[Token] = []
         depth = atomic = 0
         for index, token in enumerate(self.tokens):
-            if token.kind == "other" and token.text in "([":
-                depth += 1
-            elif token.kind == "other" and token.text in ")]":
-                depth -= 1
-            elif _begins_atomic(self.tokens, index) or (atomic and token == Token("word", "case", token.position)):
-                atomic += 1
-            elif atomic and token == Token("word", "end", token.position):
-                atomic -= 1
-            if token.kind == "other" and token.text == ";" and depth <= 0 and not atomic:
-                segments.append((tuple(current), token.position))
-                current = []
-            else:
-                current.append(token)
+            kind, text, position = token
+            if kind == "other":
+                if text == ";" and depth <= 0 and not atomic:
+                    segments.append((tuple(current), position))
+                    current = []
+                    continue
+                if text in "([":
+                    depth += 1
+                elif text in ")]":
+                    depth -= 1
+            elif kind == "word" and text in BLOCK_WORDS:
+                if _begins_atomic(self.tokens, index) or (atomic and text == "case"):
+                    atomic += 1
+                elif atomic and text == "end":
+                    atomic -= 1
+            current.append(token)
         segments.append((tuple(current), None))
         return tuple(segment for segment in segments if segment[0])
 
@@ -105,17 +111,19 @@ class _Scanner:
 
     def _next(self) -> Token | None:  # noqa: PLR0911 - one return for each kind of token
         sql, start = self._sql, self._position
-        for pattern in (SPACE, LINE_COMMENT):
-            if match := pattern.match(sql, start):
-                self._position = match.end()
-                return None
+        if match := SPACE.match(sql, start):
+            self._position = match.end()
+            return None
+        if match := WORD.match(sql, start):  # before the others, which its first letter excludes: most tokens are words
+            return self._word(match, start)
+        if match := LINE_COMMENT.match(sql, start):
+            self._position = match.end()
+            return None
         if sql.startswith("/*", start):
             self._block_comment()
             return None
         if match := DOLLAR_QUOTE.match(sql, start):
             return self._until(match[0], match.end(), "text", start)
-        if match := WORD.match(sql, start):
-            return self._word(match, start)
         if sql[start] == "'":
             return self._quoted("'", start + 1, "text", start, escapes=False)
         if sql[start] == '"':

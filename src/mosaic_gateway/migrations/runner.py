@@ -38,7 +38,7 @@ from mosaic_gateway.migrations import (
     session_state,
 )
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.executor import Executor, FencedError
+from mosaic_gateway.migrations.executor import Executor, FencedError, RunMemory
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
@@ -205,7 +205,8 @@ class _Run:
         self.emit = on_event
         self._reacquire_lock: Callable[[], None] = lambda: None
         self._pooled = False
-        self.finished: list[str] = []
+        self._memory = RunMemory()
+        self.finished = self._memory.finished
         self.already_applied = 0
 
     def run(self, lock_timeout: float) -> MigrationReport:
@@ -292,7 +293,7 @@ class _Run:
             self._connection,
             statement_lock_timeout=self._statement_lock_timeout,
             ledger_rows=rows,
-            finished=self.finished,
+            memory=self._memory,
             reacquire_lock=self._reacquire_lock,
             pooled=self._pooled,
             on_event=self.emit,

@@ -120,13 +120,13 @@ class TransactionTemplate:
     capture: Callable[[GroupTask], str]
 
 
-def remaining_tasks(planned: PlannedMigration) -> Iterator[GroupTask]:
-    """Yield the groups of *planned* that are left to run."""
+def remaining_tasks(planned: PlannedMigration, *, deferring: int | None = None) -> Iterator[GroupTask]:
+    """Yield the groups of *planned* that are left to run; *deferring* as in `groups.divide`."""
     migration = planned.migration
     hashes = prefix_hashes(migration.statements)
     digests = statement_digests(migration.statements)
     captures = False
-    for group in divide(migration.statements):
+    for group in divide(migration.statements, deferring=deferring):
         captures = captures or any(traits.captures for traits in group.traits)
         if group.first > planned.start:
             yield GroupTask(

@@ -7,7 +7,6 @@ chunks share one transaction (`groups`). That a statement cannot run in a transa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +32,7 @@ from mosaic_gateway.migrations.transaction_control import (
     set_transaction_modes,
 )
 from mosaic_gateway.migrations.transaction_scope import (
+    SCOPING_FUNCTIONS,
     block_tokens,
     config_calls,
     needs_earlier,
@@ -46,12 +46,11 @@ __all__ = ["AUTHORIZATION", "StatementTraits", "first_words", "is_word", "only_s
 Tokens = tuple[Token, ...]
 CACHE = 4096
 #: Words of which a chunk contains at least one if it has a trait that few chunks have.
-RARE = re.compile(
-    r"(?:\b|_)(?:local|transaction|constraints|lock|savepoint|release|rollback|abort|prepare|commit|declare|fetch|move"
-    r"|close|copy|current|for|do|set_config|lo_open|export_snapshot|authorization|concurrently|vacuum|reindex|system"
-    r"|database|tablespace|subscription|cluster|discard)",
-    re.IGNORECASE,
-)
+RARE = SCOPING_FUNCTIONS | {
+    "local", "transaction", "constraints", "lock", "savepoint", "release", "rollback", "abort", "prepare", "commit",
+    "declare", "fetch", "move", "close", "copy", "current", "for", "do", "set_config", "authorization", "concurrently",
+    "vacuum", "reindex", "system", "database", "tablespace", "subscription", "cluster", "discard",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def traits_of(sql: str) -> StatementTraits:
     inner = segments[begins is not None : len(segments) - (ends is not None)]
     modes, leading = _leading_modes(inner)
     sets = any(map(sets_session, statements)) or _configures_session(sql, statements)
-    searched = statements if RARE.search(sql) else []
+    searched = statements if any(token.text in RARE for token in lexed.tokens) else []
     return StatementTraits(
         closed=lexed.closed,
         refused=_first(refused_control, searched),

@@ -29,6 +29,7 @@ __all__ = [
 Tokens = tuple[Token, ...]
 #: Refused: another session user may lack the privilege to write progress and ledger.
 AUTHORIZATION = "set session authorization"
+FIRST_WORDS = {"begin", "start", "commit", "end", "rollback", "set"}
 NOISE = ("work", "transaction")
 #: What a chunk contains at least if it has to be divided.
 MAY_CONTROL = re.compile(r"\b(?:begin|start|commit|end)\b", re.IGNORECASE)
@@ -159,7 +160,7 @@ def _rolls_back_to(statement: Tokens) -> bool:
 
 def _words(statement: Tokens) -> tuple[str, ...] | None:
     """Return the words of *statement* with its commas, None if it contains anything else."""
-    if any(token.kind != "word" and token.text != "," for token in statement):
+    if statement[0].text not in FIRST_WORDS or any(token.kind != "word" and token.text != "," for token in statement):
         return None
     return tuple(token.text for token in statement)
 

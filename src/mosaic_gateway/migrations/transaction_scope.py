@@ -21,6 +21,7 @@ from mosaic_gateway.migrations.side_effects import (
 )
 
 __all__ = [
+    "SCOPING_FUNCTIONS",
     "ConfigCall",
     "block_tokens",
     "config_calls",
@@ -33,7 +34,7 @@ __all__ = [
 Tokens = tuple[Token, ...]
 
 #: Functions whose effect ends with the transaction.
-FUNCTIONS = frozenset({
+SCOPING_FUNCTIONS = frozenset({
     "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_try_advisory_xact_lock",
     "pg_try_advisory_xact_lock_shared", "lo_open", "pg_export_snapshot",
 })  # fmt: skip
@@ -177,7 +178,7 @@ def _locks_rows(statement: Tokens) -> str | None:
 
 def _call(tokens: Tokens) -> str | None:
     for index, token in enumerate(tokens[:-1]):
-        if token.kind in {"word", "name"} and token.text in FUNCTIONS and tokens[index + 1].text == "(":
+        if token.kind in {"word", "name"} and token.text in SCOPING_FUNCTIONS and tokens[index + 1].text == "(":
             return token.text
     return "set_config(…, true)" if any(call.local is not False for call in config_calls(tokens)) else None
 

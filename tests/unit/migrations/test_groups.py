@@ -29,6 +29,8 @@ FILES = [
     (f"COMMIT;{CUT}{LOCAL}{CUT}BEGIN;{A}{CUT}{B}", ["1", "2", "3 4"], [2]),
     (f"{A}{CUT}SELECT open();{CUT}{B}{CUT}FETCH ALL FROM c;", ["1", "2 3 4"], [1]),
     (f"DECLARE c CURSOR WITH HOLD FOR SELECT 1;{CUT}{B}{CUT}FETCH ALL FROM c;", ["1", "2", "3"], []),
+    (f"SELECT open();{CUT}DECLARE c CURSOR FOR SELECT 1;{CUT}FETCH c;{CUT}CLOSE c;", ["1", "2 3 4"], [1]),
+    (f"SELECT open();{CUT}DECLARE c CURSOR FOR SELECT 1;{CUT}FETCH other;", ["1 2 3"], [0]),
     (f"{A}{CUT}{B}{CUT}COPY a FROM '/f' (FREEZE);{CUT}{C}", ["1 2 3 4"], [0]),
     (f"{A}{CUT}SELECT f();{CUT}DELETE FROM a WHERE CURRENT OF c;", ["1", "2 3"], [1]),
     (f"-- BEGIN\nSELECT 'COMMIT;' \"end\" -- COMMIT;{CUT}{B}", ["1", "2"], []),
