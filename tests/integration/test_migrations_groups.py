@@ -395,7 +395,6 @@ def test_settings_of_a_transaction_are_not_restored(connection: Connection, data
     chunks = (
         "SET search_path = pg_catalog, public",
         "BEGIN; SET LOCAL search_path = nowhere; SET LOCAL TIME ZONE 'Asia/Tokyo'; SET my.flag = 'x'; COMMIT",
-        SHOW.format(state),
         "SELECT 1 / (SELECT count(*) FROM public.t WHERE n = 9)",
         SHOW.format(state),
     )

@@ -75,10 +75,11 @@ def capture_sql(work: GroupTask, ledger_key: str, baseline: Mapping[str, str]) -
     others = f"jsonb_strip_nulls(jsonb_build_object('role', current_setting('mosaic.role'){custom}))"
     value = f"({settings}) || {others}"
     if local:
-        listed = f"ARRAY[{', '.join(map(quote_text, local))}]::text[]"
-        entries = f"FROM jsonb_each(session) WHERE key = ANY({listed})"
-        saved = f"(SELECT coalesce(jsonb_object_agg(key, value), '{{}}') {entries})"
-        value = f"(({value}) - {listed}) || {saved}"
+        # The server spells some names with capitals: TimeZone, DateStyle.
+        is_local = f"lower(key) = ANY(ARRAY[{', '.join(map(quote_text, local))}]::text[])"
+        entries = f"SELECT * FROM jsonb_each({value}) WHERE NOT {is_local}"
+        entries += f" UNION ALL SELECT * FROM jsonb_each(session) WHERE {is_local}"
+        value = f"(SELECT coalesce(jsonb_object_agg(key, value), '{{}}') FROM ({entries}) AS entries)"
     row = f"ledger = {quote_text(ledger_key)} AND tag = {quote_text(work.migration.tag)}"
     return (
         "SELECT set_config('mosaic.role', current_setting('role'), true); SET LOCAL ROLE NONE;"
