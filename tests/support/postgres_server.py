@@ -91,7 +91,7 @@ class PostgresServer:
         """Create a database with a new name and return the name.
 
         A suite that needs a schema in many databases creates one and passes it as *template*, to which no session
-        may be connected then. Databases are not dropped, because the whole server is removed.
+        may be connected then. Most databases are not dropped, because the whole server is removed.
         """
         name = f"{prefix}_{next(self._numbers)}"
         with self.connect() as connection:
@@ -99,6 +99,12 @@ class PostgresServer:
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
         return name
+
+    def drop_database(self, conninfo: str) -> None:
+        """Drop the database of *conninfo*, for suites that need so many that they would fill the memory."""
+        name = psycopg.conninfo.conninfo_to_dict(conninfo)["dbname"]
+        with self.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(name))))
 
 
 class RunServer(Protocol):

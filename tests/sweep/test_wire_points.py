@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,14 +78,16 @@ class Killing:
         assert self.fork_server.start(self.wire.conninfo(self.fresh()), self.bundle).wait().error is None
         return [message.number for message in self.wire.seen if message.boundary]
 
-    def kill_at(self, point: int) -> str:
-        """Kill a runner at the message *point* and return the conninfo of its database."""
+    @contextmanager
+    def killed_at(self, point: int) -> Iterator[str]:
+        """Kill a runner at the message *point*; the conninfo of its database is valid in the block."""
         conninfo = self.fresh()
         self.wire.rearm(lambda message: message.number == point)
         runner = self.fork_server.start(self.wire.conninfo(conninfo), self.bundle)
         assert self.wire.frozen.wait(LIMIT), f"message {point} did not come"
         assert runner.kill().killed
-        return conninfo
+        yield conninfo
+        self.server.drop_database(conninfo)
 
 
 @pytest.mark.parametrize("bundle_name", ["packaged", "outside"])
@@ -103,7 +106,8 @@ def test_killed_at_every_message(
     points = killing.points()
     assert len(points) > 60
     for point in points[:: scale.step]:
-        check_final_state(killing.kill_at(point), bundle)
+        with killing.killed_at(point) as conninfo:
+            check_final_state(conninfo, bundle)
 
 
 @each_folder
@@ -120,12 +124,12 @@ def test_real_folders_killed_at_every_message(
     killing = Killing(postgres_server, fork_server, wire, bundle)
     points = killing.points()
     for point in points if scale.step == 1 else [random.choice(points)]:
-        conninfo = killing.kill_at(point)
-        if folder.name in UNDECIDABLE:
-            end = fork_server.start(conninfo, bundle).wait()
-            if end.error == UndecidedError.code:
-                continue
-            assert end.error is None, end.message
-        check_final_state(conninfo, bundle)
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            folder.check(connection)
+        with killing.killed_at(point) as conninfo:
+            if folder.name in UNDECIDABLE:
+                end = fork_server.start(conninfo, bundle).wait()
+                if end.error == UndecidedError.code:
+                    continue
+                assert end.error is None, end.message
+            check_final_state(conninfo, bundle)
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                folder.check(connection)
