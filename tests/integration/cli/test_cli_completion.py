@@ -59,6 +59,8 @@ def test_a_real_shell_completes_verbs_options_and_values(shell: str, command: di
         (["mosaic-gateway", "doctor", "--f"], {"--fix"}),
     ):
         assert expected <= _complete(shell, words, command, tmp_path), words
+
+
 #: Runs the command, then prints the names of all loaded modules on standard error.
 WITH_MODULES = """
 import atexit, runpy, sys
