@@ -63,7 +63,7 @@ def upgrade(home: Home, *, no_backup: bool, dry_run: bool, as_json: bool, **opti
 
         return revert(home, accept_loss=bool(options["accept_loss"]), dry_run=dry_run)
     if options["abort"]:
-        from mosaic_gateway_installer.upgrade.unfinished import abort
+        from mosaic_gateway_installer.upgrade.abort import abort
 
         return abort(home)
     from mosaic_gateway_installer.upgrade import verb as module

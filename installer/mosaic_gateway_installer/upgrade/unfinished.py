@@ -1,24 +1,20 @@
-"""An upgrade that was killed: it is completed, continued or rolled back, by its mark in the home.
-
-``upgrade --abort`` rolls it back on request.
-"""
+"""An upgrade that was killed: it is completed, continued or rolled back, by its mark in the home."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from mosaic_gateway.cli import Outcome, Reporter
+from mosaic_gateway.cli import Reporter
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.control import gateway_process
-from mosaic_gateway.installation import Home, Phase, UpgradeMark, installed, read_mark, remove_mark
+from mosaic_gateway.installation import Home, Phase, UpgradeMark, read_mark, remove_mark
 from mosaic_gateway_installer.backup.hashes import add_missing_hashes
-from mosaic_gateway_installer.backup.stored_backups import backups_of, remove_unfinished_backups
+from mosaic_gateway_installer.backup.stored_backups import backups_of
 from mosaic_gateway_installer.program_copy.home_programs import programs_of
-from mosaic_gateway_installer.session import Recovery, session
 from mosaic_gateway_installer.step import Journal
 from mosaic_gateway_installer.upgrade.rollback import roll_back
 
-__all__ = ["abort", "finish", "resolve", "roll_back_unfinished"]
+__all__ = ["finish", "resolve", "roll_back_unfinished"]
 
 
 def resolve(home: Home, report: Reporter) -> str | None:
@@ -63,24 +59,3 @@ def finish(home: Home, mark: UpgradeMark) -> None:
         gateway_process.start(home)
     else:
         gateway_process.stop(home)
-
-
-def abort(home: Home) -> Outcome:
-    """Roll back an unfinished upgrade of *home*; do nothing if there is none."""
-    installed(home)
-    with session(home, "upgrade", recovery=Recovery.NOTHING) as report:
-        mark = read_mark(home)
-        if mark is None:
-            Journal(home.journal).close()
-            remove_unfinished_backups(home)
-            return Outcome(
-                result={"home": str(home.path), "rolled_back": None}, lines=("There is no unfinished upgrade.",)
-            )
-        if mark.phase is Phase.DONE:
-            finish(home, mark)
-            line = f"The upgrade to {mark.target_version} was already complete."
-            return Outcome(result={"home": str(home.path), "rolled_back": None}, lines=(line,))
-        report.begin(f"Rolling back to version {mark.source_version}")
-        roll_back(home, mark)
-        line = f"Rolled back {home.path} to version {mark.source_version}, with the data from before the upgrade."
-        return Outcome(result={"home": str(home.path), "rolled_back": mark.target_version}, lines=(line,))

@@ -18,51 +18,28 @@ neither the lock nor the progress table; the run then plans again.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
 import psycopg
 
 from mosaic_gateway.hint import command
-from mosaic_gateway.migrations import ledger, progress, session_state
+from mosaic_gateway.migrations import failure, groups, ledger, model, progress, script, session_state, wire
 from mosaic_gateway.migrations.bundle import Bundle
 from mosaic_gateway.migrations.event_emitter import EventEmitter
 from mosaic_gateway.migrations.events import Event
-from mosaic_gateway.migrations.failure import (
-    ATTEMPTS,
-    RETRIED,
-    LedgerAccessError,
-    StatementFailedError,
-    UndecidedError,
-    describe,
-    pause,
-)
-from mosaic_gateway.migrations.groups import DEFERRED, conflict_in, divide
-from mosaic_gateway.migrations.model import LedgerState, Plan, PlannedMigration, ProgressRow, Statement
 from mosaic_gateway.migrations.nontransactional import runner
 from mosaic_gateway.migrations.nontransactional.statements import Verdict
 from mosaic_gateway.migrations.plan import PrefixChangedError, make_plan
 from mosaic_gateway.migrations.pooler import refuse_session_statements
-from mosaic_gateway.migrations.progress import ADVANCE, FencedError
-from mosaic_gateway.migrations.script import (
-    PREPARE,
-    PREPARED,
-    GroupBatch,
-    GroupTask,
-    TransactionTemplate,
-    compose,
-    execute,
-    remaining_tasks,
-)
 from mosaic_gateway.migrations.session_settings import local_settings
 from mosaic_gateway.migrations.statement_traits import traits_of
-from mosaic_gateway.migrations.wire import ServerError, ServerReply, send
 
-__all__ = ["Executor", "FencedError", "RunMemory"]
+__all__ = ["Executor", "RunMemory"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -75,7 +52,7 @@ TARGET = 0.2  # seconds that one message may take: progress is reported, and WAL
 SMALLEST, LARGEST = 4, 288  # statements in one message
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class RunMemory:
     """What a run remembers from one plan to the next.
 
@@ -83,8 +60,8 @@ class RunMemory:
     that violated a deferred constraint (`groups.divide`).
     """
 
-    finished: list[str] = field(default_factory=list)
-    deferring: dict[str, int] = field(default_factory=dict)
+    finished: list[str] = dataclasses.field(default_factory=list)
+    deferring: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Executor:
@@ -120,7 +97,7 @@ class Executor:
         self._size = SMALLEST
         self._foreign_rows = ledger_rows - self._emitter.count
 
-    def run(self, plan: Plan) -> None:
+    def run(self, plan: model.Plan) -> None:
         """Run all of *plan*, then restore the session settings.
 
         Raises `FencedError`, `StatementFailedError`, `UndecidedError` and psycopg.OperationalError.
@@ -138,23 +115,23 @@ class Executor:
             finally:
                 self._unprepare()
 
-    def _transaction_template(self) -> TransactionTemplate:
+    def _transaction_template(self) -> script.TransactionTemplate:
         """Return the SQL around statements. Through a pooler it prepares and sets nothing for the shared session."""
         local = ""
         if self._pooled:
             local = f"{local_settings(self._connection)}SET LOCAL synchronous_commit = off;"
             local += f"SET LOCAL lock_timeout = '{self._lock_timeout}';"
         key = progress.key_of(self._bundle.ledger)
-        return TransactionTemplate(
+        return script.TransactionTemplate(
             ledger_key=key,
             settings=local,
-            advance=progress.advance if self._pooled else execute,
+            advance=progress.advance if self._pooled else script.execute,
             record=self._record,
             capture=lambda item: session_state.capture_sql(item, key, self._baseline),
         )
 
-    def _run_all(self, plan: Plan) -> None:
-        plain: list[GroupTask] = []
+    def _run_all(self, plan: model.Plan) -> None:
+        plain: list[script.GroupTask] = []
         for planned in plan.pending:
             if self._is_plain(planned):
                 plain += self._tasks(planned)
@@ -168,17 +145,17 @@ class Executor:
         self._run_plain(plain)
 
     @staticmethod
-    def _is_plain(planned: PlannedMigration) -> bool:
+    def _is_plain(planned: model.PlannedMigration) -> bool:
         if planned.start_over or not planned.migration.statements[planned.start :]:
             return False
         if planned.progress is not None and (planned.progress.intent is not None or planned.progress.session):
             return False
         return all(traits_of(statement.sql).plain for statement in planned.migration.statements)
 
-    def _tasks(self, planned: PlannedMigration) -> Iterator[GroupTask]:
-        return remaining_tasks(planned, deferring=self._deferring.get(planned.migration.tag))
+    def _tasks(self, planned: model.PlannedMigration) -> Iterator[script.GroupTask]:
+        return script.remaining_tasks(planned, deferring=self._deferring.get(planned.migration.tag))
 
-    def _run_plain(self, work: list[GroupTask]) -> None:
+    def _run_plain(self, work: list[script.GroupTask]) -> None:
         """Run plain groups in messages whose size adapts to the speed of the previous ones."""
         while work:
             self._fence()
@@ -197,39 +174,44 @@ class Executor:
         """Raise `FencedError` if another program, such as drizzle-orm, wrote to the ledger during this run."""
         rows = ledger.count(self._connection, self._bundle.ledger)
         if rows != self._foreign_rows + self._emitter.count:
-            raise FencedError
+            raise progress.FencedError
 
-    def _run_batch(self, batch: Sequence[GroupTask]) -> None:
+    def _run_batch(self, batch: Sequence[script.GroupTask]) -> None:
         remaining = list(batch)
         attempt = 0
         while remaining:
-            script, reply = self._send(remaining)
+            sent, reply = self._send(remaining)
             done = self._emitter.replied(remaining, reply)
             remaining = remaining[done:]
             if reply.error is None:
                 return
             attempt = attempt + 1 if done == 0 else 1
-            remaining = self._handle_error(remaining, script, reply, done, attempt)
+            remaining = self._handle_error(remaining, sent, reply, done, attempt)
 
-    def _send(self, work: Sequence[GroupTask]) -> tuple[GroupBatch, ServerReply]:
+    def _send(self, work: Sequence[script.GroupTask]) -> tuple[script.GroupBatch, wire.ServerReply]:
         self._emitter.sent(work[0], sum(map(_statements, work)))
-        script = compose(work, self._template)
+        sent = script.compose(work, self._template)
         try:
-            reply = send(self._connection, script.text)
+            reply = wire.send(self._connection, sent.text)
         finally:
             session_state.leave_transaction(self._connection)
-        return script, reply
+        return sent, reply
 
     def _handle_error(
-        self, remaining: list[GroupTask], script: GroupBatch, reply: ServerReply, done: int, attempt: int
-    ) -> list[GroupTask]:
+        self,
+        remaining: list[script.GroupTask],
+        sent: script.GroupBatch,
+        reply: wire.ServerReply,
+        done: int,
+        attempt: int,
+    ) -> list[script.GroupTask]:
         """Handle the failure of the first of *remaining*; return the statements that are left to run."""
         error = reply.error
         assert error is not None  # noqa: S101 - only called with one
         in_step = len(reply.steps) == done  # the compare-and-set itself failed, or the message as a whole
         if in_step and error.sqlstate == FENCED:
-            raise FencedError
-        if in_step and error.sqlstate == UNPREPARED and attempt < ATTEMPTS:
+            raise progress.FencedError
+        if in_step and error.sqlstate == UNPREPARED and attempt < failure.ATTEMPTS:
             self._prepare()
             return remaining
         if in_step and done == 0 and len(remaining) > 1:
@@ -240,26 +222,26 @@ class Executor:
         if error.sqlstate in NOT_IN_TRANSACTION and not in_step and remaining[0].group.cause is None:
             self._run_outside(remaining[0])
             return remaining[1:]
-        if error.sqlstate in RETRIED and attempt < ATTEMPTS:
+        if error.sqlstate in failure.RETRIED and attempt < failure.ATTEMPTS:
             self._emitter.retried(remaining[0], error.sqlstate, attempt)
-            pause(attempt)
+            failure.pause(attempt)
             return remaining
-        place = None if error.position is None else script.locate(error.position)
+        place = None if error.position is None else sent.locate(error.position)
         in_record = in_step or (remaining[0].last and reply.since_step == 0)
         if in_record and place is None and error.sqlstate[:2] not in UNPARSABLE:
             raise self._unrecorded(error)
         statements = remaining[0].group.statements
         # The index counts the statements of the message, of which groups at its beginning are done.
-        index = -1 if place is None else place[0] - (len(script.starts) - sum(map(_statements, remaining)))
+        index = -1 if place is None else place[0] - (len(sent.starts) - sum(map(_statements, remaining)))
         if place is not None and 0 <= index < len(statements):
             raise self._failed(remaining[0], statements[index], error, place[1])
         running = remaining[0].statement_of(reply.since_step)
         if running is None and not in_step:
             self._defer(remaining[0], error)
-        deferred = remaining[0].group.cause is not None and remaining[0].group.cause.name == DEFERRED
+        deferred = remaining[0].group.cause is not None and remaining[0].group.cause.name == groups.DEFERRED
         raise self._failed(remaining[0], running or statements[0 if in_step or deferred else -1], error, None)
 
-    def _defer(self, item: GroupTask, error: ServerError) -> None:
+    def _defer(self, item: script.GroupTask, error: wire.ServerError) -> None:
         """Have the rest of the file run as one group if *item* failed only when it was committed.
 
         Raises `FencedError` then: the plan is computed again.
@@ -267,23 +249,29 @@ class Executor:
         statements = item.migration.statements
         if item.group.cause is not None or item.last or error.sqlstate[:2] not in AT_COMMIT:
             return
-        groups = divide(statements, deferring=item.group.first)
-        group = next(group for group in groups if group.last >= item.group.first)
-        if len(group.statements) > 1 and conflict_in(group, followed=group is not groups[-1]) is None:
+        divided = groups.divide(statements, deferring=item.group.first)
+        group = next(group for group in divided if group.last >= item.group.first)
+        if len(group.statements) > 1 and groups.conflict_in(group, followed=group is not divided[-1]) is None:
             self._deferring[item.migration.tag] = item.group.first
-            raise FencedError
+            raise progress.FencedError
 
     def _failed(
-        self, item: GroupTask, statement: Statement, error: ServerError, position: int | None, *, outside: bool = False
-    ) -> StatementFailedError:
-        failure = describe(item.migration, item.group, statement, error, position, outside=outside)
+        self,
+        item: script.GroupTask,
+        statement: model.Statement,
+        error: wire.ServerError,
+        position: int | None,
+        *,
+        outside: bool = False,
+    ) -> failure.StatementFailedError:
+        described = failure.describe(item.migration, item.group, statement, error, position, outside=outside)
         with session_state.session_user_transaction(self._connection):
             self._fence()  # the statement may have failed because another program already ran it
-            progress.note_failure(self._connection, self._bundle.ledger, item.migration, failure)
-        return StatementFailedError(failure, self._emitter.finished)
+            progress.note_failure(self._connection, self._bundle.ledger, item.migration, described)
+        return failure.StatementFailedError(described, self._emitter.finished)
 
-    def _unrecorded(self, error: ServerError) -> LedgerAccessError:
-        return LedgerAccessError(
+    def _unrecorded(self, error: wire.ServerError) -> failure.LedgerAccessError:
+        return failure.LedgerAccessError(
             f"{self._bundle.name}: the record of the applied migrations cannot be written: "
             f"{error.message} (SQLSTATE {error.sqlstate})",
             hint="The statement was not run, or was rolled back. Make sure that the database user may write to the "
@@ -293,7 +281,7 @@ class Executor:
 
     # Migrations with statements that are not plain: one statement per message, and a clean session for each file.
 
-    def _run_individually(self, planned: PlannedMigration) -> None:
+    def _run_individually(self, planned: model.PlannedMigration) -> None:
         self._fence()
         try:
             rest = self._resume(planned)
@@ -301,7 +289,7 @@ class Executor:
                 self._record_alone(rest)
             for item in self._tasks(rest) if rest is not None else ():
                 role = self._role() if item.captures else None
-                self._run_batch([item if role is None else replace(item, role=role)])
+                self._run_batch([item if role is None else dataclasses.replace(item, role=role)])
                 if item.captures:
                     self._restore_runner_state()
         finally:
@@ -315,7 +303,7 @@ class Executor:
             session_state.restore_reset(self._connection, self._baseline)
         self._reacquire_lock()
 
-    def _resume(self, planned: PlannedMigration) -> PlannedMigration | None:
+    def _resume(self, planned: model.PlannedMigration) -> model.PlannedMigration | None:
         """Restore the state in which an earlier run stopped; return what is left to run, None if nothing is."""
         row = planned.progress
         if row is None:
@@ -331,37 +319,37 @@ class Executor:
         row = self._connection.execute("SELECT current_setting('role')").fetchone()
         return None if row is None or row[0] == "none" else str(row[0])
 
-    def _record_alone(self, planned: PlannedMigration) -> None:
+    def _record_alone(self, planned: model.PlannedMigration) -> None:
         """Write the ledger row of a migration that has no statements left to run, if it is still missing."""
         migration = planned.migration
         with session_state.session_user_transaction(self._connection):
             progress.lock_row(self._connection, self._bundle.ledger, migration)
             if migration.tag not in self._pending_tags():
-                raise FencedError
+                raise progress.FencedError
             self._connection.execute(f"SET LOCAL synchronous_commit = on; {self._record(migration)}".encode())
         self._emitter.recorded(migration.tag)
 
     def _pending_tags(self) -> set[str]:
         tags = [migration.tag for migration in self._bundle.migrations]
         rows = progress.read(self._connection, self._bundle.ledger, tags)
-        state = LedgerState(applied=ledger.read(self._connection, self._bundle.ledger), progress=rows)
+        state = model.LedgerState(applied=ledger.read(self._connection, self._bundle.ledger), progress=rows)
         return {planned.migration.tag for planned in make_plan(self._bundle, state).pending}
 
     # Nontransactional statements.
 
-    def _run_outside(self, item: GroupTask) -> None:
+    def _run_outside(self, item: script.GroupTask) -> None:
         self._run_alone(item, runner.record_intent(self._connection, self._bundle.ledger, item))
 
-    def _run_alone(self, item: GroupTask, note: Mapping[str, Any]) -> None:
+    def _run_alone(self, item: script.GroupTask, note: Mapping[str, Any]) -> None:
         """Run a statement whose intent is recorded, and record it as applied."""
         self._emitter.sent(item, 1)
         started = time.perf_counter()
         attempt = 0
         while (error := runner.run(self._connection, item.text, pooled=self._pooled)) is not None:
             attempt += 1
-            if error.sqlstate in RETRIED and attempt < ATTEMPTS:
+            if error.sqlstate in failure.RETRIED and attempt < failure.ATTEMPTS:
                 self._emitter.retried(item, error.sqlstate, attempt)
-                pause(attempt)
+                failure.pause(attempt)
                 result = runner.probe(self._connection, item.text, note)
                 if result.verdict is not Verdict.UNDECIDED:
                     runner.repair(self._connection, result, pooled=self._pooled)
@@ -375,22 +363,22 @@ class Executor:
             self._restore_runner_state()
         self._finish(item, seconds)
 
-    def _finish(self, item: GroupTask, seconds: float) -> None:
+    def _finish(self, item: script.GroupTask, seconds: float) -> None:
         runner.finish(self._connection, self._bundle.ledger, item, self._record(item.migration))
         self._emitter.applied(item, seconds)
 
-    def _recover(self, planned: PlannedMigration, row: ProgressRow) -> PlannedMigration | None:
+    def _recover(self, planned: model.PlannedMigration, row: model.ProgressRow) -> model.PlannedMigration | None:
         """Determine whether a statement with a recorded intent took effect, and finish it or run it again.
 
         Returns what is left to run, None if nothing is.
         """
-        item = next(remaining_tasks(planned), None)
+        item = next(script.remaining_tasks(planned), None)
         sql = str(row.intent_note.get("sql") or (item.text if item is not None else ""))
         result = runner.probe(self._connection, sql, row.intent_note)
         number = planned.start + 1
         if result.verdict is Verdict.UNDECIDED:
             line = 1 if item is None else item.statement.line
-            raise UndecidedError(planned.migration, Statement(number=number, line=line, sql=sql))
+            raise failure.UndecidedError(planned.migration, model.Statement(number=number, line=line, sql=sql))
         self._emitter.recovered(planned, result)
         runner.repair(self._connection, result, pooled=self._pooled)
         if item is None or item.group.cause is not None or item.text != sql:
@@ -399,9 +387,9 @@ class Executor:
             self._finish(item, 0.0)
         else:
             self._run_alone(item, row.intent_note)
-        return None if item.last else replace(planned, start=number)
+        return None if item.last else dataclasses.replace(planned, start=number)
 
-    def _without_intent(self, planned: PlannedMigration, sql: str, verdict: Verdict) -> PlannedMigration:
+    def _without_intent(self, planned: model.PlannedMigration, sql: str, verdict: Verdict) -> model.PlannedMigration:
         """Clear the intent of a statement that was edited since; refuse if its previous text had taken effect."""
         migration, number = planned.migration, planned.start + 1
         if verdict is Verdict.APPLIED:
@@ -416,14 +404,14 @@ class Executor:
 
     def _prepare(self) -> None:
         with suppress(psycopg.errors.DuplicatePreparedStatement):
-            self._connection.execute(f"{PREPARE}{ADVANCE}".encode())
+            self._connection.execute(f"{script.PREPARE}{progress.ADVANCE}".encode())
 
     def _unprepare(self) -> None:
         session_state.leave_transaction(self._connection)
         if not self._connection.broken:
             with suppress(psycopg.errors.InvalidSqlStatementName):
-                self._connection.execute(f"DEALLOCATE {PREPARED}".encode())
+                self._connection.execute(f"DEALLOCATE {script.PREPARED}".encode())
 
 
-def _statements(item: GroupTask) -> int:
+def _statements(item: script.GroupTask) -> int:
     return len(item.group.statements)

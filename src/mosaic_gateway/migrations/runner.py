@@ -38,8 +38,9 @@ from mosaic_gateway.migrations import (
     session_state,
 )
 from mosaic_gateway.migrations.bundle import Bundle
-from mosaic_gateway.migrations.executor import Executor, FencedError, RunMemory
+from mosaic_gateway.migrations.executor import Executor, RunMemory
 from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_plan
+from mosaic_gateway.migrations.progress import FencedError
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
 __all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
