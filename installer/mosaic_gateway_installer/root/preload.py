@@ -36,6 +36,7 @@ DOCTOR = (
     "tomlkit",
 )
 OTHER_VERBS = (
+    "mosaic_gateway_installer.upgrade.abort",
     "mosaic_gateway_installer.backup.command",
     "mosaic_gateway_installer.upgrade.command",
     "mosaic_gateway_installer.backup.verbs",
