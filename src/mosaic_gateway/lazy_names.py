@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -21,10 +20,10 @@ def lazy_names(package: str, *submodules: str, **names: str) -> Callable[[str], 
 
     def import_name(name: str) -> Any:
         if name in submodules:
-            return import_module(f"{package}.{name}")
+            return _import(f"{package}.{name}")
         if name not in origins:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{origins[name]}"), name)
+        value = getattr(_import(f"{package}.{origins[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -33,7 +32,15 @@ def lazy_names(package: str, *submodules: str, **names: str) -> Callable[[str], 
 
 def load(name: str) -> ModuleType:
     """Import the module *name*, with all that it offers if it is a package with lazy names, and return it."""
-    module = import_module(name)
+    module = _import(name)
     for offered in getattr(module, "__all__", ()):
         getattr(module, offered)
     return module
+
+
+def _import(name: str) -> ModuleType:
+    """Import and return the module *name*, as the import statement does.
+
+    ``importlib.import_module`` is shown neither by ``-X importtime`` nor to audit hooks.
+    """
+    return __import__(name, fromlist=["__name__"])
