@@ -37,6 +37,12 @@ VALUE = re.compile(r"\bvalue\b", re.IGNORECASE)
 DEFERRED = "a deferred constraint"
 #: Settings by which the server reads the text of later statements, all of which are in one message here.
 READING = ("standard_conforming_strings", "backslash_quote", "client_encoding")
+#: Assignments of the values that these settings have in a run anyway, as pg_dump writes them.
+AS_IN_A_RUN = re.compile(
+    r"""\bset\s+((session|local)\s+)?
+    (standard_conforming_strings\s*(=|\bto\b)\s*('on'|on\b)|client_encoding\s*(=|\bto\b)\s*('utf-?8'|utf8\b))""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +267,9 @@ def _type_name(words: Sequence[str]) -> str:
 
 def _reading_conflict(group: Group, cause: Cause) -> Conflict | None:
     for statement in group.statements[:-1]:
+        changed = AS_IN_A_RUN.sub("", statement.sql).lower()
         for name in READING:
-            if name in statement.sql.lower():
+            if name in changed:
                 what = Cause.of(statement, Construct(name, 0))
                 reason = f"{name} would not apply to the next chunks, which are sent together; {_needs(cause)}"
                 return Conflict(what=what, reason=reason)

@@ -104,6 +104,12 @@ CONFLICTS = [
     (f"BEGIN;{CUT}DO $$ BEGIN COMMIT; END $$", (2, 2), "a DO block that commits"),
     (f"{LOCAL}{CUT}SELECT 'a{CUT}b'", (2, 3), "inside of a quote"),
     (f"SET LOCAL standard_conforming_strings = off;{CUT}SELECT 1", (1, 1), "standard_conforming_strings"),
+    (
+        f"BEGIN; SET client_encoding = 'UTF8';{CUT}SET client_encoding = 'LATIN1';{CUT}SELECT 1",
+        (2, 2),
+        "client_encoding",
+    ),
+    (f"BEGIN;{CUT}SET standard_conforming_strings = only;{CUT}SELECT 1", (2, 2), "standard_conforming_strings"),
     (f"BEGIN; SET a.b = 'x'; SET LOCAL a.b = 'y'; COMMIT;{CUT}{B}", (1, 1), "both for the session"),
     (f"BEGIN; SELECT set_config(f(), 'x', true); COMMIT;{CUT}{B}", (1, 1), "both for the session"),
 ]
@@ -116,6 +122,8 @@ HARMLESS = [
     f"ALTER TYPE m ADD VALUE 'x';{CUT}INSERT INTO t VALUES ('x');",
     f"BEGIN; SET a.b = 'x'; SET LOCAL a.c = 'y'; COMMIT;{CUT}{B}",
     f"SELECT set_config(f(), 'x', true);{CUT}{B}",
+    f"BEGIN;{CUT}SET standard_conforming_strings = on;{CUT}SET client_encoding = 'UTF8';{CUT}{B}{CUT}COMMIT;",
+    f"BEGIN;{CUT}SET SESSION standard_conforming_strings TO 'on';{CUT}{B}{CUT}COMMIT;",
 ]
 
 
