@@ -140,6 +140,24 @@ def scratch_databases(connection: Connection) -> int:
     return int(str(rows[0]))
 
 
+def test_each_of_two_bundles_is_adopted(connection: Connection) -> None:
+    """The other bundle's objects are no difference, whichever of the two is adopted first."""
+    for bundle, other in ((GATEWAY, STORAGE), (STORAGE, GATEWAY)):
+        migrate(GATEWAY, connection)
+        migrate(STORAGE, connection)
+        drop_records(connection)
+        for first, second in ((bundle, other), (other, bundle)):
+            done = baseline(
+                first,
+                connection,
+                lambda: scratch_on(connection, lambda name: other_database(connection, name)),
+                to=first.migrations[-1].tag,
+                others=[second],
+            )
+            assert (done.differences, done.written) == ((), True)
+            assert read_plan(connection, first).up_to_date
+
+
 def test_a_database_created_by_other_means_is_adopted(connection: Connection) -> None:
     """The ledger is written without running anything; a second baseline is refused."""
     for bundle in (GATEWAY, STORAGE):

@@ -18,7 +18,7 @@ from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.hint import command
 from mosaic_gateway.migrations import ledger, progress
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
-from mosaic_gateway.migrations.bundle import LEDGERS, Bundle
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.matching import match
 from mosaic_gateway.migrations.pooler import pooler_aware_lock
 from mosaic_gateway.migrations.runner import migrate, read_state
@@ -29,6 +29,8 @@ __all__ = ["Baseline", "BaselineDiffersError", "LedgerNotEmptyError", "ScratchDa
 
 Connection = psycopg.Connection[tuple[object, ...]]
 PREFIX = "mosaic_baseline_"
+#: In the schema that the comparison leaves out, and none of those that *others* have.
+SCRATCH_LEDGER = LedgerName("drizzle", "__baseline")
 
 
 class LedgerNotEmptyError(RefusedError):
@@ -102,7 +104,7 @@ def _up_to(bundle: Bundle, tag: str) -> Bundle:
 
 def _expected(bundle: Bundle, others: Sequence[Bundle], scratch: Connection) -> tuple[tuple[str, ...], set[str]]:
     """Return the schema lines of *bundle*, and the additional lines that *others* create."""
-    migrate(replace(bundle, ledger=LEDGERS["gateway"]), scratch, alone=True)  # the comparison leaves out its schema
+    migrate(replace(bundle, ledger=SCRATCH_LEDGER), scratch, alone=True)
     expected = schema_lines(scratch)
     for other in others:
         migrate(other, scratch, alone=True)

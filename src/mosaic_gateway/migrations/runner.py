@@ -86,13 +86,15 @@ def read_state(connection: Connection, bundle: Bundle) -> model.LedgerState:
 
 
 def read_plan(connection: Connection, bundle: Bundle) -> model.Plan:
-    """Return what must run. Writes nothing. Raises the errors of `plan.make_plan`."""
+    """Return what must run. Writes nothing. Raises the errors of `plan.make_plan`, and `ChunkRefusedError`."""
     if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
         return model.Plan(pending=(), applied=len(bundle.migrations))
     try:
-        return make_plan(bundle, read_state(connection, bundle))
+        plan = make_plan(bundle, read_state(connection, bundle))
     except DriftError as drift:
         raise _with_changes(connection, bundle, drift) from None
+    failure.refuse(plan)
+    return plan
 
 
 def report_up_to_date(bundle: Bundle, plan: model.Plan) -> MigrationReport:
@@ -264,7 +266,6 @@ class _Run:
             if not plan_reported:
                 self.emit(_plan_computed(self._bundle, plan))
                 plan_reported = True
-            failure.refuse(plan)
             if self._shared:
                 refuse_session_dependent(plan)
             try:

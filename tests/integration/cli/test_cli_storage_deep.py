@@ -287,6 +287,22 @@ def test_events_are_json_lines(nowhere: Place, database: str) -> None:
     assert all(event["seconds"] >= 0 for event in events if event["event"] == "statement")
 
 
+def test_plan_refuses_what_migrate_refuses(nowhere: Place, folder: Path, database: str) -> None:
+    """A plan never shows statements that would not run; status shows the state beside the error."""
+    file = next(folder.glob("*.sql"))
+    file.write_text(
+        file.read_text() + "--> statement-breakpoint\nLOCK TABLE notes;\n--> statement-breakpoint\nVACUUM;\n"
+    )
+    for verb in ("plan", "status", "migrate"):
+        error = ask(nowhere, verb, folder, database, code=4)
+        assert (error["code"], "VACUUM" in error["message"], "LOCK" in error["message"]) == (
+            "CHUNK_REFUSED",
+            True,
+            True,
+        )
+    assert schemas(database) == ["public"]
+
+
 @pytest.mark.slow
 def test_baseline(nowhere: Place, database: str) -> None:
     """A database without a ledger is compared; it is refused if it differs, else its ledger is written."""
@@ -305,6 +321,14 @@ def test_baseline(nowhere: Place, database: str) -> None:
     assert nowhere.ask("storage", "baseline", *words)["written"] is True
     planned = nowhere.ask("storage", "plan", "--database-url", database)["bundles"]
     assert [len(bundle["pending"]) for bundle in planned] == [0, 1]
+    documents = ("--to", "0000_documents", "--database-url", database)
+    assert nowhere.ask("storage", "baseline", *documents)["written"] is True
+    assert [
+        bundle["applied"] for bundle in nowhere.ask("storage", "migrate", "--database-url", database)["bundles"]
+    ] == [
+        [],
+        [],
+    ]
 
 
 @pytest.mark.slow
