@@ -3,6 +3,7 @@
 - Read and write files: `read_regular`, `read_json` and `open_regular` accept regular files only, up to a size;
   `write_file` replaces a file as a whole; `make_directory`, `remove_file`.
 - Directories that appear as a whole: `staged`, `temporary`, `remove_tree`, `remove_temporaries`.
+- Set files aside, put them back, delete them: `set_aside`, `lying_aside`, `put_back`, `erase`, `require_erased`.
 - Copy and flush: `copy_range`, `flush_tree`, `sync_directory`.
 - Records: `record_fields` has a check for each kind of field of a JSON record, `RecordFormat` the number of its form.
 - Compare with recorded digests: `is_as_recorded`, `altered_files_of`.

@@ -138,6 +138,6 @@ def _failure(errors: int, warnings: int, findings_by_bundle: Mapping[str, tuple[
     rules = sorted({str(finding.rule) for findings in findings_by_bundle.values() for finding in findings})
     return LintFailedError(
         f"lint found {errors} errors and {warnings} warnings",
-        hint="Rewrite each statement as its finding suggests, or allow it with: -- lint: allow RULE reason",
+        hint="Do what each finding suggests, or allow a statement with: -- lint: allow RULE reason",
         details={**counts, "rules": rules},
     )
