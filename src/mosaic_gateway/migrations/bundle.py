@@ -19,6 +19,7 @@ from mosaic_gateway.migrations.gate import (
     JOURNAL_NAME,
     LOCK_NAME,
     check_bundle,
+    check_text,
     read_directory,
     unnamed_files,
 )
@@ -135,9 +136,11 @@ class Bundle:
         cls, name: str, entries: tuple[JournalEntry, ...], contents: Mapping[str, bytes], ledger: LedgerName
     ) -> Self:
         try:
-            migrations = tuple(_migration(entry, contents[entry.file]) for entry in entries)
-        except UnicodeDecodeError as error:
+            for entry in entries:
+                check_text(entry.file, contents[entry.file])
+        except ValueError as error:
             raise _unreadable(name, error) from error
+        migrations = tuple(_migration(entry, contents[entry.file]) for entry in entries)
         return cls(name=name, ledger=ledger, migrations=migrations)
 
 

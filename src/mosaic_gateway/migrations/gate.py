@@ -32,6 +32,7 @@ __all__ = [
     "Problem",
     "check_bundle",
     "check_bundles",
+    "check_text",
     "main",
     "make_lock",
     "read_directory",
@@ -145,7 +146,7 @@ def make_lock(bundle: str, files: Mapping[str, bytes]) -> bytes:
     hashes = {}
     for name in sorted(files):
         if name.endswith(".sql"):
-            _check_text(name, files[name])
+            check_text(name, files[name])
         elif name != JOURNAL_NAME:
             continue
         hashes[name] = _hash(files[name])
@@ -189,13 +190,16 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_text(name: str, data: bytes) -> None:
+def check_text(name: str, data: bytes) -> None:
+    """Raise ValueError if the file *name* with the content *data* is no text that PostgreSQL can run."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not UTF-8: {error}") from error
     if text.startswith("\ufeff"):
         raise ValueError(f"{name} begins with a byte order mark")
+    if "\0" in text:
+        raise ValueError(f"{name} contains a NUL byte")
 
 
 def _check_lock(bundle: str, files: Mapping[str, bytes]) -> list[BundleFault]:

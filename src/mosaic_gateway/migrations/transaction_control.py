@@ -114,6 +114,8 @@ def end_of(statement: Tokens, end: int) -> TransactionEnd | None:
 def set_transaction_modes(statement: Tokens) -> TransactionModes | None:
     """Return the modes of a SET TRANSACTION, None for any other statement and for SET TRANSACTION SNAPSHOT."""
     words = _words(statement)
+    if words is not None and words[:1] == ("set",) and words[1:2] in {("local",), ("session",)}:
+        words = ("set", *words[2:])  # the same: it acts on the transaction in either spelling
     if words is None or words[:2] != ("set", "transaction") or not words[2:]:
         return None
     return _modes(words[2:])

@@ -39,6 +39,8 @@ SCOPING_FUNCTIONS = frozenset({
     "pg_try_advisory_xact_lock_shared", "lo_open", "pg_export_snapshot",
 })  # fmt: skip
 LOCKS_ROWS = (("for", "update"), ("for", "share"), ("for", "no", "key", "update"), ("for", "key", "share"))
+#: Objects whose definition contains text that runs later, if at all.
+DEFINED = {"function", "procedure", "view", "rule", "trigger", "policy"}
 #: Names of settings that SET spells otherwise.
 SPELLED = {"time": "timezone", "names": "client_encoding", "schema": "search_path", "xml": "xmloption"}
 
@@ -108,7 +110,8 @@ def setting_names(statement: Tokens, *, local: bool) -> frozenset[str] | None:
             if _sets_locally(tokens, index) if local else _sets_for_session(tokens, index):
                 words = tokens[index + 1 :]
                 names.add(_name(words[is_word(words[0], "local", "session") :]))
-        names |= {call.name for call in config_calls(tokens) if call.local is not (not local)}
+        if not _defines(tokens):
+            names |= {call.name for call in config_calls(tokens) if call.local is not (not local)}
     known = frozenset(name for name in names if name is not None)
     return None if None in names else known
 
@@ -177,10 +180,18 @@ def _locks_rows(statement: Tokens) -> str | None:
 
 
 def _call(tokens: Tokens) -> str | None:
+    if _defines(tokens):
+        return None
     for index, token in enumerate(tokens[:-1]):
         if token.kind in {"word", "name"} and token.text in SCOPING_FUNCTIONS and tokens[index + 1].text == "(":
             return token.text
     return "set_config(…, true)" if any(call.local is not False for call in config_calls(tokens)) else None
+
+
+def _defines(tokens: Tokens) -> bool:
+    """Return whether *tokens* begin a definition that is only stored, such as CREATE OR REPLACE VIEW."""
+    words = first_words(tokens, 5)
+    return words[:1] == ("create",) and "materialized" not in words and not DEFINED.isdisjoint(words[1:])
 
 
 def _arguments(tokens: Tokens) -> list[Tokens]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_gateway.migrations import gate
+from mosaic_gateway.migrations.bundle import Bundle, BundleError
 from mosaic_gateway.migrations.gate import JOURNAL_NAME, LOCK_NAME, BundleFault, Problem, check_bundle, make_lock
 
 SQL = {"0000_a.sql": b"CREATE TABLE a ();\n", "0001_b.sql": "-- ü\n".encode()}
@@ -150,11 +151,18 @@ def test_lock_is_canonical() -> None:
     }
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"\xff", "not UTF-8"), (b"\xef\xbb\xbf--", "byte order mark")])
-def test_sql_with_another_hash_in_drizzle_is_not_locked(content: bytes, reason: str) -> None:
-    """SQL for which the hashes of bytes and of text differ cannot be locked."""
-    with pytest.raises(ValueError, match=reason):
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"\xff", "not UTF-8"), (b"\xef\xbb\xbf--", "byte order mark"), (b"SELECT 1;\0", "NUL byte"),
+])  # fmt: skip
+def test_what_no_server_can_run_is_neither_locked_nor_read(tmp_path: Path, content: bytes, reason: str) -> None:
+    """The file is named. drizzle's hash of the first two would differ, too."""
+    with pytest.raises(ValueError, match=f"0000_a.sql .*{reason}"):
         make_lock("gateway", {"0000_a.sql": content})
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "_journal.json").write_text('{"entries": [{"idx": 0, "when": 1, "tag": "0000_a"}]}')
+    (tmp_path / "0000_a.sql").write_bytes(content)
+    with pytest.raises(BundleError, match=f"0000_a.sql .*{reason}"):
+        Bundle.from_directory(tmp_path)
 
 
 def test_every_problem_has_a_sentence() -> None:

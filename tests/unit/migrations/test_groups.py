@@ -63,6 +63,9 @@ def test_control_words_are_blanked_and_nothing_else() -> None:
 
 def test_set_transaction_before_any_query_belongs_to_begin() -> None:
     """Its modes become those of the transaction, because the runner's record is a query; a later one is left."""
+    for scope in ("LOCAL", "SESSION"):
+        (group,) = groups_of(f"BEGIN;{CUT}SET {scope} TRANSACTION ISOLATION LEVEL SERIALIZABLE;{CUT}SELECT 1")
+        assert (group.modes.isolation, group.texts[1].strip()) == ("SERIALIZABLE", ";")
     (group,) = groups_of(f"BEGIN;{CUT}SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;{CUT}SELECT 1")
     assert (group.modes.isolation, group.modes.read_only, group.texts[1].strip()) == ("REPEATABLE READ", True, ";")
     assert group.commands == (0, 0, 1)
@@ -122,6 +125,11 @@ HARMLESS = [
     f"ALTER TYPE m ADD VALUE 'x';{CUT}INSERT INTO t VALUES ('x');",
     f"BEGIN; SET a.b = 'x'; SET LOCAL a.c = 'y'; COMMIT;{CUT}{B}",
     f"SELECT set_config(f(), 'x', true);{CUT}{B}",
+    f"CREATE VIEW v AS SELECT pg_try_advisory_xact_lock(1);{CUT}VACUUM",
+    (
+        "CREATE FUNCTION f() RETURNS text LANGUAGE sql BEGIN ATOMIC; SELECT set_config('x.y', '', true); END;"
+        f"{CUT}CREATE INDEX CONCURRENTLY i ON a (n)"
+    ),
     f"BEGIN;{CUT}SET standard_conforming_strings = on;{CUT}SET client_encoding = 'UTF8';{CUT}{B}{CUT}COMMIT;",
     f"BEGIN;{CUT}SET SESSION standard_conforming_strings TO 'on';{CUT}{B}{CUT}COMMIT;",
 ]
