@@ -9,8 +9,8 @@ import os
 import sys
 from typing import NoReturn
 
+from mosaic_gateway import cli as runtime
 from mosaic_gateway_installer import cli
-from mosaic_gateway_installer.root import session
 
 PYTHON = "/usr/bin/python3"
 CHANNEL = 3
@@ -24,7 +24,7 @@ def main() -> int:
         os.set_inheritable(CHANNEL, True)  # noqa: FBT003 - its parameter is positional-only
         os.execv(PYTHON, [PYTHON, "-I", program])  # noqa: S606 - no shell is wanted
 
-    setattr(session, "run_words", execute_program)  # noqa: B010 - an attack uses no public interface
+    setattr(runtime, "run_words", execute_program)  # noqa: B010 - an attack uses no public interface
     return cli.main()
 
 
