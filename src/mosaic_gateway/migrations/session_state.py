@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 
 from mosaic_gateway.migrations.model import Statement
 from mosaic_gateway.migrations.script import GroupTask, quote_text
+from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [
     "RUNNER_SETTINGS",
@@ -53,7 +54,9 @@ CUSTOM = re.compile(r"(?:\bset\s+(?:session\s+)?|set_config\s*\(\s*')([a-z_][\w$
 
 def custom_names(statements: Sequence[Statement]) -> tuple[str, ...]:
     """Return the customized options (``my.name``) that *statements* may set."""
-    return tuple(sorted({name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}))
+    names = {name.lower() for statement in statements for name in CUSTOM.findall(statement.sql)}
+    names |= {name for statement in statements for name in traits_of(statement.sql).session or () if "." in name}
+    return tuple(sorted(names))
 
 
 def capture_sql(work: GroupTask, ledger_key: str, baseline: Mapping[str, str]) -> str:
