@@ -293,3 +293,17 @@ def test_an_invalid_statement_fails_alone(connection: Connection, sql: str) -> N
         migrate(bundle, connection)
     assert failed.value.failure.number == 3
     assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 1;\nCREATE INDEX CONCURRENTLY i ON t (a)", "VACUUM t; INSERT INTO t VALUES (1)"]
+)
+def test_several_statements_in_one_chunk_are_to_be_divided(connection: Connection, text: str) -> None:
+    """PostgreSQL runs the statements of one message in a transaction; the hint says what to put between them."""
+    bundle = bundle_of((TABLE,), (text,))
+    for _ in range(2):
+        with pytest.raises(StatementFailedError) as failed:
+            migrate(bundle, connection)
+        assert "Put the line --> statement-breakpoint between them" in str(failed.value.hint)
+    assert indexes(connection) == []
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

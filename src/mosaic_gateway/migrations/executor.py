@@ -45,7 +45,6 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 FENCED = "22012"  # division_by_zero, in the compare-and-set
 UNPREPARED = "26000"  # invalid_sql_statement_name
-NOT_IN_TRANSACTION = {"25001", "2D000"}  # active_sql_transaction, invalid_transaction_termination
 AT_COMMIT = {"23", "P0"}  # integrity constraint violation, PL/pgSQL error: classes that a deferred trigger raises
 UNPARSABLE = {"22", "54"}  # data exception, program limit exceeded: classes raised before the text can be parsed
 TARGET = 0.2  # seconds that one message may take: progress is reported, and WAL flushed, once per message
@@ -219,7 +218,7 @@ class Executor:
             for item in remaining:
                 self._run_batch([item])
             return []
-        if error.sqlstate in NOT_IN_TRANSACTION and not in_step and remaining[0].group.cause is None:
+        if error.sqlstate in failure.NOT_IN_TRANSACTION and not in_step and remaining[0].group.cause is None:
             self._run_outside(remaining[0])
             return remaining[1:]
         if error.sqlstate in failure.RETRIED and attempt < failure.ATTEMPTS:

@@ -18,6 +18,7 @@ from mosaic_gateway.migrations.wire import ServerError
 
 __all__ = [
     "ATTEMPTS",
+    "NOT_IN_TRANSACTION",
     "RETRIED",
     "ChunkRefusedError",
     "ConnectionLostError",
@@ -39,9 +40,14 @@ COMMITTED = (
     "The statement commits by itself, and what it committed before the error remains; the next run asks whether to run "
     "it again. Everything before it is applied."
 )
+SEVERAL = (
+    "The chunk has several statements, which PostgreSQL runs in one transaction; they were rolled back. Put the line "
+    "--> statement-breakpoint between them. Everything before the chunk is applied."
+)
 PARTLY = "It commits by itself, so a part of its work may be permanent; --retry runs it again from its beginning. "
 #: First words of statements that may commit by themselves (SQLSTATE 2D000 inside a transaction).
 COMMITTING = ("call", "do")
+NOT_IN_TRANSACTION = {"25001", "2D000"}  # active_sql_transaction, invalid_transaction_termination
 RETRIED = {"55P03", "40P01", "40001"}  # lock_not_available, deadlock_detected, serialization_failure
 ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
@@ -179,6 +185,8 @@ def refuse(plan: Plan) -> None:
 
 
 def _outcome(failure: Failure) -> str:
+    if failure.outside and failure.sqlstate in NOT_IN_TRANSACTION and len([*lex(failure.sql).statements()]) > 1:
+        return SEVERAL
     if failure.outside:
         return COMMITTED if _commits(failure.sql) else OUTSIDE_TRANSACTION
     if failure.first < failure.through:
