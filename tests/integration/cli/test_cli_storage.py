@@ -32,7 +32,9 @@ def test_stopped_and_running(stopped: Place) -> None:
     assert states(stopped) == everything
     nothing = {
         "engine": "postgres",
-        "bundles": [{"bundle": name, "applied": [], "already_applied": len(tags)} for name, tags in TAGS.items()],
+        "bundles": [
+            {"bundle": name, "applied": [], "already_applied": len(tags), "warnings": []} for name, tags in TAGS.items()
+        ],
     }
     assert stopped.ask("storage", "migrate") == nothing
     stopped.assert_nothing_runs()
