@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 14242
 SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
 LARGEST_PORT = 65535
+SECRETS = frozenset({"database_url", "auth_secret"})
+EXAMPLES: Mapping[str, str] = {"trusted_origins": "https://app.example.com", "trusted_proxies": "127.0.0.1"}
 
 
 class ConfigError(UsageError):
@@ -80,6 +82,9 @@ class Config:
     postgres_bin: Path | None = None
     pglite_dir: Path | None = None
     base_url: str | None = None
+    trusted_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    cookie_domain: str | None = None
     auth_secret: Secret | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -105,6 +110,9 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "postgres_bin": ("MOSAIC_GATEWAY_POSTGRES_BIN",),
     "pglite_dir": ("MOSAIC_GATEWAY_PGLITE_DIR",),
     "base_url": ("MOSAIC_GATEWAY_BASE_URL",),
+    "trusted_origins": ("MOSAIC_GATEWAY_TRUSTED_ORIGINS",),
+    "trusted_proxies": ("MOSAIC_GATEWAY_TRUSTED_PROXIES",),
+    "cookie_domain": ("MOSAIC_GATEWAY_COOKIE_DOMAIN",),
     "auth_secret": ("BETTER_AUTH_SECRET",),
 }
 
@@ -196,21 +204,9 @@ def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapp
 
 def _convert(name: str, value: Any, source: str) -> Any:
     try:
-        match name:
-            case "port":
-                return _port(value)
-            case "engine":
-                return EngineName(value)
-            case "postgres_bin" | "pglite_dir":
-                return Path(value).expanduser().absolute()
-            case "base_url":
-                return _web_address(_text(value))
-            case "database_url" | "auth_secret":
-                return value if isinstance(value, Secret) else Secret(_text(value))
-            case _:
-                return _text(value)
+        return CONVERSIONS.get(name, _text)(value)
     except (TypeError, ValueError) as error:
-        displayed = "the value" if name in {"database_url", "auth_secret"} else repr(value)
+        displayed = "the value" if name in SECRETS else repr(value)
         raise ConfigError(f"invalid value for {name} from {source}: {displayed}", hint=_hint(name)) from error
 
 
@@ -218,6 +214,14 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(value)
     return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return the strings of a list, or of a text that separates them by commas (an environment variable)."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise TypeError(value)
+    return tuple(_text(part) for part in parts)
 
 
 def _port(value: Any) -> int:
@@ -229,11 +233,34 @@ def _port(value: Any) -> int:
     return number
 
 
-def _web_address(text: str) -> str:
+def _web_address(value: Any) -> str:
+    text = _text(value)
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or {"?", "#"} & set(text):
         raise ValueError(text)
     return text
+
+
+def _directory(value: Any) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _secret(value: Any) -> Secret:
+    return value if isinstance(value, Secret) else Secret(_text(value))
+
+
+#: Setting -> its conversion from a flag, a variable or TOML, which raises TypeError or ValueError; others are texts.
+CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "port": _port,
+    "engine": EngineName,
+    "database_url": _secret,
+    "postgres_bin": _directory,
+    "pglite_dir": _directory,
+    "base_url": _web_address,
+    "trusted_origins": _texts,
+    "trusted_proxies": _texts,
+    "auth_secret": _secret,
+}
 
 
 def _hint(name: str) -> str:
@@ -243,6 +270,8 @@ def _hint(name: str) -> str:
         return f"Give one of: {', '.join(EngineName)}."
     if name == "base_url":
         return "Give a URL such as https://gateway.example.com."
+    if name.startswith("trusted_"):
+        return f'Give a list such as {name} = ["{EXAMPLES[name]}"].'
     return "Give a string that is not empty."
 
 

@@ -15,6 +15,7 @@ preload()
 import mosaic_gateway, uvicorn
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
+from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.gateway.pages import PATHS
 
 closed = (sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), mosaic_gateway.__path__[0])
@@ -63,7 +64,11 @@ async def call(port, method, path, kind, body, token):
 
 async def main(conninfo, token):
     services = Services(
-        pool=make_pool(conninfo), auth_secret=Secret("x" * 32), base_url="http://x", version="1", instance_id="i"
+        pool=make_pool(conninfo),
+        auth_secret=Secret("x" * 32),
+        web=WebSettings(base_url="http://x"),
+        version="1",
+        instance_id="i",
     )
     server = uvicorn.Server(uvicorn.Config(create_app(services), port=0, lifespan="on", ws="none", log_config=None))
     task = asyncio.create_task(server.serve())

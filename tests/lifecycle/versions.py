@@ -35,6 +35,6 @@ CHANGES: dict[str, tuple[Callable[[Tree], None], ...]] = {
     ),
     NOT_WELL: (
         lambda tree: tree.add_migration("loud", "UPDATE users SET name = upper(name)"),
-        lambda tree: tree.replace("src/mosaic_gateway/gateway/routes.py", '"needsSetup"', '"needsAdmin"'),
+        lambda tree: tree.replace("src/mosaic_gateway/gateway/routes/bootstrap.py", '"needsSetup"', '"needsAdmin"'),
     ),
 }

@@ -19,6 +19,7 @@ import uvicorn
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
+from mosaic_gateway.gateway.web_settings import WebSettings
 
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
@@ -96,7 +97,7 @@ def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
         services = Services(
             pool=make_pool(conninfo),
             auth_secret=Secret("a secret of at least thirty-two characters"),
-            base_url=base_url or f"http://127.0.0.1:{port}",
+            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}"),
             version="1.2.3",
             instance_id="an-instance",
         )

@@ -26,10 +26,17 @@ def show(home: Home) -> Outcome:
     values = {"home": {"value": str(home.path), "source": "flag, MOSAIC_GATEWAY_HOME or default"}}
     for name in VARIABLES:
         value = getattr(settings, name)
-        displayed = None if value is None else "****" if isinstance(value, Secret) else str(value)
-        values[name] = {"value": displayed or "", "source": settings.sources.get(name, "default")}
+        values[name] = {"value": _displayed(value), "source": settings.sources.get(name, "default")}
     if settings.auth_secret is None and home.auth_secret.exists():
         values["auth_secret"] = {"value": "****", "source": str(home.auth_secret)}
     width = max(map(len, values))
     lines = tuple(f"{name:<{width}}  {entry['value'] or '-':<32} {entry['source']}" for name, entry in values.items())
     return Outcome(result={"settings": values}, lines=lines)
+
+
+def _displayed(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "****" if isinstance(value, Secret) else str(value)

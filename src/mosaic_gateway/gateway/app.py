@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,25 +10,23 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.passwords import Hasher
 from mosaic_gateway.config import Secret
-from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.database import Database, make_pool
-from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response
+from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
-from mosaic_gateway.gateway.routes import AuthRoutes, BootstrapRoutes, HealthRoutes
+from mosaic_gateway.gateway.routes.auth import AuthRoutes
+from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["Services", "create_app", "make_pool"]
 
-logger = logging.getLogger(__name__)
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one receives it
 AUTH_PREFIX = "/api/auth/"
 
 
@@ -37,12 +34,12 @@ AUTH_PREFIX = "/api/auth/"
 class Services:
     """The pool and the settings of the application, supplied by `run.server`.
 
-    ``pool`` comes from `make_pool`. ``base_url`` is the public URL of the gateway.
+    ``pool`` comes from `make_pool`.
     """
 
     pool: AsyncConnectionPool[AsyncConnection]
     auth_secret: Secret
-    base_url: str
+    web: WebSettings
     version: str
     instance_id: str | None
 
@@ -73,42 +70,13 @@ def create_app(services: Services) -> Starlette:
 
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
-    cookies = Cookies(services.auth_secret, services.base_url)
-    auth = AuthRoutes(database, hasher, cookies)
-    bootstrap = BootstrapRoutes(database, hasher, cookies)
-    health = HealthRoutes(database, version=services.version, instance_id=services.instance_id)
+    cookies = Cookies(services.auth_secret, services.web.base_url)
     return [
-        _route("GET", "/api/auth/get-session", auth.get_session),
-        _route("POST", "/api/auth/sign-in/email", auth.sign_in),
-        _route("POST", "/api/auth/sign-out", auth.sign_out),
-        _route("GET", "/api/bootstrap/status", bootstrap.status),
-        _route("POST", "/api/bootstrap/setup", bootstrap.setup),
-        _route("GET", "/healthz", health.healthz),
-        _route("GET", "/readyz", health.readyz),
+        *AuthRoutes(database, hasher, cookies).routes(),
+        *BootstrapRoutes(database, hasher, cookies).routes(),
+        *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]
-
-
-def _route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return a route that turns every exception of *endpoint* into a response."""
-
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except (ApiError, MosaicError) as error:
-            return answer_error(error) or _internal_error(request, error)
-        except ClientDisconnect:
-            return empty(CLIENT_CLOSED)
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug must not end the connection
-            return _internal_error(request, error)
-
-    return Route(path, guarded, methods=[method])
-
-
-def _internal_error(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = {"message": "Internal error in the gateway; see its log", "code": "INTERNAL"}
-    return json_response(body, status=500)
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:

@@ -90,6 +90,7 @@ def serve_http(
 
     from mosaic_gateway.gateway.app import Services, create_app
     from mosaic_gateway.gateway.database import make_pool
+    from mosaic_gateway.gateway.web_settings import WebSettings
 
     try:
         listener.listen(BACKLOG)
@@ -100,7 +101,7 @@ def serve_http(
         services = Services(
             pool=make_pool(conninfo, config.engine),
             auth_secret=secret,
-            base_url=config.url,
+            web=WebSettings.of(config),
             version=__version__,
             instance_id=identity,
         )

@@ -1,0 +1,29 @@
+"""The settings of the application that concern its address, its proxies and its cookies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mosaic_gateway.config import Config
+
+__all__ = ["WebSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """``base_url`` is the public URL of the gateway; the other fields are the settings of the same names."""
+
+    base_url: str
+    trusted_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    cookie_domain: str | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> WebSettings:
+        """Return the settings of *config*."""
+        return cls(
+            base_url=config.url,
+            trusted_origins=config.trusted_origins,
+            trusted_proxies=config.trusted_proxies,
+            cookie_domain=config.cookie_domain,
+        )
