@@ -7,6 +7,7 @@ which prints the shell script that completes verbs and options, is here, because
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +42,7 @@ RUNTIME_VERBS: Verbs = {
     "storage": ("mosaic_gateway.cli.storage.group", "storage", "The database schema: status, plan, migrate and more."),
     "auth": ("mosaic_gateway.cli.auth", "auth", "Users: create, list, set-password."),
     "bootstrap": ("mosaic_gateway.cli.auth", "bootstrap", "The first admin: status, setup, link."),
-    "config": ("mosaic_gateway.cli.config", "config", "Show the effective settings."),
+    "config": ("mosaic_gateway.cli.config", "config", "Show and change the settings."),
     "completion": ("mosaic_gateway.cli.root", "completion", "Print a script that completes this command."),
 }
 HELP = "Install, run and maintain a self-hosted gateway and its database."
@@ -101,7 +102,8 @@ class LazyGroup(click.Group):
 
 def make_root(verbs: Verbs) -> click.Group:
     """Return the root command with *verbs* as its subcommands."""
-    root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings={"max_content_width": 100})
+    settings = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+    root = LazyGroup(PROGRAM, commands_at=verbs, help=HELP, context_settings=settings)
     return click.version_option(__version__, prog_name=PROGRAM)(root)
 
 
@@ -149,6 +151,7 @@ def run_words(
     try:
         code = make_root(verbs).main(list(words), prog_name=PROGRAM, standalone_mode=False, obj=invocation)
     except click.UsageError as error:
+        error = _with_suggestion(error)
         if "--json" in words:
             path = error.ctx.command_path if error.ctx else PROGRAM
             usage = UsageError(error.format_message(), hint=f"See {path} --help.")
@@ -162,6 +165,18 @@ def run_words(
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _with_suggestion(error: click.UsageError) -> click.UsageError:
+    """Return *error*; if it is about an unknown command, with the name of a similar one."""
+    from difflib import get_close_matches
+
+    unknown = re.match(r"No such command '(.*)'", error.message)
+    if unknown and error.ctx is not None and isinstance(error.ctx.command, click.Group):
+        similar = get_close_matches(unknown[1], error.ctx.command.list_commands(error.ctx), n=1)
+        if similar:
+            return click.UsageError(f"No such command '{unknown[1]}'. Did you mean '{similar[0]}'?", ctx=error.ctx)
+    return error
 
 
 def _open_streams() -> None:
