@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,8 @@ def _service_lines(target: Target, pending: Sequence[Step]) -> list[Text]:
     summary: list[Text] = []
     service = registered_service(target.home)
     if service is None and pending:
-        summary.append("It is not a service: after a reboot, run " + command("start") + ".")
+        start = f"{shlex.quote(str(target.home.launcher))} start"
+        summary.append(f"It is not a service. To start it with the machine, run crontab -e and add: @reboot {start}")
     if service is not None and any(step.id is StepId.SERVICE for step in pending):
         summary.append(f"It starts with the machine ({service.described}).")
         if service.manager is Manager.SYSTEMD_USER and not lingers():

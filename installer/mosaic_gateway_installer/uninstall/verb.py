@@ -148,7 +148,10 @@ def _removed_remainder(home: installation.Home) -> bool:
 
 def _outcome(removal: _Removal, *, dry_run: bool) -> Outcome:
     home, receipt, purged = removal.target.home, removal.receipt, removal.everything
-    lines: list[Text] = [f"{'Would remove' if dry_run else 'Removed'} {len(removal.removed)} item(s) of {home.path}."]
+    number = len(removal.removed)
+    lines: list[Text] = [
+        f"Removed {number} {'file or directory' if number == 1 else 'files and directories'} of {home.path}."
+    ]
     if dry_run:
         lines = [f"Would {'purge' if purged else 'uninstall'} {home.path}:"]
         lines += [f"  {number}. {step.description}" for number, step in enumerate(removal.steps, 1)]
