@@ -59,7 +59,7 @@ class Bundle:
 
     ``unnamed`` are the files that look like migrations but are not in the journal, so that no runner reads them; only
     a folder without a hash lock may have such files. ``packaged``: it belongs to this package. ``ledger_digest`` is
-    the `ledger.fingerprint` of a database to which exactly this bundle is applied.
+    the digest of the ledger of a database to which exactly this bundle is applied.
     """
 
     name: str

@@ -16,14 +16,12 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from mosaic_gateway.migrations import advisory_lock, progress
-from mosaic_gateway.migrations.bundle import LedgerName
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.matching import drizzle_name, match
 from mosaic_gateway.migrations.model import AppliedRow, Migration
-from mosaic_gateway.migrations.script import quote_name, quote_text
-from mosaic_gateway.migrations.session_state import session_user_transaction
+from mosaic_gateway.migrations.quoting import quote_name, quote_text
 
-__all__ = ["count", "create", "create_tables", "fingerprint", "is_current", "name_rows", "read", "recorder"]
+__all__ = ["count", "create", "has_exactly", "is_current", "is_up_to_date", "name_rows", "read", "recorder"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
@@ -78,6 +76,11 @@ def is_current(connection: Connection, ledger: LedgerName, migrations: Sequence[
     return not (row and row[0])
 
 
+def is_up_to_date(connection: Connection, bundle: Bundle) -> bool:
+    """Return whether a run over *bundle* has nothing to do; False also if only its plan can show that."""
+    return has_exactly(connection, bundle) and is_current(connection, bundle.ledger, bundle.migrations)
+
+
 def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
     """Return the rows in the order of insertion; none if there is no ledger. Writes nothing."""
     return tuple(row for _, row in _rows(connection, ledger))
@@ -91,12 +94,15 @@ def count(connection: Connection, ledger: LedgerName) -> int:
     return int(str(row[0])) if row else 0
 
 
-def fingerprint(connection: Connection, ledger: LedgerName) -> str | None:
-    """Return a digest of all rows, computed by the server as in `Bundle.ledger_digest`; None without a ledger."""
-    if not _query_bool(connection, EXISTS, ledger):
-        return None
-    row = connection.execute(sql.SQL(FINGERPRINT).format(_table(ledger))).fetchone()
-    return None if row is None else f"{row[0]}:{row[1]}"
+def has_exactly(connection: Connection, bundle: Bundle) -> bool:
+    """Return whether the rows are those of all migrations of *bundle* and no others: nothing has to run.
+
+    The server computes a digest of the rows, as `Bundle.ledger_digest` is computed from the files.
+    """
+    if not _query_bool(connection, EXISTS, bundle.ledger):
+        return False
+    row = connection.execute(sql.SQL(FINGERPRINT).format(_table(bundle.ledger))).fetchone()
+    return row is not None and f"{row[0]}:{row[1]}" == bundle.ledger_digest
 
 
 def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration], str]:
@@ -158,20 +164,3 @@ def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName
 
 def _table(ledger: LedgerName) -> sql.Identifier:
     return sql.Identifier(ledger.schema, ledger.table)
-
-
-def create_tables(
-    connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName, migrations: Sequence[Migration] = ()
-) -> None:
-    """Create what is missing of ledger and progress table, in one transaction that runs alone.
-
-    The format of the ledger is that of drizzle 1.0 if *migrations* have its layout (`ledger.create`).
-
-    PostgreSQL derives the names of a serial column's sequence and of a primary key's index. If another session creates
-    the same table at that moment, the derived name is taken and gets a number, although the table is then created only
-    once. Run without the migration lock, two runners would leave ``__drizzle_migrations_id_seq1``.
-    """
-    with session_user_transaction(connection):
-        advisory_lock.lock_creation(connection)
-        create(connection, ledger_name, migrations)
-        progress.create(connection)

