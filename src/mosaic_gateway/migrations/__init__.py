@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.baselining import baseline, scratch_on
     from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
     from mosaic_gateway.migrations.compatibility import breaking
-    from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, read_directory
+    from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, lock_command, read_directory
     from mosaic_gateway.migrations.ledger import is_up_to_date
     from mosaic_gateway.migrations.matching import match
     from mosaic_gateway.migrations.model import LedgerState, Migration, MigrationReport, Plan, PlannedMigration
@@ -39,7 +39,7 @@ else:
         baselining="baseline scratch_on",
         bundle="LEDGERS Bundle LedgerName",
         compatibility="breaking",
-        gate="BUNDLES LOCK_NAME check_bundles read_directory",
+        gate="BUNDLES LOCK_NAME check_bundles lock_command read_directory",
         ledger="is_up_to_date",
         matching="match",
         model="LedgerState Migration MigrationReport Plan PlannedMigration",
@@ -70,6 +70,7 @@ __all__ = [
     "differences",
     "events",
     "is_up_to_date",
+    "lock_command",
     "match",
     "migrate",
     "migration_session_if_direct",
