@@ -15,7 +15,7 @@ import pytest
 from tests.support.engine_marks import not_on_pglite, on_both_engines
 
 from mosaic_gateway.errors import ExitCode
-from mosaic_gateway.migrations import ledger
+from mosaic_gateway.migrations import record_tables
 from mosaic_gateway.migrations.advisory_lock import MigrationsBusyError, migration_lock
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.events import Event
@@ -145,9 +145,9 @@ def test_tables_that_two_runners_create_at_once_have_the_names_of_one(database: 
     with psycopg.connect(database, autocommit=True) as first, psycopg.connect(database, autocommit=True) as second:
         first.execute("CREATE SCHEMA drizzle; CREATE SCHEMA mosaic")
         first.execute("BEGIN")
-        ledger.create_tables(first, GATEWAY.ledger)
+        record_tables.create_tables(first, GATEWAY.ledger)
         with ThreadPoolExecutor(1) as pool:
-            created = pool.submit(ledger.create_tables, second, GATEWAY.ledger)
+            created = pool.submit(record_tables.create_tables, second, GATEWAY.ledger)
             wait_until_blocked(first, second.info.backend_pid)
             first.execute(ended.encode())
             created.result(LIMIT)

@@ -45,6 +45,7 @@ MIGRATIONS = (
     "glob",
     "importlib_resources.readers",
     "mosaic_gateway.cli.storage.group",
+    "mosaic_gateway.cli.storage.run_events",
     "mosaic_gateway.engines.pglite.data_creation",
     "mosaic_gateway.gateway.run.server",
     "mosaic_gateway.gateway.run.lifecycle",

@@ -6,6 +6,7 @@ which prints the shell script that completes verbs and options, is here, because
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -123,7 +124,11 @@ def run(
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = typed_program(started_as or sys.argv[0], process_environment().get("PATH"))
-    return run_words(verbs, words, root_side=root_side, load=load, program=program)
+    try:
+        return run_words(verbs, words, root_side=root_side, load=load, program=program)
+    finally:
+        # Otherwise the interpreter, as it exits, searches all modules for garbage: a sixth of a short command's time.
+        gc.freeze()
 
 
 def run_words(

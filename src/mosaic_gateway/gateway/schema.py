@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from mosaic_gateway.config import Config
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.migrations.bundle import Bundle
+from mosaic_gateway.migrations.model import MigrationReport
 from mosaic_gateway.process.file_lock import FileLock, holder_of
 
 if TYPE_CHECKING:
     import psycopg
 
     from mosaic_gateway.migrations.events import Event
-    from mosaic_gateway.migrations.runner import MigrationReport
 
 __all__ = ["BUNDLE_NAMES", "apply_bundles", "load_bundles", "migrations_locked", "prepare_schema", "schema_digest"]
 
@@ -74,19 +74,30 @@ def apply_bundles(
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[MigrationReport, ...]:
     """Do as `prepare_schema` on an open *connection*; *alone* is passed to `migrate`."""
-    from mosaic_gateway.migrations.runner import migrate, read_plan, report_up_to_date
+    from mosaic_gateway.migrations.ledger import is_up_to_date
 
-    plans = [read_plan(connection, bundle) for bundle in bundles]
+    up_to_date = all(is_up_to_date(connection, bundle) for bundle in bundles)
+    if not up_to_date:  # the runner and the plan, with all that they import, are not needed otherwise
+        _check_all(connection, bundles)
     reports = []
-    for bundle, plan in zip(bundles, plans, strict=True):
+    for bundle in bundles:
         LOG.info(MESSAGES.get(bundle.name, OTHER), engine)
-        if plan.up_to_date and not bundle.in_folders:
-            report = report_up_to_date(bundle, plan)
+        if up_to_date:
+            report = MigrationReport(bundle=bundle.name, applied=(), already_applied=len(bundle.migrations))
         else:
+            from mosaic_gateway.migrations.runner import migrate
+
             report = migrate(bundle, connection, lock_timeout=lock_timeout, alone=alone, on_event=on_event)
         LOG.info("%s: %d migrations applied now, %d before", bundle.name, len(report.applied), report.already_applied)
         reports.append(report)
     return tuple(reports)
+
+
+def _check_all(connection: psycopg.Connection[Any], bundles: tuple[Bundle, ...]) -> None:
+    from mosaic_gateway.migrations.runner import read_plan
+
+    for bundle in bundles:
+        read_plan(connection, bundle)
 
 
 def schema_digest(bundles: tuple[Bundle, ...]) -> str:

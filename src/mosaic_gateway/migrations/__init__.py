@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from mosaic_gateway.migrations.baselining import baseline, scratch_on
     from mosaic_gateway.migrations.bundle import LEDGERS, Bundle, LedgerName
     from mosaic_gateway.migrations.compatibility import breaking
-    from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, read_directory
+    from mosaic_gateway.migrations.gate import BUNDLES, LOCK_NAME, check_bundles, lock_command, read_directory
+    from mosaic_gateway.migrations.ledger import is_up_to_date
     from mosaic_gateway.migrations.matching import match
-    from mosaic_gateway.migrations.model import LedgerState, Migration, Plan, PlannedMigration
+    from mosaic_gateway.migrations.model import LedgerState, Migration, MigrationReport, Plan, PlannedMigration
     from mosaic_gateway.migrations.plan import shorten
     from mosaic_gateway.migrations.resolution import ResolveAnswer, resolve
-    from mosaic_gateway.migrations.runner import MigrationReport, migrate, read_plan, read_state, report_up_to_date
+    from mosaic_gateway.migrations.runner import migrate, read_plan, read_state
     from mosaic_gateway.migrations.schema_fingerprint import differences, schema_lines
     from mosaic_gateway.migrations.session_settings import migration_session_if_direct
 else:
@@ -38,12 +39,13 @@ else:
         baselining="baseline scratch_on",
         bundle="LEDGERS Bundle LedgerName",
         compatibility="breaking",
-        gate="BUNDLES LOCK_NAME check_bundles read_directory",
+        gate="BUNDLES LOCK_NAME check_bundles lock_command read_directory",
+        ledger="is_up_to_date",
         matching="match",
-        model="LedgerState Migration Plan PlannedMigration",
+        model="LedgerState Migration MigrationReport Plan PlannedMigration",
         plan="shorten",
         resolution="ResolveAnswer resolve",
-        runner="MigrationReport migrate read_plan read_state report_up_to_date",
+        runner="migrate read_plan read_state",
         schema_fingerprint="differences schema_lines",
         session_settings="migration_session_if_direct",
     )
@@ -67,6 +69,8 @@ __all__ = [
     "check_bundles",
     "differences",
     "events",
+    "is_up_to_date",
+    "lock_command",
     "match",
     "migrate",
     "migration_session_if_direct",
@@ -74,7 +78,6 @@ __all__ = [
     "read_directory",
     "read_plan",
     "read_state",
-    "report_up_to_date",
     "resolve",
     "schema_lines",
     "scratch_on",

@@ -28,6 +28,7 @@ from mosaic_gateway.migrations.gate import (
     LOCK_NAME,
     Problem,
     check_bundle,
+    lock_command,
     make_lock,
     read_directory,
 )
@@ -205,7 +206,7 @@ def _faulty(directory: Path, faults: list[str]) -> BundleFaultyError:
     return BundleFaultyError(
         f"{directory} is not a valid bundle: " + "; ".join(faults),
         hint="Nothing was changed. Repair the folder first; if its files were changed on purpose, update the lock: "
-        "python -m mosaic_gateway.migrations.gate DIR",
+        + lock_command(directory),
         details={"findings": faults},
     )
 

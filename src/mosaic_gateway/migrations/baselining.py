@@ -16,7 +16,7 @@ from psycopg import sql
 
 from mosaic_gateway.errors import MigrationError, RefusedError
 from mosaic_gateway.hint import command
-from mosaic_gateway.migrations import ledger, progress
+from mosaic_gateway.migrations import ledger, progress, record_tables
 from mosaic_gateway.migrations.advisory_lock import DEFAULT_LOCK_TIMEOUT
 from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.matching import match
@@ -145,7 +145,7 @@ def _scratch(connection: Connection) -> Iterator[str]:
 
 def _write(bundle: Bundle, connection: Connection) -> None:
     with connection.transaction():
-        ledger.create_tables(connection, bundle.ledger, bundle.migrations)
+        record_tables.create_tables(connection, bundle.ledger, bundle.migrations)
         record = ledger.recorder(connection, bundle.ledger)
         for migration in bundle.migrations:
             progress.lock_row(connection, bundle.ledger, migration)  # its digests identify an edited statement later

@@ -20,6 +20,7 @@ from mosaic_gateway.migrations.gate import (
     LOCK_NAME,
     check_bundle,
     check_text,
+    lock_command,
     read_directory,
     unnamed_files,
 )
@@ -59,7 +60,7 @@ class Bundle:
 
     ``unnamed`` are the files that look like migrations but are not in the journal, so that no runner reads them; only
     a folder without a hash lock may have such files. ``packaged``: it belongs to this package. ``ledger_digest`` is
-    the `ledger.fingerprint` of a database to which exactly this bundle is applied.
+    the digest of the ledger of a database to which exactly this bundle is applied.
     """
 
     name: str
@@ -106,23 +107,25 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}", hint="Name a folder of migrations.") from error
         if LOCK_NAME in contents:
-            return cls.from_files(path.resolve().name, contents, ledger=ledger)
+            return cls.from_files(path.resolve().name, contents, ledger=ledger, directory=path)
         entries = _unlocked_entries(path, contents)
         unnamed = unnamed_files(contents, {entry.file for entry in entries})
         return replace(cls._build(path.resolve().name, entries, contents, ledger), unnamed=unnamed)
 
     @classmethod
-    def from_files(cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName) -> Self:
+    def from_files(
+        cls, name: str, contents: Mapping[str, bytes], *, ledger: LedgerName, directory: Path | None = None
+    ) -> Self:
         """Return the bundle with *contents* (name relative to its folder -> bytes, lock included).
 
-        Raises `BundleError`.
+        *directory* is the folder that they were read from, for hints. Raises `BundleError`.
         """
         findings = check_bundle(name, contents)
         if findings:
             raise BundleError(
                 f"the {name} migrations are damaged: " + "; ".join(map(str, findings)),
                 hint="Nothing was run. Restore the locked files; if they were changed on purpose, update the lock: "
-                "python -m mosaic_gateway.migrations.gate DIR",
+                + lock_command(directory),
                 details={"bundle": name, "findings": [str(finding) for finding in findings]},
             )
         try:

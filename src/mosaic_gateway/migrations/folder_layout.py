@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from mosaic_gateway.migrations.parse import JournalEntry, JournalFormatError
 
-__all__ = ["folder_entries", "folder_name"]
+__all__ = ["folder_entries", "folder_name", "names_real_time"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME = re.compile("([0-9]{4})" + "([0-9]{2})" * 5)
@@ -36,6 +36,17 @@ def folder_entries(names: Iterable[str]) -> tuple[JournalEntry, ...]:
 def folder_name(when: int, name: str) -> str:
     """Return the folder name of migration *name*; *when* is in milliseconds since the epoch."""
     return f"{EPOCH + timedelta(milliseconds=when):%Y%m%d%H%M%S}_{name}"
+
+
+def names_real_time(tag: str) -> bool:
+    """Return whether a folder's name begins with a time that exists: there is no 13th month."""
+    match = TIME.match(tag)
+    try:
+        year, month, day, hour, minute, second = map(int, match.groups() if match else ())
+        datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
 
 
 def _when(tag: str) -> int:

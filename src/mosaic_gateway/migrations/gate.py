@@ -33,6 +33,7 @@ __all__ = [
     "check_bundle",
     "check_bundles",
     "check_text",
+    "lock_command",
     "main",
     "make_lock",
     "read_directory",
@@ -279,6 +280,13 @@ def _parse_journal(data: bytes) -> set[str]:
             raise _FormatError(f"two entries have the tag {tag}")
         names.add(f"{tag}.sql")
     return names
+
+
+def lock_command(directory: Path | None) -> str:
+    """Return the command that writes the lock of the bundle in *directory*, as a shell takes it."""
+    import shlex  # noqa: PLC0415 - as argparse
+
+    return "python -m mosaic_gateway.migrations.gate " + ("DIR" if directory is None else shlex.quote(str(directory)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

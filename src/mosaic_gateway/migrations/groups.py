@@ -148,13 +148,18 @@ def conflict_in(group: Group, *, followed: bool) -> Conflict | None:
     for statement, traits in zip(group.statements, group.traits, strict=True):
         if traits.outside is not None:
             what = Cause.of(statement, traits.outside)
-            return Conflict(what=what, reason=f"{what.name} cannot run in a transaction, but {_needs(group.cause)}")
+            return Conflict(
+                what=what, reason=f"{what.name} cannot run in a transaction, but {_needs(group, group.cause)}"
+            )
     found = _text_conflict(group) or _enum_conflict(group, group.cause) or _reading_conflict(group, group.cause)
     return found or (_saving_conflict(group) if followed else None)
 
 
-def _needs(cause: Cause) -> str:
-    return f"{cause.name} (statement {cause.number}, line {cause.line}) needs one with all that follows it"
+def _needs(group: Group, cause: Cause) -> str:
+    end = "all that follows it"
+    if group.traits[-1].ends is not None:
+        end = f"what follows it up to the COMMIT in statement {group.last}"
+    return f"{cause.name} (statement {cause.number}, line {cause.line}) needs one with {end}"
 
 
 def _openers(
@@ -252,7 +257,9 @@ def _enum_conflict(group: Group, cause: Cause) -> Conflict | None:
                 if used is not None:
                     addition = added[used]
                     reason = f"the enum value '{used}' is used in the transaction in which statement {addition.number} "
-                    reason += f"(line {addition.line}) adds it, which PostgreSQL refuses (55P04); {_needs(cause)}"
+                    reason += (
+                        f"(line {addition.line}) adds it, which PostgreSQL refuses (55P04); {_needs(group, cause)}"
+                    )
                     return Conflict(what=Cause.of(statement, at), reason=reason)
     return None
 
@@ -271,7 +278,7 @@ def _reading_conflict(group: Group, cause: Cause) -> Conflict | None:
         for name in READING:
             if name in changed:
                 what = Cause.of(statement, Construct(name, 0))
-                reason = f"{name} would not apply to the next chunks, which are sent together; {_needs(cause)}"
+                reason = f"{name} would not apply to the next chunks, which are sent together; {_needs(group, cause)}"
                 return Conflict(what=what, reason=reason)
     return None
 

@@ -16,17 +16,32 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from mosaic_gateway.migrations import advisory_lock, progress
-from mosaic_gateway.migrations.bundle import LedgerName
+from mosaic_gateway.errors import RefusedError
+from mosaic_gateway.migrations.bundle import Bundle, LedgerName
 from mosaic_gateway.migrations.matching import drizzle_name, match
 from mosaic_gateway.migrations.model import AppliedRow, Migration
-from mosaic_gateway.migrations.script import quote_name, quote_text
-from mosaic_gateway.migrations.session_state import session_user_transaction
+from mosaic_gateway.migrations.quoting import quote_name, quote_text
 
-__all__ = ["count", "create", "create_tables", "fingerprint", "is_current", "name_rows", "read", "recorder"]
+__all__ = [
+    "NotALedgerError",
+    "count",
+    "create",
+    "has_exactly",
+    "is_current",
+    "is_up_to_date",
+    "name_rows",
+    "read",
+    "recorder",
+]
 
 Connection = psycopg.Connection[tuple[object, ...]]
-EXISTS: LiteralString = "SELECT to_regclass(%s) IS NOT NULL"
+#: Whether the table exists, and whether it has drizzle's three columns: numbers, and the hash as text.
+EXISTS: LiteralString = """
+SELECT to_regclass(%(table)s) IS NOT NULL, (
+    SELECT count(*) = 3 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE attrelid = to_regclass(%(table)s) AND NOT attisdropped
+    AND (attname::text, typcategory::text) IN (('id', 'N'), ('hash', 'S'), ('created_at', 'N')))
+"""
 NAMED: LiteralString = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
     WHERE attrelid = to_regclass(%s) AND attname = 'name' AND NOT attisdropped)
@@ -50,6 +65,12 @@ FROM (SELECT hash || ':' || coalesce(created_at::text, '') AS entry FROM {}) AS 
 """
 
 
+class NotALedgerError(RefusedError):
+    """The table that should record the applied migrations is something else."""
+
+    code = "NOT_A_LEDGER"
+
+
 def create(connection: Connection, ledger: LedgerName, migrations: Sequence[Migration] = ()) -> None:
     """Create the ledger if it is missing, exactly as drizzle-orm creates it: 0.45, or 1.0 for *migrations* in folders.
 
@@ -57,7 +78,7 @@ def create(connection: Connection, ledger: LedgerName, migrations: Sequence[Migr
     checked first: CREATE SCHEMA IF NOT EXISTS needs the CREATE privilege even if the schema exists.
     """
     named = _in_folders(migrations)
-    if _query_bool(connection, EXISTS, ledger):
+    if _exists(connection, ledger):
         if named and not _query_bool(connection, NAMED, ledger):
             connection.execute(sql.SQL(CONVERT).format(_table(ledger)))
         if named:
@@ -78,6 +99,11 @@ def is_current(connection: Connection, ledger: LedgerName, migrations: Sequence[
     return not (row and row[0])
 
 
+def is_up_to_date(connection: Connection, bundle: Bundle) -> bool:
+    """Return whether a run over *bundle* has nothing to do; False also if only its plan can show that."""
+    return has_exactly(connection, bundle) and is_current(connection, bundle.ledger, bundle.migrations)
+
+
 def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
     """Return the rows in the order of insertion; none if there is no ledger. Writes nothing."""
     return tuple(row for _, row in _rows(connection, ledger))
@@ -85,18 +111,21 @@ def read(connection: Connection, ledger: LedgerName) -> tuple[AppliedRow, ...]:
 
 def count(connection: Connection, ledger: LedgerName) -> int:
     """Return the number of rows; 0 if there is no ledger."""
-    if not _query_bool(connection, EXISTS, ledger):
+    if not _exists(connection, ledger):
         return 0
     row = connection.execute(sql.SQL("SELECT count(*)::int FROM {}").format(_table(ledger))).fetchone()
     return int(str(row[0])) if row else 0
 
 
-def fingerprint(connection: Connection, ledger: LedgerName) -> str | None:
-    """Return a digest of all rows, computed by the server as in `Bundle.ledger_digest`; None without a ledger."""
-    if not _query_bool(connection, EXISTS, ledger):
-        return None
-    row = connection.execute(sql.SQL(FINGERPRINT).format(_table(ledger))).fetchone()
-    return None if row is None else f"{row[0]}:{row[1]}"
+def has_exactly(connection: Connection, bundle: Bundle) -> bool:
+    """Return whether the rows are those of all migrations of *bundle* and no others: nothing has to run.
+
+    The server computes a digest of the rows, as `Bundle.ledger_digest` is computed from the files.
+    """
+    if not _exists(connection, bundle.ledger):
+        return False
+    row = connection.execute(sql.SQL(FINGERPRINT).format(_table(bundle.ledger))).fetchone()
+    return row is not None and f"{row[0]}:{row[1]}" == bundle.ledger_digest
 
 
 def recorder(connection: Connection, ledger: LedgerName) -> Callable[[Migration], str]:
@@ -136,7 +165,7 @@ def _in_folders(migrations: Sequence[Migration]) -> bool:
 
 def _rows(connection: Connection, ledger: LedgerName) -> list[tuple[int, AppliedRow]]:
     """Return id and contents of the rows, in the order of insertion."""
-    if not _query_bool(connection, EXISTS, ledger):
+    if not _exists(connection, ledger):
         return []
     return [
         (
@@ -151,6 +180,21 @@ def _rows(connection: Connection, ledger: LedgerName) -> list[tuple[int, Applied
     ]
 
 
+def _exists(connection: Connection, ledger: LedgerName) -> bool:
+    """Return whether there is a ledger. Raises `NotALedgerError` if another table has its name."""
+    row = connection.execute(EXISTS, {"table": _table(ledger).as_string(connection)}).fetchone()
+    if row is None or not row[0]:
+        return False
+    if not row[1]:
+        raise NotALedgerError(
+            f"the table {ledger} is not a ledger: it does not have the columns id, hash and created_at of one",
+            hint="Nothing was run. Name the ledger of these migrations with --ledger, or a table that does not exist: "
+            "it is created.",
+            details={"ledger": str(ledger)},
+        )
+    return True
+
+
 def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName) -> bool:
     row = connection.execute(query, (_table(ledger).as_string(connection),)).fetchone()
     return bool(row and row[0])
@@ -158,20 +202,3 @@ def _query_bool(connection: Connection, query: LiteralString, ledger: LedgerName
 
 def _table(ledger: LedgerName) -> sql.Identifier:
     return sql.Identifier(ledger.schema, ledger.table)
-
-
-def create_tables(
-    connection: psycopg.Connection[tuple[object, ...]], ledger_name: LedgerName, migrations: Sequence[Migration] = ()
-) -> None:
-    """Create what is missing of ledger and progress table, in one transaction that runs alone.
-
-    The format of the ledger is that of drizzle 1.0 if *migrations* have its layout (`ledger.create`).
-
-    PostgreSQL derives the names of a serial column's sequence and of a primary key's index. If another session creates
-    the same table at that moment, the derived name is taken and gets a number, although the table is then created only
-    once. Run without the migration lock, two runners would leave ``__drizzle_migrations_id_seq1``.
-    """
-    with session_user_transaction(connection):
-        advisory_lock.lock_creation(connection)
-        create(connection, ledger_name, migrations)
-        progress.create(connection)

@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 __all__ = ["Lexed", "Token", "lex"]
 
-DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$")
-WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*")
-SPACE = re.compile(r"\s+")
-LINE_COMMENT = re.compile(r"--[^\n\r]*")
+# Letters, _ and every character beyond ASCII; then digits too, and in a word $. As exclusions, they compile in 0.1 ms
+# instead of 20: a large part of a command's start.
+DOLLAR_QUOTE = re.compile(r"\$(?:[^\x00-@\[-^`{-\x7f][^\x00-/:-@\[-^`{-\x7f]*)?\$")
+WORD = r"[^\x00-@\[-^`{-\x7f][^\x00-#%-/:-@\[-^`{-\x7f]*"
+#: White space and line comments, and the word after them: most tokens are words.
+WORD_AFTER_SPACE = re.compile(rf"(?:\s+|--[^\n\r]*)*({WORD})?")
 NUMBER = re.compile(r"\d[\w.]*")
 #: Prefixes of string constants: only E'…' has backslash escapes; B'…', X'…', N'…' and U&'…' do not.
 ESCAPED = {"e"}
@@ -104,21 +106,19 @@ class _Scanner:
         self.closed = True
 
     def tokens(self) -> Iterator[Token]:
-        while self._position < len(self._sql):
-            token = self._next()
-            if token is not None:
+        sql = self._sql
+        while match := WORD_AFTER_SPACE.match(sql, self._position):
+            self._position = match.end()
+            if match[1] is not None:
+                yield self._word(match[1].lower(), match.start(1))
+            elif self._position == len(sql):
+                return
+            elif token := self._other():
                 yield token
 
-    def _next(self) -> Token | None:  # noqa: PLR0911 - one return for each kind of token
+    def _other(self) -> Token | None:
+        """Return the token that is no word at the position; None for a comment."""
         sql, start = self._sql, self._position
-        if match := SPACE.match(sql, start):
-            self._position = match.end()
-            return None
-        if match := WORD.match(sql, start):  # before the others, which its first letter excludes: most tokens are words
-            return self._word(match, start)
-        if match := LINE_COMMENT.match(sql, start):
-            self._position = match.end()
-            return None
         if sql.startswith("/*", start):
             self._block_comment()
             return None
@@ -134,15 +134,15 @@ class _Scanner:
         self._position = start + 1
         return Token("other", sql[start], start)
 
-    def _word(self, match: re.Match[str], start: int) -> Token:
-        word, end = match[0].lower(), match.end()
+    def _word(self, word: str, start: int) -> Token:
+        """Return the token that begins with *word*, before the position: the word, or a string with it as a prefix."""
+        end = self._position
         if word in PREFIXES and self._sql.startswith("'", end):
             return self._quoted("'", end + 1, "text", start, escapes=word in ESCAPED)
         if word == "u" and self._sql.startswith("&'", end):
             return self._quoted("'", end + 2, "text", start, escapes=False)
         if word == "u" and self._sql.startswith('&"', end):
             return self._quoted('"', end + 2, "name", start, escapes=False)
-        self._position = end
         return Token("word", word, start)
 
     def _quoted(self, quote: str, at: int, kind: str, start: int, *, escapes: bool) -> Token:

@@ -1,4 +1,4 @@
-"""Value classes of the migration layer: shipped migrations, recorded state, and plans. Pure."""
+"""Value classes of the migration layer: shipped migrations, recorded state, plans, and results of runs. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["AppliedRow", "LedgerState", "Migration", "Plan", "PlannedMigration", "ProgressRow", "Statement"]
+__all__ = [
+    "AppliedRow",
+    "LedgerState",
+    "Migration",
+    "MigrationReport",
+    "Plan",
+    "PlannedMigration",
+    "ProgressRow",
+    "Statement",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +121,16 @@ class Plan:
     def up_to_date(self) -> bool:
         """Whether no migration is pending."""
         return not self.pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationReport:
+    """Result of a run: the tags that it applied, in order, and the number of those applied before.
+
+    ``other_line_endings`` are the tags of those applied before whose file had other line endings then.
+    """
+
+    bundle: str
+    applied: tuple[str, ...]
+    already_applied: int
+    other_line_endings: tuple[str, ...] = ()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from mosaic_gateway.migrations.model import Statement
-from mosaic_gateway.migrations.transaction_control import cut
 
 __all__ = [
     "BREAKPOINT",
@@ -97,6 +96,9 @@ def split(text: str) -> tuple[Statement, ...]:
 
     A chunk is divided where a BEGIN follows or a COMMIT precedes other statements, and nowhere else, as in drizzle.
     """
+    # Imported here: a command that finds nothing to do splits no file, and the lexer would prolong its start.
+    from mosaic_gateway.migrations.transaction_control import cut  # noqa: PLC0415
+
     statements: list[Statement] = []
     line = 1
     for chunk in text.split(BREAKPOINT):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import psycopg
 from psycopg import errors
@@ -34,6 +34,7 @@ from mosaic_gateway.migrations import (
     model,
     pooler,
     progress,
+    record_tables,
     session_settings,
     session_state,
 )
@@ -43,7 +44,7 @@ from mosaic_gateway.migrations.plan import DriftError, changed_statements, make_
 from mosaic_gateway.migrations.progress import FencedError
 from mosaic_gateway.migrations.shared_session import has_one_session, refuse_session_dependent
 
-__all__ = ["STATEMENT_LOCK_TIMEOUT", "MigrationReport", "migrate", "read_plan", "read_state", "report_up_to_date"]
+__all__ = ["STATEMENT_LOCK_TIMEOUT", "migrate", "read_plan", "read_state", "report_up_to_date"]
 
 Connection = psycopg.Connection[tuple[object, ...]]
 STATEMENT_LOCK_TIMEOUT = 5.0  # seconds that one statement waits for a table lock before it is retried
@@ -52,19 +53,6 @@ REPLANS = 100
 OPEN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 #: Errors of CREATE … IF NOT EXISTS if another session creates the same object concurrently.
 CREATED_CONCURRENTLY = (errors.UniqueViolation, errors.DuplicateSchema, errors.DuplicateTable, errors.DuplicateObject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationReport:
-    """Result of a run: the tags that it applied, in order, and the number of those applied before.
-
-    ``other_line_endings`` are the tags of those applied before whose file had other line endings then.
-    """
-
-    bundle: str
-    applied: tuple[str, ...]
-    already_applied: int
-    other_line_endings: tuple[str, ...] = ()
 
 
 def read_state(connection: Connection, bundle: Bundle) -> model.LedgerState:
@@ -87,7 +75,7 @@ def read_state(connection: Connection, bundle: Bundle) -> model.LedgerState:
 
 def read_plan(connection: Connection, bundle: Bundle) -> model.Plan:
     """Return what must run. Writes nothing. Raises the errors of `plan.make_plan`, and `ChunkRefusedError`."""
-    if ledger.fingerprint(connection, bundle.ledger) == bundle.ledger_digest:
+    if ledger.has_exactly(connection, bundle):
         return model.Plan(pending=(), applied=len(bundle.migrations))
     try:
         plan = make_plan(bundle, read_state(connection, bundle))
@@ -97,9 +85,9 @@ def read_plan(connection: Connection, bundle: Bundle) -> model.Plan:
     return plan
 
 
-def report_up_to_date(bundle: Bundle, plan: model.Plan) -> MigrationReport:
+def report_up_to_date(bundle: Bundle, plan: model.Plan) -> model.MigrationReport:
     """Return the report of a run that has nothing to do according to *plan*."""
-    return MigrationReport(
+    return model.MigrationReport(
         bundle=bundle.name, applied=(), already_applied=plan.applied, other_line_endings=plan.other_line_endings
     )
 
@@ -123,7 +111,7 @@ def migrate(
     statement_lock_timeout: float = STATEMENT_LOCK_TIMEOUT,
     alone: bool = False,
     on_event: Callable[[events.Event], None] | None = None,
-) -> MigrationReport:
+) -> model.MigrationReport:
     """Bring the database of *connection* (in autocommit mode) to *bundle* and return what was applied.
 
     *alone*: no other client is connected to the server; only used if all clients share one session
@@ -212,7 +200,7 @@ class _Run:
         self.finished = self._memory.finished
         self.already_applied = 0
 
-    def run(self, lock_timeout: float) -> MigrationReport:
+    def run(self, lock_timeout: float) -> model.MigrationReport:
         """Apply pending migrations under the lock; if there are none, return without acquiring it."""
         with ExitStack() as stack:
             direct = session_settings.is_direct(self._connection)
@@ -227,7 +215,7 @@ class _Run:
             if not direct and not self._pooled:
                 stack.enter_context(session_settings.migration_session(self._connection))
             self.run_until_up_to_date()
-        return MigrationReport(
+        return model.MigrationReport(
             bundle=self._bundle.name,
             applied=tuple(self.finished),
             already_applied=self.already_applied,
@@ -282,7 +270,7 @@ class _Run:
 
     def _create_tables(self) -> None:
         try:
-            ledger.create_tables(self._connection, self._bundle.ledger, self._bundle.migrations)
+            record_tables.create_tables(self._connection, self._bundle.ledger, self._bundle.migrations)
         except CREATED_CONCURRENTLY as error:
             raise FencedError from error
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from mosaic_gateway.migrations.groups import Group, divide
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hashes, statement_digests
+from mosaic_gateway.migrations.quoting import quote_name, quote_text
 
 __all__ = [
     "PREPARE",
@@ -27,8 +28,6 @@ __all__ = [
     "TransactionTemplate",
     "compose",
     "execute",
-    "quote_name",
-    "quote_text",
     "remaining_tasks",
 ]
 
@@ -206,15 +205,3 @@ def _values(item: GroupTask, ledger_key: str) -> tuple[str, ...]:
     hashes = (item.before, item.after, item.digests)
     count = len(item.group.statements)
     return (*map(quote_text, texts), *map(str, numbers), *map(quote_text, hashes), str(count))
-
-
-def quote_text(value: str) -> str:
-    """Return *value* as an SQL string constant, correct for either value of ``standard_conforming_strings``."""
-    if "\\" in value:
-        return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-    return "'" + value.replace("'", "''") + "'"
-
-
-def quote_name(value: str) -> str:
-    """Return *value* as a quoted SQL identifier."""
-    return '"' + value.replace('"', '""') + '"'

@@ -15,7 +15,7 @@ from typing import LiteralString
 import psycopg
 
 from mosaic_gateway.errors import RefusedError
-from mosaic_gateway.migrations.script import quote_name, quote_text
+from mosaic_gateway.migrations.quoting import quote_name, quote_text
 from mosaic_gateway.search_path import CHOSEN, FIXED
 
 __all__ = ["SessionSettingError", "is_direct", "local_settings", "migration_session", "migration_session_if_direct"]

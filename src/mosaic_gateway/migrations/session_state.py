@@ -17,7 +17,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from mosaic_gateway.migrations.model import Statement
-from mosaic_gateway.migrations.script import GroupTask, quote_text
+from mosaic_gateway.migrations.quoting import quote_text
+from mosaic_gateway.migrations.script import GroupTask
 from mosaic_gateway.migrations.statement_traits import traits_of
 
 __all__ = [

@@ -136,6 +136,18 @@ def test_a_ledger_that_is_no_table_name(nowhere: Place, folder: Path, database: 
     assert "--ledger needs --from" in nowhere.ask(*words[:-1], "own", code=2)["message"]
 
 
+def test_a_ledger_that_is_another_table(nowhere: Place, folder: Path, database: str) -> None:
+    """Tables without the columns of a ledger, or with columns of other types, are refused; nothing is written."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE public.people (id integer, name text)")
+        connection.execute("CREATE TABLE public.jobs (id uuid, hash text, created_at timestamptz)")
+    for verb, table in (("plan", "people"), ("migrate", "people"), ("status", "jobs"), ("migrate", "jobs")):
+        error = ask(nowhere, verb, folder, database, "--ledger", f"public.{table}", code=7)
+        assert (error["code"], f"public.{table} is not a ledger" in error["message"]) == ("NOT_A_LEDGER", True)
+        assert "--ledger" in error["hint"]
+    assert schemas(database) == ["public"]
+
+
 @pytest.mark.parametrize(("before", "after"), [("\n", "\r\n"), ("\r\n", "\n")])
 def test_other_line_endings_are_a_warning(nowhere: Place, folder: Path, database: str, before: str, after: str) -> None:
     """A file that was applied with other line endings is applied; plan, status, migrate and baseline say so."""

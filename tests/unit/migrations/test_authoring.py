@@ -183,6 +183,7 @@ def test_an_invalid_folder_is_not_changed(folder: Path, damage: Callable[[Path],
     with pytest.raises(BundleFaultyError) as caught:
         new_migration(folder, "x", now=LATER)
     assert caught.value.details["findings"]
+    assert str(caught.value.hint).endswith(f"gate {folder}")
     assert read_directory(folder) == before
 
 

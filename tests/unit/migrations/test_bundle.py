@@ -121,14 +121,15 @@ def test_a_damaged_bundle_is_refused(
 
 
 def test_only_the_package_is_reinstalled(shipped: dict[str, bytes], tmp_path: Path) -> None:
-    """The hint for a damaged folder names its lock, not this package."""
+    """The hint for a damaged folder names its lock and where it is, not this package."""
     for name, content in {**shipped, "0003_api_tokens.sql": b"SELECT 1;"}.items():
-        path = tmp_path / "gateway" / name
+        path = tmp_path / "my folder" / "gateway" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     with pytest.raises(BundleError, match="differs from the hash lock") as caught:
-        Bundle.from_directory(tmp_path / "gateway")
+        Bundle.from_directory(tmp_path / "my folder" / "gateway")
     assert "pip" not in str(caught.value.hint)
+    assert str(caught.value.hint).endswith(f"python -m mosaic_gateway.migrations.gate '{tmp_path}/my folder/gateway'")
     assert (Bundle.load("gateway").packaged, load(shipped).packaged) == (True, False)
 
 

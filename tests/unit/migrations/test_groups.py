@@ -145,6 +145,15 @@ def test_a_group_that_cannot_be_one_transaction_is_recognised(text: str, place: 
     assert named in conflict.reason
 
 
+def test_a_conflict_names_the_end_of_the_group() -> None:
+    """A group ends at its COMMIT, or at the end of the file."""
+    for end, named in ((f"{CUT}COMMIT;{CUT}{B}", "up to the COMMIT in statement 3"), ("", "all that follows it")):
+        groups = groups_of(f"BEGIN;{CUT}CREATE INDEX CONCURRENTLY i ON a (n);{end}")
+        conflict = conflict_in(groups[0], followed=bool(end))
+        assert conflict is not None
+        assert conflict.reason.endswith(named)
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_a_transaction_allows_is_no_conflict(text: str) -> None:
     """A label of another type, and what precedes or follows the group, are not at fault."""

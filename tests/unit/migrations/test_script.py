@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from mosaic_gateway.migrations.model import Migration, PlannedMigration, Statement
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway.migrations.progress import advance
+from mosaic_gateway.migrations.quoting import quote_name, quote_text
 from mosaic_gateway.migrations.script import (
     TransactionTemplate,
     compose,
     execute,
-    quote_name,
-    quote_text,
     remaining_tasks,
 )
 

@@ -59,7 +59,9 @@ def _next_steps(directory: Path, *, locked: bool) -> tuple[Text, ...]:
     check = "Write its statements, then run: " + command("storage lint", str(directory))
     if not locked:
         return (check,)
-    return (check, f"Then update the hash lock: python -m mosaic_gateway.migrations.gate {directory}")
+    from mosaic_gateway.migrations.gate import lock_command
+
+    return (check, f"Then update the hash lock: {lock_command(directory)}")
 
 
 class LintFailedError(MigrationError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from mosaic_gateway.migrations.bundle import read_entries
+from mosaic_gateway.migrations.folder_layout import names_real_time
 from mosaic_gateway.migrations.gate import FOLDER_FILE, JOURNAL_NAME
 from mosaic_gateway.migrations.lint.finding import LintFinding, Rule
 from mosaic_gateway.migrations.lint.folder_files import (
@@ -25,6 +26,7 @@ __all__ = ["check_folder"]
 NAME = re.compile(r"(\d{4,})_[a-z0-9]+(?:_[a-z0-9]+)*")
 UNLISTED = "the journal does not list the file: it never runs"
 RENAME = "Before it is applied, name it NNNN_lower_case_words.sql, with a number above those of the files before it."
+RENAME_FOLDER = "Before it is applied, name the folder by a time, YYYYMMDDhhmmss_words."
 
 
 def check_folder(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
@@ -47,6 +49,10 @@ def _check_layout(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:
     else:
         if not entries:
             yield _journal_format("the file is missing")
+        for entry in entries:
+            if not names_real_time(entry.tag):
+                why = f"{entry.tag} begins with a time that does not exist; it is carried over, as a 13th month is"
+                yield LintFinding(rule=Rule.FILE_NAME, file=entry.file, line=1, why=why, instead=RENAME_FOLDER)
 
 
 def _check_journal(contents: Mapping[str, bytes]) -> Iterator[LintFinding]:

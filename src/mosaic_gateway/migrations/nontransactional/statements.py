@@ -26,7 +26,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from mosaic_gateway.migrations.lexer import Token
-from mosaic_gateway.migrations.script import quote_name
+from mosaic_gateway.migrations.quoting import quote_name
 from mosaic_gateway.migrations.statement_traits import is_word, only_statement
 
 __all__ = ["NontransactionalStatement", "ProbeResult", "StatementKind", "Verdict", "classify", "observe", "probe"]

@@ -108,6 +108,17 @@ def test_files_in_other_folders() -> None:
     assert found_in(THREE, {**files, LOCK_NAME: b"{}"}) == [("unlisted-file", "manual/once.sql", 1)]
 
 
+@pytest.mark.parametrize("time", ["20261301000000", "20260230000000", "20260101240000", "99991232000000"])
+def test_a_time_that_does_not_exist(time: str) -> None:
+    """A folder of drizzle-kit 1.0 whose time is carried over is found in the release profile; it runs nevertheless."""
+    files = {f"{name}_a/migration.sql": b"SELECT 1;" for name in (time, "20260101000000")}
+    findings = lint_bundle_files(files, profile=Profile.RELEASE)
+    assert [(finding.rule, finding.file) for finding in findings if finding.rule != "same-bytes"] == [
+        ("file-name", f"{time}_a/migration.sql")
+    ]
+    assert lint_bundle_files(files) == ()
+
+
 def test_layout_without_a_journal() -> None:
     """The folders of drizzle-kit 1.0 are checked in the order of their names; beside a journal they are an error."""
     layout = {"20260101000000_a/migration.sql": b"ROLLBACK;", "20260101000000_a/snapshot.json": b"{}"}
