@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.support.http_gateway import LIMITS, Gateway, RunGateway, run_server
 
+from mosaic_gateway.gateway.run.guarded_protocol import http_settings
 from mosaic_gateway.gateway.run.http_limits import HttpLimits
-from mosaic_gateway.gateway.run.server import http_settings
 
 SHORT = replace(LIMITS, head_seconds=0.5, body_seconds=0.6, answer_seconds=0.6, idle_seconds=1)
 PATIENCE = 15.0  # seconds; much longer than every limit of `SHORT`

@@ -17,7 +17,7 @@ import mosaic_gateway, uvicorn
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.run.http_limits import limits_for, raise_descriptor_limit
-from mosaic_gateway.gateway.run.server import http_settings
+from mosaic_gateway.gateway.run.guarded_protocol import http_settings
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.gateway.pages import PATHS
 

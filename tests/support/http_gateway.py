@@ -19,8 +19,8 @@ import uvicorn
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
+from mosaic_gateway.gateway.run.guarded_protocol import http_settings
 from mosaic_gateway.gateway.run.http_limits import HttpLimits
-from mosaic_gateway.gateway.run.server import http_settings
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds

@@ -34,16 +34,18 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from mosaic_gateway.gateway.messages import json_response
-from mosaic_gateway.gateway.run.http_limits import HttpLimits
+from mosaic_gateway.gateway.run.http_limits import ACCEPTED_AT_ONCE, HttpLimits
 
-__all__ = ["GuardedProtocol", "guarded_protocol"]
+__all__ = ["GuardedProtocol", "http_settings"]
 
 LOG = logging.getLogger(__name__)
+GRACE = 5  # seconds for open requests to finish at shutdown
 HEALTH = ("/healthz", "/readyz")
 RESET = struct.pack("ii", 1, 0)  # socket(7): a close discards what the kernel has not sent
 CLOSE = {"connection": "close"}
@@ -293,13 +295,17 @@ class GuardedProtocol(HttpToolsProtocol):
         return None if request is None or request.response_complete else request
 
 
-def guarded_protocol(limits: HttpLimits) -> type[GuardedProtocol]:
-    """Return the protocol with other *limits*, for ``uvicorn.Config(http=…)``."""
+def http_settings(app: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
+    """Return uvicorn's settings for serving *app* within *limits*."""
 
     class LimitedProtocol(GuardedProtocol):
         LIMITS = limits
 
-    return LimitedProtocol
+    return uvicorn.Config(
+        app, http=LimitedProtocol, lifespan="on", ws="none", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE, backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=limits.idle_seconds,
+    )  # fmt: skip
 
 
 def _health_only(app: Any) -> Any:

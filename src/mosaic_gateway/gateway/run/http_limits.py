@@ -10,7 +10,7 @@ import resource
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-__all__ = ["ACCEPTED_AT_ONCE", "HttpLimits", "limits_for", "raise_descriptor_limit"]
+__all__ = ["ACCEPTED_AT_ONCE", "DESCRIPTORS", "HttpLimits", "limits_for", "raise_descriptor_limit"]
 
 #: Soft limit that the process sets if the hard limit permits; also ``LimitNOFILE`` of the unit, and macOS' OPEN_MAX.
 DESCRIPTORS = 10_240

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Secret
@@ -13,13 +12,7 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.lazy_names import load
 from mosaic_gateway.process.ports import bind_failure
 
-if TYPE_CHECKING:
-    import uvicorn
-    from starlette.applications import Starlette
-
-    from mosaic_gateway.gateway.run.http_limits import HttpLimits
-
-__all__ = ["http_settings", "preload", "preload_engine", "preload_engines", "serve_http"]
+__all__ = ["preload", "preload_engine", "preload_engines", "serve_http"]
 
 BACKLOG = 512  # connections that wait in the kernel
 #: Modules otherwise imported on first use: once root privileges are dropped, an import may fail and cause a 500.
@@ -52,7 +45,6 @@ PRELOADED = (
     "uvicorn.loops.auto",
     "uvicorn.server",
 )
-GRACE = 5  # seconds for open requests to finish at shutdown
 
 
 def preload(enough: Callable[[], bool] = lambda: False) -> None:
@@ -80,20 +72,6 @@ def preload_engines() -> None:
     load_bundles()
 
 
-def http_settings(app: Starlette, limits: HttpLimits) -> uvicorn.Config:
-    """Return uvicorn's settings for the ASGI application *app*."""
-    import uvicorn
-
-    from mosaic_gateway.gateway.run.guarded_protocol import guarded_protocol
-    from mosaic_gateway.gateway.run.http_limits import ACCEPTED_AT_ONCE
-
-    return uvicorn.Config(
-        app, http=guarded_protocol(limits), lifespan="on", ws="none", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE, backlog=ACCEPTED_AT_ONCE,
-        timeout_keep_alive=limits.idle_seconds,
-    )  # fmt: skip
-
-
 def serve_http(
     config: Config, conninfo: str, listener: socket.socket, secret: Secret, identity: str, on_ready: Callable[[], None]
 ) -> None:
@@ -107,6 +85,7 @@ def serve_http(
 
     from mosaic_gateway.gateway.app import Services, create_app
     from mosaic_gateway.gateway.database import make_pool
+    from mosaic_gateway.gateway.run.guarded_protocol import http_settings
     from mosaic_gateway.gateway.run.http_limits import limits_for, raise_descriptor_limit
     from mosaic_gateway.gateway.web_settings import WebSettings
 
