@@ -112,7 +112,8 @@ def test_health_for_admins(http_gateway: Gateway) -> None:
 )
 def test_requests_from_this_machine(client: str | None, server: str | None, *, local: bool) -> None:
     """The peer has a loopback address, or the gateway's own."""
-    scope = {"type": "http", "headers": [], "client": client and (client, 5), "server": server and (server, 6)}
+    addresses = {"client": client and (client, 5), "server": server and (server, 6)}
+    scope: dict[str, object] = {"type": "http", "headers": [], **addresses}
     assert is_local(Request(scope)) is local
 
 
