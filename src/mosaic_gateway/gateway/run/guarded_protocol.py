@@ -79,6 +79,11 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection, within `LIMITS`."""
 
     LIMITS: ClassVar[HttpLimits] = HttpLimits()
+    # Not in the instance's dict: beyond 30 attributes CPython accesses all of them, uvicorn's too, more slowly.
+    __slots__ = (
+        "_arrived", "_discard_until", "_pending", "_reading", "_received", "_since", "_spare", "_steps", "_timer",
+        "_unsent_until", "_used",
+    )  # fmt: skip
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -125,32 +130,39 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._received > self.LIMITS.linger_bytes:
                 self.transport.close()
             return
+        if len(data) <= self.LIMITS.head_bytes - self._pending:  # nearly always
+            self._feed(data)
+            return
         start = 0
         while start < len(data) and self._reading is not REFUSED and not self.transport.is_closing():
             end = start + self.LIMITS.head_bytes - self._pending
-            self._feed(data[start:end] if start or end < len(data) else data)
+            self._feed(data[start:end])
             start = end
-        if self._reading is HEAD or self._reading is BODY:
-            self._arm()
 
     def _feed(self, block: bytes) -> None:
         unchanged = self._steps + (self._reading is NOTHING)  # a head that begins with the block
         super().data_received(block)
-        if self._reading is not HEAD and self._reading is not BODY:
+        if self._reading is NOTHING or self._reading is REFUSED:
             return
         self._pending = self._pending + len(block) if self._steps == unchanged else 0
         if self._pending >= self.LIMITS.head_bytes:
             self._refuse(LONG_HEAD)
+        else:
+            self._arm()
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._step(HEAD)
+        self._steps += 1
+        self._reading = HEAD
+        self._since = self._arrived
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """A body, perhaps empty, begins. Raises `PipelineError`."""
         super().on_headers_complete()
-        self._step(BODY)
+        self._steps += 1
+        self._reading = BODY
+        self._since = self._arrived
         self._received = 0
         self._used = True
         if len(self.pipeline) > self.LIMITS.pipelined:
@@ -164,14 +176,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self._step(NOTHING)
-        super().on_message_complete()
-
-    def _step(self, reading: _Reading) -> None:
         self._steps += 1
         self._pending = 0
-        self._reading = reading
-        self._since = self._arrived
+        self._reading = NOTHING
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Begin the idle time, or close the connection if this was its last answer."""
@@ -299,6 +307,7 @@ def http_settings(app: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
     """Return uvicorn's settings for serving *app* within *limits*."""
 
     class LimitedProtocol(GuardedProtocol):
+        __slots__ = ()
         LIMITS = limits
 
     return uvicorn.Config(
