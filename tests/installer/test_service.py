@@ -44,12 +44,14 @@ def test_paths_are_quoted_for_systemd() -> None:
         (
             MACHINES,
             {"User=someone", "ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "ProtectHome=yes",
-             "CapabilityBoundingSet=", "Type=notify", "Restart=on-failure", "WantedBy=multi-user.target"},
+             "CapabilityBoundingSet=", "Type=notify", "LimitNOFILE=10240", "Restart=on-failure",
+             "WantedBy=multi-user.target"},
             {"AmbientCapabilities=CAP_NET_BIND_SERVICE"},
         ),
         (
             USERS,
-            {"ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "WantedBy=default.target"},
+            {"ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "LimitNOFILE=10240",
+             "WantedBy=default.target"},
             {"User=someone", "PrivateDevices=yes", "CapabilityBoundingSet=", "ProtectHome=yes"},
         ),
         (replace(MACHINES, privileged_port=True), {"AmbientCapabilities=CAP_NET_BIND_SERVICE"}, set()),

@@ -4,7 +4,10 @@ import logging
 import socket
 
 import pytest
+from starlette.requests import Request
 from tests.support.http_gateway import Gateway
+
+from mosaic_gateway.gateway.routes.health import is_local
 
 SETUP = "/api/bootstrap/setup"
 SIGN_IN = "/api/auth/sign-in/email"
@@ -62,13 +65,56 @@ def test_client_disconnects(http_shared: Gateway, caplog: pytest.LogCaptureFixtu
 
 
 def test_health_and_readiness(http_gateway: Gateway) -> None:
-    """Both return version and instance; /readyz detects a missing table."""
+    """Both return version and instance to this machine; /readyz detects a missing table."""
     assert http_gateway.get("/healthz").json == {"status": "ok", "version": "1.2.3", "instanceId": "an-instance"}
     ready = http_gateway.get("/readyz")
     assert (ready.status, ready.json["status"], ready.json["schema"]) == (200, "ready", True)
     http_gateway.sql("DROP TABLE storage_documents")
     ready = http_gateway.get("/readyz")
     assert (ready.status, ready.json["database"], ready.json["schema"]) == (503, True, False)
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip", "via"])
+def test_health_behind_a_proxy(http_shared: Gateway, header: str) -> None:
+    """A request that a proxy forwarded does not show version and instance, even from a loopback address."""
+    forwarded = {header: "127.0.0.1"}
+    assert http_shared.get("/healthz", **forwarded).json == {"status": "ok"}
+    assert http_shared.get("/readyz", **forwarded).json == {"status": "ready", "database": True, "schema": True}
+
+
+def test_health_for_admins(http_gateway: Gateway) -> None:
+    """A signed-in admin sees version and instance from anywhere; other users and invalid sessions do not."""
+    person = {"name": "Ada", "email": "ada@example.com", "password": "correct horse battery"}
+    created = http_gateway.post("/api/bootstrap/setup", person, x_setup_token=http_gateway.token())
+    remote = {"x-forwarded-for": "203.0.113.9", "cookie": created.cookie}
+    identity = {"version": "1.2.3", "instanceId": "an-instance"}
+    for path in ("/healthz", "/readyz"):
+        assert identity.items() <= http_gateway.get(path, **remote).json.items()
+        assert "version" not in http_gateway.get(path, **{**remote, "cookie": created.cookie[:-9]}).json
+    http_gateway.sql("UPDATE users SET role = 'user'")
+    assert http_gateway.get("/healthz", **remote).json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "local"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.8.9.1", "127.0.0.1", True),
+        ("::1", "::1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("192.0.2.4", "192.0.2.4", True),  # this machine, at the address of the network
+        ("192.0.2.4", "::ffff:192.0.2.4", True),
+        ("192.0.2.5", "192.0.2.4", False),
+        ("2001:db8::1", "2001:db8::2", False),
+        ("unknown", "unknown", False),
+        (None, None, False),
+    ],
+)
+def test_requests_from_this_machine(client: str | None, server: str | None, *, local: bool) -> None:
+    """The peer has a loopback address, or the gateway's own."""
+    addresses = {"client": client and (client, 5), "server": server and (server, 6)}
+    scope: dict[str, object] = {"type": "http", "headers": [], **addresses}
+    assert is_local(Request(scope)) is local
 
 
 def test_internal_errors(http_gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,9 +12,12 @@ from mosaic_gateway.gateway.run.server import preload
 
 preload()
 
+import socket
 import mosaic_gateway, uvicorn
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
+from mosaic_gateway.gateway.run.http_limits import limits_for, raise_descriptor_limit
+from mosaic_gateway.gateway.run.guarded_protocol import http_settings
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.gateway.pages import PATHS
 
@@ -70,12 +73,13 @@ async def main(conninfo, token):
         version="1",
         instance_id="i",
     )
-    server = uvicorn.Server(uvicorn.Config(create_app(services), port=0, lifespan="on", ws="none", log_config=None))
-    task = asyncio.create_task(server.serve())
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(http_settings(create_app(services), limits_for(raise_descriptor_limit())))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(20):
         while not server.started:
             await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        port = listener.getsockname()[1]
         for method, path, kind, body, status in CALLS:
             got = await call(port, method, path, kind, body, token)
             if got != status:

@@ -19,9 +19,12 @@ import uvicorn
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
+from mosaic_gateway.gateway.run.guarded_protocol import http_settings
+from mosaic_gateway.gateway.run.http_limits import HttpLimits
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
+LIMITS = HttpLimits()
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
 
 
@@ -90,7 +93,7 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
+def run_gateway(conninfo: str, *, base_url: str = "", limits: HttpLimits = LIMITS) -> Iterator[Gateway]:
     """Serve the application in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -101,17 +104,22 @@ def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
             version="1.2.3",
             instance_id="an-instance",
         )
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(services), lifespan="on", ws="none", log_config=None, access_log=False)
-        )
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="gateway")
-        thread.start()
-        try:
-            deadline = time.monotonic() + LIMIT
-            while not server.started and thread.is_alive() and time.monotonic() < deadline:
-                time.sleep(0.002)
+        with run_server(http_settings(create_app(services), limits), listener):
             yield Gateway(conninfo, port)
-        finally:
-            server.should_exit = True
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+
+
+@contextmanager
+def run_server(settings: uvicorn.Config, listener: socket.socket) -> Iterator[None]:
+    """Run uvicorn in a thread of this process."""
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="gateway")
+    thread.start()
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(LIMIT)
+        assert not thread.is_alive()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_gateway.gateway.control import home_line
+from mosaic_gateway.gateway.run import DESCRIPTORS
 from mosaic_gateway.installation import Home, Manager, Service
 
 __all__ = ["UnitFacts", "confinement", "is_below_homes", "is_unchanged", "launchd_job", "mark", "systemd_unit"]
@@ -115,6 +116,8 @@ def _service(facts: UnitFacts) -> Iterator[str]:
         yield f"User={facts.account}"
     yield "WorkingDirectory=/"
     yield "UMask=0077"
+    # The gateway raises its soft limit to the hard one, up to this number.
+    yield f"LimitNOFILE={DESCRIPTORS}"
     yield "Restart=on-failure"
     yield "RestartSec=5"
     yield f"RestartPreventExitStatus={NO_RESTART}"
@@ -177,6 +180,8 @@ def launchd_job(facts: UnitFacts) -> str:
         "ThrottleInterval": 5,
         "ExitTimeOut": 60,
         "Umask": 0o077,
+        "HardResourceLimits": {"NumberOfFiles": DESCRIPTORS},
+        "SoftResourceLimits": {"NumberOfFiles": DESCRIPTORS},
         "ProcessType": "Background",
         "StandardOutPath": "/dev/null",
         # The gateway writes its own log file, which is rotated.

@@ -23,6 +23,7 @@ from mosaic_gateway.gateway.pages import page_routes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["Services", "create_app", "make_pool"]
@@ -74,7 +75,9 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
     return [
         *AuthRoutes(database, hasher, cookies).routes(),
         *BootstrapRoutes(database, hasher, cookies).routes(),
-        *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
+        *HealthRoutes(
+            database, Visitors(database, cookies), version=services.version, instance_id=services.instance_id
+        ).routes(),
         *page_routes(),
     ]
 

@@ -33,6 +33,7 @@ from mosaic_gateway.installation.layout import check_layout
 from mosaic_gateway.installation.receipt import instance_id
 from mosaic_gateway.process import file_lock
 from mosaic_gateway.process.command import follow_parent
+from mosaic_gateway.process.log_output import LineFormatter, StandardErrorHandler, ThrottledHandler
 
 __all__ = ["GatewayRunningError", "configure_logging", "serve"]
 
@@ -193,13 +194,13 @@ def _stop_signals() -> Iterator[None]:
 
 
 def configure_logging(level: int = logging.INFO, *, also: logging.Handler | None = None) -> None:
-    """Send the log of this process to standard error and *also*, one line per record, times in UTC."""
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
-    handlers = [handler] if also is None else [handler, also]
-    for configured in handlers:
-        configured.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=handlers, force=True)
+    """Send the log of this process to standard error and *also*, one line per record, times in UTC.
+
+    Similar records are limited in number; no reader of standard error can stop the process.
+    """
+    handlers = [StandardErrorHandler()] if also is None else [StandardErrorHandler(), also]
+    for handler in handlers:
+        handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level, handlers=[ThrottledHandler(handlers)], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mosaic_gateway import __version__
 from mosaic_gateway.config import Config, Secret
@@ -13,12 +12,9 @@ from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.lazy_names import load
 from mosaic_gateway.process.ports import bind_failure
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
 __all__ = ["preload", "preload_engine", "preload_engines", "serve_http"]
 
-BACKLOG = 512
+BACKLOG = 512  # connections that wait in the kernel
 #: Modules otherwise imported on first use: once root privileges are dropped, an import may fail and cause a 500.
 PRELOADED = (
     "anyio._backends._asyncio",
@@ -32,6 +28,7 @@ PRELOADED = (
     "mosaic_gateway.engines.server",
     "mosaic_gateway.fs",
     "mosaic_gateway.gateway.app",
+    "mosaic_gateway.gateway.run.guarded_protocol",
     "mosaic_gateway.gateway.run.lifecycle",
     "mosaic_gateway.gateway.run.startup",
     "mosaic_gateway.cli.root",
@@ -46,10 +43,8 @@ PRELOADED = (
     "stringprep",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
-    "uvicorn.protocols.http.auto",
     "uvicorn.server",
 )
-GRACE = 5  # seconds for open requests to finish at shutdown
 
 
 def preload(enough: Callable[[], bool] = lambda: False) -> None:
@@ -90,6 +85,8 @@ def serve_http(
 
     from mosaic_gateway.gateway.app import Services, create_app
     from mosaic_gateway.gateway.database import make_pool
+    from mosaic_gateway.gateway.run.guarded_protocol import http_settings
+    from mosaic_gateway.gateway.run.http_limits import limits_for, raise_descriptor_limit
     from mosaic_gateway.gateway.web_settings import WebSettings
 
     try:
@@ -105,22 +102,14 @@ def serve_http(
             version=__version__,
             instance_id=identity,
         )
-        await _Server(_settings(create_app(services)), on_ready).serve(sockets=[listener])
+        limits = limits_for(raise_descriptor_limit())
+        await _Server(http_settings(create_app(services), limits)).serve(sockets=[listener])
 
     class _Server(uvicorn.Server):
-        def __init__(self, settings: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-            super().__init__(settings)
-            self._on_ready = on_ready
-
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            listener.listen(BACKLOG)  # asyncio has set it to ACCEPTED_AT_ONCE
             if self.started:
-                self._on_ready()
-
-    def _settings(app: Starlette) -> uvicorn.Config:
-        return uvicorn.Config(
-            app, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=GRACE, backlog=BACKLOG,
-        )  # fmt: skip
+                on_ready()
 
     asyncio.run(main())
