@@ -1,6 +1,8 @@
 """Authentication: users, passwords, sessions and cookies, in better-auth's formats.
 
 - Operations of the command line: `accounts`. The first admin: `setup`, `setup_url`.
+- What admins do with users: `administration`, `user_search`, `permissions`, `lock_admins`; with sessions:
+  `session_list`; with passwords: `reset_tokens`. The own account: `own_account`. Tokens of programs: `api_tokens`.
 - Sign-in: `find_credentials`, `verify_password`, `Hasher`. Sessions: `new_session`, `find_session`, `Cookies`.
 - Values that a user enters: `check_email`, `check_name`, `check_length`.
 """
@@ -12,12 +14,30 @@ from typing import TYPE_CHECKING
 from mosaic_gateway.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mosaic_gateway.auth import accounts, setup
-    from mosaic_gateway.auth.better_auth_format import utc_now
+    from mosaic_gateway.auth import (
+        accounts,
+        administration,
+        api_tokens,
+        own_account,
+        permissions,
+        reset_tokens,
+        session_list,
+        setup,
+        user_search,
+    )
+    from mosaic_gateway.auth.audit import Actor
+    from mosaic_gateway.auth.better_auth_format import iso, moment_of, utc_now
     from mosaic_gateway.auth.connection import SETTINGS
     from mosaic_gateway.auth.cookies import Cookies
-    from mosaic_gateway.auth.errors import DatabaseUnavailableError, InvalidNameError, SchemaMissingError
-    from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, verify_password
+    from mosaic_gateway.auth.errors import (
+        DatabaseUnavailableError,
+        InvalidNameError,
+        SchemaMissingError,
+        UserExistsError,
+        UserNotFoundError,
+    )
+    from mosaic_gateway.auth.last_admin import lock_admins
+    from mosaic_gateway.auth.passwords import Hasher, check_length, check_not_too_long, hash_password, verify_password
     from mosaic_gateway.auth.sessions import (
         Credentials,
         Session,
@@ -30,26 +50,45 @@ if TYPE_CHECKING:
         new_session,
     )
     from mosaic_gateway.auth.setup_tokens import setup_url
-    from mosaic_gateway.auth.users import NewUser, User, check_email, check_name, check_new_email, prepare_user
+    from mosaic_gateway.auth.users import (
+        UNPRINTABLE,
+        NewUser,
+        User,
+        check_email,
+        check_name,
+        check_new_email,
+        prepare_user,
+    )
 else:
     __getattr__ = lazy_names(
         __name__,
         "accounts",
+        "administration",
+        "api_tokens",
+        "own_account",
+        "permissions",
+        "reset_tokens",
+        "session_list",
         "setup",
-        better_auth_format="utc_now",
+        "user_search",
+        audit="Actor",
+        better_auth_format="iso moment_of utc_now",
         connection="SETTINGS",
         cookies="Cookies",
-        errors="DatabaseUnavailableError InvalidNameError SchemaMissingError",
-        passwords="Hasher check_length check_not_too_long verify_password",
+        errors="DatabaseUnavailableError InvalidNameError SchemaMissingError UserExistsError UserNotFoundError",
+        last_admin="lock_admins",
+        passwords="Hasher check_length check_not_too_long hash_password verify_password",
         sessions=(
             "Credentials Session admit delete_session find_credentials find_session insert_session lift_ban new_session"
         ),
         setup_tokens="setup_url",
-        users="NewUser User check_email check_name check_new_email prepare_user",
+        users="UNPRINTABLE NewUser User check_email check_name check_new_email prepare_user",
     )
 
 __all__ = [
     "SETTINGS",
+    "UNPRINTABLE",
+    "Actor",
     "Cookies",
     "Credentials",
     "DatabaseUnavailableError",
@@ -59,8 +98,12 @@ __all__ = [
     "SchemaMissingError",
     "Session",
     "User",
+    "UserExistsError",
+    "UserNotFoundError",
     "accounts",
+    "administration",
     "admit",
+    "api_tokens",
     "check_email",
     "check_length",
     "check_name",
@@ -69,12 +112,21 @@ __all__ = [
     "delete_session",
     "find_credentials",
     "find_session",
+    "hash_password",
     "insert_session",
+    "iso",
     "lift_ban",
+    "lock_admins",
+    "moment_of",
     "new_session",
+    "own_account",
+    "permissions",
     "prepare_user",
+    "reset_tokens",
+    "session_list",
     "setup",
     "setup_url",
+    "user_search",
     "utc_now",
     "verify_password",
 ]

@@ -20,9 +20,16 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.routes.account import AccountRoutes
+from mosaic_gateway.gateway.routes.admin import AdminRoutes
+from mosaic_gateway.gateway.routes.admin_access import AdminAccess
+from mosaic_gateway.gateway.routes.admin_credentials import AdminCredentialRoutes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
+from mosaic_gateway.gateway.routes.tokens import TokenRoutes
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["Services", "create_app", "make_pool"]
@@ -71,8 +78,16 @@ def create_app(services: Services) -> Starlette:
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
     cookies = Cookies(services.auth_secret, services.web.base_url)
+    visitors = Visitors(database, cookies)
+    passwords = PasswordCheck(database, hasher)
+    access = AdminAccess(database, visitors)
     return [
         *AuthRoutes(database, hasher, cookies).routes(),
+        *AccountRoutes(database, cookies, visitors, passwords).routes(),
+        *PasswordRoutes(database, hasher, cookies, visitors, passwords).routes(),
+        *AdminRoutes(database, hasher, access).routes(),
+        *AdminCredentialRoutes(database, hasher, access, services.web.base_url).routes(),
+        *TokenRoutes(database, visitors).routes(),
         *BootstrapRoutes(database, hasher, cookies).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
