@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mosaic_gateway.errors import MosaicError
+from mosaic_gateway.gateway.api_error import ApiError
 
 __all__ = [
     "FORM",
@@ -163,28 +164,6 @@ def kind(value: object) -> str:
     return KINDS[type(value)]
 
 
-class ApiError(Exception):
-    """An error with an HTTP *status*; the response body is ``{"message", "code"}``; *headers*, *cookies* are added.
-
-    Some errors of better-auth have no code, and some no body: *code* is None then, *message* empty.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str | None,
-        message: str,
-        headers: Mapping[str, str] | None = None,
-        cookies: Sequence[str] = (),
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.headers = headers
-        self.cookies = cookies
-
-
 def json_response(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None, cookies: Sequence[str] = ()
 ) -> Response:
@@ -215,9 +194,9 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
 
 
 def _error(
-    status: int, code: str | None, message: str, headers: Mapping[str, str] | None, cookies: Sequence[str] = ()
+    status: int, code: str, message: str, headers: Mapping[str, str] | None, cookies: Sequence[str] = ()
 ) -> Response:
-    if code is None and not message:
+    if not code and not message:
         return _with_cookies(empty(status), cookies)
-    body = {"message": message} if code is None else {"message": message, "code": code}
+    body = {"message": message, "code": code} if code else {"message": message}
     return json_response(body, status=status, headers=headers, cookies=cookies)

@@ -122,7 +122,7 @@ class AccountRoutes:
             changes["image"] = fields.image()
         fields.check()
         if not changes:
-            raise ApiError(400, None, "No fields to update")
+            raise ApiError(400, "", "No fields to update")
 
         async def update(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -142,9 +142,9 @@ class AccountRoutes:
         fields.check()
         signed_in = await self._visitors.require(request)
         if email == signed_in.user.email:
-            raise ApiError(400, None, "Email is the same")
+            raise ApiError(400, "", "Email is the same")
         if signed_in.user.email_verified:
-            raise ApiError(400, None, "Verification email isn't enabled")
+            raise ApiError(400, "", "Verification email isn't enabled")
 
         async def change(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id

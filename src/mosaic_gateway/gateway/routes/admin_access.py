@@ -86,7 +86,7 @@ class AdminAccess:
             raise ApiError(400, code, "User already exists. Use another email.") from error
 
     def _unauthorized(self, request: Request) -> ApiError:
-        return ApiError(401, None, "", cookies=self._visitors.unauthorized(request).cookies)
+        return ApiError(401, "", "", cookies=self._visitors.unauthorized(request).cookies)
 
 
 async def read_user_id(request: Request) -> str:
