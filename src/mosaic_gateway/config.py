@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from mosaic_gateway.fs.files import parse_toml, read_regular
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
 from mosaic_gateway.installation.receipt import NotInstalledError
+from mosaic_gateway.web_origin import Origin, OriginPattern
 
 __all__ = [
     "DEFAULT_HOST",
@@ -37,7 +39,6 @@ DEFAULT_PORT = 14242
 SYSTEM_HOME = Path("/var/lib/mosaic-gateway")
 LARGEST_PORT = 65535
 SECRETS = frozenset({"database_url", "auth_secret"})
-EXAMPLES: Mapping[str, str] = {"trusted_origins": "https://app.example.com", "trusted_proxies": "127.0.0.1"}
 
 
 class ConfigError(UsageError):
@@ -234,12 +235,28 @@ def _port(value: Any) -> int:
     return number
 
 
-def _web_address(value: Any) -> str:
+def _base_url(value: Any) -> str:
+    """Return an origin as written; a path would need to be in every link, cookie and response, and is refused."""
     text = _text(value)
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or {"?", "#"} & set(text):
+    if Origin.of(text) is None or urlsplit(text).path not in {"", "/"} or {"?", "#"} & set(text):
         raise ValueError(text)
     return text
+
+
+def _trusted_origins(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if OriginPattern.of(text) is None:
+            _base_url(text)
+    return texts
+
+
+def _trusted_proxies(value: Any) -> tuple[str, ...]:
+    texts = _texts(value)
+    for text in texts:
+        if text != "unix":
+            ip_network(text)
+    return texts
 
 
 def _directory(value: Any) -> Path:
@@ -257,23 +274,28 @@ CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "database_url": _secret,
     "postgres_bin": _directory,
     "pglite_dir": _directory,
-    "base_url": _web_address,
-    "trusted_origins": _texts,
-    "trusted_proxies": _texts,
+    "base_url": _base_url,
+    "trusted_origins": _trusted_origins,
+    "trusted_proxies": _trusted_proxies,
     "auth_secret": _secret,
 }
 
 
+#: Setting -> what to write instead of an invalid value.
+HINTS: Mapping[str, str] = {
+    "port": f"Give a number from 1 to {LARGEST_PORT}.",
+    "engine": f"Give one of: {', '.join(EngineName)}.",
+    "base_url": "Give a URL without a path, such as https://gateway.example.com; a host with other letters than"
+    " ASCII in its ASCII form (xn--…). For a path of another server, give the gateway a subdomain of its own.",
+    "trusted_origins": 'Give a list of origins (scheme, host and port, no path) and patterns, such as ["https://app.example.com",'
+    ' "https://*.example.com"].',
+    "trusted_proxies": 'Give a list of addresses, networks and the word unix, such as ["127.0.0.1", "10.1.0.0/16"]; a'
+    " network's address has no bits beyond its prefix, and a host name is none.",
+}
+
+
 def _hint(name: str) -> str:
-    if name == "port":
-        return f"Give a number from 1 to {LARGEST_PORT}."
-    if name == "engine":
-        return f"Give one of: {', '.join(EngineName)}."
-    if name == "base_url":
-        return "Give a URL such as https://gateway.example.com."
-    if name.startswith("trusted_"):
-        return f'Give a list such as {name} = ["{EXAMPLES[name]}"].'
-    return "Give a string that is not empty."
+    return HINTS.get(name, "Give a string that is not empty.")
 
 
 def _url_host(host: str) -> str:

@@ -52,6 +52,11 @@ class Gateway:
     conninfo: str
     port: int
 
+    @property
+    def origin(self) -> str:
+        """The origin of the gateway's pages."""
+        return f"http://127.0.0.1:{self.port}"
+
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:

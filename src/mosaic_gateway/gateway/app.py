@@ -20,6 +20,7 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.request_boundary import RequestBoundary
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
@@ -66,6 +67,7 @@ def create_app(services: Services) -> Starlette:
         exception_handlers={HTTPException: _routing_error},
     )
     app.router.redirect_slashes = False  # better-auth answers 404 to a trailing slash
+    app.add_middleware(RequestBoundary, services.web)
     return app
 
 

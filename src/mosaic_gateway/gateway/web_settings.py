@@ -11,9 +11,13 @@ __all__ = ["WebSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
-    """``base_url`` is the public URL of the gateway; the other fields are the settings of the same names."""
+    """``base_url`` is the public URL of the gateway, ``local_url`` the one on its machine (empty: unknown).
+
+    The other fields are the settings of the same names.
+    """
 
     base_url: str
+    local_url: str = ""
     trusted_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     cookie_domain: str | None = None
@@ -23,6 +27,7 @@ class WebSettings:
         """Return the settings of *config*."""
         return cls(
             base_url=config.url,
+            local_url=config.local_url,
             trusted_origins=config.trusted_origins,
             trusted_proxies=config.trusted_proxies,
             cookie_domain=config.cookie_domain,

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response
+from mosaic_gateway.gateway.origin_check import check_origin
 
 __all__ = ["Endpoint", "endpoint_route"]
 
@@ -21,10 +22,14 @@ CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one recei
 
 
 def endpoint_route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return the route *method* *path*; an unforeseen exception of *endpoint* is logged and answered 500."""
+    """Return the route *method* *path*, which first checks the origin of a state-changing request.
+
+    An unforeseen exception of *endpoint* is logged and answered 500.
+    """
 
     async def guarded(request: Request) -> Response:
         try:
+            check_origin(request)
             return await endpoint(request)
         except (ApiError, MosaicError) as error:
             return answer_error(error) or _internal_error(request, error)
