@@ -95,19 +95,21 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
-    """Serve the application in a thread of this process."""
+def run_gateway(conninfo: str, *, base_url: str = "", **settings: Any) -> Iterator[Gateway]:
+    """Serve the application in a thread of this process; *settings* are further fields of `WebSettings`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         services = Services(
             pool=make_pool(conninfo),
             auth_secret=Secret("a secret of at least thirty-two characters"),
-            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}"),
+            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings),
             version="1.2.3",
             instance_id="an-instance",
         )
         server = uvicorn.Server(
-            uvicorn.Config(create_app(services), lifespan="on", ws="none", log_config=None, access_log=False)
+            uvicorn.Config(
+                create_app(services), lifespan="on", ws="none", log_config=None, access_log=False, proxy_headers=False
+            )
         )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="gateway")
         thread.start()

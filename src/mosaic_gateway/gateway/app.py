@@ -23,7 +23,9 @@ from mosaic_gateway.gateway.pages import page_routes
 from mosaic_gateway.gateway.request_boundary import RequestBoundary
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["Services", "create_app", "make_pool"]
@@ -72,10 +74,11 @@ def create_app(services: Services) -> Starlette:
 
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
-    cookies = Cookies(services.auth_secret, services.web.base_url)
+    cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
     return [
         *AuthRoutes(database, hasher, cookies).routes(),
         *BootstrapRoutes(database, hasher, cookies).routes(),
+        *ForwardRoutes(Visitors(database, cookies), services.web).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,15 +21,17 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one receives it
 
 
-def endpoint_route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return the route *method* *path*, which first checks the origin of a state-changing request.
+def endpoint_route(method: str | Sequence[str], path: str, endpoint: Endpoint, *, any_origin: bool = False) -> Route:
+    """Return the route *path* for one or more methods.
 
-    An unforeseen exception of *endpoint* is logged and answered 500.
+    It first checks the origin of a state-changing request, unless it takes those of *any_origin*. An unforeseen
+    exception of *endpoint* is logged and answered 500.
     """
 
     async def guarded(request: Request) -> Response:
         try:
-            check_origin(request)
+            if not any_origin:
+                check_origin(request)
             return await endpoint(request)
         except (ApiError, MosaicError) as error:
             return answer_error(error) or _internal_error(request, error)
@@ -38,7 +40,7 @@ def endpoint_route(method: str, path: str, endpoint: Endpoint) -> Route:
         except Exception as error:  # noqa: BLE001 - the boundary: a bug must not end the connection
             return _internal_error(request, error)
 
-    return Route(path, guarded, methods=[method])
+    return Route(path, guarded, methods=[method] if isinstance(method, str) else method)
 
 
 def _internal_error(request: Request, error: Exception) -> Response:
