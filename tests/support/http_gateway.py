@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -45,6 +46,29 @@ class Answer:
         return "; ".join(cookie.split(";")[0] for cookie in self.cookies)
 
 
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    raw: Any = None,
+) -> Answer:
+    """Send one request as `Gateway.request` does, and close *connection*."""
+    with closing(connection):
+        sent = dict(headers or {})
+        if body is not None:
+            raw = json.dumps(body).encode()
+            sent.setdefault("content-type", "application/json")
+        connection.request(method, path, raw, sent, encode_chunked=True)
+        response = connection.getresponse()
+        content = response.read()
+        fields = {key.lower(): value for key, value in response.getheaders()}
+        cookies = tuple(response.headers.get_all("set-cookie") or ())
+    return Answer(status=response.status, headers=fields, cookies=cookies, body=content)
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A running application at 127.0.0.1:*port* over the database *conninfo*."""
@@ -61,17 +85,8 @@ class Gateway:
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
         """Send one request; *body* is sent as JSON, *raw* unchanged: bytes, or an iterable sent in chunks."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)) as connection:
-            sent = dict(headers or {})
-            if body is not None:
-                raw = json.dumps(body).encode()
-                sent.setdefault("content-type", "application/json")
-            connection.request(method, path, raw, sent, encode_chunked=True)
-            response = connection.getresponse()
-            content = response.read()
-            fields = {key.lower(): value for key, value in response.getheaders()}
-            cookies = tuple(response.headers.get_all("set-cookie") or ())
-        return Answer(status=response.status, headers=fields, cookies=cookies, body=content)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
+        return exchange(connection, method, path, body, headers=headers, raw=raw)
 
     def get(self, path: str, **headers: str) -> Answer:
         """GET *path*."""
@@ -95,10 +110,15 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "", **settings: Any) -> Iterator[Gateway]:
-    """Serve the application in a thread of this process; *settings* are further fields of `WebSettings`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def run_gateway(
+    conninfo: str, *, base_url: str = "", host: str = "127.0.0.1", unix_socket: Path | None = None, **settings: Any
+) -> Iterator[Gateway]:
+    """Serve the application in a thread of this process, on *host* or on *unix_socket*.
+
+    *settings* are further fields of `WebSettings`.
+    """
+    with _listener(host, unix_socket) as listener:
+        port = 0 if unix_socket else listener.getsockname()[1]
         services = Services(
             pool=make_pool(conninfo),
             auth_secret=Secret("a secret of at least thirty-two characters"),
@@ -122,3 +142,11 @@ def run_gateway(conninfo: str, *, base_url: str = "", **settings: Any) -> Iterat
             server.should_exit = True
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+def _listener(host: str, unix_socket: Path | None) -> socket.socket:
+    if unix_socket is None:
+        return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(unix_socket))
+    return listener
