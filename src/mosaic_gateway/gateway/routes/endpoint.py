@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mosaic_gateway.errors import MosaicError
-from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response
+from mosaic_gateway.gateway.messages import ApiError, answer_error, empty, json_response, with_pending_cookies
 
 __all__ = ["Endpoint", "endpoint_route"]
 
@@ -21,17 +21,21 @@ CLIENT_CLOSED = 499  # nginx's code for a client that disconnected; no one recei
 
 
 def endpoint_route(method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return the route *method* *path*; an unforeseen exception of *endpoint* is logged and answered 500."""
+    """Return the route *method* *path*, whose response has the request's pending cookies too.
+
+    An unforeseen exception of *endpoint* is logged and answered 500.
+    """
 
     async def guarded(request: Request) -> Response:
         try:
-            return await endpoint(request)
+            response = await endpoint(request)
         except (ApiError, MosaicError) as error:
-            return answer_error(error) or _internal_error(request, error)
+            response = answer_error(error) or _internal_error(request, error)
         except ClientDisconnect:
-            return empty(CLIENT_CLOSED)
+            response = empty(CLIENT_CLOSED)
         except Exception as error:  # noqa: BLE001 - the boundary: a bug must not end the connection
-            return _internal_error(request, error)
+            response = _internal_error(request, error)
+        return with_pending_cookies(request, response)
 
     return Route(path, guarded, methods=[method])
 
