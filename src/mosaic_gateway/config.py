@@ -203,8 +203,9 @@ def _choose_engine(values: dict[str, Any], sources: dict[str, str], stored: Mapp
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
+    convert: Callable[[Any], Any] = CONVERSIONS.get(name, _text)
     try:
-        return CONVERSIONS.get(name, _text)(value)
+        return convert(value)
     except (TypeError, ValueError) as error:
         displayed = "the value" if name in SECRETS else repr(value)
         raise ConfigError(f"invalid value for {name} from {source}: {displayed}", hint=_hint(name)) from error
