@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
         ForwardRule(host="grafana.example.com", allow="role:admin"),
     ),
 }
+COOKIES = Cookies(Secret("a secret of at least thirty-two characters"), BASE)
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8", "sec-fetch-mode": "navigate"}
 REMOTE = ("remote-user", "remote-email", "remote-name", "remote-groups")
 NO_ONE = dict.fromkeys(REMOTE, "")
@@ -56,8 +57,7 @@ def add_session(
         " VALUES (%s, %s, %s, now() at time zone 'utc' + interval '1 day' * (7 - %s), now(), now(), '', '')",
         new_id(), token, user, age,
     )  # fmt: skip
-    signed = Cookies(Secret("a secret of at least thirty-two characters"), BASE).signed_in(token, remember=True)
-    return signed[0].split(";")[0]
+    return COOKIES.signed_in(token, remember=True)[0].split(";")[0]
 
 
 def ask(
@@ -312,3 +312,48 @@ def test_the_page_asks_where_it_may_return(gateway: Gateway) -> None:
                 "https://evil.test%5c.example.com/", "https://wiki.example.com%0d%0a/",
                 "https:wiki.example.com"):  # fmt: skip
         assert gateway.get(f"{CHECK}/return?url={url}", host="auth.example.com").json == {"url": None}, url
+
+
+def expiry(gateway: Gateway) -> float:
+    """Return the days until the only session ends."""
+    ((days,),) = gateway.sql("SELECT extract(epoch FROM expires_at - now() at time zone 'utc') / 86400 FROM sessions")
+    return float(days)
+
+
+@pytest.mark.parametrize("kind", [ask, ask_as_nginx])
+def test_a_session_is_extended_by_a_detour_once_a_day(gateway: Gateway, kind: Callable[..., Answer]) -> None:
+    """A browser that opens a page is sent through the gateway, which renews the cookie; the check writes nothing."""
+    cookie, url = add_session(gateway, age=2), "https://wiki.example.com/a?b=c"
+    assert kind(gateway, url, cookie=cookie).status == 200
+    answer = kind(gateway, url, cookie=cookie, **BROWSER)
+    location = urlsplit(answer.headers["location"])
+    assert (answer.status, location.path) == (302 if kind is ask else 401, f"{CHECK}/extend")
+    assert expiry(gateway) < 5.1
+    extended = gateway.get(f"{location.path}?{location.query}", host="auth.example.com", cookie=cookie)
+    assert (extended.status, extended.headers["location"]) == (302, url)
+    assert cookie in {value.split(";")[0] for value in extended.cookies if "Domain=example.com" in value}
+    assert expiry(gateway) > 6.9
+    assert kind(gateway, url, cookie=cookie, **BROWSER).status == 200
+
+
+def test_no_endless_detour(gateway: Gateway) -> None:
+    """A browser that was just at the gateway is not sent again, though its session was not extended there."""
+    cookie, url = add_session(gateway, age=2), "https://wiki.example.com/"
+    other = add_session(gateway, age=2, email="other@example.com")
+    extended = gateway.get(f"{CHECK}/extend?url={url}", host="auth.example.com", cookie=other)
+    marks = "; ".join(value.split(";")[0] for value in extended.cookies if "extended=" in value)
+    assert marks
+    assert ask(gateway, url, cookie=f"{cookie}; {marks}", **BROWSER).status == 200
+    remembered = COOKIES.signed("dont_remember", "true", 1).split(";")[0]
+    assert ask(gateway, url, cookie=f"{cookie}; {remembered}", **BROWSER).status == 200
+
+
+def test_the_detour_is_no_open_redirect(gateway: Gateway) -> None:
+    """A URL of an untrusted origin leads to the gateway's page, and a session that ended to the sign-in page."""
+    cookie = add_session(gateway, age=2)
+    for url in ("https://evil.test/", "//evil.test", "/x", "", "https://wiki.example.com@evil.test", "javascript:x"):
+        answer = gateway.get(f"{CHECK}/extend?url={url}", host="auth.example.com", cookie=cookie)
+        assert (answer.status, answer.headers["location"]) == (302, f"{BASE}/")
+    assert expiry(gateway) < 5.1
+    answer = gateway.get(f"{CHECK}/extend?url=https://wiki.example.com/", host="auth.example.com")
+    assert answer.headers["location"] == f"{BASE}/?return=https%3A%2F%2Fwiki.example.com%2F"

@@ -18,6 +18,8 @@ __all__ = ["Cookies"]
 
 SIGNATURE_LENGTH = 44
 SESSION_DAYS = 7
+DONT_REMEMBER = "dont_remember"
+DIGEST_LENGTH = 32
 ATTRIBUTES = "Path=/; HttpOnly; SameSite=Lax"
 SECURE_ATTRIBUTES = "Path=/; HttpOnly; Secure; SameSite=Lax"
 UNESCAPED = "!'()*"  # left as they are by encodeURIComponent, but not by urllib's quote
@@ -51,8 +53,8 @@ class Cookies:
     def session_token(self, cookie: str | None, authorization: str | None = None) -> str | None:
         """Return the session token of a request, or None.
 
-        *cookie* and *authorization* are the header values. A bearer token may be raw or signed; it takes
-        precedence over the cookie unless its signature is invalid (as in better-auth's bearer plugin).
+        *cookie* and *authorization* are the header values. A bearer token is a signed value and takes precedence over
+        the cookie unless its signature is invalid (better-auth's bearer plugin with ``requireSignature``).
         """
         token = self._bearer_token(authorization) if authorization else None
         if token is None and cookie and (value := _cookie_value(cookie, self._session_name)):
@@ -85,12 +87,35 @@ class Cookies:
         names = ("session_token", "session_data", "dont_remember")
         return [f"{self._prefix}{name}=; Max-Age=0; {attributes}" for name in names]
 
+    def bearer(self, token: str) -> str:
+        """Return the value with which an Authorization header names the session *token*."""
+        return quote(self.sign(token), safe=UNESCAPED)
+
+    def dont_remember(self, cookie: str | None) -> bool:
+        """Return whether the session of a request is not to be extended (``rememberMe: false``)."""
+        return self.read(DONT_REMEMBER, cookie) is not None
+
+    def remembered(self) -> str:
+        """Return the Set-Cookie value that deletes the cookie of an earlier ``rememberMe: false``."""
+        return f"{self._prefix}{DONT_REMEMBER}=; Max-Age=0; {self._attributes}"
+
+    def signed(self, name: str, text: str, max_age: int) -> str:
+        """Return the Set-Cookie value of a further cookie *name* with *text*, signed; *max_age* in seconds."""
+        value = quote(self.sign(text), safe=UNESCAPED)
+        return f"{self._prefix}{name}={value}; Max-Age={max_age}; {self._attributes}"
+
+    def read(self, name: str, cookie: str | None) -> str | None:
+        """Return the text of the signed cookie *name* in a Cookie header, None if missing or not valid."""
+        value = _cookie_value(cookie, f"{self._prefix}{name}") if cookie else None
+        return self.unsign(value) if value else None
+
+    def digest(self, text: str) -> str:
+        """Return a keyed digest of *text* (32 hex characters), which does not reveal it."""
+        return hmac.digest(self._key, text.encode("utf-8", "replace"), "sha256").hex()[:DIGEST_LENGTH]
+
     def _bearer_token(self, authorization: str) -> str | None:
         scheme, _, value = authorization.partition(" ")
-        value = value.strip()
-        if scheme.lower() != "bearer" or not value:
-            return None
-        return self.unsign(value) if "." in value else value
+        return self.unsign(value.strip()) if scheme.lower() == "bearer" else None
 
     def _signature(self, text: str) -> str:
         return b64encode(hmac.digest(self._key, text.encode("utf-8", "replace"), "sha256")).decode("ascii")

@@ -89,14 +89,14 @@ def test_invalid_signature(cookies: Cookies, value: str) -> None:
 
 
 def test_bearer_tokens(cookies: Cookies) -> None:
-    """A bearer token is accepted raw and signed and precedes the cookie; one with an invalid signature is ignored."""
+    """A bearer token is a signed value and precedes the cookie; a raw token or an invalid signature is ignored."""
     cookie = f"better-auth.session_token={ENCODED}"
-    assert cookies.session_token(None, "Bearer abc") == "abc"
-    assert cookies.session_token(cookie, "bearer  abc ") == "abc"
+    assert cookies.bearer(TOKEN) == ENCODED
     assert cookies.session_token(None, f"Bearer {SIGNED}") == TOKEN
-    assert cookies.session_token(None, f"Bearer {ENCODED}") == TOKEN
-    assert cookies.session_token(cookie, "Bearer abc.def") == TOKEN
-    assert cookies.session_token(None, "Bearer ") is None
-    assert cookies.session_token(None, "Basic abc") is None
-    assert cookies.session_token(None, "Bearer a\x00b") is None
-    assert cookies.session_token(None, "Bearer é") is None
+    assert cookies.session_token(None, f"bearer  {ENCODED} ") == TOKEN
+    other = cookies.bearer("another")
+    assert cookies.session_token(cookie, f"Bearer {other}") == "another"
+    for ignored in (f"Bearer {TOKEN}", "Bearer abc.def", "Bearer ", "Bearer é", f"Basic {SIGNED}"):
+        assert cookies.session_token(None, ignored) is None
+        assert cookies.session_token(cookie, ignored) == TOKEN
+    assert cookies.session_token(None, f"Bearer {cookies.bearer('a' + chr(0) + 'b')}") is None

@@ -4,6 +4,9 @@ Anchors: Authelia's ``/api/authz``, oauth2-proxy's ``/oauth2/auth``, tinyauth. F
 ``auth_request`` and Traefik's ForwardAuth. The headers Remote-User, -Email, -Name and -Groups are in each permission,
 empty for a public path: a proxy that copies them replaces what its client sent. What a client can cause is answered
 401 or 403, since nginx passes on no other status.
+
+The check changes nothing: its answer reaches the proxy, and not the browser whose cookie would have to be renewed.
+When a session is to be extended, once a day, a browser that opens a page is sent through ``forward/extend``.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mosaic_gateway.auth.better_auth_format import utc_now
+from mosaic_gateway.auth.cookies import Cookies
+from mosaic_gateway.auth.sessions import Session
 from mosaic_gateway.auth.users import User
 from mosaic_gateway.forward_rules import PUBLIC, AmbiguousPathError, ForwardRule, find_rule
-from mosaic_gateway.gateway.messages import ApiError, json_response
+from mosaic_gateway.gateway.messages import ApiError, json_response, pending_cookies
 from mosaic_gateway.gateway.original_request import OriginalRequest, original_request
 from mosaic_gateway.gateway.origins import TrustedOrigins
 from mosaic_gateway.gateway.path_readings import MalformedPathError, path_readings
@@ -32,16 +37,19 @@ from mosaic_gateway.web_origin import Origin
 __all__ = ["ForwardRoutes"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+EXTENDED, EXTENDED_FOR = "extended", 3600  # a cookie and its seconds: no second redirect to ``forward/extend``
 URL_MAX = 2000  # characters of a URL to return to; proxies limit the size of a response's headers
+UNAUTHORIZED = {"message": "Unauthorized", "code": "UNAUTHORIZED"}
 #: Not for a header: control characters, line separators, marks of writing direction, lone surrogates.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 class ForwardRoutes:
-    """The check, and the question whether the sign-in page may send a browser to a URL."""
+    """The check, the extension of sessions, and the question whether the sign-in page may send a browser to a URL."""
 
-    def __init__(self, visitors: Visitors, web: WebSettings) -> None:
+    def __init__(self, visitors: Visitors, cookies: Cookies, web: WebSettings) -> None:
         self._visitors = visitors
+        self._cookies = cookies
         self._web = web
         self._origins = TrustedOrigins.of(web.base_url, web.trusted_origins)
         self._proxies = TrustedProxies.of(web.trusted_proxies)
@@ -52,13 +60,14 @@ class ForwardRoutes:
         """Return the routes of the endpoints."""
         return [
             endpoint_route(METHODS, FORWARD_CHECK, self.check, any_origin=True),
-            endpoint_route("GET", "/api/auth/forward/return", self.return_target),
+            endpoint_route("GET", f"{FORWARD_CHECK}/extend", self.extend),
+            endpoint_route("GET", f"{FORWARD_CHECK}/return", self.return_target),
         ]
 
     async def check(self, request: Request) -> Response:
         """Any method ``forward``: 200 with the headers of the user, 302 or 401 to sign in, or 403.
 
-        Reads at most one row of the database, and never the body.
+        Reads at most one session, and never the body.
         """
         if not self._proxies.trusts(request_peer(request)):
             message = "Forward authentication is answered only to the addresses in trusted_proxies"
@@ -67,13 +76,24 @@ class ForwardRoutes:
         rule = self._rule(original)
         if rule.allow == PUBLIC:
             return _permission(None, "")
-        signed_in = await self._visitors.find(request)
+        signed_in = await self._visitors.look_up(request)
         if signed_in is None:
-            return self._sign_in_first(request, original)
+            return self._via(request, original, "/?return=") or _unauthorized()
         user = signed_in.user
         if _is_banned(user) or not rule.permits(_roles(user)):
             raise ApiError(403, "FORBIDDEN", f"{user.email} may not open {original.host}")
-        return _permission(user, user.email if self._web.forward_user == "email" else user.id)
+        extension = self._extension(request, original, signed_in.session)
+        return extension or _permission(user, user.email if self._web.forward_user == "email" else user.id)
+
+    async def extend(self, request: Request) -> Response:
+        """``GET forward/extend?url=…``: extend the session, and redirect back, or to the sign-in page."""
+        url = request.query_params.get("url", "")
+        if not self._origins.accepts_origin(url):
+            return Response(None, 302, {"location": f"{self._web.base_url}/"})
+        if await self._visitors.find(request) is None:
+            url = f"{self._web.base_url}/?return={quote(url, safe='')}"
+        pending_cookies(request).append(self._cookies.signed(EXTENDED, "1", EXTENDED_FOR))
+        return Response(None, 302, {"location": url, "cache-control": "no-store"})
 
     async def return_target(self, request: Request) -> Response:
         """``GET forward/return?url=…``: return ``{"url"}``, null unless it is an absolute URL of a trusted origin."""
@@ -89,14 +109,24 @@ class ForwardRoutes:
             message = "Servers read this path in different ways, for which the rules differ"
             raise ApiError(403, "PATH_AMBIGUOUS", message) from error
 
-    def _sign_in_first(self, request: Request, original: OriginalRequest) -> Response:
-        """Return a redirect of a browser to the sign-in page, else 401; for nginx 401 with the page in Location."""
-        body = {"message": "Unauthorized", "code": "UNAUTHORIZED"}
+    def _extension(self, request: Request, original: OriginalRequest, session: Session) -> Response | None:
+        """Return a redirect to extend *session*, None if it is not to be extended or the browser was just there."""
+        if not self._visitors.would_extend(request, session) or self._cookies.read(
+            EXTENDED, request.headers.get("cookie")
+        ):
+            return None
+        return self._via(request, original, f"{FORWARD_CHECK}/extend?url=")
+
+    def _via(self, request: Request, original: OriginalRequest, page: str) -> Response | None:
+        """Return a redirect to *page* of the gateway, which sends back; for nginx 401 with the page in Location.
+
+        None if no browser opens a page, or one that must not be returned to.
+        """
         if not _is_navigation(request, original.method) or not self._returns_to(original):
-            return json_response(body, status=401)
+            return None
         url = original.url if len(original.url) <= URL_MAX else f"{original.origin}/"
-        location = {"location": f"{self._web.base_url}/?return={quote(url, safe='')}"}
-        return json_response(body, status=401 if original.by_nginx else 302, headers=location)
+        location = {"location": f"{self._web.base_url}{page}{quote(url, safe='')}"}
+        return json_response(UNAUTHORIZED, status=401 if original.by_nginx else 302, headers=location)
 
     def _returns_to(self, original: OriginalRequest) -> bool:
         """Return whether the origin is trusted, and a browser that signs in sends the session cookie there."""
@@ -105,6 +135,10 @@ class ForwardRoutes:
             domain is not None and (original.host == domain or original.host.endswith(f".{domain}"))
         )
         return reached and self._origins.accepts_origin(str(original.origin))
+
+
+def _unauthorized() -> Response:
+    return json_response(UNAUTHORIZED, status=401)
 
 
 def _permission(user: User | None, identity: str) -> Response:
