@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import uvicorn
+from starlette.routing import BaseRoute
 
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
@@ -129,13 +130,7 @@ def run_gateway(
     """
     with _listener(host, unix_socket) as listener:
         port = 0 if unix_socket else listener.getsockname()[1]
-        services = Services(
-            pool=make_pool(conninfo),
-            auth_secret=Secret("a secret of at least thirty-two characters"),
-            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings),
-            version="1.2.3",
-            instance_id="an-instance",
-        )
+        services = _services(conninfo, WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings))
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(services), lifespan="on", ws="none", log_config=None, access_log=False, proxy_headers=False
@@ -152,6 +147,21 @@ def run_gateway(
             server.should_exit = True
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the application."""
+    return create_app(_services("", WebSettings(base_url="http://127.0.0.1"))).routes
+
+
+def _services(conninfo: str, web: WebSettings) -> Services:
+    return Services(
+        pool=make_pool(conninfo),
+        auth_secret=Secret("a secret of at least thirty-two characters"),
+        web=web,
+        version="1.2.3",
+        instance_id="an-instance",
+    )
 
 
 def _listener(host: str, unix_socket: Path | None) -> socket.socket:
