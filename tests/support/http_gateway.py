@@ -22,6 +22,7 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
 
+SECRET = Secret("a secret of at least thirty-two characters")
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 ADDRESSES = ipaddress.ip_network("127.16.0.0/12").hosts()  # of the loopback interface
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
@@ -54,6 +55,11 @@ class Gateway:
     conninfo: str
     port: int
     address: str = "127.0.0.1"
+
+    @property
+    def origin(self) -> str:
+        """The Origin that a browser sends on the gateway's own pages."""
+        return f"http://127.0.0.1:{self.port}"
 
     def elsewhere(self) -> Gateway:
         """Return the same gateway for a client at an address that no other client has: the limits count addresses."""
@@ -101,14 +107,14 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
+def run_gateway(conninfo: str, *, base_url: str = "", trusted_origins: tuple[str, ...] = ()) -> Iterator[Gateway]:
     """Serve the application in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         services = Services(
             pool=make_pool(conninfo),
-            auth_secret=Secret("a secret of at least thirty-two characters"),
-            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}"),
+            auth_secret=SECRET,
+            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", trusted_origins=trusted_origins),
             version="1.2.3",
             instance_id="an-instance",
         )

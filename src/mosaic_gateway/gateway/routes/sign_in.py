@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mosaic_gateway.auth import rate_limits
 from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.errors import BannedUserError, InvalidCredentialsError
@@ -102,8 +101,7 @@ class SignInRoutes:
                 await lift_ban(connection, user)
             await insert_session(connection, session)
             await record_action(connection, SUCCEEDED, target=user.id, actor_id=user.id, ip_address=address)
-            if attempts is not None:
-                await rate_limits.forget(connection, SIGN_IN_PATH, attempts)
+            await self._protection.limits.succeeded(connection, SIGN_IN_PATH, attempts)
 
         await self._database.write(create)
 
