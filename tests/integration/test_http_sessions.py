@@ -26,8 +26,9 @@ CLEARED = tuple(
     for name in ("session_token", "session_data", "dont_remember")
 )
 COOKIES = Cookies(SECRET, "http://127.0.0.1")
-COOKIE = COOKIES.signed_in("token1", remember=True)[0].split(";")[0]
-SHORT = "; ".join(cookie.split(";")[0] for cookie in COOKIES.signed_in("token1", remember=False))
+TOKEN = "token1"
+COOKIE = COOKIES.signed_in(TOKEN, remember=True)[0].split(";")[0]
+SHORT = "; ".join(cookie.split(";")[0] for cookie in COOKIES.signed_in(TOKEN, remember=False))
 NOW = "(now() AT TIME ZONE 'UTC')"
 
 
@@ -47,7 +48,7 @@ def callback_gateway(postgres_server: PostgresServer, http_template: str, http_r
         yield gateway
 
 
-def add_session(gateway: Gateway, ends: str, token: str = "token1") -> None:
+def add_session(gateway: Gateway, ends: str, token: str = TOKEN) -> None:
     """Insert a session that was last written a day before and ends in the interval *ends*."""
     gateway.sql(
         "INSERT INTO sessions (id, token, user_id, expires_at, created_at, updated_at)"
@@ -72,7 +73,7 @@ def test_a_used_session_is_extended(gateway: Gateway) -> None:
     """A session that ends in less than six days ends in seven after its use; the same cookie is sent again."""
     add_session(gateway, "5 days 23 hours 59 minutes")
     answer = gateway.get(SESSION, cookie=COOKIE)
-    assert answer.cookies == tuple(COOKIES.signed_in("token1", remember=True))
+    assert answer.cookies == tuple(COOKIES.signed_in(TOKEN, remember=True))
     assert times(gateway) == (7.0, 0.0)
     [(ends, written)] = gateway.sql("SELECT expires_at, updated_at FROM sessions")
     session = answer.json["session"]
@@ -85,8 +86,8 @@ def test_a_used_session_is_extended(gateway: Gateway) -> None:
 def test_a_bearer_token_extends_its_session(gateway: Gateway) -> None:
     """It is a session like another."""
     add_session(gateway, "1 day")
-    answer = gateway.get(SESSION, authorization=f"Bearer {COOKIES.bearer('token1')}")
-    assert answer.cookies == tuple(COOKIES.signed_in("token1", remember=True))
+    answer = gateway.get(SESSION, authorization=f"Bearer {COOKIES.bearer(TOKEN)}")
+    assert answer.cookies == tuple(COOKIES.signed_in(TOKEN, remember=True))
     assert times(gateway) == (7.0, 0.0)
 
 
@@ -96,7 +97,7 @@ def test_a_bearer_token_extends_its_session(gateway: Gateway) -> None:
     ids=["early", "not remembered", "unwanted"],
 )
 def test_a_session_that_is_not_extended(gateway: Gateway, ends: str, cookie: str, query: str) -> None:
-    """Within a day of the last extension, with ``rememberMe: false``, and with ``disableRefresh`` nothing is written."""
+    """Within a day of the last extension, and with ``rememberMe: false`` or ``disableRefresh``, nothing is written."""
     add_session(gateway, ends)
     before = gateway.sql("SELECT * FROM sessions")
     answer = gateway.get(SESSION + query, cookie=cookie)
@@ -206,20 +207,23 @@ def test_a_gateway_sweeps_soon_after_its_start(gateway: Gateway) -> None:
         time.sleep(0.1)
 
 
-def test_the_sweep_waits_for_no_connection(gateway: Gateway) -> None:
+def test_the_sweep_waits_for_no_connection(http_database: str) -> None:
     """While all connections are in use, nothing is deleted."""
-    add_session(gateway, "-2 days", "expired")
 
-    async def busy() -> None:
-        pool = make_pool(gateway.conninfo)
+    async def sweep_while_busy() -> int:
+        pool = make_pool(http_database)
         await pool.open(wait=True)
-        async with pool.connection():
+        async with pool.connection() as connection:
+            await connection.execute("INSERT INTO rate_limits VALUES ('id', 'key', 1, 0)")
             await sweep(Database(pool))
-            count = gateway.sql("SELECT count(*) FROM sessions")
+            left = (await connection.execute("SELECT FROM rate_limits")).rowcount
         await pool.close()
-        assert count == [(1,)]
+        return left
 
-    asyncio.run(busy())
+    assert asyncio.run(sweep_while_busy()) == 1
+    asyncio.run(swept(http_database))
+    with psycopg.connect(http_database) as connection:
+        assert connection.execute("SELECT FROM rate_limits").rowcount == 0
 
 
 def test_a_long_user_agent_is_cut(gateway: Gateway) -> None:
