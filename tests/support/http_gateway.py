@@ -24,6 +24,7 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
 
+SECRET = Secret("a secret of at least thirty-two characters")
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 ADDRESSES = ipaddress.ip_network("127.16.0.0/12").hosts()  # of the loopback interface
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
@@ -80,14 +81,14 @@ class Gateway:
     port: int
     address: str = "127.0.0.1"
 
+    @property
+    def origin(self) -> str:
+        """The Origin that a browser sends on the gateway's own pages."""
+        return f"http://127.0.0.1:{self.port}"
+
     def elsewhere(self) -> Gateway:
         """Return the same gateway for a client at an address that no other client has: the limits count addresses."""
         return replace(self, address=str(next(ADDRESSES)))
-
-    @property
-    def origin(self) -> str:
-        """The origin of the gateway's pages."""
-        return f"http://127.0.0.1:{self.port}"
 
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
@@ -157,7 +158,7 @@ def routes() -> list[BaseRoute]:
 def _services(conninfo: str, web: WebSettings) -> Services:
     return Services(
         pool=make_pool(conninfo),
-        auth_secret=Secret("a secret of at least thirty-two characters"),
+        auth_secret=SECRET,
         web=web,
         version="1.2.3",
         instance_id="an-instance",

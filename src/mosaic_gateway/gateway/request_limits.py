@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from psycopg import AsyncConnection
 from starlette.requests import Request
 
 from mosaic_gateway.auth import rate_limits
@@ -33,7 +34,7 @@ class RequestLimits:
     async def require(self, request: Request, path: str, *, email: str | None = None) -> str | None:
         """Count *request* for *path* (below ``/api/auth``) and its address, and for the account *email* if given.
 
-        Returns whose attempts were counted (`rate_limits.forget` takes it after a success). Costs one statement.
+        Returns whose attempts on the account were counted, for `succeeded`. Costs one statement.
         Raises `TooManyRequestsError`, `DatabaseUnavailableError`.
         """
         account = None if email is None else self._devices.subject(email, request.headers.get("cookie"))
@@ -45,3 +46,8 @@ class RequestLimits:
             await self._record.refused(request, path, refusal.limit)
             raise TooManyRequestsError(refusal.seconds)
         return account
+
+    async def succeeded(self, connection: AsyncConnection, path: str, attempts: str | None) -> None:
+        """Forget the *attempts* that `require` counted, after one with the right password."""
+        if attempts is not None:
+            await rate_limits.forget(connection, path, attempts)
