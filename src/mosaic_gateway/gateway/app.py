@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,16 +21,21 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.protection import Protection
+from mosaic_gateway.gateway.request_boundary import RequestBoundary
 from mosaic_gateway.gateway.routes.account import AccountRoutes
 from mosaic_gateway.gateway.routes.admin import AdminRoutes
 from mosaic_gateway.gateway.routes.admin_access import AdminAccess
 from mosaic_gateway.gateway.routes.admin_credentials import AdminCredentialRoutes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
 from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
+from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
 from mosaic_gateway.gateway.routes.tokens import TokenRoutes
 from mosaic_gateway.gateway.signed_in import Visitors
+from mosaic_gateway.gateway.sweep import sweep_regularly
 from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["Services", "create_app", "make_pool"]
@@ -61,9 +67,11 @@ def create_app(services: Services) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await services.pool.open()
+        sweeping = asyncio.create_task(sweep_regularly(database))
         try:
             yield
         finally:
+            sweeping.cancel()
             hasher.close()
             await services.pool.close()
 
@@ -73,22 +81,24 @@ def create_app(services: Services) -> Starlette:
         exception_handlers={HTTPException: _routing_error},
     )
     app.router.redirect_slashes = False  # better-auth answers 404 to a trailing slash
+    app.add_middleware(RequestBoundary, services.web)
     return app
 
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
-    cookies = Cookies(services.auth_secret, services.web.base_url)
-    visitors = Visitors(database, cookies)
-    passwords = PasswordCheck(database, hasher)
-    access = AdminAccess(database, visitors)
+    cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
+    visitors, protection = Visitors(database, cookies), Protection.of(database, cookies, hasher)
+    passwords, access = PasswordCheck(database, protection), AdminAccess(database, visitors)
     return [
-        *AuthRoutes(database, hasher, cookies).routes(),
+        *AuthRoutes(database, cookies).routes(),
+        *SignInRoutes(database, cookies, protection).routes(),
         *AccountRoutes(database, cookies, visitors, passwords).routes(),
-        *PasswordRoutes(database, hasher, cookies, visitors, passwords).routes(),
-        *AdminRoutes(database, hasher, access).routes(),
-        *AdminCredentialRoutes(database, hasher, access, services.web.base_url).routes(),
+        *PasswordRoutes(database, cookies, visitors, passwords).routes(),
+        *AdminRoutes(database, protection.passwords, access).routes(),
+        *AdminCredentialRoutes(database, protection.passwords, access, services.web.base_url).routes(),
         *TokenRoutes(database, visitors).routes(),
-        *BootstrapRoutes(database, hasher, cookies).routes(),
+        *BootstrapRoutes(database, cookies, protection).routes(),
+        *ForwardRoutes(visitors, cookies, services.web).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.gateway.api_error import ApiError
+from mosaic_gateway.gateway.origin_check import check_urls
 
 __all__ = [
     "FORM",
@@ -31,15 +32,18 @@ __all__ = [
     "issues_error",
     "json_response",
     "kind",
+    "pending_cookies",
     "read_body",
     "require_object",
     "user_agent",
+    "with_pending_cookies",
 ]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BODY_MAX = 1024 * 1024  # bytes
 FORM_FIELDS_MAX = 100
+USER_AGENT_MAX = 512
 #: Bytes of an oversized body that are still read, so that a client that is still sending receives the
 #: response instead of a connection reset.
 DRAIN_MAX = 8 * BODY_MAX
@@ -63,8 +67,15 @@ KINDS: Mapping[type, str] = {
 async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     """Return the parsed body, or `UNDEFINED` if there is none. *allowed* are media types.
 
-    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON.
+    Raises `ApiError`: 413 above 1 MiB (Content-Length or chunked), 415 for another type, 400 for invalid JSON,
+    403 if it names a URL to be sent to that is not trusted (`check_urls`).
     """
+    body = await _read(request, allowed)
+    check_urls(request, body)
+    return body
+
+
+async def _read(request: Request, allowed: tuple[str, ...]) -> object:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.split(";")[0].strip().lower()
     declared = request.headers.get("content-length", "")
@@ -108,8 +119,14 @@ def client_address(request: Request) -> str:
 
 
 def user_agent(request: Request) -> str:
-    """Return the User-Agent header without NUL, which PostgreSQL refuses; ``''`` if there is none."""
-    return request.headers.get("user-agent", "").replace("\x00", "")
+    """Return the User-Agent header, cut at 512 characters, without NUL, which PostgreSQL refuses; ``''`` if none."""
+    return request.headers.get("user-agent", "").replace("\x00", "")[:USER_AGENT_MAX]
+
+
+def pending_cookies(request: Request) -> list[str]:
+    """Return the Set-Cookie values that the response to *request* will have besides its own; append to the list."""
+    cookies: list[str] = request.scope.setdefault("state", {}).setdefault("pending_cookies", [])
+    return cookies
 
 
 async def _collect(request: Request, *, refuse: bool) -> bytes:
@@ -169,7 +186,19 @@ def json_response(
 ) -> Response:
     """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return _with_cookies(Response(body, status, {**SECURITY, **(headers or {})}, "application/json"), cookies)
+    response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
+    response.raw_headers.extend(_cookie_headers(cookies))
+    return response
+
+
+def with_pending_cookies(request: Request, response: Response) -> Response:
+    """Return *response* with the `pending_cookies` of *request* before its own, which override them."""
+    response.raw_headers[:0] = _cookie_headers(pending_cookies(request))
+    return response
+
+
+def _cookie_headers(cookies: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    return [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
 
 
 def empty(status: int) -> Response:
@@ -177,15 +206,10 @@ def empty(status: int) -> Response:
     return Response(None, status, SECURITY)
 
 
-def _with_cookies(response: Response, cookies: Sequence[str]) -> Response:
-    response.raw_headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
-    return response
-
-
 def answer_error(error: ApiError | MosaicError) -> Response | None:
     """Return the response for an `ApiError` or an error with an HTTP status, None for an internal error."""
     if isinstance(error, ApiError):
-        return _error(error.status, error.code, error.message, error.headers, error.cookies)
+        return _error(error.status, error.code, error.message, error.headers)
     status = error.http_status
     if status is None:
         return None
@@ -193,10 +217,8 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
     return _error(status, error.code, error.message, headers)
 
 
-def _error(
-    status: int, code: str, message: str, headers: Mapping[str, str] | None, cookies: Sequence[str] = ()
-) -> Response:
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
     if not code and not message:
-        return _with_cookies(empty(status), cookies)
+        return empty(status)
     body = {"message": message, "code": code} if code else {"message": message}
-    return json_response(body, status=status, headers=headers, cookies=cookies)
+    return json_response(body, status=status, headers=headers)

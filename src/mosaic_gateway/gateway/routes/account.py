@@ -72,6 +72,7 @@ class AccountRoutes:
         fields = await read_fields(request)
         token = fields.text("token")
         fields.check()
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> bool:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -86,6 +87,7 @@ class AccountRoutes:
     async def revoke_sessions(self, request: Request) -> Response:
         """``POST revoke-sessions``: end all of the own sessions, this one too."""
         await read_body(request, (JSON,))
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, user_id = actor_of(request, signed_in), signed_in.user.id
@@ -97,6 +99,7 @@ class AccountRoutes:
     async def revoke_other_sessions(self, request: Request) -> Response:
         """``POST revoke-other-sessions``: end all of the own sessions except this one."""
         await read_body(request, (JSON,))
+        await self._visitors.require(request)
 
         async def revoke(connection: AsyncConnection, signed_in: SignedIn) -> None:
             actor, session = actor_of(request, signed_in), signed_in.session
@@ -141,6 +144,7 @@ class AccountRoutes:
         fields.optional_text("callbackURL")
         fields.check()
         signed_in = await self._visitors.require(request)
+        await self._passwords.limit(request)
         if email == signed_in.user.email:
             raise ApiError(400, "", "Email is the same")
         if signed_in.user.email_verified:
@@ -165,7 +169,7 @@ class AccountRoutes:
         fields.check()
         signed_in = await self._visitors.require(request)
         if password:
-            await self._passwords.require(signed_in.user, password)
+            await self._passwords.require(request, signed_in.user, password)
         if token:  # only better-auth's e-mails contain one
             raise ApiError(404, "INVALID_TOKEN", "Invalid token")
         if not password and not _is_fresh(signed_in):
@@ -187,7 +191,7 @@ class AccountRoutes:
         return await self._database.write(run)
 
     def _renewed(self, request: Request, token: str) -> list[str]:
-        return self._cookies.signed_in(token, remember=self._cookies.remembers(request.headers.get("cookie")))
+        return self._cookies.signed_in(token, remember=not self._cookies.dont_remember(request.headers.get("cookie")))
 
 
 def _is_fresh(signed_in: SignedIn) -> bool:
