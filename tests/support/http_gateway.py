@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import ipaddress
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
 
+SECRET = Secret("a secret of at least thirty-two characters")
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
+ADDRESSES = ipaddress.ip_network("127.16.0.0/12").hosts()  # of the loopback interface
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
 
 
@@ -72,22 +75,30 @@ def exchange(
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running application at 127.0.0.1:*port* over the database *conninfo*."""
+    """A running application at 127.0.0.1:*port* over the database *conninfo*, called from the *address*."""
 
     conninfo: str
     port: int
+    address: str = "127.0.0.1"
 
     @property
     def origin(self) -> str:
-        """The origin of the gateway's pages."""
+        """The Origin that a browser sends on the gateway's own pages."""
         return f"http://127.0.0.1:{self.port}"
+
+    def elsewhere(self) -> Gateway:
+        """Return the same gateway for a client at an address that no other client has: the limits count addresses."""
+        return replace(self, address=str(next(ADDRESSES)))
 
     def request(
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
         """Send one request; *body* is sent as JSON, *raw* unchanged: bytes, or an iterable sent in chunks."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
-        return exchange(connection, method, path, body, headers=headers, raw=raw)
+        return exchange(self.connection(), method, path, body, headers=headers, raw=raw)
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection of the client, not yet opened."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT, source_address=(self.address, 0))
 
     def get(self, path: str, **headers: str) -> Answer:
         """GET *path*."""
@@ -147,7 +158,7 @@ def routes() -> list[BaseRoute]:
 def _services(conninfo: str, web: WebSettings) -> Services:
     return Services(
         pool=make_pool(conninfo),
-        auth_secret=Secret("a secret of at least thirty-two characters"),
+        auth_secret=SECRET,
         web=web,
         version="1.2.3",
         instance_id="an-instance",

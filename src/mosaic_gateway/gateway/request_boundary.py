@@ -20,20 +20,22 @@ from mosaic_gateway.gateway.proxies import FORWARDING_HEADERS, TrustedProxies, p
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.web_origin import Origin, parse_authority
 
-__all__ = ["RequestBoundary", "request_origins", "was_forwarded"]
+__all__ = ["FORWARD_CHECK", "RequestBoundary", "request_origins", "request_peer", "was_forwarded"]
 
 logger = logging.getLogger(__name__)
 
 HSTS = "max-age=31536000"  # seconds: a year; not for subdomains, which may be other services
 TRACES = FORWARDING_HEADERS | {b"via", b"x-real-ip"}
 MAPPED = "::ffff:"  # an IPv4 address, as a dual-stack socket reports it
-FORWARDED, ORIGINS = "forwarded", "trusted_origins"  # keys of a request's state
+FORWARDED, ORIGINS, PEER = "forwarded", "trusted_origins", "peer"  # keys of a request's state
+FORWARD_CHECK = "/api/auth/forward"  # a proxy asks there about a request to a service, with the Host of the service
 
 
 class RequestBoundary:
     """Resolves who sends a request, refuses a foreign Host, and adds HSTS to the responses of an https gateway.
 
-    The state of each request then has ``forwarded`` and ``trusted_origins``: `was_forwarded`, `request_origins`.
+    The state of each request then has ``forwarded``, ``trusted_origins`` and ``peer``: `was_forwarded`,
+    `request_origins`, `request_peer`.
     """
 
     def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
@@ -56,6 +58,8 @@ class RequestBoundary:
             send = _with_hsts(send)
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         known = self._is_own(hosts[0]) if len(hosts) == 1 else None
+        if known is False and scope["path"] == FORWARD_CHECK:
+            known = True
         app = self._app if known else malformed_host if known is None else refused_host
         await app(scope, receive, send)
 
@@ -67,6 +71,7 @@ class RequestBoundary:
         if peer is not None and peer.startswith(MAPPED):
             peer = plain_address(peer)
             scope["client"] = (peer, port)
+        scope["state"][PEER] = None if _is_unix(scope) else peer or ""
         if not forwarded or (peer is None and not _is_unix(scope)):
             return
         if not self._proxies.trusts(peer):
@@ -94,6 +99,12 @@ class RequestBoundary:
 def was_forwarded(request: Request) -> bool:
     """Return whether *request* has headers that a proxy adds, trusted or not."""
     return bool(request.scope["state"][FORWARDED])
+
+
+def request_peer(request: Request) -> str | None:
+    """Return the address that sent *request* to the gateway: of the last proxy, if any; None for a unix socket."""
+    peer: str | None = request.scope["state"][PEER]
+    return peer
 
 
 def request_origins(request: Request) -> TrustedOrigins:
