@@ -119,7 +119,7 @@ def test_session_from_sign_in_to_sign_out(gateway: Gateway) -> None:
     assert gateway.get(SESSION, authorization=f"Bearer {signed}").json == current.json
     assert gateway.get(SESSION, authorization=f"Bearer {token}").json is None
 
-    out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie})
+    out = gateway.request("POST", SIGN_OUT, headers={"cookie": answer.cookie, "origin": gateway.origin})
     assert (out.status, out.json, out.cookies) == (200, {"success": True}, CLEARED)
     assert gateway.sql("SELECT count(*) FROM sessions") == [(0,)]
     gone = gateway.get(SESSION, cookie=answer.cookie)

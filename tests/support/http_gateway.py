@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import uvicorn
+from starlette.routing import BaseRoute
 
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
@@ -48,6 +50,29 @@ class Answer:
         return "; ".join(cookie.split(";")[0] for cookie in self.cookies)
 
 
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    raw: Any = None,
+) -> Answer:
+    """Send one request as `Gateway.request` does, and close *connection*."""
+    with closing(connection):
+        sent = dict(headers or {})
+        if body is not None:
+            raw = json.dumps(body).encode()
+            sent.setdefault("content-type", "application/json")
+        connection.request(method, path, raw, sent, encode_chunked=True)
+        response = connection.getresponse()
+        content = response.read()
+        fields = {key.lower(): value for key, value in response.getheaders()}
+        cookies = tuple(response.headers.get_all("set-cookie") or ())
+    return Answer(status=response.status, headers=fields, cookies=cookies, body=content)
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A running application at 127.0.0.1:*port* over the database *conninfo*, called from the *address*."""
@@ -69,17 +94,7 @@ class Gateway:
         self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, raw: Any = None
     ) -> Answer:
         """Send one request; *body* is sent as JSON, *raw* unchanged: bytes, or an iterable sent in chunks."""
-        with closing(self.connection()) as connection:
-            sent = dict(headers or {})
-            if body is not None:
-                raw = json.dumps(body).encode()
-                sent.setdefault("content-type", "application/json")
-            connection.request(method, path, raw, sent, encode_chunked=True)
-            response = connection.getresponse()
-            content = response.read()
-            fields = {key.lower(): value for key, value in response.getheaders()}
-            cookies = tuple(response.headers.get_all("set-cookie") or ())
-        return Answer(status=response.status, headers=fields, cookies=cookies, body=content)
+        return exchange(self.connection(), method, path, body, headers=headers, raw=raw)
 
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection of the client, not yet opened."""
@@ -107,19 +122,20 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "", trusted_origins: tuple[str, ...] = ()) -> Iterator[Gateway]:
-    """Serve the application in a thread of this process."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        services = Services(
-            pool=make_pool(conninfo),
-            auth_secret=SECRET,
-            web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", trusted_origins=trusted_origins),
-            version="1.2.3",
-            instance_id="an-instance",
-        )
+def run_gateway(
+    conninfo: str, *, base_url: str = "", host: str = "127.0.0.1", unix_socket: Path | None = None, **settings: Any
+) -> Iterator[Gateway]:
+    """Serve the application in a thread of this process, on *host* or on *unix_socket*.
+
+    *settings* are further fields of `WebSettings`.
+    """
+    with _listener(host, unix_socket) as listener:
+        port = 0 if unix_socket else listener.getsockname()[1]
+        services = _services(conninfo, WebSettings(base_url=base_url or f"http://127.0.0.1:{port}", **settings))
         server = uvicorn.Server(
-            uvicorn.Config(create_app(services), lifespan="on", ws="none", log_config=None, access_log=False)
+            uvicorn.Config(
+                create_app(services), lifespan="on", ws="none", log_config=None, access_log=False, proxy_headers=False
+            )
         )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="gateway")
         thread.start()
@@ -132,3 +148,26 @@ def run_gateway(conninfo: str, *, base_url: str = "", trusted_origins: tuple[str
             server.should_exit = True
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the application."""
+    return create_app(_services("", WebSettings(base_url="http://127.0.0.1"))).routes
+
+
+def _services(conninfo: str, web: WebSettings) -> Services:
+    return Services(
+        pool=make_pool(conninfo),
+        auth_secret=SECRET,
+        web=web,
+        version="1.2.3",
+        instance_id="an-instance",
+    )
+
+
+def _listener(host: str, unix_socket: Path | None) -> socket.socket:
+    if unix_socket is None:
+        return socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(unix_socket))
+    return listener

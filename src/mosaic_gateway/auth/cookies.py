@@ -2,7 +2,8 @@
 
 Value: ``encodeURIComponent(text + "." + base64(HMAC-SHA256(secret, text)))`` with standard base64 of 44
 characters, split at the last dot; the unencoded form is accepted too. With an https base URL, names
-have the prefix ``__Secure-`` and cookies the attribute Secure.
+have the prefix ``__Secure-`` and cookies the attribute Secure. With a domain, cookies have the attribute Domain
+(better-auth's ``crossSubDomainCookies``), and those without it, of the time before, are deleted with each of them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ UNESCAPED = "!'()*"  # left as they are by encodeURIComponent, but not by urllib
 
 
 class Cookies:
-    """Creates and verifies the cookies of one gateway, signed with *secret*."""
+    """Creates and verifies the cookies of one gateway, signed with *secret*; browsers send them to all of *domain*."""
 
-    def __init__(self, secret: Secret, base_url: str) -> None:
+    def __init__(self, secret: Secret, base_url: str, domain: str | None = None) -> None:
         self._key = secret.reveal().encode()
         secure = base_url.lower().startswith("https://")
         self._prefix = "__Secure-better-auth." if secure else "better-auth."
-        self._attributes = SECURE_ATTRIBUTES if secure else ATTRIBUTES
+        self._host_attributes = SECURE_ATTRIBUTES if secure else ATTRIBUTES
+        self._attributes = f"Domain={domain}; {self._host_attributes}" if domain else self._host_attributes
         self._session_name = f"{self._prefix}session_token"
 
     def sign(self, text: str) -> str:
@@ -64,17 +66,26 @@ class Cookies:
         """Return the Set-Cookie values of a new session; without *remember*, cookies that end with the browser."""
         value = quote(self.sign(token), safe=UNESCAPED)
         if remember:
-            return [f"{self._session_name}={value}; Max-Age={SESSION_DAYS * 86400}; {self._attributes}"]
+            max_age = f"Max-Age={SESSION_DAYS * 86400}"
+            return [*self._cleared_of_host(), f"{self._session_name}={value}; {max_age}; {self._attributes}"]
         flag = quote(self.sign("true"), safe=UNESCAPED)
         return [
+            *self._cleared_of_host(),
             f"{self._session_name}={value}; {self._attributes}",
             f"{self._prefix}dont_remember={flag}; {self._attributes}",
         ]
 
     def cleared(self) -> list[str]:
         """Return the Set-Cookie values that delete every cookie of a session."""
+        return [*self._cleared_of_host(), *self._cleared(self._attributes)]
+
+    def _cleared_of_host(self) -> list[str]:
+        """With a domain: delete the cookies without it first, because browsers send both."""
+        return self._cleared(self._host_attributes) if self._attributes != self._host_attributes else []
+
+    def _cleared(self, attributes: str) -> list[str]:
         names = ("session_token", "session_data", "dont_remember")
-        return [f"{self._prefix}{name}=; Max-Age=0; {self._attributes}" for name in names]
+        return [f"{self._prefix}{name}=; Max-Age=0; {attributes}" for name in names]
 
     def bearer(self, token: str) -> str:
         """Return the value with which an Authorization header names the session *token*."""
@@ -111,9 +122,9 @@ class Cookies:
 
 
 def _cookie_value(header: str, name: str) -> str | None:
-    """Return the first value of the cookie *name* in a Cookie header (RFC 6265, section 4.2.1)."""
+    """Return the first value, not empty, of the cookie *name* in a Cookie header (RFC 6265, section 4.2.1)."""
     for pair in header.split(";"):
         key, equals, value = pair.strip().partition("=")
-        if equals and key == name:
+        if equals and key == name and value:
             return value
     return None

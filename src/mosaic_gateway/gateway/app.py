@@ -22,10 +22,13 @@ from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.pages import page_routes
 from mosaic_gateway.gateway.protection import Protection
+from mosaic_gateway.gateway.request_boundary import RequestBoundary
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
 from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.sweep import sweep_regularly
 from mosaic_gateway.gateway.web_settings import WebSettings
 
@@ -72,16 +75,18 @@ def create_app(services: Services) -> Starlette:
         exception_handlers={HTTPException: _routing_error},
     )
     app.router.redirect_slashes = False  # better-auth answers 404 to a trailing slash
+    app.add_middleware(RequestBoundary, services.web)
     return app
 
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
-    cookies = Cookies(services.auth_secret, services.web.base_url)
+    cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
     protection = Protection.of(database, cookies, hasher)
     return [
         *AuthRoutes(database, cookies).routes(),
-        *SignInRoutes(database, cookies, protection, services.web).routes(),
+        *SignInRoutes(database, cookies, protection).routes(),
         *BootstrapRoutes(database, cookies, protection).routes(),
+        *ForwardRoutes(Visitors(database, cookies), cookies, services.web).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]

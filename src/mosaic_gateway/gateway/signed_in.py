@@ -65,6 +65,18 @@ class Visitors:
             return None
         return SignedIn(*found)
 
+    async def look_up(self, request: Request) -> SignedIn | None:
+        """Return who is signed in, None if no one is. Reads only: for a response that reaches no browser."""
+        token = self.token(request)
+        if token is None:
+            return None
+        found = await self._database.read(lambda connection: find_session(connection, token))
+        return SignedIn(*found) if found is not None and found[0].expires_at >= utc_now() else None
+
+    def would_extend(self, request: Request, session: Session) -> bool:
+        """Return whether `find` would extend *session*, which `look_up` found for *request*."""
+        return session.is_to_be_extended(utc_now()) and self._may_extend(request)
+
     async def require(self, request: Request) -> SignedIn:
         """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED)."""
         signed_in = await self.find(request)

@@ -1,6 +1,7 @@
 import { call, element, errorsOf, onSubmit, showErrors } from "./gateway.js";
 
 const form = element("sign-in");
+const wanted = new URLSearchParams(location.search).get("return"); // the page of a service that asked for a sign-in
 
 function show(id, title) {
   for (const part of ["needs-setup", "signed-in", "sign-in"]) element(part).hidden = part !== id;
@@ -13,6 +14,17 @@ function showUser({ session, user }) {
   element("role").textContent = user.role ?? "user";
   element("until").textContent = new Date(session.expiresAt).toLocaleString();
   show("signed-in", `Hello, ${user.name}`);
+  showReturn();
+}
+
+/** Link to the wanted page, if the gateway trusts it. Going there by itself could be a loop. */
+async function showReturn() {
+  if (!wanted) return;
+  const { body } = await call("GET", `/api/auth/forward/return?url=${encodeURIComponent(wanted)}`);
+  element("return").hidden = !body?.url;
+  if (!body?.url) return;
+  element("return-link").href = body.url;
+  element("return-link").textContent = `Continue to ${new URL(body.url).host}`;
 }
 
 async function refresh() {
@@ -30,8 +42,9 @@ async function refresh() {
 
 onSubmit(form, async ({ email, password, rememberMe }) => {
   showErrors(form, {});
-  const { status, body } = await call("POST", "/api/auth/sign-in/email", { email: email.trim(), password, rememberMe: Boolean(rememberMe) });
+  const { status, body } = await call("POST", "/api/auth/sign-in/email", { email: email.trim(), password, rememberMe: Boolean(rememberMe), ...(wanted && { callbackURL: wanted }) });
   if (status !== 200) return showErrors(form, errorsOf(body));
+  if (wanted && body.redirect) return location.assign(body.url);
   form.reset();
   await refresh();
 });

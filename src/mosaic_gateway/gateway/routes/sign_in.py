@@ -24,13 +24,11 @@ from mosaic_gateway.auth.sessions import (
 )
 from mosaic_gateway.auth.users import EMAIL, User, check_email, record_action
 from mosaic_gateway.gateway import messages
-from mosaic_gateway.gateway.callback_url import check_callback_url
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError
 from mosaic_gateway.gateway.protection import Protection
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.sign_in_record import SUCCEEDED
-from mosaic_gateway.gateway.web_settings import WebSettings
 
 __all__ = ["SignInRoutes"]
 
@@ -51,11 +49,10 @@ class _SignIn:
 class SignInRoutes:
     """The endpoints sign-in and sign-up."""
 
-    def __init__(self, database: Database, cookies: Cookies, protection: Protection, web: WebSettings) -> None:
+    def __init__(self, database: Database, cookies: Cookies, protection: Protection) -> None:
         self._database = database
         self._cookies = cookies
         self._protection = protection
-        self._web = web
 
     def routes(self) -> list[Route]:
         """Return the routes of the endpoints."""
@@ -67,7 +64,6 @@ class SignInRoutes:
     async def sign_in(self, request: Request) -> Response:
         """``POST sign-in/email``: create a session. Computes one password hash whether the user exists or not."""
         body = await messages.read_body(request, (messages.JSON, messages.FORM))
-        check_callback_url(self._web, body)
         asked = _sign_in_fields(body)
         attempts = await self._protection.limits.require(request, SIGN_IN_PATH, email=asked.email)
         credentials = await self._database.read(lambda connection: find_credentials(connection, asked.email))
