@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.support.http_gateway import Answer, Gateway
+from tests.support.http_gateway import Answer, Gateway, RunGateway
 from tests.support.people import add_users, cookie_of
+
+from mosaic_gateway.auth import accounts
+from mosaic_gateway.forward_rules import ForwardRule
 
 USERS = "/api/auth/admin/list-users"
 
@@ -143,3 +146,31 @@ def test_only_own_tokens(gateway: Gateway) -> None:
     ):  # fmt: skip
         refused = post(gateway, "/api/tokens", {"name": "x", "scopes": ["read"], **more}, cookie)
         assert (refused.status, refused.json["code"]) == (400, expected)
+
+
+def test_a_token_at_a_service_behind_the_gateway(http_database: str, http_run: RunGateway) -> None:
+    """Forward authentication takes a token with the scope ``forward`` where a rule allows it, and nowhere else."""
+    rules = (ForwardRule(host="api.example.com", allow="token"), ForwardRule(host="wiki.example.com"))
+    add_users(http_database)
+    settings = {"base_url": "https://auth.example.com", "trusted_proxies": ("127.0.0.1",), "forward_rules": rules}
+    with http_run(http_database, **settings) as gateway:
+
+        def ask(host: str, authorization: str) -> Answer:
+            original = {"proto": "https", "host": host, "uri": "/", "method": "GET", "for": "198.51.100.7"}
+            headers = {f"x-forwarded-{name}": value for name, value in original.items()}
+            return gateway.request(
+                "GET", "/api/auth/forward", headers={**headers, "host": host, "authorization": authorization}
+            )
+
+        made = {
+            scope: accounts.create_token(http_database, email="user1@example.com", name="x", scopes=[scope], days=1)
+            for scope in ("forward", "read")
+        }
+        bearers = {scope: f"Bearer {issued.token.reveal()}" for scope, issued in made.items()}
+        permitted = ask("api.example.com", bearers["forward"])
+        assert (permitted.status, permitted.headers["remote-email"]) == (200, "user1@example.com")
+        refused = [ask("api.example.com", bearers["read"]), ask("wiki.example.com", bearers["forward"])]
+        assert [answer.status for answer in refused] == [403, 401]
+        assert gateway.sql("SELECT ip_address FROM audit_log WHERE action = 'token.use'") == [("198.51.100.7",)]
+        accounts.revoke_token(http_database, token_id=made["forward"].record.id)
+        assert ask("api.example.com", bearers["forward"]).status == 401

@@ -147,7 +147,7 @@ def test_sessions(people: Place, conninfo: str) -> None:
     """Sessions are listed without their tokens, and revoked one by one or all of a user."""
     people.ask("start")
     with psycopg.connect(conninfo) as connection:
-        ids = dict(connection.execute("SELECT email, id FROM users").fetchall())
+        ids: dict[str, str] = dict(connection.execute("SELECT email, id FROM users").fetchall())
     cookies = [cookie_of(conninfo, ids[BOB]) for _ in range(3)]
     cookie_of(conninfo, ids[ADA])
     listed = people.ask("auth", "sessions", "list")["sessions"]
