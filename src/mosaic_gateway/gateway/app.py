@@ -31,6 +31,7 @@ from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.linked_accounts import LinkedAccountRoutes
 from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
 from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
 from mosaic_gateway.gateway.routes.tokens import TokenRoutes
@@ -96,6 +97,7 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
         *PasswordRoutes(database, cookies, visitors, passwords).routes(),
         *AdminRoutes(database, protection.passwords, access).routes(),
         *AdminCredentialRoutes(database, protection.passwords, access, services.web.base_url).routes(),
+        *LinkedAccountRoutes(database, visitors).routes(),
         *TokenRoutes(database, visitors).routes(),
         *BootstrapRoutes(database, cookies, protection).routes(),
         *ForwardRoutes(visitors, cookies, services.web).routes(),

@@ -7,6 +7,7 @@ adds the cookies of `pending_cookies` to the response.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from psycopg import AsyncConnection
 from starlette.requests import Request
@@ -21,7 +22,10 @@ from mosaic_gateway.auth.users import User
 from mosaic_gateway.gateway.database import Database
 from mosaic_gateway.gateway.messages import ApiError, client_address, pending_cookies
 
-__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of"]
+__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of", "require_fresh"]
+
+
+FRESH = timedelta(days=1)  # better-auth's ``session.freshAge``
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class SignedIn:
 
     session: Session
     user: User
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the session began within the last day; some endpoints need that."""
+        return utc_now() - self.session.created_at < FRESH
 
     @property
     def is_admin(self) -> bool:
@@ -169,6 +178,12 @@ class Visitors:
             return None
         pending_cookies(request).extend(self._cookies.signed_in(session.token, remember=True))
         return extended, user
+
+
+def require_fresh(signed_in: SignedIn) -> None:
+    """Raise `ApiError` (403 SESSION_NOT_FRESH) unless the session is fresh."""
+    if not signed_in.is_fresh:
+        raise ApiError(403, "SESSION_NOT_FRESH", "Session is not fresh")
 
 
 def actor_of(request: Request, visitor: SignedIn | Visitor) -> Actor:
