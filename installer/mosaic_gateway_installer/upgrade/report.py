@@ -9,9 +9,8 @@ from mosaic_gateway import __version__
 from mosaic_gateway.cli import Outcome
 from mosaic_gateway.errors import MosaicError
 from mosaic_gateway.hint import Text, command
-from mosaic_gateway.process import process_environment
 from mosaic_gateway_installer.backup.stored_backups import backups_of
-from mosaic_gateway_installer.program_copy.command_link import typed_command
+from mosaic_gateway_installer.program_copy.store import launcher
 from mosaic_gateway_installer.step import Step, StepId
 from mosaic_gateway_installer.upgrade.inspection import Inspection
 from mosaic_gateway_installer.upgrade.running_upgrade import Upgrade
@@ -53,8 +52,6 @@ def done_outcome(inspection: Inspection, run: Upgrade, pending: Sequence[Step], 
         lines.append(f"The gateway runs at {inspection.target.config.url} and passed its smoke test.")
     if run.backup is not None:
         lines.append(f"The backup from before the upgrade is {backups_of(home) / run.backup}")
-    typed = typed_command(home, process_environment())
-    lines.append(f"The command of this version is {typed}; a command installed elsewhere may be an older version.")
     result = {
         "dry_run": False,
         **_facts(inspection, pending),
@@ -62,7 +59,7 @@ def done_outcome(inspection: Inspection, run: Upgrade, pending: Sequence[Step], 
         "smoke_test": run.smoke,
         "backup": run.backup,
         "downtime_seconds": round(run.downtime, 3) if run.downtime is not None else None,
-        "command": typed,
+        "command": str(launcher(home)),
         "notes": list(warnings),
     }
     return Outcome(result=result, lines=(*lines, *warnings))

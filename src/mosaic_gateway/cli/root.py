@@ -19,10 +19,8 @@ import click
 from mosaic_gateway import __version__
 from mosaic_gateway.cli.envelope import render_error
 from mosaic_gateway.cli.invocation import Invocation, RootSide, Verbs
-from mosaic_gateway.cli.typed_program import typed_program
 from mosaic_gateway.errors import ExitCode, UsageError
 from mosaic_gateway.hint import PROGRAM
-from mosaic_gateway.process.environment import process_environment
 from mosaic_gateway.process.root_requests import Broker
 
 if TYPE_CHECKING:
@@ -111,17 +109,14 @@ def run(
     *,
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
-    started_as: str | None = None,
 ) -> int:
     """Run the command line *arguments* (default: ``sys.argv``) with *verbs* and return the exit code.
 
-    *root_side* runs verbs that root calls on an account's home; *load* imports what a verb needs. *started_as* is the
-    file that was started, if that is not ``sys.argv[0]``.
+    *root_side* runs verbs that root calls on an account's home; *load* imports what a verb needs.
     """
     _open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    program = typed_program(started_as or sys.argv[0], process_environment().get("PATH"))
-    return run_words(verbs, words, root_side=root_side, load=load, program=program)
+    return run_words(verbs, words, root_side=root_side, load=load)
 
 
 def run_words(
@@ -131,12 +126,8 @@ def run_words(
     broker: Broker | None = None,
     root_side: RootSide | None = None,
     load: Callable[[str], None] = lambda _verb: None,
-    program: str = PROGRAM,
 ) -> int:
-    """Run the command line *words* and return the exit code.
-
-    *broker* is set in a worker of root's process. *program* is the command that hints name.
-    """
+    """Run the command line *words* and return the exit code; *broker* is set in a worker of root's process."""
     invocation = Invocation(
         verbs=verbs,
         words=words,
@@ -144,7 +135,6 @@ def run_words(
         broker=broker,
         root_side=root_side,
         load=load,
-        program=program if broker is None else str(broker.facts.get("program", PROGRAM)),
     )
     try:
         code = make_root(verbs).main(list(words), prog_name=PROGRAM, standalone_mode=False, obj=invocation)

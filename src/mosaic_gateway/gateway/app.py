@@ -19,11 +19,16 @@ from mosaic_gateway.auth.passwords import Hasher
 from mosaic_gateway.config import Secret
 from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
-from mosaic_gateway.gateway.pages import page_routes
+from mosaic_gateway.gateway.overview import Program
+from mosaic_gateway.gateway.pages import missing_page, page_routes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
+from mosaic_gateway.gateway.routes.console import ConsoleRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
+from mosaic_gateway.installation.engine_name import EngineName
+from mosaic_gateway.installation.layout import Home
 
 __all__ = ["Services", "create_app", "make_pool"]
 
@@ -34,7 +39,7 @@ AUTH_PREFIX = "/api/auth/"
 class Services:
     """The pool and the settings of the application, supplied by `run.server`.
 
-    ``pool`` comes from `make_pool`.
+    ``pool`` comes from `make_pool`. ``home`` is None where the application runs without an installation.
     """
 
     pool: AsyncConnectionPool[AsyncConnection]
@@ -42,6 +47,8 @@ class Services:
     web: WebSettings
     version: str
     instance_id: str | None
+    engine: EngineName = EngineName.POSTGRES
+    home: Home | None = None
 
 
 def create_app(services: Services) -> Starlette:
@@ -74,19 +81,29 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
     return [
         *AuthRoutes(database, hasher, cookies).routes(),
         *BootstrapRoutes(database, hasher, cookies).routes(),
+        *ConsoleRoutes(database, Visitors(database, cookies), _program(services), services.home).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]
 
 
+def _program(services: Services) -> Program:
+    return Program(version=services.version, instance_id=services.instance_id, engine=services.engine)
+
+
 async def _routing_error(request: Request, error: Exception) -> Response:
-    """Return the router's 404, or 405 with Allow; below ``/api/auth/`` always better-auth's empty 404."""
+    """Return the router's 404, or 405 with Allow; below ``/api/auth/`` always better-auth's empty 404.
+
+    A browser gets a page instead of the JSON of a 404.
+    """
     if not isinstance(error, HTTPException):
         raise error
     if request.url.path.startswith(AUTH_PREFIX):
         return empty(404)
     if error.status_code == 405:  # noqa: PLR2004 - the status is its own name
         body = {"message": f"Method {request.method} is not allowed for this path", "code": "METHOD_NOT_ALLOWED"}
+    elif (page := missing_page(request)) is not None:
+        return page
     else:
         body = {"message": "No such path", "code": "NOT_FOUND"}
     return json_response(body, status=error.status_code, headers=error.headers)
