@@ -18,6 +18,7 @@ __all__ = [
     "PasswordTooShortError",
     "SchemaMissingError",
     "SetupTokenError",
+    "TooBusyError",
     "UserExistsError",
     "UserNotFoundError",
 ]
@@ -95,6 +96,13 @@ class BannedUserError(RefusedError):
 
     code = "BANNED_USER"
     http_status = HTTPStatus.FORBIDDEN
+
+
+class TooBusyError(MosaicError):
+    """More passwords wait to be hashed than the gateway accepts."""
+
+    code = "TOO_BUSY"
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class DatabaseUnavailableError(MosaicError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from mosaic_gateway.auth.better_auth_format import iso, new_id, utc_now
 from mosaic_gateway.auth.errors import (
@@ -65,7 +66,8 @@ CHANGE_ACCOUNT = (
 )
 DELETE_SESSIONS = "DELETE FROM sessions WHERE user_id = %s"
 INSERT_ACTION = (
-    "INSERT INTO audit_log (actor_id, action, target, ip_address, created_at) VALUES (%s, %s, %s, %s, now())"
+    "INSERT INTO audit_log (actor_id, action, target, ip_address, details, created_at)"
+    " VALUES (%s, %s, %s, %s, %s, now())"
 )
 
 
@@ -207,7 +209,16 @@ async def set_password_hash(connection: AsyncConnection, email: str, password_ha
 
 
 async def record_action(
-    connection: AsyncConnection, action: str, *, target: str, actor_id: str | None = None, ip_address: str | None = None
+    connection: AsyncConnection,
+    action: str,
+    *,
+    target: str | None,
+    actor_id: str | None = None,
+    ip_address: str | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> None:
-    """Record *action* on the user id *target*; *actor_id* None means the command line."""
-    await connection.execute(INSERT_ACTION, (actor_id, action, target, ip_address))
+    """Record *action* on the user id *target*; *actor_id* None means the command line, or a person not signed in.
+
+    *details* are values that JSON can hold, never a secret or what a client sent.
+    """
+    await connection.execute(INSERT_ACTION, (actor_id, action, target, ip_address, Jsonb(dict(details or {}))))

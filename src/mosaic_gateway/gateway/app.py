@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,11 +22,16 @@ from mosaic_gateway.gateway.database import Database, make_pool
 from mosaic_gateway.gateway.messages import empty, json_response
 from mosaic_gateway.gateway.overview import Program
 from mosaic_gateway.gateway.pages import missing_page, page_routes
+from mosaic_gateway.gateway.protection import Protection
+from mosaic_gateway.gateway.request_boundary import RequestBoundary
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.console import ConsoleRoutes
+from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
 from mosaic_gateway.gateway.signed_in import Visitors
+from mosaic_gateway.gateway.sweep import sweep_regularly
 from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.installation.engine_name import EngineName
 from mosaic_gateway.installation.layout import Home
@@ -61,9 +67,11 @@ def create_app(services: Services) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await services.pool.open()
+        sweeping = asyncio.create_task(sweep_regularly(database))
         try:
             yield
         finally:
+            sweeping.cancel()
             hasher.close()
             await services.pool.close()
 
@@ -73,15 +81,20 @@ def create_app(services: Services) -> Starlette:
         exception_handlers={HTTPException: _routing_error},
     )
     app.router.redirect_slashes = False  # better-auth answers 404 to a trailing slash
+    app.add_middleware(RequestBoundary, services.web)
     return app
 
 
 def _routes(services: Services, database: Database, hasher: Hasher) -> list[Route]:
-    cookies = Cookies(services.auth_secret, services.web.base_url)
+    cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
+    protection = Protection.of(database, cookies, hasher)
+    visitors = Visitors(database, cookies)
     return [
-        *AuthRoutes(database, hasher, cookies).routes(),
-        *BootstrapRoutes(database, hasher, cookies).routes(),
-        *ConsoleRoutes(database, Visitors(database, cookies), _program(services), services.home).routes(),
+        *AuthRoutes(database, cookies).routes(),
+        *SignInRoutes(database, cookies, protection).routes(),
+        *BootstrapRoutes(database, cookies, protection).routes(),
+        *ConsoleRoutes(database, visitors, _program(services), services.web, services.home).routes(),
+        *ForwardRoutes(visitors, cookies, services.web).routes(),
         *HealthRoutes(database, version=services.version, instance_id=services.instance_id).routes(),
         *page_routes(),
     ]

@@ -29,15 +29,18 @@ __all__ = [
     "field_issue",
     "issues_error",
     "json_response",
+    "pending_cookies",
     "read_body",
     "require_object",
     "user_agent",
+    "with_pending_cookies",
 ]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BODY_MAX = 1024 * 1024  # bytes
 FORM_FIELDS_MAX = 100
+USER_AGENT_MAX = 512
 #: Bytes of an oversized body that are still read, so that a client that is still sending receives the
 #: response instead of a connection reset.
 DRAIN_MAX = 8 * BODY_MAX
@@ -104,8 +107,14 @@ def client_address(request: Request) -> str:
 
 
 def user_agent(request: Request) -> str:
-    """Return the User-Agent header without NUL, which PostgreSQL refuses; ``''`` if there is none."""
-    return request.headers.get("user-agent", "").replace("\x00", "")
+    """Return the User-Agent header, cut at 512 characters, without NUL, which PostgreSQL refuses; ``''`` if none."""
+    return request.headers.get("user-agent", "").replace("\x00", "")[:USER_AGENT_MAX]
+
+
+def pending_cookies(request: Request) -> list[str]:
+    """Return the Set-Cookie values that the response to *request* will have besides its own; append to the list."""
+    cookies: list[str] = request.scope.setdefault("state", {}).setdefault("pending_cookies", [])
+    return cookies
 
 
 async def _collect(request: Request, *, refuse: bool) -> bytes:
@@ -160,7 +169,10 @@ def _kind(value: object) -> str:
 
 
 class ApiError(Exception):
-    """An error with an HTTP *status*; the response body is ``{"message", "code"}``, and *headers* are added."""
+    """An error with an HTTP *status*; the response body is ``{"message", "code"}``, and *headers* are added.
+
+    With an empty *code* the body has no code: better-auth has none for some errors.
+    """
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -176,8 +188,18 @@ def json_response(
     """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
-    response.raw_headers.extend((b"set-cookie", cookie.encode("latin-1")) for cookie in cookies)
+    response.raw_headers.extend(_cookie_headers(cookies))
     return response
+
+
+def with_pending_cookies(request: Request, response: Response) -> Response:
+    """Return *response* with the `pending_cookies` of *request* before its own, which override them."""
+    response.raw_headers[:0] = _cookie_headers(pending_cookies(request))
+    return response
+
+
+def _cookie_headers(cookies: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    return [(b"set-cookie", cookie.encode("latin-1")) for cookie in cookies]
 
 
 def empty(status: int) -> Response:
@@ -197,4 +219,5 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
 
 
 def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
-    return json_response({"message": message, "code": code}, status=status, headers=headers)
+    body = {"message": message, "code": code} if code else {"message": message}
+    return json_response(body, status=status, headers=headers)

@@ -126,3 +126,4 @@ def test_client_address_and_user_agent() -> None:
     assert client_address(make_request()) == ""
     assert user_agent(make_request()) == ""
     assert user_agent(make_request(user_agent="a\x00é")) == "aé"
+    assert user_agent(make_request(user_agent="a\x00" + "é" * 600)) == "a" + "é" * 511

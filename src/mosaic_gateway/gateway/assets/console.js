@@ -7,7 +7,7 @@ import { element, h } from "./dom.js";
 import { overviewView } from "./overview.js";
 import { peopleView } from "./people.js";
 import { servicesView } from "./services.js";
-import { onSignIn, showEntry } from "./sign_in.js";
+import { onSignIn, returnTarget, showEntry } from "./sign_in.js";
 
 const VIEWS = [
   { path: "/", title: "Overview", view: overviewView, admin: true },
@@ -32,6 +32,13 @@ async function enter(session) {
   element("entry").hidden = true;
   element("console").hidden = false;
   await route();
+  await offerReturn();
+}
+
+/** Link to the service that sent this browser here although it is signed in: going there by itself could be a loop. */
+async function offerReturn() {
+  const target = await returnTarget();
+  if (target) element("view").prepend(h("p", { class: "verdict plain" }, h("a", { href: target }, `Continue to ${new URL(target).host}`)));
 }
 
 function navigate(event, path) {

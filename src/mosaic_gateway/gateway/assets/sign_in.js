@@ -30,6 +30,14 @@ export async function showEntry(text = "") {
   }
 }
 
+/** Return the page of a service that asked for a sign-in, if the gateway trusts its address; else null. */
+export async function returnTarget() {
+  const wanted = new URLSearchParams(location.search).get("return");
+  if (!wanted) return null;
+  const { body } = await get("/api/auth/forward/return", { url: wanted });
+  return body?.url ?? null;
+}
+
 /** Call *done*(session and user) after a sign-in. */
 export function onSignIn(done) {
   onSubmit(form, async ({ email, password, rememberMe }) => {
@@ -46,7 +54,9 @@ export function onSignIn(done) {
     if (!current.ok) return showErrors(form, current.errors);
     if (!current.body) return showErrors(form, { "": cookieDropped() });
     form.reset();
-    await done(current.body);
+    const target = await returnTarget();
+    if (target) location.assign(target);
+    else await done(current.body);
   });
 }
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from psycopg import AsyncConnection
 from starlette.requests import Request
@@ -24,6 +25,7 @@ from mosaic_gateway.gateway.overview import Program, overview_json, read_databas
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.gateway.signed_in import SignedIn, Visitors
+from mosaic_gateway.gateway.web_settings import WebSettings
 from mosaic_gateway.installation.layout import Home
 
 __all__ = ["ConsoleRoutes"]
@@ -40,10 +42,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class ConsoleRoutes:
     """The endpoints overview, activity, activity/export and services."""
 
-    def __init__(self, database: Database, visitors: Visitors, program: Program, home: Home | None) -> None:
+    def __init__(
+        self, database: Database, visitors: Visitors, program: Program, web: WebSettings, home: Home | None
+    ) -> None:
         self._database = database
         self._visitors = visitors
         self._program = program
+        self._web = web
         self._home = home
         self._bundles = load_bundles()
 
@@ -91,9 +96,15 @@ class ConsoleRoutes:
         return Response(_csv(page), 200, {**messages.SECURITY, **headers}, "text/csv; charset=utf-8")
 
     async def services(self, request: Request) -> Response:
-        """``GET services``: the services that the signed-in user may open."""
-        await self._visitors.require(request)
-        return messages.json_response({"services": []})
+        """``GET services``: the named rules of forward authentication that permit the signed-in user."""
+        roles = ((await self._visitors.require(request)).user.role or "user").split(",")
+        scheme = urlsplit(self._web.base_url).scheme
+        services = [
+            {"name": rule.name, "url": rule.url(scheme)}
+            for rule in self._web.forward_rules
+            if rule.name is not None and not rule.host.startswith("*") and rule.permits(roles)
+        ]
+        return messages.json_response({"services": services})
 
     async def _require_admin(self, request: Request) -> SignedIn:
         signed_in = await self._visitors.require(request)
