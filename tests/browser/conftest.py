@@ -49,6 +49,7 @@ def run_page(chrome: webdriver.Chrome, axe: str | None) -> RunPage:
 
     def run(gateway: Gateway) -> Page:
         page = Page(chrome, gateway, axe)
+        gateway.sql("DELETE FROM rate_limits")
         page.cdp("Network.clearBrowserCookies")
         page.cdp("Emulation.setScriptExecutionDisabled", value=False)
         page.device()

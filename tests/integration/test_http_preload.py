@@ -110,8 +110,7 @@ def test_serving_reads_no_program_files(http_database: str, tmp_path: Path) -> N
     token = accounts.issue_setup_token(http_database).token.reveal()
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        input="
-".join([http_database, token, str(make_home(tmp_path / "home").path)]),
+        input="\n".join([http_database, token, str(make_home(tmp_path / "home").path)]),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

@@ -27,14 +27,16 @@ ARGUMENTS = (
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--window-size=1280,900", "--host-resolver-rules=MAP gateway.test 127.0.0.1",
 )  # fmt: skip
-#: Elements whose text or frame reaches beyond the width of the page, and pairs of controls that cover each other.
+#: What reaches beyond the width of the page or of the element that contains it, and pairs of controls that overlap.
 OVERFLOW = """
 const width = document.documentElement.clientWidth;
 const seen = (node) => node.checkVisibility() && !node.closest('.hidden-label, thead');
 return [...document.querySelectorAll('body *')].filter(seen).filter((node) => {
   const box = node.getBoundingClientRect();
   return box.width > 0 && (box.right > width + 0.5 || box.left < -0.5);
-}).map((node) => node.outerHTML.slice(0, 120)).concat(
+}).concat([...document.querySelectorAll('li, dd, td, th, p, button, a, section, label, .person')].filter(seen).filter(
+  (node) => node.clientWidth && node.scrollWidth > node.clientWidth + 1)
+).map((node) => node.outerHTML.slice(0, 120)).concat(
   document.documentElement.scrollWidth > width ? [`scrolls to ${document.documentElement.scrollWidth}`] : []);
 """
 OVERLAP = """
@@ -43,14 +45,18 @@ const nodes = [...top.querySelectorAll('button, a, input, select, h1, h2, h3, la
   .filter((node) => node.checkVisibility() && !node.closest('.hidden-label, thead, svg'));
 const together = (one, other) => one.contains(other) || other.contains(one) ||
   one.closest('.with-button') && one.closest('.with-button') === other.closest('.with-button');
+const boxes = nodes.map((node) => [node, node.getBoundingClientRect()]).filter(([, box]) => box.width)
+  .sort(([, a], [, b]) => a.top - b.top);
 const found = [];
-for (const one of nodes) for (const other of nodes) {
-  const a = one.getBoundingClientRect(), b = other.getBoundingClientRect();
-  if (!a.width || !b.width || together(one, other)) continue;
-  const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-  const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-  if (across > 1 && down > 1) found.push(one.outerHTML.slice(0, 80) + ' / ' + other.outerHTML.slice(0, 80));
-}
+boxes.forEach(([one, a], index) => {
+  for (const [other, b] of boxes.slice(index + 1)) {
+    if (b.top >= a.bottom - 1) break;
+    const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+    const down = Math.min(a.bottom, b.bottom) - b.top;
+    if (across > 1 && down > 1 && !together(one, other))
+      found.push(one.outerHTML.slice(0, 80) + ' / ' + other.outerHTML.slice(0, 80));
+  }
+});
 return found;
 """
 AXE = """

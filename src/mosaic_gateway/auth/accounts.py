@@ -7,7 +7,10 @@ before a connection is opened.
 
 from __future__ import annotations
 
-from mosaic_gateway.auth import setup, setup_tokens, users
+from psycopg import AsyncConnection
+
+from mosaic_gateway.auth import administration, setup, setup_tokens, users
+from mosaic_gateway.auth.audit import COMMAND_LINE
 from mosaic_gateway.auth.connection import run_on
 from mosaic_gateway.auth.passwords import check_length, hash_password
 from mosaic_gateway.auth.setup_tokens import SetupToken
@@ -61,7 +64,12 @@ def set_password(conninfo: str, *, email: str, password: str) -> User:
     """
     check_length(password)
     password_hash = hash_password(password)
-    return run_on(conninfo, lambda connection: users.set_password_hash(connection, email, password_hash))
+
+    async def change(connection: AsyncConnection) -> User:
+        user = await administration.find_user_by_email(connection, email)
+        return await administration.set_password(connection, COMMAND_LINE, user.id, password_hash)
+
+    return run_on(conninfo, change)
 
 
 def has_setup_token(conninfo: str) -> bool:

@@ -24,12 +24,18 @@ from mosaic_gateway.gateway.overview import Program
 from mosaic_gateway.gateway.pages import missing_page, page_routes
 from mosaic_gateway.gateway.protection import Protection
 from mosaic_gateway.gateway.request_boundary import RequestBoundary
+from mosaic_gateway.gateway.routes.account import AccountRoutes
+from mosaic_gateway.gateway.routes.admin import AdminRoutes
+from mosaic_gateway.gateway.routes.admin_access import AdminAccess
+from mosaic_gateway.gateway.routes.admin_credentials import AdminCredentialRoutes
 from mosaic_gateway.gateway.routes.auth import AuthRoutes
 from mosaic_gateway.gateway.routes.bootstrap import BootstrapRoutes
 from mosaic_gateway.gateway.routes.console import ConsoleRoutes
 from mosaic_gateway.gateway.routes.forward import ForwardRoutes
 from mosaic_gateway.gateway.routes.health import HealthRoutes
+from mosaic_gateway.gateway.routes.passwords import PasswordCheck, PasswordRoutes
 from mosaic_gateway.gateway.routes.sign_in import SignInRoutes
+from mosaic_gateway.gateway.routes.tokens import TokenRoutes
 from mosaic_gateway.gateway.signed_in import Visitors
 from mosaic_gateway.gateway.sweep import sweep_regularly
 from mosaic_gateway.gateway.web_settings import WebSettings
@@ -89,9 +95,16 @@ def _routes(services: Services, database: Database, hasher: Hasher) -> list[Rout
     cookies = Cookies(services.auth_secret, services.web.base_url, services.web.cookie_domain)
     protection = Protection.of(database, cookies, hasher)
     visitors = Visitors(database, cookies)
+    passwords = PasswordCheck(database, hasher)
+    access = AdminAccess(database, visitors)
     return [
         *AuthRoutes(database, cookies).routes(),
         *SignInRoutes(database, cookies, protection).routes(),
+        *AccountRoutes(database, cookies, visitors, passwords).routes(),
+        *PasswordRoutes(database, hasher, cookies, visitors, passwords).routes(),
+        *AdminRoutes(database, hasher, access).routes(),
+        *AdminCredentialRoutes(database, hasher, access, services.web.base_url).routes(),
+        *TokenRoutes(database, visitors).routes(),
         *BootstrapRoutes(database, cookies, protection).routes(),
         *ConsoleRoutes(database, visitors, _program(services), services.web, services.home).routes(),
         *ForwardRoutes(visitors, cookies, services.web).routes(),

@@ -29,6 +29,7 @@ __all__ = [
     "field_issue",
     "issues_error",
     "json_response",
+    "kind",
     "pending_cookies",
     "read_body",
     "require_object",
@@ -81,18 +82,20 @@ async def read_body(request: Request, allowed: tuple[str, ...]) -> object:
     return _parse_json(body) if media_type == JSON else _parse_form(body)
 
 
-def field_issue(body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False) -> str | None:
+def field_issue(
+    body: Mapping[str, object], name: str, expected: type = str, *, optional: bool = False, root: str = "body"
+) -> str | None:
     """Return zod's message if the field *name* is not of the type *expected*, else None."""
     value = body.get(name, UNDEFINED)
     if isinstance(value, expected) or (optional and value is UNDEFINED):
         return None
-    return f"[body.{name}] Invalid input: expected {KINDS[expected]}, received {_kind(value)}"
+    return f"[{root}.{name}] Invalid input: expected {KINDS[expected]}, received {kind(value)}"
 
 
-def require_object(body: object) -> dict[str, object]:
-    """Return *body* if it is a JSON object. Raises `ApiError` (400 VALIDATION_ERROR)."""
+def require_object(body: object, expected: str = "object") -> dict[str, object]:
+    """Return *body* if it is a JSON object, which zod also calls ``record``. Raises `ApiError` (400)."""
     if not isinstance(body, dict):
-        raise issues_error([f"[body] Invalid input: expected object, received {_kind(body)}"])
+        raise issues_error([f"[body] Invalid input: expected {expected}, received {kind(body)}"])
     return body
 
 
@@ -164,22 +167,31 @@ def _refuse_constant(word: str) -> object:
     raise ValueError(word)  # NaN and Infinity: accepted by Python, not valid JSON
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """Return JavaScript's name of the type of *value*, as zod's messages have it."""
     return KINDS[type(value)]
 
 
 class ApiError(Exception):
-    """An error with an HTTP *status*; the response body is ``{"message", "code"}``, and *headers* are added.
+    """An error with an HTTP *status*; the response body is ``{"message", "code"}``; *headers*, *cookies* are added.
 
-    With an empty *code* the body has no code: better-auth has none for some errors.
+    Some errors of better-auth have no code, and some no body: *code* is None then, *message* empty.
     """
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        cookies: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.headers = headers
+        self.cookies = cookies
 
 
 def json_response(
@@ -187,9 +199,7 @@ def json_response(
 ) -> Response:
     """Return *value* as uncacheable JSON (``no-store``); *cookies* are Set-Cookie values."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    response = Response(body, status, {**SECURITY, **(headers or {})}, "application/json")
-    response.raw_headers.extend(_cookie_headers(cookies))
-    return response
+    return _with_cookies(Response(body, status, {**SECURITY, **(headers or {})}, "application/json"), cookies)
 
 
 def with_pending_cookies(request: Request, response: Response) -> Response:
@@ -207,10 +217,15 @@ def empty(status: int) -> Response:
     return Response(None, status, SECURITY)
 
 
+def _with_cookies(response: Response, cookies: Sequence[str]) -> Response:
+    response.raw_headers.extend(_cookie_headers(cookies))
+    return response
+
+
 def answer_error(error: ApiError | MosaicError) -> Response | None:
     """Return the response for an `ApiError` or an error with an HTTP status, None for an internal error."""
     if isinstance(error, ApiError):
-        return _error(error.status, error.code, error.message, error.headers)
+        return _error(error.status, error.code, error.message, error.headers, error.cookies)
     status = error.http_status
     if status is None:
         return None
@@ -218,6 +233,10 @@ def answer_error(error: ApiError | MosaicError) -> Response | None:
     return _error(status, error.code, error.message, headers)
 
 
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None) -> Response:
+def _error(
+    status: int, code: str | None, message: str, headers: Mapping[str, str] | None, cookies: Sequence[str] = ()
+) -> Response:
+    if not code and not message:
+        return _with_cookies(empty(status), cookies)
     body = {"message": message, "code": code} if code else {"message": message}
-    return json_response(body, status=status, headers=headers)
+    return json_response(body, status=status, headers=headers, cookies=cookies)

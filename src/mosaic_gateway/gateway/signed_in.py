@@ -1,4 +1,4 @@
-"""Who sends a request: the session and the user that its cookie or bearer token names.
+"""Who sends a request: the session and the user that its cookie or bearer token names, or the user of an API token.
 
 A session that is used is extended as by better-auth's session middleware, whichever endpoint uses it; `endpoint_route`
 adds the cookies of `pending_cookies` to the response.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg import AsyncConnection
 from starlette.requests import Request
 
+from mosaic_gateway.auth import api_tokens
+from mosaic_gateway.auth.api_tokens import ApiToken
+from mosaic_gateway.auth.audit import Actor
 from mosaic_gateway.auth.better_auth_format import utc_now
 from mosaic_gateway.auth.cookies import Cookies
 from mosaic_gateway.auth.sessions import Session, delete_session, extend_session, find_session
 from mosaic_gateway.auth.users import User
 from mosaic_gateway.gateway.database import Database
-from mosaic_gateway.gateway.messages import ApiError, pending_cookies
+from mosaic_gateway.gateway.messages import ApiError, client_address, pending_cookies
 
-__all__ = ["SignedIn", "Visitors"]
+__all__ = ["SignedIn", "Visitor", "Visitors", "actor_of", "api_token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,30 @@ class SignedIn:
 
     @property
     def is_admin(self) -> bool:
-        """Whether ``admin`` is among the user's roles, which better-auth joins with commas."""
-        return "admin" in (self.user.role or "").split(",")
+        """Whether ``admin`` is among the user's roles."""
+        return self.user.is_admin
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A user who is signed in with a session, or whose API token the request carries; one of the two is None."""
+
+    user: User
+    session: Session | None
+    token: ApiToken | None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether ``admin`` is among the user's roles."""
+        return self.user.is_admin
 
 
 class Visitors:
-    """Finds out who sends a request."""
+    """Finds out who sends a request.
+
+    Functions with a *connection* read in the caller's transaction, so that a session that is revoked, or a role that is
+    taken away, before the transaction changes anything has no effect any more.
+    """
 
     def __init__(self, database: Database, cookies: Cookies) -> None:
         self._database = database
@@ -42,6 +64,8 @@ class Visitors:
 
     def token(self, request: Request) -> str | None:
         """Return the session token of *request*, or None."""
+        if api_token(request) is not None:
+            return None
         return self._cookies.session_token(request.headers.get("cookie"), request.headers.get("authorization"))
 
     async def find(self, request: Request) -> SignedIn | None:
@@ -70,15 +94,14 @@ class Visitors:
         token = self.token(request)
         if token is None:
             return None
-        found = await self._database.read(lambda connection: find_session(connection, token))
-        return SignedIn(*found) if found is not None and found[0].expires_at >= utc_now() else None
+        return await self._database.read(lambda connection: self.find_on(connection, request))
 
     def would_extend(self, request: Request, session: Session) -> bool:
         """Return whether `find` would extend *session*, which `look_up` found for *request*."""
         return session.is_to_be_extended(utc_now()) and self._may_extend(request)
 
     async def require(self, request: Request) -> SignedIn:
-        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED)."""
+        """Return who is signed in. Raises `ApiError` (401 UNAUTHORIZED), which clears the cookies of a dead session."""
         signed_in = await self.find(request)
         if signed_in is None:
             raise ApiError(401, "UNAUTHORIZED", "Unauthorized")
@@ -95,3 +118,73 @@ class Visitors:
             return None
         pending_cookies(request).extend(self._cookies.signed_in(session.token, remember=True))
         return extended, user
+
+    async def find_on(self, connection: AsyncConnection, request: Request) -> SignedIn | None:
+        """Do as `find`, on *connection*."""
+        token = self.token(request)
+        found = await find_session(connection, token) if token is not None else None
+        return SignedIn(*found) if found is not None and found[0].expires_at >= utc_now() else None
+
+    async def require_on(self, connection: AsyncConnection, request: Request) -> SignedIn:
+        """Do as `require`, on *connection*."""
+        signed_in = await self.find_on(connection, request)
+        if signed_in is None:
+            raise self.unauthorized(request)
+        return signed_in
+
+    async def identify(self, request: Request, scope: str) -> Visitor | None:
+        """Return who is signed in, or the user of the API token of *request* if it is valid and has *scope*.
+
+        None if neither is there. Records the use of a token. Raises `ApiError` (401 for a token that is not valid, 403
+        for one without *scope*) and `DatabaseUnavailableError`.
+        """
+        text = api_token(request)
+        if text is None:
+            signed_in = await self.find(request)
+            return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
+        found = await self._database.read(lambda connection: api_tokens.find_token(connection, text))
+        if found is None:
+            raise _invalid_token()
+        record, user = found
+        now, address = utc_now(), client_address(request) or None
+        refusal = record.refusal(user, now)
+        if refusal is not None:
+            await self._database.write(lambda c: api_tokens.record_refusal(c, record, refusal, address))
+            raise _invalid_token()
+        if not record.allows(scope):
+            raise ApiError(403, "INSUFFICIENT_SCOPE", f"The API token does not have the scope {scope}")
+        if record.needs_use(now):
+            await self._database.write(lambda c: api_tokens.record_use(c, record, address))
+        return Visitor(user, None, record)
+
+    async def identify_on(self, connection: AsyncConnection, request: Request, scope: str) -> Visitor | None:
+        """Do as `identify`, on *connection* and without recording anything: for the transaction after `identify`."""
+        text = api_token(request)
+        if text is None:
+            signed_in = await self.find_on(connection, request)
+            return Visitor(signed_in.user, signed_in.session, None) if signed_in else None
+        found = await api_tokens.find_token(connection, text)
+        if found is None or found[0].refusal(found[1], utc_now()) or not found[0].allows(scope):
+            raise _invalid_token()
+        return Visitor(found[1], None, found[0])
+
+    def unauthorized(self, request: Request) -> ApiError:
+        """Return the error (401 UNAUTHORIZED) for a request without a session; cookies of a dead one are cleared."""
+        cookies = self._cookies.cleared() if self.token(request) is not None else ()
+        return ApiError(401, "UNAUTHORIZED", "Unauthorized", cookies=cookies)
+
+
+def api_token(request: Request) -> str | None:
+    """Return the API token of *request*, valid or not; None if its Authorization header is absent or another."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    value = value.strip()
+    return value if scheme.lower() == "bearer" and value.startswith(api_tokens.PREFIX) else None
+
+
+def actor_of(request: Request, visitor: SignedIn | Visitor) -> Actor:
+    """Return who acts, for the audit log."""
+    return Actor(user_id=visitor.user.id, ip_address=client_address(request) or None)
+
+
+def _invalid_token() -> ApiError:
+    return ApiError(401, "INVALID_API_TOKEN", "The API token is unknown, revoked or expired")

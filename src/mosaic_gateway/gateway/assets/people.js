@@ -41,13 +41,18 @@ export async function peopleView(body, me) {
   await refresh();
 }
 
-/** Search the names and, if none matches, the addresses: list-users searches one field at a time. */
+/** Search names, then addresses, until there is a result: list-users searches one field, and distinguishes case. */
 async function find({ search, offset }) {
   const query = { limit: ROWS, offset, sortBy: "createdAt", sortDirection: "desc" };
   if (!search) return get("/api/auth/admin/list-users", query);
-  const by = (searchField) => get("/api/auth/admin/list-users", { ...query, searchValue: search, searchField, searchOperator: "contains" });
-  const named = search.includes("@") ? null : await by("name");
-  return named && (!named.ok || named.body.total) ? named : by("email");
+  const capitals = search.replace(/(^|[\s-])\p{L}/gu, (letter) => letter.toUpperCase());
+  const attempts = [["name", search], ["name", capitals], ["email", search.toLowerCase()]];
+  let answer;
+  for (const [searchField, searchValue] of search.includes("@") ? attempts.slice(2) : attempts) {
+    answer = await get("/api/auth/admin/list-users", { ...query, searchValue, searchField, searchOperator: "contains" });
+    if (!answer.ok || answer.body.total) break;
+  }
+  return answer;
 }
 
 function peopleTable(users, me, refresh) {

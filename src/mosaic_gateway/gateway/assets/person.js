@@ -5,7 +5,6 @@ import { announce, browserName, h, moment, report } from "./dom.js";
 import { ask, field, formNotice, onSubmit, openDialog, showErrors } from "./forms.js";
 
 const DAYS = 86400; // seconds
-const ROLES = [["user", "User"], ["admin", "Admin"]];
 
 export const roleTags = (user) => (user.role || "user").split(",").map((role) => h("span", { class: `tag ${role === "admin" ? "strong" : ""}` }, role));
 
@@ -33,12 +32,15 @@ export function openPerson(user, me, refresh) {
 
 function roleForm(user, changed) {
   const form = h("form", { class: "row", novalidate: true }, formNotice(),
-    field({ name: "role", label: "Role", id: "person-role", options: ROLES, value: (user.role || "user").split(",").includes("admin") ? "admin" : "user" }),
-    h("button", { type: "submit", class: "quiet" }, "Set role"));
+    field({ name: "role", label: "Roles", id: "person-role", value: (user.role || "user").replaceAll(",", ", "), autocomplete: "off",
+      hint: "admin, user, or names that rules for services use; several with commas." }),
+    h("button", { type: "submit", class: "quiet" }, "Set roles"));
   return onSubmit(form, async ({ role }) => {
-    const { ok, errors } = await post("/api/auth/admin/set-role", { userId: user.id, role });
+    const roles = role.split(",").map((name) => name.trim()).filter(Boolean);
+    if (!roles.length) return showErrors(form, { role: "Enter a role." });
+    const { ok, errors } = await post("/api/auth/admin/set-role", { userId: user.id, role: roles });
     showErrors(form, errors);
-    if (ok) await changed(`The role of ${user.name} is ${role}.`);
+    if (ok) await changed(`${user.name} has the role ${roles.join(", ")}.`);
   });
 }
 

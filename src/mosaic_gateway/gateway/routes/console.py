@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mosaic_gateway.auth import reset_tokens
 from mosaic_gateway.auth.activity import ActivityFilter, ActivityPage, read_actions, read_activity
 from mosaic_gateway.gateway import messages
 from mosaic_gateway.gateway.database import Database
@@ -23,6 +24,7 @@ from mosaic_gateway.gateway.home_status import read_home_status
 from mosaic_gateway.gateway.messages import ApiError
 from mosaic_gateway.gateway.overview import Program, overview_json, read_database_facts
 from mosaic_gateway.gateway.routes.endpoint import endpoint_route
+from mosaic_gateway.gateway.routes.fields import read_fields
 from mosaic_gateway.gateway.schema import load_bundles
 from mosaic_gateway.gateway.signed_in import SignedIn, Visitors
 from mosaic_gateway.gateway.web_settings import WebSettings
@@ -40,7 +42,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class ConsoleRoutes:
-    """The endpoints overview, activity, activity/export and services."""
+    """The endpoints overview, activity, activity/export, services and reset-link."""
 
     def __init__(
         self, database: Database, visitors: Visitors, program: Program, web: WebSettings, home: Home | None
@@ -59,6 +61,7 @@ class ConsoleRoutes:
             endpoint_route("GET", "/api/console/activity", self.activity),
             endpoint_route("GET", "/api/console/activity/export", self.export),
             endpoint_route("GET", "/api/console/services", self.services),
+            endpoint_route("POST", "/api/console/reset-link", self.reset_link),
         ]
 
     async def overview(self, request: Request) -> Response:
@@ -105,6 +108,14 @@ class ConsoleRoutes:
             if rule.name is not None and not rule.host.startswith("*") and rule.permits(roles)
         ]
         return messages.json_response({"services": services})
+
+    async def reset_link(self, request: Request) -> Response:
+        """``POST reset-link {token}``, for anyone: return ``{"valid": bool}``; the token stays valid."""
+        fields = await read_fields(request)
+        token = fields.text("token")
+        fields.check()
+        user_id = await self._database.read(lambda connection: reset_tokens.find_user_id(connection, token))
+        return messages.json_response({"valid": user_id is not None})
 
     async def _require_admin(self, request: Request) -> SignedIn:
         signed_in = await self._visitors.require(request)

@@ -1,0 +1,68 @@
+"""The sessions of a user: list and revoke."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import LiteralString
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from mosaic_gateway.auth.audit import Actor, record
+from mosaic_gateway.auth.sessions import SESSION_COLUMNS, Session
+
+__all__ = ["delete_sessions", "list_sessions", "revoke_session", "revoke_sessions"]
+
+LIST: LiteralString = (
+    f"SELECT {SESSION_COLUMNS} FROM sessions s WHERE s.user_id = %s"  # noqa: S608 - constants only
+    " AND s.expires_at > %s ORDER BY s.created_at, s.id"
+)
+DELETE = "DELETE FROM sessions WHERE user_id = %s AND token IS DISTINCT FROM %s"
+DELETE_ONE = "DELETE FROM sessions WHERE token = %s AND user_id = coalesce(%s, user_id) RETURNING user_id"
+
+
+async def list_sessions(connection: AsyncConnection, user_id: str, *, since: datetime) -> list[Session]:
+    """Return the sessions of a user that expire after *since* (UTC without zone), oldest first."""
+    if not user_id.isprintable():
+        return []  # PostgreSQL refuses NUL
+    async with connection.cursor(row_factory=class_row(Session)) as cursor:
+        return await (await cursor.execute(LIST, (user_id, since))).fetchall()
+
+
+async def delete_sessions(connection: AsyncConnection, user_id: str, *, keep: str | None = None) -> int:
+    """Delete the sessions of a user, except the one with the token *keep*, and return how many there were."""
+    if not user_id.isprintable():
+        return 0
+    return (await connection.execute(DELETE, (user_id, keep))).rowcount
+
+
+async def revoke_sessions(
+    connection: AsyncConnection,
+    actor: Actor,
+    user_id: str,
+    *,
+    keep: str | None = None,
+    action: str = "user.revoke-sessions",
+) -> int:
+    """Delete the sessions of a user, except the one with the token *keep*; record and return how many there were."""
+    number = await delete_sessions(connection, user_id, keep=keep)
+    if number:
+        await record(connection, actor, action, user_id, {"sessions": number})
+    return number
+
+
+async def revoke_session(
+    connection: AsyncConnection,
+    actor: Actor,
+    token: str,
+    *,
+    user_id: str | None = None,
+    action: str = "user.revoke-session",
+) -> bool:
+    """Delete the session with *token*, if it belongs to *user_id* or that is None; return whether there was one."""
+    if not token.isprintable():
+        return False
+    row = await (await connection.execute(DELETE_ONE, (token, user_id))).fetchone()
+    if row is not None:
+        await record(connection, actor, action, row[0])
+    return row is not None
